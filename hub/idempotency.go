@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"bytes"
+	"time"
+)
+
+// IdempotencyWindow is how long an Idempotency-Key is remembered, in the log's time.
+const IdempotencyWindow = 24 * time.Hour
+
+// idempotency remembers the keys of publishes for a day, per topic.
+type idempotency struct {
+	byKey map[idempotencyKey]*idempotent
+	order []*idempotent // oldest first; removed ones stay until they come to the front
+}
+
+type idempotencyKey struct {
+	topic TopicID
+	key   string // SHA-256
+}
+
+type idempotent struct {
+	idempotencyKey
+	contentHash []byte
+	offset      uint64
+	at          int64
+	removed     bool
+}
+
+func newIdempotency() idempotency {
+	return idempotency{byKey: map[idempotencyKey]*idempotent{}}
+}
+
+func (k idempotencyKey) row() RowKey {
+	return RowKey{Table: TableIdempotency, ID: uint64(k.topic), Name: k.key}
+}
+
+// seen answers a publish whose key is known: the same content gets the first one's offset, other content
+// is a conflict.
+func (m *idempotency) seen(s *State, topic TopicID, key, contentHash []byte) (Result, bool) {
+	m.forget(s)
+	e := m.byKey[idempotencyKey{topic, string(key)}]
+	switch {
+	case e == nil:
+		return Result{}, false
+	case !bytes.Equal(e.contentHash, contentHash):
+		return Result{Outcome: OutcomeKeyConflict, Topic: topic}, true
+	}
+	return Result{Outcome: OutcomeDuplicate, Topic: topic, Offset: e.offset}, true
+}
+
+func (m *idempotency) add(s *State, topic TopicID, key, contentHash []byte, offset uint64) {
+	m.insert(&idempotent{idempotencyKey: idempotencyKey{topic, string(key)}, contentHash: contentHash, offset: offset, at: s.meta.Now})
+	s.dirty[idempotencyKey{topic, string(key)}.row()] = struct{}{}
+}
+
+func (m *idempotency) insert(e *idempotent) {
+	m.byKey[e.idempotencyKey] = e
+	m.order = append(m.order, e)
+}
+
+// forget drops what is older than the window.
+func (m *idempotency) forget(s *State) {
+	for len(m.order) > 0 && (m.order[0].removed || s.meta.Now-m.order[0].at >= int64(IdempotencyWindow)) {
+		if e := m.order[0]; !e.removed {
+			m.remove(s, e)
+		}
+		m.order[0] = nil
+		m.order = m.order[1:]
+	}
+}
+
+func (m *idempotency) remove(s *State, e *idempotent) {
+	e.removed = true
+	delete(m.byKey, e.idempotencyKey)
+	s.dirty[e.row()] = struct{}{}
+}
+
+func (m *idempotency) removeTopic(s *State, topic TopicID) {
+	for _, e := range m.order {
+		if e.topic == topic && !e.removed {
+			m.remove(s, e)
+		}
+	}
+}

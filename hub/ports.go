@@ -1,0 +1,59 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// Clock tells the time. Tests bring their own.
+type Clock interface {
+	Now() time.Time
+}
+
+// SystemClock is the machine's clock.
+type SystemClock struct{}
+
+// Now is time.Now.
+func (SystemClock) Now() time.Time { return time.Now() }
+
+// Proposer brings events into the replicated log. Safe for concurrent use.
+//
+// Propose returns when the events are durable on a quorum and applied on this node's leader, with one
+// result an event; the events of one call are applied together, in order. A result that refuses is no error
+// of Propose: see Result.Err. Errors are ErrNoLeader, ErrOverloaded, ErrStopping, ErrDiskFull, ErrAmbiguous or the context's.
+type Proposer interface {
+	Propose(ctx context.Context, events ...*hubpb.Event) ([]Result, error)
+}
+
+// StateReader gives access to the state as of the last applied entry. f runs under a read lock: it
+// must be short, and keep nothing it got by reference.
+type StateReader interface {
+	View(f func(*State))
+}
+
+// MessageReader reads the message log. Safe for concurrent use.
+type MessageReader interface {
+	// Read returns the messages of a topic from offset from on (from >= 1), at most max of them and at most
+	// maxBytes of bodies (but at least one when there is one). No message at or after from is an empty result,
+	// not an error; messages already dropped are ErrTrimmed; an unknown topic is ErrUnknownTopic.
+	Read(topic TopicID, from uint64, max, maxBytes int) ([]Message, error)
+}
+
+// SecretBox seals hub.secret before it enters the log and opens it to sign (invariant I10). bound is
+// authenticated with the secret: a sealed secret moved to another subscription does not open.
+type SecretBox interface {
+	Seal(secret []byte, bound string) ([]byte, error)
+	Open(sealed []byte, bound string) ([]byte, error)
+}
+
+// SecretBinding is the bound argument of SecretBox for a subscription's secret.
+func SecretBinding(topicName, callbackKey string) string {
+	return "hub.secret\x00" + topicName + "\x00" + callbackKey
+}
+
+// Leadership tells whether this node decides for the cluster at the moment (leases, retention, placement).
+type Leadership interface {
+	IsLeader() bool
+}

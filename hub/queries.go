@@ -1,0 +1,107 @@
+package hub
+
+import (
+	"slices"
+)
+
+// TopicByName returns a copy of the topic, ok false when it does not exist.
+func (s *State) TopicByName(name string) (Topic, bool) {
+	id, ok := s.topicByName[name]
+	if !ok {
+		return Topic{}, false
+	}
+	return s.TopicByID(id)
+}
+
+// TopicByID returns a copy of the topic, ok false when it does not exist (any more).
+func (s *State) TopicByID(id TopicID) (Topic, bool) {
+	t := s.topics[id]
+	if t == nil {
+		return Topic{}, false
+	}
+	return *t, true
+}
+
+// Head is the offset of a topic's newest message, 0 when there is none.
+func (s *State) Head(id TopicID) uint64 {
+	if t := s.topics[id]; t != nil {
+		return t.Head
+	}
+	return 0
+}
+
+// Subscription returns a copy of an active subscription.
+func (s *State) Subscription(id SubscriptionID) (Subscription, bool) {
+	sub := s.subs[id]
+	if sub == nil {
+		return Subscription{}, false
+	}
+	return *sub, true
+}
+
+// SubscriptionByKey finds an active subscription by topic name and normalised callback.
+func (s *State) SubscriptionByKey(topicName, callbackKey string) (Subscription, bool) {
+	id, ok := s.subByKey[subscriptionKey{s.topicByName[topicName], callbackKey}]
+	if !ok {
+		return Subscription{}, false
+	}
+	return *s.subs[id], true
+}
+
+// Request returns a copy of a pending request.
+func (s *State) Request(id RequestID) (Request, bool) {
+	r := s.requests[id]
+	if r == nil {
+		return Request{}, false
+	}
+	return *r, true
+}
+
+// Topics returns copies of at most max topics with an id above after, in order of id.
+func (s *State) Topics(after TopicID, max int) []Topic {
+	return page(s.topics, after, max, func(t *Topic) bool { return true })
+}
+
+// Subscriptions returns copies of at most max active subscriptions with an id above after that match, in
+// order of id. A nil match takes all.
+func (s *State) Subscriptions(after SubscriptionID, max int, match func(*Subscription) bool) []Subscription {
+	return page(s.subs, after, max, match)
+}
+
+// Requests returns copies of at most max pending requests with an id above after that match, in order of id.
+func (s *State) Requests(after RequestID, max int, match func(*Request) bool) []Request {
+	return page(s.requests, after, max, match)
+}
+
+// DeadLetters returns copies of at most max dead letters with an id above after that match, in order of id.
+func (s *State) DeadLetters(after uint64, max int, match func(*DeadLetter) bool) []DeadLetter {
+	return page(s.deadLetters, after, max, match)
+}
+
+// Counts is the size of the state.
+type Counts struct {
+	Topics, Subscriptions, Requests, DeadLetters int
+}
+
+// Counts returns the number of things of each kind.
+func (s *State) Counts() Counts {
+	return Counts{len(s.topics), len(s.subs), len(s.requests), len(s.deadLetters)}
+}
+
+func page[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) []V {
+	var ids []K
+	for id, v := range m {
+		if id > after && (match == nil || match(v)) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	if max > 0 && len(ids) > max {
+		ids = ids[:max]
+	}
+	out := make([]V, len(ids))
+	for i, id := range ids {
+		out[i] = *m[id]
+	}
+	return out
+}

@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// AppendRecord appends the stored form of m to dst: what the log keeps beside topic and offset, which are
+// its key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self.
+func AppendRecord(dst []byte, m *Message) []byte {
+	dst = protowire.AppendTag(dst, 1, protowire.Fixed64Type)
+	dst = protowire.AppendFixed64(dst, uint64(m.Time))
+	dst = protowire.AppendTag(dst, 2, protowire.BytesType)
+	dst = protowire.AppendString(dst, m.ContentType)
+	if m.LinkSelf != "" {
+		dst = protowire.AppendTag(dst, 4, protowire.BytesType)
+		dst = protowire.AppendString(dst, m.LinkSelf)
+	}
+	dst = protowire.AppendTag(dst, 3, protowire.BytesType)
+	return protowire.AppendBytes(dst, m.Body)
+}
+
+// RecordSize is the number of bytes AppendRecord appends.
+func RecordSize(m *Message) int {
+	n := protowire.SizeTag(1) + 8 + protowire.SizeTag(2) + protowire.SizeBytes(len(m.ContentType)) +
+		protowire.SizeTag(3) + protowire.SizeBytes(len(m.Body))
+	if m.LinkSelf != "" {
+		n += protowire.SizeTag(4) + protowire.SizeBytes(len(m.LinkSelf))
+	}
+	return n
+}
+
+// ParseRecord is the inverse of AppendRecord. The message's body is copied out of b.
+// Errors wrap ErrCorrupt.
+func ParseRecord(topic TopicID, offset uint64, b []byte) (Message, error) {
+	m := Message{Topic: topic, Offset: offset}
+	bad := func(n int) (Message, error) {
+		return Message{}, fmt.Errorf("record %d-%d: %w: %w", topic, offset, ErrCorrupt, protowire.ParseError(n))
+	}
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return bad(n)
+		}
+		b = b[n:]
+		switch {
+		case num == 1 && typ == protowire.Fixed64Type:
+			var v uint64
+			if v, n = protowire.ConsumeFixed64(b); n >= 0 {
+				m.Time = int64(v)
+			}
+		case num >= 2 && num <= 4 && typ == protowire.BytesType:
+			var v []byte
+			if v, n = protowire.ConsumeBytes(b); n >= 0 {
+				switch num {
+				case 2:
+					m.ContentType = string(v)
+				case 3:
+					m.Body = append(make([]byte, 0, len(v)), v...)
+				case 4:
+					m.LinkSelf = string(v)
+				}
+			}
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, b)
+		}
+		if n < 0 {
+			return bad(n)
+		}
+		b = b[n:]
+	}
+	return m, nil
+}

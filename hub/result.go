@@ -1,0 +1,57 @@
+package hub
+
+import "quorumhub/hub/hubpb"
+
+// Outcome says what applying one event came to.
+type Outcome uint32
+
+const (
+	OutcomeOK        Outcome = iota
+	OutcomeDuplicate         // an idempotent repetition: the first one's offset is in the result
+	OutcomeNoTopic           // the topic does not exist
+	OutcomeTopicExists
+	OutcomeKeyConflict // the idempotency key was used with other content
+	OutcomeStale       // the request, subscription or assignment is no longer the current one; nothing changed
+	OutcomeForgotten   // a repeated batch too old to be answered; it was not applied again
+)
+
+// Result is the outcome of one event, with what it made.
+type Result struct {
+	Outcome Outcome
+	Topic   TopicID
+	Offset  uint64 // of the message published
+	ID      uint64 // of the request, subscription or dead letter made
+}
+
+// BatchResult answers one batch of an entry: one list a proposal, one result an event.
+type BatchResult struct {
+	Seq       uint64
+	Proposals [][]Result
+}
+
+// Err is the refusal in words, nil for OutcomeOK and OutcomeDuplicate.
+func (r Result) Err(topic string) error {
+	switch r.Outcome {
+	case OutcomeOK, OutcomeDuplicate:
+		return nil
+	case OutcomeNoTopic:
+		return Errorf(CodeNotFound, "topic %q is not registered with this hub; register it first (hub.mode=register)", topic)
+	case OutcomeTopicExists:
+		return Errorf(CodeConflict, "topic %q is already registered", topic)
+	case OutcomeKeyConflict:
+		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", topic)
+	case OutcomeStale:
+		return Errorf(CodeConflict, "this was replaced by something newer")
+	case OutcomeForgotten:
+		return ErrAmbiguous
+	}
+	return Errorf(CodeInternal, "unknown outcome %d", r.Outcome)
+}
+
+func resultFromPB(p *hubpb.EventResult) Result {
+	return Result{Outcome: Outcome(p.Code), Topic: TopicID(p.Topic), Offset: p.Offset, ID: p.Id}
+}
+
+func (r Result) pb() *hubpb.EventResult {
+	return &hubpb.EventResult{Code: uint32(r.Outcome), Topic: uint64(r.Topic), Offset: r.Offset, Id: r.ID}
+}

@@ -1,0 +1,63 @@
+package hub
+
+import "quorumhub/hub/hubpb"
+
+func (t *Topic) row() *hubpb.TopicRow {
+	return &hubpb.TopicRow{Id: uint64(t.ID), Name: t.Name, First: t.First, Head: t.Head, PublishedAt: nanos(t.PublishedAt),
+		Ping: t.Ping, FetchedPing: t.FetchedPing, Etag: t.ETag, LastModified: t.LastModified, ContentHash: t.ContentHash,
+		LinkSelf: t.LinkSelf, CreatedAt: nanos(t.CreatedAt), FetchError: t.FetchError}
+}
+
+func topicFromRow(r *hubpb.TopicRow) *Topic {
+	return &Topic{ID: TopicID(r.Id), Name: r.Name, First: r.First, Head: r.Head, PublishedAt: timeOf(r.PublishedAt),
+		Ping: r.Ping, FetchedPing: r.FetchedPing, ETag: r.Etag, LastModified: r.LastModified, ContentHash: r.ContentHash,
+		LinkSelf: r.LinkSelf, CreatedAt: timeOf(r.CreatedAt), FetchError: r.FetchError}
+}
+
+func (s *Subscription) row() *hubpb.SubscriptionRow {
+	return &hubpb.SubscriptionRow{Id: uint64(s.ID), Topic: uint64(s.Topic), TopicRaw: s.TopicRaw, Callback: s.Callback,
+		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
+		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: nanos(s.CreatedAt), RenewedAt: nanos(s.RenewedAt)}
+}
+
+func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
+	return &Subscription{ID: SubscriptionID(r.Id), Topic: TopicID(r.Topic), TopicRaw: r.TopicRaw, Callback: r.Callback,
+		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
+		ExpiresAt: timeOf(r.ExpiresAt), CreatedAt: timeOf(r.CreatedAt), RenewedAt: timeOf(r.RenewedAt)}
+}
+
+func (c *Cursor) row(id uint64) *hubpb.CursorRow {
+	return &hubpb.CursorRow{Gap: c.Gap, DeadLetters: c.DeadLetters, Cursor: &hubpb.Cursor{Subscription: id, Offset: c.Offset,
+		Attempts: c.Attempts, FailingSince: c.FailingSince, Delivered: c.Delivered, Failures: c.Failures}}
+}
+
+func cursorFromRow(r *hubpb.CursorRow) Cursor {
+	c := r.GetCursor()
+	return Cursor{Offset: c.GetOffset(), Attempts: c.GetAttempts(), FailingSince: c.GetFailingSince(),
+		Delivered: c.GetDelivered(), Failures: c.GetFailures(), Gap: r.Gap, DeadLetters: r.DeadLetters}
+}
+
+func (r *Request) row() *hubpb.RequestRow {
+	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
+		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
+			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
+			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister}}
+}
+
+func requestFromRow(r *hubpb.RequestRow) *Request {
+	q := r.GetRequest()
+	return &Request{ID: RequestID(r.Id), RequestedAt: timeOf(r.RequestedAt), Reason: r.Reason, Mode: q.GetMode(),
+		TopicName: q.GetTopic(), TopicRaw: q.GetTopicRaw(), Callback: q.GetCallback(), CallbackKey: q.GetCallbackKey(),
+		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
+		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister()}
+}
+
+func (d *DeadLetter) row() *hubpb.DeadLetterRow {
+	return &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
+		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback}
+}
+
+func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
+	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
+		Attempts: r.Attempts, Status: r.Status, Reason: r.Reason, At: timeOf(r.At), TopicName: r.TopicName, Callback: r.Callback}
+}

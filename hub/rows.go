@@ -1,0 +1,277 @@
+package hub
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"quorumhub/hub/hubpb"
+)
+
+// Table is a kind of row in the state file. The numbers are part of the file format.
+type Table uint8
+
+const (
+	TableMeta         Table = 1
+	TableTopic        Table = 2
+	TableSubscription Table = 3
+	TableCursor       Table = 4
+	TableRequest      Table = 5
+	TableDeadLetter   Table = 6
+	TableIdempotency  Table = 7
+	TableOrigin       Table = 8
+)
+
+// RowKey names one row of the state. ID is used by all tables but TableOrigin, Name by TableIdempotency
+// and TableOrigin.
+type RowKey struct {
+	Table Table
+	ID    uint64
+	Name  string
+}
+
+// Append appends the key's stored form to dst: table, ID in big endian, name.
+func (k RowKey) Append(dst []byte) []byte {
+	dst = append(dst, byte(k.Table))
+	dst = binary.BigEndian.AppendUint64(dst, k.ID)
+	return append(dst, k.Name...)
+}
+
+// ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
+func ParseRowKey(b []byte) (RowKey, error) {
+	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableOrigin) {
+		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
+	}
+	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
+}
+
+func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = struct{}{} }
+
+func (s *State) touchName(t Table, name string) { s.dirty[RowKey{Table: t, Name: name}] = struct{}{} }
+
+// TakeDirty hands over the keys of all rows that changed since the last call. Whoever takes them must bring
+// the rows' present values (Row) to the disk, or MarkDirty them again.
+func (s *State) TakeDirty() map[RowKey]struct{} {
+	d := s.dirty
+	s.dirty = make(map[RowKey]struct{})
+	return d
+}
+
+// MarkDirty puts keys back that TakeDirty handed over.
+func (s *State) MarkDirty(keys map[RowKey]struct{}) {
+	for k := range keys {
+		s.dirty[k] = struct{}{}
+	}
+}
+
+// Row encodes the present value of a row; ok is false for a row that does not exist (any more).
+func (s *State) Row(k RowKey) (value []byte, ok bool, err error) {
+	m := s.row(k)
+	if m == nil {
+		return nil, false, nil
+	}
+	value, err = proto.Marshal(m)
+	if err != nil {
+		return nil, false, fmt.Errorf("encode row %v: %w", k, err)
+	}
+	return value, true, nil
+}
+
+func (s *State) row(k RowKey) proto.Message {
+	switch k.Table {
+	case TableMeta:
+		return &s.meta
+	case TableTopic:
+		if t := s.topics[TopicID(k.ID)]; t != nil {
+			return t.row()
+		}
+	case TableSubscription:
+		if sub := s.subs[SubscriptionID(k.ID)]; sub != nil {
+			return sub.row()
+		}
+	case TableCursor:
+		if sub := s.subs[SubscriptionID(k.ID)]; sub != nil {
+			return sub.Cursor.row(k.ID)
+		}
+	case TableRequest:
+		if r := s.requests[RequestID(k.ID)]; r != nil {
+			return r.row()
+		}
+	case TableDeadLetter:
+		if d := s.deadLetters[k.ID]; d != nil {
+			return d.row()
+		}
+	case TableIdempotency:
+		if e := s.idempotency.byKey[idempotencyKey{TopicID(k.ID), k.Name}]; e != nil {
+			return &hubpb.IdempotencyRow{Topic: k.ID, Key: []byte(k.Name), ContentHash: e.contentHash, Offset: e.offset, At: e.at}
+		}
+	case TableOrigin:
+		if o := s.origins[k.Name]; o != nil {
+			return o.row(k.Name)
+		}
+	}
+	return nil
+}
+
+// Rows encodes every row, in key order, and hands each to f until f returns an error. It is the whole
+// state: two states with the same rows are the same.
+func (s *State) Rows(f func(k RowKey, value []byte) error) error {
+	for _, k := range s.keys() {
+		v, _, err := s.Row(k)
+		if err != nil {
+			return err
+		}
+		if err := f(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *State) keys() []RowKey {
+	keys := []RowKey{{Table: TableMeta}}
+	for id := range s.topics {
+		keys = append(keys, RowKey{Table: TableTopic, ID: uint64(id)})
+	}
+	for id := range s.subs {
+		keys = append(keys, RowKey{Table: TableSubscription, ID: uint64(id)}, RowKey{Table: TableCursor, ID: uint64(id)})
+	}
+	for id := range s.requests {
+		keys = append(keys, RowKey{Table: TableRequest, ID: uint64(id)})
+	}
+	for id := range s.deadLetters {
+		keys = append(keys, RowKey{Table: TableDeadLetter, ID: id})
+	}
+	for k := range s.idempotency.byKey {
+		keys = append(keys, k.row())
+	}
+	for name := range s.origins {
+		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
+	}
+	slices.SortFunc(keys, func(a, b RowKey) int {
+		switch {
+		case a.Table != b.Table:
+			return int(a.Table) - int(b.Table)
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return keys
+}
+
+// Loader builds a State from stored rows, in any order.
+type Loader struct {
+	s       *State
+	cursors map[SubscriptionID]Cursor
+}
+
+// NewLoader starts with an empty state.
+func NewLoader() *Loader {
+	return &Loader{s: NewState(), cursors: map[SubscriptionID]Cursor{}}
+}
+
+// Add takes one row. Errors wrap ErrCorrupt and name the row.
+func (l *Loader) Add(k RowKey, value []byte) error {
+	if err := l.add(k, value); err != nil {
+		return fmt.Errorf("row %d/%d %q: %w: %w", k.Table, k.ID, k.Name, ErrCorrupt, err)
+	}
+	return nil
+}
+
+func (l *Loader) add(k RowKey, value []byte) error {
+	s := l.s
+	switch k.Table {
+	case TableMeta:
+		return proto.Unmarshal(value, &s.meta)
+	case TableTopic:
+		r := new(hubpb.TopicRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		t := topicFromRow(r)
+		s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+	case TableSubscription:
+		r := new(hubpb.SubscriptionRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		sub := subscriptionFromRow(r)
+		s.subs[sub.ID] = sub
+	case TableCursor:
+		r := new(hubpb.CursorRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r)
+	case TableRequest:
+		r := new(hubpb.RequestRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		req := requestFromRow(r)
+		s.requests[req.ID] = req
+		if req.Mode != ModeDenied {
+			s.requestByKey[requestKey{req.TopicName, req.CallbackKey}] = req.ID
+		}
+	case TableDeadLetter:
+		r := new(hubpb.DeadLetterRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.deadLetters[r.Id] = deadLetterFromRow(r)
+	case TableIdempotency:
+		r := new(hubpb.IdempotencyRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
+			contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+	case TableOrigin:
+		r := new(hubpb.OriginRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.origins[r.Origin] = originFromRow(r)
+	default:
+		return fmt.Errorf("unknown table %d", k.Table)
+	}
+	return nil
+}
+
+// State finishes loading: it rebuilds the indexes and checks that the rows fit together. The Loader is
+// spent afterwards. Errors wrap ErrCorrupt.
+func (l *Loader) State() (*State, error) {
+	s := l.s
+	ids := make([]SubscriptionID, 0, len(s.subs))
+	for id := range s.subs {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		sub := s.subs[id]
+		t := s.topics[sub.Topic]
+		c, ok := l.cursors[id]
+		if t == nil || !ok {
+			return nil, fmt.Errorf("subscription %s lacks its topic or cursor row: %w", id, ErrCorrupt)
+		}
+		sub.TopicName, sub.Cursor = t.Name, c
+		t.subscriptions = append(t.subscriptions, id)
+		s.subByKey[subscriptionKey{t.ID, sub.CallbackKey}] = id
+	}
+	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {
+		switch {
+		case a.at != b.at:
+			return int(min(max(a.at-b.at, -1), 1))
+		case a.topic != b.topic:
+			return int(min(max(int64(a.topic)-int64(b.topic), -1), 1))
+		}
+		return int(min(max(int64(a.offset)-int64(b.offset), -1), 1))
+	})
+	return s, nil
+}

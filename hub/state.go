@@ -1,0 +1,185 @@
+package hub
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"quorumhub/hub/hubpb"
+)
+
+// State is everything the hub knows except the messages themselves: the fold of all events. It is not safe
+// for concurrent use; its owner (store.Store) guards it. Readers get it through StateReader.View.
+type State struct {
+	meta hubpb.MetaRow
+
+	topics       map[TopicID]*Topic
+	topicByName  map[string]TopicID
+	subs         map[SubscriptionID]*Subscription
+	subByKey     map[subscriptionKey]SubscriptionID
+	requests     map[RequestID]*Request
+	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
+	deadLetters  map[uint64]*DeadLetter
+	origins      map[string]*origin
+	idempotency  idempotency
+
+	dirty map[RowKey]struct{}
+}
+
+type subscriptionKey struct {
+	topic    TopicID
+	callback string
+}
+
+type requestKey struct {
+	topic    string
+	callback string
+}
+
+// NewState is the state before the first event.
+func NewState() *State {
+	return &State{
+		topics:       map[TopicID]*Topic{},
+		topicByName:  map[string]TopicID{},
+		subs:         map[SubscriptionID]*Subscription{},
+		subByKey:     map[subscriptionKey]SubscriptionID{},
+		requests:     map[RequestID]*Request{},
+		requestByKey: map[requestKey]RequestID{},
+		deadLetters:  map[uint64]*DeadLetter{},
+		origins:      map[string]*origin{},
+		idempotency:  newIdempotency(),
+		dirty:        map[RowKey]struct{}{},
+	}
+}
+
+// Apply folds one encoded log entry into the state and adds what it did to fx. The answers are in the
+// order of the entry's batches. An error means that the entry is corrupt or from a newer program: nothing
+// was applied and the node must stop, for every later entry builds on this one.
+func (s *State) Apply(data []byte, fx *Effects) ([]BatchResult, error) {
+	entry, err := DecodeEntry(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := knownKinds(entry); err != nil {
+		return nil, err
+	}
+	s.meta.Now = max(s.meta.Now, entry.Time)
+	out := make([]BatchResult, len(entry.Batches))
+	for i, b := range entry.Batches {
+		out[i] = s.applyBatch(b, fx)
+	}
+	s.meta.Hash = chainHash(s.meta.Hash, data, out)
+	s.touch(TableMeta, 0)
+	return out, nil
+}
+
+// knownKinds refuses an entry with an event this program does not know: skipping it would make this
+// node's state differ from the others'.
+func knownKinds(entry *hubpb.Entry) error {
+	for _, b := range entry.Batches {
+		for _, p := range b.Proposals {
+			for _, e := range p.Events {
+				if e.Kind == nil {
+					return fmt.Errorf("log entry holds an event of a kind this program does not know; it was written by a newer version")
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// chainHash continues the rolling hash over what went in and what came out, so that a difference in either
+// shows on the first entry where nodes part (invariant I6).
+func chainHash(prev uint64, data []byte, out []BatchResult) uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(prev)
+	d.Write(data)
+	var word [8 * 4]byte
+	for _, b := range out {
+		for _, p := range b.Proposals {
+			for _, r := range p {
+				for i, v := range [4]uint64{uint64(r.Outcome), uint64(r.Topic), r.Offset, r.ID} {
+					for j := range 8 {
+						word[i*8+j] = byte(v >> (8 * j))
+					}
+				}
+				d.Write(word[:])
+			}
+		}
+	}
+	return d.Sum64()
+}
+
+func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_MessagePublished:
+		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_CursorsAdvanced:
+		return s.advanceCursors(k.CursorsAdvanced)
+	case *hubpb.Event_SubscriptionRequested:
+		return s.request(k.SubscriptionRequested, fx)
+	case *hubpb.Event_RequestVerified:
+		return s.verified(k.RequestVerified, fx)
+	case *hubpb.Event_RequestFailed:
+		return s.requestFailed(k.RequestFailed, fx)
+	case *hubpb.Event_SubscriptionsEnded:
+		return s.endSubscriptions(k.SubscriptionsEnded, fx)
+	case *hubpb.Event_MessageDeadLettered:
+		return s.deadLetter(k.MessageDeadLettered)
+	case *hubpb.Event_TopicRegistered:
+		return s.registerTopic(k.TopicRegistered)
+	case *hubpb.Event_TopicDeregistered:
+		return s.deregisterTopic(k.TopicDeregistered, fx)
+	case *hubpb.Event_TopicPinged:
+		return s.ping(k.TopicPinged, fx)
+	case *hubpb.Event_TopicFetched:
+		return s.fetched(k.TopicFetched, fx)
+	case *hubpb.Event_LogTrimmed:
+		return s.trim(k.LogTrimmed, fx)
+	case *hubpb.Event_ClusterInitialized:
+		return s.initialize(k.ClusterInitialized)
+	}
+	panic(fmt.Sprintf("event kind %T passed knownKinds but has no fold", e.Kind))
+}
+
+// initialize gives the cluster its id, once.
+func (s *State) initialize(e *hubpb.ClusterInitialized) Result {
+	if s.meta.ClusterId != "" {
+		return Result{Outcome: OutcomeStale}
+	}
+	s.meta.ClusterId = e.ClusterId
+	return Result{}
+}
+
+// ClusterID is the random id of the cluster, empty before its first entry.
+func (s *State) ClusterID() string { return s.meta.ClusterId }
+
+// Now is the newest leader's time in the log; it never goes back.
+func (s *State) Now() time.Time { return time.Unix(0, s.meta.Now) }
+
+// Hash is the rolling hash of all entries applied and of their results.
+func (s *State) Hash() uint64 { return s.meta.Hash }
+
+// Published is the number of messages ever published and their bodies' bytes.
+func (s *State) Published() (messages, bytes uint64) {
+	return s.meta.PublishedMessages, s.meta.PublishedBytes
+}
+
+// GapMessages is how many messages retention dropped before a subscription had got them, over all
+// subscriptions (invariant I9).
+func (s *State) GapMessages() uint64 { return s.meta.GapMessages }
+
+func timeOf(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}

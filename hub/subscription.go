@@ -1,0 +1,188 @@
+package hub
+
+import (
+	"slices"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// maxDeadLetters bounds the dead letters kept; past it the oldest are dropped. It is part of the fold, so
+// it can change only together with a new feature level.
+const maxDeadLetters = 100_000
+
+// request records a subscribe or unsubscribe request; it replaces an earlier one for the same
+// subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
+func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
+	key := requestKey{e.Topic, e.CallbackKey}
+	if old, ok := s.requestByKey[key]; ok {
+		s.settle(old, fx)
+	}
+	r := s.addRequest(Request{
+		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
+		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
+		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister,
+	}, fx)
+	s.requestByKey[key] = r.ID
+	return Result{ID: uint64(r.ID)}
+}
+
+func (s *State) addRequest(r Request, fx *Effects) *Request {
+	s.meta.NextRequest++
+	r.ID = RequestID(s.meta.NextRequest)
+	r.RequestedAt = timeOf(s.meta.Now)
+	s.requests[r.ID] = &r
+	s.touch(TableRequest, uint64(r.ID))
+	fx.Requests = append(fx.Requests, r)
+	return &r
+}
+
+// settle removes a request that is done with.
+func (s *State) settle(id RequestID, fx *Effects) {
+	r := s.requests[id]
+	key := requestKey{r.TopicName, r.CallbackKey}
+	if s.requestByKey[key] == id {
+		delete(s.requestByKey, key)
+	}
+	delete(s.requests, id)
+	s.touch(TableRequest, uint64(id))
+	fx.Settled = append(fx.Settled, id)
+}
+
+// verified carries out a request whose verification succeeded (WebSub 5.3). A request that was replaced
+// meanwhile is gone and changes nothing.
+func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
+	r := s.requests[RequestID(e.Request)]
+	if r == nil {
+		return Result{Outcome: OutcomeStale}
+	}
+	s.settle(r.ID, fx)
+	switch r.Mode {
+	case ModeSubscribe:
+		t := s.findTopic(r.TopicName, r.AutoRegister)
+		if t == nil {
+			return Result{Outcome: OutcomeNoTopic}
+		}
+		return s.subscribe(t, r, e, fx)
+	case ModeUnsubscribe:
+		if id, ok := s.subByKey[subscriptionKey{s.topicByName[r.TopicName], r.CallbackKey}]; ok {
+			s.endSubscription(id, hubpb.EndReason_END_UNSUBSCRIBED, fx)
+			return Result{ID: uint64(id)}
+		}
+	}
+	return Result{}
+}
+
+func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Effects) Result {
+	key := subscriptionKey{t.ID, r.CallbackKey}
+	id, renewal := s.subByKey[key]
+	if renewal && s.subs[id].Expired(timeOf(e.VerifiedFrom)) {
+		// The lease ran out before this request was verified: the old subscription is over and what was
+		// published since is not owed to anybody.
+		s.endSubscription(id, hubpb.EndReason_END_EXPIRED, fx)
+		renewal = false
+	}
+	var sub *Subscription
+	if renewal {
+		sub = s.subs[id]
+	} else {
+		s.meta.NextSubscription++
+		sub = &Subscription{ID: SubscriptionID(s.meta.NextSubscription), Topic: t.ID, TopicName: t.Name,
+			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now)}
+		sub.Cursor.Offset = min(max(e.StartOffset, t.First-1), t.Head)
+		s.subs[sub.ID] = sub
+		s.subByKey[key] = sub.ID
+		t.subscriptions = append(t.subscriptions, sub.ID) // ids rise, so the list stays sorted
+		s.touch(TableCursor, uint64(sub.ID))
+	}
+	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
+	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
+	sub.SealedSecret, sub.Signature = r.SealedSecret, r.Signature
+	sub.LeaseSeconds = r.LeaseSeconds
+	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
+	sub.RenewedAt = timeOf(s.meta.Now)
+	s.touch(TableSubscription, uint64(sub.ID))
+	fx.Subscriptions = append(fx.Subscriptions, *sub)
+	return Result{Topic: t.ID, ID: uint64(sub.ID)}
+}
+
+func (s *State) requestFailed(e *hubpb.RequestFailed, fx *Effects) Result {
+	id := RequestID(e.Request)
+	if s.requests[id] == nil {
+		return Result{Outcome: OutcomeStale}
+	}
+	s.settle(id, fx)
+	return Result{}
+}
+
+// endSubscriptions ends subscriptions for a reason found by delivery or decided by the leader. An expiry is
+// checked again: a renewal may have come first.
+func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Result {
+	for _, raw := range e.Subscriptions {
+		id := SubscriptionID(raw)
+		sub := s.subs[id]
+		if sub == nil || (e.Reason == hubpb.EndReason_END_EXPIRED && !sub.Expired(s.Now())) {
+			continue
+		}
+		if e.Reason == hubpb.EndReason_END_OPERATOR {
+			s.denyNotice(sub, "ended by the operator of the hub", fx)
+		}
+		s.endSubscription(id, e.Reason, fx)
+	}
+	return Result{}
+}
+
+func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *Effects) {
+	sub := s.subs[id]
+	delete(s.subs, id)
+	delete(s.subByKey, subscriptionKey{sub.Topic, sub.CallbackKey})
+	t := s.topics[sub.Topic]
+	if i, ok := slices.BinarySearch(t.subscriptions, id); ok {
+		t.subscriptions = slices.Delete(t.subscriptions, i, i+1)
+	}
+	s.touch(TableSubscription, uint64(id))
+	s.touch(TableCursor, uint64(id))
+	fx.Ended = append(fx.Ended, Ended{id, reason})
+}
+
+// denyNotice makes the request that tells a callback of the end of its subscription (WebSub 5.2).
+func (s *State) denyNotice(sub *Subscription, reason string, fx *Effects) {
+	s.addRequest(Request{Mode: ModeDenied, TopicName: sub.TopicName, TopicRaw: sub.TopicRaw,
+		Callback: sub.Callback, CallbackKey: sub.CallbackKey, Reason: reason}, fx)
+}
+
+// advanceCursors takes over what a delivering node got done. A cursor never goes back.
+func (s *State) advanceCursors(e *hubpb.CursorsAdvanced) Result {
+	for _, c := range e.Cursors {
+		sub := s.subs[SubscriptionID(c.Subscription)]
+		if sub == nil || c.Offset < sub.Cursor.Offset || c.Offset > s.topics[sub.Topic].Head {
+			continue
+		}
+		cur := &sub.Cursor
+		cur.Offset, cur.Attempts, cur.FailingSince = c.Offset, c.Attempts, c.FailingSince
+		cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
+		s.touch(TableCursor, c.Subscription)
+	}
+	return Result{}
+}
+
+func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
+	sub := s.subs[SubscriptionID(e.Subscription)]
+	if sub == nil || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
+		return Result{Outcome: OutcomeStale}
+	}
+	s.meta.NextDeadLetter++
+	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
+		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: e.Reason, At: timeOf(s.meta.Now)}
+	s.deadLetters[d.ID] = d
+	s.touch(TableDeadLetter, d.ID)
+	if d.ID > maxDeadLetters {
+		delete(s.deadLetters, d.ID-maxDeadLetters)
+		s.touch(TableDeadLetter, d.ID-maxDeadLetters)
+	}
+	c := &sub.Cursor
+	c.Offset, c.Attempts, c.FailingSince = e.Offset, 0, 0
+	c.DeadLetters++
+	s.touch(TableCursor, e.Subscription)
+	return Result{ID: d.ID}
+}

@@ -1,0 +1,164 @@
+package hub
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+
+	"quorumhub/hub/hubpb"
+)
+
+// ContentHash identifies content: the SHA-256 of content type and body.
+func ContentHash(contentType string, body []byte) []byte {
+	h := sha256.New()
+	h.Write([]byte(contentType))
+	h.Write([]byte{0})
+	h.Write(body)
+	return h.Sum(nil)
+}
+
+func (s *State) registerTopic(e *hubpb.TopicRegistered) Result {
+	if id, ok := s.topicByName[e.Topic]; ok {
+		return Result{Outcome: OutcomeTopicExists, Topic: id}
+	}
+	return Result{Topic: s.createTopic(e.Topic).ID}
+}
+
+func (s *State) createTopic(name string) *Topic {
+	s.meta.NextTopic++
+	t := &Topic{ID: TopicID(s.meta.NextTopic), Name: name, First: 1, CreatedAt: timeOf(s.meta.Now)}
+	s.topics[t.ID] = t
+	s.topicByName[name] = t.ID
+	s.touch(TableTopic, uint64(t.ID))
+	return t
+}
+
+// findTopic is the topic by name, made when it is unknown and create says so; nil when there is none.
+func (s *State) findTopic(name string, create bool) *Topic {
+	if id, ok := s.topicByName[name]; ok {
+		return s.topics[id]
+	}
+	if !create {
+		return nil
+	}
+	return s.createTopic(name)
+}
+
+// deregisterTopic removes a topic with its messages, and ends its subscriptions; their callbacks are told.
+func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result {
+	t := s.findTopic(e.Topic, false)
+	if t == nil {
+		return Result{Outcome: OutcomeNoTopic}
+	}
+	for _, id := range slices.Clone(t.subscriptions) {
+		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
+		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
+	}
+	delete(s.topics, t.ID)
+	delete(s.topicByName, t.Name)
+	s.touch(TableTopic, uint64(t.ID))
+	s.idempotency.removeTopic(s, t.ID)
+	fx.RemovedTopics = append(fx.RemovedTopics, t.ID)
+	return Result{Topic: t.ID}
+}
+
+func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
+	t := s.findTopic(e.Topic, e.AutoRegister)
+	if t == nil {
+		return Result{Outcome: OutcomeNoTopic}
+	}
+	if len(e.IdempotencyKey) > 0 {
+		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
+			return r
+		}
+	}
+	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body}, fx)
+	if len(e.IdempotencyKey) > 0 {
+		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
+	}
+	return Result{Topic: t.ID, Offset: offset}
+}
+
+func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
+	t.Head++
+	t.PublishedAt = timeOf(s.meta.Now)
+	m.Topic, m.Offset, m.Time = t.ID, t.Head, s.meta.Now
+	fx.Messages = append(fx.Messages, m)
+	s.meta.PublishedMessages++
+	s.meta.PublishedBytes += uint64(len(m.Body))
+	s.touch(TableTopic, uint64(t.ID))
+	return t.Head
+}
+
+// ping records that a topic has news to fetch. Without subscribers there is nobody to fetch for, and the
+// ping is answered at once.
+func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
+	t := s.findTopic(e.Topic, e.AutoRegister)
+	if t == nil {
+		return Result{Outcome: OutcomeNoTopic}
+	}
+	t.Ping++
+	if len(t.subscriptions) == 0 {
+		t.FetchedPing = t.Ping
+	} else {
+		fx.Pinged = append(fx.Pinged, t.ID)
+	}
+	s.touch(TableTopic, uint64(t.ID))
+	return Result{Topic: t.ID}
+}
+
+// fetched records what fetching a topic came to, and publishes its content when it changed.
+func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
+	t := s.topics[TopicID(e.Topic)]
+	if t == nil {
+		return Result{Outcome: OutcomeNoTopic}
+	}
+	if e.Ping <= t.FetchedPing {
+		return Result{Outcome: OutcomeStale, Topic: t.ID}
+	}
+	t.FetchedPing = min(e.Ping, t.Ping)
+	t.FetchError = e.Reason
+	r := Result{Topic: t.ID}
+	if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED || e.Outcome == hubpb.FetchOutcome_FETCH_UNCHANGED {
+		t.ETag, t.LastModified = e.Etag, e.LastModified
+	}
+	if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED && !bytes.Equal(t.ContentHash, e.ContentHash) {
+		t.ContentHash, t.LinkSelf = e.ContentHash, e.LinkSelf
+		r.Offset = s.append(t, Message{ContentType: e.ContentType, Body: e.Body, LinkSelf: e.LinkSelf}, fx)
+	}
+	if t.FetchedPing < t.Ping {
+		fx.Pinged = append(fx.Pinged, t.ID)
+	}
+	s.touch(TableTopic, uint64(t.ID))
+	return r
+}
+
+// trim drops messages by retention. Subscriptions that had not got them are moved over the gap, which is
+// counted: nothing disappears silently (invariant I9).
+func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
+	for _, r := range e.Ranges {
+		t := s.topics[TopicID(r.Topic)]
+		if t == nil {
+			continue
+		}
+		through := min(r.Through, t.Head)
+		if through < t.First {
+			continue
+		}
+		t.First = through + 1
+		s.touch(TableTopic, r.Topic)
+		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
+		for _, id := range t.subscriptions {
+			c := &s.subs[id].Cursor
+			if c.Offset >= through {
+				continue
+			}
+			c.Gap += through - c.Offset
+			s.meta.GapMessages += through - c.Offset
+			c.Offset, c.Attempts, c.FailingSince = through, 0, 0
+			s.touch(TableCursor, uint64(id))
+			fx.Moved = append(fx.Moved, id)
+		}
+	}
+	return Result{}
+}

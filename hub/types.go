@@ -1,0 +1,139 @@
+package hub
+
+import (
+	"strconv"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+type (
+	// TopicID numbers topics from 1 in the order of their creation; it is never reused.
+	TopicID uint64
+	// SubscriptionID numbers subscriptions from 1; a renewal keeps it, a new subscription after an end gets a new one.
+	SubscriptionID uint64
+	// RequestID numbers subscription requests from 1. It fences verifications: a late answer to an older
+	// request of the same subscription finds its request gone (invariant I7).
+	RequestID uint64
+)
+
+// String is the public form of the id, such as "s-17".
+func (id SubscriptionID) String() string { return "s-" + strconv.FormatUint(uint64(id), 10) }
+
+// String is the public form of the id, such as "r-17".
+func (id RequestID) String() string { return "r-" + strconv.FormatUint(uint64(id), 10) }
+
+// Topic is what subscribers subscribe to. Offsets of its messages count from 1.
+type Topic struct {
+	ID   TopicID
+	Name string // a bare name for a topic hosted by the hub, else its normalised URL
+
+	First       uint64 // offset of the oldest message retained; Head+1 when there is none
+	Head        uint64 // offset of the newest message, 0 before the first
+	CreatedAt   time.Time
+	PublishedAt time.Time // of the newest message, zero before the first
+
+	// Thin pings and the fetches they cause. A fetch is due while Ping > FetchedPing.
+	Ping, FetchedPing uint64
+	FetchError        string // reason class of the last fetch when it failed
+
+	// Validators and hash of what was fetched last, for conditional requests and to skip unchanged content.
+	ETag, LastModified string
+	ContentHash        []byte
+	LinkSelf           string // rel=self discovered by the fetch, empty: the topic's own URL
+
+	subscriptions []SubscriptionID // sorted
+}
+
+// Subscribers is the number of subscriptions of the topic.
+func (t *Topic) Subscribers() int { return len(t.subscriptions) }
+
+// Message is one message of a topic's log. Body and ContentType are shared and never changed.
+type Message struct {
+	Topic       TopicID
+	Offset      uint64 // from 1 per topic
+	Time        int64  // Unix nanoseconds, the leader's clock
+	ContentType string
+	Body        []byte
+	LinkSelf    string // rel=self for deliveries, empty: the topic's own URL
+}
+
+// ID is the message's identity on the wire: the same on every retry and from every node (invariant I3).
+func (m *Message) ID() string {
+	b := make([]byte, 0, 24)
+	b = strconv.AppendUint(b, uint64(m.Topic), 10)
+	b = append(b, '-')
+	return string(strconv.AppendUint(b, m.Offset, 10))
+}
+
+// Subscription is an active subscription: verified, not ended. Its lease may have run out already
+// (see Expired); whoever delivers checks at send time (WebSub section 5.3.1, invariant I5).
+type Subscription struct {
+	ID           SubscriptionID
+	Topic        TopicID
+	TopicName    string
+	TopicRaw     string // hub.topic as the subscriber sent it
+	Callback     string // hub.callback as the subscriber sent it; used exactly so
+	CallbackKey  string // its normal form
+	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
+	Signature    string // sha1, sha256, sha384 or sha512; empty: the hub's default
+	LeaseSeconds int64
+	ExpiresAt    time.Time
+	CreatedAt    time.Time
+	RenewedAt    time.Time
+	Cursor       Cursor
+}
+
+// Expired tells whether the lease has run out at now.
+func (s *Subscription) Expired(now time.Time) bool { return !now.Before(s.ExpiresAt) }
+
+// Cursor is how far a subscription has come.
+type Cursor struct {
+	Offset       uint64 // last message that needs no further attempt
+	Attempts     uint32 // attempts already made at Offset+1
+	FailingSince int64  // Unix nanoseconds of the first of them, 0: none
+	Delivered    uint64 // messages the subscriber acknowledged, all told
+	Failures     uint64 // failed attempts in a row, over all messages
+	Gap          uint64 // messages dropped by retention before they were delivered (invariant I9)
+	DeadLetters  uint64
+}
+
+// Request is a subscribe or unsubscribe request that waits for its verification of intent, or a
+// notice (ModeDenied) that waits to be told to the callback.
+type Request struct {
+	ID          RequestID
+	Mode        hubpb.Mode
+	TopicName   string
+	TopicRaw    string
+	Callback    string
+	CallbackKey string
+
+	LeaseSeconds int64
+	SealedSecret []byte
+	Signature    string
+	VerifyToken  string
+	AutoRegister bool
+	RequestedAt  time.Time
+	Reason       string // ModeDenied: what the callback is told
+}
+
+// Modes of a Request.
+const (
+	ModeSubscribe   = hubpb.Mode_MODE_SUBSCRIBE
+	ModeUnsubscribe = hubpb.Mode_MODE_UNSUBSCRIBE
+	ModeDenied      = hubpb.Mode_MODE_DENIED
+)
+
+// DeadLetter is a message that was given up for one subscription.
+type DeadLetter struct {
+	ID           uint64
+	Subscription SubscriptionID
+	Topic        TopicID
+	TopicName    string
+	Callback     string
+	Offset       uint64
+	Attempts     uint32
+	Status       int32 // last HTTP status, 0: none came
+	Reason       string
+	At           time.Time
+}
