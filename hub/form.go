@@ -1,0 +1,161 @@
+package hub
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"quorumhub/hub/hubpb"
+)
+
+// MaxSecretBytes is the longest hub.secret: it must be less than 200 bytes (WebSub 5.1).
+const MaxSecretBytes = 199
+
+const maxVerifyTokenBytes = 512
+
+// SubscribeRequest is a subscribe or unsubscribe request that passed all checks of the request itself.
+type SubscribeRequest struct {
+	Mode         hubpb.Mode // ModeSubscribe or ModeUnsubscribe
+	Topic        string     // topic name
+	TopicRaw     string     // as sent
+	Callback     string     // as sent
+	CallbackURL  *url.URL
+	CallbackKey  string
+	LeaseSeconds int64
+	Secret       []byte // nil: none
+	Signature    string // empty: the hub's default
+	VerifyToken  string
+}
+
+// ParseSubscribe reads a subscribe or unsubscribe request from its form body. Parameters that the hub does not
+// know are ignored (WebSub 5.1). Errors are *Error naming the parameter.
+func ParseSubscribe(form url.Values, namer *TopicNamer, leases LeasePolicy) (*SubscribeRequest, error) {
+	r := &SubscribeRequest{}
+	switch mode, err := single(form, "hub.mode"); {
+	case err != nil:
+		return nil, err
+	case mode == "subscribe":
+		r.Mode = ModeSubscribe
+	case mode == "unsubscribe":
+		r.Mode = ModeUnsubscribe
+	default:
+		return nil, ParamErrorf("hub.mode", "is %s; expected subscribe or unsubscribe", quote(mode))
+	}
+	var err error
+	if r.Callback, err = single(form, "hub.callback"); err != nil {
+		return nil, err
+	}
+	if r.CallbackURL, err = ParseURL("hub.callback", r.Callback); err != nil {
+		return nil, err
+	}
+	r.CallbackKey = NormalizeURL(r.Callback)
+	if r.TopicRaw, err = single(form, "hub.topic"); err != nil {
+		return nil, err
+	}
+	if r.Topic, err = namer.Name("hub.topic", r.TopicRaw); err != nil {
+		return nil, err
+	}
+	if r.VerifyToken, err = single(form, "hub.verify_token"); err != nil {
+		return nil, err
+	}
+	if len(r.VerifyToken) > maxVerifyTokenBytes {
+		return nil, ParamErrorf("hub.verify_token", "is %d bytes long; at most %d are accepted", len(r.VerifyToken), maxVerifyTokenBytes)
+	}
+	if r.Mode == ModeUnsubscribe {
+		return r, nil
+	}
+	return r, r.parseSubscribeOnly(form, leases)
+}
+
+// parseSubscribeOnly reads what an unsubscribe request must ignore, even when it is malformed.
+func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolicy) error {
+	lease, err := single(form, "hub.lease_seconds")
+	if err != nil {
+		return err
+	}
+	if r.LeaseSeconds, err = leases.Grant(lease, form.Has("hub.lease_seconds")); err != nil {
+		return err
+	}
+	secret, err := single(form, "hub.secret")
+	if err != nil {
+		return err
+	}
+	if len(secret) > MaxSecretBytes {
+		return ParamErrorf("hub.secret", "is %d bytes long; it must be less than 200 bytes", len(secret))
+	}
+	if secret != "" {
+		r.Secret = []byte(secret)
+	}
+	r.Signature, err = chooseSignature(form)
+	return err
+}
+
+// SignatureMethods are the methods of X-Hub-Signature (WebSub 7.1), weakest first.
+func SignatureMethods() []string { return []string{"sha1", "sha256", "sha384", "sha512"} }
+
+// chooseSignature picks the strongest method a subscriber lists in hub.hash_algorithms, an extension for
+// subscribers that know only some of them; without it the hub's default is used.
+func chooseSignature(form url.Values) (string, error) {
+	const param = "hub.hash_algorithms"
+	list, err := single(form, param)
+	if err != nil || !form.Has(param) {
+		return "", err
+	}
+	best := -1
+	for _, m := range strings.FieldsFunc(strings.ToLower(list), func(c rune) bool { return c == ',' || c == ' ' }) {
+		best = max(best, slices.Index(SignatureMethods(), m))
+	}
+	if best < 0 {
+		return "", ParamErrorf(param, "%s names no method this hub knows; expected one or more of sha1, sha256, sha384, sha512", quote(list))
+	}
+	return SignatureMethods()[best], nil
+}
+
+// ParseTopicForm reads the topic of a register or deregister request from its form body.
+func ParseTopicForm(form url.Values, namer *TopicNamer) (string, error) {
+	raw, err := single(form, "hub.topic")
+	if err != nil {
+		return "", err
+	}
+	return namer.Name("hub.topic", raw)
+}
+
+// maxPingTopics bounds the topics one ping may name.
+const maxPingTopics = 100
+
+// ParsePing reads the topics of a thin ping from its form body: hub.url, hub.url[] and hub.topic, each of
+// which may be repeated (PubSubHubbub 0.3 and what publishers made of it). A topic named twice counts once.
+func ParsePing(form url.Values, namer *TopicNamer) ([]string, error) {
+	var names []string
+	for _, param := range []string{"hub.url", "hub.url[]", "hub.topic"} {
+		for _, raw := range form[param] {
+			name, err := namer.Name(param, raw)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			if len(names) > maxPingTopics {
+				return nil, ParamErrorf(param, "names more than %d topics; send them in several requests", maxPingTopics)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil, ParamErrorf("hub.url", "is missing or empty; expected the URL of the topic that has news")
+	}
+	return names, nil
+}
+
+// single is a parameter's value, empty when it is not there. A parameter given twice is an error: guessing
+// which one was meant would be worse.
+func single(form url.Values, param string) (string, error) {
+	v := form[param]
+	switch len(v) {
+	case 0:
+		return "", nil
+	case 1:
+		return v[0], nil
+	}
+	return "", ParamErrorf(param, "is given %d times; expected once", len(v))
+}

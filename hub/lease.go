@@ -1,0 +1,43 @@
+package hub
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// LeasePolicy bounds how long a subscription lasts. WebSub forbids perpetual leases (section 5.3.1) and
+// leaves the length to the hub.
+type LeasePolicy struct {
+	Min, Default, Max time.Duration
+}
+
+// Validate checks that 1 s <= Min <= Default <= Max.
+func (p LeasePolicy) Validate() error {
+	if p.Min < time.Second || p.Default < p.Min || p.Max < p.Default {
+		return fmt.Errorf("lease: expected 1s <= min <= default <= max, got min %v, default %v, max %v", p.Min, p.Default, p.Max)
+	}
+	return nil
+}
+
+// Grant is the lease in seconds for hub.lease_seconds as sent; given says whether it was sent at all. A lease
+// outside the bounds is moved into them (WebSub 5.1 lets the hub decide), whatever its size. Anything but a
+// positive decimal integer is an *Error.
+func (p LeasePolicy) Grant(sent string, given bool) (int64, error) {
+	if !given {
+		return int64(p.Default / time.Second), nil
+	}
+	digits := strings.TrimLeft(sent, "0")
+	if sent == "" || strings.Trim(sent, "0123456789") != "" || digits == "" {
+		return 0, ParamErrorf("hub.lease_seconds", "%s is no positive decimal integer; expected seconds such as 864000", quote(sent))
+	}
+	lo, hi := int64(p.Min/time.Second), int64(p.Max/time.Second)
+	if len(digits) > 18 { // beyond any bound, and near the end of int64
+		return hi, nil
+	}
+	var n int64
+	for _, c := range digits {
+		n = n*10 + int64(c-'0')
+	}
+	return min(max(n, lo), hi), nil
+}

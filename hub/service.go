@@ -1,0 +1,176 @@
+package hub
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/url"
+
+	"quorumhub/hub/hubpb"
+)
+
+// Rules are the hub's settings that decide about requests. They are local configuration: what matters for the
+// fold is stamped into the events.
+type Rules struct {
+	Leases          LeasePolicy
+	AutoRegister    bool // publishing or subscribing to an unknown topic creates it
+	MaxMessageBytes int64
+	// CheckCallback refuses callbacks by policy (address ranges, ports) when the request arrives; the check
+	// that counts is made again when the connection is made. nil: all are accepted.
+	CheckCallback func(*url.URL) error
+	// CheckTopic is the same for topics that the hub fetches.
+	CheckTopic func(*url.URL) error
+}
+
+// Service turns requests into events: what a WebSub hub may do and refuse (W3C Recommendation), without a
+// word about how requests come in. Safe for concurrent use.
+type Service struct {
+	rules    Rules
+	namer    *TopicNamer
+	proposer Proposer
+	state    StateReader
+	secrets  SecretBox
+}
+
+// NewService wires a Service.
+func NewService(rules Rules, namer *TopicNamer, proposer Proposer, state StateReader, secrets SecretBox) *Service {
+	return &Service{rules: rules, namer: namer, proposer: proposer, state: state, secrets: secrets}
+}
+
+// Namer translates between topic names and URLs.
+func (s *Service) Namer() *TopicNamer { return s.namer }
+
+// Rules are the settings in force.
+func (s *Service) Rules() Rules { return s.rules }
+
+// Subscribe takes a subscribe or unsubscribe request from its form body. When it returns nil the request is
+// durable and will be verified; what that comes to is never told to the caller (WebSub 5.1.2).
+func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
+	r, err := ParseSubscribe(form, s.namer, s.rules.Leases)
+	if err != nil {
+		return err
+	}
+	if s.rules.CheckCallback != nil {
+		if err := s.rules.CheckCallback(r.CallbackURL); err != nil {
+			return &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
+		}
+	}
+	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
+		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
+		AutoRegister: s.rules.AutoRegister}
+	if r.Secret != nil {
+		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
+			return fmt.Errorf("seal hub.secret: %w", err)
+		}
+	}
+	_, err = s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
+	return err
+}
+
+// Publication is content to publish.
+type Publication struct {
+	Topic          string // topic name, see TopicNamer
+	ContentType    string
+	Body           []byte
+	IdempotencyKey string // empty: none
+}
+
+// maxIdempotencyKeyBytes is the longest Idempotency-Key.
+const maxIdempotencyKeyBytes = 255
+
+// Receipt says where a publication stands in the log.
+type Receipt struct {
+	Topic     TopicID
+	Offset    uint64
+	Duplicate bool // it was there already, by its idempotency key
+}
+
+// MessageID is the id every delivery of the message carries.
+func (r Receipt) MessageID() string {
+	m := Message{Topic: r.Topic, Offset: r.Offset}
+	return m.ID()
+}
+
+// Publish takes content for distribution. When it returns without an error the message is durable and will be
+// delivered at least once to every active subscription (invariant I1). The body must not be changed afterwards.
+func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
+	if int64(len(p.Body)) > s.rules.MaxMessageBytes {
+		return Receipt{}, s.TooLarge()
+	}
+	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
+	if p.IdempotencyKey != "" {
+		if len(p.IdempotencyKey) > maxIdempotencyKeyBytes {
+			return Receipt{}, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(p.IdempotencyKey), maxIdempotencyKeyBytes)
+		}
+		key := sha256.Sum256([]byte(p.IdempotencyKey))
+		ev.IdempotencyKey = key[:]
+		ev.ContentHash = ContentHash(p.ContentType, p.Body)
+	}
+	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := res[0].Err(p.Topic); err != nil {
+		return Receipt{}, err
+	}
+	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+}
+
+// TooLarge is the error for a body over the limit.
+func (s *Service) TooLarge() *Error {
+	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.rules.MaxMessageBytes)
+}
+
+// Ping takes a thin ping from its form body: the topics named have news. When it returns nil the pings are
+// durable; the topics that have subscribers will be fetched. All pings of one call are taken or none.
+func (s *Service) Ping(ctx context.Context, form url.Values) error {
+	names, err := ParsePing(form, s.namer)
+	if err != nil {
+		return err
+	}
+	var events []*hubpb.Event
+	for _, name := range names {
+		if !s.rules.AutoRegister && !s.known(name) {
+			return Result{Outcome: OutcomeNoTopic}.Err(name)
+		}
+		if s.namer.Hosted(name) {
+			continue // its content is published here; there is nothing to fetch
+		}
+		if u, err := url.Parse(name); err == nil && s.rules.CheckTopic != nil {
+			if err := s.rules.CheckTopic(u); err != nil {
+				return &Error{Code: CodeForbidden, Param: "hub.url", Message: err.Error()}
+			}
+		}
+		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
+			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.rules.AutoRegister}}})
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	_, err = s.proposer.Propose(ctx, events...)
+	return err
+}
+
+// Register makes a topic known. A topic that is known already is CodeConflict.
+func (s *Service) Register(ctx context.Context, topic string) error {
+	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
+}
+
+// Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are told
+// (WebSub 5.2). An unknown topic is CodeNotFound.
+func (s *Service) Deregister(ctx context.Context, topic string) error {
+	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+}
+
+func (s *Service) proposeTopic(ctx context.Context, topic string, ev *hubpb.Event) error {
+	res, err := s.proposer.Propose(ctx, ev)
+	if err != nil {
+		return err
+	}
+	return res[0].Err(topic)
+}
+
+func (s *Service) known(topic string) (ok bool) {
+	s.state.View(func(st *State) { _, ok = st.TopicByName(topic) })
+	return ok
+}

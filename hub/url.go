@@ -1,0 +1,198 @@
+package hub
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// MaxURLBytes is the longest topic or callback URL accepted.
+const MaxURLBytes = 2048
+
+// ParseURL checks a URL that a client gave as the parameter param: an absolute http or https URL with a
+// host, without user info and fragment, at most MaxURLBytes long. It returns the parsed form; errors are *Error
+// naming the parameter. The raw string stays what the hub uses towards the callback (WebSub 5.1.1).
+func ParseURL(param, raw string) (*url.URL, error) {
+	const expected = "expected an absolute http or https URL such as https://example.com/path"
+	switch {
+	case raw == "":
+		return nil, ParamErrorf(param, "is missing or empty; %s", expected)
+	case len(raw) > MaxURLBytes:
+		return nil, ParamErrorf(param, "is %d bytes long; at most %d are accepted", len(raw), MaxURLBytes)
+	}
+	for i := range len(raw) {
+		if raw[i] <= ' ' || raw[i] == 0x7f || raw[i] == '"' || raw[i] == '<' || raw[i] == '>' || raw[i] == '\\' {
+			return nil, ParamErrorf(param, "contains the character %q at byte %d, which must be percent-encoded in a URL", raw[i], i+1)
+		}
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, ParamErrorf(param, "%s is not a URL (%v); %s", quote(raw), urlProblem(err), expected)
+	}
+	switch {
+	case u.Scheme == "":
+		return nil, ParamErrorf(param, "%s is relative; %s", quote(raw), expected)
+	case !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
+		return nil, ParamErrorf(param, "%s has the scheme %q; only http and https are accepted", quote(raw), u.Scheme)
+	case u.Opaque != "" || u.Hostname() == "":
+		return nil, ParamErrorf(param, "%s has no host; %s", quote(raw), expected)
+	case u.User != nil:
+		return nil, ParamErrorf(param, "must not carry user name or password; use a secret path or query parameter instead")
+	case u.Fragment != "" || strings.Contains(raw, "#"):
+		return nil, ParamErrorf(param, "%s has a fragment (#...); leave it out", quote(raw))
+	}
+	if problem := hostProblem(u); problem != "" {
+		return nil, ParamErrorf(param, "%s: %s", quote(raw), problem)
+	}
+	if !validEscapes(raw) {
+		return nil, ParamErrorf(param, "%s has a %% that is not followed by two hexadecimal digits", quote(raw))
+	}
+	return u, nil
+}
+
+// hostProblem refuses hosts that different programs read differently: numbers in octal, hex or one word,
+// zone ids, ports out of range.
+func hostProblem(u *url.URL) string {
+	host := u.Hostname()
+	if port := u.Port(); port != "" {
+		n := 0
+		for _, c := range port {
+			n = n*10 + int(c-'0')
+			if n > 65535 {
+				break
+			}
+		}
+		if n < 1 || n > 65535 {
+			return "the port must be between 1 and 65535"
+		}
+	}
+	if strings.HasPrefix(u.Host, "[") {
+		if a, err := netip.ParseAddr(host); err != nil || a.Zone() != "" {
+			return "the IPv6 address is not valid here (zone ids are not accepted)"
+		}
+		return ""
+	}
+	if len(host) > 253 {
+		return "the host name is too long"
+	}
+	for i := range len(host) {
+		c := host[i]
+		if c >= 0x80 {
+			return "the host name must be in ASCII; write it in its xn-- form"
+		}
+		if !isAlnum(c) && c != '-' && c != '.' && c != '_' {
+			return "the host name has a character that is not allowed"
+		}
+	}
+	last := host
+	if i := strings.LastIndexByte(strings.TrimSuffix(host, "."), '.'); i >= 0 {
+		last = strings.TrimSuffix(host, ".")[i+1:]
+	}
+	if last == "" || strings.Contains(host, "..") || strings.HasPrefix(host, ".") {
+		return "the host name has an empty label"
+	}
+	if c := last[0]; c >= '0' && c <= '9' {
+		a, err := netip.ParseAddr(host)
+		if err != nil || !a.Is4() {
+			return "a host that ends in a number must be an IPv4 address in the form 192.0.2.1"
+		}
+	}
+	return ""
+}
+
+// NormalizeURL is the form of a URL that identifies it: scheme and host in lower case, no default port, "/" for
+// an empty path, percent-encoded unreserved characters decoded, other escapes in upper case, bytes outside ASCII
+// percent-encoded (RFC 3986 sections 6.2.2 and 6.2.3, WebSub 5.1.1). raw must have passed ParseURL.
+func NormalizeURL(raw string) string {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	scheme = strings.ToLower(scheme)
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority, tail = rest[:i], rest[i:]
+	}
+	authority = strings.ToLower(authority)
+	if scheme == "http" {
+		authority = strings.TrimSuffix(authority, ":80")
+	} else {
+		authority = strings.TrimSuffix(authority, ":443")
+	}
+	authority = strings.TrimSuffix(authority, ":")
+	if tail == "" || tail[0] == '?' {
+		tail = "/" + tail
+	}
+	return scheme + "://" + authority + normalizeEscapes(tail)
+}
+
+func normalizeEscapes(s string) string {
+	const hex = "0123456789ABCDEF"
+	clean := true
+	for i := range len(s) {
+		if s[i] == '%' || s[i] >= 0x80 {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	out := make([]byte, 0, len(s)+8)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		escaped := false
+		if c == '%' && i+2 < len(s) {
+			c = unhex(s[i+1])<<4 | unhex(s[i+2])
+			escaped = true
+			i += 2
+		}
+		switch {
+		case escaped && !isUnreserved(c), c >= 0x80:
+			out = append(out, '%', hex[c>>4], hex[c&15])
+		default:
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+func validEscapes(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && (i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2])) {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlnum(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+func isUnreserved(c byte) bool { return isAlnum(c) || c == '-' || c == '.' || c == '_' || c == '~' }
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c >= 'a':
+		return c - 'a' + 10
+	case c >= 'A':
+		return c - 'A' + 10
+	}
+	return c - '0'
+}
+
+func quote(s string) string {
+	if len(s) > 80 {
+		s = s[:77] + "..."
+	}
+	return "\"" + strings.ToValidUTF8(s, "?") + "\""
+}
+
+func urlProblem(err error) error {
+	if e, ok := err.(*url.Error); ok {
+		return e.Err
+	}
+	return err
+}
