@@ -1,0 +1,172 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// Limits of what a called server may send before a body starts.
+const (
+	maxResponseHeaderBytes = 32 << 10
+	defaultDialTimeout     = 10 * time.Second
+	defaultHeaderTimeout   = 60 * time.Second
+)
+
+// ClientOptions tunes a Client. The zero value is ready to use.
+type ClientOptions struct {
+	Resolver      *net.Resolver // nil: the system's
+	DialTimeout   time.Duration // one connection with its name lookup; 0: 10 s
+	HeaderTimeout time.Duration // from the end of the request to the response header; 0: 60 s
+	// MaxIdlePerHost is the number of idle connections kept for one host; 0: 256. It must not be below the
+	// number of requests usually in flight to one host, or connections are thrown away after each use.
+	MaxIdlePerHost int
+	// MaxConnsPerHost bounds all connections to one host; 0: no bound besides the callers' own.
+	MaxConnsPerHost int
+}
+
+// Client is the guarded HTTP client: every connection it makes passed its Policy on the concrete address,
+// at the moment of dialling. It follows no redirect, uses no proxy, keeps no cookies and decodes nothing.
+// Safe for concurrent use.
+type Client struct {
+	policy    *Policy
+	transport *http.Transport
+}
+
+// NewClient builds a client with its own connection pool. Close it when done.
+func NewClient(p *Policy, o ClientOptions) *Client {
+	d := &net.Dialer{
+		Timeout:   orDuration(o.DialTimeout, defaultDialTimeout),
+		KeepAlive: 30 * time.Second,
+		Resolver:  o.Resolver,
+		ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
+			return p.checkDial(ctx, network, address)
+		},
+	}
+	maxIdle := o.MaxIdlePerHost
+	if maxIdle <= 0 {
+		maxIdle = 256
+	}
+	return &Client{policy: p, transport: &http.Transport{
+		Proxy: nil, // never from the environment: the guard would check the proxy's address only
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, fmt.Errorf("dial %s: %w", address, err)
+			}
+			return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
+		},
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConns:           0, // bounded per host and by IdleConnTimeout
+		MaxIdleConnsPerHost:    maxIdle,
+		MaxConnsPerHost:        o.MaxConnsPerHost,
+		IdleConnTimeout:        60 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  orDuration(o.HeaderTimeout, defaultHeaderTimeout),
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxResponseHeaderBytes,
+		WriteBufferSize:        8 << 10, // a small message with its header leaves in one packet
+		ReadBufferSize:         2 << 10, // answers are short
+	}}
+}
+
+// Policy is what the client was made with.
+func (c *Client) Policy() *Policy { return c.policy }
+
+// RoundTrip makes one request and follows nothing: a redirect is an answer like any other.
+func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
+	return c.transport.RoundTrip(req)
+}
+
+// HTTPClient is a *http.Client over the same guarded pool, for libraries that want one. It returns a
+// redirect as it is instead of following it.
+func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Transport:     c.transport,
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Close closes the idle connections. Requests under way are not touched.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// dialHost is the context key of the host name a dial is made for.
+type dialHost struct{}
+
+// checkDial judges one concrete address right before the connection is made.
+func (p *Policy) checkDial(ctx context.Context, network, address string) error {
+	if network != "tcp4" && network != "tcp6" {
+		return denied("network %q is not allowed", network)
+	}
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return denied("address %q cannot be read", address)
+	}
+	host, _ := ctx.Value(dialHost{}).(string)
+	if _, err := netip.ParseAddr(host); err == nil {
+		host = ""
+	}
+	return p.CheckAddr(a, host)
+}
+
+// Reason is the class of a failure. It is all that leaves this package about a failed connection: more
+// would turn the hub into a port scanner.
+type Reason string
+
+const (
+	ReasonNone        Reason = ""
+	ReasonDenied      Reason = "forbidden-address" // the egress policy forbids the target
+	ReasonUnreachable Reason = "unreachable"       // no such name, refused, reset or cut off
+	ReasonTimeout     Reason = "timeout"
+	ReasonTLS         Reason = "tls"
+	ReasonStatus      Reason = "http-status"
+	ReasonChallenge   Reason = "wrong-challenge" // a 2xx answer whose body is not the challenge
+	ReasonCancelled   Reason = "cancelled"
+	ReasonProtocol    Reason = "protocol"   // not an HTTP answer, or a header too long
+	ReasonTooLarge    Reason = "too-large"  // topic content above message.max_bytes
+	ReasonRedirect    Reason = "redirect"   // too many, to a forbidden place, or from https to http
+	ReasonEncoding    Reason = "encoding"   // content encoded though that was not asked for
+	ReasonURL         Reason = "bad-url"    // cannot be used as a URL
+	ReasonSecret      Reason = "bad-secret" // the sealed secret does not open with this node's keys
+)
+
+// classify maps an error of RoundTrip or of reading a body to its class.
+func classify(ctx context.Context, err error) Reason {
+	var (
+		den  *DeniedError
+		nerr net.Error
+		op   *net.OpError
+		dns  *net.DNSError
+	)
+	switch {
+	case err == nil:
+		return ReasonNone
+	case errors.As(err, &den):
+		return ReasonDenied
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return ReasonTimeout
+	case ctx.Err() != nil:
+		return ReasonCancelled
+	case errors.As(err, &nerr) && nerr.Timeout():
+		return ReasonTimeout
+	case isTLS(err):
+		return ReasonTLS
+	case errors.As(err, &op), errors.As(err, &dns), isCutOff(err):
+		return ReasonUnreachable
+	}
+	return ReasonProtocol
+}
+
+func orDuration(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}

@@ -1,0 +1,205 @@
+package delivery_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/dns/dnsmessage"
+
+	"quorumhub/delivery"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeDNS answers every A question with the next address of a list (the last one stays) and every AAAA
+// question with nothing.
+type fakeDNS struct {
+	mu      sync.Mutex
+	answers []netip.Addr
+	asked   int
+}
+
+func (f *fakeDNS) resolver() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go f.serve(server)
+		return client, nil
+	}}
+}
+
+func (f *fakeDNS) serve(c net.Conn) {
+	defer c.Close()
+	for {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return
+		}
+		q := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(c, q); err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if err := m.Unpack(q); err != nil {
+			return
+		}
+		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+		if m.Questions[0].Type == dnsmessage.TypeA {
+			f.mu.Lock()
+			a := f.answers[min(f.asked, len(f.answers)-1)]
+			f.asked++
+			f.mu.Unlock()
+			m.Answers = []dnsmessage.Resource{{
+				Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET},
+				Body:   &dnsmessage.AResource{A: a.As4()},
+			}}
+		}
+		out, err := m.AppendPack(make([]byte, 2, 512))
+		if err != nil {
+			return
+		}
+		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+		if _, err := c.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+func get(t *testing.T, c *delivery.Client, target string) (*http.Response, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.RoundTrip(req)
+	if err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+	return resp, err
+}
+
+// TestEgressRebinding: a name that passed the check when it was registered, and even a first request,
+// and then resolves to a forbidden address where something listens, is not called there.
+func TestEgressRebinding(t *testing.T) {
+	var inside atomic.Int32
+	outer := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer outer.Close()
+	_, port, _ := net.SplitHostPort(outer.Listener.Addr().String())
+	l, err := net.Listen("tcp4", "127.0.0.2:"+port)
+	if err != nil {
+		t.Skipf("no second loopback address: %v", err)
+	}
+	inner := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(
+		func(http.ResponseWriter, *http.Request) { inside.Add(1) })}}
+	inner.Start()
+	defer inner.Close()
+
+	dns := &fakeDNS{answers: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}}
+	p := policy(t, delivery.PolicyOptions{Mode: delivery.ModeEdge, AllowCIDRs: prefixes(t, "127.0.0.1/32")})
+	c := delivery.NewClient(p, delivery.ClientOptions{Resolver: dns.resolver()})
+	defer c.Close()
+
+	target := "http://flip.example:" + port + "/"
+	u, _ := url.Parse(target)
+	if err := p.CheckURL(u); err != nil {
+		t.Fatalf("CheckURL: %v", err)
+	}
+	if _, err := get(t, c, target); err != nil {
+		t.Fatalf("first request: %v", err)
+	}
+	c.Close() // the pooled connection to the first address
+	_, err = get(t, c, target)
+	var den *delivery.DeniedError
+	if !errors.As(err, &den) {
+		t.Fatalf("second request: error %v, want a DeniedError", err)
+	}
+	if n := inside.Load(); n != 0 {
+		t.Fatalf("the forbidden server was called %d times", n)
+	}
+}
+
+func TestEgressFollowsNoRedirect(t *testing.T) {
+	var reached atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/next" {
+			reached.Add(1)
+			return
+		}
+		http.Redirect(w, r, "/next", http.StatusFound)
+	}))
+	defer s.Close()
+	c := devClient(t)
+	resp, err := get(t, c, s.URL)
+	if err != nil || resp.StatusCode != http.StatusFound {
+		t.Fatalf("got %v, %v; want the redirect itself", resp, err)
+	}
+	hr, err := c.HTTPClient(0).Get(s.URL)
+	if err != nil || hr.StatusCode != http.StatusFound {
+		t.Fatalf("HTTPClient: got %v, %v; want the redirect itself", hr, err)
+	}
+	_ = hr.Body.Close()
+	if reached.Load() != 0 {
+		t.Fatal("the redirect was followed")
+	}
+}
+
+func TestEgressReusesConnections(t *testing.T) {
+	var conns atomic.Int32
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "some answer")
+	}))
+	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	c := devClient(t)
+	for range 10 {
+		if _, err := get(t, c, s.URL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Fatalf("%d connections for 10 requests, want 1", n)
+	}
+}
+
+// TestEgressIgnoresProxyEnvironment: a proxy would make the connection on our behalf, unguarded.
+func TestEgressIgnoresProxyEnvironment(t *testing.T) {
+	var proxied atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { proxied.Add(1) }))
+	defer proxy.Close()
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	t.Setenv("http_proxy", proxy.URL)
+	c := delivery.NewClient(policy(t, delivery.PolicyOptions{}), delivery.ClientOptions{
+		Resolver: (&fakeDNS{answers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}).resolver()})
+	defer c.Close()
+	var den *delivery.DeniedError
+	if _, err := get(t, c, "http://inside.example/"); !errors.As(err, &den) {
+		t.Fatalf("error %v, want a DeniedError", err)
+	}
+	if proxied.Load() != 0 {
+		t.Fatal("the request went through the proxy")
+	}
+}
+
+// devClient may call loopback addresses and is closed with the test.
+func devClient(t testing.TB) *delivery.Client {
+	t.Helper()
+	c := delivery.NewClient(policy(t, delivery.PolicyOptions{Mode: delivery.ModeDevLoopback}), delivery.ClientOptions{})
+	t.Cleanup(c.Close)
+	return c
+}
