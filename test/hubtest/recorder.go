@@ -1,0 +1,180 @@
+package hubtest
+
+import (
+	"context"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Request is a request as a scripted server got it.
+type Request struct {
+	Seq    int // from 1, in the order of arrival
+	Method string
+	URI    string // as on the request line
+	Proto  string
+	Host   string
+	Header http.Header
+	Body   []byte
+	Length int64 // Content-Length; -1: none was sent
+	At     time.Time
+}
+
+// Path is the part of the URI before the "?".
+func (r Request) Path() string {
+	path, _, _ := strings.Cut(r.URI, "?")
+	return path
+}
+
+// RawQuery is the part of the URI behind the "?".
+func (r Request) RawQuery() string {
+	_, query, _ := strings.Cut(r.URI, "?")
+	return query
+}
+
+// Params is the query, decoded, in its order.
+func (r Request) Params() []Param { return Params(r.RawQuery()) }
+
+// Values returns the values of a query parameter in their order.
+func (r Request) Values(name string) []string {
+	var out []string
+	for _, p := range r.Params() {
+		if p.Name == name {
+			out = append(out, p.Value)
+		}
+	}
+	return out
+}
+
+// Value returns the last value of a query parameter: a hub appends its own behind those of the callback.
+func (r Request) Value(name string) string {
+	if v := r.Values(name); len(v) > 0 {
+		return v[len(v)-1]
+	}
+	return ""
+}
+
+// MessageID is the X-Hub-Message-Id of a delivery.
+func (r Request) MessageID() string { return r.Header.Get("X-Hub-Message-Id") }
+
+// IsDelivery reports whether the request brings content.
+func (r Request) IsDelivery() bool { return r.Method == http.MethodPost }
+
+// IsIntent reports whether the request asks to confirm mode ("" for any of the two).
+func (r Request) IsIntent(mode string) bool {
+	m := r.Value("hub.mode")
+	return r.Method == http.MethodGet && (m == mode || mode == "" && (m == "subscribe" || m == "unsubscribe"))
+}
+
+// IsDenial reports whether the request says that a subscription is denied or has ended.
+func (r Request) IsDenial() bool {
+	return r.Method == http.MethodGet && r.Value("hub.mode") == "denied"
+}
+
+func (r Request) String() string {
+	return fmt.Sprintf("#%d %s %s id=%q %d bytes", r.Seq, r.Method, r.URI, r.MessageID(), len(r.Body))
+}
+
+// recorder is an HTTP server on loopback that keeps every request. Safe for concurrent use.
+type recorder struct {
+	URL    string // without a slash at the end
+	server *httptest.Server
+	stop   chan struct{}
+	answer func(Request) Answer
+
+	mu       sync.Mutex
+	requests []Request
+	changed  chan struct{} // closed and replaced with every request
+}
+
+// newRecorder starts a server that ends with the test. Its handler is called without a ServeMux, so that no
+// path is cleaned and nothing redirected.
+func newRecorder(tb testing.TB, tls bool, answer func(Request) Answer) *recorder {
+	tb.Helper()
+	s := &recorder{stop: make(chan struct{}), answer: answer, changed: make(chan struct{})}
+	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	s.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if tls {
+		s.server.StartTLS()
+	} else {
+		s.server.Start()
+	}
+	s.URL = s.server.URL
+	tb.Cleanup(func() {
+		close(s.stop)
+		s.server.CloseClientConnections()
+		s.server.Close()
+	})
+	return s
+}
+
+func (s *recorder) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client went away: no request to speak of
+	}
+	req := Request{
+		Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header.Clone(),
+		Body: body, Length: r.ContentLength, At: time.Now(),
+	}
+	s.mu.Lock()
+	req.Seq = len(s.requests) + 1
+	s.requests = append(s.requests, req)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	s.answer(req).write(w, r, s.stop)
+}
+
+// Requests returns what came so far, in order.
+func (s *recorder) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Select returns the requests for which keep is true.
+func (s *recorder) Select(keep func(Request) bool) []Request {
+	return slices.DeleteFunc(s.Requests(), func(r Request) bool { return !keep(r) })
+}
+
+// WaitFor waits until at least n requests for which keep is true have come, and returns them.
+func (s *recorder) WaitFor(tb testing.TB, n int, what string, keep func(Request) bool) []Request {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), Patience)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if got := s.Select(keep); len(got) >= n {
+			return got
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			tb.Fatalf("%s: got %d of %d within %v; all requests: %v", what, len(s.Select(keep)), n, Patience, s.Requests())
+		}
+	}
+}
+
+// CAFile writes the certificate of a TLS server to a file in dir, to be named by SSL_CERT_FILE.
+func (s *recorder) CAFile(tb testing.TB, dir string) string {
+	tb.Helper()
+	path := filepath.Join(dir, "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})
+	if err := os.WriteFile(path, block, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}

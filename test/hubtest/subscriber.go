@@ -1,0 +1,145 @@
+package hubtest
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"hash"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Subscriber is a server that confirms intents and takes deliveries, as a test scripts it. Until told
+// otherwise it confirms every verification and answers 200 to every delivery.
+type Subscriber struct {
+	*recorder
+
+	mu       sync.Mutex
+	intent   func(Request) Answer
+	delivery func(Request) Answer
+}
+
+// NewSubscriber starts a subscriber that ends with the test.
+func NewSubscriber(tb testing.TB) *Subscriber {
+	tb.Helper()
+	return newSubscriber(tb, false)
+}
+
+// NewTLSSubscriber starts a subscriber behind https, with a certificate of its own (see CAFile).
+func NewTLSSubscriber(tb testing.TB) *Subscriber {
+	tb.Helper()
+	return newSubscriber(tb, true)
+}
+
+func newSubscriber(tb testing.TB, tls bool) *Subscriber {
+	s := &Subscriber{intent: Echo, delivery: func(Request) Answer { return Answer{} }}
+	s.recorder = newRecorder(tb, tls, s.respond)
+	return s
+}
+
+func (s *Subscriber) respond(r Request) Answer {
+	s.mu.Lock()
+	intent, delivery := s.intent, s.delivery
+	s.mu.Unlock()
+	if r.IsDelivery() {
+		return delivery(r)
+	}
+	return intent(r)
+}
+
+// OnIntent sets what answers GET requests: verifications and denials. It may be called concurrently.
+func (s *Subscriber) OnIntent(f func(Request) Answer) *Subscriber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intent = f
+	return s
+}
+
+// OnDelivery sets what answers POST requests. It may be called concurrently.
+func (s *Subscriber) OnDelivery(f func(Request) Answer) *Subscriber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delivery = f
+	return s
+}
+
+// Answers makes a script: the first request gets the first answer, and so on; the last one is repeated.
+func Answers(answers ...Answer) func(Request) Answer {
+	var mu sync.Mutex
+	return func(Request) Answer {
+		mu.Lock()
+		defer mu.Unlock()
+		a := answers[0]
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
+		return a
+	}
+}
+
+// Callback is the URL of this subscriber with the given path and query ("/cb?x=1").
+func (s *Subscriber) Callback(pathAndQuery string) string { return s.URL + pathAndQuery }
+
+// Deliveries returns the content requests so far.
+func (s *Subscriber) Deliveries() []Request { return s.Select(Request.IsDelivery) }
+
+// Intents returns the verification requests for mode so far ("" for both).
+func (s *Subscriber) Intents(mode string) []Request {
+	return s.Select(func(r Request) bool { return r.IsIntent(mode) })
+}
+
+// CountDeliveries is the number of content requests so far.
+func (s *Subscriber) CountDeliveries() int { return len(s.Deliveries()) }
+
+// CountIntents is the number of verification requests so far.
+func (s *Subscriber) CountIntents() int { return len(s.Intents("")) }
+
+// WaitDeliveries waits for at least n content requests.
+func (s *Subscriber) WaitDeliveries(tb testing.TB, n int) []Request {
+	tb.Helper()
+	return s.WaitFor(tb, n, "deliveries", Request.IsDelivery)
+}
+
+// WaitBody waits for a delivery of exactly this content and returns the first.
+func (s *Subscriber) WaitBody(tb testing.TB, body string) Request {
+	tb.Helper()
+	return s.WaitFor(tb, 1, "delivery of "+short(body), func(r Request) bool { return r.IsDelivery() && string(r.Body) == body })[0]
+}
+
+// WaitIntent waits for the n-th verification request for mode and returns it.
+func (s *Subscriber) WaitIntent(tb testing.TB, mode string, n int) Request {
+	tb.Helper()
+	return s.WaitFor(tb, n, "verification of "+mode, func(r Request) bool { return r.IsIntent(mode) })[n-1]
+}
+
+func short(s string) string {
+	if len(s) > 60 {
+		return s[:60] + "..."
+	}
+	return s
+}
+
+// Sign computes the value of X-Hub-Signature (WebSub section 7.1) for a method; "" for an unknown one.
+func Sign(method, secret string, body []byte) string {
+	hashes := map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
+	newHash, ok := hashes[method]
+	if !ok {
+		return ""
+	}
+	mac := hmac.New(newHash, []byte(secret))
+	mac.Write(body)
+	return method + "=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// SignedBy reports whether the delivery carries exactly one right signature made with secret.
+func (r Request) SignedBy(secret string) bool {
+	values := r.Header.Values("X-Hub-Signature")
+	if len(values) != 1 {
+		return false
+	}
+	method, _, _ := strings.Cut(values[0], "=")
+	return method != "" && values[0] == Sign(method, secret, r.Body)
+}

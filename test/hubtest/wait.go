@@ -1,0 +1,97 @@
+package hubtest
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+)
+
+// Patience is how long a condition may take before a test gives up. It is long because the machine may be
+// busy; a condition that holds is noticed at once.
+const Patience = 20 * time.Second
+
+const pollEvery = 10 * time.Millisecond
+
+// Eventually calls check until it returns nil, and fails the test with check's last error after Patience.
+func Eventually(tb testing.TB, what string, check func() error) {
+	tb.Helper()
+	EventuallyWithin(tb, Patience, what, check)
+}
+
+// EventuallyWithin is Eventually with a deadline of its own.
+func EventuallyWithin(tb testing.TB, within time.Duration, what string, check func() error) {
+	tb.Helper()
+	if err := poll(within, check); err != nil {
+		tb.Fatalf("%s: not within %v: %v", what, within, err)
+	}
+}
+
+func poll(within time.Duration, check func() error) error {
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return err
+		}
+	}
+}
+
+// Quiet fails the test when count grows during window. It is the last resort: use it only after something
+// that was asked for later has been seen to happen.
+func Quiet(tb testing.TB, window time.Duration, what string, count func() int) {
+	tb.Helper()
+	before := count()
+	err := poll(window, func() error {
+		if now := count(); now != before {
+			return nil
+		}
+		return fmt.Errorf("still %d", before)
+	})
+	if err == nil {
+		tb.Fatalf("%s: %d before, %d within %v", what, before, count(), window)
+	}
+}
+
+// Until lets time pass up to the given moment, which the test knows from the hub (the end of a lease).
+func Until(tb testing.TB, moment time.Time) {
+	tb.Helper()
+	timer := time.NewTimer(time.Until(moment))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-tb.Context().Done():
+	}
+}
+
+// FreeAddrs returns n loopback addresses whose ports were free a moment ago, all different.
+func FreeAddrs(n int) ([]string, error) {
+	addrs := make([]string, n)
+	for i := range addrs {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
+	}
+	return addrs, nil
+}
+
+// ClosedAddr returns a loopback address on which nobody listens.
+func ClosedAddr(tb testing.TB) string {
+	tb.Helper()
+	addrs, err := FreeAddrs(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return addrs[0]
+}
