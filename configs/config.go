@@ -1,0 +1,219 @@
+package configs
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Config is the whole configuration of one node. It is a plain value: read it from anywhere, change it only
+// before the node starts.
+type Config struct {
+	HTTP      HTTP
+	Cluster   Cluster
+	DataDir   string
+	Hub       Hub
+	Topics    Topics
+	Delivery  Delivery
+	Fetch     Fetch
+	Retention Retention
+	Message   Message
+	Storage   Storage
+	Secrets   Secrets
+	Auth      Auth
+	Log       Log
+}
+
+// HTTP says where the node listens and under which URLs the world knows the hub.
+type HTTP struct {
+	// Addr is host:port; an empty host means all addresses, port 0 a free one.
+	Addr string
+	// PublicURL is the URL that subscribers see in rel=hub and in hosted topics. It must be the same on every
+	// node. Without a trailing slash. Empty: see Config.PublicURL.
+	PublicURL string
+	// AliasURLs are other base URLs under which the same hub is reached; a topic URL below any of them
+	// means the same topic.
+	AliasURLs []string
+}
+
+// Cluster says how the node takes part in replication.
+type Cluster struct {
+	Addr   string
+	NodeID string
+}
+
+// Hub holds the rules of the WebSub endpoint.
+type Hub struct {
+	Profile      string
+	Lease        Lease
+	Verification Verification
+	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
+	Signature string
+}
+
+// Lease bounds the time a subscription is granted; a wish outside Min..Max is moved to the nearer end.
+type Lease struct {
+	Min, Default, Max time.Duration
+}
+
+// Verification is how the hub asks a callback whether a request was meant.
+type Verification struct {
+	// Timeout is for one attempt.
+	Timeout time.Duration
+	// Attempts counts all of them, the first included.
+	Attempts int
+}
+
+// Topics holds the rules about topics.
+type Topics struct {
+	AutoRegister bool
+}
+
+// Delivery is how content reaches the callbacks.
+type Delivery struct {
+	// Timeout is for one attempt.
+	Timeout time.Duration
+	// Concurrency is how many deliveries a node has under way at most.
+	Concurrency int
+	Retry       Retry
+	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.
+	CursorFlush time.Duration
+	Egress      Egress
+}
+
+// Retry bounds what is done after a failed delivery. A count of 0 means no bound.
+type Retry struct {
+	Initial         time.Duration
+	MaxInterval     time.Duration
+	MaxAge          time.Duration
+	MaxAttempts     int
+	RefusedAttempts int
+}
+
+// Egress says which addresses the node may call.
+type Egress struct {
+	// Mode is public, edge or dev-loopback.
+	Mode       string
+	AllowCIDRs []netip.Prefix
+	// AllowHosts are lower-case host names; "*.example.org" stands for every name below example.org.
+	AllowHosts []string
+}
+
+// Fetch is how a topic is read after a thin ping.
+type Fetch struct {
+	Timeout time.Duration
+	Egress  Egress
+}
+
+// Retention bounds what is kept of the message log. Zero means no bound.
+type Retention struct {
+	MaxAge   time.Duration
+	MaxBytes Bytes
+}
+
+// Message bounds one message.
+type Message struct {
+	MaxBytes Bytes
+}
+
+// Storage tunes what is written to disk and when.
+type Storage struct {
+	FlushInterval time.Duration
+	// MinFreeBytes is the free disk space below which publishers are turned away.
+	MinFreeBytes Bytes
+	SegmentBytes Bytes
+	// TailBytes is the memory for messages that are not yet on disk or were just written.
+	TailBytes Bytes
+}
+
+// Secrets says where the key is that encrypts secrets at rest.
+type Secrets struct {
+	// KeyFile may be empty: see Config.KeyFile.
+	KeyFile string
+}
+
+// Auth says who may call.
+type Auth struct {
+	// Mode is "" (loopback listeners only) or open.
+	Mode string
+}
+
+// Log tunes the node's own log.
+type Log struct {
+	Level  string
+	Format string
+}
+
+// PublicURL is the hub's base URL without a trailing slash: http.public_url, or http:// and http.addr when that
+// is empty. A listener on all addresses is then named by the loopback address, which is right for one machine
+// only (see Warnings).
+func (c *Config) PublicURL() string {
+	if c.HTTP.PublicURL != "" {
+		return c.HTTP.PublicURL
+	}
+	host, port, err := net.SplitHostPort(c.HTTP.Addr)
+	if err != nil {
+		return "http://" + c.HTTP.Addr
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// KeyFile is the path of the key for secrets at rest: secrets.key_file, or secrets.key in the data directory.
+func (c *Config) KeyFile() string {
+	if c.Secrets.KeyFile != "" {
+		return c.Secrets.KeyFile
+	}
+	return filepath.Join(c.DataDir, "secrets.key")
+}
+
+// LogLevel is log.level as slog knows it.
+func (c *Config) LogLevel() slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Log.Level))); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
+
+// Warnings names what is allowed and yet likely not meant, one line each.
+func (c *Config) Warnings() []string {
+	var out []string
+	host, _, err := net.SplitHostPort(c.HTTP.Addr)
+	if err == nil && c.HTTP.PublicURL == "" {
+		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+			out = append(out, "http.public_url is empty while http.addr listens on all addresses: subscribers are told "+
+				c.PublicURL()+", which only this machine reaches")
+		}
+	}
+	if c.Auth.Mode == "open" && !isLoopback(c.HTTP.Addr) {
+		out = append(out, "auth.mode is open: everyone who reaches "+c.HTTP.Addr+" may publish and subscribe")
+	}
+	for _, e := range []struct {
+		name string
+		Egress
+	}{{"delivery.egress", c.Delivery.Egress}, {"fetch.egress", c.Fetch.Egress}} {
+		if e.Mode == "dev-loopback" && !isLoopback(c.HTTP.Addr) {
+			out = append(out, e.name+".mode is dev-loopback on a hub that others reach: they can make it call services on this machine")
+		}
+	}
+	return out
+}
+
+// isLoopback reports whether a listen address is reached from this machine only.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}

@@ -1,0 +1,162 @@
+package configs
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// entries declares every key once: name, default, meaning, accepted values and its place in Config.
+func entries() []entry {
+	dur, num, bytes := duration(), number(), size()
+
+	return []entry{
+		scalar("http.addr", "127.0.0.1:8080", "where the node listens for HTTP",
+			text(), listenAddr(), func(c *Config) *string { return &c.HTTP.Addr }),
+		scalar("http.public_url", "", "the hub's base URL as subscribers and publishers see it, the same on every node; empty: http:// and http.addr",
+			baseURL(), rule[string]{}, func(c *Config) *string { return &c.HTTP.PublicURL }),
+		list("http.alias_urls", "other base URLs of the same hub; a topic below any of them is the same topic",
+			baseURL(), func(c *Config) *[]string { return &c.HTTP.AliasURLs }),
+
+		scalar("cluster.addr", "127.0.0.1:8180", "where the node listens for the other nodes",
+			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
+		scalar("cluster.node_id", "", "the node's name in the cluster; empty: node-1",
+			text(), nodeID(), func(c *Config) *string { return &c.Cluster.NodeID }),
+
+		scalar("data_dir", "./data", "the directory that holds everything the node stores",
+			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
+			func(c *Config) *string { return &c.DataDir }),
+
+		scalar("hub.profile", "native", "the dialect of the hub endpoint",
+			text(), rule[string]{
+				"native (the profiles ballerina and mosip are not available in this version)",
+				func(s string) bool { return s == "native" },
+			}, func(c *Config) *string { return &c.Hub.Profile }),
+		scalar("hub.lease.min", "5m", "the shortest lease; a shorter wish is raised to it",
+			dur, atLeast(dur, time.Second), func(c *Config) *time.Duration { return &c.Hub.Lease.Min }),
+		scalar("hub.lease.default", "10d", "the lease when a subscriber names none",
+			dur, atLeast(dur, time.Second), func(c *Config) *time.Duration { return &c.Hub.Lease.Default }),
+		scalar("hub.lease.max", "30d", "the longest lease; a longer wish is lowered to it",
+			dur, atLeast(dur, time.Second), func(c *Config) *time.Duration { return &c.Hub.Lease.Max }),
+		scalar("hub.verification.timeout", "10s", "how long a callback may take to confirm a request, an attempt",
+			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Hub.Verification.Timeout }),
+		scalar("hub.verification.attempts", "3", "how often a callback that does not answer is asked",
+			num, between(num, 1, 100), func(c *Config) *int { return &c.Hub.Verification.Attempts }),
+		scalar("hub.signature", "sha256", "the method of X-Hub-Signature",
+			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
+
+		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
+
+		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery",
+			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Delivery.Timeout }),
+		scalar("delivery.concurrency", "256", "how many deliveries the node has under way at most",
+			num, between(num, 1, 65536), func(c *Config) *int { return &c.Delivery.Concurrency }),
+		scalar("delivery.retry.initial", "1s", "the upper end of the first wait after a failed delivery; it doubles with every failure",
+			dur, between(dur, time.Millisecond, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.Initial }),
+		scalar("delivery.retry.max_interval", "10m", "the longest wait between two attempts",
+			dur, between(dur, time.Millisecond, 30*day), func(c *Config) *time.Duration { return &c.Delivery.Retry.MaxInterval }),
+		scalar("delivery.retry.max_age", "1d", "how long a message is tried before it goes to the dead letters",
+			dur, atLeast(dur, time.Millisecond), func(c *Config) *time.Duration { return &c.Delivery.Retry.MaxAge }),
+		scalar("delivery.retry.max_attempts", "0", "how often a message is tried before it goes to the dead letters; 0: no limit but max_age",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.Retry.MaxAttempts }),
+		scalar("delivery.retry.refused_attempts", "10", "how often a message that the callback refuses (4xx) is tried; 0: no limit but max_age",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.Retry.RefusedAttempts }),
+		scalar("delivery.cursor_flush", "250ms", "how long a delivery may stay unrecorded, and so be repeated after a failover",
+			dur, between(dur, time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.Delivery.CursorFlush }),
+		egressMode("delivery.egress.mode", "which callbacks may be called: public addresses only, also the listed ones (edge), also this machine (dev-loopback)",
+			func(c *Config) *string { return &c.Delivery.Egress.Mode }),
+		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge",
+			network(), func(c *Config) *[]netip.Prefix { return &c.Delivery.Egress.AllowCIDRs }),
+		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge",
+			hostPattern(), func(c *Config) *[]string { return &c.Delivery.Egress.AllowHosts }),
+
+		scalar("fetch.timeout", "15s", "how long reading a topic may take after a thin ping",
+			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Fetch.Timeout }),
+		egressMode("fetch.egress.mode", "which topics may be read: public addresses only, also the listed ones (edge), also this machine (dev-loopback)",
+			func(c *Config) *string { return &c.Fetch.Egress.Mode }),
+		list("fetch.egress.allow_cidrs", "private networks whose topics may be read in mode edge",
+			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
+		list("fetch.egress.allow_hosts", "hosts whose topics may be read in mode edge",
+			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
+
+		scalar("retention.max_age", "7d", "how long messages are kept; 0: no limit",
+			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Retention.MaxAge }),
+		scalar("retention.max_bytes", "10GiB", "how much of the message log is kept; 0: no limit",
+			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
+
+		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
+			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
+
+		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
+			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
+		scalar("storage.min_free_bytes", "64MiB", "the free disk space below which publishers get 503",
+			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Storage.MinFreeBytes }),
+		scalar("storage.segment_bytes", "256MiB", "the size of one file of the message log; retention removes whole files",
+			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.SegmentBytes }),
+		scalar("storage.tail_bytes", "64MiB", "memory for the newest messages",
+			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),
+
+		scalar("secrets.key_file", "", "the key that encrypts secrets at rest, made when missing; empty: secrets.key in data_dir",
+			text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }},
+			func(c *Config) *string { return &c.Secrets.KeyFile }),
+
+		scalar("auth.mode", "", "who may call; empty: this machine only (http.addr must be a loopback address); open: everyone",
+			text(), oneOf("", "open"), func(c *Config) *string { return &c.Auth.Mode }),
+
+		scalar("log.level", "info", "the least level that is logged",
+			text(), oneOf("debug", "info", "warn", "error"), func(c *Config) *string { return &c.Log.Level }),
+		scalar("log.format", "text", "the form of the log on standard error",
+			text(), oneOf("text", "json"), func(c *Config) *string { return &c.Log.Format }),
+	}
+}
+
+func listenAddr() rule[string] {
+	return rule[string]{"host:port with an IP address, localhost or nothing as host", func(s string) bool {
+		host, port, err := net.SplitHostPort(s)
+		if err != nil {
+			return false
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return false
+		}
+		if host == "" || host == "localhost" {
+			return true
+		}
+		_, err = netip.ParseAddr(host)
+		return err == nil
+	}}
+}
+
+func nodeID() rule[string] {
+	return rule[string]{"at most 64 letters, digits, dots, dashes and underscores", func(s string) bool {
+		return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+	}}
+}
+
+func baseURL() kind[string] {
+	return textLike("URL", "an absolute http(s) URL without user name, query and fragment", func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return parseBaseURL(s)
+	})
+}
+
+func network() kind[netip.Prefix] {
+	return kind[netip.Prefix]{
+		name: "networks", expect: "a network such as 10.1.0.0/16 or fd00:1::/64, or one address",
+		parse: parsePrefix, format: netip.Prefix.String,
+		json: func(p netip.Prefix) any { return p.String() },
+	}
+}
+
+func hostPattern() kind[string] {
+	return textLike("hosts", "a host name such as feeds.example.org or *.example.org", parseHostPattern)
+}
+
+func egressMode(name, doc string, field func(*Config) *string) entry {
+	return scalar(name, "public", doc, text(), oneOf("public", "edge", "dev-loopback"), field)
+}

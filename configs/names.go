@@ -1,0 +1,89 @@
+package configs
+
+import (
+	"fmt"
+	"strings"
+)
+
+// names answers what a name in a source stands for.
+type names struct {
+	keys   []string
+	byEnv  map[string]string
+	isKey  map[string]bool
+	isPart map[string]bool
+}
+
+func newNames() *names {
+	n := &names{byEnv: make(map[string]string), isKey: make(map[string]bool), isPart: make(map[string]bool)}
+	for _, e := range entries() {
+		n.keys = append(n.keys, e.Name)
+		n.byEnv[e.Env] = e.Name
+		n.isKey[e.Name] = true
+		for i, r := range e.Name {
+			if r == '.' {
+				n.isPart[e.Name[:i]] = true
+			}
+		}
+	}
+	return n
+}
+
+func (n *names) is(key string) bool { return n.isKey[key] }
+
+// section reports whether keys lie below the name.
+func (n *names) section(name string) bool { return n.isPart[name] }
+
+// unknown says that a name is no key and names the one that was likely meant.
+func (n *names) unknown(name string) string {
+	if n.section(name) {
+		var below []string
+		for _, k := range n.keys {
+			if strings.HasPrefix(k, name+".") {
+				below = append(below, k)
+			}
+		}
+		return fmt.Sprintf("is a section, expected one of its keys: %s", strings.Join(below, ", "))
+	}
+	return fmt.Sprintf("unknown key; did you mean %s?", n.nearest(name))
+}
+
+// nearest is the known key with the fewest edits from name. Dots and underscores count as the same letter, and a
+// name that is just the end of a key is nearest to that key.
+func (n *names) nearest(name string) string {
+	flat := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", ".") }
+	// Longer names than any key cannot be near; cutting them bounds the work.
+	want := flat(name[:min(len(name), 100)])
+	best, fewest := "", 1<<30
+	for _, k := range n.keys {
+		have := flat(k)
+		edits := editDistance(want, have)
+		if strings.HasSuffix(have, "."+want) {
+			edits = 1
+		}
+		if edits < fewest {
+			best, fewest = k, edits
+		}
+	}
+	return best
+}
+
+// editDistance counts the insertions, deletions and replacements of bytes that turn a into b (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

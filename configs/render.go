@@ -1,0 +1,147 @@
+package configs
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/knadh/koanf/maps"
+)
+
+// Setting is a key with its value in text form, one text an item for a list.
+type Setting struct {
+	Key   string
+	Texts []string
+}
+
+// Settings returns every key with its present value, in the order of Keys.
+func (c *Config) Settings() []Setting {
+	table := entries()
+	out := make([]Setting, len(table))
+	for i, e := range table {
+		out[i] = Setting{Key: e.Name, Texts: e.texts(c)}
+	}
+	return out
+}
+
+// Map returns the configuration as nested maps for JSON; durations, sizes and networks are texts.
+func (c *Config) Map() map[string]any {
+	flat := make(map[string]any)
+	for _, e := range entries() {
+		flat[e.Name] = e.value(c)
+	}
+	return maps.Unflatten(flat, ".")
+}
+
+// YAML writes settings as a file that Load reads back. Settings of one section must stand together. It fails on a key that
+// does not exist.
+func YAML(settings []Setting) ([]byte, error) {
+	known := newNames()
+	isList := make(map[string]bool)
+	for _, k := range Keys() {
+		isList[k.Name] = k.List
+	}
+	var w yamlWriter
+	for _, s := range settings {
+		if !known.is(s.Key) {
+			return nil, fmt.Errorf("%s: %s", s.Key, known.unknown(s.Key))
+		}
+		w.open(s.Key)
+		w.value(s.Key, s.Texts, isList[s.Key])
+	}
+	return []byte(w.b.String()), nil
+}
+
+// Sample is a configuration file that names every key with its meaning and holds the defaults.
+func Sample() []byte {
+	var w yamlWriter
+	w.b.WriteString("# Configuration of quorumhub. Every key is here with its default; a file needs only those it changes.\n" +
+		"# The environment (" + envName("delivery.timeout") + "=5s) wins over this file, and --set delivery.timeout=5s over both.\n" +
+		"# Durations are written 250ms, 10s, 1h30m or 10d; sizes 1048576, 512KiB, 1MiB or 1MB.\n" +
+		"# Unknown keys are errors. `quorumhub check --config FILE` validates a file without starting anything.\n")
+	for _, k := range Keys() {
+		w.open(k.Name)
+		for _, line := range wrap(fmt.Sprintf("%s. %s.", upperFirst(k.Doc), upperFirst(k.Expected)), 100) {
+			w.indent()
+			w.b.WriteString("# " + line + "\n")
+		}
+		var texts []string
+		if k.Default != "" || !k.List {
+			texts = []string{k.Default}
+		}
+		w.value(k.Name, texts, k.List)
+	}
+	return []byte(w.b.String())
+}
+
+// yamlWriter nests dotted keys.
+type yamlWriter struct {
+	b    strings.Builder
+	path []string
+}
+
+// open closes and begins sections until the writer stands where key belongs.
+func (w *yamlWriter) open(key string) {
+	parts := strings.Split(key, ".")
+	parts = parts[:len(parts)-1]
+	same := 0
+	for same < len(parts) && same < len(w.path) && parts[same] == w.path[same] {
+		same++
+	}
+	if same == 0 && w.b.Len() > 0 && (len(parts) > 0 || len(w.path) > 0) {
+		w.b.WriteString("\n")
+	}
+	w.path = w.path[:same]
+	for _, part := range parts[same:] {
+		w.indent()
+		w.b.WriteString(part + ":\n")
+		w.path = append(w.path, part)
+	}
+}
+
+func (w *yamlWriter) indent() { w.b.WriteString(strings.Repeat("  ", len(w.path))) }
+
+func (w *yamlWriter) value(key string, texts []string, isList bool) {
+	w.indent()
+	w.b.WriteString(key[strings.LastIndexByte(key, '.')+1:] + ": ")
+	quoted := make([]string, len(texts))
+	for i, t := range texts {
+		quoted[i] = quote(t)
+	}
+	if isList {
+		w.b.WriteString("[" + strings.Join(quoted, ", ") + "]\n")
+		return
+	}
+	w.b.WriteString(strings.Join(quoted, "") + "\n")
+}
+
+// quote leaves a text bare only where YAML cannot take it for anything else.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || slices.Contains([]rune("./_-"), r)
+	}
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) || !plain(rune(s[0])) || s[0] == '-' || s == "null" || s == "~" {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// wrap breaks a text into lines of at most width bytes, at spaces.
+func wrap(s string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(s) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}

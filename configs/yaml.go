@@ -1,0 +1,151 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// readYAML turns a file into a layer. It walks the syntax tree instead of decoding, because the tree knows the line
+// of every key. Keys may be nested or dotted; anchors, aliases and tags are refused: a configuration has no use
+// for them, and without them a small file cannot stand for a huge one.
+func readYAML(name string, data []byte, known *names) (layer, []Problem) {
+	w := yamlWalk{name: name, known: known, out: make(layer)}
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		w.syntax(err)
+		return w.out, w.problems
+	}
+	for i, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if i > 0 {
+			w.fail(doc.Body.GetToken(), "", "a second document begins, expected one")
+			break
+		}
+		w.section("", doc.Body)
+	}
+	return w.out, w.problems
+}
+
+type yamlWalk struct {
+	name     string
+	known    *names
+	out      layer
+	problems []Problem
+}
+
+func (w *yamlWalk) origin(t *token.Token) string {
+	if t == nil || t.Position == nil {
+		return w.name
+	}
+	return fmt.Sprintf("%s:%d", w.name, t.Position.Line)
+}
+
+func (w *yamlWalk) fail(t *token.Token, key, message string) {
+	w.problems = append(w.problems, Problem{Key: key, Origin: w.origin(t), Message: message})
+}
+
+func (w *yamlWalk) syntax(err error) {
+	message := err.Error()
+	var at *token.Token
+	if y := yaml.Error(nil); errors.As(err, &y) {
+		message, at = y.GetMessage(), y.GetToken()
+	}
+	message, _, _ = strings.Cut(message, "\n")
+	w.fail(at, "", "not valid YAML: "+message)
+}
+
+// section reads a mapping whose keys lie below prefix.
+func (w *yamlWalk) section(prefix string, node ast.Node) {
+	switch n := node.(type) {
+	case *ast.NullNode, *ast.CommentGroupNode:
+		// A section with everything commented out.
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			w.pair(prefix, v)
+		}
+	case *ast.MappingValueNode:
+		w.pair(prefix, n)
+	default:
+		if prefix == "" {
+			w.fail(node.GetToken(), "", "expected keys and values such as data_dir: ./data")
+			return
+		}
+		w.fail(node.GetToken(), prefix, w.known.unknown(prefix))
+	}
+}
+
+func (w *yamlWalk) pair(prefix string, pair *ast.MappingValueNode) {
+	key, ok := scalarText(pair.Key)
+	if !ok {
+		w.fail(pair.Key.GetToken(), prefix, "expected a plain key")
+		return
+	}
+	if prefix != "" {
+		key = prefix + "." + key
+	}
+	at := pair.Key.GetToken()
+	switch {
+	case w.known.is(key):
+		w.leaf(key, at, pair.Value)
+	case w.known.section(key):
+		w.section(key, pair.Value)
+	default:
+		w.fail(at, key, w.known.unknown(key))
+	}
+}
+
+func (w *yamlWalk) leaf(key string, at *token.Token, node ast.Node) {
+	if _, ok := w.out[key]; ok {
+		w.fail(at, key, "given twice in this file")
+		return
+	}
+	g := given{Origin: w.origin(at)}
+	switch n := node.(type) {
+	case *ast.NullNode:
+		// "key:" with nothing behind it leaves the default, as a section with nothing in it does.
+		return
+	case *ast.SequenceNode:
+		for _, item := range n.Values {
+			text, ok := scalarText(item)
+			if !ok {
+				w.fail(item.GetToken(), key, "expected a plain value")
+				return
+			}
+			g.Texts = append(g.Texts, text)
+		}
+		// An empty list must stay a list where one value is expected.
+		if len(g.Texts) == 1 {
+			g.Texts = append(g.Texts, "")
+		}
+	default:
+		text, ok := scalarText(node)
+		if !ok {
+			w.fail(at, key, "expected a plain value")
+			return
+		}
+		g.Texts = []string{text}
+	}
+	w.out[key] = g
+}
+
+// scalarText is a scalar as it was written, so that 010 or 1e3 mean what they mean in the environment.
+func scalarText(node ast.Node) (string, bool) {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	default:
+		return "", false
+	}
+}
