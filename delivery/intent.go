@@ -1,0 +1,172 @@
+package delivery
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// IntentOutcome is what one verification of intent came to.
+type IntentOutcome uint8
+
+const (
+	// IntentConfirmed: a 2xx answer whose body is the challenge.
+	IntentConfirmed IntentOutcome = iota + 1
+	// IntentRefused: a definite no. 404, any other 3xx or 4xx, or another body.
+	IntentRefused
+	// IntentRetryable: no definite answer. No connection, timeout, 5xx, 408, 425 or 429.
+	IntentRetryable
+)
+
+// IntentResult is the outcome of one request, with the class of what went wrong.
+type IntentResult struct {
+	Outcome    IntentOutcome
+	Reason     Reason
+	Status     int // 0: no answer
+	RetryAfter time.Duration
+}
+
+// Intent is one question to a callback: do you want this? (WebSub section 5.3)
+type Intent struct {
+	Callback     string // used exactly as given; parameters are appended to its query
+	Mode         string // "subscribe" or "unsubscribe"
+	Topic        string // hub.topic exactly as the subscriber sent it
+	LeaseSeconds int64  // sent for subscribe only
+	VerifyToken  string // PubSubHubbub 0.3; sent last, when not empty
+}
+
+// Outbound makes the short requests of the hub to callbacks. Safe for concurrent use.
+type Outbound struct {
+	Client    *Client
+	Clock     hub.Clock
+	UserAgent string
+	Timeout   time.Duration // for one request, from the name lookup to the end of the answer
+}
+
+// UserAgent is the User-Agent of all outbound requests: quorumhub/1.2.3 (+https://hub.example/).
+func UserAgent(version, publicURL string) string {
+	if version == "" {
+		version = "dev"
+	}
+	if publicURL == "" {
+		return "quorumhub/" + version
+	}
+	return "quorumhub/" + version + " (+" + publicURL + ")"
+}
+
+// challengeSlack is how much more than the challenge is read of an answer, in bytes.
+const challengeSlack = 1 << 10
+
+// Ask verifies intent once, with a fresh random challenge.
+func (o *Outbound) Ask(ctx context.Context, in Intent) IntentResult {
+	challenge := rand.Text() // 26 letters and digits, 130 bits
+	params := param("hub.mode", in.Mode) + "&" + param("hub.topic", in.Topic) + "&" + param("hub.challenge", challenge)
+	if in.Mode == "subscribe" {
+		params += "&" + param("hub.lease_seconds", strconv.FormatInt(in.LeaseSeconds, 10))
+	}
+	if in.VerifyToken != "" {
+		params += "&" + param("hub.verify_token", in.VerifyToken)
+	}
+	res, body := o.get(ctx, in.Callback, params, len(challenge)+challengeSlack)
+	if res.Outcome == IntentConfirmed && string(body) != challenge {
+		return IntentResult{Outcome: IntentRefused, Reason: ReasonChallenge, Status: res.Status}
+	}
+	return res
+}
+
+// Deny tells a callback that its subscription was denied or has ended (WebSub section 5.2). The answer's
+// status and body mean nothing: IntentConfirmed says only that the callback was reached.
+func (o *Outbound) Deny(ctx context.Context, callback, topic, reason string) IntentResult {
+	params := param("hub.mode", "denied") + "&" + param("hub.topic", topic)
+	if reason != "" {
+		params += "&" + param("hub.reason", reason)
+	}
+	res, _ := o.get(ctx, callback, params, challengeSlack)
+	if res.Status != 0 {
+		return IntentResult{Outcome: IntentConfirmed, Status: res.Status}
+	}
+	return res
+}
+
+// get makes the request and reads at most limit bytes of a 2xx answer.
+func (o *Outbound) get(ctx context.Context, callback, params string, limit int) (IntentResult, []byte) {
+	u, err := url.Parse(callback)
+	if err != nil {
+		return IntentResult{Outcome: IntentRefused, Reason: ReasonURL}, nil
+	}
+	AppendQuery(u, params)
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	req := (&http.Request{
+		Method: http.MethodGet, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"User-Agent": {o.UserAgent}, "Accept": {"*/*"}},
+	}).WithContext(ctx)
+	resp, err := o.Client.RoundTrip(req)
+	if err != nil {
+		return failedIntent(ctx, err), nil
+	}
+	defer resp.Body.Close()
+	res := IntentResult{Outcome: IntentRefused, Reason: ReasonStatus, Status: resp.StatusCode}
+	switch {
+	case resp.StatusCode >= 200 && resp.StatusCode < 300:
+		body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)))
+		if err != nil {
+			return failedIntent(ctx, err), nil
+		}
+		return IntentResult{Outcome: IntentConfirmed, Status: resp.StatusCode}, body
+	case transient(resp.StatusCode):
+		res.Outcome = IntentRetryable
+		res.RetryAfter = retryAfter(resp.Header, o.Clock.Now())
+	}
+	drain(resp.Body)
+	return res, nil
+}
+
+func failedIntent(ctx context.Context, err error) IntentResult {
+	var den *DeniedError
+	if errors.As(err, &den) {
+		return IntentResult{Outcome: IntentRefused, Reason: ReasonDenied}
+	}
+	return IntentResult{Outcome: IntentRetryable, Reason: classify(ctx, err)}
+}
+
+// AppendQuery appends encoded parameters to u's raw query and leaves what is there untouched, names that
+// collide included (WebSub section 5.1.1).
+func AppendQuery(u *url.URL, params string) {
+	if u.RawQuery != "" && !strings.HasSuffix(u.RawQuery, "&") {
+		params = "&" + params
+	}
+	u.RawQuery += params
+}
+
+// param encodes one query parameter. A space becomes %20, which both kinds of decoders understand.
+func param(name, value string) string {
+	return name + "=" + strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
+}
+
+// transient tells whether a status says "not now" rather than "no".
+func transient(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
+}
+
+// maxDrain is how much of an answer nobody needs is read, to be able to use the connection again.
+const maxDrain = 4 << 10
+
+func drain(body io.Reader) {
+	if body == http.NoBody {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, body, maxDrain) // best effort: Close drops the connection when there is more
+}
