@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"quorumhub/hub/hubpb"
 )
@@ -76,7 +77,7 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 	if r.LeaseSeconds, err = leases.Grant(lease, form.Has("hub.lease_seconds")); err != nil {
 		return err
 	}
-	secret, err := single(form, "hub.secret")
+	secret, err := once(form, "hub.secret") // bytes, not text: whatever they are, they key the signature
 	if err != nil {
 		return err
 	}
@@ -150,6 +151,14 @@ func ParsePing(form url.Values, namer *TopicNamer) ([]string, error) {
 // single is a parameter's value, empty when it is not there. A parameter given twice is an error: guessing
 // which one was meant would be worse.
 func single(form url.Values, param string) (string, error) {
+	v, err := once(form, param)
+	if err == nil && !utf8.ValidString(v) {
+		return "", ParamErrorf(param, "is not valid UTF-8")
+	}
+	return v, err
+}
+
+func once(form url.Values, param string) (string, error) {
 	v := form[param]
 	switch len(v) {
 	case 0:

@@ -68,6 +68,27 @@ func (s *State) Subscriptions(after SubscriptionID, max int, match func(*Subscri
 	return page(s.subs, after, max, match)
 }
 
+// SubscriptionsOf is Subscriptions for one topic, without walking over those of the others.
+func (s *State) SubscriptionsOf(topicName string, after SubscriptionID, max int) []Subscription {
+	t := s.topics[s.topicByName[topicName]]
+	if t == nil {
+		return nil
+	}
+	first, found := slices.BinarySearch(t.subscriptions, after)
+	if found {
+		first++
+	}
+	ids := t.subscriptions[first:]
+	if max > 0 && len(ids) > max {
+		ids = ids[:max]
+	}
+	out := make([]Subscription, len(ids))
+	for i, id := range ids {
+		out[i] = *s.subs[id]
+	}
+	return out
+}
+
 // Requests returns copies of at most max pending requests with an id above after that match, in order of id.
 func (s *State) Requests(after RequestID, max int, match func(*Request) bool) []Request {
 	return page(s.requests, after, max, match)
@@ -91,8 +112,14 @@ func (s *State) Counts() Counts {
 func page[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) []V {
 	var ids []K
 	for id, v := range m {
-		if id > after && (match == nil || match(v)) {
-			ids = append(ids, id)
+		if id <= after || match != nil && !match(v) {
+			continue
+		}
+		ids = append(ids, id)
+		if max > 0 && len(ids) >= 4*max {
+			// Only the lowest ids are wanted; sorting all of a large state would hold its lock for long.
+			slices.Sort(ids)
+			ids = ids[:max]
 		}
 	}
 	slices.Sort(ids)

@@ -97,6 +97,9 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if int64(len(p.Body)) > s.rules.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
 	}
+	if err := checkContentType(p.ContentType); err != nil {
+		return Receipt{}, err
+	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
 	if p.IdempotencyKey != "" {
 		if len(p.IdempotencyKey) > maxIdempotencyKeyBytes {
@@ -114,6 +117,23 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+}
+
+// maxContentTypeBytes is the longest content type.
+const maxContentTypeBytes = 255
+
+// checkContentType refuses what could not be sent on as a header of the deliveries. What it names is the
+// publisher's business.
+func checkContentType(s string) error {
+	if s == "" || len(s) > maxContentTypeBytes {
+		return ParamErrorf("Content-Type", "is %d bytes long; expected 1 to %d", len(s), maxContentTypeBytes)
+	}
+	for i := range len(s) {
+		if s[i] < ' ' && s[i] != '\t' || s[i] >= 0x7f {
+			return ParamErrorf("Content-Type", "contains the byte %#02x; expected printable ASCII such as application/json", s[i])
+		}
+	}
+	return nil
 }
 
 // TooLarge is the error for a body over the limit.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxURLBytes is the longest topic or callback URL accepted.
@@ -20,10 +21,20 @@ func ParseURL(param, raw string) (*url.URL, error) {
 	case len(raw) > MaxURLBytes:
 		return nil, ParamErrorf(param, "is %d bytes long; at most %d are accepted", len(raw), MaxURLBytes)
 	}
+	if !utf8.ValidString(raw) {
+		return nil, ParamErrorf(param, "is not valid UTF-8; %s", expected)
+	}
+	wide := 0
 	for i := range len(raw) {
+		if raw[i] >= 0x80 {
+			wide++
+		}
 		if raw[i] <= ' ' || raw[i] == 0x7f || raw[i] == '"' || raw[i] == '<' || raw[i] == '>' || raw[i] == '\\' {
 			return nil, ParamErrorf(param, "contains the character %q at byte %d, which must be percent-encoded in a URL", raw[i], i+1)
 		}
+	}
+	if n := len(raw) + 2*wide; n > MaxURLBytes {
+		return nil, ParamErrorf(param, "is %d bytes long with its characters outside ASCII percent-encoded; at most %d are accepted", n, MaxURLBytes)
 	}
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -1,0 +1,122 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// budget is a number of bytes that all requests share. Taking never waits.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// take reserves n bytes; false means that there is no room now.
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }
+
+// content is a body read whole. Its memory is counted until release.
+type content struct {
+	bytes  []byte
+	held   int64
+	budget *budget
+}
+
+func (c *content) release() {
+	if c.held > 0 {
+		c.budget.give(c.held)
+		c.held = 0
+	}
+}
+
+// firstChunk is what is read at first of a body that does not say its length.
+const firstChunk = 16 << 10
+
+// readBody reads the request's body, at most limit bytes of it, with a deadline. tooLarge is the error for a longer
+// one. The content must be released, with or without an error.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
+	c := content{budget: &s.budget}
+	if enc := r.Header["Content-Encoding"]; len(enc) > 0 && !strings.EqualFold(enc[0], "identity") {
+		return c, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding",
+			detail: fmt.Sprintf("is %q; send the body without an encoding", enc[0])}
+	}
+	n := r.ContentLength
+	switch {
+	case n == 0:
+		return c, nil
+	case n > limit:
+		return c, tooLarge
+	}
+	rc := http.NewResponseController(w)
+	// A server in a test (httptest.ResponseRecorder) has no connection and so no deadline; nothing else fails here.
+	_ = rc.SetReadDeadline(time.Now().Add(s.BodyTimeout))
+	err := c.read(r.Body, n, limit, tooLarge)
+	// Left in place it would cancel the request's context while the message is being written.
+	_ = rc.SetReadDeadline(time.Time{})
+	return c, err
+}
+
+func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
+	size := n
+	if n < 0 {
+		size = min(firstChunk, limit+1)
+	}
+	if err := c.grow(size); err != nil {
+		return err
+	}
+	for {
+		got, err := body.Read(c.bytes[len(c.bytes):cap(c.bytes)])
+		c.bytes = c.bytes[:len(c.bytes)+got]
+		have := int64(len(c.bytes))
+		switch {
+		case have > limit:
+			return tooLarge
+		case err == nil && have == n:
+			return nil
+		case err == io.EOF: //nolint:errorlint // io.Reader's contract; a wrapped EOF would be a failure
+			if n > have {
+				return badBody("ended after %d of %d bytes", have, n)
+			}
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return &problem{status: http.StatusRequestTimeout, code: "body_timeout", param: "body", detail: "did not arrive in time; send it again"}
+		case err != nil:
+			return badBody("cannot be read (%v)", err)
+		case len(c.bytes) == cap(c.bytes):
+			if err := c.grow(min(2*have, limit+1)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// grow makes room for size bytes in all and counts them.
+func (c *content) grow(size int64) error {
+	if !c.budget.take(size - c.held) {
+		return hub.ErrOverloaded
+	}
+	c.held = size
+	buf := make([]byte, len(c.bytes), size)
+	copy(buf, c.bytes)
+	c.bytes = buf
+	return nil
+}
+
+func badBody(format string, args ...any) *problem {
+	return &problem{status: http.StatusBadRequest, code: "bad_body", param: "body", detail: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,96 @@
+package web
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+)
+
+const correlationHeader = "X-Correlation-Id"
+
+// exchange is one request with its answer: it remembers what the answer was and by which route it came.
+type exchange struct {
+	http.ResponseWriter
+	route  *route
+	status int // 0 until the answer has begun
+}
+
+// WriteHeader notes the status.
+func (x *exchange) WriteHeader(code int) {
+	if x.status == 0 && code >= 200 {
+		x.status = code
+	}
+	x.ResponseWriter.WriteHeader(code)
+}
+
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	return x.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// ServeHTTP answers one request. A panic in a handler costs that request only.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := s.exchanges.Get().(*exchange)
+	*x = exchange{ResponseWriter: w}
+	w.Header()[correlationHeader] = []string{correlationID(r)}
+	defer s.finish(x, r)
+	s.router.ServeHTTP(x, r)
+}
+
+func (s *Server) finish(x *exchange, r *http.Request) {
+	if v := recover(); v != nil {
+		if v == http.ErrAbortHandler { //nolint:errorlint // the very value is the signal
+			panic(v)
+		}
+		s.Log.Error("panic in a handler", slog.Any("panic", v), slog.String("method", r.Method),
+			slog.String("path", r.URL.Path), slog.String("correlation_id", idOf(x)), slog.String("stack", string(debug.Stack())))
+		if x.status != 0 {
+			// The answer has begun; ending the connection is the only way to show that it is not whole.
+			s.metrics.request(x.route, http.StatusInternalServerError)
+			panic(http.ErrAbortHandler)
+		}
+		writeProblem(x, r, internalProblem(x))
+	}
+	s.metrics.request(x.route, x.status)
+	*x = exchange{}
+	s.exchanges.Put(x)
+}
+
+// correlationID is the id a client gave its request, or a new one.
+func correlationID(r *http.Request) string {
+	if given := r.Header[correlationHeader]; len(given) == 1 && validCorrelationID(given[0]) {
+		return given[0]
+	}
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
+	return hex.EncodeToString(raw[:])
+}
+
+func validCorrelationID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// idOf is the correlation id of the exchange that w answers.
+func idOf(w http.ResponseWriter) string {
+	if v := w.Header()[correlationHeader]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

@@ -1,0 +1,123 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"quorumhub/hub"
+)
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	// maxFormBytes is the longest form: 100 topics in one ping fit in.
+	maxFormBytes = 256 << 10
+	// maxFormParams bounds what one form may make the hub keep apart.
+	maxFormParams = 1000
+)
+
+// readForm reads the request's form body. Parameters of the query are never part of it (WebSub 5.1).
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if err := checkFormType(r); err != nil {
+		return nil, err
+	}
+	body, err := s.readBody(w, r, maxFormBytes, hub.Errorf(hub.CodeTooLarge, "body: the form is larger than %d bytes", maxFormBytes))
+	defer body.release()
+	if err != nil {
+		return nil, err
+	}
+	return parseForm(string(body.bytes))
+}
+
+func checkFormType(r *http.Request) error {
+	problem := &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", param: "Content-Type"}
+	given := r.Header["Content-Type"]
+	if len(given) == 0 {
+		problem.detail = "is missing; expected " + formType + " with the hub.* parameters in the body"
+		return problem
+	}
+	kind, _, _ := strings.Cut(given[0], ";")
+	if len(given) > 1 || !strings.EqualFold(strings.TrimSpace(kind), formType) {
+		problem.detail = "is " + quote(strings.Join(given, ", ")) + "; expected " + formType +
+			" (content to publish goes with hub.mode=publish and hub.topic in the query)"
+		return problem
+	}
+	return nil
+}
+
+// parseForm decodes a form. In contrast to url.ParseQuery it names what is wrong, and takes a semicolon for what
+// it is today, a character like any other.
+func parseForm(body string) (url.Values, error) {
+	form := make(url.Values, 8)
+	n := 0
+	for pair := range strings.SplitSeq(body, "&") {
+		if pair == "" {
+			continue
+		}
+		if n++; n > maxFormParams {
+			return nil, badBody("has more than %d parameters", maxFormParams)
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return nil, hub.ParamErrorf(fmt.Sprintf("parameter %d", n), "its name %s has a %% that is not followed by two hexadecimal digits", quote(rawName))
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil {
+			return nil, hub.ParamErrorf(printable(name), "has a %% that is not followed by two hexadecimal digits; expected a form in %s", formType)
+		}
+		form[name] = append(form[name], value)
+	}
+	return form, nil
+}
+
+// printable is a parameter's name fit for an error line.
+func printable(name string) string {
+	if strings.HasPrefix(name, "hub.") && len(name) <= 40 && !strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return name
+	}
+	return "parameter " + quote(name)
+}
+
+// publishQuery is what the query of a POST to the hub endpoint says.
+type publishQuery struct {
+	mode, topic   string
+	modes, topics int
+	badTopic      bool
+}
+
+// parseQuery picks hub.mode and hub.topic out of a query. Everything else is nobody's business (WebSub 5.1).
+func parseQuery(raw string) publishQuery {
+	var q publishQuery
+	for raw != "" {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		name, value, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err == nil {
+			switch name {
+			case "hub.mode":
+				q.modes++
+				q.mode, _ = url.QueryUnescape(value) // a malformed one is no mode
+			case "hub.topic":
+				q.topics++
+				topic, err := url.QueryUnescape(value)
+				q.topic, q.badTopic = topic, q.badTopic || err != nil
+			}
+		}
+	}
+	return q
+}
+
+// topicName is the name of the one topic the query names.
+func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
+	switch {
+	case q.modes > 1:
+		return "", hub.ParamErrorf("hub.mode", "is given %d times in the query; expected once", q.modes)
+	case q.topics > 1:
+		return "", hub.ParamErrorf("hub.topic", "is given %d times in the query; expected once", q.topics)
+	case q.badTopic:
+		return "", hub.ParamErrorf("hub.topic", "has a %% in the query that is not followed by two hexadecimal digits")
+	}
+	return namer.Name("hub.topic", q.topic)
+}

@@ -1,0 +1,92 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// postHub is the hub endpoint. hub.mode=publish in the query publishes the body as content; everything else
+// stands in the form body (WebSub 5.1).
+func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
+	strayMode := false
+	if r.URL.RawQuery != "" {
+		q := parseQuery(r.URL.RawQuery)
+		if q.mode == "publish" {
+			name, err := q.topicName(s.Service.Namer())
+			s.publish(w, r, name, err)
+			return
+		}
+		strayMode = q.modes > 0
+	}
+	start := time.Now()
+	form, err := s.readForm(w, r)
+	if strayMode && len(form["hub.mode"]) == 0 {
+		// The body holds no request; what the client meant stands in the query.
+		err = hub.ParamErrorf("hub.mode", "stands in the query; the parameters belong in the form body (%s)", formType)
+	}
+	mode := ""
+	if err == nil {
+		mode, err = modeOf(form)
+	}
+	if err == nil {
+		err = s.dispatch(r, mode, form)
+	}
+	if err != nil {
+		p := s.fail(w, r, err)
+		s.metrics.hubRequest(mode, p, start)
+		return
+	}
+	s.metrics.hubRequest(mode, nil, start)
+	switch mode {
+	case "publish":
+		w.WriteHeader(http.StatusNoContent)
+	case "register", "deregister":
+		writeAccepted(w)
+	default:
+		// The same for every accepted request: it says nothing about the verification to come (WebSub 5.1.2).
+		h := w.Header()
+		h["Content-Type"] = []string{"text/plain; charset=utf-8"}
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = w.Write([]byte("accepted; the callback will be asked to confirm\n"))
+	}
+}
+
+// modeOf is the form's hub.mode, with the alias of deregister resolved.
+func modeOf(form url.Values) (string, error) {
+	const param, expected = "hub.mode", "expected subscribe, unsubscribe, publish, register or deregister"
+	v := form[param]
+	switch {
+	case len(v) == 0 || len(v) == 1 && v[0] == "":
+		return "", hub.ParamErrorf(param, "is missing or empty; %s", expected)
+	case len(v) > 1:
+		return "", hub.ParamErrorf(param, "is given %d times; expected once", len(v))
+	}
+	switch v[0] {
+	case "subscribe", "unsubscribe", "publish", "register", "deregister":
+		return v[0], nil
+	case "unregister":
+		return "deregister", nil
+	}
+	return "", hub.ParamErrorf(param, "is %s; %s", quote(v[0]), expected)
+}
+
+func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
+	ctx := r.Context()
+	switch mode {
+	case "subscribe", "unsubscribe":
+		return s.Service.Subscribe(ctx, form)
+	case "publish":
+		return s.Service.Ping(ctx, form)
+	}
+	topic, err := hub.ParseTopicForm(form, s.Service.Namer())
+	if err != nil {
+		return err
+	}
+	if mode == "register" {
+		return s.Service.Register(ctx, topic)
+	}
+	return s.Service.Deregister(ctx, topic)
+}

@@ -1,0 +1,33 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// getLanding tells somebody who opened the hub's address what this is.
+func (s *Server) getLanding(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Link", "</v1/openapi.json>; rel=\"service-desc\"")
+	_, _ = fmt.Fprintf(w, `quorumhub %s, a WebSub hub (https://www.w3.org/TR/websub/)
+
+hub            %s   (POST: subscribe, unsubscribe, publish)
+topics         %s<name>   (GET: newest content, POST: publish)
+list           /v1/topics  /v1/subscriptions  /v1/dead-letters  /v1/cluster
+API            /v1/openapi.json
+health         /health  /health/live  /health/ready
+metrics        /metrics
+`, s.Version, s.hubURL, s.Service.Namer().URL(""))
+}
+
+// unhurried lifts the deadline for answers from a handler that is meant to take its time.
+func unhurried(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // without a connection there is no deadline
+		next(w, r)
+	}
+}

@@ -1,0 +1,145 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// ledger is a log of one node in memory: it folds events with the real hub.State and keeps the messages.
+type ledger struct {
+	mu       sync.RWMutex
+	state    *hub.State
+	messages map[hub.TopicID][]hub.Message
+	seq      uint64
+	clock    *clock
+	refuse   error // Propose answers with it when it is set
+	block    chan struct{}
+	entered  chan struct{}
+}
+
+func newLedger(c *clock) *ledger {
+	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, clock: c}
+}
+
+func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	if l.block != nil {
+		l.entered <- struct{}{}
+		select {
+		case <-l.block:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return nil, l.refuse
+	}
+	proposal, err := hub.EncodeProposal(events)
+	if err != nil {
+		return nil, err
+	}
+	l.seq++
+	var b hub.EntryBuilder
+	b.AddBatch("node-1/test", l.seq, [][]byte{proposal})
+	var fx hub.Effects
+	res, err := l.state.Apply(b.Encode(l.clock.Now().UnixNano()), &fx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range fx.Messages {
+		l.messages[m.Topic] = append(l.messages[m.Topic], m)
+	}
+	for _, t := range fx.RemovedTopics {
+		delete(l.messages, t)
+	}
+	return res[0].Proposals[0], nil
+}
+
+func (l *ledger) View(f func(*hub.State)) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	f(l.state)
+}
+
+func (l *ledger) Read(topic hub.TopicID, from uint64, limit, _ int) ([]hub.Message, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	t, ok := l.state.TopicByID(topic)
+	switch {
+	case !ok:
+		return nil, hub.ErrUnknownTopic
+	case from < t.First:
+		return nil, hub.ErrTrimmed
+	case from > t.Head:
+		return nil, nil
+	}
+	return l.messages[topic][from-1 : min(int(t.Head), int(from)-1+limit)], nil
+}
+
+// must proposes events that have to be taken.
+func (l *ledger) must(tb testing.TB, events ...*hubpb.Event) []hub.Result {
+	tb.Helper()
+	res, err := l.Propose(context.Background(), events...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return res
+}
+
+// verify confirms the oldest pending request, as the verification of intent would.
+func (l *ledger) verify(tb testing.TB) {
+	tb.Helper()
+	pending := l.state.Requests(0, 1, nil)
+	if len(pending) == 0 {
+		tb.Fatal("no request is pending")
+	}
+	t, _ := l.state.TopicByName(pending[0].TopicName)
+	l.must(tb, &hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
+		Request: uint64(pending[0].ID), VerifiedFrom: l.clock.Now().UnixNano(), StartOffset: t.Head}}})
+}
+
+func (l *ledger) trim(tb testing.TB, topic hub.TopicID, through uint64) {
+	tb.Helper()
+	l.must(tb, &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: &hubpb.LogTrimmed{
+		Ranges: []*hubpb.LogTrimmed_Range{{Topic: uint64(topic), Through: through}}}}})
+}
+
+// clock stands still until it is told otherwise.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 11, 1, 12, 0, 0, 250e6, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// secrets marks what was sealed, so that a leak of either form can be searched for.
+type secrets struct{}
+
+const sealedMark = "SEALED:"
+
+func (secrets) Seal(secret []byte, bound string) ([]byte, error) {
+	return append([]byte(sealedMark), secret...), nil
+}
+
+func (secrets) Open(sealed []byte, bound string) ([]byte, error) {
+	return nil, errors.New("nothing here opens secrets")
+}

@@ -1,0 +1,183 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"quorumhub/hub"
+)
+
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// listQuery is what all lists take: limit, cursor, and filters.
+type listQuery struct {
+	limit       int
+	kind        byte   // letter of the cursor's id, 0: from the start
+	after       uint64 // number of the cursor's id
+	topic       string // name, empty: all
+	callbackKey string // empty: all
+}
+
+// page is the answer of every list. Next is the cursor of the next page, empty on the last one.
+type page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next"`
+}
+
+// parseList reads the query of a list. kinds are the letters a cursor may begin with, params further parameters
+// that the list takes.
+func (s *Server) parseList(r *http.Request, kinds string, params ...string) (listQuery, url.Values, error) {
+	q := listQuery{limit: defaultLimit}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, nil, hub.ParamErrorf("query", "cannot be read (%v)", err)
+	}
+	known := append([]string{"limit", "cursor"}, params...)
+	for name, v := range values {
+		switch {
+		case !contains(known, name):
+			return q, nil, hub.ParamErrorf(quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
+		case len(v) > 1:
+			return q, nil, hub.ParamErrorf(name, "is given %d times; expected once", len(v))
+		}
+	}
+	if v := values.Get("limit"); v != "" {
+		if q.limit, err = strconv.Atoi(v); err != nil || q.limit < 1 || q.limit > maxLimit {
+			return q, nil, hub.ParamErrorf("limit", "is %s; expected a number from 1 to %d", quote(v), maxLimit)
+		}
+	}
+	if v := values.Get("cursor"); v != "" {
+		var ok bool
+		if q.kind, q.after, ok = parseID(v); !ok || !strings.ContainsRune(kinds, rune(q.kind)) {
+			return q, nil, hub.ParamErrorf("cursor", "is %s; expected the value of next from an earlier page", quote(v))
+		}
+	}
+	if v := values.Get("topic"); v != "" {
+		if q.topic, err = s.Service.Namer().HostedName("topic", v); err != nil {
+			return q, nil, err
+		}
+	}
+	if v := values.Get("callback"); v != "" {
+		if _, err := hub.ParseURL("callback", v); err != nil {
+			return q, nil, err
+		}
+		q.callbackKey = hub.NormalizeURL(v)
+	}
+	return q, values, nil
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// parseID takes a public id such as "s-17" apart.
+func parseID(id string) (kind byte, n uint64, ok bool) {
+	if len(id) < 3 || id[1] != '-' || id[2] == '0' || id[2] == '+' {
+		return 0, 0, false
+	}
+	n, err := strconv.ParseUint(id[2:], 10, 64)
+	return id[0], n, err == nil
+}
+
+// moment is a time for JSON: RFC 3339 in UTC, null for the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+type topicItem struct {
+	Name          string `json:"name"`
+	HeadOffset    uint64 `json:"head_offset"`
+	FirstOffset   uint64 `json:"first_offset"`
+	Subscriptions int    `json:"subscriptions"`
+}
+
+func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
+	q, _, err := s.parseList(r, "t", "topic")
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	var topics []hub.Topic
+	s.State.View(func(st *hub.State) {
+		if q.topic == "" {
+			topics = st.Topics(hub.TopicID(q.after), q.limit+1)
+		} else if t, ok := st.TopicByName(q.topic); ok && uint64(t.ID) > q.after {
+			topics = []hub.Topic{t}
+		}
+	})
+	out := page[topicItem]{Items: []topicItem{}}
+	if len(topics) > q.limit {
+		topics = topics[:q.limit]
+		out.Next = "t-" + strconv.FormatUint(uint64(topics[q.limit-1].ID), 10)
+	}
+	for i := range topics {
+		t := &topics[i]
+		out.Items = append(out.Items, topicItem{t.Name, t.Head, t.First, t.Subscribers()})
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+type deadLetterItem struct {
+	ID           string     `json:"id"`
+	Subscription string     `json:"subscription"`
+	Topic        string     `json:"topic"`
+	Callback     string     `json:"callback"`
+	Offset       uint64     `json:"offset"`
+	MessageID    string     `json:"message_id"`
+	Attempts     uint32     `json:"attempts"`
+	Status       int32      `json:"status"`
+	Reason       string     `json:"reason"`
+	At           *time.Time `json:"at"`
+}
+
+func (s *Server) listDeadLetters(w http.ResponseWriter, r *http.Request) {
+	q, values, err := s.parseList(r, "d", "topic", "callback", "subscription")
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	var sub hub.SubscriptionID
+	if v := values.Get("subscription"); v != "" {
+		kind, n, ok := parseID(v)
+		if !ok || kind != 's' {
+			s.fail(w, r, hub.ParamErrorf("subscription", "is %s; expected an id such as s-17", quote(v)))
+			return
+		}
+		sub = hub.SubscriptionID(n)
+	}
+	var letters []hub.DeadLetter
+	s.State.View(func(st *hub.State) {
+		letters = st.DeadLetters(q.after, q.limit+1, func(d *hub.DeadLetter) bool {
+			return (sub == 0 || d.Subscription == sub) && (q.topic == "" || d.TopicName == q.topic) &&
+				(q.callbackKey == "" || hub.NormalizeURL(d.Callback) == q.callbackKey)
+		})
+	})
+	out := page[deadLetterItem]{Items: []deadLetterItem{}}
+	id := func(d *hub.DeadLetter) string { return "d-" + strconv.FormatUint(d.ID, 10) }
+	if len(letters) > q.limit {
+		letters = letters[:q.limit]
+		out.Next = id(&letters[q.limit-1])
+	}
+	for i := range letters {
+		d := &letters[i]
+		m := hub.Message{Topic: d.Topic, Offset: d.Offset}
+		out.Items = append(out.Items, deadLetterItem{id(d), d.Subscription.String(), d.TopicName, d.Callback, d.Offset, m.ID(),
+			d.Attempts, d.Status, d.Reason, moment(d.At)})
+	}
+	writeJSON(w, http.StatusOK, out)
+}

@@ -1,0 +1,120 @@
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"quorumhub/hub"
+)
+
+// Options is what a Server is made of. Service, State, Messages, Node and PublicURL are required.
+type Options struct {
+	Service  *hub.Service
+	State    hub.StateReader
+	Messages hub.MessageReader
+	Node     Node
+
+	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
+	// never depends on the Host header.
+	PublicURL string
+	Version   string
+
+	Clock hub.Clock    // nil: the machine's
+	Log   *slog.Logger // nil: nothing is logged
+	// Registry takes the server's metrics, and is what /metrics shows. nil: a registry of its own.
+	Registry *prometheus.Registry
+
+	// BudgetBytes bounds the bodies held in memory at a time, requests and answers together. 0: 64 MiB or
+	// 16 times the largest message, whichever is more.
+	BudgetBytes int64
+	// MaxConnections bounds the connections open at a time; more wait to be accepted. 0: 8192.
+	MaxConnections int
+	// BodyTimeout bounds the time a request's body may take. 0: 30 s.
+	BodyTimeout time.Duration
+	// StopGrace is how long requests under way may take to end once Serve's context is done. 0: 10 s.
+	StopGrace time.Duration
+	// LiveGrace is how long the node must have been in trouble without a break before /health/live says so.
+	// 0: 30 s.
+	LiveGrace time.Duration
+	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
+	TrustedProxies []netip.Prefix
+	// Profiling serves /debug/pprof.
+	Profiling bool
+}
+
+// Role of a node in its cluster, as GET /v1/cluster names it.
+type Role string
+
+// Roles.
+const (
+	RoleLeader   Role = "leader"
+	RoleFollower Role = "follower"
+	RoleNonvoter Role = "nonvoter"
+	RoleDown     Role = "down"
+)
+
+// NodeView is what is known about one node of the cluster.
+type NodeView struct {
+	ID            string
+	HTTPAddr      string
+	ClusterAddr   string
+	Role          Role
+	AppliedIndex  uint64
+	StateHash     uint64 // rolling hash at AppliedIndex (invariant I6)
+	Subscriptions int    // that this node delivers
+}
+
+// Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.
+type Node interface {
+	// ID is this node's id.
+	ID() string
+	// LeaderID is the id of the leader, empty while there is none.
+	LeaderID() string
+	// Nodes lists all nodes, this one included, in order of id.
+	Nodes() []NodeView
+	// Owner is the id of the node that delivers a subscription, empty when none does.
+	Owner(hub.SubscriptionID) string
+	// NotReady says in words why this node cannot take requests now: no leader known, state not loaded, disk
+	// full. Empty: it can.
+	NotReady() []string
+	// Alive is nil unless the node has come to a stop that only a restart can end.
+	Alive() error
+}
+
+func (o *Options) setDefaults() error {
+	switch {
+	case o.Service == nil, o.State == nil, o.Messages == nil, o.Node == nil:
+		return errors.New("web: Service, State, Messages and Node are required")
+	}
+	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
+		return err
+	}
+	if o.Clock == nil {
+		o.Clock = hub.SystemClock{}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.BudgetBytes == 0 {
+		o.BudgetBytes = max(64<<20, 16*o.Service.Rules().MaxMessageBytes)
+	}
+	orDefault(&o.MaxConnections, 8192)
+	orDefault(&o.BodyTimeout, 30*time.Second)
+	orDefault(&o.StopGrace, 10*time.Second)
+	orDefault(&o.LiveGrace, 30*time.Second)
+	return nil
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}

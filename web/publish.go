@@ -1,0 +1,65 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"quorumhub/hub"
+)
+
+const messageIDHeader = "X-Hub-Message-Id"
+
+// publish takes the request's body as content for a topic: POST /hub with the parameters in the query, and
+// POST /topics/<name>. nameErr is what was wrong with the topic.
+func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, nameErr error) {
+	start := time.Now()
+	receipt, size, err := s.publishContent(w, r, topic, nameErr)
+	if err != nil {
+		s.metrics.notPublished(s.fail(w, r, err))
+		return
+	}
+	s.metrics.published(size, receipt.Duplicate, start)
+	h := w.Header()
+	h[messageIDHeader] = []string{receipt.MessageID()}
+	if receipt.Duplicate {
+		h["Idempotency-Replayed"] = []string{"true"}
+	}
+	writeAccepted(w)
+}
+
+func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic string, nameErr error) (hub.Receipt, int, error) {
+	if nameErr != nil {
+		return hub.Receipt{}, 0, nameErr
+	}
+	p := hub.Publication{Topic: topic, ContentType: "application/octet-stream"}
+	switch given := r.Header["Content-Type"]; {
+	case len(given) == 1 && given[0] != "":
+		p.ContentType = given[0]
+	case len(given) > 1:
+		return hub.Receipt{}, 0, hub.ParamErrorf("Content-Type", "is given %d times; expected once", len(given))
+	}
+	if given := r.Header["Idempotency-Key"]; given != nil {
+		if len(given) > 1 || given[0] == "" {
+			return hub.Receipt{}, 0, hub.ParamErrorf("Idempotency-Key", "is empty or given more than once; expected one key of the publisher's choice")
+		}
+		p.IdempotencyKey = given[0]
+	}
+	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.Service.TooLarge())
+	defer body.release()
+	if err != nil {
+		return hub.Receipt{}, 0, fmt.Errorf("read content: %w", err)
+	}
+	p.Body = body.bytes
+	receipt, err := s.Service.Publish(r.Context(), p)
+	return receipt, len(p.Body), err
+}
+
+// writeAccepted is the answer to what was carried out at once.
+func writeAccepted(w http.ResponseWriter) {
+	h := w.Header()
+	h["Content-Type"] = []string{formType}
+	h["Content-Length"] = []string{"17"}
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write([]byte("hub.mode=accepted"))
+}

@@ -1,0 +1,120 @@
+package web
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// route is one path with the methods it takes. Its name labels the metrics.
+type route struct {
+	name    string
+	paths   []string // in the router's notation: /v1/subscriptions/:id, /topics/*
+	methods map[string]http.HandlerFunc
+	allow   string
+	counts  routeCounts
+}
+
+// table lists everything the server answers to.
+func (s *Server) table() []*route {
+	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
+	}
+	routes := []*route{
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: map[string]http.HandlerFunc{http.MethodPost: s.postHub}},
+		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}},
+		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
+		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions)},
+		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: get(s.getSubscription)},
+		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
+		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters)},
+		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI)},
+		{name: "health", paths: []string{"/health"}, methods: get(getHealth)},
+		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive)},
+		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady)},
+		{name: "metrics", paths: []string{"/metrics"}, methods: get(metricsHandler(s.Registry))},
+		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding)},
+	}
+	if s.Profiling {
+		routes = append(routes,
+			&route{name: "pprof", paths: []string{"/debug/pprof/*"}, methods: get(pprof.Index)},
+			&route{name: "pprof", paths: []string{"/debug/pprof/profile"}, methods: get(unhurried(pprof.Profile))},
+			&route{name: "pprof", paths: []string{"/debug/pprof/trace"}, methods: get(unhurried(pprof.Trace))})
+	}
+	for _, rt := range routes {
+		allowed := []string{http.MethodOptions}
+		for m := range rt.methods {
+			allowed = append(allowed, m)
+		}
+		slices.Sort(allowed)
+		rt.allow = strings.Join(allowed, ", ")
+	}
+	return routes
+}
+
+// serve hands the request to the route's handler for its method.
+func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
+	if x, ok := w.(*exchange); ok {
+		x.route = rt
+	}
+	if h := rt.methods[r.Method]; h != nil {
+		h(w, r)
+		return
+	}
+	if r.Method == http.MethodOptions {
+		w.Header().Set("Allow", rt.allow)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	detail := "is " + quote(r.Method) + "; " + rt.paths[0] + " takes " + rt.allow
+	if rt.name == "hub" {
+		detail = "is " + quote(r.Method) + "; this is the WebSub hub, which takes POST (https://www.w3.org/TR/websub/)"
+	}
+	writeProblem(w, r, &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", param: "method", detail: detail, allow: rt.allow})
+}
+
+// newRouter is all that knows echo.
+func (s *Server) newRouter() http.Handler {
+	e := echo.New()
+	e.IPExtractor = echo.ExtractIPDirect()
+	e.SchemeExtractor = echo.ExtractSchemeDirect()
+	if len(s.TrustedProxies) > 0 {
+		trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+		for _, p := range s.TrustedProxies {
+			trust = append(trust, echo.TrustIPRange(&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}))
+		}
+		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
+	}
+	for _, rt := range s.routes {
+		h := func(c echo.Context) error {
+			rt.serve(c.Response().Writer, c.Request())
+			return nil
+		}
+		for _, path := range rt.paths {
+			e.Any(path, h)
+		}
+	}
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		p := &problem{status: http.StatusNotFound, code: "not_found", param: "path",
+			detail: quote(c.Request().URL.Path) + " does not exist here; see / for what does"}
+		var he *echo.HTTPError
+		if errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed {
+			p = &problem{status: he.Code, code: "method_not_allowed", param: "method", detail: "is " + quote(c.Request().Method) + ", which is not known here"}
+		}
+		writeProblem(c.Response().Writer, c.Request(), p)
+	}
+	return e
+}
+
+func quote(s string) string {
+	if len(s) > 80 {
+		s = s[:77] + "..."
+	}
+	return "\"" + oneLine(s) + "\""
+}

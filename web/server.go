@@ -1,0 +1,99 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Limits of every connection. Bodies and answers have their own deadlines on top.
+const (
+	readHeaderTimeout = 5 * time.Second
+	idleTimeout       = 90 * time.Second
+	maxHeaderBytes    = 32 << 10
+	// answerTime is what an answer may take beyond the body's deadline: waiting for the log included.
+	answerTime = 45 * time.Second
+)
+
+// Server serves HTTP. Make it with New, run it with Serve, end it with Close.
+type Server struct {
+	Options
+	hubURL    string
+	router    http.Handler
+	routes    []*route
+	budget    budget
+	metrics   *metrics
+	liveness  liveness
+	exchanges sync.Pool
+	http      *http.Server
+
+	draining atomic.Bool
+	closing  sync.Once
+	closed   chan struct{}
+	closeErr error
+}
+
+// New checks the options and makes a Server that does not listen yet. It is an http.Handler too.
+func New(o Options) (*Server, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{})}
+	s.budget.limit = o.BudgetBytes
+	s.exchanges.New = func() any { return new(exchange) }
+	var err error
+	if s.metrics, err = newMetrics(o.Registry, &s.budget); err != nil {
+		return nil, err
+	}
+	s.routes = s.table()
+	s.router = s.newRouter()
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		WriteTimeout:      o.BodyTimeout + answerTime,
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+	}
+	return s, nil
+}
+
+// Serve takes connections from ln until ctx is done or Close is called, and returns when the requests under way
+// have ended (or Options.StopGrace is over). It closes ln. The error is nil after an orderly stop.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopGrace)
+		defer cancel()
+		_ = s.Close(grace) // the error stays in closeErr, which Serve returns
+	})
+	defer stop()
+	err := s.http.Serve(netutil.LimitListener(ln, s.MaxConnections))
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP on %s: %w", ln.Addr(), err)
+	}
+	<-s.closed
+	return s.closeErr
+}
+
+// Close stops taking requests, waits for those under way until ctx is done, and cuts off the rest. It may be
+// called more than once and from several goroutines; all calls return when the stop is complete.
+func (s *Server) Close(ctx context.Context) error {
+	s.closing.Do(func() {
+		defer close(s.closed)
+		s.draining.Store(true)
+		if err := s.http.Shutdown(ctx); err != nil {
+			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: requests were cut off: %w", err), s.http.Close())
+		}
+	})
+	<-s.closed
+	return s.closeErr
+}

@@ -1,0 +1,170 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// subscriptionItem is a subscription as lists show it: never its secret (invariant I10).
+type subscriptionItem struct {
+	ID             string     `json:"id"`
+	Topic          string     `json:"topic"`
+	Callback       string     `json:"callback"`
+	State          string     `json:"state"`
+	Node           string     `json:"node"`
+	LeaseExpiresAt *time.Time `json:"lease_expires_at"`
+	Cursor         uint64     `json:"cursor"`
+	Lag            uint64     `json:"lag"`
+	Mode           string     `json:"mode"`
+}
+
+// subscriptionDetail is all there is to know about one.
+type subscriptionDetail struct {
+	subscriptionItem
+	TopicURL     string     `json:"topic_url"`
+	LeaseSeconds int64      `json:"lease_seconds"`
+	CreatedAt    *time.Time `json:"created_at"`
+	RenewedAt    *time.Time `json:"renewed_at"`
+	Signed       bool       `json:"signed"`
+	Signature    string     `json:"signature"`
+	Delivered    uint64     `json:"delivered"`
+	Failures     uint64     `json:"failures"`
+	Attempts     uint32     `json:"attempts"`
+	FailingSince *time.Time `json:"failing_since"`
+	Gap          uint64     `json:"gap"`
+	DeadLetters  uint64     `json:"dead_letters"`
+}
+
+const (
+	statePending = "pending"
+	stateActive  = "active"
+	stateExpired = "expired"
+	modeOrdered  = "ordered"
+)
+
+func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) subscriptionItem {
+	item := subscriptionItem{ID: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback, State: stateActive,
+		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Mode: modeOrdered}
+	if head > sub.Cursor.Offset {
+		item.Lag = head - sub.Cursor.Offset
+	}
+	if sub.Expired(now) {
+		item.State, item.Node = stateExpired, ""
+	}
+	return item
+}
+
+func pendingItem(r *hub.Request) subscriptionItem {
+	return subscriptionItem{ID: r.ID.String(), Topic: r.TopicName, Callback: r.Callback, State: statePending, Mode: modeOrdered}
+}
+
+// listSubscriptions lists the subscriptions, and behind them the requests for new ones that wait for their
+// verification.
+func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
+	q, _, err := s.parseList(r, "sr", "topic", "callback")
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	now := s.Clock.Now()
+	var subs []hub.Subscription
+	var heads []uint64
+	var pending []hub.Request
+	want := q.limit + 1
+	s.State.View(func(st *hub.State) {
+		if q.kind != 'r' {
+			subs = s.matching(st, &q, want)
+			for i := range subs {
+				heads = append(heads, st.Head(subs[i].Topic))
+			}
+		}
+		if len(subs) < want {
+			var after hub.RequestID
+			if q.kind == 'r' {
+				after = hub.RequestID(q.after)
+			}
+			pending = st.Requests(after, want-len(subs), func(r *hub.Request) bool {
+				if r.Mode != hub.ModeSubscribe || q.topic != "" && r.TopicName != q.topic || q.callbackKey != "" && r.CallbackKey != q.callbackKey {
+					return false
+				}
+				sub, ok := st.SubscriptionByKey(r.TopicName, r.CallbackKey)
+				return !ok || sub.Expired(now) // else it is a renewal, and the subscription is in the list
+			})
+		}
+	})
+	out := page[subscriptionItem]{Items: []subscriptionItem{}}
+	for i := range subs {
+		out.Items = append(out.Items, s.activeItem(&subs[i], heads[i], now))
+	}
+	for i := range pending {
+		out.Items = append(out.Items, pendingItem(&pending[i]))
+	}
+	if len(out.Items) > q.limit {
+		out.Items = out.Items[:q.limit]
+		out.Next = out.Items[q.limit-1].ID
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// matching finds subscriptions by key where the query names one, and by walking over all where it does not.
+func (s *Server) matching(st *hub.State, q *listQuery, max int) []hub.Subscription {
+	after := hub.SubscriptionID(q.after)
+	if q.topic != "" && q.callbackKey != "" {
+		if sub, ok := st.SubscriptionByKey(q.topic, q.callbackKey); ok && sub.ID > after {
+			return []hub.Subscription{sub}
+		}
+		return nil
+	}
+	if q.topic != "" {
+		return st.SubscriptionsOf(q.topic, after, max)
+	}
+	return st.Subscriptions(after, max, func(sub *hub.Subscription) bool {
+		return q.callbackKey == "" || sub.CallbackKey == q.callbackKey
+	})
+}
+
+// getSubscription shows one subscription (s-17) or pending request (r-17).
+func (s *Server) getSubscription(w http.ResponseWriter, r *http.Request) {
+	id := strings.TrimPrefix(r.URL.Path, "/v1/subscriptions/")
+	kind, n, ok := parseID(id)
+	var out subscriptionDetail
+	now := s.Clock.Now()
+	switch {
+	case ok && kind == 's':
+		var sub hub.Subscription
+		var head uint64
+		s.State.View(func(st *hub.State) {
+			if sub, ok = st.Subscription(hub.SubscriptionID(n)); ok {
+				head = st.Head(sub.Topic)
+			}
+		})
+		if ok {
+			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
+				CreatedAt: moment(sub.CreatedAt), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
+				Signature: sub.Signature, Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
+				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters}
+			if since := sub.Cursor.FailingSince; since != 0 {
+				out.FailingSince = moment(time.Unix(0, since))
+			}
+		}
+	case ok && kind == 'r':
+		var req hub.Request
+		s.State.View(func(st *hub.State) { req, ok = st.Request(hub.RequestID(n)) })
+		if ok = ok && req.Mode == hub.ModeSubscribe; ok {
+			out = subscriptionDetail{subscriptionItem: pendingItem(&req), LeaseSeconds: req.LeaseSeconds,
+				CreatedAt: moment(req.RequestedAt), Signed: len(req.SealedSecret) > 0, Signature: req.Signature}
+		}
+	default:
+		ok = false
+	}
+	if !ok {
+		s.fail(w, r, &problem{status: http.StatusNotFound, code: "not_found", param: "id",
+			detail: quote(id) + " is no subscription of this hub (any more); expected an id such as s-17"})
+		return
+	}
+	out.TopicURL = s.Service.Namer().URL(out.Topic)
+	writeJSON(w, http.StatusOK, out)
+}

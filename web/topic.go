@@ -1,0 +1,149 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// topicInPath is the name of the topic that the path below /topics/ names, unescaped once.
+func (s *Server) topicInPath(r *http.Request) (string, error) {
+	raw := strings.TrimPrefix(r.URL.EscapedPath(), "/topics/")
+	name, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", hub.ParamErrorf("topic", "%s has a %% that is not followed by two hexadecimal digits", quote(raw))
+	}
+	return s.Service.Namer().HostedName("topic", name)
+}
+
+// postTopic publishes to a hosted topic.
+func (s *Server) postTopic(w http.ResponseWriter, r *http.Request) {
+	name, err := s.topicInPath(r)
+	s.publish(w, r, name, err)
+}
+
+// getTopic shows the newest content of a topic, or with ?offset=N that of one message, the way its publisher
+// gave it. rel=hub and rel=self make every topic discoverable (WebSub section 4), also one without content: that
+// is answered 204, because it is there and subscribers may subscribe, and there is nothing to show.
+func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
+	name, err := s.topicInPath(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	offset, err := offsetParam(r.URL.RawQuery)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	m, err := s.message(name, offset)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Link", s.links(name, m))
+	if m == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	etag := entityTag(m)
+	h.Set("ETag", etag)
+	h.Set("Last-Modified", time.Unix(0, m.Time).UTC().Format(http.TimeFormat))
+	h.Set(messageIDHeader, m.ID())
+	if s.unchanged(r.Header, etag, m) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	size := int64(len(m.Body))
+	if !s.budget.take(size) {
+		s.fail(w, r, hub.ErrOverloaded)
+		return
+	}
+	defer s.budget.give(size)
+	h.Set("Content-Type", m.ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(m.Body)))
+	// What publishers send must not act in the name of the hub's own pages.
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "sandbox")
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(m.Body) // the client is gone: nobody is left to tell
+	}
+}
+
+// offsetParam is ?offset=N, 0 when it is not there.
+func offsetParam(rawQuery string) (uint64, error) {
+	if rawQuery == "" {
+		return 0, nil
+	}
+	q, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return 0, hub.ParamErrorf("query", "cannot be read (%v)", err)
+	}
+	if !q.Has("offset") {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(q.Get("offset"), 10, 64)
+	if err != nil || n == 0 || len(q["offset"]) > 1 {
+		return 0, hub.ParamErrorf("offset", "is %s; expected the number of a message, from 1", quote(strings.Join(q["offset"], ",")))
+	}
+	return n, nil
+}
+
+// message reads one message of a topic; offset 0 means the newest one, which is nil when there is none.
+func (s *Server) message(name string, offset uint64) (*hub.Message, error) {
+	for range 3 {
+		var t hub.Topic
+		var ok bool
+		s.State.View(func(st *hub.State) { t, ok = st.TopicByName(name) })
+		if !ok {
+			return nil, noTopic(name)
+		}
+		at := offset
+		if at == 0 {
+			at = t.Head
+		}
+		switch {
+		case offset == 0 && t.First > t.Head:
+			return nil, nil
+		case at > t.Head:
+			return nil, &problem{status: http.StatusNotFound, code: "not_found", param: "offset",
+				detail: fmt.Sprintf("%d does not exist yet; the topic's newest message is %d", at, t.Head)}
+		case at < t.First:
+			return nil, &problem{status: http.StatusGone, code: "gone", param: "offset",
+				detail: fmt.Sprintf("%d was dropped by retention; the oldest message kept is %d", at, t.First)}
+		}
+		msgs, err := s.Messages.Read(t.ID, at, 1, 1)
+		switch {
+		case errors.Is(err, hub.ErrTrimmed), errors.Is(err, hub.ErrUnknownTopic):
+			continue // retention or a deregistration came between the two reads
+		case err != nil:
+			return nil, fmt.Errorf("read message %d-%d: %w", t.ID, at, err)
+		case len(msgs) == 1 && msgs[0].Offset == at:
+			return &msgs[0], nil
+		}
+	}
+	return nil, hub.Errorf(hub.CodeUnavailable, "the topic is changing; try again shortly")
+}
+
+func noTopic(name string) error {
+	return &problem{status: http.StatusNotFound, code: "not_found", param: "topic",
+		detail: quote(name) + " is not known to this hub"}
+}
+
+// links is the one Link header with the hub and the topic's canonical URL.
+func (s *Server) links(name string, m *hub.Message) string {
+	self := s.Service.Namer().URL(name)
+	if m != nil && m.LinkSelf != "" && !strings.ContainsAny(m.LinkSelf, "<>\" \t\r\n") {
+		self = m.LinkSelf
+	}
+	return "<" + s.hubURL + ">; rel=\"hub\", <" + self + ">; rel=\"self\""
+}
