@@ -48,7 +48,7 @@ func (n *names) unknown(name string) string {
 }
 
 // nearest is the known key with the fewest edits from name. Dots and underscores count as the same letter, and a
-// name that is just the end of a key is nearest to that key.
+// name that is just the end or the beginning of a key is nearest to that key.
 func (n *names) nearest(name string) string {
 	flat := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", ".") }
 	// Longer names than any key cannot be near; cutting them bounds the work.
@@ -57,8 +57,11 @@ func (n *names) nearest(name string) string {
 	for _, k := range n.keys {
 		have := flat(k)
 		edits := editDistance(want, have)
-		if strings.HasSuffix(have, "."+want) {
+		switch {
+		case strings.HasSuffix(have, "."+want):
 			edits = 1
+		case want != "" && strings.HasPrefix(have, want):
+			edits = 2
 		}
 		if edits < fewest {
 			best, fewest = k, edits

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"quorumhub/configs"
+)
+
+// configFlags are the flags of every command that reads a node's configuration.
+type configFlags struct {
+	Config string   `short:"c" help:"The configuration file (YAML)." placeholder:"FILE" env:"QUORUMHUB_CONFIG"`
+	Set    []string `sep:"none" help:"Set one configuration key; wins over file and environment. May be repeated." placeholder:"KEY=VALUE"`
+}
+
+func (f *configFlags) load(env []string) (*configs.Config, error) {
+	c, err := configs.Load(configs.Source{File: f.Config, Env: env, Set: f.Set})
+	if err != nil {
+		return nil, withCode(codeUsage, err)
+	}
+	return c, nil
+}
+
+type checkCmd struct {
+	configFlags
+	JSON    bool `name:"json" help:"Print the effective configuration as JSON."`
+	Verbose bool `short:"v" help:"Print the effective configuration."`
+	Keys    bool `help:"Print every key with its default and meaning, and check nothing."`
+	Sample  bool `help:"Print a sample file with every key, and check nothing."`
+}
+
+func (c *checkCmd) Run(s Streams) error {
+	switch {
+	case c.Keys:
+		return writeKeys(s.Out, c.JSON)
+	case c.Sample:
+		_, err := s.Out.Write(configs.Sample())
+		return err
+	}
+	cfg, err := c.load(s.Env)
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings() {
+		fmt.Fprintf(s.Err, "warning: %s\n", w)
+	}
+	switch {
+	case c.JSON:
+		return writeJSON(s.Out, cfg.Map())
+	case c.Verbose:
+		text, err := configs.YAML(cfg.Settings())
+		if err != nil {
+			return err
+		}
+		_, err = s.Out.Write(text)
+		return err
+	default:
+		_, err := fmt.Fprintln(s.Out, "the configuration is valid")
+		return err
+	}
+}
+
+// writeKeys prints the documentation of every configuration key.
+func writeKeys(w io.Writer, asJSON bool) error {
+	if asJSON {
+		type key struct {
+			Name     string `json:"name"`
+			Env      string `json:"env"`
+			Type     string `json:"type"`
+			Default  string `json:"default"`
+			Expected string `json:"expected"`
+			Doc      string `json:"doc"`
+		}
+		var keys []key
+		for _, k := range configs.Keys() {
+			keys = append(keys, key{k.Name, k.Env, k.Type, k.Default, k.Expected, k.Doc})
+		}
+		return writeJSON(w, keys)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "KEY\tTYPE\tDEFAULT\tMEANING")
+	for _, k := range configs.Keys() {
+		def := k.Default
+		if def == "" {
+			def = "-"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Name, k.Type, def, k.Doc)
+	}
+	return table.Flush()
+}
+
+// writeJSON prints one indented value.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,424 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// demoLimit bounds the whole show.
+	demoLimit = 18 * time.Second
+	// demoMessages are published in the step with the crash, one every demoPace.
+	demoMessages = 120
+	demoPace     = 25 * time.Millisecond
+	// demoDown is how long the node stays down.
+	demoDown = 700 * time.Millisecond
+)
+
+type demoCmd struct{}
+
+// Help is shown by --help below the flags.
+func (c *demoCmd) Help() string {
+	return `Starts a hub in a temporary directory, a subscriber and a publisher, all on this machine; publishes content and pings, kills
+the hub in between and starts it again, and compares what was acknowledged with what arrived. Ends by itself in less
+than 20 seconds, with exit code 0 only if every message arrived, and leaves nothing behind.`
+}
+
+func (c *demoCmd) Run(ctx context.Context, s Streams) error {
+	begin := time.Now()
+	show, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("the demo did not end within %s", demoLimit))
+	defer cancel()
+	d := &demo{out: &lockedWriter{w: s.Out}, ledger: newLedger(), secret: "a shared secret", confirmed: make(chan Verification, 8)}
+	err := d.run(show)
+	if show.Err() != nil && ctx.Err() == nil {
+		err = context.Cause(show)
+	}
+	if err != nil {
+		d.keepFiles()
+	}
+	err = errors.Join(err, d.close())
+	if err != nil {
+		return err
+	}
+	d.farewell(time.Since(begin))
+	return nil
+}
+
+// demo is one run of the show.
+type demo struct {
+	out    *lockedWriter
+	ledger *ledger
+	secret string
+
+	cluster    *localCluster
+	hub        *hubClient
+	origin     *demoOrigin
+	subscriber *Subscriber
+	confirmed  chan Verification
+	topic      string
+	quiet      atomic.Bool // count arrivals instead of printing them
+	turnedAway atomic.Int64
+}
+
+func (d *demo) run(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		d.startHub, d.subscribe, d.publishFat, d.publishThin, d.publishThroughCrash, d.judge,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) title(n int, format string, args ...any) {
+	fmt.Fprintf(d.out, "\n%d. %s\n", n, fmt.Sprintf(format, args...))
+}
+
+func (d *demo) say(format string, args ...any) {
+	fmt.Fprintf(d.out, "   %s\n", fmt.Sprintf(format, args...))
+}
+
+func (d *demo) startHub(ctx context.Context) error {
+	var err error
+	// The environment stays outside: a throw-away hub has nothing to do with the settings of a real one.
+	d.cluster, err = newLocalCluster(clusterOptions{
+		nodes: 1, http: "127.0.0.1:0",
+		set: []string{"delivery.retry.initial=100ms", "delivery.retry.max_interval=1s"},
+	})
+	if err != nil {
+		return err
+	}
+	d.title(1, "A hub starts: one node, its data in %s", d.cluster.dir)
+	begin := time.Now()
+	if err := d.cluster.start(ctx); err != nil {
+		return err
+	}
+	node := d.cluster.nodes[0]
+	d.say("ready after %s: %s/hub (process %d)", seconds(time.Since(begin)), node.url(), node.pid())
+	if d.hub, err = newHubClient(node.url(), 3*time.Second); err != nil {
+		return err
+	}
+	if d.topic, err = d.hub.topicURL("news"); err != nil {
+		return err
+	}
+	if err := d.hub.register(ctx, d.topic); err != nil {
+		return err
+	}
+	d.say("it hosts the topic %s", d.topic)
+	return nil
+}
+
+func (d *demo) subscribe(ctx context.Context) error {
+	var err error
+	if d.origin, err = newDemoOrigin(d.hub.endpoint); err != nil {
+		return err
+	}
+	d.origin.change("First edition")
+	d.subscriber, err = NewSubscriber(SubscriberOptions{
+		Addr: "127.0.0.1:0", Secret: d.secret,
+		OnDelivery:     d.arrived,
+		OnVerification: func(v Verification) {
+			select {
+			case d.confirmed <- v:
+			default: // more questions than the demo asked for; nobody reads them
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	d.title(2, "A subscriber starts and subscribes to that topic and to a feed on another server")
+	for _, topic := range []string{d.topic, d.origin.url} {
+		d.subscriber.Expect("subscribe", topic)
+		err := d.hub.request(ctx, intent{Mode: "subscribe", Topic: topic, Callback: d.subscriber.CallbackURL(), Secret: d.secret})
+		if err != nil {
+			return err
+		}
+		d.say("subscribe %s", topic)
+		select {
+		case v := <-d.confirmed:
+			if !v.Confirmed {
+				return fmt.Errorf("the hub asked %s %s, which nobody wants", v.Mode, v.Topic)
+			}
+			d.say("  the hub asked the callback whether this is meant; it is; lease %s", v.Lease)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return d.untilActive(ctx, 2)
+}
+
+// untilActive waits until the hub lists that many active subscriptions.
+func (d *demo) untilActive(ctx context.Context, want int) error {
+	for {
+		items, err := d.hub.list(ctx, "/v1/subscriptions", nil)
+		if err != nil {
+			return err
+		}
+		active := 0
+		for _, raw := range items {
+			var item subscriptionItem
+			if err := json.Unmarshal(raw, &item); err != nil {
+				return fmt.Errorf("read the list of subscriptions: %w", err)
+			}
+			if item.State == "active" {
+				active++
+			}
+		}
+		if active >= want {
+			return nil
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *demo) publishFat(ctx context.Context) error {
+	d.title(3, "Two messages are published with their content (fat)")
+	for _, p := range []struct {
+		how  string
+		text string
+		post func(context.Context, string, message) (string, error)
+	}{
+		{"POST /topics/news", "Hello from the topic's own URL", d.hub.publishHosted},
+		{"POST /hub?hub.mode=publish&hub.topic=…/topics/news", "Hello from the hub's endpoint", d.hub.publish},
+	} {
+		body := []byte(p.text)
+		d.ledger.attempt(d.topic, body)
+		id, err := p.post(ctx, d.topic, message{Body: body, ContentType: "text/plain; charset=utf-8"})
+		if err != nil {
+			return err
+		}
+		d.ledger.acknowledge(d.topic, body)
+		d.say("%s: acknowledged as message %s", p.how, id)
+	}
+	return d.untilArrived(ctx)
+}
+
+func (d *demo) publishThin(ctx context.Context) error {
+	d.title(4, "The feed's publisher only says that it has changed (thin); the hub fetches it")
+	before := d.origin.fetches()
+	if err := d.pingFeed(ctx, d.origin.change("Second edition")); err != nil {
+		return err
+	}
+	d.say("POST /hub hub.mode=publish&hub.url=%s: acknowledged", d.origin.url)
+	if err := d.untilArrived(ctx); err != nil {
+		return err
+	}
+	d.say("the hub fetched the feed (requests: %d)", d.origin.fetches()-before)
+	return nil
+}
+
+func (d *demo) pingFeed(ctx context.Context, edition []byte) error {
+	d.ledger.attempt(d.origin.url, edition)
+	if err := d.hub.ping(ctx, d.origin.url); err != nil {
+		return err
+	}
+	d.ledger.acknowledge(d.origin.url, edition)
+	return nil
+}
+
+func (d *demo) publishThroughCrash(ctx context.Context) error {
+	d.title(5, "%d more messages are published; in the middle of it the hub is killed and started again", demoMessages)
+	d.quiet.Store(true)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	half := make(chan struct{})
+	var publisher sync.WaitGroup
+	defer publisher.Wait()
+	publisher.Go(func() {
+		if err := d.publishMany(ctx, half); err != nil {
+			cancel(err)
+		}
+	})
+	select {
+	case <-half:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+
+	node := d.cluster.nodes[0]
+	d.say("%d messages are acknowledged so far", d.ledger.read().Acknowledged)
+	if err := d.pingFeed(ctx, d.origin.change("Third edition, announced just before the crash")); err != nil {
+		return err
+	}
+	pid := node.pid()
+	node.kill()
+	d.say("the feed changes too; the hub acknowledges that ping and at this moment is killed (SIGKILL to process %d)", pid)
+	if err := pause(ctx, demoDown); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := node.start(); err != nil {
+		return err
+	}
+	if err := node.ready(ctx); err != nil {
+		return err
+	}
+	d.say("the hub is back after %s (process %d) with everything it had acknowledged", seconds(time.Since(begin)), node.pid())
+	publisher.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	d.say("the publisher is through; %d of its attempts failed meanwhile, and it repeated them under the same Idempotency-Key", d.turnedAway.Load())
+	return d.untilArrived(ctx)
+}
+
+// publishMany publishes one message after another, each until it is acknowledged, and closes half in the middle.
+func (d *demo) publishMany(ctx context.Context, half chan<- struct{}) error {
+	for i := range demoMessages {
+		if i == demoMessages/2 {
+			close(half)
+		}
+		m := message{
+			Body:        fmt.Appendf(nil, "message %d of %d", i+1, demoMessages),
+			ContentType: "text/plain; charset=utf-8", IdempotencyKey: fmt.Sprintf("demo-%d", i+1),
+		}
+		d.ledger.attempt(d.topic, m.Body)
+		for {
+			_, err := d.hub.publish(ctx, d.topic, m)
+			if err == nil {
+				break
+			}
+			if exitCode(err) != codeUnreachable {
+				return err
+			}
+			d.turnedAway.Add(1)
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+		d.ledger.acknowledge(d.topic, m.Body)
+		if err := pause(ctx, demoPace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) arrived(v Delivery) bool {
+	d.ledger.arrive(v)
+	if d.quiet.Load() {
+		return true
+	}
+	text := strings.TrimSpace(string(v.Body))
+	if first, _, more := strings.Cut(text, "\n"); more {
+		text = first + " …"
+	}
+	d.say("the subscriber got message %s: %s, %d bytes, signature %s (%s): %s",
+		oneLine(v.MessageID), oneLine(v.ContentType), len(v.Body), v.Signature, oneLine(v.Method), oneLine(text))
+	return true
+}
+
+// untilArrived waits until all that is acknowledged has arrived.
+func (d *demo) untilArrived(ctx context.Context) error {
+	for d.ledger.read().lost() > 0 {
+		select {
+		case <-d.ledger.progress:
+		case <-ctx.Done():
+			v := d.ledger.read()
+			d.say("%d of %d acknowledged messages have not arrived", v.lost(), v.Acknowledged)
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (d *demo) judge(context.Context) error {
+	v := d.ledger.read()
+	d.title(6, "The ledger: what the publisher was promised against what the subscriber got")
+	for _, line := range []struct {
+		what  string
+		count int
+		note  string
+	}{
+		{"acknowledged", v.Acknowledged, ""},
+		{"arrived", v.Arrived, ""},
+		{"lost", v.lost(), ""},
+		{"out of order", v.OutOfOrder, ""},
+		{"altered", v.Altered, ""},
+		{"wrong signature", v.Unsigned, ""},
+		{"repeated", v.Repeated, "  (a crash may repeat what was under way; the message id stays the same)"},
+	} {
+		d.say("%-16s%5d%s", line.what, line.count, line.note)
+	}
+	if !v.good() {
+		return errors.New("not every acknowledged message arrived once, in order and unaltered")
+	}
+	return nil
+}
+
+func (d *demo) farewell(took time.Duration) {
+	fmt.Fprintf(d.out, `
+Nothing was lost. (%s)
+
+Try next:
+  quorumhub dev                                        a hub on http://127.0.0.1:8080 to play with
+  quorumhub listen --topic news --secret s3cret        a subscriber, in a second terminal
+  quorumhub publish news --data "hello"                a publisher, in a third one
+  quorumhub --help                                     everything else
+From a checkout, "go run ." stands for quorumhub.
+`, seconds(took))
+}
+
+// keepFiles leaves the hub's directory for whoever looks for the reason of a failure.
+func (d *demo) keepFiles() {
+	if d.cluster != nil && d.cluster.temporary {
+		d.cluster.temporary = false
+		fmt.Fprintf(d.out, "\nThe hub's log and data are kept in %s\n", d.cluster.dir)
+	}
+}
+
+func (d *demo) close() error {
+	var errs []error
+	if d.cluster != nil {
+		errs = append(errs, d.cluster.close())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if d.subscriber != nil {
+		errs = append(errs, d.subscriber.Close(ctx))
+	}
+	if d.origin != nil {
+		errs = append(errs, d.origin.close(ctx))
+	}
+	if d.hub != nil {
+		d.hub.close()
+	}
+	return errors.Join(errs...)
+}
+
+// lockedWriter keeps lines of several goroutines apart.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// pause waits, or returns why the context ended.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// defaultHub is where a hub listens unless told otherwise.
+const defaultHub = "http://127.0.0.1:8080/hub"
+
+// maxAnswerBytes bounds what is read of one answer of the hub.
+const maxAnswerBytes = 32 << 20
+
+// hubFlags are the flags of every command that talks to a hub.
+type hubFlags struct {
+	Hub     string       `help:"The hub's endpoint." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Timeout flagDuration `name:"request-timeout" help:"How long the hub may take to answer." default:"30s" placeholder:"DURATION"`
+}
+
+func (f *hubFlags) client() (*hubClient, error) {
+	return newHubClient(f.Hub, time.Duration(f.Timeout))
+}
+
+// hubClient talks to one hub. It is safe for concurrent use.
+type hubClient struct {
+	base     string // without a trailing slash
+	endpoint string
+	http     *http.Client
+}
+
+// newHubClient takes the endpoint (http://host/hub) or the base URL of a hub.
+func newHubClient(hub string, timeout time.Duration) (*hubClient, error) {
+	u, err := url.Parse(hub)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usageError(fmt.Sprintf("--hub: got %q, expected the URL of a hub such as %s", hub, defaultHub))
+	}
+	u.RawQuery, u.Fragment = "", ""
+	trimmed := strings.TrimRight(u.String(), "/")
+	base := strings.TrimSuffix(trimmed, "/hub")
+	return &hubClient{
+		base: base, endpoint: base + "/hub",
+		http: &http.Client{
+			Timeout: timeout,
+			// A redirect would turn the POST into a GET; the hub never sends one.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport:     &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second},
+		},
+	}, nil
+}
+
+func (c *hubClient) close() { c.http.CloseIdleConnections() }
+
+// topicURL is the URL of a topic given as URL or as the name of a topic that the hub hosts.
+func (c *hubClient) topicURL(topic string) (string, error) {
+	if strings.HasPrefix(topic, "http://") || strings.HasPrefix(topic, "https://") {
+		return topic, nil
+	}
+	if topic == "" || strings.Contains(topic, "://") {
+		return "", usageError(fmt.Sprintf("TOPIC: got %q, expected an http(s) URL or the name of a topic that the hub hosts", topic))
+	}
+	segments := strings.Split(topic, "/")
+	for i, s := range segments {
+		segments[i] = url.PathEscape(s)
+	}
+	return c.base + "/topics/" + strings.Join(segments, "/"), nil
+}
+
+// answer is what the hub said.
+type answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// do sends a request and turns every answer that is no success into an error with its exit code.
+func (c *hubClient) do(req *http.Request) (*answer, error) {
+	req.Header.Set("User-Agent", "quorumhub-cli")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if req.Context().Err() != nil {
+			return nil, req.Context().Err()
+		}
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return nil, withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, refusal(resp, body)
+	}
+	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+func refusal(resp *http.Response, body []byte) error {
+	text, _, _ := strings.Cut(strings.TrimSpace(printable(string(body[:min(len(body), 500)]))), "\n")
+	if text == "" {
+		text = http.StatusText(resp.StatusCode)
+	}
+	if resp.StatusCode >= 500 {
+		if after := resp.Header.Get("Retry-After"); after != "" {
+			text += fmt.Sprintf(" (try again in %s s)", printable(after))
+		}
+		return withCode(codeUnreachable, fmt.Errorf("the hub cannot serve now: %d %s", resp.StatusCode, text))
+	}
+	return withCode(codeRefused, fmt.Errorf("the hub refused: %d %s", resp.StatusCode, text))
+}
+
+// form posts a form to the hub's endpoint.
+func (c *hubClient) form(ctx context.Context, form url.Values) (*answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return c.do(req)
+}
+
+// message is content to publish.
+type message struct {
+	Body        []byte
+	ContentType string
+	// IdempotencyKey makes a repeated publish of the same body one message; empty for none.
+	IdempotencyKey string
+}
+
+// publish sends content to a topic and returns the id of the message.
+func (c *hubClient) publish(ctx context.Context, topicURL string, m message) (string, error) {
+	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {topicURL}}
+	return c.post(ctx, c.endpoint+"?"+query.Encode(), m)
+}
+
+// publishHosted sends content to a topic that the hub hosts, at the topic's own URL.
+func (c *hubClient) publishHosted(ctx context.Context, topicURL string, m message) (string, error) {
+	return c.post(ctx, topicURL, m)
+}
+
+func (c *hubClient) post(ctx context.Context, target string, m message) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(m.Body))
+	if err != nil {
+		return "", fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("Content-Type", m.ContentType)
+	if m.IdempotencyKey != "" {
+		req.Header.Set("Idempotency-Key", m.IdempotencyKey)
+	}
+	a, err := c.do(req)
+	if err != nil {
+		return "", err
+	}
+	return a.Header.Get("X-Hub-Message-Id"), nil
+}
+
+// ping tells the hub that a topic has changed.
+func (c *hubClient) ping(ctx context.Context, topicURL string) error {
+	_, err := c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}})
+	return err
+}
+
+// register makes a topic known to the hub.
+func (c *hubClient) register(ctx context.Context, topicURL string) error {
+	_, err := c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}})
+	return err
+}
+
+// intent is a wish to subscribe or unsubscribe.
+type intent struct {
+	Mode, Topic, Callback string
+	// Lease of 0 leaves the choice to the hub.
+	Lease  time.Duration
+	Secret string
+}
+
+// request sends an intent. Success means that the hub will ask the callback, not that the callback agreed.
+func (c *hubClient) request(ctx context.Context, i intent) error {
+	form := url.Values{"hub.mode": {i.Mode}, "hub.topic": {i.Topic}, "hub.callback": {i.Callback}}
+	if i.Lease > 0 {
+		form.Set("hub.lease_seconds", fmt.Sprint(int64(i.Lease/time.Second)))
+	}
+	if i.Secret != "" {
+		form.Set("hub.secret", i.Secret)
+	}
+	_, err := c.form(ctx, form)
+	return err
+}
+
+// list fetches all pages of a list of the admin API.
+func (c *hubClient) list(ctx context.Context, path string, query url.Values) ([]json.RawMessage, error) {
+	items := []json.RawMessage{}
+	query = cloneValues(query)
+	for seen := map[string]bool{}; ; {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path+"?"+query.Encode(), nil)
+		if err != nil {
+			return nil, fmt.Errorf("make the request: %w", err)
+		}
+		a, err := c.do(req)
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+			Next  string            `json:"next"`
+		}
+		if err := json.Unmarshal(a.Body, &page); err != nil {
+			return nil, fmt.Errorf("the answer of %s%s is not what a hub says: %w", c.base, path, err)
+		}
+		items = append(items, page.Items...)
+		if page.Next == "" {
+			return items, nil
+		}
+		if seen[page.Next] {
+			return nil, fmt.Errorf("the pages of %s%s do not end", c.base, path)
+		}
+		seen[page.Next] = true
+		query.Set("cursor", page.Next)
+	}
+}
+
+func cloneValues(v url.Values) url.Values {
+	out := make(url.Values, len(v)+1)
+	for key, values := range v {
+		out[key] = append([]string(nil), values...)
+	}
+	return out
+}

@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// previewBytes is how much of a body is shown without --full.
+const previewBytes = 400
+
+// goodbye bounds what is still done after the end: unsubscribing, and answering requests under way.
+const goodbye = 5 * time.Second
+
+type listenCmd struct {
+	hubFlags
+	secretFlags
+	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a topic that the hub hosts. Without it, every intent is confirmed and somebody else subscribes." placeholder:"TOPIC"`
+	Addr              string       `help:"Where to listen." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
+	CallbackURL       string       `name:"callback-url" help:"The URL under which the hub reaches this listener. Default: made from the address." placeholder:"URL"`
+	Lease             flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
+	Count             int          `short:"n" help:"End after this many messages; repetitions and messages with a wrong signature do not count." placeholder:"N"`
+	Timeout           flagDuration `help:"Fail when it takes longer than this (exit code 5)." placeholder:"DURATION"`
+	UnsubscribeOnExit bool         `help:"Unsubscribe at the end."`
+	Full              bool         `help:"Print whole bodies."`
+	JSON              bool         `name:"json" help:"Print one JSON object a delivery, and nothing else, to standard output."`
+}
+
+// Help is shown by --help below the flags.
+func (c *listenCmd) Help() string {
+	return `Examples:
+
+    quorumhub listen --topic news --secret s3cret
+    quorumhub listen --topic news --count 3 --timeout 10s --json
+    quorumhub listen --addr 127.0.0.1:9000        # and elsewhere: quorumhub subscribe news http://127.0.0.1:9000/callback`
+}
+
+func (c *listenCmd) validate() error {
+	switch {
+	case c.Count < 0:
+		return usageError("--count: expected a positive number")
+	case c.UnsubscribeOnExit && c.Topic == "":
+		return usageError("--unsubscribe-on-exit needs --topic")
+	case c.Lease > 0 && c.Topic == "":
+		return usageError("--lease needs --topic")
+	case c.Lease > 0 && time.Duration(c.Lease) < time.Second:
+		return usageError("--lease: expected at least 1s")
+	case c.CallbackURL != "":
+		if wrong := validCallback(c.CallbackURL); wrong != "" {
+			return usageError("--callback-url: " + wrong)
+		}
+	}
+	return nil
+}
+
+func (c *listenCmd) Run(ctx context.Context, s Streams) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	secret, err := c.read()
+	if err != nil {
+		return err
+	}
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	topic := ""
+	if c.Topic != "" {
+		if topic, err = hub.topicURL(c.Topic); err != nil {
+			return err
+		}
+	}
+
+	l := &listening{cmd: c, out: s.Out, notes: s.Out, topic: topic, ended: make(chan error, 1), unsubscribed: make(chan struct{}, 1)}
+	if c.JSON {
+		l.notes = s.Err
+	}
+	sub, err := NewSubscriber(SubscriberOptions{
+		Addr: c.Addr, CallbackURL: c.CallbackURL, Secret: secret, AcceptAny: topic == "",
+		OnDelivery: l.delivery, OnVerification: l.verification,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(l.notes, "listening as %s\n", sub.CallbackURL())
+	err = l.run(ctx, hub, sub, secret)
+
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if c.UnsubscribeOnExit {
+		err = errors.Join(err, l.unsubscribe(last, hub, sub))
+	}
+	return errors.Join(err, sub.Close(last))
+}
+
+// listening is one run of listen. The subscriber calls delivery and verification one at a time.
+type listening struct {
+	cmd          *listenCmd
+	out, notes   io.Writer
+	topic        string
+	got          int
+	ended        chan error
+	unsubscribed chan struct{}
+}
+
+func (l *listening) run(ctx context.Context, hub *hubClient, sub *Subscriber, secret string) error {
+	var overdue <-chan time.Time
+	if l.cmd.Timeout > 0 {
+		timer := time.NewTimer(time.Duration(l.cmd.Timeout))
+		defer timer.Stop()
+		overdue = timer.C
+	}
+	if l.topic != "" {
+		sub.Expect("subscribe", l.topic)
+		err := hub.request(ctx, intent{
+			Mode: "subscribe", Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(l.notes, "asked %s for %s\n", hub.endpoint, l.topic)
+	}
+	select {
+	case err := <-l.ended:
+		return err
+	case <-overdue:
+		return withCode(codeTimeout, fmt.Errorf("%s passed before all messages arrived", time.Duration(l.cmd.Timeout)))
+	case <-ctx.Done():
+		if l.cmd.Count > 0 {
+			return withCode(codeInterrupted, errors.New("interrupted before all messages arrived"))
+		}
+		return nil
+	}
+}
+
+func (l *listening) end(err error) {
+	select {
+	case l.ended <- err:
+	default:
+	}
+}
+
+func (l *listening) verification(v Verification) {
+	topic := printable(v.Topic)
+	switch {
+	case v.Mode == "denied":
+		fmt.Fprintf(l.notes, "the hub denied %s: %s\n", topic, printable(v.Reason))
+		if l.topic != "" && v.Topic == l.topic {
+			l.end(withCode(codeRefused, fmt.Errorf("the hub denied the subscription to %s: %s", topic, printable(v.Reason))))
+		}
+	case !v.Confirmed:
+		fmt.Fprintf(l.notes, "not confirmed, nobody here asked for it: %s %s\n", printable(v.Mode), topic)
+	case v.Mode == "subscribe":
+		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, v.Lease)
+	default:
+		fmt.Fprintf(l.notes, "confirmed: unsubscribe %s\n", topic)
+		if v.Topic == l.topic {
+			select {
+			case l.unsubscribed <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (l *listening) delivery(d Delivery) bool {
+	if l.cmd.Count > 0 && l.got >= l.cmd.Count {
+		// Whoever listens next at this address gets it.
+		return false
+	}
+	var err error
+	if l.cmd.JSON {
+		err = writeDeliveryJSON(l.out, d)
+	} else {
+		err = writeDelivery(l.out, d, l.cmd.Full)
+	}
+	if err != nil {
+		l.end(fmt.Errorf("print a delivery: %w", err))
+		return false
+	}
+	if d.Duplicate || d.Signature == signatureBad || d.Signature == signatureAbsent && l.signed() {
+		return true
+	}
+	if l.got++; l.cmd.Count > 0 && l.got == l.cmd.Count {
+		l.end(nil)
+	}
+	return true
+}
+
+func (l *listening) signed() bool { return l.cmd.Secret != "" || l.cmd.SecretFile != "" }
+
+func (l *listening) unsubscribe(ctx context.Context, hub *hubClient, sub *Subscriber) error {
+	sub.Expect("unsubscribe", l.topic)
+	if err := hub.request(ctx, intent{Mode: "unsubscribe", Topic: l.topic, Callback: sub.CallbackURL()}); err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
+	}
+	select {
+	case <-l.unsubscribed:
+		return nil
+	case <-ctx.Done():
+		return withCode(codeTimeout, errors.New("unsubscribe: the hub did not ask for confirmation in time"))
+	}
+}
+
+// writeDelivery prints a delivery for people.
+func writeDelivery(w io.Writer, d Delivery, full bool) error {
+	signature := d.Signature
+	if d.Method != "" {
+		signature += " (" + oneLine(d.Method) + ")"
+	}
+	if d.Duplicate {
+		signature += ", repeated"
+	}
+	_, err := fmt.Fprintf(w, "%s  message %s  %s  %d bytes  signature %s\n%s\n",
+		d.Time.Format("15:04:05.000"), orDash(d.MessageID), orDash(d.ContentType), len(d.Body), signature, bodyText(d.Body, full))
+	return err
+}
+
+// bodyText is a body made safe for a terminal, indented, and cut unless full.
+func bodyText(body []byte, full bool) string {
+	shown := body
+	if !full && len(shown) > previewBytes {
+		shown = shown[:previewBytes]
+		// Do not cut a character in half: that would look like binary data.
+		for i := 0; i < utf8.UTFMax-1 && len(shown) > 0 && !utf8.Valid(shown); i++ {
+			shown = shown[:len(shown)-1]
+		}
+	}
+	if !utf8.Valid(shown) {
+		return "    (binary)"
+	}
+	text := "    " + strings.ReplaceAll(strings.TrimRight(printable(string(shown)), "\n"), "\n", "\n    ")
+	if len(shown) < len(body) {
+		text += fmt.Sprintf("\n    … %d more bytes", len(body)-len(shown))
+	}
+	return text
+}
+
+// writeDeliveryJSON prints a delivery as one line of JSON. The body is a text when it is valid UTF-8, else base64.
+func writeDeliveryJSON(w io.Writer, d Delivery) error {
+	line := struct {
+		Time        time.Time `json:"time"`
+		MessageID   string    `json:"message_id"`
+		Topic       string    `json:"topic"`
+		ContentType string    `json:"content_type"`
+		Size        int       `json:"size"`
+		Signature   string    `json:"signature"`
+		Method      string    `json:"signature_method,omitempty"`
+		Duplicate   bool      `json:"duplicate"`
+		Body        *string   `json:"body,omitempty"`
+		BodyBase64  string    `json:"body_base64,omitempty"`
+	}{
+		Time: d.Time.UTC(), MessageID: d.MessageID, Topic: d.Topic, ContentType: d.ContentType, Size: len(d.Body),
+		Signature: d.Signature, Method: d.Method, Duplicate: d.Duplicate,
+	}
+	if utf8.Valid(d.Body) {
+		text := string(d.Body)
+		line.Body = &text
+	} else {
+		line.BodyBase64 = base64.StdEncoding.EncodeToString(d.Body)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(line)
+}

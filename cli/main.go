@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Streams is what a command sees of the process it runs in.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Env holds NAME=value lines.
+	Env []string
+}
+
+// commands is the root of the command line. A field a command, each in its own file.
+type commands struct {
+	Dev  devCmd  `cmd:"" group:"run" help:"Start a hub on this machine for development: no credentials, loopback callbacks allowed."`
+	Demo demoCmd `cmd:"" group:"run" help:"Show the main job from start to end on a throw-away hub, including a crash."`
+
+	Publish       publishCmd       `cmd:"" group:"client" help:"Publish a message to a topic, or ping the hub that a topic has changed."`
+	Subscribe     subscribeCmd     `cmd:"" group:"client" help:"Ask the hub to send a topic to a callback."`
+	Unsubscribe   unsubscribeCmd   `cmd:"" group:"client" help:"Ask the hub to stop sending a topic to a callback."`
+	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
+	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
+	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub."`
+
+	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
+	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
+	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
+}
+
+// Main runs the program with the arguments after its name and returns its exit code (see ExitCodes). SIGINT, SIGTERM and SIGHUP
+// end the command in good order.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()})
+}
+
+// Run is Main with everything it touches given.
+func Run(ctx context.Context, args []string, s Streams) int {
+	exited := false
+	parser, err := newParser(new(commands), s, func(int) { exited = true })
+	if err != nil {
+		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
+		return codeFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited {
+		// --help printed its page; what kong says about the rest of the line is of no interest then.
+		return codeDone
+	}
+	if err != nil {
+		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
+		hint := "quorumhub --help"
+		var failed *kong.ParseError
+		if errors.As(err, &failed) && failed.Context != nil && failed.Context.Command() != "" {
+			hint = "quorumhub " + strings.Fields(failed.Context.Command())[0] + " --help"
+		}
+		fmt.Fprintf(s.Err, "try: %s\n", hint)
+		return codeUsage
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	if err := parsed.Run(s, parser.Model); err != nil {
+		if text := err.Error(); text != "" {
+			fmt.Fprintf(s.Err, "quorumhub: %s\n", strings.ReplaceAll(text, "\n", "\nquorumhub: "))
+		}
+		return exitCode(err)
+	}
+	return codeDone
+}
+
+func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+	parser, err := kong.New(root,
+		kong.Name("quorumhub"),
+		kong.Description(description()),
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "run", Title: "Run a hub:"},
+			{Key: "client", Title: "Talk to a hub:"},
+			{Key: "tools", Title: "Tools:"},
+		}),
+		kong.ValueFormatter(showDefault),
+		kong.Vars{"hub": defaultHub},
+	)
+	if err != nil {
+		return nil, fmt.Errorf("build the command line: %w", err)
+	}
+	return parser, nil
+}
+
+// showDefault adds the default to a flag's help.
+func showDefault(v *kong.Value) string {
+	text := kong.DefaultHelpValueFormatter(v)
+	if v.Default != "" && !v.IsBool() {
+		text = strings.TrimSuffix(text, ".") + " (default " + v.Default + ")."
+	}
+	return text
+}
+
+func description() string {
+	var b strings.Builder
+	b.WriteString("A W3C WebSub hub in one binary.\n\nExit codes:\n\n")
+	for _, c := range ExitCodes() {
+		fmt.Fprintf(&b, "    %3d  %s\n", c.Code, c.Meaning)
+	}
+	return b.String()
+}

@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"os"
+	"path/filepath"
+)
+
+// maxPublishBytes is the most a hub can be configured to take; more is not even read.
+const maxPublishBytes = 64 << 20
+
+type publishCmd struct {
+	hubFlags
+	Topic          string  `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
+	Data           *string `short:"d" help:"The content." xor:"content" placeholder:"TEXT"`
+	File           string  `short:"f" help:"The file with the content, - for standard input (the default)." xor:"content" placeholder:"FILE"`
+	ContentType    string  `short:"t" help:"The content's type. Default: by the file's name, else text/plain for --data and application/octet-stream." placeholder:"TYPE"`
+	Thin           bool    `help:"Send no content: tell the hub to fetch the topic." xor:"content"`
+	IdempotencyKey string  `short:"k" help:"Publishing again with the same key and content within a day is one message." placeholder:"KEY"`
+	JSON           bool    `name:"json" help:"Print JSON."`
+}
+
+// Help is shown by --help below the flags.
+func (c *publishCmd) Help() string {
+	return `Examples:
+
+    quorumhub publish news --data "hello"
+    quorumhub publish news --file feed.xml
+    quorumhub publish https://example.org/feed.xml --thin`
+}
+
+func (c *publishCmd) Run(ctx context.Context, s Streams) error {
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	topic, err := hub.topicURL(c.Topic)
+	if err != nil {
+		return err
+	}
+	if c.Thin {
+		if c.IdempotencyKey != "" || c.ContentType != "" {
+			return usageError("--thin sends no content, so --idempotency-key and --content-type mean nothing with it")
+		}
+		if err := hub.ping(ctx, topic); err != nil {
+			return err
+		}
+		return c.report(s, topic, "")
+	}
+	m, err := c.message(s.In)
+	if err != nil {
+		return err
+	}
+	id, err := hub.publish(ctx, topic, m)
+	if err != nil {
+		return err
+	}
+	return c.report(s, topic, id)
+}
+
+func (c *publishCmd) report(s Streams, topic, id string) error {
+	if c.JSON {
+		return writeJSON(s.Out, struct {
+			Topic     string `json:"topic"`
+			MessageID string `json:"message_id,omitempty"`
+			Thin      bool   `json:"thin"`
+		}{topic, id, c.Thin})
+	}
+	if c.Thin {
+		_, err := fmt.Fprintf(s.Out, "the hub will fetch %s\n", topic)
+		return err
+	}
+	_, err := fmt.Fprintf(s.Out, "published message %s to %s\n", printable(id), topic)
+	return err
+}
+
+// message collects the content and its type.
+func (c *publishCmd) message(stdin io.Reader) (message, error) {
+	m := message{ContentType: c.ContentType, IdempotencyKey: c.IdempotencyKey}
+	var def string
+	switch {
+	case c.Data != nil:
+		m.Body, def = []byte(*c.Data), "text/plain; charset=utf-8"
+	case c.File == "" || c.File == "-":
+		if f, ok := stdin.(*os.File); ok && c.File == "" && isTerminal(f) {
+			return message{}, usageError("no content; give --data TEXT, --file FILE or pipe it in")
+		}
+		body, err := readContent("standard input", stdin)
+		if err != nil {
+			return message{}, err
+		}
+		m.Body, def = body, "application/octet-stream"
+	default:
+		f, err := os.Open(c.File)
+		if err != nil {
+			return message{}, usageError(fmt.Sprintf("--file: %v", err))
+		}
+		defer f.Close()
+		if m.Body, err = readContent(c.File, f); err != nil {
+			return message{}, err
+		}
+		if def = mime.TypeByExtension(filepath.Ext(c.File)); def == "" {
+			def = "application/octet-stream"
+		}
+	}
+	if m.ContentType == "" {
+		m.ContentType = def
+	}
+	return m, nil
+}
+
+func readContent(name string, r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, maxPublishBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(body) > maxPublishBytes {
+		return nil, usageError(fmt.Sprintf("%s has more than %d bytes, the most that a hub takes", name, maxPublishBytes))
+	}
+	return body, nil
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

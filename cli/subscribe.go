@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
+const maxSecretBytes = 199
+
+// secretFlags give a shared secret on the command line or, out of sight of ps, in a file.
+type secretFlags struct {
+	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
+	SecretFile string `help:"The file that holds the secret; a newline at its end is not part of it." xor:"secret" placeholder:"FILE"`
+}
+
+func (f *secretFlags) read() (string, error) {
+	secret, name := f.Secret, "--secret"
+	if f.SecretFile != "" {
+		name = "--secret-file"
+		data, err := os.ReadFile(f.SecretFile)
+		if err != nil {
+			return "", usageError(fmt.Sprintf("--secret-file: %v", err))
+		}
+		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+		if secret == "" {
+			return "", usageError(fmt.Sprintf("--secret-file: %s is empty", f.SecretFile))
+		}
+	}
+	if len(secret) > maxSecretBytes {
+		return "", usageError(fmt.Sprintf("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes))
+	}
+	return secret, nil
+}
+
+type subscribeCmd struct {
+	hubFlags
+	secretFlags
+	Topic    string       `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
+	Callback string       `arg:"" help:"The URL that the hub sends content to."`
+	Lease    flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
+	JSON     bool         `name:"json" help:"Print JSON."`
+}
+
+func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
+	secret, err := c.read()
+	if err != nil {
+		return err
+	}
+	if c.Lease > 0 && time.Duration(c.Lease) < time.Second {
+		return usageError("--lease: expected at least 1s")
+	}
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
+		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret,
+	})
+}
+
+type unsubscribeCmd struct {
+	hubFlags
+	Topic    string `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
+	Callback string `arg:"" help:"The callback of the subscription."`
+	JSON     bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *unsubscribeCmd) Run(ctx context.Context, s Streams) error {
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
+}
+
+func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i intent) error {
+	hub, err := flags.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	if i.Topic, err = hub.topicURL(i.Topic); err != nil {
+		return err
+	}
+	if err := hub.request(ctx, i); err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(s.Out, struct {
+			Mode     string `json:"mode"`
+			Topic    string `json:"topic"`
+			Callback string `json:"callback"`
+			Accepted bool   `json:"accepted"`
+		}{i.Mode, i.Topic, i.Callback, true})
+	}
+	_, err = fmt.Fprintf(s.Out, "accepted; the hub now asks %s to confirm (%s %s)\n", i.Callback, i.Mode, i.Topic)
+	return err
+}
