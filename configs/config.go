@@ -25,6 +25,7 @@ type Config struct {
 	Secrets   Secrets
 	Auth      Auth
 	Log       Log
+	Debug     Debug
 }
 
 // HTTP says where the node listens and under which URLs the world knows the hub.
@@ -145,6 +146,12 @@ type Auth struct {
 type Log struct {
 	Level  string
 	Format string
+}
+
+// Debug is for those who look into a running node.
+type Debug struct {
+	// Pprof serves profiles under /debug/pprof to whoever reaches http.addr.
+	Pprof bool
 }
 
 // PublicURL is the hub's base URL without a trailing slash: http.public_url, or http:// and http.addr when that

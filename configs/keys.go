@@ -110,6 +110,9 @@ func entries() []entry {
 			text(), oneOf("debug", "info", "warn", "error"), func(c *Config) *string { return &c.Log.Level }),
 		scalar("log.format", "text", "the form of the log on standard error",
 			text(), oneOf("text", "json"), func(c *Config) *string { return &c.Log.Format }),
+
+		scalar("debug.pprof", "false", "whether /debug/pprof is served, for profiles of the running hub",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Debug.Pprof }),
 	}
 }
 
