@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"quorumhub/test/bench"
 )
 
 // Streams is what a command sees of the process it runs in.
@@ -33,6 +35,7 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub."`
 
+	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
 	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
 	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
@@ -95,7 +98,7 @@ func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
 			{Key: "tools", Title: "Tools:"},
 		}),
 		kong.ValueFormatter(showDefault),
-		kong.Vars{"hub": defaultHub},
+		kong.Vars{"hub": defaultHub, "bench_phases": strings.Join(bench.PhaseNames(), ", ")},
 	)
 	if err != nil {
 		return nil, fmt.Errorf("build the command line: %w", err)

@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"quorumhub/test/bench"
+)
+
+type benchCmd struct {
+	JSON      bool          `name:"json" xor:"form" help:"Print JSON."`
+	Markdown  bool          `xor:"form" help:"Print a short table in Markdown."`
+	Quick     bool          `help:"Take about 20 s: fewer and shorter phases."`
+	Duration  time.Duration `default:"5s" help:"How long the main phases last."`
+	Phases    []string      `help:"Measure only these: ${bench_phases}." placeholder:"NAME"`
+	HubBinary string        `type:"existingfile" placeholder:"FILE" help:"The hub to measure; this program if not given."`
+	DataDir   string        `type:"existingdir" placeholder:"DIR" help:"Where the hubs keep their data during the run; the directory for temporary files if not given."`
+	Pprof     string        `type:"path" placeholder:"DIR" help:"Save a CPU profile of the hub there for each phase."`
+}
+
+func (c *benchCmd) Run(ctx context.Context, s Streams) error {
+	binary := c.HubBinary
+	if binary == "" {
+		var err error
+		if binary, err = os.Executable(); err != nil {
+			return fmt.Errorf("find the program itself: %w", err)
+		}
+	}
+	if err := bench.CheckPhases(c.Phases); err != nil {
+		return usageError("--phases: " + err.Error())
+	}
+	if c.Duration < bench.MinDuration {
+		return usageError(fmt.Sprintf("--duration: %v is too short, expected at least %v", c.Duration, bench.MinDuration))
+	}
+	report, err := bench.Run(ctx, bench.Options{
+		Binary: binary, Duration: c.Duration, Phases: c.Phases, Quick: c.Quick, Dir: c.DataDir, ProfileDir: c.Pprof,
+		Progress: terminal(s.Err),
+	})
+	if err != nil {
+		return err
+	}
+	write := report.Table
+	switch {
+	case c.JSON:
+		write = report.JSON
+	case c.Markdown:
+		write = report.Markdown
+	}
+	if err := write(s.Out); err != nil {
+		return err
+	}
+	if broken := report.Broken(); len(broken) > 0 {
+		return fmt.Errorf("bench: %s", strings.Join(broken, "\nbench: "))
+	}
+	return nil
+}
+
+// terminal is w when it is a terminal, and nil otherwise.
+func terminal(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}

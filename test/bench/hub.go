@@ -1,0 +1,279 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// readyWithin is how long a hub may take to become ready before the run is given up.
+const readyWithin = 20 * time.Second
+
+// child is one hub process with a directory of its own.
+type child struct {
+	URL     string
+	StartUp time.Duration // from exec to the first 200 of /health/ready
+
+	dir    string
+	cmd    *exec.Cmd
+	output *os.File
+	ended  chan struct{}
+	client *http.Client
+}
+
+// settings are the configuration of the measured hub beyond its defaults, as YAML.
+func settings(httpAddr, clusterAddr, dir string, more []string) string {
+	lines := []string{
+		"http: {addr: " + quote(httpAddr) + ", public_url: " + quote("http://"+httpAddr) + "}",
+		"cluster: {addr: " + quote(clusterAddr) + ", node_id: node-1}",
+		"data_dir: " + quote(filepath.Join(dir, "data")),
+		"topics: {auto_register: true}",
+		"log: {level: warn}",
+	}
+	delivery := "delivery: {egress: {mode: dev-loopback}"
+	for _, m := range more {
+		delivery += ", " + m
+	}
+	return strings.Join(append(lines, delivery+"}"), "\n") + "\n"
+}
+
+func quote(s string) string { return strconv.Quote(s) }
+
+// startHub starts a hub on free loopback ports in a new directory below parent and waits until it is ready. more
+// are settings of the section delivery.
+func startHub(ctx context.Context, binary, parent string, env []string, more ...string) (*child, error) {
+	dir, err := os.MkdirTemp(parent, "quorumhub-bench-")
+	if err != nil {
+		return nil, err
+	}
+	var c *child
+	for range 5 { // a port may be taken between looking and listening
+		c, err = launch(ctx, binary, dir, env, more)
+		if err == nil || !strings.Contains(err.Error(), "address already in use") {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return c, nil
+}
+
+func launch(ctx context.Context, binary, dir string, env, more []string) (*child, error) {
+	addrs, err := freeAddrs(2)
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(config, []byte(settings(addrs[0], addrs[1], dir, more)), 0o600); err != nil {
+		return nil, err
+	}
+	output, err := os.Create(filepath.Join(dir, "quorumhub.log"))
+	if err != nil {
+		return nil, err
+	}
+	c := &child{
+		URL: "http://" + addrs[0], dir: dir, output: output, ended: make(chan struct{}),
+		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second},
+	}
+	c.cmd = exec.Command(binary, "serve", "--config", config)
+	c.cmd.Env = append(withoutHub(os.Environ()), env...)
+	c.cmd.Stdout, c.cmd.Stderr = output, output
+	c.cmd.SysProcAttr = childAttributes()
+
+	began := time.Now()
+	started := make(chan error)
+	go func() {
+		// The parent-death signal is sent when the thread that started the child ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = c.cmd.Wait() // how it ended is in ProcessState
+			close(c.ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", binary, err), output.Close())
+	}
+	if err := c.awaitReady(ctx); err != nil {
+		err = fmt.Errorf("the hub did not become ready: %w\n%s", err, c.log())
+		return nil, errors.Join(err, c.kill())
+	}
+	c.StartUp = time.Since(began)
+	return c, nil
+}
+
+func (c *child) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	last := errors.New("it did not answer")
+	for {
+		select {
+		case <-c.ended:
+			return fmt.Errorf("it ended (%v)", c.cmd.ProcessState)
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), last)
+		case <-tick.C:
+		}
+		resp, err := c.get(ctx, "/health/ready")
+		if err != nil {
+			last = err
+			continue
+		}
+		if resp.status == http.StatusOK {
+			return nil
+		}
+		last = fmt.Errorf("/health/ready answered %d", resp.status)
+	}
+}
+
+type answer struct {
+	status int
+	body   []byte
+}
+
+func (c *child) get(ctx context.Context, path string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+path, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	return do(c.client, req)
+}
+
+func (c *child) form(ctx context.Context, form url.Values) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL+"/hub", strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return do(c.client, req)
+}
+
+func do(client *http.Client, req *http.Request) (answer, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	return answer{resp.StatusCode, body}, err
+}
+
+// publishURL is where content for a topic is posted in full.
+func (c *child) publishURL(topic string) string {
+	return c.URL + "/hub?hub.mode=publish&hub.topic=" + url.QueryEscape(c.topicURL(topic))
+}
+
+func (c *child) topicURL(topic string) string { return c.URL + "/topics/" + topic }
+
+// alive is nil while the process runs.
+func (c *child) alive() error {
+	select {
+	case <-c.ended:
+		return fmt.Errorf("the hub ended (%v):\n%s", c.cmd.ProcessState, c.log())
+	default:
+		return nil
+	}
+}
+
+// memory returns resident bytes now and at most.
+func (c *child) memory() (now, peak int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	now, err = kibibytes(status, "VmRSS:")
+	if err != nil {
+		return 0, 0, err
+	}
+	peak, err = kibibytes(status, "VmHWM:")
+	return now, peak, err
+}
+
+func kibibytes(status []byte, name string) (int64, error) {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
+			n, err := strconv.ParseInt(strings.TrimSuffix(string(bytes.TrimSpace(rest)), " kB"), 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/<pid>/status has no %s", name)
+}
+
+// cpu is the processor time that the process has used.
+func (c *child) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name in parentheses may hold blanks; utime and stime are fields 14 and 15, in hundredths of a second.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, errors.New("/proc/<pid>/stat is short")
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
+
+func (c *child) log() string {
+	b, err := os.ReadFile(filepath.Join(c.dir, "quorumhub.log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}
+
+// kill ends the process and keeps its files.
+func (c *child) kill() error {
+	var err error
+	if e := c.cmd.Process.Kill(); e != nil && !errors.Is(e, os.ErrProcessDone) {
+		err = e
+	}
+	<-c.ended
+	return errors.Join(err, c.output.Close())
+}
+
+// Close ends the process and removes its files.
+func (c *child) Close() error { return errors.Join(c.kill(), os.RemoveAll(c.dir)) }
+
+// withoutHub is an environment without the variables that configure a hub.
+func withoutHub(env []string) []string {
+	var out []string
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, "QUORUMHUB_") {
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
+func freeAddrs(n int) ([]string, error) {
+	addrs := make([]string, n)
+	for i := range addrs {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
+	}
+	return addrs, nil
+}

@@ -1,0 +1,90 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say what is measured and where it is shown.
+type Options struct {
+	// Binary is the hub that is measured.
+	Binary string
+	// Duration is how long the main phases load the hub; the others take a share of it. At
+	// least MinDuration.
+	Duration time.Duration
+	// Phases are names or groups of phases (see PhaseNames); none: all.
+	Phases []string
+	// Quick leaves out the phases that say least and shortens the others to about a second.
+	Quick bool
+	// Dir is where the hubs keep their data during the run; empty: the directory for temporary files. What it
+	// lies on decides what an fsync costs.
+	Dir string
+	// ProfileDir, if not empty, gets a CPU profile of the hub for each phase.
+	ProfileDir string
+	// Progress shows a bar there; nil: none.
+	Progress io.Writer
+}
+
+// quickDuration is the Duration of a quick run.
+const quickDuration = time.Second
+
+// limit is the longest a run may take: what has not begun by then is not measured.
+func (o Options) limit() time.Duration {
+	if o.Quick {
+		return 20 * time.Second
+	}
+	return max(90*time.Second, 18*o.Duration)
+}
+
+// MinDuration is the shortest Duration that says anything.
+const MinDuration = 200 * time.Millisecond
+
+// CheckPhases says which of the names is no phase.
+func CheckPhases(names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(phases(), func(p phase) bool { return p.is(name) }) {
+			return fmt.Errorf("unknown phase %q, expected some of %s", name, strings.Join(PhaseNames(), ", "))
+		}
+	}
+	return nil
+}
+
+func (o Options) check() error {
+	if o.Duration < MinDuration {
+		return fmt.Errorf("a duration of %v is too short, expected at least %v", o.Duration, MinDuration)
+	}
+	return CheckPhases(o.Phases)
+}
+
+// selected are the phases to run, in their order.
+func (o Options) selected() []phase {
+	var out []phase
+	for _, p := range phases() {
+		named := slices.ContainsFunc(o.Phases, p.is)
+		exact := slices.Contains(o.Phases, p.name)
+		if len(o.Phases) == 0 {
+			named = true
+		}
+		if exact || named && !(o.Quick && p.slow) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// PhaseNames lists what Options.Phases may hold: groups first, then single phases.
+func PhaseNames() []string {
+	var groups, names []string
+	for _, p := range phases() {
+		if !slices.Contains(groups, p.group) {
+			groups = append(groups, p.group)
+		}
+		if p.name != p.group {
+			names = append(names, p.name)
+		}
+	}
+	return append(groups, names...)
+}

@@ -1,0 +1,98 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// pacedPublishers are enough never to be all busy at the paced rates, unless the hub stalls.
+const pacedPublishers = 64
+
+const pacedRate = 200 // messages a second
+
+// pacedPhase measures the time from the scheduled moment of a message to its arrival at the one subscriber.
+func pacedPhase() phase {
+	p := phase{name: "paced", group: "paced"}
+	p.expected = func(d time.Duration) time.Duration { return d + d/3 + time.Second }
+	p.run = func(ctx context.Context, b *bench) ([]Result, error) {
+		raw, err := b.pacedRaw(ctx, max(b.Duration/4, 500*time.Millisecond))
+		if err != nil {
+			return nil, fmt.Errorf("raw measurement: %w", err)
+		}
+		res := Result{Phase: p.name, Title: fmt.Sprintf("end to end, %d/s", pacedRate), Unit: "ms p50", RawLatency: raw, Aim: atMost(10, ofP99, " ms")}
+		second := Result{Phase: p.name + "-p50", Title: fmt.Sprintf("end to end, %d/s, median", pacedRate), Unit: "ms", Aim: atMost(3, ofValue, " ms")}
+		err = b.withHub(ctx, func(c *child) error {
+			return b.pacedRun(ctx, c, &res, pacedOptions{callbacks: 1, rate: pacedRate, duration: max(b.Duration, 1500*time.Millisecond)})
+		})
+		if err != nil {
+			return nil, err
+		}
+		second.Value = res.Latency.P50
+		res.Value, res.Unit = res.Latency.P99, "ms p99"
+		return []Result{second.judge(), res.judge()}, nil
+	}
+	return p
+}
+
+// pacedRaw is the same schedule without a hub: what timers, client and sink need by themselves.
+func (b *bench) pacedRaw(ctx context.Context, d time.Duration) (*Quantiles, error) {
+	messages := int(d.Seconds() * pacedRate)
+	t := newTally(1, messages)
+	t.latency = newLatencies(nil)
+	b.sink.set(&stage{tally: t})
+	to, err := newTarget(b.sink.callback(0), 200)
+	if err != nil {
+		return nil, err
+	}
+	p := newPool(pacedPublishers, b.clock)
+	defer p.close()
+	l := newLoad(messages)
+	p.paced(ctx, to, l, messages, pacedRate)
+	if err := l.firstProblem(); err != nil {
+		return nil, err
+	}
+	return t.latency.quantiles(), ctx.Err()
+}
+
+type pacedOptions struct {
+	callbacks int
+	rate      float64 // messages a second
+	duration  time.Duration
+	sick      func(callback int) bool // not measured and not waited for; nil: none
+	hold      func(ctx context.Context, callback int)
+}
+
+func (b *bench) pacedRun(ctx context.Context, c *child, res *Result, o pacedOptions) error {
+	messages := int(o.duration.Seconds()*o.rate) + 1
+	st := &stage{tally: newTally(o.callbacks, messages), secret: []byte(benchSecret), hold: o.hold}
+	st.tally.latency = newLatencies(o.sick)
+	b.sink.set(st)
+	if err := b.subscribe(ctx, c, "bench", st, o.callbacks); err != nil {
+		return err
+	}
+	to, err := newTarget(c.publishURL("bench"), 200)
+	if err != nil {
+		return err
+	}
+	p := newPool(pacedPublishers, b.clock)
+	defer p.close()
+	l := newLoad(messages)
+	if err := b.warmUp(ctx, c, p, to, l, st.tally, o.sick); err != nil {
+		return err
+	}
+	st.tally.latency.since.Store(int64(b.clock.now()))
+	written := b.profile(ctx, c, res.Phase, o.duration)
+	p.paced(ctx, to, l, messages-1, o.rate)
+	lost, unfinished, err := drain(ctx, c, l, st.tally, o.duration+stallAfter, o.sick)
+	if err := written(); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	res.Latency = st.tally.latency.quantiles()
+	res.book(l, st.tally)
+	res.Lost, res.Unfinished = int64(lost), int64(unfinished)
+	return nil
+}

@@ -1,0 +1,147 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+// phase is one part of a run.
+type phase struct {
+	name, group string
+	slow        bool // left out of a quick run
+	expected    func(d time.Duration) time.Duration
+	run         func(ctx context.Context, b *bench) ([]Result, error)
+}
+
+func (p phase) is(name string) bool { return name == p.name || name == p.group }
+
+// phases are all phases in the order in which they run.
+func phases() []phase {
+	return []phase{
+		publishPhase(128, 1, false, atLeast(0.45, ofRatio, "")),
+		publishPhase(16, 0.6, true, nil),
+		publishPhase(1, 0.4, false, nil),
+		fanoutPhase(100, 1, 0.8, false, atLeast(0.75, ofRatio, "")),
+		fanoutPhase(10, 0.6, 0.6, true, nil),
+		fanoutPhase(1, 0.6, 0.3, false, nil),
+		pacedPhase(),
+		noisyPhase(),
+		catchupPhase(),
+		footprintPhase(),
+	}
+}
+
+// bench is one run.
+type bench struct {
+	Options
+	clock  stopwatch
+	sink   *sink
+	starts []time.Duration // of every hub
+}
+
+// benchGC is the GC target of the measuring process, percent. Publishers and sink hold little memory, so the
+// default would collect all the time; a hub and the raw measurement meet the same clients either way.
+const benchGC = 400
+
+// Run measures and returns the report. An error means that nothing could be measured; a phase that broke or
+// lost something is in the report (see Report.Broken). All processes it started have ended when it returns.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	if o.Quick {
+		o.Duration = min(o.Duration, quickDuration)
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.ProfileDir != "" {
+		if err := os.MkdirAll(o.ProfileDir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(benchGC))
+
+	b := &bench{Options: o, clock: newStopwatch()}
+	if b.sink, err = newSink(b.clock); err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	defer func() { err = errors.Join(err, b.sink.Close()) }()
+
+	report, err := newReport(o)
+	if err != nil {
+		return nil, err
+	}
+	chosen := o.selected()
+	bar := newProgress(o.Progress, chosen, o.Duration)
+	defer bar.close()
+	deadline := time.Now().Add(o.limit())
+	for _, p := range chosen {
+		if time.Now().After(deadline) {
+			report.NotMeasured = append(report.NotMeasured, p.name)
+			continue
+		}
+		bar.begin(p.name)
+		results, err := p.run(ctx, b)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			results = append(results, Result{Phase: p.name, Title: p.name, Problem: err.Error()})
+		}
+		report.Results = append(report.Results, results...)
+		bar.end(p.expected(o.Duration))
+	}
+	report.Took = time.Since(b.clock.start).Seconds()
+	return report, nil
+}
+
+// hub starts a hub for one phase.
+func (b *bench) hub(ctx context.Context, delivery ...string) (*child, error) {
+	c, err := startHub(ctx, b.Binary, b.Dir, profileEnv(b.ProfileDir != ""), delivery...)
+	if err != nil {
+		return nil, err
+	}
+	b.starts = append(b.starts, c.StartUp)
+	return c, nil
+}
+
+// rawTime is how long one raw measurement takes.
+func (b *bench) rawTime() time.Duration {
+	return min(max(b.Duration/6, 250*time.Millisecond), time.Second)
+}
+
+// besideRaw runs f between two raw measurements with so many connections.
+func (b *bench) besideRaw(ctx context.Context, connections int, f func(before Spread) error) (Spread, error) {
+	before, err := measureRaw(ctx, b.sink, connections, b.rawTime())
+	if err != nil {
+		return Spread{}, fmt.Errorf("raw measurement: %w", err)
+	}
+	if err := f(spreadOf(before)); err != nil {
+		return Spread{}, err
+	}
+	after, err := measureRaw(ctx, b.sink, connections, b.rawTime())
+	if err != nil {
+		return Spread{}, fmt.Errorf("raw measurement: %w", err)
+	}
+	return spreadOf(append(before, after...)), nil
+}
+
+// withHub runs f against a fresh hub, which has ended when it returns. What the process needed is in the cost.
+func (b *bench) withHub(ctx context.Context, f func(*child) error, delivery ...string) (err error) {
+	c, err := b.hub(ctx, delivery...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := f(c); err != nil {
+		return errors.Join(err, c.alive())
+	}
+	return c.alive()
+}
+
+// part is a share of the duration.
+func (b *bench) part(share float64) time.Duration {
+	return time.Duration(share * float64(b.Duration))
+}

@@ -1,0 +1,132 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// setupWithin is how long subscriptions and the first message may take.
+const setupWithin = 15 * time.Second
+
+// subscribe makes a subscription for each of the callbacks and waits until all are confirmed.
+func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage, callbacks int) error {
+	ctx, cancel := context.WithTimeout(ctx, setupWithin)
+	defer cancel()
+	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.topicURL(topic)}}
+	if st.secret != nil {
+		form.Set("hub.secret", string(st.secret))
+	}
+	work := make(chan int)
+	errs := make([]error, callbacks)
+	var wg sync.WaitGroup
+	for range min(callbacks, 16) {
+		wg.Go(func() {
+			for n := range work {
+				errs[n] = b.subscribeOne(ctx, c, form, n)
+			}
+		})
+	}
+	for n := range callbacks {
+		work <- n
+	}
+	close(work)
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return await(ctx, c, func() error {
+		if n := st.intent.Load(); n < int64(callbacks) {
+			return fmt.Errorf("%d of %d subscriptions were verified within %v", n, callbacks, setupWithin)
+		}
+		return nil
+	})
+}
+
+func (b *bench) subscribeOne(ctx context.Context, c *child, common url.Values, n int) error {
+	form := url.Values{"hub.callback": {b.sink.callback(n)}}
+	for k, v := range common {
+		form[k] = v
+	}
+	got, err := c.form(ctx, form)
+	if err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	if got.status != 202 {
+		return fmt.Errorf("subscribe was answered %d %q, expected 202", got.status, got.body)
+	}
+	return nil
+}
+
+// warmUp sends message 0 and waits until it is everywhere, so that connections are open and subscriptions active
+// when the clock starts.
+func (b *bench) warmUp(ctx context.Context, c *child, p *pool, to target, l *load, t *tally, skip func(int) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, setupWithin)
+	defer cancel()
+	p.publish(ctx, to, l, int(l.next.Add(1)-1), p.clock.now())
+	if err := l.firstProblem(); err != nil {
+		return err
+	}
+	return await(ctx, c, func() error {
+		if n := t.missing(l.acked, skip); n > 0 {
+			return fmt.Errorf("the first message did not come to %d callbacks within %v", n, setupWithin)
+		}
+		return nil
+	})
+}
+
+// await calls check until it is nil; its last error is returned when ctx ends or the hub does.
+func await(ctx context.Context, c *child, check func() error) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-c.ended:
+			return c.alive()
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// stallAfter is how long nothing new may arrive before what is missing counts as lost.
+const stallAfter = 5 * time.Second
+
+// drain waits until everything owed has arrived. It returns how many deliveries are lost (nothing came for
+// stallAfter) or unfinished (the time was up while they still came).
+func drain(ctx context.Context, c *child, l *load, t *tally, within time.Duration, skip func(int) bool) (lost, unfinished int, err error) {
+	limit := time.NewTimer(within)
+	defer limit.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	arrived, since := t.first.Load(), time.Now()
+	for {
+		missing := t.missing(l.acked, skip)
+		if missing == 0 {
+			return 0, 0, nil
+		}
+		if n := t.first.Load(); n != arrived {
+			arrived, since = n, time.Now()
+		}
+		if time.Since(since) > stallAfter {
+			return missing, 0, nil
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return 0, missing, nil
+		case <-c.ended:
+			return 0, missing, c.alive()
+		case <-ctx.Done():
+			return 0, missing, ctx.Err()
+		}
+	}
+}
