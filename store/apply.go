@@ -1,0 +1,128 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+
+	"quorumhub/hub"
+)
+
+// Observe adds an observer. It is called before the first Apply.
+func (s *Store) Observe(o hub.Observer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.observers = append(s.observers, o)
+}
+
+// Apply folds committed entries into the state, in memory only. There is one list of answers for each
+// entry, nil for a configuration. Observers get one merged Effects for the call, after all of it is visible.
+//
+// Indexes must rise and be above the position (ErrNotIncreasing). An error leaves the entries before the
+// one at fault applied; nothing can be applied after it, and every later call returns it again. It wraps
+// hub.ErrCorrupt for a damaged entry, ErrFailed after a disk error.
+func (s *Store) Apply(entries []Entry) ([][]hub.BatchResult, error) {
+	s.applyMu.Lock()
+	if err := s.canApply(); err != nil {
+		s.applyMu.Unlock()
+		return nil, err
+	}
+	out := make([][]hub.BatchResult, 0, len(entries))
+	fx := new(hub.Effects)
+	var size int64
+	var err error
+	for i := range entries {
+		var results []hub.BatchResult
+		if results, err = s.applyEntry(&entries[i], fx); err != nil {
+			s.applyErr = err
+			break
+		}
+		out = append(out, results)
+		size += int64(len(entries[i].Data))
+	}
+	s.pending = append(s.pending, fx.Messages...)
+	unflushed := s.unflushed.Add(size)
+	s.mu.RLock()
+	observers := s.observers
+	s.mu.RUnlock()
+	s.applyMu.Unlock()
+
+	if unflushed >= s.opts.FlushBytes {
+		signal(s.urgent)
+	} else {
+		signal(s.wake)
+	}
+	for _, o := range observers {
+		o.Applied(fx)
+	}
+	return out, err
+}
+
+func (s *Store) canApply() error {
+	if s.applyErr != nil {
+		return s.applyErr
+	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.failure
+}
+
+// applyEntry locks for one entry only, so that readers get in between.
+func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Index <= s.applied.Index {
+		return nil, fmt.Errorf("apply entry %d: %w: the position is %d", e.Index, ErrNotIncreasing, s.applied.Index)
+	}
+	var results []hub.BatchResult
+	if e.Configuration {
+		s.applied.Configuration, s.applied.ConfigurationIndex = bytes.Clone(e.Data), e.Index
+	} else {
+		messages, trims, removed := len(fx.Messages), len(fx.Trims), len(fx.RemovedTopics)
+		var err error
+		if results, err = s.state.Apply(e.Data, fx); err != nil {
+			return nil, fmt.Errorf("apply entry %d: %w", e.Index, err)
+		}
+		if len(fx.Messages) > messages {
+			s.log.append(fx.Messages[messages:])
+		}
+		for _, t := range fx.Trims[trims:] {
+			s.log.trim(t.Topic, t.Through)
+			s.trimmed.Store(true)
+		}
+		for _, id := range fx.RemovedTopics[removed:] {
+			s.log.remove(id)
+			s.trimmed.Store(true)
+		}
+	}
+	s.applied.Index, s.applied.Term = e.Index, e.Term
+	s.version++
+	return results, nil
+}
+
+// Witness takes note of what raft did without an Apply: no-ops and barriers move the index, and a
+// configuration may be known from elsewhere. The index never goes back. A configuration counts when it is
+// newer than the one stored, or when its index is 1: that is how one forced by a recovery arrives.
+func (s *Store) Witness(index, term uint64, configuration []byte, configurationIndex uint64) {
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := false
+	if index > s.applied.Index {
+		s.applied.Index, s.applied.Term = index, term
+		changed = true
+	}
+	newer := configurationIndex > s.applied.ConfigurationIndex || configurationIndex == 1
+	same := configurationIndex == s.applied.ConfigurationIndex && bytes.Equal(configuration, s.applied.Configuration)
+	if len(configuration) > 0 && newer && !same {
+		s.applied.Configuration, s.applied.ConfigurationIndex = bytes.Clone(configuration), configurationIndex
+		changed = true
+	}
+	if changed {
+		s.version++
+		signal(s.wake)
+	}
+}

@@ -1,0 +1,222 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"quorumhub/hub"
+)
+
+// batch is what one flush writes: the state's changes and the messages up to one position.
+type batch struct {
+	gen      *generation
+	version  uint64
+	position Position
+	rows     []row
+	messages []hub.Message
+	bytes    int64
+	dead     []*segment // without a message that is retained at this position
+}
+
+type row struct {
+	key   hub.RowKey
+	value []byte // nil: the row is gone
+}
+
+// flush makes everything applied so far durable. After an error nothing may be written any more; that is
+// recorded, and told to Options.Fatal.
+func (s *Store) flush() error {
+	err := s.flushOnce()
+	if err != nil {
+		s.reportFailure()
+	}
+	return err
+}
+
+func (s *Store) flushOnce() error {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	s.mu.RLock()
+	failure := s.failure
+	s.mu.RUnlock()
+	if failure != nil {
+		return failure
+	}
+	start := time.Now()
+	b, err := s.takeBatch()
+	if err == nil && b != nil {
+		err = s.write(b)
+	}
+	if err != nil {
+		return s.recordFailure(err)
+	}
+	if b == nil {
+		return nil
+	}
+	s.figures.flushed(time.Since(start), b)
+	return nil
+}
+
+// takeBatch encodes what changed. The state stands still meanwhile, but can be read.
+func (s *Store) takeBatch() (*batch, error) {
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	s.mu.Lock()
+	b := &batch{gen: s.gen, version: s.version, position: s.applied, messages: s.pending, bytes: s.unflushed.Load()}
+	clean := b.version == s.flushed
+	if s.without.versionFlush {
+		clean = s.applied.Index <= s.durable.Index
+	}
+	if clean {
+		s.mu.Unlock()
+		return nil, nil
+	}
+	dirty := s.state.TakeDirty()
+	s.mu.Unlock()
+
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b.rows = make([]row, 0, len(dirty))
+	for key := range dirty {
+		value, ok, err := s.state.Row(key)
+		if err != nil {
+			return nil, err
+		}
+		if ok && value == nil {
+			value = []byte{}
+		}
+		b.rows = append(b.rows, row{key, value})
+	}
+	s.pending = nil
+	s.sealActive(s.opts.Now())
+	if s.trimmed.Swap(false) {
+		b.dead = s.deadSegments()
+	}
+	return b, nil
+}
+
+// write commits a batch: messages first, then rows and position in one transaction. A crash in between
+// leaves messages behind the position, which replaying raft's log writes again.
+func (s *Store) write(b *batch) error {
+	if s.without.durableTrim {
+		if err := s.unlinkDead(b.gen, b.dead); err != nil {
+			return err
+		}
+	}
+	var seg *segment
+	var ranges map[hub.TopicID]span
+	var size int64
+	count := len(b.messages)
+	if count > 0 {
+		var err error
+		if seg, err = s.activeSegment(b.gen); err != nil {
+			return err
+		}
+		name := s.relative(seg.file.path)
+		if ranges, size, err = seg.write(b.messages, func() error { return s.beforeCommit(name) }); err != nil {
+			return err
+		}
+	}
+	if err := s.beforeCommit(s.relative(b.gen.state.path)); err != nil {
+		return err
+	}
+	if err := s.writeState(b); err != nil {
+		return err
+	}
+
+	s.mu.Lock()
+	if s.gen != b.gen && !s.without.generationCheck {
+		s.mu.Unlock()
+		return nil // an Install came in between: these files are not in use any more
+	}
+	s.log.flushed(count, seg, ranges, size)
+	s.flushed, s.durable = b.version, b.position
+	s.unflushed.Add(-b.bytes)
+	s.advance()
+	s.mu.Unlock()
+	return s.unlinkDead(b.gen, b.dead)
+}
+
+func (s *Store) beforeCommit(file string) error {
+	if s.opts.BeforeCommit == nil {
+		return nil
+	}
+	return s.opts.BeforeCommit(file)
+}
+
+func (s *Store) relative(path string) string {
+	if rel, err := filepath.Rel(s.opts.Dir, path); err == nil {
+		return rel
+	}
+	return path
+}
+
+// writeState commits the rows and the position.
+func (s *Store) writeState(b *batch) error {
+	file := b.gen.state
+	meta := b.gen.meta
+	meta.position = b.position
+	err := file.update(func(tx *bbolt.Tx) error {
+		rows, err := bucket(file.path, tx, bucketRows)
+		if err != nil {
+			return err
+		}
+		for i := range b.rows {
+			if err := putRow(rows, &b.rows[i], &meta); err != nil {
+				return err
+			}
+		}
+		head, err := bucket(file.path, tx, bucketMeta)
+		if err != nil {
+			return err
+		}
+		key := []byte(positionKey)
+		return head.Put(key, seal(key, meta.encode()))
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file.path, err)
+	}
+	b.gen.meta = meta
+	b.gen.stateBytes.Store(file.used())
+	return nil
+}
+
+func putRow(rows *bbolt.Bucket, r *row, meta *stateMeta) error {
+	key := r.key.Append(nil)
+	if old := rows.Get(key); len(old) >= sumSize {
+		meta.rows--
+		meta.digest -= uint64(binary.BigEndian.Uint32(old))
+	}
+	if r.value == nil {
+		return rows.Delete(key)
+	}
+	stored := seal(key, r.value)
+	meta.rows++
+	meta.digest += uint64(binary.BigEndian.Uint32(stored))
+	return rows.Put(key, stored)
+}
+
+// activeSegment is the segment that takes new messages; it is made when there is none.
+func (s *Store) activeSegment(g *generation) (*segment, error) {
+	s.log.mu.RLock()
+	active := s.log.active
+	s.log.mu.RUnlock()
+	if active != nil {
+		return active, nil
+	}
+	seg, err := s.opts.createSegment(g.dir, g.nextSegment)
+	if err != nil {
+		return nil, err
+	}
+	g.own(seg.file)
+	g.nextSegment++
+	s.log.mu.Lock()
+	s.log.segments = append(s.log.segments, seg)
+	s.log.active = seg
+	s.log.mu.Unlock()
+	return seg, nil
+}

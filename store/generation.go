@@ -1,0 +1,308 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"quorumhub/hub"
+)
+
+const stateFile = "state.db"
+
+// stateMmapBytes is address space, not memory: a map too small would make the flusher wait for readers.
+const stateMmapBytes = 1 << 30
+
+// generation is one set of files. Its fields do not change, but for meta, which the flusher keeps, and dir,
+// which changes when a received generation becomes current. Segments are in messageLog once it is current.
+type generation struct {
+	number uint64
+	dir    string
+	state  *boltFile
+	meta   stateMeta
+
+	stateBytes  atomic.Int64  // of state.db in use
+	nextSegment uint64        // flusher
+	open        atomic.Int64  // files open
+	removed     atomic.Bool   // the last file that closes removes the directory
+	closed      chan struct{} // closed after the last file
+	problem     func(error)   // told what went wrong then
+}
+
+// content is what is read from a generation's files when it is opened.
+type content struct {
+	state    *hub.State
+	topics   map[hub.TopicID]*topicLog
+	segments []*segment
+	active   *segment
+}
+
+func (o *Options) stateBolt(readOnly bool) boltOptions {
+	return boltOptions{readOnly: readOnly, noFreelistSync: true, mmapBytes: stateMmapBytes, lockTimeout: o.LockTimeout}
+}
+
+// createGeneration makes an empty generation and the current one of an empty Dir.
+func (o *Options) createGeneration(number uint64) error {
+	tmp := filepath.Join(o.Dir, tmpPrefix+generationName(number))
+	if err := makeGenerationDir(tmp); err != nil {
+		return err
+	}
+	path := filepath.Join(tmp, stateFile)
+	err := createBolt(path, o.stateBolt(false), func(tx *bbolt.Tx) error {
+		meta, err := putFormat(tx)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.CreateBucket([]byte(bucketRows)); err != nil {
+			return err
+		}
+		key := []byte(positionKey)
+		return meta.Put(key, seal(key, (&stateMeta{}).encode()))
+	})
+	if err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	return o.makeCurrent(tmp, number)
+}
+
+// makeCurrent gives a complete generation directory its name and switches CURRENT to it.
+func (o *Options) makeCurrent(tmp string, number uint64) error {
+	if err := syncDir(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(o.Dir, generationName(number))); err != nil {
+		return err
+	}
+	if err := syncDir(o.Dir); err != nil {
+		return err
+	}
+	return writeCurrent(o.Dir, number)
+}
+
+// openGeneration opens all files in dir and loads the state.
+func (o *Options) openGeneration(dir string, number uint64) (*generation, *content, error) {
+	g := &generation{number: number, dir: dir, nextSegment: 1, closed: make(chan struct{})}
+	g.problem = func(err error) { o.Logger.Warn("closing an old generation", "dir", dir, "error", err) }
+	path := filepath.Join(dir, stateFile)
+	state, err := openBolt(path, o.stateBolt(false))
+	if err != nil {
+		return nil, nil, err
+	}
+	g.state = state
+	g.own(state)
+	g.stateBytes.Store(state.used())
+	c := &content{}
+	if c.state, g.meta, err = loadState(state); err == nil {
+		if c.segments, err = o.openSegments(dir); err == nil {
+			for _, seg := range c.segments {
+				g.own(seg.file)
+				g.nextSegment = seg.number + 1
+				if !seg.sealed {
+					c.active = seg
+				}
+			}
+			c.topics, err = indexTopics(filepath.Join(dir, logDir), c.state, c.segments)
+		}
+	}
+	if err != nil {
+		g.release(c.segments)
+		return nil, nil, err
+	}
+	return g, c, nil
+}
+
+// own counts an open file of the generation.
+func (g *generation) own(file *boltFile) {
+	g.open.Add(1)
+	file.onClose = func() {
+		if g.open.Add(-1) > 0 {
+			return
+		}
+		if g.removed.Load() {
+			if err := os.RemoveAll(g.dir); err != nil {
+				g.problem(err)
+			}
+		}
+		close(g.closed)
+	}
+}
+
+// release gives back the references of the owner. Files that somebody reads are closed by the last reader.
+func (g *generation) release(segments []*segment) error {
+	// state.db goes last, so that g.open reaches 0 only once.
+	var errs []error
+	for _, seg := range segments {
+		errs = append(errs, seg.file.release())
+	}
+	errs = append(errs, g.state.release())
+	return errors.Join(errs...)
+}
+
+// loadState reads all rows in one transaction and checks them.
+func loadState(file *boltFile) (*hub.State, stateMeta, error) {
+	var meta stateMeta
+	var state *hub.State
+	err := file.view(func(tx *bbolt.Tx) error {
+		var err error
+		if meta, err = readMeta(file.path, tx); err != nil {
+			return err
+		}
+		rows, err := bucket(file.path, tx, bucketRows)
+		if err != nil {
+			return err
+		}
+		loader := hub.NewLoader()
+		var count, digest uint64
+		err = rows.ForEach(func(k, stored []byte) error {
+			v, ok := unseal(k, stored)
+			if !ok {
+				return corrupt(file.path, "row %x does not match its checksum", k)
+			}
+			key, err := hub.ParseRowKey(k)
+			if err == nil {
+				err = loader.Add(key, v)
+			}
+			if err != nil {
+				return corrupt(file.path, "%v", err)
+			}
+			count++
+			digest += uint64(checksum(k, v))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if count != meta.rows || digest != meta.digest {
+			return corrupt(file.path, "rows are lost: %d rows are there, %d were written", count, meta.rows)
+		}
+		if state, err = loader.State(); err != nil {
+			return corrupt(file.path, "%v", err)
+		}
+		return nil
+	})
+	return state, meta, err
+}
+
+func readMeta(path string, tx *bbolt.Tx) (stateMeta, error) {
+	b, err := checkFormat(path, tx)
+	if err != nil {
+		return stateMeta{}, err
+	}
+	v, ok := unseal([]byte(positionKey), b.Get([]byte(positionKey)))
+	if !ok {
+		return stateMeta{}, corrupt(path, "the position is missing or does not match its checksum")
+	}
+	m, err := decodeStateMeta(v)
+	if err != nil {
+		return stateMeta{}, corrupt(path, "the position is damaged (%v)", err)
+	}
+	return m, nil
+}
+
+// openSegments opens the segments in order. The newest stays writable when it is not due to be sealed.
+func (o *Options) openSegments(dir string) (segments []*segment, err error) {
+	defer func() {
+		if err != nil {
+			for _, seg := range segments {
+				seg.file.release()
+			}
+			segments = nil
+		}
+	}()
+	numbers, err := segmentNumbers(dir)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range numbers {
+		last := i == len(numbers)-1
+		seg, err := o.openSegment(dir, n, !last)
+		if err != nil {
+			return segments, err
+		}
+		seg.sealed = !last || o.sealDue(seg)
+		segments = append(segments, seg)
+	}
+	return segments, nil
+}
+
+// segmentNumbers lists the segment files of a generation, in order.
+func segmentNumbers(dir string) ([]uint64, error) {
+	path := filepath.Join(dir, logDir)
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, corrupt(path, "the directory is missing")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var numbers []uint64
+	for _, e := range entries {
+		if n, ok := parseSegmentName(e.Name()); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// removeUnfinished removes files that were being made when the process ended.
+func removeUnfinished(dir string) error {
+	for _, d := range []string{dir, filepath.Join(dir, logDir)} {
+		entries, err := os.ReadDir(d)
+		if err != nil {
+			continue // opening says it better
+		}
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), ".tmp") {
+				if err := os.Remove(filepath.Join(d, e.Name())); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// indexTopics builds the index of the message log, and checks that the segments hold every message that
+// the state says is retained.
+func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.TopicID]*topicLog, error) {
+	topics := map[hub.TopicID]*topicLog{}
+	all := state.Topics(0, 0)
+	for i := range all {
+		topics[all[i].ID] = &topicLog{first: all[i].First, head: all[i].Head}
+	}
+	for _, seg := range segments {
+		for id, s := range seg.ranges {
+			t := topics[id]
+			if t == nil {
+				continue
+			}
+			// What a crash left behind the position in state.db does not count.
+			if s.hi = min(s.hi, t.head); s.lo > s.hi {
+				delete(seg.ranges, id)
+				continue
+			}
+			seg.ranges[id] = s
+			t.addSpan(spanRef{s.lo, s.hi, seg})
+		}
+	}
+	for id, t := range topics {
+		next := t.first
+		for _, ref := range t.spans {
+			if ref.hi >= next && ref.lo <= next {
+				next = ref.hi + 1
+			}
+		}
+		if next <= t.head {
+			return nil, corrupt(path, "message %d-%d and more are in no segment file, though the topic has %d-%d; a file is missing or damaged",
+				id, next, t.first, t.head)
+		}
+	}
+	return topics, nil
+}

@@ -1,0 +1,194 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"quorumhub/hub"
+)
+
+// Report is what Inspect found in a stopped node's files.
+type Report struct {
+	Dir        string
+	Generation string
+	Position   Position
+	ClusterID  string
+	StateHash  uint64    // rolling hash of all entries applied
+	Now        time.Time // newest leader's time in the log
+	Counts     hub.Counts
+	Topics     []TopicReport
+	StateFile  FileReport
+	Segments   []SegmentReport
+	Problems   []error // what is damaged, a *CorruptError mostly; none: all is sound
+}
+
+// TopicReport is a topic and what is retained of it.
+type TopicReport struct {
+	ID            hub.TopicID
+	Name          string
+	First, Head   uint64
+	Subscriptions int
+}
+
+// FileReport is a file's place and size.
+type FileReport struct {
+	File  string // relative to the directory inspected
+	Bytes int64  // in use
+}
+
+// SegmentReport is one file of the message log.
+type SegmentReport struct {
+	FileReport
+	Created time.Time
+	Records int // whose checksum is right
+	Newest  time.Time
+	Ranges  []RangeReport
+}
+
+// RangeReport is a topic's part of a segment: offsets First to Last.
+type RangeReport struct {
+	Topic       hub.TopicID
+	First, Last uint64
+	Bytes       int64
+}
+
+// Inspect reads a stopped node's files and checks every row and every record, without changing anything. A
+// file that is damaged is among the report's Problems. The error is for what cannot be looked at: no store
+// in dir, a running node, a damaged CURRENT.
+func Inspect(dir string) (*Report, error) {
+	opts := Options{Dir: dir}.withDefaults()
+	number, err := readCurrent(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("inspect %s: there is no store: %w", dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("inspect: %w", err)
+	}
+	gen := filepath.Join(dir, generationName(number))
+	r := &Report{Dir: dir, Generation: generationName(number)}
+
+	var state *hub.State
+	path := filepath.Join(gen, stateFile)
+	file, err := openBolt(path, opts.stateBolt(true))
+	if err == nil {
+		var meta stateMeta
+		r.StateFile = FileReport{File: filepath.Join(r.Generation, stateFile), Bytes: file.used()}
+		state, meta, err = loadState(file)
+		r.Position = meta.position
+		err = errors.Join(err, file.release())
+	}
+	if err := r.problem(err); err != nil {
+		return nil, err
+	}
+	segments, err := r.inspectSegments(&opts, gen)
+	if err != nil {
+		return nil, err
+	}
+	if state != nil {
+		r.describe(state)
+		if _, err := indexTopics(filepath.Join(gen, logDir), state, segments); err != nil {
+			r.Problems = append(r.Problems, err)
+		}
+	}
+	return r, nil
+}
+
+// problem keeps damage for the report and passes on everything else.
+func (r *Report) problem(err error) error {
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, hub.ErrCorrupt) {
+		return fmt.Errorf("inspect: %w", err)
+	}
+	r.Problems = append(r.Problems, err)
+	return nil
+}
+
+func (r *Report) describe(state *hub.State) {
+	r.ClusterID, r.StateHash, r.Now, r.Counts = state.ClusterID(), state.Hash(), state.Now(), state.Counts()
+	topics := state.Topics(0, 0)
+	for i := range topics {
+		t := &topics[i]
+		r.Topics = append(r.Topics, TopicReport{t.ID, t.Name, t.First, t.Head, t.Subscribers()})
+	}
+}
+
+func (r *Report) inspectSegments(opts *Options, gen string) ([]*segment, error) {
+	numbers, err := segmentNumbers(gen)
+	if err != nil {
+		return nil, r.problem(err)
+	}
+	var segments []*segment
+	for _, n := range numbers {
+		seg, err := opts.openSegment(gen, n, true)
+		if err != nil {
+			if err := r.problem(err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		report := SegmentReport{
+			FileReport: FileReport{File: filepath.Join(r.Generation, segmentName(n)), Bytes: seg.size},
+			Created:    seg.created,
+		}
+		if newest := seg.newest(); newest > 0 {
+			report.Newest = time.Unix(0, newest)
+		}
+		for _, id := range slices.Sorted(maps.Keys(seg.ranges)) {
+			s := seg.ranges[id]
+			report.Ranges = append(report.Ranges, RangeReport{Topic: id, First: s.lo, Last: s.hi, Bytes: s.bytes})
+		}
+		report.Records, err = seg.checkRecords(func(err error) { r.Problems = append(r.Problems, err) })
+		err = errors.Join(err, seg.file.release())
+		r.Segments = append(r.Segments, report)
+		segments = append(segments, seg)
+		if err := r.problem(err); err != nil {
+			return nil, err
+		}
+	}
+	return segments, nil
+}
+
+// checkRecords reads all records and reports each that is damaged or missing. It returns how many are good.
+func (seg *segment) checkRecords(problem func(error)) (good int, err error) {
+	count := map[hub.TopicID]uint64{}
+	err = seg.file.view(func(tx *bbolt.Tx) error {
+		records, err := bucket(seg.file.path, tx, bucketRecords)
+		if err != nil {
+			return err
+		}
+		return records.ForEach(func(k, v []byte) error {
+			topic, offset, ok := parseRecordKey(k)
+			if !ok {
+				problem(corrupt(seg.file.path, "record key %x is damaged", k))
+				return nil
+			}
+			if r := seg.ranges[topic]; offset >= r.lo && offset <= r.hi {
+				count[topic]++
+			}
+			if _, err := seg.parse(topic, offset, k, v); err != nil {
+				problem(err)
+				return nil
+			}
+			good++
+			return nil
+		})
+	})
+	if err != nil {
+		return good, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(seg.ranges)) {
+		if r := seg.ranges[id]; count[id] != r.hi-r.lo+1 {
+			problem(corrupt(seg.file.path, "topic %d has %d records in it, %d were written", id, count[id], r.hi-r.lo+1))
+		}
+	}
+	return good, nil
+}

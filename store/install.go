@@ -1,0 +1,86 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// Install makes a received snapshot the store's content: state, messages and position are then those of
+// the snapshot, whatever they were. What was applied and not flushed is dropped. It waits for a flush under
+// way, not for readers: they go on with the old files, which the last of them removes. Functions given to
+// OnInstall are called before it returns. When the files cannot be switched, that counts as a disk error.
+func (s *Store) Install(in *Incoming) error {
+	if in.gen == nil || in.store != s {
+		return errors.New("install snapshot: it was installed or discarded before, or received by another store")
+	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if err := s.install(in); err != nil {
+		s.reportFailure()
+		return fmt.Errorf("install snapshot: %w", err)
+	}
+	s.mu.RLock()
+	callbacks := s.onInstall
+	s.mu.RUnlock()
+	for _, f := range callbacks {
+		f()
+	}
+	return nil
+}
+
+func (s *Store) install(in *Incoming) error {
+	start := time.Now()
+	if !s.without.flushLock {
+		s.flushMu.Lock()
+		defer s.flushMu.Unlock()
+	}
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	s.mu.RLock()
+	failure := s.failure
+	s.mu.RUnlock()
+	if failure != nil {
+		return failure
+	}
+	gen, content := in.gen, in.content
+	if err := s.beforeCommit(currentFile); err != nil {
+		return s.recordFailure(err)
+	}
+	if err := s.opts.makeCurrent(gen.dir, gen.number); err != nil {
+		return s.recordFailure(err)
+	}
+	gen.dir = filepath.Join(s.opts.Dir, generationName(gen.number))
+	gen.state.path = filepath.Join(gen.dir, stateFile)
+	for _, seg := range content.segments {
+		seg.file.path = filepath.Join(gen.dir, segmentName(seg.number))
+	}
+	in.gen, in.content = nil, nil
+
+	s.mu.Lock()
+	old := s.gen
+	s.log.mu.RLock()
+	oldSegments := s.log.segments
+	s.log.mu.RUnlock()
+	s.take(gen, content)
+	s.applyErr = nil
+	s.advance()
+	s.mu.Unlock()
+
+	old.removed.Store(true)
+	if err := old.release(oldSegments); err != nil {
+		s.opts.Logger.Warn("closing the old generation", "error", err)
+	}
+	s.opts.Logger.Info("snapshot installed", "generation", gen.number, "index", gen.meta.position.Index, "took", time.Since(start))
+	return nil
+}
+
+// OnInstall adds a function that is called after each Install, when everything read from the store before
+// is out of date. It is called on the goroutine of Install and must not call Apply or Install.
+func (s *Store) OnInstall(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onInstall = append(s.onInstall, f)
+}

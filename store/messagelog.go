@@ -1,0 +1,238 @@
+package store
+
+import (
+	"slices"
+	"sort"
+	"sync"
+
+	"quorumhub/hub"
+)
+
+// messageLog is the index of the message log: for each topic what is retained, which of it is in memory
+// and which segment holds the rest. It always agrees with the state, because Apply changes both under
+// Store.mu.
+type messageLog struct {
+	mu       sync.RWMutex
+	limit    int64 // bytes of durable messages kept in memory
+	topics   map[hub.TopicID]*topicLog
+	segments []*segment // of the current generation, in order
+	active   *segment   // the one flushes write to, nil: the next flush with messages makes one
+
+	// order holds what is in topicLog.tail in log order: the first durable entries may be evicted.
+	order   []tailEntry
+	durable int
+	stale   int // entries of order whose message was trimmed
+	bytes   int64
+}
+
+type topicLog struct {
+	first, head uint64        // retained offsets; first == head+1 when there are none
+	tail        []hub.Message // the newest, without a gap up to head
+	spans       []spanRef     // what is in segments, in order of offsets, not overlapping
+}
+
+type spanRef struct {
+	lo, hi  uint64
+	segment *segment
+}
+
+type tailEntry struct {
+	topic  hub.TopicID
+	offset uint64
+	size   int64
+}
+
+// messageOverhead is what a message costs in memory beside its bytes, roughly.
+const messageOverhead = 160
+
+func messageSize(m *hub.Message) int64 {
+	return int64(len(m.Body)+len(m.ContentType)+len(m.LinkSelf)) + messageOverhead
+}
+
+// append takes new messages, in log order.
+func (l *messageLog) append(msgs []hub.Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range msgs {
+		m := &msgs[i]
+		t := l.topics[m.Topic]
+		if t == nil {
+			t = &topicLog{first: m.Offset}
+			l.topics[m.Topic] = t
+		}
+		t.head = m.Offset
+		t.tail = append(t.tail, *m)
+		size := messageSize(m)
+		l.order = append(l.order, tailEntry{m.Topic, m.Offset, size})
+		l.bytes += size
+	}
+	l.evict()
+}
+
+// trim drops messages up to and including through.
+func (l *messageLog) trim(topic hub.TopicID, through uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topics[topic]
+	if t == nil || through < t.first {
+		return
+	}
+	t.first = through + 1
+	for len(t.tail) > 0 && t.tail[0].Offset <= through {
+		l.dropFirst(t)
+		l.stale++
+	}
+	l.compact()
+}
+
+// remove forgets a topic.
+func (l *messageLog) remove(topic hub.TopicID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.topics[topic]; t != nil {
+		for len(t.tail) > 0 {
+			l.dropFirst(t)
+			l.stale++
+		}
+		delete(l.topics, topic)
+		l.compact()
+	}
+}
+
+func (l *messageLog) dropFirst(t *topicLog) {
+	l.bytes -= messageSize(&t.tail[0])
+	t.tail[0] = hub.Message{} // the array lives on; the body must not
+	if t.tail = t.tail[1:]; len(t.tail) == 0 {
+		t.tail = nil
+	}
+}
+
+// flushed says that the n messages appended first after those already durable are durable in seg, whose
+// ranges and size are given.
+func (l *messageLog) flushed(n int, seg *segment, ranges map[hub.TopicID]span, size int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if seg != nil {
+		for id, s := range ranges {
+			if s != seg.ranges[id] {
+				l.topics[id].addSpan(spanRef{s.lo, s.hi, seg})
+			}
+		}
+		seg.ranges, seg.size = ranges, size
+	}
+	l.durable += n
+	l.evict()
+}
+
+// addSpan takes over where a segment holds messages. The newest segment wins: what a crash left behind
+// the durable position in an older one was written again.
+func (t *topicLog) addSpan(ref spanRef) {
+	if t == nil {
+		return // the topic was removed meanwhile
+	}
+	for len(t.spans) > 0 {
+		last := &t.spans[len(t.spans)-1]
+		if last.segment == ref.segment {
+			last.lo, last.hi = ref.lo, ref.hi
+			return
+		}
+		if last.hi < ref.lo {
+			break
+		}
+		if last.hi = ref.lo - 1; last.hi >= last.lo {
+			break
+		}
+		t.spans = t.spans[:len(t.spans)-1]
+	}
+	t.spans = append(t.spans, ref)
+}
+
+// evict drops durable messages from memory, oldest first, until the rest is within the limit.
+func (l *messageLog) evict() {
+	for l.bytes > l.limit && l.durable > 0 {
+		e := l.order[0]
+		l.order = l.order[1:]
+		l.durable--
+		if l.gone(e) {
+			l.stale--
+		} else {
+			l.dropFirst(l.topics[e.topic])
+		}
+	}
+	if len(l.order) == 0 {
+		l.order = nil
+	}
+}
+
+func (l *messageLog) gone(e tailEntry) bool {
+	t := l.topics[e.topic]
+	return t == nil || len(t.tail) == 0 || e.offset < t.tail[0].Offset
+}
+
+// compact drops entries of trimmed messages from the durable part of order when they are many. The other
+// part is counted by a flush under way and stays.
+func (l *messageLog) compact() {
+	if l.stale < 1024 || l.stale < len(l.order)/2 {
+		return
+	}
+	kept := make([]tailEntry, 0, len(l.order)-l.stale)
+	for i, e := range l.order {
+		if i < l.durable && l.gone(e) {
+			l.stale--
+			continue
+		}
+		kept = append(kept, e)
+	}
+	l.durable -= len(l.order) - len(kept)
+	l.order = kept
+}
+
+// find looks up offset from of a topic. It returns messages from memory, or else the segment to read up to
+// offset through from, with a reference to its file that the caller gives back. Neither: there is none.
+func (l *messageLog) find(dst []hub.Message, topic hub.TopicID, from uint64, max, maxBytes int) (msgs []hub.Message, seg *segment, through uint64, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	t := l.topics[topic]
+	switch {
+	case t == nil:
+		return dst, nil, 0, hub.ErrUnknownTopic
+	case from < t.first:
+		return dst, nil, 0, hub.ErrTrimmed
+	case from > t.head:
+		return dst, nil, 0, nil
+	}
+	tailFirst := t.head - uint64(len(t.tail)) + 1
+	if from >= tailFirst {
+		return takeTail(dst, t.tail[from-tailFirst:], max, maxBytes), nil, 0, nil
+	}
+	i := sort.Search(len(t.spans), func(i int) bool { return t.spans[i].hi >= from })
+	if i == len(t.spans) || t.spans[i].lo > from {
+		return dst, nil, 0, corrupt(logDir, "no segment holds message %d-%d", topic, from)
+	}
+	seg = t.spans[i].segment
+	seg.file.acquire()
+	return dst, seg, min(t.spans[i].hi, tailFirst-1), nil
+}
+
+func takeTail(dst, tail []hub.Message, max, maxBytes int) []hub.Message {
+	n, bodies := 0, 0
+	for n < len(tail) && n < max {
+		bodies += len(tail[n].Body)
+		if bodies > maxBytes && (n > 0 || len(dst) > 0) {
+			break
+		}
+		n++
+	}
+	if dst == nil {
+		return slices.Clone(tail[:n])
+	}
+	return append(dst, tail[:n]...)
+}
+
+// load replaces everything: topics and segments are those of a generation that was opened.
+func (l *messageLog) load(topics map[hub.TopicID]*topicLog, segments []*segment, active *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.topics, l.segments, l.active = topics, segments, active
+	l.order, l.durable, l.stale, l.bytes = nil, 0, 0, 0
+}

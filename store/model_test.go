@@ -1,0 +1,260 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+	"quorumhub/store"
+)
+
+const origin = "node-1/boot-1"
+
+// writer makes log entries as raft would hand them over.
+type writer struct {
+	index, seq uint64
+	now        int64
+}
+
+func newWriter() *writer { return &writer{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()} }
+
+func (w *writer) entry(t testing.TB, events ...*hubpb.Event) store.Entry {
+	t.Helper()
+	var b hub.EntryBuilder
+	var proposals [][]byte
+	for _, e := range events {
+		p, err := hub.EncodeProposal([]*hubpb.Event{e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		proposals = append(proposals, p)
+	}
+	w.seq++
+	w.index++
+	w.now += int64(time.Second)
+	b.AddBatch(origin, w.seq, proposals)
+	return store.Entry{Index: w.index, Term: 1 + w.index/100, Data: b.Encode(w.now)}
+}
+
+func publish(topic string, body []byte) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
+		Topic: topic, ContentType: "text/plain", Body: body, AutoRegister: true}}}
+}
+
+func trim(topic, through uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: &hubpb.LogTrimmed{
+		Ranges: []*hubpb.LogTrimmed_Range{{Topic: topic, Through: through}}, Reason: "retention"}}}
+}
+
+func deregister(topic string) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}}
+}
+
+func request(topic, callback string) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
+		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback,
+		LeaseSeconds: 864000, AutoRegister: true}}}
+}
+
+func verified(id, start uint64, at int64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
+		Request: id, VerifiedFrom: at, StartOffset: start}}}
+}
+
+func advance(sub, offset uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{
+		Node: "node-1", Cursors: []*hubpb.Cursor{{Subscription: sub, Offset: offset, Delivered: offset}}}}}
+}
+
+func ended(sub uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+		Subscriptions: []uint64{sub}, Reason: hubpb.EndReason_END_GONE}}}
+}
+
+// model is what a store must be equal to: the fold of the same entries, kept in plain memory.
+type model struct {
+	state    *hub.State
+	messages map[hub.TopicID][]hub.Message // by offset-1
+	index    uint64
+}
+
+func newModel() *model {
+	return &model{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}}
+}
+
+func (m *model) apply(t testing.TB, entries ...store.Entry) {
+	t.Helper()
+	for _, e := range entries {
+		m.index = e.Index
+		if e.Configuration {
+			continue
+		}
+		var fx hub.Effects
+		if _, err := m.state.Apply(e.Data, &fx); err != nil {
+			t.Fatal(err)
+		}
+		for _, msg := range fx.Messages {
+			m.messages[msg.Topic] = append(m.messages[msg.Topic], msg)
+		}
+	}
+}
+
+// rows is a state in bytes.
+func rows(t testing.TB, st *hub.State) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := st.Rows(func(k hub.RowKey, v []byte) error {
+		out[string(k.Append(nil))] = string(v)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// difference says where a store differs from the model, "" where it does not.
+func (m *model) difference(t testing.TB, s *store.Store) string {
+	t.Helper()
+	var got map[string]string
+	s.View(func(st *hub.State) { got = rows(t, st) })
+	want := rows(t, m.state)
+	for k, v := range want {
+		if got[k] != v {
+			return fmt.Sprintf("row %x is %q, want %q", k, got[k], v)
+		}
+	}
+	if len(got) != len(want) {
+		return fmt.Sprintf("%d rows, want %d: %x", len(got), len(want), slices.Sorted(maps.Keys(got)))
+	}
+	for id, all := range m.messages {
+		topic, ok := m.state.TopicByID(id)
+		if !ok {
+			if _, err := s.Read(id, 1, 1, 1); !errors.Is(err, hub.ErrUnknownTopic) {
+				return fmt.Sprintf("reading removed topic %d: %v", id, err)
+			}
+			continue
+		}
+		if topic.First > 1 {
+			if _, err := s.Read(id, topic.First-1, 1, 1); !errors.Is(err, hub.ErrTrimmed) {
+				return fmt.Sprintf("reading trimmed message %d-%d: %v", id, topic.First-1, err)
+			}
+		}
+		msgs, err := s.Read(id, topic.First, len(all)+1, 1<<30)
+		if err != nil {
+			return fmt.Sprintf("read topic %d from %d: %v", id, topic.First, err)
+		}
+		if d := sameMessages(msgs, all[topic.First-1:]); d != "" {
+			return fmt.Sprintf("topic %d from %d: %s", id, topic.First, d)
+		}
+	}
+	return ""
+}
+
+func sameMessages(got, want []hub.Message) string {
+	if len(got) != len(want) {
+		return fmt.Sprintf("%d messages, want %d", len(got), len(want))
+	}
+	for i := range want {
+		g, w := &got[i], &want[i]
+		if g.Topic != w.Topic || g.Offset != w.Offset || g.Time != w.Time || g.ContentType != w.ContentType ||
+			g.LinkSelf != w.LinkSelf || !bytes.Equal(g.Body, w.Body) {
+			return fmt.Sprintf("message %s is %+v, want %+v", w.ID(), *g, *w)
+		}
+	}
+	return ""
+}
+
+func (m *model) check(t testing.TB, s *store.Store) {
+	t.Helper()
+	if d := m.difference(t, s); d != "" {
+		t.Fatal(d)
+	}
+	if got := s.Applied().Index; got != m.index {
+		t.Fatalf("applied index %d, want %d", got, m.index)
+	}
+}
+
+// open opens a store that is closed with the test.
+func open(t testing.TB, opts store.Options) *store.Store {
+	t.Helper()
+	s, err := store.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Crash() })
+	return s
+}
+
+// slow are options under which nothing is flushed but by Flush.
+func slow(dir string) store.Options {
+	return store.Options{Dir: dir, FlushInterval: time.Hour, LockTimeout: 100 * time.Millisecond}
+}
+
+func apply(t testing.TB, s *store.Store, entries ...store.Entry) {
+	t.Helper()
+	if _, err := s.Apply(entries); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flush(t testing.TB, s *store.Store) {
+	t.Helper()
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func crash(t testing.TB, s *store.Store) {
+	t.Helper()
+	if err := s.Crash(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// files lists the files below dir whose name ends so.
+func files(t testing.TB, dir, suffix string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.HasSuffix(path, suffix) {
+			out = append(out, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func segments(t testing.TB, dir string) []string {
+	t.Helper()
+	return slices.DeleteFunc(files(t, dir, ".db"), func(f string) bool { return filepath.Base(filepath.Dir(f)) != "log" })
+}
+
+// await waits until ok holds.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s did not happen", what)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+)
+
+// Incoming is a received snapshot: verified and durable in a generation of its own that is not current yet.
+// It is installed or discarded, by one goroutine.
+type Incoming struct {
+	Position  Position
+	ClusterID string
+
+	store   *Store
+	gen     *generation
+	content *content
+}
+
+// Receive writes a snapshot stream into a generation of its own, and verifies it: lengths, checksums, the
+// rows and that no message is missing. A stream that is not good is a *CorruptError, and leaves nothing
+// behind. Bytes behind the snapshot are left in r.
+func (s *Store) Receive(r io.Reader) (*Incoming, error) {
+	s.mu.Lock()
+	s.lastGen++
+	number := s.lastGen
+	s.mu.Unlock()
+	dir := filepath.Join(s.opts.Dir, tmpPrefix+generationName(number))
+	in, err := s.opts.receive(r, dir, number)
+	if err != nil {
+		if rmErr := os.RemoveAll(dir); rmErr != nil {
+			s.opts.Logger.Warn("removing a snapshot that was not good", "error", rmErr)
+		}
+		return nil, fmt.Errorf("receive snapshot: %w", err)
+	}
+	in.store = s
+	return in, nil
+}
+
+func (o *Options) receive(r io.Reader, dir string, number uint64) (*Incoming, error) {
+	m, err := readManifest(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeGenerationDir(dir); err != nil {
+		return nil, err
+	}
+	for _, f := range m.Files {
+		if err := receiveFile(r, filepath.Join(dir, filepath.FromSlash(path.Clean(f.Name))), f); err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range []string{filepath.Join(dir, logDir), dir} {
+		if err := syncDir(d); err != nil {
+			return nil, err
+		}
+	}
+	gen, content, err := o.openGeneration(dir, number)
+	if err != nil {
+		return nil, err
+	}
+	if p := gen.meta.position; p.Index != m.Position.Index || p.Term != m.Position.Term || p.ConfigurationIndex != m.Position.ConfigurationIndex {
+		gen.release(content.segments)
+		return nil, streamError(fmt.Sprintf("its manifest says index %d, its files say %d", m.Position.Index, p.Index), nil)
+	}
+	return &Incoming{Position: gen.meta.position, ClusterID: content.state.ClusterID(), gen: gen, content: content}, nil
+}
+
+func makeGenerationDir(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.MkdirAll(filepath.Join(dir, logDir), 0o700)
+}
+
+func receiveFile(r io.Reader, name string, f manifestFile) error {
+	w, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = copyFile(w, r, f)
+	return errors.Join(err, w.Sync(), w.Close())
+}
+
+// Discard removes what was received. It does nothing after Install.
+func (in *Incoming) Discard() error {
+	if in.gen == nil {
+		return nil
+	}
+	gen, content := in.gen, in.content
+	in.gen, in.content = nil, nil
+	gen.removed.Store(true)
+	return gen.release(content.segments)
+}

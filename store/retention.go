@@ -1,0 +1,127 @@
+package store
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"quorumhub/hub"
+)
+
+func (o *Options) sealDue(seg *segment) bool { return o.sealDueAt(seg, o.Now()) }
+
+func (o *Options) sealDueAt(seg *segment, now time.Time) bool {
+	return len(seg.ranges) > 0 && (seg.size >= o.SegmentBytes || now.Sub(seg.created) >= o.SegmentAge)
+}
+
+// sealActive seals the active segment when it is large or old enough. A flush that writes to it already
+// finishes.
+func (s *Store) sealActive(now time.Time) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	seg := s.log.active
+	if seg == nil || !s.opts.sealDueAt(seg, now) {
+		return
+	}
+	seg.sealed = true
+	s.log.active = nil
+	s.trimmed.Store(true)
+}
+
+// TrimCandidates says which messages retention may drop at now: those in segments whose newest message is
+// older than maxAge, and those in the oldest segments as long as all segments together use more than
+// maxBytes of disk. A limit of 0 does not apply. The active segment is never offered; it is sealed by its
+// size and by its age. The result is in order of topics, one Trim each; nothing is changed by asking.
+func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim {
+	s.sealActive(now)
+	s.log.mu.RLock()
+	defer s.log.mu.RUnlock()
+	var total int64
+	for _, seg := range s.log.segments {
+		total += seg.size
+	}
+	through := map[hub.TopicID]uint64{}
+	for _, seg := range s.log.segments {
+		old := maxAge > 0 && seg.newest() < now.Add(-maxAge).UnixNano()
+		large := maxBytes > 0 && total > maxBytes
+		if !seg.sealed || !(old || large) {
+			break // offsets rise with the segments: nothing behind this one may go before it
+		}
+		total -= seg.size
+		for id, r := range seg.ranges {
+			if t := s.log.topics[id]; t != nil && r.hi >= t.first {
+				through[id] = max(through[id], r.hi)
+			}
+		}
+	}
+	out := make([]hub.Trim, 0, len(through))
+	for id, offset := range through {
+		out = append(out, hub.Trim{Topic: id, Through: offset})
+	}
+	slices.SortFunc(out, func(a, b hub.Trim) int { return cmp.Compare(a.Topic, b.Topic) })
+	return out
+}
+
+// newest is the time of the newest message, Unix nanoseconds.
+func (seg *segment) newest() int64 {
+	var t int64
+	for _, r := range seg.ranges {
+		t = max(t, r.newest)
+	}
+	return t
+}
+
+// deadSegments are sealed segments without a message that is still retained.
+func (s *Store) deadSegments() []*segment {
+	s.log.mu.RLock()
+	defer s.log.mu.RUnlock()
+	var dead []*segment
+	for _, seg := range s.log.segments {
+		if seg.sealed && !s.log.retained(seg) {
+			dead = append(dead, seg)
+		}
+	}
+	return dead
+}
+
+func (l *messageLog) retained(seg *segment) bool {
+	for id, r := range seg.ranges {
+		if t := l.topics[id]; t != nil && r.hi >= t.first {
+			return true
+		}
+	}
+	return false
+}
+
+// unlinkDead removes the files of segments whose messages were all trimmed, durably. Disk space comes back
+// when the last reader lets go of the file.
+func (s *Store) unlinkDead(g *generation, dead []*segment) error {
+	if len(dead) == 0 {
+		return nil
+	}
+	s.log.mu.Lock()
+	for _, seg := range dead {
+		if i := slices.Index(s.log.segments, seg); i >= 0 {
+			s.log.segments = slices.Delete(s.log.segments, i, i+1)
+		}
+		for id := range seg.ranges {
+			if t := s.log.topics[id]; t != nil {
+				t.spans = slices.DeleteFunc(t.spans, func(r spanRef) bool { return r.segment == seg })
+			}
+		}
+	}
+	s.log.mu.Unlock()
+	for _, seg := range dead {
+		if err := os.Remove(seg.file.path); err != nil {
+			return fmt.Errorf("unlink segment: %w", err)
+		}
+		if err := seg.file.release(); err != nil {
+			return err
+		}
+		s.opts.Logger.Info("log segment dropped by retention", "file", s.relative(seg.file.path), "bytes", seg.size)
+	}
+	return syncDir(filepath.Join(g.dir, logDir))
+}

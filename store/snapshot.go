@@ -1,0 +1,210 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"go.etcd.io/bbolt"
+)
+
+// Snapshot is the store's files as of one position, as a stream that Receive takes. Close ends it; until
+// then its files are kept, and pages in them are not reused, so it should be read at once.
+type Snapshot struct {
+	Position Position
+	Size     int64 // bytes that Read will return, exactly
+	io.ReadCloser
+}
+
+// snapshots are those not closed.
+type snapshots struct {
+	mu   sync.Mutex
+	open map[*snapshotReader]struct{}
+}
+
+func (l *snapshots) add(r *snapshotReader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		l.open = map[*snapshotReader]struct{}{}
+	}
+	l.open[r] = struct{}{}
+}
+
+func (l *snapshots) remove(r *snapshotReader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, r)
+}
+
+// abort ends all snapshots: their readers get err.
+func (l *snapshots) abort(err error) {
+	l.mu.Lock()
+	var all []*snapshotReader
+	for r := range l.open {
+		all = append(all, r)
+	}
+	l.mu.Unlock()
+	for _, r := range all {
+		r.end(err)
+	}
+}
+
+func (l *snapshots) figures() (n int, oldest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for r := range l.open {
+		oldest = max(oldest, time.Since(r.began))
+	}
+	return len(l.open), oldest
+}
+
+// pinnedFile is a file with the read transaction that fixes its content.
+type pinnedFile struct {
+	name string
+	file *boltFile
+	tx   *bbolt.Tx
+}
+
+// Snapshot begins a snapshot of what is durable. Its position and its bytes come from the same read
+// transaction. ctx ends it early: Read then returns its error.
+func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
+	m, pinned, err := s.pin()
+	if err != nil {
+		return nil, fmt.Errorf("begin snapshot: %w", err)
+	}
+	header, err := m.header()
+	if err != nil {
+		unpin(pinned)
+		return nil, err
+	}
+	pr, pw := io.Pipe()
+	r := &snapshotReader{PipeReader: pr, began: time.Now(), done: make(chan struct{})}
+	r.release = func() { s.snapshots.remove(r) }
+	r.cancel = func(err error) { pw.CloseWithError(err) }
+	r.stopWatch = context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })
+	s.snapshots.add(r)
+	go func() {
+		defer close(r.done)
+		defer unpin(pinned)
+		pw.CloseWithError(sendFiles(pw, header, pinned))
+	}()
+	if s.closed.Load() {
+		r.end(ErrClosed) // Close ended the others already
+		return nil, ErrClosed
+	}
+	return &Snapshot{Position: m.Position, Size: m.size(header), ReadCloser: r}, nil
+}
+
+// pin begins a read transaction on each file. No flush comes between them, so that the segments hold
+// exactly what the state file says.
+func (s *Store) pin() (m *manifest, pinned []pinnedFile, err error) {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	s.mu.RLock()
+	gen, failure, clusterID := s.gen, s.failure, s.state.ClusterID()
+	s.mu.RUnlock()
+	if s.closed.Load() {
+		return nil, nil, ErrClosed
+	}
+	if failure != nil {
+		return nil, nil, failure
+	}
+	s.log.mu.RLock()
+	segments := slices.Clone(s.log.segments) // the flusher alone drops any
+	s.log.mu.RUnlock()
+	m = &manifest{Format: formatVersion, ClusterID: clusterID}
+	pin := func(name string, file *boltFile) error {
+		tx, err := file.begin()
+		if err != nil {
+			return err
+		}
+		file.acquire()
+		pinned = append(pinned, pinnedFile{name, file, tx})
+		m.Files = append(m.Files, manifestFile{Name: name, Size: tx.Size()})
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			unpin(pinned)
+		}
+	}()
+	if err := pin(stateFile, gen.state); err != nil {
+		return nil, nil, err
+	}
+	for _, seg := range segments {
+		if err := pin(filepath.ToSlash(segmentName(seg.number)), seg.file); err != nil {
+			return nil, nil, err
+		}
+	}
+	err = gen.state.guarded(func() error {
+		meta, err := readMeta(gen.state.path, pinned[0].tx)
+		m.Position = meta.position
+		return err
+	})
+	if s.without.oneTransaction {
+		m.Position = s.Applied()
+	}
+	return m, pinned, err
+}
+
+func unpin(pinned []pinnedFile) {
+	for _, p := range pinned {
+		p.tx.Rollback() // only ends the reading
+		p.file.release()
+	}
+}
+
+func sendFiles(w io.Writer, header []byte, pinned []pinnedFile) error {
+	buf := bufio.NewWriterSize(w, 256<<10)
+	if _, err := buf.Write(header); err != nil {
+		return err
+	}
+	for _, p := range pinned {
+		sum := xxhash.New()
+		n, err := p.tx.WriteTo(io.MultiWriter(buf, sum))
+		if err != nil {
+			return fmt.Errorf("send %s: %w", p.file.path, err)
+		}
+		if n != p.tx.Size() {
+			return corrupt(p.file.path, "it is truncated: %d bytes of %d are left", n, p.tx.Size())
+		}
+		if _, err := buf.Write(binary.BigEndian.AppendUint64(nil, sum.Sum64())); err != nil {
+			return err
+		}
+	}
+	return buf.Flush()
+}
+
+// snapshotReader is the reading end. Its goroutine holds the transactions and ends with it.
+type snapshotReader struct {
+	*io.PipeReader
+	began     time.Time
+	done      chan struct{}
+	cancel    func(error) // makes Read return the error
+	stopWatch func() bool
+	release   func()
+	once      sync.Once
+}
+
+// Close ends the snapshot and waits until its files are let go.
+func (r *snapshotReader) Close() error {
+	r.end(io.ErrClosedPipe)
+	return r.PipeReader.Close()
+}
+
+func (r *snapshotReader) end(err error) {
+	r.once.Do(func() {
+		r.stopWatch()
+		r.cancel(err)
+		r.release()
+	})
+	<-r.done
+}
