@@ -137,16 +137,27 @@ func (n *Node) WaitCursor(tb testing.TB, topic, callback string, offset uint64) 
 	return n.WaitSubscription(tb, topic, callback, fmt.Sprintf("cursor at %d", offset), func(s Subscription) bool { return s.Cursor >= offset })
 }
 
-// WaitGone waits until no subscription of this topic and callback is active or pending.
+// WaitGone waits until no subscription of this topic and callback is active or paused.
 func (n *Node) WaitGone(tb testing.TB, topic, callback string) {
 	tb.Helper()
-	Eventually(tb, "the end of a subscription", func() error {
+	n.waitNone(tb, topic, callback, "active", "paused")
+}
+
+// WaitSettled waits until no request for this topic and callback is pending.
+func (n *Node) WaitSettled(tb testing.TB, topic, callback string) {
+	tb.Helper()
+	n.waitNone(tb, topic, callback, "pending")
+}
+
+func (n *Node) waitNone(tb testing.TB, topic, callback string, states ...string) {
+	tb.Helper()
+	Eventually(tb, fmt.Sprintf("no subscription that is %v", states), func() error {
 		subs, err := n.ListSubscriptions(topic, callback)
 		if err != nil {
 			return err
 		}
 		for _, s := range subs {
-			if s.State != "expired" {
+			if slices.Contains(states, s.State) {
 				return fmt.Errorf("still there: %+v", s)
 			}
 		}

@@ -1,0 +1,14 @@
+<?php
+// Runs Debian's php-pubsubhubbub-publisher: publisher.php HUB TOPIC...
+// Prints "true" when the library says that the hub took the update, else "false" and the hub's answer.
+require '/usr/share/php/Pubsubhubbub/Publisher/autoload.php';
+
+$topics = $argv;
+array_shift($topics);
+$hub = array_shift($topics);
+
+$publisher = new pubsubhubbub\publisher\Publisher($hub);
+ob_start(); // the library lets curl print the answer
+$accepted = $publisher->publish_update($topics);
+$answer = ob_get_clean();
+echo $accepted ? "true\n" : "false: " . $answer . "\n";
