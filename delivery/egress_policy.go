@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"code.dny.dev/ssrf"
+
+	"quorumhub/hub"
 )
 
 // Mode says which addresses may be called at all.
@@ -24,9 +26,6 @@ const (
 	// ModeDevLoopback is ModeEdge with loopback addresses allowed, for a cluster on one's own machine.
 	ModeDevLoopback Mode = "dev-loopback"
 )
-
-// MaxURLLength is the longest callback or topic URL that CheckURL accepts, in bytes.
-const MaxURLLength = 2048
 
 // PolicyOptions describes an egress policy. The zero value is ModePublic.
 type PolicyOptions struct {
@@ -122,8 +121,8 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return denied("scheme %q is not allowed, expected http or https", u.Scheme)
 	}
-	if len(u.String()) > MaxURLLength {
-		return denied("the URL is longer than %d bytes", MaxURLLength)
+	if len(u.String()) > hub.MaxURLBytes {
+		return denied("the URL is longer than %d bytes", hub.MaxURLBytes)
 	}
 	if u.User != nil {
 		return denied("the URL holds a user name or password, which is not allowed")

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"quorumhub/delivery"
+	"quorumhub/hub"
 )
 
 func policy(t testing.TB, o delivery.PolicyOptions) *delivery.Policy {
@@ -208,7 +209,7 @@ func TestEgressCheckURL(t *testing.T) {
 		{public, "http://127.0.0.0x/", "IPv4 address"},
 		{public, "http://300.1.1.1/", "IPv4 address"},
 		{public, "http://1.2.3.4.5/", "IPv4 address"},
-		{public, "http://example.com/" + strings.Repeat("a", delivery.MaxURLLength), "longer"},
+		{public, "http://example.com/" + strings.Repeat("a", hub.MaxURLBytes), "longer"},
 
 		{dev, "http://127.0.0.1:9000/", ok},
 		{dev, "http://localhost:9000/", ok},

@@ -1,0 +1,61 @@
+package delivery
+
+import (
+	"time"
+
+	"quorumhub/hub"
+)
+
+// Stats are figures about a Dispatcher.
+type Stats struct {
+	// Since the start.
+	Attempts, Delivered, Failed, DeadLettered, Gone uint64
+	// At the moment.
+	Lanes   int // subscriptions
+	Fast    int // attempts under way, or lanes between two of them, in the fast class
+	Slow    int // the same in the slow class
+	Ready   int // lanes that wait for a place
+	Waiting int // lanes that wait for their next attempt
+	Unsaved int // cursors not written yet
+}
+
+// Stats returns the current figures.
+func (d *Dispatcher) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.stats
+	s.Lanes, s.Fast, s.Slow = len(d.lanes), d.fast, d.slow
+	s.Ready, s.Waiting, s.Unsaved = d.fastQ.len+d.slowQ.len, len(d.retries), len(d.dirty)
+	return s
+}
+
+// LaneStatus is how delivery to one subscription stands on this node, ahead of what is in the log.
+type LaneStatus struct {
+	State        string // idle, ready, sending, waiting, settling or expired
+	Offset       uint64 // last message that needs no further attempt
+	Attempts     uint32 // at the message behind it
+	Failures     uint64 // in a row
+	FailingSince time.Time
+	NextAttempt  time.Time // waiting: when
+	LastStatus   int       // HTTP status of the last attempt, 0: none came
+	LastReason   Reason    // class of its failure, empty: none
+}
+
+// Lane returns how delivery to a subscription stands, ok false when this node does not deliver to it.
+func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.lanes[id]
+	if l == nil {
+		return LaneStatus{}, false
+	}
+	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason}
+	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "ended"}[l.state]
+	if l.failingSince != 0 {
+		s.FailingSince = time.Unix(0, l.failingSince)
+	}
+	if l.state == laneWaiting {
+		s.NextAttempt = d.o.Clock.Now().Add(l.due - d.now())
+	}
+	return s, true
+}

@@ -1,0 +1,13 @@
+package delivery
+
+import "quorumhub/hub"
+
+// Observers passes what was applied on to several observers, in order.
+type Observers []hub.Observer
+
+// Applied implements hub.Observer.
+func (o Observers) Applied(fx *hub.Effects) {
+	for _, each := range o {
+		each.Applied(fx)
+	}
+}

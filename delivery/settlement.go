@@ -1,0 +1,224 @@
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// settlement is something that must be in the log before its lane goes on: a message given up, or the end of
+// a subscription whose callback is gone.
+type settlement struct {
+	lane     *lane
+	gone     bool
+	gen      uint32 // gone: of the subscription that was answered 410
+	offset   uint64
+	attempts uint32
+	status   int32
+	reason   Reason
+	delay    time.Duration // wait before the lane's next message
+}
+
+const (
+	maxSettlements = 256  // in one proposal
+	maxCursors     = 2000 // in one event, some 80 KiB
+	finalWrites    = 3    // tries to write the last cursors,
+	finalTime      = 5 * time.Second
+)
+
+// hand gives a settlement to the recorder; the lane waits. Callers hold mu.
+func (d *Dispatcher) hand(s settlement) {
+	s.lane.state = laneSettling
+	d.settle = append(d.settle, s)
+	d.notify()
+}
+
+// mark notes that a lane's cursor is to be written. Callers hold mu.
+func (d *Dispatcher) mark(l *lane) {
+	if l.dirty {
+		return
+	}
+	l.dirty = true
+	d.dirty = append(d.dirty, l)
+	if len(d.dirty) == 1 {
+		d.notify()
+	}
+}
+
+func (d *Dispatcher) notify() {
+	select {
+	case d.note <- struct{}{}:
+	default:
+	}
+}
+
+// record is the one goroutine that writes what delivery came to into the log: settlements as they come, cursors
+// every CursorFlush in one event. What could not be written stays and is written with the next try.
+func (d *Dispatcher) record() {
+	defer d.loops.Done()
+	timer := time.NewTimer(0)
+	<-timer.C
+	armed, failures := false, 0
+	arm := func(after time.Duration) {
+		timer.Reset(after)
+		armed = true
+	}
+	retry := Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second}
+	for {
+		flush := false
+		select {
+		case <-d.note:
+		case <-timer.C:
+			armed, flush = false, true
+		case <-d.final:
+			timer.Stop()
+			for range finalWrites {
+				if d.flushed = d.write(true); d.flushed == nil {
+					break
+				}
+			}
+			return
+		}
+		if failures > 0 && !flush {
+			continue // the retry timer runs
+		}
+		if err := d.write(flush); err != nil {
+			failures++
+			d.o.Log.Warn("cannot record deliveries yet; trying again", "error", err)
+			arm(d.o.CursorFlush + retry.Delay(failures, 0))
+			continue
+		}
+		failures = 0
+		d.mu.Lock()
+		left := len(d.dirty) > 0
+		d.mu.Unlock()
+		if left && !armed {
+			arm(d.o.CursorFlush)
+		}
+	}
+}
+
+// write proposes all settlements and, with cursors, the cursors that moved.
+func (d *Dispatcher) write(cursors bool) error {
+	for {
+		d.mu.Lock()
+		n := min(len(d.settle), maxSettlements)
+		batch := d.settle[:n:n]
+		events := make([]*hubpb.Event, 0, n)
+		for i := range batch {
+			events = append(events, batch[i].event())
+		}
+		d.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if err := d.propose(events); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		for i := range batch {
+			d.settled(&batch[i])
+		}
+		d.settle = d.settle[n:]
+		if len(d.settle) == 0 {
+			d.settle = nil
+		}
+		d.schedule()
+		d.mu.Unlock()
+	}
+	for cursors {
+		lanes, event := d.takeDirty()
+		if len(lanes) == 0 {
+			break
+		}
+		if err := d.propose([]*hubpb.Event{event}); err != nil {
+			d.mu.Lock()
+			for _, l := range lanes {
+				if l.state != laneEnded {
+					d.mark(l)
+				}
+			}
+			d.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dispatcher) propose(events []*hubpb.Event) error {
+	ctx, cancel := context.WithTimeout(d.ctx, proposeTimeout)
+	defer cancel()
+	_, err := d.o.Proposer.Propose(ctx, events...)
+	return err
+}
+
+// event is what to propose for a settlement. An end that a renewal has overtaken becomes nothing: a cursor
+// event without cursors. Callers hold mu.
+func (s *settlement) event() *hubpb.Event {
+	switch {
+	case s.gone && s.lane.gen == s.gen:
+		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE}}}
+	case s.gone:
+		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
+	}
+	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
+		Subscription: uint64(s.lane.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason)}}}
+}
+
+// settled lets a lane go on after its settlement is in the log. Callers hold mu.
+func (d *Dispatcher) settled(s *settlement) {
+	l := s.lane
+	if l.state != laneSettling {
+		return // ended meanwhile
+	}
+	if s.gone {
+		if l.gen != s.gen {
+			d.place(l)
+			return
+		}
+		d.o.Log.Info("subscription ended: its callback is gone (410)", "subscription", l.id.String(), "topic", l.topic.name)
+		d.end(l.id)
+		return
+	}
+	d.stats.DeadLettered++
+	d.o.Log.Warn("message given up", "subscription", l.id.String(), "topic", l.topic.name, "offset", s.offset,
+		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
+	if s.offset > l.done {
+		l.done, l.attempts, l.refused = s.offset, 0, 0
+	}
+	d.mark(l)
+	if s.delay > 0 && l.done < l.topic.head {
+		d.wait(l, s.delay)
+		return
+	}
+	d.place(l)
+}
+
+// takeDirty takes cursors that moved, as the event to propose.
+func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := min(len(d.dirty), maxCursors)
+	lanes := make([]*lane, 0, n)
+	rows := make([]hubpb.Cursor, n)
+	cursors := make([]*hubpb.Cursor, 0, n)
+	for _, l := range d.dirty[:n] {
+		l.dirty = false
+		if l.state == laneEnded {
+			continue
+		}
+		c := &rows[len(cursors)]
+		c.Subscription, c.Offset, c.Attempts, c.FailingSince = uint64(l.id), l.done, l.attempts, l.failingSince
+		c.Delivered, c.Failures = l.delivered, l.failures
+		lanes, cursors = append(lanes, l), append(cursors, c)
+	}
+	clear(d.dirty[:n])
+	d.dirty = d.dirty[n:]
+	if len(d.dirty) == 0 {
+		d.dirty = nil
+	}
+	return lanes, &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{
+		CursorsAdvanced: &hubpb.CursorsAdvanced{Node: d.o.Node, Cursors: cursors}}}
+}

@@ -1,0 +1,136 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// Retention finds what may be dropped from the message log.
+type Retention interface {
+	// TrimCandidates returns what is older than maxAge at now or beyond maxBytes in all; zero is no bound.
+	TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim
+}
+
+// SweeperOptions is what a Sweeper needs. Fields without a default are required.
+type SweeperOptions struct {
+	State      hub.StateReader
+	Proposer   hub.Proposer
+	Leadership hub.Leadership
+	Clock      hub.Clock
+	Log        *slog.Logger
+
+	LeaseInterval time.Duration // how often run-out leases are looked for; 0: 5 s
+
+	Retention         Retention     // nil: nothing is dropped
+	MaxAge            time.Duration // 0: no bound
+	MaxBytes          int64         // 0: no bound
+	RetentionInterval time.Duration // 0: 1 min
+}
+
+// Sweeper proposes, on the leader, what time brings about: the end of subscriptions whose lease ran out
+// (they get nothing any more from that moment on, swept or not) and the trimming of the message log. Both are
+// events, so that all nodes drop the same.
+type Sweeper struct {
+	o      SweeperOptions
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// NewSweeper builds a sweeper.
+func NewSweeper(o SweeperOptions) *Sweeper {
+	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
+	o.RetentionInterval = orDuration(o.RetentionInterval, time.Minute)
+	return &Sweeper{o: o}
+}
+
+// Start begins to sweep.
+func (s *Sweeper) Start(ctx context.Context) {
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.work.Add(1)
+	go s.every(ctx, s.o.LeaseInterval, s.sweepLeases)
+	if s.o.Retention != nil && (s.o.MaxAge > 0 || s.o.MaxBytes > 0) {
+		s.work.Add(1)
+		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
+	}
+}
+
+// Close ends sweeping and waits for it.
+func (s *Sweeper) Close() {
+	if s.cancel != nil {
+		s.cancel()
+		s.work.Wait()
+	}
+}
+
+func (s *Sweeper) every(ctx context.Context, interval time.Duration, sweep func(context.Context) error) {
+	defer s.work.Done()
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		if !s.o.Leadership.IsLeader() {
+			continue
+		}
+		if err := sweep(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("cannot sweep now; trying again at the next interval", "error", err)
+		}
+	}
+}
+
+// maxEnded is how many subscriptions one event ends.
+const maxEnded = 1000
+
+func (s *Sweeper) sweepLeases(ctx context.Context) error {
+	for {
+		now := s.o.Clock.Now()
+		var expired []uint64
+		s.o.State.View(func(st *hub.State) {
+			for _, sub := range st.Subscriptions(0, maxEnded, func(sub *hub.Subscription) bool { return sub.Expired(now) }) {
+				expired = append(expired, uint64(sub.ID))
+			}
+		})
+		if len(expired) == 0 {
+			return nil
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+			Subscriptions: expired, Reason: hubpb.EndReason_END_EXPIRED}}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("leases ran out", "subscriptions", len(expired))
+		if len(expired) < maxEnded {
+			return nil // any that remain are for the next interval: this node's clock may be ahead of the log's
+		}
+	}
+}
+
+func (s *Sweeper) sweepLog(ctx context.Context) error {
+	trims := s.o.Retention.TrimCandidates(s.o.MaxAge, s.o.MaxBytes, s.o.Clock.Now())
+	if len(trims) == 0 {
+		return nil
+	}
+	e := &hubpb.LogTrimmed{Reason: "retention"}
+	for _, t := range trims {
+		e.Ranges = append(e.Ranges, &hubpb.LogTrimmed_Range{Topic: uint64(t.Topic), Through: t.Through})
+	}
+	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: e}}); err != nil {
+		return err
+	}
+	s.o.Log.Info("messages dropped by retention", "topics", len(trims))
+	return nil
+}
+
+func (s *Sweeper) propose(ctx context.Context, e *hubpb.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	_, err := s.o.Proposer.Propose(ctx, e)
+	return err
+}

@@ -1,0 +1,335 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// VerifierOptions is what a Verifier needs. Fields without a default are required.
+type VerifierOptions struct {
+	Outbound   *Outbound
+	State      hub.StateReader
+	Proposer   hub.Proposer
+	Leadership hub.Leadership
+	Clock      hub.Clock
+	Log        *slog.Logger
+
+	Attempts    int     // for one request, the first included; 0: 3
+	Backoff     Backoff // between attempts; zero: 2 s doubling up to 1 min
+	Concurrency int     // verifications under way; 0: 64
+	PerHost     int     // of these, to one host; 0: 8
+}
+
+// Verifier carries out pending requests: it verifies intent (WebSub section 5.3), denies what cannot be
+// subscribed to (5.2), and tells callbacks of subscriptions that were ended. Requests come from the log, so
+// that all pending ones are taken up again after a restart; only the leader works on them. What a request came
+// to is recorded under its id: one that was replaced meanwhile changes nothing (invariant I7).
+//
+// The Verifier is a hub.Observer. Register it before the log starts to move, then call Start.
+type Verifier struct {
+	o   VerifierOptions
+	rec recorder
+
+	mu    sync.Mutex
+	tasks map[hub.RequestID]*verification
+	hosts map[string]*hostQueue
+	order []*hostQueue // hosts with something queued, served in turn
+	busy  int
+	gone  map[hub.RequestID]struct{} // settled while the state is being read at the start
+	off   bool                       // not started, or closing
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	wake   chan struct{}
+}
+
+// verification is one pending request.
+type verification struct {
+	req      hub.Request
+	host     *hostQueue
+	attempts int
+	cancel   context.CancelFunc // while it is under way or waits for its next attempt
+}
+
+// hostQueue bounds what is under way to one host: the hub must not become a tool to flood it.
+type hostQueue struct {
+	name  string
+	queue []*verification
+	busy  int
+	tasks int
+}
+
+// leaderCheck is how often a node that does not lead looks whether it does.
+const leaderCheck = 250 * time.Millisecond
+
+// NewVerifier builds a verifier that does nothing yet but listen.
+func NewVerifier(o VerifierOptions) *Verifier {
+	if o.Attempts <= 0 {
+		o.Attempts = 3
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 64
+	}
+	if o.PerHost <= 0 {
+		o.PerHost = 8
+	}
+	if o.Backoff.Initial <= 0 {
+		o.Backoff.Initial = 2 * time.Second
+	}
+	if o.Backoff.Max <= 0 {
+		o.Backoff.Max = time.Minute
+	}
+	return &Verifier{o: o, rec: recorder{o.Proposer, o.Log}, tasks: map[hub.RequestID]*verification{},
+		hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, off: true, wake: make(chan struct{}, 1)}
+}
+
+// Start takes over all pending requests and begins to work on them.
+func (v *Verifier) Start(ctx context.Context) {
+	v.ctx, v.cancel = context.WithCancel(ctx)
+	var pending []hub.Request
+	v.o.State.View(func(s *hub.State) { pending = s.Requests(0, 0, nil) })
+	v.mu.Lock()
+	for i := range pending {
+		if _, settled := v.gone[pending[i].ID]; !settled {
+			v.add(pending[i])
+		}
+	}
+	v.gone, v.off = nil, false
+	v.mu.Unlock()
+	v.work.Add(1)
+	go v.run()
+}
+
+// Close cuts off what is under way and waits for it. Requests stay pending in the log.
+func (v *Verifier) Close() {
+	v.mu.Lock()
+	started := v.ctx != nil
+	v.off = true
+	v.mu.Unlock()
+	if started {
+		v.cancel()
+		v.work.Wait()
+	}
+}
+
+// Applied implements hub.Observer.
+func (v *Verifier) Applied(fx *hub.Effects) {
+	if len(fx.Requests)+len(fx.Settled) == 0 {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, r := range fx.Requests {
+		v.add(r)
+	}
+	for _, id := range fx.Settled {
+		if v.gone != nil {
+			v.gone[id] = struct{}{}
+		}
+		if t := v.tasks[id]; t != nil {
+			delete(v.tasks, id)
+			v.forget(t)
+			if t.cancel != nil {
+				t.cancel() // replaced: its answer would come too late
+			}
+		}
+	}
+	v.kick()
+}
+
+// Pending is the number of requests that wait or are under way.
+func (v *Verifier) Pending() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.tasks)
+}
+
+func (v *Verifier) kick() {
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add queues a request. Callers hold mu.
+func (v *Verifier) add(r hub.Request) {
+	if v.tasks[r.ID] != nil {
+		return
+	}
+	name := hostOf(r.Callback)
+	h := v.hosts[name]
+	if h == nil {
+		h = &hostQueue{name: name}
+		v.hosts[name] = h
+	}
+	h.tasks++
+	t := &verification{req: r, host: h}
+	v.tasks[r.ID] = t
+	v.enqueue(t)
+}
+
+func (v *Verifier) enqueue(t *verification) {
+	if len(t.host.queue) == 0 {
+		v.order = append(v.order, t.host)
+	}
+	t.host.queue = append(t.host.queue, t)
+}
+
+func (v *Verifier) forget(t *verification) {
+	if t.host.tasks--; t.host.tasks == 0 {
+		delete(v.hosts, t.host.name)
+	}
+}
+
+func hostOf(callback string) string {
+	u, err := url.Parse(callback)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
+}
+
+// run starts queued requests while this node leads.
+func (v *Verifier) run() {
+	defer v.work.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-v.wake:
+		case <-timer.C:
+		case <-v.ctx.Done():
+			return
+		}
+		if v.o.Leadership.IsLeader() {
+			v.mu.Lock()
+			v.schedule()
+			v.mu.Unlock()
+			continue
+		}
+		v.mu.Lock()
+		waiting := len(v.order) > 0
+		v.mu.Unlock()
+		if waiting {
+			timer.Reset(leaderCheck)
+		}
+	}
+}
+
+// schedule starts what there is room for, one host after the other. Callers hold mu.
+func (v *Verifier) schedule() {
+	skipped := 0
+	for !v.off && v.busy < v.o.Concurrency && len(v.order) > skipped {
+		h := v.order[0]
+		v.order = v.order[1:]
+		for len(h.queue) > 0 && v.tasks[h.queue[0].req.ID] != h.queue[0] {
+			h.queue = h.queue[1:] // settled while it waited
+		}
+		if len(h.queue) == 0 {
+			continue
+		}
+		if h.busy >= v.o.PerHost {
+			v.order = append(v.order, h)
+			skipped++
+			continue
+		}
+		skipped = 0
+		t := h.queue[0]
+		h.queue = h.queue[1:]
+		if len(h.queue) > 0 {
+			v.order = append(v.order, h)
+		}
+		h.busy++
+		v.busy++
+		ctx, cancel := context.WithCancel(v.ctx)
+		t.cancel = cancel
+		v.work.Add(1)
+		go v.do(ctx, t)
+	}
+}
+
+// do makes one attempt and sees to what follows.
+func (v *Verifier) do(ctx context.Context, t *verification) {
+	defer v.work.Done()
+	defer t.cancel()
+	t.attempts++
+	again, wait := v.attempt(ctx, t)
+
+	v.mu.Lock()
+	t.host.busy--
+	v.busy--
+	v.kick()
+	v.mu.Unlock()
+	if !again || sleep(ctx, wait) != nil {
+		return
+	}
+	v.mu.Lock()
+	if v.tasks[t.req.ID] == t {
+		v.enqueue(t)
+		v.kick()
+	}
+	v.mu.Unlock()
+}
+
+// attempt makes one attempt at a request and records its outcome when it is definite or the last. Otherwise it
+// says how long to wait.
+func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wait time.Duration) {
+	r := &t.req
+	var head uint64
+	known := true
+	v.o.State.View(func(s *hub.State) {
+		topic, ok := s.TopicByName(r.TopicName)
+		head, known = topic.Head, ok
+	})
+	var res IntentResult
+	verified := &hubpb.RequestVerified{Request: uint64(r.ID)}
+	denied := r.Mode == hub.ModeSubscribe && !known && !r.AutoRegister
+	switch {
+	case r.Mode == hub.ModeDenied:
+		res = v.o.Outbound.Deny(ctx, r.Callback, r.TopicRaw, r.Reason)
+	case denied:
+		res = v.o.Outbound.Deny(ctx, r.Callback, r.TopicRaw, unknownTopic)
+	default:
+		// The lease counts from now, and what is published from now on is owed to the subscriber.
+		verified.VerifiedFrom, verified.StartOffset = v.o.Clock.Now().UnixNano(), head
+		in := Intent{Callback: r.Callback, Mode: "subscribe", Topic: r.TopicRaw, LeaseSeconds: r.LeaseSeconds, VerifyToken: r.VerifyToken}
+		if r.Mode == hub.ModeUnsubscribe {
+			in.Mode = "unsubscribe"
+		}
+		res = v.o.Outbound.Ask(ctx, in)
+	}
+	if ctx.Err() != nil {
+		return false, 0 // replaced, or the hub is stopping
+	}
+	if res.Outcome == IntentRetryable && t.attempts < v.o.Attempts {
+		return true, v.o.Backoff.Delay(t.attempts, res.RetryAfter)
+	}
+
+	event := &hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: verified}}
+	if denied || res.Outcome != IntentConfirmed {
+		reason := string(res.Reason)
+		if denied {
+			reason = "unknown-topic"
+		}
+		event = &hubpb.Event{Kind: &hubpb.Event_RequestFailed{RequestFailed: &hubpb.RequestFailed{Request: uint64(r.ID), Reason: reason}}}
+	}
+	v.o.Log.Info("request verified", "request", r.ID.String(), "mode", r.Mode.String(), "topic", r.TopicName,
+		"confirmed", !denied && res.Outcome == IntentConfirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
+	// Not with ctx: it ends when the outcome is applied, which may be before the proposer says so.
+	out, err := v.rec.record(v.ctx, "the outcome of "+r.ID.String(), event)
+	if err == nil && out[0].Outcome == hub.OutcomeNoTopic {
+		// The topic went away while the subscriber was asked, and now waits in vain.
+		v.o.Outbound.Deny(v.ctx, r.Callback, r.TopicRaw, unknownTopic)
+	}
+	return false, 0
+}
+
+const unknownTopic = "the topic is not known to this hub"
