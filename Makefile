@@ -1,0 +1,51 @@
+# The verbs of this project. `make help` lists them.
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+
+# Packages whose tests are also cheap under the race detector, which needs cgo.
+RACE := ./hub/... ./store/... ./raftlog/... ./delivery/... ./web/... ./auth/... ./configs/...
+# Everything else: whole processes and third-party programs. Never from the cache: go test does not know which
+# binary they start.
+REST := . ./cli/... ./test/...
+
+FUZZTIME ?= 30s
+CHAOS_ROUNDS ?= 50
+
+.PHONY: help run demo test lint race fuzz chaos bench deps build
+
+help: ## list the verbs
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: ## a hub on this machine, until Ctrl-C
+	go run . dev
+
+demo: ## the main job from start to end, on a throw-away hub
+	go run . demo
+
+build: ## bin/quorumhub
+	go build -trimpath -ldflags '-s -w' -o bin/quorumhub .
+
+deps: ## install what the tests need and this machine lacks
+	@test/deps.sh
+
+test: deps build ## everything that is checked; installs what is missing
+	go vet ./...
+	go run ./test/summary -- -race -p 2 -timeout 10m $(RACE) -- -count=1 -p 2 -timeout 10m $(REST)
+	test/fuzz.sh 3s
+
+lint: ## formatting, go vet, and golangci-lint where it is installed
+	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
+	go vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed: not run"; fi
+
+race: ## all tests of the rooms under the race detector, ten times
+	CGO_ENABLED=1 go test -race -count=10 -timeout 60m $(RACE)
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	test/fuzz.sh $(FUZZTIME)
+
+chaos: ## kill a hub at random moments under load, CHAOS_ROUNDS (50) times
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) go test -count=1 -v -timeout 60m ./test/chaos/...
+
+bench: ## figures of this machine, as ratios to what it can do without a hub
+	go run . bench

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs what the tests need and this machine does not have: Debian packages (as root) and the npm packages
+# of test/interop/clients. What cannot be had is named; the tests that need it are then skipped. With CI=true
+# that is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+need() { # PACKAGE TEST-COMMAND...
+	local package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing+=("$package")
+}
+need nodejs command -v node
+need npm command -v npm
+need curl command -v curl
+need php-cli command -v php
+need php-curl php -r 'exit(extension_loaded("curl") ? 0 : 1);'
+need php-pubsubhubbub-publisher test -e /usr/share/php/Pubsubhubbub/Publisher/autoload.php
+need strace command -v strace
+need e2fsprogs test -x /sbin/mkfs.ext4 -o -x /usr/sbin/mkfs.ext4
+need gcc command -v gcc                     # the race detector is linked with it
+need libc6-dev test -e /usr/include/stdio.h # and with this
+
+give_up() {
+	echo "$1" >&2
+	if [ "${CI:-}" = true ]; then
+		exit 1
+	fi
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+		give_up "missing: ${missing[*]} (as root: apt-get install ${missing[*]})"
+	else
+		echo "installing: ${missing[*]}"
+		export DEBIAN_FRONTEND=noninteractive
+		# Package lists may be old or not there at all: get them when installing fails without.
+		apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
+			give_up "could not install: ${missing[*]}"
+	fi
+fi
+
+cd test/interop/clients
+if ! command -v npm >/dev/null; then
+	give_up "npm is missing: the clients in test/interop/clients are not installed"
+elif [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+	echo "installing the npm packages of test/interop/clients"
+	npm ci --no-audit --no-fund --ignore-scripts --loglevel=error || give_up "npm ci failed in test/interop/clients"
+fi
