@@ -1,0 +1,336 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// retryPause lies between two attempts to bring the same batch to a leader.
+const retryPause = 20 * time.Millisecond
+
+// proposal is one call of Propose on its way.
+type proposal struct {
+	data    []byte
+	results []hub.Result
+	err     error
+	done    chan struct{} // gets one value when results and err are set
+
+	taken     bool // by a slot; guarded by batcher.mu
+	abandoned bool // by its caller before it was taken; guarded by batcher.mu
+}
+
+// batcher turns concurrent proposals into batches and keeps up to a fixed number of them under way. It
+// implements hub.Proposer.
+type batcher struct {
+	sink     sink
+	origin   string
+	maxBytes int
+	limit    int64 // of queued bytes
+	retryFor time.Duration
+	refuse   func() error // why new work is not taken at the moment, or nil
+	latency  *histogram
+
+	mu       sync.Mutex
+	work     sync.Cond // the queue is not empty, or stopping
+	idle     sync.Cond // nothing is queued or in flight
+	queue    []*proposal
+	head     int // queue[:head] is taken
+	waiting  int // in queue, without the abandoned
+	busy     int // slots with a batch
+	seq      uint64
+	draining bool // nothing new is taken
+	stopping bool // slots end
+
+	queued  atomic.Int64 // encoded bytes waiting and in flight
+	batches atomic.Uint64
+	count   atomic.Uint64 // proposals answered
+
+	stop  chan struct{} // closed: nobody may wait any longer
+	once  sync.Once
+	slots atomic.Int64  // running
+	ended chan struct{} // closed by the last of them
+	pool  sync.Pool
+}
+
+func newBatcher(o Options, origin string, to sink, refuse func() error) *batcher {
+	b := &batcher{
+		sink:     to,
+		origin:   origin,
+		maxBytes: o.MaxEntryBytes,
+		limit:    o.MaxQueuedBytes,
+		retryFor: o.RetryFor,
+		refuse:   refuse,
+		latency:  new(histogram),
+		stop:     make(chan struct{}),
+		ended:    make(chan struct{}),
+		pool:     sync.Pool{New: func() any { return &proposal{done: make(chan struct{}, 1)} }},
+	}
+	b.work.L, b.idle.L = &b.mu, &b.mu
+	b.slots.Store(int64(o.MaxInFlight))
+	for range o.MaxInFlight {
+		go b.run()
+	}
+	return b
+}
+
+// Propose implements hub.Proposer. Two calls one after the other are applied in that order. When ctx ends
+// first, the events may still be applied.
+func (b *batcher) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	data, err := hub.EncodeProposal(events)
+	if err != nil {
+		return nil, fmt.Errorf("encode proposal: %w", err)
+	}
+	if err := b.admit(int64(len(data)), newWork(events)); err != nil {
+		return nil, err
+	}
+	p := b.pool.Get().(*proposal)
+	p.data = data
+	if !b.enqueue(p) {
+		b.queued.Add(-int64(len(data)))
+		return nil, hub.ErrStopping
+	}
+	select {
+	case <-p.done:
+		results, err := p.results, p.err
+		*p = proposal{done: p.done}
+		b.pool.Put(p)
+		return results, err
+	case <-ctx.Done():
+		b.abandon(p)
+		return nil, ctx.Err()
+	case <-b.stop:
+		select {
+		case <-p.done:
+			return p.results, p.err
+		default:
+		}
+		if b.abandon(p) {
+			return nil, hub.ErrStopping
+		}
+		return nil, hub.ErrAmbiguous
+	}
+}
+
+// newWork tells whether events add to what the hub has to keep and to do. Others follow from what was
+// accepted earlier; among them are those that make room.
+func newWork(events []*hubpb.Event) bool {
+	for _, e := range events {
+		switch e.Kind.(type) {
+		case *hubpb.Event_MessagePublished, *hubpb.Event_TopicRegistered, *hubpb.Event_TopicPinged,
+			*hubpb.Event_TopicFetched, *hubpb.Event_SubscriptionRequested:
+			return true
+		}
+	}
+	return false
+}
+
+// admit reserves size bytes of the queue.
+func (b *batcher) admit(size int64, newWork bool) error {
+	limit := 2 * b.limit
+	if newWork {
+		if err := b.refuse(); err != nil {
+			return err
+		}
+		limit = b.limit
+	}
+	// A single proposal is let into an empty queue whatever its size.
+	if n := b.queued.Add(size); n > limit && n > size {
+		b.queued.Add(-size)
+		return hub.ErrOverloaded
+	}
+	return nil
+}
+
+func (b *batcher) enqueue(p *proposal) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return false
+	}
+	b.queue = append(b.queue, p)
+	b.waiting++
+	b.work.Signal()
+	return true
+}
+
+// abandon takes p out of the queue, and reports false when a slot has it already.
+func (b *batcher) abandon(p *proposal) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.taken {
+		return false
+	}
+	p.abandoned = true
+	b.waiting--
+	b.queued.Add(-int64(len(p.data)))
+	b.signalIdle()
+	return true
+}
+
+// run is one slot: it has one batch under way at a time.
+func (b *batcher) run() {
+	defer func() {
+		if b.slots.Add(-1) == 0 {
+			close(b.ended)
+		}
+	}()
+	var (
+		taken []*proposal
+		next  batch
+	)
+	for {
+		taken = b.take(taken[:0], &next)
+		if len(taken) == 0 {
+			return
+		}
+		start := time.Now()
+		answer, err := b.deliver(&next)
+		b.latency.observe(time.Since(start))
+		b.answer(taken, answer, err)
+		clear(taken)
+		clear(next.proposals)
+	}
+}
+
+// take waits for proposals and closes a batch. It returns nothing when the batcher stops.
+func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.waiting == 0 && !b.stopping {
+		b.work.Wait()
+	}
+	if b.stopping {
+		return nil
+	}
+	*next = batch{origin: b.origin, proposals: next.proposals[:0]}
+	for b.head < len(b.queue) {
+		p := b.queue[b.head]
+		if !p.abandoned {
+			if len(taken) > 0 && next.size+len(p.data) > b.maxBytes {
+				break
+			}
+			p.taken = true
+			b.waiting--
+			next.size += len(p.data)
+			next.proposals = append(next.proposals, p.data)
+			taken = append(taken, p)
+		}
+		b.queue[b.head] = nil
+		b.head++
+	}
+	if b.head == len(b.queue) {
+		b.queue, b.head = b.queue[:0], 0
+	} else if b.head > len(b.queue)/2 {
+		n := copy(b.queue, b.queue[b.head:])
+		clear(b.queue[n:])
+		b.queue, b.head = b.queue[:n], 0
+	}
+	b.seq++
+	next.seq = b.seq
+	b.busy++
+	return taken
+}
+
+// deliver sends a batch, again and again for a while when it is not known what became of it.
+func (b *batcher) deliver(next *batch) (hub.BatchResult, error) {
+	answer, err := b.sink.send(next)
+	if err == nil {
+		return answer, nil
+	}
+	if errors.Is(err, errNotLeader) {
+		return hub.BatchResult{}, hub.ErrNoLeader
+	}
+	pause := time.NewTicker(retryPause)
+	defer pause.Stop()
+	for end := time.Now().Add(b.retryFor); time.Now().Before(end); {
+		select {
+		case <-b.stop:
+			return hub.BatchResult{}, hub.ErrAmbiguous
+		case <-pause.C:
+		}
+		if answer, err = b.sink.send(next); err == nil {
+			return answer, nil
+		}
+	}
+	return hub.BatchResult{}, hub.ErrAmbiguous
+}
+
+func (b *batcher) answer(taken []*proposal, answer hub.BatchResult, err error) {
+	var bytes int64
+	for i, p := range taken {
+		bytes += int64(len(p.data))
+		if err != nil {
+			p.err = err
+		} else {
+			// The state remembers the answer for repetitions; callers get their own copy.
+			p.results = append([]hub.Result(nil), answer.Proposals[i]...)
+		}
+		p.done <- struct{}{} // p belongs to its caller from here on
+	}
+	b.queued.Add(-bytes)
+	b.count.Add(uint64(len(taken)))
+	b.batches.Add(1)
+	b.mu.Lock()
+	b.busy--
+	b.signalIdle()
+	b.mu.Unlock()
+}
+
+func (b *batcher) signalIdle() {
+	if b.draining && b.waiting == 0 && b.busy == 0 {
+		b.idle.Broadcast()
+	}
+}
+
+// drain takes nothing new and waits until everything under way is answered, or ctx ends.
+func (b *batcher) drain(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.draining = true
+	defer context.AfterFunc(ctx, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.idle.Broadcast()
+	})()
+	for b.waiting > 0 || b.busy > 0 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%d proposals and %d batches are still under way: %w", b.waiting, b.busy, err)
+		}
+		select {
+		case <-b.stop:
+			return nil
+		default:
+		}
+		b.idle.Wait()
+	}
+	return nil
+}
+
+// halt ends every wait: what was not taken gets hub.ErrStopping, the rest hub.ErrAmbiguous.
+func (b *batcher) halt() {
+	b.once.Do(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.draining, b.stopping = true, true
+		close(b.stop)
+		b.work.Broadcast()
+		b.idle.Broadcast()
+	})
+}
+
+// stats are the queue's figures at this moment.
+func (b *batcher) stats() (waiting, inFlight int, queued int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting, b.busy, b.queued.Load()
+}

@@ -1,0 +1,109 @@
+package raftlog
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+	"quorumhub/store"
+)
+
+// engine is what raft needs of the store.
+type engine interface {
+	positions
+	Apply(entries []store.Entry) ([][]hub.BatchResult, error)
+	Install(in *store.Incoming) error
+}
+
+// fsm hands committed entries to the store, and their answers back. Raft calls it from one goroutine.
+type fsm struct {
+	store    engine
+	log      *logStore
+	fail     func(error)
+	snapshot func() (raft.FSMSnapshot, error)
+	hooks    hooks
+
+	entries []store.Entry // of one ApplyBatch, used again
+	failed  atomic.Bool
+}
+
+var _ raft.BatchingFSM = (*fsm)(nil)
+
+// Apply implements raft.FSM.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch implements raft.BatchingFSM. An answer is a []hub.BatchResult, or the error for which the node
+// stops: from then on nothing is applied, so that nothing is acknowledged that the state does not hold.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	if f.failed.Load() {
+		for i := range out {
+			out[i] = ErrApplyFailed
+		}
+		return out
+	}
+	f.entries = f.entries[:0]
+	for _, l := range logs {
+		// l.Data is shared with raft's log cache: the store only reads it.
+		f.entries = append(f.entries, store.Entry{Index: l.Index, Term: l.Term, Data: l.Data, Configuration: l.Type == raft.LogConfiguration})
+	}
+	answers, err := f.store.Apply(f.entries)
+	clear(f.entries)
+	if f.hooks.afterApply != nil {
+		err = f.hooks.afterApply(err)
+	}
+	if err == nil && len(answers) != len(logs) {
+		err = fmt.Errorf("%d answers to %d entries", len(answers), len(logs))
+	}
+	if err != nil {
+		err = fmt.Errorf("entries %d to %d: %w: %w", logs[0].Index, logs[len(logs)-1].Index, ErrApplyFailed, err)
+		f.failed.Store(true)
+		f.fail(err)
+		for i := range out {
+			out[i] = err
+		}
+		return out
+	}
+	for i := range out {
+		out[i] = answers[i]
+	}
+	return out
+}
+
+// Snapshot implements raft.FSM. It costs nothing: Persist does the work, beside Apply.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	// Raft counts the entries that failed here as applied. A snapshot would say that the store holds them.
+	if f.failed.Load() {
+		return nil, ErrApplyFailed
+	}
+	return f.snapshot()
+}
+
+// Restore implements raft.FSM. It takes only what a sink of this node's snapshotStore received.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	for {
+		w, ok := r.(raft.ReadCloserWrapper)
+		if !ok {
+			break
+		}
+		r = w.WrappedReadCloser()
+	}
+	in, ok := r.(*incoming)
+	if !ok {
+		return fmt.Errorf("restore from a %T: only a snapshot received from the leader can be restored", r)
+	}
+	if f.failed.Load() {
+		return ErrApplyFailed
+	}
+	// The log may be cut up to where the store is. Going back would need entries that nobody has.
+	if applied := f.store.Applied().Index; in.snapshot.Position.Index < applied {
+		return fmt.Errorf("snapshot at entry %d is older than the store, which is at entry %d", in.snapshot.Position.Index, applied)
+	}
+	if err := f.log.installing(in.snapshot.Position.Index); err != nil {
+		return err
+	}
+	return f.store.Install(in.snapshot)
+}

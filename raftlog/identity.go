@@ -1,0 +1,74 @@
+package raftlog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+const (
+	identityFile   = "node.json"
+	identityFormat = 1
+)
+
+// Identity is what node.json holds. A node without a cluster id has not finished its first start, and
+// has acknowledged nothing.
+type Identity struct {
+	Format    int       `json:"format"`
+	ID        string    `json:"id"`
+	ClusterID string    `json:"cluster_id"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// ReadIdentity reads node.json in dir. It returns nil without an error when there is none.
+func ReadIdentity(dir string) (*Identity, error) {
+	path := filepath.Join(dir, identityFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &FileError{File: path, Problem: "cannot be read", Hint: "check the permissions of the data directory", Err: err}
+	}
+	id := new(Identity)
+	if err := json.Unmarshal(data, id); err != nil {
+		return nil, &FileError{File: path, Problem: "is damaged", Hint: hintRestore, Err: err}
+	}
+	if id.Format != identityFormat {
+		return nil, &FileError{File: path, Problem: fmt.Sprintf("has format %d, this program knows format %d", id.Format, identityFormat),
+			Hint: "start the version of quorumhub that wrote it"}
+	}
+	if id.ID == "" {
+		return nil, &FileError{File: path, Problem: `"id" is empty`, Hint: hintRestore}
+	}
+	return id, nil
+}
+
+// write replaces node.json in dir; it is durable when write returns.
+func (id *Identity) write(dir string) error {
+	path := filepath.Join(dir, identityFile)
+	data, err := json.MarshalIndent(id, "", "  ")
+	if err == nil {
+		err = renameio.WriteFile(path, append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return &FileError{File: path, Problem: "cannot be written", Hint: "check the permissions and the free space of the data directory", Err: err}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

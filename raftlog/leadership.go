@@ -1,0 +1,145 @@
+package raftlog
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// IsLeader implements hub.Leadership: this node leads, and has applied everything that was committed before it
+// came to lead. It may have lost leadership a moment ago without knowing; what it proposes then fails.
+func (n *Node) IsLeader() bool { return n.leading.Load() && n.raft.State() == raft.Leader }
+
+// Leader is the id and the address of the leader, empty when none is known.
+func (n *Node) Leader() (id, address string) {
+	a, i := n.raft.LeaderWithID()
+	return string(i), string(a)
+}
+
+// ID is the node's id.
+func (n *Node) ID() string { return n.opts.ID }
+
+// State is "leader", "candidate", "follower" or "shutdown".
+func (n *Node) State() string {
+	switch n.raft.State() {
+	case raft.Leader:
+		return "leader"
+	case raft.Candidate:
+		return "candidate"
+	case raft.Follower:
+		return "follower"
+	}
+	return "shutdown"
+}
+
+// onlyVoter tells whether this node is the only voter of its cluster.
+func (n *Node) onlyVoter() bool {
+	f := n.raft.GetConfiguration()
+	if f.Error() != nil {
+		return false
+	}
+	voters, self := 0, false
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+			self = self || s.ID == raft.ServerID(n.opts.ID)
+		}
+	}
+	return self && voters == 1
+}
+
+// lead lets the only voter stand for election at once: raft looks at its timer when the timeout gets shorter.
+func (n *Node) lead() error {
+	n.reload.Lock()
+	defer n.reload.Unlock()
+	c := n.raft.ReloadableConfig()
+	c.HeartbeatTimeout, c.ElectionTimeout = n.opts.Timing.Heartbeat, n.opts.Timing.Election
+	return n.raft.ReloadConfig(c)
+}
+
+// watchLeadership follows raft's leadership. A new leader first applies everything before its term and gives
+// a new cluster its id.
+func (n *Node) watchLeadership() {
+	poll := time.NewTicker(50 * time.Millisecond) // until the node is ready
+	defer poll.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case lead := <-n.notify:
+			n.leading.Store(false)
+			if lead && n.establish() {
+				n.becomeReady(poll)
+			}
+		case <-poll.C:
+			if id, _ := n.Leader(); id != "" && id != n.opts.ID && n.learnCluster() {
+				n.becomeReady(poll)
+			}
+		}
+	}
+}
+
+func (n *Node) becomeReady(poll *time.Ticker) {
+	poll.Stop()
+	select {
+	case <-n.ready:
+	default:
+		close(n.ready)
+	}
+}
+
+// establish makes the node a leader that may decide.
+func (n *Node) establish() bool {
+	if err := await(n.ctx, n.raft.Barrier(0)); err != nil {
+		return false // lost leadership again, or stopping; raft tells
+	}
+	if n.clusterID() == "" {
+		_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_ClusterInitialized{
+			ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: randomID()},
+		}})
+		if err != nil {
+			if n.ctx.Err() == nil {
+				n.opts.Logger.Warn("could not give the cluster its id; the next leader will", "error", err)
+			}
+			return false
+		}
+	}
+	if !n.learnCluster() {
+		return false
+	}
+	n.leading.Store(true)
+	return true
+}
+
+func (n *Node) clusterID() (id string) {
+	n.store.View(func(s *hub.State) { id = s.ClusterID() })
+	return id
+}
+
+// learnCluster writes the cluster's id to node.json once it is known, and reports whether that is done. Until
+// then nothing is acknowledged on this node, which checkFiles relies on.
+func (n *Node) learnCluster() bool {
+	id := n.clusterID()
+	switch {
+	case id == "":
+		return false
+	case n.identity.ClusterID == id:
+		return true
+	case n.identity.ClusterID != "":
+		n.fail(&FileError{File: filepath.Join(n.opts.Dir, identityFile), Hint: hintRestore,
+			Problem: "says cluster " + n.identity.ClusterID + ", but the log is that of cluster " + id})
+		return false
+	}
+	known := n.identity
+	known.ClusterID = id
+	if err := known.write(n.opts.Dir); err != nil {
+		n.fail(err)
+		return false
+	}
+	n.identity = known
+	return true
+}

@@ -1,0 +1,330 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"quorumhub/store"
+)
+
+const logFile = "raft.db"
+
+// Keys beside raft's own in the stable part of raft.db. They explain, at the next start, a log that ends
+// before the store does or begins behind its first entry.
+var (
+	keyCompacted   = []byte("quorumhub/compacted") // the log was cut up to this index: the store must hold it
+	keyInstalled   = []byte("quorumhub/installed") // a snapshot at this index was installed over the log
+	keyCurrentTerm = []byte("CurrentTerm")         // raft's own
+	keyVoteTerm    = []byte("LastVoteTerm")        // raft's own
+)
+
+// positions is what the log's guard knows of the store.
+type positions interface {
+	Applied() store.Position
+	Durable() store.Position
+}
+
+// logStore guards raft.db. Its first failed or stalled write ends it: bbolt would take the next write as if
+// nothing had happened, and leave a hole in the log. Safe for concurrent use.
+type logStore struct {
+	path  string
+	db    *raftboltdb.BoltStore
+	logs  raft.LogStore // db, or what a test put over it
+	state positions
+	stall time.Duration
+	fail  func(error) // called once
+	hooks hooks
+
+	failed  atomic.Pointer[error]
+	once    sync.Once
+	started atomic.Bool // raft runs
+
+	entries atomic.Uint64 // written since Open
+	bytes   atomic.Uint64 // their data
+	writes  atomic.Uint64 // transactions
+
+	full      chan struct{} // has a value when limit bytes were written since mark
+	limit     uint64
+	mark      atomic.Uint64 // bytes at the last snapshot
+	compacted atomic.Uint64
+}
+
+var (
+	_ raft.LogStore    = (*logStore)(nil)
+	_ raft.StableStore = (*logStore)(nil)
+)
+
+// openLog opens raft.db, and makes it if create says so. It recovers from what bbolt panics with on a
+// damaged file; the caller has set debug.SetPanicOnFault.
+func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) {
+	path := filepath.Join(o.Dir, logFile)
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(path, fmt.Errorf("%v", p))
+		}
+	}()
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && !create:
+		return nil, &FileError{File: path, Problem: "raft's log is missing, although this node was a member of a cluster", Hint: hintRestore}
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, &FileError{File: path, Problem: "cannot be read", Hint: "check the permissions of the data directory", Err: err}
+	case fi.Size() == 0 && create:
+		// The first start ended between making the file and writing to it.
+	default:
+		if err := checkLogFile(path, fi.Size(), o.LockTimeout); err != nil {
+			return nil, err
+		}
+	}
+	db, err := raftboltdb.New(raftboltdb.Options{
+		Path:                    path,
+		MsgpackUseNewTimeFormat: true,
+		BoltOptions: &bbolt.Options{
+			Timeout:        o.LockTimeout,
+			NoFreelistSync: true, // one page list less to write with every commit; it is rebuilt at open
+			FreelistType:   bbolt.FreelistMapType,
+			// A file that outgrows its map is mapped anew, for which a writer waits for every reader.
+			InitialMmapSize: 1 << 30,
+		},
+	})
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	l = &logStore{
+		path:  path,
+		db:    db,
+		logs:  db,
+		state: o.Store,
+		stall: o.StallTimeout,
+		fail:  fail,
+		hooks: o.hooks,
+		full:  make(chan struct{}, 1),
+		limit: uint64(o.SnapshotBytes),
+	}
+	if o.hooks.wrapLog != nil {
+		l.logs = o.hooks.wrapLog(db)
+	}
+	c, err := l.mark64(keyCompacted)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	l.compacted.Store(c)
+	return l, nil
+}
+
+// checkLogFile finds what bbolt would only notice when it falls over it: a file shorter than its pages.
+func checkLogFile(path string, size int64, lockTimeout time.Duration) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if err != nil {
+		return openError(path, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		if want := tx.Size(); size < want {
+			return fmt.Errorf("it has %d bytes and should have %d", size, want)
+		}
+		for _, name := range []string{"logs", "conf"} {
+			if b := tx.Bucket([]byte(name)); b != nil {
+				b.Cursor().First()
+				b.Cursor().Last()
+			}
+		}
+		return nil
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return damaged(path, err)
+	}
+	return nil
+}
+
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return &FileError{File: path, Problem: "another process holds it", Hint: "stop the other node that runs on this data directory"}
+	case errors.Is(err, os.ErrPermission):
+		return &FileError{File: path, Problem: "cannot be opened", Hint: "check the permissions of the data directory", Err: err}
+	}
+	return damaged(path, err)
+}
+
+func damaged(path string, err error) error {
+	return &FileError{File: path, Problem: "raft's log is damaged", Hint: hintRestore, Err: err}
+}
+
+// write runs one write under the guard: after the first failure none runs any more, and one that takes
+// longer than the stall timeout is a failure.
+func (l *logStore) write(what string, f func() error) (err error) {
+	if p := l.failed.Load(); p != nil {
+		return *p
+	}
+	watch := time.AfterFunc(l.stall, func() {
+		l.poison(fmt.Errorf("%s: %s takes longer than %v: %w", l.path, what, l.stall, ErrLogFailed))
+	})
+	defer watch.Stop()
+	defer func() {
+		if p := recover(); p != nil { // bbolt, on a damaged page
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil {
+			err = l.poison(fmt.Errorf("%s: %s: %w: %w", l.path, what, ErrLogFailed, err))
+		} else if p := l.failed.Load(); p != nil {
+			err = *p // it stalled: an answer now is too late
+		}
+	}()
+	return f()
+}
+
+// poison records the first failure, and returns it.
+func (l *logStore) poison(err error) error {
+	l.once.Do(func() {
+		l.failed.Store(&err)
+		l.fail(err)
+	})
+	return *l.failed.Load()
+}
+
+// StoreLog implements raft.LogStore.
+func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements raft.LogStore.
+func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	if err := l.write("append entries", func() error { return l.logs.StoreLogs(logs) }); err != nil {
+		return err
+	}
+	var bytes uint64
+	for _, e := range logs {
+		bytes += uint64(len(e.Data))
+	}
+	l.writes.Add(1)
+	l.entries.Add(uint64(len(logs)))
+	if total := l.bytes.Add(bytes); total-l.mark.Load() >= l.limit {
+		select {
+		case l.full <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// snapshotTaken starts the count towards limit anew.
+func (l *logStore) snapshotTaken() { l.mark.Store(l.bytes.Load()) }
+
+// DeleteRange implements raft.LogStore. Raft drops entries for two reasons: they were never committed and
+// a new leader has others in their place, or a snapshot holds them. The second must not go beyond what the
+// store has made durable, or acknowledged messages would be gone with the next crash (invariant I8).
+func (l *logStore) DeleteRange(from, to uint64) error {
+	applied := l.state.Applied().Index
+	if from > applied { // not applied, so not committed
+		return l.write("drop uncommitted entries", func() error { return l.logs.DeleteRange(from, to) })
+	}
+	if durable := l.state.Durable().Index; to > durable && !l.hooks.truncateUnchecked {
+		return l.write("cut the log", func() error {
+			return fmt.Errorf("entries %d to %d were to go, but the store is durable only up to %d", from, to, durable)
+		})
+	}
+	if to > l.compacted.Load() {
+		if err := l.SetUint64(keyCompacted, to); err != nil {
+			return err
+		}
+		l.compacted.Store(to)
+	}
+	return l.write("cut the log", func() error { return l.logs.DeleteRange(from, to) })
+}
+
+// installing is called before a received snapshot takes the store's place.
+func (l *logStore) installing(index uint64) error { return l.SetUint64(keyInstalled, index) }
+
+// read recovers from what bbolt panics with on a damaged page.
+func (l *logStore) read(what string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = l.poison(fmt.Errorf("%s: %s: %w: %v", l.path, what, ErrLogFailed, p))
+		}
+	}()
+	return f()
+}
+
+// FirstIndex implements raft.LogStore.
+func (l *logStore) FirstIndex() (index uint64, err error) {
+	err = l.read("find the first entry", func() (err error) { index, err = l.logs.FirstIndex(); return })
+	return index, err
+}
+
+// LastIndex implements raft.LogStore.
+func (l *logStore) LastIndex() (index uint64, err error) {
+	err = l.read("find the last entry", func() (err error) { index, err = l.logs.LastIndex(); return })
+	return index, err
+}
+
+// GetLog implements raft.LogStore.
+func (l *logStore) GetLog(index uint64, log *raft.Log) error {
+	return l.read("read an entry", func() error { return l.logs.GetLog(index, log) })
+}
+
+// Set implements raft.StableStore.
+func (l *logStore) Set(key, val []byte) error {
+	return l.write("save "+string(key), func() error { return l.db.Set(key, val) })
+}
+
+// SetUint64 implements raft.StableStore. Raft panics when its term cannot be saved; once it runs, its
+// goroutine ends here instead, and Options.Fatal ends the process in good order.
+func (l *logStore) SetUint64(key []byte, val uint64) error {
+	err := l.write("save "+string(key), func() error { return l.db.SetUint64(key, val) })
+	if err != nil && string(key) == string(keyCurrentTerm) && l.started.Load() {
+		runtime.Goexit()
+	}
+	return err
+}
+
+// Get implements raft.StableStore.
+func (l *logStore) Get(key []byte) (val []byte, err error) {
+	err = l.read("read "+string(key), func() (err error) { val, err = l.db.Get(key); return })
+	return val, err
+}
+
+// GetUint64 implements raft.StableStore.
+func (l *logStore) GetUint64(key []byte) (val uint64, err error) {
+	err = l.read("read "+string(key), func() (err error) { val, err = l.db.GetUint64(key); return })
+	return val, err
+}
+
+// mark64 is GetUint64 with 0 for a key that was never set.
+func (l *logStore) mark64(key []byte) (uint64, error) {
+	v, err := l.GetUint64(key)
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return 0, nil
+	}
+	return v, err
+}
+
+// fileSize is the size of raft.db in bytes, 0 when it cannot be told.
+func (l *logStore) fileSize() int64 {
+	fi, err := os.Stat(l.path)
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
+}
+
+func (l *logStore) close() error { return l.db.Close() }
+
+// bounds are the first and the last entry, 0 when there is none or raft.db is closed.
+func (l *logStore) bounds() (first, last uint64) {
+	first, err1 := l.FirstIndex()
+	last, err2 := l.LastIndex()
+	if err1 != nil || err2 != nil {
+		return 0, 0
+	}
+	return first, last
+}

@@ -1,0 +1,384 @@
+package raftlog
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+	"quorumhub/store"
+)
+
+// maxAppendEntries is how many entries raft sends, stores or applies at once. All of them must cross the link
+// within the transport's timeout.
+const maxAppendEntries = 64
+
+const (
+	closeTimeout = 10 * time.Second       // for Close, when its context has no deadline
+	stopTimeout  = 5 * time.Second        // for raft and the last flush
+	slotTimeout  = 100 * time.Millisecond // for slots after raft has ended
+)
+
+// Node is one member of the cluster. It is safe for concurrent use.
+type Node struct {
+	opts     Options
+	store    *store.Store
+	log      *logStore
+	fsm      *fsm
+	raft     *raft.Raft
+	batcher  *batcher
+	identity Identity // ClusterID is written once, by the leadership goroutine or before it starts
+
+	ctx    context.Context // ends with the node, or with its failure
+	cancel context.CancelFunc
+
+	failure  atomic.Pointer[error]
+	failOnce sync.Once
+	quiet    atomic.Bool // true: raft's warnings are worth reading
+	diskFull atomic.Bool
+	freeDisk atomic.Int64
+	leading  atomic.Bool
+	ready    chan struct{} // see Ready
+	reload   sync.Mutex    // of raft's configuration; also held until raft is set
+
+	notify    chan bool // raft tells of leadership
+	owned     sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+var (
+	_ hub.Proposer   = (*Node)(nil)
+	_ hub.Leadership = (*Node)(nil)
+)
+
+// Open starts a node. A fresh one founds a cluster, unless Options.Join says otherwise; one that was a member
+// of a cluster never does. When the node is the only voter, Open returns when it leads, everything in its
+// log is applied and the cluster has its id; otherwise it returns at once, and Ready tells. ctx bounds Open
+// only. A node whose files are missing, damaged or do not fit together gets a *FileError.
+func Open(ctx context.Context, opts Options) (_ *Node, err error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	n := &Node{opts: o, store: o.Store, ready: make(chan struct{}), notify: make(chan bool, 16)}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.abort())
+		}
+	}()
+
+	// A damaged file can be shorter than its pages say: reading the map then is a fault, not an error.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+
+	if err := n.openFiles(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.startRaft(); err != nil {
+		return nil, err
+	}
+	if !n.onlyVoter() {
+		n.quiet.Store(true)
+		return n, nil
+	}
+	if err := n.lead(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-n.ready:
+		n.quiet.Store(true)
+		return n, nil
+	case <-n.ctx.Done():
+		return nil, fmt.Errorf("start node: %w", n.Err())
+	case <-ctx.Done():
+		return nil, fmt.Errorf("start node: not leading yet: %w", ctx.Err())
+	}
+}
+
+// openFiles opens or makes node.json and raft.db, and checks them against the store.
+func (n *Node) openFiles(ctx context.Context) error {
+	dir := n.opts.Dir
+	id, err := ReadIdentity(dir)
+	if err != nil {
+		return err
+	}
+	if id == nil {
+		if _, err := os.Stat(filepath.Join(dir, logFile)); err == nil || n.store.Durable().Index > 0 {
+			return &FileError{File: filepath.Join(dir, identityFile), Problem: "is missing, but there are other files of a node", Hint: hintRestore}
+		}
+		id = &Identity{Format: identityFormat, ID: n.opts.ID, CreatedAt: n.opts.Clock.Now().UTC()}
+		if err := id.write(dir); err != nil {
+			return err
+		}
+	}
+	if id.ID != n.opts.ID {
+		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this is the data of node %q, but cluster.node_id is %q", id.ID, n.opts.ID),
+			Hint: "set cluster.node_id to the former, or choose another data_dir"}
+	}
+	n.identity = *id
+	// Only a node that never finished its first start may be without a log.
+	create := id.ClusterID == "" && n.store.Durable().Index == 0
+	if n.log, err = openLog(n.opts, create, n.fail); err != nil {
+		return err
+	}
+	// Raft begins where the files are, so the memory must not be ahead of them.
+	if err := n.store.Flush(ctx); err != nil {
+		return fmt.Errorf("flush the store: %w", err)
+	}
+	return n.checkFiles()
+}
+
+// startRaft starts raft and the node's own goroutines. It recovers from raft's panics over a damaged log.
+func (n *Node) startRaft() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(filepath.Join(n.opts.Dir, logFile), fmt.Errorf("%v", p))
+		}
+	}()
+	o := n.opts
+	snapshots := newSnapshotStore(n.store, o.hooks)
+	n.fsm = &fsm{store: n.store, log: n.log, fail: n.fail, hooks: o.hooks,
+		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
+	transport := o.Transport
+	if transport == nil {
+		_, transport = raft.NewInmemTransport(raft.ServerAddress(o.Address))
+	}
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(o.ID)
+	c.Logger = newRaftLogger(o.Logger, &n.quiet)
+	// One millisecond more than asked for: lead lowers it, and raft looks at once.
+	c.HeartbeatTimeout, c.ElectionTimeout = o.Timing.Heartbeat+time.Millisecond, o.Timing.Election+time.Millisecond
+	c.LeaderLeaseTimeout, c.CommitTimeout = o.Timing.Lease, o.Timing.Commit
+	c.MaxAppendEntries = maxAppendEntries
+	c.BatchApplyCh = true
+	c.ShutdownOnRemove = false
+	c.NoSnapshotRestoreOnStart = true
+	c.NoLegacyTelemetry = true
+	c.SnapshotInterval, c.SnapshotThreshold = o.SnapshotInterval, o.SnapshotThreshold
+	c.TrailingLogs = n.trailing()
+	c.NotifyCh = n.notify
+
+	if err := n.bootstrap(c, snapshots, transport); err != nil {
+		return err
+	}
+	cache, err := raft.NewLogCache(o.LogCache, n.log)
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	to := newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o.Clock)
+	n.batcher = newBatcher(o, o.ID+"/"+randomID(), to, n.refuse)
+	n.log.started.Store(true)
+	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, snapshots, transport)
+	n.reload.Unlock()
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.owned.Go(n.watchLeadership)
+	n.owned.Go(n.watchLog)
+	if o.MinFreeBytes > 0 {
+		n.measureDisk()
+		n.owned.Go(n.watchDisk)
+	}
+	return nil
+}
+
+// bootstrap founds a cluster on a fresh node.
+func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport raft.Transport) error {
+	if n.opts.Join {
+		return nil
+	}
+	has, err := raft.HasExistingState(n.log, n.log, snapshots)
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	if has {
+		// Raft saves the term before the first configuration. A founding that ended in between is done again:
+		// without a log, a vote and a snapshot nobody knows of it.
+		last, err := n.log.LastIndex()
+		vote, err2 := n.log.mark64(keyVoteTerm)
+		if err := errors.Join(err, err2); err != nil {
+			return fmt.Errorf("raft: %w", err)
+		}
+		if last > 0 || vote > 0 || n.store.Durable().Index > 0 || n.identity.ClusterID != "" {
+			return nil
+		}
+		if err := n.log.SetUint64(keyCurrentTerm, 0); err != nil {
+			return fmt.Errorf("raft: %w", err)
+		}
+	}
+	servers := n.opts.Bootstrap
+	if len(servers) == 0 {
+		servers = []raft.Server{{ID: c.LocalID, Address: transport.LocalAddr()}}
+	}
+	if err := raft.BootstrapCluster(c, n.log, n.log, snapshots, transport, raft.Configuration{Servers: servers}); err != nil {
+		return fmt.Errorf("found the cluster: %w", err)
+	}
+	return nil
+}
+
+// refuse tells why new work is not taken.
+func (n *Node) refuse() error {
+	switch {
+	case n.diskFull.Load():
+		return hub.ErrDiskFull
+	case n.store.Overloaded():
+		return hub.ErrOverloaded
+	}
+	return nil
+}
+
+// Propose implements hub.Proposer. Before Ready it returns hub.ErrNoLeader.
+func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	select {
+	case <-n.ready:
+	default:
+		return nil, hub.ErrNoLeader
+	}
+	return n.batcher.Propose(ctx, events...)
+}
+
+// fail ends the node after the first failure: nothing is acknowledged any more.
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.failure.Store(&err)
+		n.leading.Store(false)
+		n.cancel()
+		if n.batcher != nil {
+			n.batcher.halt()
+		}
+		n.opts.Logger.Error("the node stops", "error", err)
+		go n.opts.Fatal(err)
+	})
+}
+
+// Err is the failure for which the node stopped, nil while there is none.
+func (n *Node) Err() error {
+	if err := n.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Ready is closed when the node takes part for the first time: it leads and has applied everything before its
+// term, or it follows a leader; and it knows the cluster's id.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Close stops the node: nothing new is accepted, what is under way is finished, leadership goes to another
+// voter if there is one, raft stops, the store is flushed, raft.db is closed. ctx bounds it (10 seconds if it
+// has no deadline); past it the rest is cut short, which loses nothing acknowledged. It does not close the
+// store. Further calls return the first one's error.
+func (n *Node) Close(ctx context.Context) error {
+	n.closeOnce.Do(func() { n.closeErr = n.shutdown(ctx) })
+	return n.closeErr
+}
+
+func (n *Node) shutdown(ctx context.Context) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+	}
+	var errs []error
+	if err := n.batcher.drain(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("finish what is under way: %w", err))
+	}
+	if n.IsLeader() && !n.onlyVoter() {
+		await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
+	}
+	n.leading.Store(false)
+	n.cancel()
+	n.batcher.halt()
+	// Raft ends in milliseconds unless the disk hangs; it gets its time whatever the rest took.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := n.stopRaft(ctx); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	if n.Err() == nil {
+		if err := n.store.Flush(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("flush the store: %w", err))
+		}
+	}
+	if err := n.log.close(); err != nil {
+		errs = append(errs, fmt.Errorf("close %s: %w", n.log.path, err))
+	}
+	return errors.Join(errs...)
+}
+
+// stopRaft ends raft, the node's goroutines and the batcher's.
+func (n *Node) stopRaft(ctx context.Context) error {
+	if err := await(ctx, n.raft.Shutdown()); err != nil {
+		return fmt.Errorf("stop raft: %w", err)
+	}
+	n.owned.Wait()
+	// A slot whose future lay in raft's channels when raft stopped is answered by nobody, and cannot be
+	// waited for. Its callers have their answer.
+	abandoned := time.NewTimer(slotTimeout)
+	defer abandoned.Stop()
+	select {
+	case <-n.batcher.ended:
+	case <-abandoned.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// abort takes down what Open had built when it failed.
+func (n *Node) abort() error {
+	n.cancel()
+	if n.batcher != nil {
+		n.batcher.halt()
+	}
+	switch {
+	case n.raft != nil:
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if err := n.stopRaft(ctx); err != nil {
+			return err
+		}
+	case n.batcher != nil:
+		<-n.batcher.ended
+	}
+	var errs []error
+	if c, ok := n.opts.Transport.(raft.WithClose); ok && n.raft == nil {
+		errs = append(errs, c.Close())
+	}
+	if n.log != nil {
+		errs = append(errs, n.log.close())
+	}
+	return errors.Join(errs...)
+}
+
+// await waits for a future, or until ctx ends: a future may hang for ever when raft shuts down.
+func await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func randomID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,246 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/store"
+)
+
+// currentSnapshot is the ID of the only snapshot a node has: the store's files as they are.
+const currentSnapshot = "store"
+
+// snapshotStore lets raft take the store's files as its snapshot. There is no second copy of the state.
+//
+// Two kinds of sinks come out of Create. Raft's own snapshot never writes to its sink: the work is done by
+// persist, which makes the store durable up to the snapshot's index. A snapshot from the leader is written to its
+// sink, which receives it into a generation of its own; Open then hands it to fsm.Restore.
+type snapshotStore struct {
+	store *store.Store
+	hooks hooks
+
+	mu       sync.Mutex
+	received map[string]*store.Incoming
+	next     int
+}
+
+var _ raft.SnapshotStore = (*snapshotStore)(nil)
+
+func newSnapshotStore(s *store.Store, h hooks) *snapshotStore {
+	return &snapshotStore{store: s, hooks: h, received: map[string]*store.Incoming{}}
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &snapshotSink{store: s, meta: raft.SnapshotMeta{
+		Version: version, ID: currentSnapshot, Index: index, Term: term,
+		Configuration: configuration, ConfigurationIndex: configurationIndex,
+	}}, nil
+}
+
+// List implements raft.SnapshotStore. Raft takes the index as the end of what it need not replay, so it is
+// that of the files, never that of the memory.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	pos := s.store.Durable()
+	if pos.Index == 0 {
+		return nil, nil
+	}
+	meta, err := snapshotMeta(pos)
+	if err != nil {
+		return nil, err
+	}
+	return []*raft.SnapshotMeta{meta}, nil
+}
+
+func snapshotMeta(pos store.Position) (*raft.SnapshotMeta, error) {
+	meta := &raft.SnapshotMeta{
+		Version: raft.SnapshotVersionMax, ID: currentSnapshot,
+		Index: pos.Index, Term: pos.Term, ConfigurationIndex: pos.ConfigurationIndex,
+	}
+	if len(pos.Configuration) > 0 {
+		c, err := decodeConfiguration(pos.Configuration)
+		if err != nil {
+			return nil, err
+		}
+		meta.Configuration = c
+	}
+	return meta, nil
+}
+
+// decodeConfiguration is raft.DecodeConfiguration with an error in place of its panic.
+func decodeConfiguration(data []byte) (c raft.Configuration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("raft configuration in the store: %v", p)
+		}
+	}()
+	return raft.DecodeConfiguration(data), nil
+}
+
+// Open implements raft.SnapshotStore: index and bytes come from one read transaction of the store.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if id != currentSnapshot {
+		return s.openReceived(id)
+	}
+	snap, err := s.store.Snapshot(context.Background())
+	if err != nil {
+		return nil, nil, fmt.Errorf("open snapshot: %w", err)
+	}
+	pos := snap.Position
+	if s.hooks.metaFromMemory {
+		pos = s.store.Applied()
+	}
+	meta, err := snapshotMeta(pos)
+	if err != nil {
+		return nil, nil, errors.Join(err, snap.Close())
+	}
+	meta.Size = snap.Size
+	return meta, snap, nil
+}
+
+func (s *snapshotStore) openReceived(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.mu.Lock()
+	in := s.received[id]
+	s.mu.Unlock()
+	if in == nil {
+		return nil, nil, fmt.Errorf("there is no snapshot %q", id)
+	}
+	meta, err := snapshotMeta(in.Position)
+	if err != nil {
+		return nil, nil, err
+	}
+	meta.ID = id
+	return meta, &incoming{store: s, id: id, snapshot: in}, nil
+}
+
+func (s *snapshotStore) keep(in *store.Incoming) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	id := "received-" + strconv.Itoa(s.next)
+	s.received[id] = in
+	return id
+}
+
+// discard drops a received snapshot; one that was installed is left alone.
+func (s *snapshotStore) discard(id string) error {
+	s.mu.Lock()
+	in := s.received[id]
+	delete(s.received, id)
+	s.mu.Unlock()
+	if in == nil {
+		return nil
+	}
+	return in.Discard()
+}
+
+// incoming is a received snapshot on its way to fsm.Restore. Its bytes are in their files already.
+type incoming struct {
+	store    *snapshotStore
+	id       string
+	snapshot *store.Incoming
+}
+
+func (i *incoming) Read([]byte) (int, error) { return 0, io.EOF }
+
+// Close drops the snapshot if it was not installed.
+func (i *incoming) Close() error { return i.store.discard(i.id) }
+
+// snapshotSink implements raft.SnapshotSink.
+type snapshotSink struct {
+	store *snapshotStore
+	meta  raft.SnapshotMeta
+	pipe  *io.PipeWriter // nil until the first Write
+	done  chan struct{}  // closed when in and err are set
+	in    *store.Incoming
+	err   error
+}
+
+func (s *snapshotSink) ID() string { return s.meta.ID }
+
+func (s *snapshotSink) Write(p []byte) (int, error) {
+	if s.pipe == nil {
+		r, w := io.Pipe()
+		s.pipe, s.done = w, make(chan struct{})
+		go func() {
+			defer close(s.done)
+			s.in, s.err = s.store.store.Receive(r)
+			// A Receive that ended early must not leave Write waiting for a reader.
+			r.CloseWithError(errors.Join(s.err, io.ErrClosedPipe))
+		}()
+	}
+	return s.pipe.Write(p)
+}
+
+// Close ends the snapshot: received whole, durable, and at the index that was announced.
+func (s *snapshotSink) Close() error {
+	if s.pipe == nil {
+		return nil
+	}
+	s.pipe.Close()
+	<-s.done
+	if s.err != nil {
+		return fmt.Errorf("receive snapshot: %w", s.err)
+	}
+	pos := s.in.Position
+	if (pos.Index != s.meta.Index || pos.Term != s.meta.Term) && !s.store.hooks.installUnchecked {
+		return errors.Join(fmt.Errorf("receive snapshot: announced at entry %d of term %d, its bytes are at entry %d of term %d",
+			s.meta.Index, s.meta.Term, pos.Index, pos.Term), s.in.Discard())
+	}
+	s.meta.ID = s.store.keep(s.in)
+	return nil
+}
+
+// Cancel implements raft.SnapshotSink.
+func (s *snapshotSink) Cancel() error {
+	if s.pipe == nil {
+		return nil
+	}
+	s.pipe.CloseWithError(errors.New("snapshot was cancelled"))
+	<-s.done
+	if s.in == nil {
+		return nil
+	}
+	return s.in.Discard()
+}
+
+// persister implements raft.FSMSnapshot.
+type persister struct{ node *Node }
+
+// Persist makes the store durable up to the snapshot's index: after it raft cuts its log up to there.
+func (p persister) Persist(sink raft.SnapshotSink) error {
+	s, ok := sink.(*snapshotSink)
+	if !ok {
+		return fmt.Errorf("persist to a %T", sink)
+	}
+	n := p.node
+	n.tuneTrailing()
+	n.log.snapshotTaken()
+	if n.opts.hooks.persistWithoutFlush {
+		return nil
+	}
+	// Raft's own entries (no-ops, barriers) never reach the fsm, so the snapshot may be ahead of the store.
+	// Configurations do reach it. Index 1 stands for one forced by a recovery, which this is not: raft asked for
+	// its configuration a moment ago, and the fsm may have applied a newer one since.
+	var configuration []byte
+	if s.meta.ConfigurationIndex > 1 {
+		configuration = raft.EncodeConfiguration(s.meta.Configuration)
+	}
+	n.store.Witness(s.meta.Index, s.meta.Term, configuration, s.meta.ConfigurationIndex)
+	if err := n.store.Flush(n.ctx); err != nil {
+		return fmt.Errorf("flush the store for a snapshot at entry %d: %w", s.meta.Index, err)
+	}
+	if d := n.store.Durable(); d.Index < s.meta.Index {
+		return fmt.Errorf("the store is durable up to entry %d only, the snapshot is at entry %d", d.Index, s.meta.Index)
+	}
+	return nil
+}
+
+// Release implements raft.FSMSnapshot.
+func (persister) Release() {}

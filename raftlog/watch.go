@@ -1,0 +1,82 @@
+package raftlog
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	diskInterval = 500 * time.Millisecond
+	// maxTrailing bounds the entries kept after a cut, however small they are: each costs time to scan at start.
+	maxTrailing = 8192
+)
+
+// watchLog has raft cut its log early when much was written to it.
+func (n *Node) watchLog() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.log.full:
+		}
+		err := await(n.ctx, n.raft.Snapshot())
+		switch {
+		case err == nil, n.ctx.Err() != nil, errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
+		default:
+			n.opts.Logger.Warn("could not cut raft's log; it grows until the next attempt", "error", err)
+		}
+	}
+}
+
+// trailing is how many entries stay in the log after a cut.
+func (n *Node) trailing() uint64 {
+	if n.opts.TrailingBytes == 0 {
+		return uint64(n.opts.MinTrailing)
+	}
+	mean := uint64(n.opts.MaxEntryBytes) // until entries were seen
+	if entries := n.log.entries.Load(); entries >= 64 {
+		mean = max(1, n.log.bytes.Load()/entries)
+	}
+	return min(max(uint64(n.opts.TrailingBytes)/mean, uint64(n.opts.MinTrailing)), max(maxTrailing, uint64(n.opts.MinTrailing)))
+}
+
+// tuneTrailing adapts the number of entries kept to their size.
+func (n *Node) tuneTrailing() {
+	n.reload.Lock()
+	defer n.reload.Unlock()
+	c := n.raft.ReloadableConfig()
+	if keep := n.trailing(); keep != c.TrailingLogs {
+		c.TrailingLogs = keep
+		if err := n.raft.ReloadConfig(c); err != nil {
+			n.opts.Logger.Warn("could not change how much of raft's log is kept", "error", err)
+		}
+	}
+}
+
+// watchDisk refuses new work when the disk has no more room than the reserve.
+func (n *Node) watchDisk() {
+	tick := time.NewTicker(diskInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+			n.measureDisk()
+		}
+	}
+}
+
+func (n *Node) measureDisk() {
+	free, err := freeBytes(n.opts.Dir)
+	if err != nil {
+		n.opts.Logger.Warn("could not measure free disk space", "dir", n.opts.Dir, "error", err)
+		return
+	}
+	n.freeDisk.Store(free)
+	if full := free < n.opts.MinFreeBytes; n.diskFull.Swap(full) != full {
+		n.opts.Logger.Warn("free disk space", "dir", n.opts.Dir, "bytes", free, "reserve", n.opts.MinFreeBytes, "accepting", !full)
+	}
+}
