@@ -25,8 +25,9 @@ type Streams struct {
 
 // commands is the root of the command line. A field a command, each in its own file.
 type commands struct {
-	Dev  devCmd  `cmd:"" group:"run" help:"Start a hub on this machine for development: no credentials, loopback callbacks allowed."`
-	Demo demoCmd `cmd:"" group:"run" help:"Show the main job from start to end on a throw-away hub, including a crash."`
+	Dev   devCmd   `cmd:"" group:"run" help:"Start a hub on this machine for development: no credentials, loopback callbacks allowed."`
+	Serve serveCmd `cmd:"" group:"run" help:"Run one node of a hub."`
+	Demo  demoCmd  `cmd:"" group:"run" help:"Show the main job from start to end on a throw-away hub, including a crash."`
 
 	Publish       publishCmd       `cmd:"" group:"client" help:"Publish a message to a topic, or ping the hub that a topic has changed."`
 	Subscribe     subscribeCmd     `cmd:"" group:"client" help:"Ask the hub to send a topic to a callback."`

@@ -58,3 +58,11 @@ func (c *versionCmd) Run(s Streams) error {
 	_, err := fmt.Fprintf(s.Out, "%s %s %s\n", text, b.Go, b.Platform)
 	return err
 }
+
+// programVersion names the program towards others: its version, or "dev" for a build from a work tree.
+func programVersion() string {
+	if v := readBuild().Version; v != "(devel)" && v != "" {
+		return v
+	}
+	return "dev"
+}

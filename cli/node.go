@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"quorumhub/auth"
+	"quorumhub/configs"
+	"quorumhub/hub"
+	"quorumhub/raftlog"
+	"quorumhub/store"
+	"quorumhub/web"
+)
+
+// stopBound is how long an orderly stop may take before the rest is cut short.
+const stopBound = 15 * time.Second
+
+// node is one running hub: every room, wired. Open it, run it once.
+type node struct {
+	cfg      *configs.Config
+	log      *slog.Logger
+	lock     *os.File
+	listener net.Listener
+	store    *store.Store
+	raft     *raftlog.Node
+	out      *outbound
+	server   *web.Server
+	view     *clusterView
+	fatal    chan error // the first failure after which nothing may be acknowledged
+}
+
+// openNode brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
+func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *node, err error) {
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 2)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.abandon(ctx))
+		}
+	}()
+	if err := n.openFiles(); err != nil {
+		return nil, err
+	}
+	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := n.openKeyring()
+	if err != nil {
+		return nil, err
+	}
+	id, err := nodeID(cfg)
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	proposer := newLateProposer()
+	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, proposer: proposer,
+		secrets: secrets, own: n.listener.Addr(), registry: registry})
+	if err != nil {
+		return nil, err
+	}
+	n.store.Observe(n.out.observer())
+	n.raft, err = raftlog.Open(ctx, raftlog.Options{ID: id, Dir: cfg.DataDir, Address: cfg.Cluster.Addr, Store: n.store,
+		MinFreeBytes: int64(cfg.Storage.MinFreeBytes), Logger: log, Fatal: n.fail})
+	if err != nil {
+		return nil, err
+	}
+	proposer.set(n.raft)
+	registry.MustRegister(newNodeCollector(n.raft, n.store))
+
+	n.view = &clusterView{httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, node: n.raft, store: n.store}
+	service := hub.NewService(hub.Rules{
+		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		AutoRegister:    cfg.Topics.AutoRegister,
+		MaxMessageBytes: int64(cfg.Message.MaxBytes),
+		CheckCallback:   n.out.callbackPolicy.CheckURL,
+		CheckTopic:      n.out.topicPolicy.CheckURL,
+	}, namer, n.raft, n.store, secrets)
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view,
+		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
+	return n, err
+}
+
+// openFiles takes the address and the data directory, so that two nodes on one of them are told at once.
+func (n *node) openFiles() (err error) {
+	if n.listener, err = net.Listen("tcp", n.cfg.HTTP.Addr); err != nil {
+		return fmt.Errorf("http.addr: %w", err)
+	}
+	n.cfg.HTTP.Addr = n.listener.Addr().String()
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	path := filepath.Join(n.cfg.DataDir, "lock")
+	if n.lock, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	if err := syscall.Flock(int(n.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", n.cfg.DataDir)
+	}
+	n.store, err = store.Open(store.Options{
+		Dir:           filepath.Join(n.cfg.DataDir, "fsm"),
+		FlushInterval: n.cfg.Storage.FlushInterval,
+		SegmentBytes:  int64(n.cfg.Storage.SegmentBytes),
+		TailBytes:     int64(n.cfg.Storage.TailBytes),
+		Logger:        n.log,
+		Fatal:         n.fail,
+	})
+	return err
+}
+
+// openKeyring makes the key on the first start only: a new key in place of a lost one would leave every
+// subscription with a secret that does not open.
+func (n *node) openKeyring() (*auth.Keyring, error) {
+	keys, err := auth.LoadKeyring(n.cfg.KeyFile(), n.store.Applied().Index == 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w; the secrets of this node's subscriptions are sealed with it, so put the file back from where it is kept", err)
+	}
+	return keys, err
+}
+
+// nodeID is the configured id, else the one the data directory belongs to, else a new one.
+func nodeID(cfg *configs.Config) (string, error) {
+	if cfg.Cluster.NodeID != "" {
+		return cfg.Cluster.NodeID, nil
+	}
+	known, err := raftlog.ReadIdentity(cfg.DataDir)
+	if err != nil {
+		return "", err
+	}
+	if known != nil {
+		return known.ID, nil
+	}
+	b := make([]byte, 4)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("make a node id: %w", err)
+	}
+	return "node-" + hex.EncodeToString(b), nil
+}
+
+// fail is told of failures after which this process must not acknowledge anything more.
+func (n *node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default: // the process ends for an earlier one
+	}
+}
+
+// run serves until ctx ends or the node fails.
+func (n *node) run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	n.out.start(work, n.raft)
+	n.view.delivering.Store(true)
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(work, n.listener) }()
+	n.log.Info("serving", "url", n.cfg.PublicURL(), "listen", n.listener.Addr().String(), "node", n.raft.ID(), "data_dir", n.cfg.DataDir)
+
+	select {
+	case <-ctx.Done():
+		n.log.Info("stopping")
+		return n.stop(ctx, served)
+	case err := <-n.fatal:
+		// Nothing is flushed any more: what the disk holds is what was acknowledged.
+		return fmt.Errorf("stopped because data is at stake: %w", err)
+	case err := <-served:
+		return errors.Join(err, n.stop(ctx, nil))
+	}
+}
+
+// stop ends the node in the order in which work flows: no new requests, no new deliveries, cursors written,
+// log and files closed.
+func (n *node) stop(ctx context.Context, served <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
+	defer cancel()
+	var errs []error
+	errs = append(errs, n.server.Close(ctx))
+	if served != nil {
+		errs = append(errs, <-served)
+	}
+	n.view.delivering.Store(false)
+	errs = append(errs, n.out.close(ctx), n.raft.Close(ctx), n.store.Close(), n.lock.Close())
+	err := errors.Join(errs...)
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+// abandon gives back what a node that did not come up has taken.
+func (n *node) abandon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
+	defer cancel()
+	var errs []error
+	if n.raft != nil {
+		errs = append(errs, n.raft.Close(ctx))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	if n.listener != nil {
+		errs = append(errs, n.listener.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"quorumhub/configs"
+	"quorumhub/delivery"
+	"quorumhub/hub"
+	"quorumhub/store"
+)
+
+// outbound is everything that goes out of a node: the delivery room, wired.
+type outbound struct {
+	callbackPolicy, topicPolicy *delivery.Policy
+	callbacks, topics           *delivery.Client
+	dispatcher                  *delivery.Dispatcher
+}
+
+type outboundOptions struct {
+	cfg      *configs.Config
+	log      *slog.Logger
+	node     string
+	namer    *hub.TopicNamer
+	store    *store.Store
+	proposer hub.Proposer
+	secrets  hub.SecretBox
+	own      net.Addr
+	registry *prometheus.Registry
+}
+
+func newOutbound(o outboundOptions) (*outbound, error) {
+	out := &outbound{}
+	var err error
+	if out.callbackPolicy, err = egressPolicy("delivery.egress", o.cfg.Delivery.Egress, o.own); err != nil {
+		return nil, err
+	}
+	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
+		return nil, err
+	}
+	clock := hub.SystemClock{}
+	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
+	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency})
+	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
+	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
+		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
+		Namer: o.namer, State: o.store, Messages: o.store, Proposer: o.proposer, Secrets: o.secrets, Clock: clock, Log: o.log,
+		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
+		Timeout:     o.cfg.Delivery.Timeout,
+		Concurrency: o.cfg.Delivery.Concurrency,
+		Retry: delivery.RetryPolicy{
+			Backoff:         delivery.Backoff{Initial: o.cfg.Delivery.Retry.Initial, Max: o.cfg.Delivery.Retry.MaxInterval},
+			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
+			MaxAttempts:     o.cfg.Delivery.Retry.MaxAttempts,
+			RefusedAttempts: o.cfg.Delivery.Retry.RefusedAttempts,
+		},
+		CursorFlush: o.cfg.Delivery.CursorFlush,
+	})
+	return out, nil
+}
+
+// egressPolicy builds the policy of one kind of outbound request. The node's own address is never called.
+func egressPolicy(key string, e configs.Egress, own net.Addr) (*delivery.Policy, error) {
+	var deny []netip.AddrPort
+	if a, err := netip.ParseAddrPort(own.String()); err == nil {
+		deny = append(deny, a)
+	}
+	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return p, nil
+}
+
+// observer is told of everything applied.
+func (o *outbound) observer() hub.Observer {
+	return delivery.Observers{o.dispatcher}
+}
+
+// start takes over what the state holds.
+func (o *outbound) start(ctx context.Context, _ hub.Leadership) {
+	o.dispatcher.Start(ctx)
+}
+
+// close ends all work in good order; cursors are in the log when it returns without an error.
+func (o *outbound) close(ctx context.Context) error {
+	err := errors.Join(o.dispatcher.Close(ctx))
+	o.callbacks.Close()
+	o.topics.Close()
+	return err
+}
