@@ -12,10 +12,17 @@ import (
 // stands in the form body (WebSub 5.1).
 func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	strayMode := false
-	if r.URL.RawQuery != "" {
-		q := parseQuery(r.URL.RawQuery)
+	if raw := r.URL.RawQuery; raw != "" {
+		if name := s.queries.get(raw); name != "" {
+			s.publish(w, r, name, nil)
+			return
+		}
+		q := parseQuery(raw)
 		if q.mode == "publish" {
 			name, err := q.topicName(s.Service.Namer())
+			if err == nil {
+				s.queries.put(raw, name)
+			}
 			s.publish(w, r, name, err)
 			return
 		}

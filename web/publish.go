@@ -45,7 +45,7 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 		}
 		p.IdempotencyKey = given[0]
 	}
-	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.Service.TooLarge())
+	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
 	defer body.release()
 	if err != nil {
 		return hub.Receipt{}, 0, fmt.Errorf("read content: %w", err)

@@ -58,6 +58,26 @@ func (s *Server) table() []*route {
 	return routes
 }
 
+// Routes lists what is served, as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
+func (s *Server) Routes() []string {
+	var out []string
+	for _, rt := range s.routes {
+		if rt.name == "pprof" {
+			continue
+		}
+		for _, path := range rt.paths {
+			path = strings.NewReplacer(":id", "{id}", "/topics/*", "/topics/{name}").Replace(path)
+			for m := range rt.methods {
+				if m != http.MethodHead {
+					out = append(out, m+" "+path)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // serve hands the request to the route's handler for its method.
 func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
 	if x, ok := w.(*exchange); ok {

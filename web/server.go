@@ -33,6 +33,9 @@ type Server struct {
 	budget    budget
 	metrics   *metrics
 	liveness  liveness
+	queries   *nameCache // raw query of a publish -> topic
+	paths     *nameCache // escaped path below /topics/ -> topic
+	tooLarge  error      // for content over message.max_bytes
 	exchanges sync.Pool
 	http      *http.Server
 
@@ -47,7 +50,8 @@ func New(o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{})}
+	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
+		queries: newNameCache(), paths: newNameCache(), tooLarge: o.Service.TooLarge()}
 	s.budget.limit = o.BudgetBytes
 	s.exchanges.New = func() any { return new(exchange) }
 	var err error

@@ -16,6 +16,8 @@ import (
 	"quorumhub/web"
 )
 
+var errWithPath = errors.New("write /var/lib/hub/raft.db: input/output error")
+
 const publicURL = "https://hub.example.net"
 
 // node is a web.Node that says what the test wants.

@@ -15,11 +15,17 @@ import (
 // topicInPath is the name of the topic that the path below /topics/ names, unescaped once.
 func (s *Server) topicInPath(r *http.Request) (string, error) {
 	raw := strings.TrimPrefix(r.URL.EscapedPath(), "/topics/")
+	if name := s.paths.get(raw); name != "" {
+		return name, nil
+	}
 	name, err := url.PathUnescape(raw)
 	if err != nil {
 		return "", hub.ParamErrorf("topic", "%s has a %% that is not followed by two hexadecimal digits", quote(raw))
 	}
-	return s.Service.Namer().HostedName("topic", name)
+	if name, err = s.Service.Namer().HostedName("topic", name); err == nil {
+		s.paths.put(raw, name)
+	}
+	return name, err
 }
 
 // postTopic publishes to a hosted topic.
