@@ -124,7 +124,7 @@ func (d *demo) subscribe(ctx context.Context) error {
 	d.origin.change("First edition")
 	d.subscriber, err = NewSubscriber(SubscriberOptions{
 		Addr: "127.0.0.1:0", Secret: d.secret,
-		OnDelivery:     d.arrived,
+		OnDelivery: d.arrived,
 		OnVerification: func(v Verification) {
 			select {
 			case d.confirmed <- v:
@@ -386,7 +386,7 @@ func (d *demo) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if d.subscriber != nil {
-		errs = append(errs, d.subscriber.Close(ctx))
+		errs = append(errs, d.subscriber.Close())
 	}
 	if d.origin != nil {
 		errs = append(errs, d.origin.close(ctx))

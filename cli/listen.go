@@ -15,7 +15,7 @@ import (
 // previewBytes is how much of a body is shown without --full.
 const previewBytes = 400
 
-// goodbye bounds what is still done after the end: unsubscribing, and answering requests under way.
+// goodbye bounds how long unsubscribing may take after the end.
 const goodbye = 5 * time.Second
 
 type listenCmd struct {
@@ -93,12 +93,12 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	fmt.Fprintf(l.notes, "listening as %s\n", sub.CallbackURL())
 	err = l.run(ctx, hub, sub, secret)
 
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
-	defer cancel()
 	if c.UnsubscribeOnExit {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+		defer cancel()
 		err = errors.Join(err, l.unsubscribe(last, hub, sub))
 	}
-	return errors.Join(err, sub.Close(last))
+	return errors.Join(err, sub.Close())
 }
 
 // listening is one run of listen. The subscriber calls delivery and verification one at a time.

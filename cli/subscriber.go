@@ -117,11 +117,17 @@ func (s *Subscriber) Forget(mode, topic string) {
 	delete(s.expected, mode+" "+topic)
 }
 
-// Close stops the server; it waits for requests under way, at most until ctx ends, and calls no callback after that.
-func (s *Subscriber) Close(ctx context.Context) error {
+// closeGrace is how long Close waits for requests under way.
+const closeGrace = time.Second
+
+// Close stops the server. It waits a moment for requests under way and cuts off the rest; the hub sends those again.
+func (s *Subscriber) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
 	err := s.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.server.Close())
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Shutdown also waits for connections on which no request has come yet.
+		err = s.server.Close()
 	}
 	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
