@@ -45,7 +45,7 @@ type Intent struct {
 
 // Outbound makes the short requests of the hub to callbacks. Safe for concurrent use.
 type Outbound struct {
-	Client    *Client
+	Client    http.RoundTripper // a *Client
 	Clock     hub.Clock
 	UserAgent string
 	Timeout   time.Duration // for one request, from the name lookup to the end of the answer

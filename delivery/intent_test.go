@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -196,9 +197,10 @@ func TestIntentWithoutAnswer(t *testing.T) {
 }
 
 func TestIntentTLSFailure(t *testing.T) {
-	s := httptest.NewTLSServer(http.HandlerFunc(confirm)) // its certificate is nobody's
+	s := httptest.NewUnstartedServer(http.HandlerFunc(confirm))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS() // its certificate is nobody's
 	defer s.Close()
-	s.Config.ErrorLog = nil
 	res := outbound(t).Ask(t.Context(), delivery.Intent{Callback: s.URL, Mode: "subscribe", Topic: "http://t/"})
 	if res.Outcome != delivery.IntentRetryable || res.Reason != delivery.ReasonTLS {
 		t.Errorf("%+v, want retryable (tls)", res)

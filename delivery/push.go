@@ -34,7 +34,7 @@ type PushResult struct {
 
 // Pusher makes content distribution requests. Safe for concurrent use.
 type Pusher struct {
-	Client    *Client
+	Client    http.RoundTripper // a *Client
 	Clock     hub.Clock
 	UserAgent string
 }

@@ -90,11 +90,12 @@ func (s *Sweeper) every(ctx context.Context, interval time.Duration, sweep func(
 const maxEnded = 1000
 
 func (s *Sweeper) sweepLeases(ctx context.Context) error {
+	var after hub.SubscriptionID
 	for {
 		now := s.o.Clock.Now()
 		var expired []uint64
 		s.o.State.View(func(st *hub.State) {
-			for _, sub := range st.Subscriptions(0, maxEnded, func(sub *hub.Subscription) bool { return sub.Expired(now) }) {
+			for _, sub := range st.Subscriptions(after, maxEnded, func(sub *hub.Subscription) bool { return sub.Expired(now) }) {
 				expired = append(expired, uint64(sub.ID))
 			}
 		})
@@ -107,8 +108,9 @@ func (s *Sweeper) sweepLeases(ctx context.Context) error {
 		}
 		s.o.Log.Info("leases ran out", "subscriptions", len(expired))
 		if len(expired) < maxEnded {
-			return nil // any that remain are for the next interval: this node's clock may be ahead of the log's
+			return nil
 		}
+		after = hub.SubscriptionID(expired[maxEnded-1])
 	}
 }
 

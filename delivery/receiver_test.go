@@ -1,0 +1,178 @@
+package delivery_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"quorumhub/delivery"
+	"quorumhub/hub"
+)
+
+// arrival is one request that reached an endpoint.
+type arrival struct {
+	url, id, body string
+	header        http.Header
+	at            time.Time
+	cut           bool // the hub gave up before there was an answer
+}
+
+// answer is what an endpoint does.
+type answer struct {
+	status     int // 0: 200
+	after      time.Duration
+	hang       bool // until the hub gives up
+	err        error
+	retryAfter string
+}
+
+// network is a world of endpoints without sockets, so that time can be that of testing/synctest.
+type network struct {
+	mu       sync.Mutex
+	arrivals []arrival
+	inFlight map[string]int
+	overlaps int // requests that began while another to the same URL was under way
+	behave   func(url string, nth int, body string) answer
+}
+
+func newNetwork(behave func(url string, nth int, body string) answer) *network {
+	return &network{behave: behave, inFlight: map[string]int{}}
+}
+
+var ok200 = func(string, int, string) answer { return answer{} }
+
+func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, _ := io.ReadAll(req.Body)
+	url := req.URL.String()
+	n.mu.Lock()
+	nth := 1
+	for _, a := range n.arrivals {
+		if a.url == url {
+			nth++
+		}
+	}
+	if n.inFlight[url] > 0 {
+		n.overlaps++
+	}
+	n.inFlight[url]++
+	i := len(n.arrivals)
+	n.arrivals = append(n.arrivals, arrival{url: url, id: req.Header.Get("X-Hub-Message-Id"), body: string(body),
+		header: req.Header, at: time.Now()})
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		n.inFlight[url]--
+		n.mu.Unlock()
+	}()
+	a := n.behave(url, nth, string(body))
+	var expired <-chan time.Time
+	if !a.hang {
+		t := time.NewTimer(a.after)
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-expired:
+	case <-req.Context().Done():
+		n.mu.Lock()
+		n.arrivals[i].cut = true
+		n.mu.Unlock()
+		return nil, context.Cause(req.Context())
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	if a.status == 0 {
+		a.status = 200
+	}
+	h := http.Header{}
+	if a.retryAfter != "" {
+		h.Set("Retry-After", a.retryAfter)
+	}
+	return &http.Response{StatusCode: a.status, Header: h, Body: http.NoBody, Request: req}, nil
+}
+
+// to returns the arrivals at one URL.
+func (n *network) to(url string) (out []arrival) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.arrivals {
+		if a.url == url {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func bodies(as []arrival) string {
+	out := make([]string, len(as))
+	for i, a := range as {
+		out[i] = a.body
+	}
+	return strings.Join(out, " ")
+}
+
+var errRefused = errors.New("connection refused")
+
+// rig is a dispatcher on an engine and a network, in a synctest bubble.
+type rig struct {
+	*engine
+	net *network
+	d   *delivery.Dispatcher
+	o   delivery.DispatcherOptions
+}
+
+// bubble runs f with a started dispatcher, in virtual time, and closes it afterwards.
+func bubble(t *testing.T, behave func(url string, nth int, body string) answer, tune func(*delivery.DispatcherOptions), f func(r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{engine: newEngine(t), net: newNetwork(behave)}
+		r.o = options(r.engine)
+		r.o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute,
+			Random: func(n int64) int64 { return n - 1 }}} // the longest waits, so that they can be told
+		r.o.Pusher = &delivery.Pusher{Client: r.net, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+		if tune != nil {
+			tune(&r.o)
+		}
+		r.start()
+		f(r)
+		r.stop()
+	})
+}
+
+func (r *rig) start() {
+	r.d = delivery.NewDispatcher(r.o)
+	r.observe(r.d)
+	r.d.Start(context.Background())
+}
+
+func (r *rig) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := r.d.Close(ctx); err != nil {
+		r.t.Errorf("Close: %v", err)
+	}
+	r.forget()
+}
+
+// crash ends the dispatcher without a chance to record anything.
+func (r *rig) crash() {
+	r.breakdown(hub.ErrStopping)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = r.d.Close(ctx)
+	r.forget()
+	r.breakdown(nil)
+}
+
+// after lets virtual time pass and everything settle.
+func (r *rig) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
