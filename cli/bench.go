@@ -56,7 +56,7 @@ func (c *benchCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if broken := report.Broken(); len(broken) > 0 {
-		return fmt.Errorf("bench: %s", strings.Join(broken, "\nbench: "))
+		return fmt.Errorf("bench: something was lost or broke:\n%s", strings.Join(broken, "\n"))
 	}
 	return nil
 }

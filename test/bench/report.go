@@ -150,11 +150,11 @@ func (r *Report) Table(w io.Writer) error {
 	if lines := r.details(); len(lines) > 0 {
 		b.WriteString("\n" + strings.Join(lines, "\n") + "\n")
 	}
-	for _, name := range r.NotMeasured {
-		fmt.Fprintf(&b, "\nnot measured, the time was up: %s\n", name)
+	if len(r.NotMeasured) > 0 {
+		fmt.Fprintf(&b, "\nnot measured, the time was up: %s\n", strings.Join(r.NotMeasured, ", "))
 	}
-	for _, text := range r.Broken() {
-		fmt.Fprintf(&b, "\nBROKEN  %s\n", text)
+	if broken := r.Broken(); len(broken) > 0 {
+		fmt.Fprintf(&b, "\nBROKEN  %s\n", strings.Join(broken, "\nBROKEN  "))
 	}
 	fmt.Fprintf(&b, "\ntook %.0f s\n", r.Took)
 	_, err := io.WriteString(w, b.String())

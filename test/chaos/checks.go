@@ -1,0 +1,410 @@
+package chaos
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Bounds are the promises that depend on the configuration.
+type Bounds struct {
+	// CursorFlush is delivery.cursor_flush.
+	CursorFlush time.Duration
+	// Commit is what a flushed cursor may take until it is durable, on top of the slowest acknowledged publish of
+	// the last seconds of the life in question: a cursor goes through the same log.
+	Commit time.Duration
+	// AfterEnd is how long a request that was under way when a subscription ended may take to arrive.
+	AfterEnd time.Duration
+}
+
+// Check runs all checks. The error lists what is wrong, a few lines of each kind.
+func (l *Ledger) Check(b Bounds) error {
+	return errors.Join(l.Answers(), l.Identities(), l.Lost(), l.Order(), l.RealTime(), l.Duplicates(b), l.AfterEnd(b))
+}
+
+// complaints collects what a check finds and cuts a long list short.
+type complaints struct {
+	kind string
+	errs []error
+	more int
+}
+
+func (c *complaints) add(format string, args ...any) {
+	if len(c.errs) >= 5 {
+		c.more++
+		return
+	}
+	c.errs = append(c.errs, fmt.Errorf(c.kind+": "+format, args...))
+}
+
+func (c *complaints) err() error {
+	if c.more > 0 {
+		c.errs = append(c.errs, fmt.Errorf("%s: and %d more", c.kind, c.more))
+	}
+	return errors.Join(c.errs...)
+}
+
+// Answers checks that publishers got 2xx, 4xx or 503, or no answer at all.
+func (l *Ledger) Answers() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "answer"}
+	for _, err := range l.oddities {
+		c.add("%w", err)
+	}
+	return c.err()
+}
+
+// Identities checks that a body has one message id and a message id one body, in every answer and delivery, that
+// bodies arrive as they were sent and where they belong, and that nothing arrives that was refused or never sent.
+func (l *Ledger) Identities() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "identity"}
+	idOf, bodyOf := map[string]string{}, map[string]string{}
+	pair := func(who, body, id string) {
+		if old, ok := idOf[body]; ok && old != id {
+			c.add("%s: %s is message %s and message %s", who, body, old, id)
+			return
+		}
+		if old, ok := bodyOf[id]; ok && old != body {
+			c.add("%s: message %s is %s and %s", who, id, old, body)
+			return
+		}
+		idOf[body], bodyOf[id] = id, body
+	}
+	topicOf, possible := map[string]string{}, map[string]bool{}
+	for _, p := range l.publishes {
+		topicOf[p.Body] = p.Topic
+		possible[p.Body] = possible[p.Body] || p.Outcome != Refused
+		if p.Outcome == Acknowledged {
+			pair("acknowledgement", p.Body, p.ID)
+		}
+	}
+	for _, d := range l.deliveries {
+		topic, known := topicOf[d.Body]
+		switch {
+		case !known:
+			c.add("%s got %q, which nobody sent", d.Subscription, d.Body)
+		case !possible[d.Body]:
+			c.add("%s got %s, which the publisher was refused", d.Subscription, d.Body)
+		case topic != d.Topic:
+			c.add("%s got %s of %s", d.Subscription, d.Body, topic)
+		case !d.Intact:
+			c.add("%s got %s with another content or a wrong signature", d.Subscription, d.Body)
+		default:
+			pair("delivery to "+d.Subscription, d.Body, d.ID)
+		}
+	}
+	return c.err()
+}
+
+// owedFrom is the moment from which every publish that begins later is owed to the episode; ok is false when it
+// never came. A hub that crashed before it could keep a confirmation asks again, so the last one counts, unless
+// the subscription was seen active before.
+func (e *Episode) owedFrom() (at time.Time, ok bool) {
+	if n := len(e.Verified); n > 0 {
+		at, ok = e.Verified[n-1], true
+	}
+	if !e.Active.IsZero() && (!ok || e.Active.Before(at)) {
+		at, ok = e.Active, true
+	}
+	return at, ok
+}
+
+// Lost checks that every acknowledged message was taken by every subscription that was active when its publish
+// began and is still, or had got past it when its end was asked for (I1).
+func (l *Ledger) Lost() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "lost"}
+	type message struct {
+		publish *Publish
+		began   time.Time // of the first attempt
+	}
+	owed := map[string]*message{}
+	for _, p := range l.publishes {
+		m := owed[p.Body]
+		if m == nil {
+			m = &message{began: p.Began}
+			owed[p.Body] = m
+		}
+		if p.Began.Before(m.began) {
+			m.began = p.Began
+		}
+		if p.Outcome == Acknowledged {
+			m.publish = p
+		}
+	}
+	taken := map[[2]string]bool{}
+	for _, d := range l.deliveries {
+		if d.Reply != Failed {
+			taken[[2]string{d.Subscription, d.Body}] = true
+		}
+	}
+	for _, e := range l.episodes {
+		from, ok := e.owedFrom()
+		if !ok {
+			continue
+		}
+		missing, first := 0, (*Publish)(nil)
+		for body, m := range owed {
+			p := m.publish
+			ended := !e.EndAsked.IsZero()
+			if p == nil || p.Topic != e.Topic || !m.began.After(from) || ended && p.Offset > e.Settled || taken[[2]string{e.Subscription, body}] {
+				continue
+			}
+			missing++
+			if first == nil || p.Offset < first.Offset {
+				first = p
+			}
+		}
+		if missing > 0 {
+			c.add("%s did not get %d acknowledged messages, the first is %s (%s)", e.Subscription, missing, first.ID, first.Body)
+		}
+	}
+	return c.err()
+}
+
+// bySubscription returns the deliveries of each subscription in their order: life by life, as they came.
+func (l *Ledger) bySubscription() map[string][]*Delivery {
+	out := map[string][]*Delivery{}
+	for _, d := range l.deliveries {
+		out[d.Subscription] = append(out[d.Subscription], d)
+	}
+	for _, ds := range out {
+		slices.SortStableFunc(ds, func(a, b *Delivery) int { return a.Run - b.Run })
+	}
+	return out
+}
+
+// begins returns when the episodes of a subscription began to bring content at the earliest.
+func (l *Ledger) begins(subscription string) []time.Time {
+	var out []time.Time
+	for _, e := range l.episodes {
+		if e.Subscription == subscription && len(e.Verified) > 0 {
+			out = append(out, e.Verified[0])
+		}
+	}
+	return out
+}
+
+// Order checks that a subscription gets the messages of its topic in the order of the log, without a hole (I2).
+// Within a life of the hub the next delivery is the next message, or the same once more after a failure. A new
+// life may go back, but not ahead. A new episode starts anywhere behind the last one.
+func (l *Ledger) Order() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "order"}
+	for subscription, ds := range l.bySubscription() {
+		begins := l.begins(subscription)
+		episode := func(at time.Time) int {
+			n := 0
+			for n < len(begins) && !begins[n].After(at) {
+				n++
+			}
+			return n
+		}
+		var prev *Delivery
+		var floor, passed, newest uint64 // of the episode: its first offset, the highest one taken and the highest one seen
+		for _, d := range ds {
+			switch {
+			case prev == nil || episode(d.At) != episode(prev.At):
+				if d.Offset <= newest {
+					c.add("%s: a new subscription began with offset %d, but %d had come before", subscription, d.Offset, newest)
+				}
+				floor, passed = d.Offset, d.Offset-1
+			case d.Offset < floor:
+				c.add("%s: offset %d came in a subscription that began at %d", subscription, d.Offset, floor)
+			case d.Offset > passed+1:
+				c.add("%s: offset %d came although %d had not been taken (life %d)", subscription, d.Offset, passed+1, d.Run)
+			case d.Run == prev.Run && d.Offset != prev.Offset && d.Offset != prev.Offset+1:
+				c.add("%s: offset %d came after %d in one life of the hub (%d)", subscription, d.Offset, prev.Offset, d.Run)
+			}
+			if d.Reply != Failed {
+				passed = max(passed, d.Offset)
+			}
+			newest = max(newest, d.Offset)
+			prev = d
+		}
+	}
+	return c.err()
+}
+
+// RealTime checks that a message that was acknowledged before another was sent has the lower offset.
+func (l *Ledger) RealTime() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "real time"}
+	topics := map[string][]*Publish{}
+	seen := map[string]bool{}
+	for _, p := range l.publishes {
+		// A repeated attempt may get the offset of the first one.
+		if p.Outcome == Acknowledged && !seen[p.Body] {
+			topics[p.Topic] = append(topics[p.Topic], p)
+		}
+		seen[p.Body] = true
+	}
+	for topic, ps := range topics {
+		byBegin := slices.SortedFunc(slices.Values(ps), func(a, b *Publish) int { return a.Began.Compare(b.Began) })
+		byEnd := slices.SortedFunc(slices.Values(ps), func(a, b *Publish) int { return a.Ended.Compare(b.Ended) })
+		var newest *Publish
+		for _, p := range byBegin {
+			for len(byEnd) > 0 && byEnd[0].Ended.Before(p.Began) {
+				if newest == nil || byEnd[0].Offset > newest.Offset {
+					newest = byEnd[0]
+				}
+				byEnd = byEnd[1:]
+			}
+			if newest != nil && newest.Offset >= p.Offset {
+				c.add("%s: %s (%s) was sent after the acknowledgement of %s (%s)", topic, p.ID, p.Body, newest.ID, newest.Body)
+			}
+		}
+	}
+	return c.err()
+}
+
+// window is how long before the end of a life a taken delivery may have been made and still be repeated (I3).
+func (l *Ledger) window(run int, b Bounds) time.Duration {
+	r := l.runs[run-1]
+	if r.How != Killed {
+		return 0
+	}
+	var slowest time.Duration
+	for _, p := range l.publishes {
+		if p.Outcome == Acknowledged && !p.Ended.After(r.Ended) && r.Ended.Sub(p.Ended) < 2*time.Second {
+			slowest = max(slowest, p.Ended.Sub(p.Began))
+		}
+	}
+	return b.CursorFlush + b.Commit + slowest
+}
+
+// Duplicates checks that a delivery that was taken is not repeated, except in a later life of the hub, when it
+// was taken within one cursor flush of a kill (I3). What was in flight at the kill falls into that time too.
+// After a stop in good order nothing is repeated.
+func (l *Ledger) Duplicates(b Bounds) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "duplicate"}
+	windows := map[int]time.Duration{}
+	for run := range l.runs {
+		windows[run+1] = l.window(run+1, b)
+	}
+	for subscription, ds := range l.bySubscription() {
+		taken := map[uint64][]*Delivery{}
+		for _, d := range ds {
+			for _, before := range taken[d.Offset] {
+				if before.Run == d.Run {
+					c.add("%s: offset %d came again %v after it had been taken, in one life of the hub (%d)",
+						subscription, d.Offset, d.At.Sub(before.Replied), d.Run)
+					continue
+				}
+				if early := l.runs[before.Run-1].Ended.Sub(before.Replied); early > windows[before.Run] {
+					c.add("%s: offset %d came again in life %d; it had been taken %v before the end of life %d, more than the %v allowed",
+						subscription, d.Offset, d.Run, early, before.Run, windows[before.Run])
+				} else if l.runs[before.Run-1].How == Stopped {
+					c.add("%s: offset %d came again in life %d; it had been taken before life %d was stopped in good order",
+						subscription, d.Offset, d.Run, before.Run)
+				}
+			}
+			if d.Reply == Took {
+				taken[d.Offset] = append(taken[d.Offset], d)
+			}
+		}
+	}
+	return c.err()
+}
+
+// AfterEnd checks that nothing comes before a subscription's consent (I7) or after its end (I5).
+func (l *Ledger) AfterEnd(b Bounds) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := complaints{kind: "after the end"}
+	episodes := map[string][]*Episode{}
+	for _, e := range l.episodes {
+		episodes[e.Subscription] = append(episodes[e.Subscription], e)
+	}
+	for subscription, ds := range l.bySubscription() {
+		es := slices.SortedFunc(slices.Values(episodes[subscription]), func(a, b *Episode) int { return a.Asked.Compare(b.Asked) })
+		for _, d := range ds {
+			// The last episode that was confirmed before the delivery.
+			i, ok := len(es)-1, false
+			for ; i >= 0; i-- {
+				if len(es[i].Verified) > 0 && !es[i].Verified[0].After(d.At) {
+					ok = true
+					break
+				}
+			}
+			switch {
+			case !ok:
+				c.add("%s got offset %d before it confirmed anything", subscription, d.Offset)
+			case !es[i].Gone.IsZero() && d.At.Sub(es[i].Gone) > b.AfterEnd:
+				c.add("%s got offset %d %v after its end", subscription, d.Offset, d.At.Sub(es[i].Gone))
+			}
+		}
+	}
+	return c.err()
+}
+
+// Summary says in a line how much was checked.
+func (l *Ledger) Summary() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var acknowledged, refused, unknown, failed, repeated int
+	for _, p := range l.publishes {
+		switch p.Outcome {
+		case Acknowledged:
+			acknowledged++
+		case Refused:
+			refused++
+		default:
+			unknown++
+		}
+	}
+	type key struct {
+		subscription string
+		offset       uint64
+	}
+	seen := map[key]bool{}
+	for _, d := range l.deliveries {
+		k := key{d.Subscription, d.Offset}
+		if d.Reply == Failed {
+			failed++
+		}
+		if seen[k] {
+			repeated++
+		}
+		seen[k] = seen[k] || d.Reply == Took
+	}
+	kills := 0
+	for _, r := range l.runs {
+		if r.How == Killed {
+			kills++
+		}
+	}
+	return fmt.Sprintf("%d lives of the hub, %d of them killed; publishes: %d acknowledged, %d of unknown outcome, %d refused; "+
+		"%d deliveries in %d subscriptions, %d of them failed on purpose, %d repeated after they had been taken",
+		len(l.runs), kills, acknowledged, unknown, refused, len(l.deliveries), len(l.episodes), failed, repeated)
+}
+
+// DuplicatesByLife counts the repeated deliveries after each kill, the most first.
+func (l *Ledger) DuplicatesByLife() []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	counts := make([]int, len(l.runs))
+	for _, ds := range l.bySubscription() {
+		taken := map[uint64]int{}
+		for _, d := range ds {
+			if run, ok := taken[d.Offset]; ok {
+				counts[run-1]++
+			}
+			if d.Reply == Took {
+				taken[d.Offset] = d.Run
+			}
+		}
+	}
+	slices.SortFunc(counts, func(a, b int) int { return cmp.Compare(b, a) })
+	return counts
+}

@@ -1,0 +1,68 @@
+package chaos_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"quorumhub/test/chaos"
+)
+
+// roundsEnv names the environment variable that says how often the crash loop kills the hub.
+const roundsEnv = "QUORUMHUB_CHAOS_ROUNDS"
+
+const (
+	usualRounds = 10
+	// loopWithin bounds the crash loop; what has not begun by then is left out.
+	loopWithin = 8 * time.Minute
+)
+
+func rounds(t *testing.T) int {
+	t.Helper()
+	given := os.Getenv(roundsEnv)
+	if given == "" {
+		return usualRounds
+	}
+	n, err := strconv.Atoi(given)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q: expected a number from 1", roundsEnv, given)
+	}
+	return n
+}
+
+// SIGKILL at random moments under load, and now and then during the recovery from the last one, loses nothing that
+// was acknowledged, keeps the order and repeats no more than one cursor flush (I1, I2, I3, I5, I7).
+func TestI1CrashLoop(t *testing.T) {
+	s := chaos.Start(t, chaos.Options{})
+	s.Load()
+	began := time.Now()
+	for round := range rounds(t) {
+		if time.Since(began) > loopWithin {
+			t.Errorf("%d rounds in %v; expected %d", round, loopWithin, rounds(t))
+			break
+		}
+		s.Under(20*time.Millisecond, 800*time.Millisecond)
+		s.Kill(t)
+		if s.Rand.IntN(4) == 0 {
+			s.RestartAndKill(t, time.Duration(s.Rand.IntN(300))*time.Millisecond)
+		}
+		s.Restart(t)
+	}
+	s.Under(200*time.Millisecond, 400*time.Millisecond)
+	s.Settle(t)
+	s.Stop(t)
+}
+
+// SIGTERM under load finishes what is under way and records what was delivered: nothing is repeated (I3).
+func TestI3StopRepeatsNothing(t *testing.T) {
+	s := chaos.Start(t, chaos.Options{})
+	s.Load()
+	for range 5 {
+		s.Under(100*time.Millisecond, 500*time.Millisecond)
+		s.Stop(t)
+		s.Restart(t)
+	}
+	s.Under(100*time.Millisecond, 200*time.Millisecond)
+	s.Settle(t)
+}

@@ -1,0 +1,134 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"quorumhub/test/hubtest"
+)
+
+// Subscription is a callback at a topic, as its subscriber manages it through crashes of the hub.
+type Subscription struct {
+	Name     string
+	Topic    string // URL
+	Callback string
+	Secret   string
+
+	node   *hubtest.Node
+	ledger *Ledger
+}
+
+// Begin subscribes and waits until the hub lists the subscription as active.
+func (s *Subscription) Begin(ctx context.Context) (*Episode, error) {
+	e := s.ledger.Subscribing(s.Name, s.Topic)
+	if err := s.ask(ctx, "subscribe"); err != nil {
+		return e, err
+	}
+	active := func(found *hubtest.Subscription) bool { return found != nil && found.State == "active" }
+	if _, err := s.await(ctx, active); err != nil {
+		return e, fmt.Errorf("%s does not become active: %w", s.Name, err)
+	}
+	s.ledger.Edit(func() { e.Active = time.Now() })
+	return e, nil
+}
+
+// Settle gives the subscription a moment to get all that is acknowledged now, and books it if it did.
+func (s *Subscription) Settle(ctx context.Context, e *Episode, within time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	last := s.ledger.LastAcknowledged(s.Topic)
+	there := func(found *hubtest.Subscription) bool { return found != nil && found.Cursor >= last }
+	if _, err := s.await(ctx, there); err == nil {
+		s.ledger.Edit(func() { e.Settled = last })
+	}
+}
+
+// Finish unsubscribes and waits until the hub does not list the subscription any more.
+func (s *Subscription) Finish(ctx context.Context, e *Episode) error {
+	s.ledger.Edit(func() { e.EndAsked = time.Now() })
+	if err := s.ask(ctx, "unsubscribe"); err != nil {
+		return err
+	}
+	gone := func(found *hubtest.Subscription) bool { return found == nil || found.State == "expired" }
+	if _, err := s.await(ctx, gone); err != nil {
+		return fmt.Errorf("%s does not end: %w", s.Name, err)
+	}
+	s.ledger.Edit(func() { e.Gone = time.Now() })
+	return nil
+}
+
+// ask repeats a request until the hub accepts it.
+func (s *Subscription) ask(ctx context.Context, mode string) error {
+	form := []string{"hub.mode", mode, "hub.topic", s.Topic, "hub.callback", s.Callback}
+	if s.Secret != "" && mode == "subscribe" {
+		form = append(form, "hub.secret", s.Secret)
+	}
+	last := errors.New("no attempt")
+	for ctx.Err() == nil {
+		reply, err := s.node.Send(http.MethodPost, "/hub", hubtest.Headers("Content-Type", hubtest.FormType), strings.NewReader(hubtest.Form(form...)))
+		switch {
+		case err != nil:
+			last = err
+		case reply.Status == http.StatusAccepted:
+			return nil
+		case reply.Status/100 == 4:
+			return fmt.Errorf("%s %s: got %v, want 202", mode, s.Name, reply)
+		default:
+			last = fmt.Errorf("got %v", reply)
+		}
+		wait(ctx, downPause)
+	}
+	return fmt.Errorf("%s %s: %w; last: %w", mode, s.Name, ctx.Err(), last)
+}
+
+// await polls the hub until the subscription is as wanted; nil stands for one that is not listed.
+func (s *Subscription) await(ctx context.Context, want func(*hubtest.Subscription) bool) (*hubtest.Subscription, error) {
+	var last error
+	for ctx.Err() == nil {
+		found, err := s.node.ListSubscriptions(s.Topic, s.Callback)
+		if err == nil {
+			var one *hubtest.Subscription
+			for i := range found {
+				if one == nil || found[i].State != "pending" {
+					one = &found[i]
+				}
+			}
+			if want(one) {
+				return one, nil
+			}
+			err = fmt.Errorf("the hub lists %+v", found)
+		}
+		last = err
+		wait(ctx, downPause)
+	}
+	return nil, fmt.Errorf("%w; last: %w", ctx.Err(), last)
+}
+
+// ComeAndGo subscribes and unsubscribes in turn until stop is closed, and leaves the subscription active.
+func (s *Subscription) ComeAndGo(ctx context.Context, stop <-chan struct{}, r *rand.Rand) error {
+	for {
+		e, err := s.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(100+r.IntN(900)) * time.Millisecond):
+		}
+		if r.IntN(2) == 0 {
+			s.Settle(ctx, e, 300*time.Millisecond)
+		}
+		if err := s.Finish(ctx, e); err != nil {
+			return err
+		}
+		wait(ctx, time.Duration(r.IntN(100))*time.Millisecond)
+	}
+}
