@@ -120,13 +120,14 @@ func refusal(resp *http.Response, body []byte) error {
 }
 
 // form posts a form to the hub's endpoint.
-func (c *hubClient) form(ctx context.Context, form url.Values) (*answer, error) {
+func (c *hubClient) form(ctx context.Context, form url.Values) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
+		return fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return c.do(req)
+	_, err = c.do(req)
+	return err
 }
 
 // message is content to publish.
@@ -166,14 +167,12 @@ func (c *hubClient) post(ctx context.Context, target string, m message) (string,
 
 // ping tells the hub that a topic has changed.
 func (c *hubClient) ping(ctx context.Context, topicURL string) error {
-	_, err := c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}})
-	return err
+	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}})
 }
 
 // register makes a topic known to the hub.
 func (c *hubClient) register(ctx context.Context, topicURL string) error {
-	_, err := c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}})
-	return err
+	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}})
 }
 
 // intent is a wish to subscribe or unsubscribe.
@@ -193,8 +192,7 @@ func (c *hubClient) request(ctx context.Context, i intent) error {
 	if i.Secret != "" {
 		form.Set("hub.secret", i.Secret)
 	}
-	_, err := c.form(ctx, form)
-	return err
+	return c.form(ctx, form)
 }
 
 // list fetches all pages of a list of the admin API.

@@ -195,7 +195,7 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 		work.Go(func() {
 			status, body, err := ask(context.Background(), callback, intentOf(mode, topicOf(hub), "ch<a>llenge"))
 			if err != nil || status != 200 || body != "ch<a>llenge" {
-				problems <- fmt.Errorf("%s: got %d %q %v", mode, status, body, err)
+				problems <- fmt.Errorf("%s: got %d %q %w", mode, status, body, err)
 			}
 			if mode != "subscribe" {
 				return
@@ -216,7 +216,7 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 					header["X-Hub-Signature"] = signature
 				}
 				if status, err := deliver(context.Background(), callback, body, header); err != nil || status/100 != 2 {
-					problems <- fmt.Errorf("delivery %d was answered %d, %v", i, status, err)
+					problems <- fmt.Errorf("delivery %d was answered %d, %w", i, status, err)
 				}
 			}
 		})

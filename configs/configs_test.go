@@ -78,11 +78,9 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 				continue
 			}
 			for _, s := range c.Settings() {
-				got, want := strings.Join(s.Texts, ","), k.Default
+				got, want := strings.Join(s.Texts, ","), defaultOf(t, s.Key)
 				if s.Key == k.Name {
 					want = v
-				} else {
-					want = defaultOf(t, s.Key)
 				}
 				if got != want {
 					t.Errorf("%s=%s by %s: %s is %q, expected %q", k.Name, v, source, s.Key, got, want)
