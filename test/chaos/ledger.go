@@ -191,11 +191,13 @@ func (l *Ledger) Starting() (run int) {
 	return len(l.runs)
 }
 
-// Ending books that the current life is about to end.
+// Ending books that the current life is about to end. The first call counts: behind a fault nothing is durable.
 func (l *Ledger) Ending(how End) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[len(l.runs)-1] = Run{How: how, Ended: time.Now()}
+	if last := &l.runs[len(l.runs)-1]; last.How == Running {
+		*last = Run{How: how, Ended: time.Now()}
+	}
 }
 
 // LastAcknowledged is the highest offset of a topic that a publisher was told; 0: none.

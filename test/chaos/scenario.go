@@ -46,7 +46,8 @@ type Scenario struct {
 // Options of a scenario.
 type Options struct {
 	Settings hubtest.Settings
-	Dir      string // see hubtest.Options
+	// DataDir is the hub's data directory. Empty: a temporary one.
+	DataDir string
 	// MaxSize is the size of the largest bodies. 0: 64 KiB.
 	MaxSize int
 }
@@ -64,9 +65,13 @@ func Start(tb testing.TB, o Options) *Scenario {
 	tb.Logf("to repeat the random choices: %s=%d", SeedEnv, seed)
 	s := &Scenario{Ledger: NewLedger(), Rand: rand.New(rand.NewPCG(seed, 0))}
 
-	node, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: dirOf(tb, o.Dir), Settings: o.Settings})
+	node, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: tb.TempDir(), Settings: o.Settings})
 	if err != nil {
 		tb.Fatal(err)
+	}
+	if o.DataDir != "" { // the log is not to share its fate
+		node.DataDir = o.DataDir
+		node.Settings = node.Settings.With(hubtest.Settings{"data_dir": o.DataDir})
 	}
 	s.Node = node
 	s.Bounds = Bounds{CursorFlush: 100 * time.Millisecond, Commit: 250 * time.Millisecond, AfterEnd: 250 * time.Millisecond}
@@ -131,13 +136,6 @@ func seedOf(tb testing.TB) uint64 {
 		tb.Fatalf("%s=%q is no number", SeedEnv, given)
 	}
 	return seed
-}
-
-func dirOf(tb testing.TB, dir string) string {
-	if dir == "" {
-		return tb.TempDir()
-	}
-	return dir
 }
 
 // fork returns a source of choices for another goroutine.
