@@ -45,7 +45,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 	test/fuzz.sh $(FUZZTIME)
 
 chaos: ## kill a hub at random moments under load, CHAOS_ROUNDS (50) times
-	CHAOS_ROUNDS=$(CHAOS_ROUNDS) go test -count=1 -v -timeout 60m ./test/chaos/...
+	QUORUMHUB_CHAOS_ROUNDS=$(CHAOS_ROUNDS) go test -count=1 -v -timeout 60m ./test/chaos/...
 
 bench: ## figures of this machine, as ratios to what it can do without a hub
 	go run . bench
