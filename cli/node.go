@@ -67,8 +67,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	proposer := newLateProposer()
-	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, proposer: proposer,
+	late := newLateNode()
+	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
 		secrets: secrets, own: n.listener.Addr(), registry: registry})
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if err != nil {
 		return nil, err
 	}
-	proposer.set(n.raft)
+	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
 	n.view = &clusterView{httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, node: n.raft, store: n.store}
@@ -163,7 +163,7 @@ func (n *node) fail(err error) {
 func (n *node) run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	n.out.start(work, n.raft)
+	n.out.start(work)
 	n.view.delivering.Store(true)
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(work, n.listener) }()

@@ -3,75 +3,96 @@ package cli
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
 )
 
-// nodeCollector shows the figures of log and store; they are read when /metrics is.
-type nodeCollector struct {
-	raft    *raftlog.Node
-	store   *store.Store
-	figures []figure
+// collector shows figures that are read together when /metrics is.
+type collector[R any] struct {
+	read    func() R
+	figures []figure[R]
 }
 
-type figure struct {
+type figure[R any] struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
-	value func(*reading) float64
+	value func(R) float64
 }
 
-type reading struct {
-	raft    raftlog.Stats
-	store   store.Stats
-	counts  hub.Counts
-	gap     uint64
-}
-
-func newNodeCollector(r *raftlog.Node, s *store.Store) *nodeCollector {
-	c := &nodeCollector{raft: r, store: s}
-	add := func(kind prometheus.ValueType, name, help string, value func(*reading) float64) {
-		c.figures = append(c.figures, figure{prometheus.NewDesc("quorumhub_"+name, help, nil, nil), kind, value})
-	}
-	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
-	add(gauge, "raft_is_leader", "1 while this node leads.", func(r *reading) float64 { return flag(r.raft.IsLeader) })
-	add(gauge, "raft_term", "Raft term.", func(r *reading) float64 { return float64(r.raft.Term) })
-	add(gauge, "raft_commit_index", "Raft commit index.", func(r *reading) float64 { return float64(r.raft.CommitIndex) })
-	add(gauge, "raft_applied_index", "Index applied in memory.", func(r *reading) float64 { return float64(r.raft.AppliedIndex) })
-	add(gauge, "raft_durable_index", "Index that the state files hold.", func(r *reading) float64 { return float64(r.raft.DurableIndex) })
-	add(gauge, "raft_log_file_bytes", "Size of raft.db.", func(r *reading) float64 { return float64(r.raft.LogFileBytes) })
-	add(counter, "raft_log_written_bytes_total", "Bytes of log entries written.", func(r *reading) float64 { return float64(r.raft.LogWritten) })
-	add(counter, "proposals_total", "Proposals brought into the log.", func(r *reading) float64 { return float64(r.raft.Proposals) })
-	add(counter, "proposal_batches_total", "Log entries they were put into.", func(r *reading) float64 { return float64(r.raft.Batches) })
-	add(gauge, "proposals_queued_bytes", "Bytes of proposals waiting and in flight.", func(r *reading) float64 { return float64(r.raft.QueuedBytes) })
-	add(gauge, "disk_free_bytes", "Free space in data_dir, 0 when not measured.", func(r *reading) float64 { return float64(r.raft.FreeDiskBytes) })
-	add(gauge, "store_unflushed_bytes", "Applied data that the files do not hold yet.", func(r *reading) float64 { return float64(r.store.UnflushedBytes) })
-	add(gauge, "store_tail_bytes", "Messages kept in memory.", func(r *reading) float64 { return float64(r.store.TailBytes) })
-	add(gauge, "topics", "Topics.", func(r *reading) float64 { return float64(r.counts.Topics) })
-	add(gauge, "subscriptions", "Active subscriptions.", func(r *reading) float64 { return float64(r.counts.Subscriptions) })
-	add(gauge, "subscription_requests_pending", "Requests that wait for verification of intent.", func(r *reading) float64 { return float64(r.counts.Requests) })
-	add(gauge, "dead_letters", "Dead letters kept.", func(r *reading) float64 { return float64(r.counts.DeadLetters) })
-	add(counter, "gap_messages_total", "Messages dropped by retention before a subscription had got them.", func(r *reading) float64 { return float64(r.gap) })
-	return c
+func (c *collector[R]) add(kind prometheus.ValueType, name, help string, value func(R) float64) {
+	c.figures = append(c.figures, figure[R]{prometheus.NewDesc("quorumhub_"+name, help, nil, nil), kind, value})
 }
 
 // Describe implements prometheus.Collector.
-func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
+func (c *collector[R]) Describe(ch chan<- *prometheus.Desc) {
 	for _, f := range c.figures {
 		ch <- f.desc
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
-	r := &reading{raft: c.raft.Stats(), store: c.store.Stats()}
-	c.store.View(func(s *hub.State) {
-		r.counts = s.Counts()
-		r.gap = s.GapMessages()
-	})
+func (c *collector[R]) Collect(ch chan<- prometheus.Metric) {
+	r := c.read()
 	for _, f := range c.figures {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(r))
 	}
+}
+
+// nodeReading is what log and store say of themselves.
+type nodeReading struct {
+	raft   raftlog.Stats
+	store  store.Stats
+	counts hub.Counts
+	gap    uint64
+}
+
+func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
+	c := &collector[nodeReading]{read: func() nodeReading {
+		r := nodeReading{raft: n.Stats(), store: st.Stats()}
+		st.View(func(s *hub.State) {
+			r.counts = s.Counts()
+			r.gap = s.GapMessages()
+		})
+		return r
+	}}
+	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+	c.add(gauge, "raft_is_leader", "1 while this node leads.", func(r nodeReading) float64 { return flag(r.raft.IsLeader) })
+	c.add(gauge, "raft_term", "Raft term.", func(r nodeReading) float64 { return float64(r.raft.Term) })
+	c.add(gauge, "raft_commit_index", "Raft commit index.", func(r nodeReading) float64 { return float64(r.raft.CommitIndex) })
+	c.add(gauge, "raft_applied_index", "Index applied in memory.", func(r nodeReading) float64 { return float64(r.raft.AppliedIndex) })
+	c.add(gauge, "raft_durable_index", "Index that the state files hold.", func(r nodeReading) float64 { return float64(r.raft.DurableIndex) })
+	c.add(gauge, "raft_log_file_bytes", "Size of raft.db.", func(r nodeReading) float64 { return float64(r.raft.LogFileBytes) })
+	c.add(counter, "raft_log_written_bytes_total", "Bytes of log entries written.", func(r nodeReading) float64 { return float64(r.raft.LogWritten) })
+	c.add(counter, "proposals_total", "Proposals brought into the log.", func(r nodeReading) float64 { return float64(r.raft.Proposals) })
+	c.add(counter, "proposal_batches_total", "Log entries they were put into.", func(r nodeReading) float64 { return float64(r.raft.Batches) })
+	c.add(gauge, "proposals_queued_bytes", "Bytes of proposals waiting and in flight.", func(r nodeReading) float64 { return float64(r.raft.QueuedBytes) })
+	c.add(gauge, "disk_free_bytes", "Free space in data_dir, 0 when not measured.", func(r nodeReading) float64 { return float64(r.raft.FreeDiskBytes) })
+	c.add(gauge, "store_unflushed_bytes", "Applied data that the files do not hold yet.", func(r nodeReading) float64 { return float64(r.store.UnflushedBytes) })
+	c.add(gauge, "store_tail_bytes", "Messages kept in memory.", func(r nodeReading) float64 { return float64(r.store.TailBytes) })
+	c.add(gauge, "topics", "Topics.", func(r nodeReading) float64 { return float64(r.counts.Topics) })
+	c.add(gauge, "subscriptions", "Active subscriptions.", func(r nodeReading) float64 { return float64(r.counts.Subscriptions) })
+	c.add(gauge, "subscription_requests_pending", "Requests that wait for verification of intent.", func(r nodeReading) float64 { return float64(r.counts.Requests) })
+	c.add(gauge, "dead_letters", "Dead letters kept.", func(r nodeReading) float64 { return float64(r.counts.DeadLetters) })
+	c.add(counter, "gap_messages_total", "Messages dropped by retention before a subscription had got them.", func(r nodeReading) float64 { return float64(r.gap) })
+	return c
+}
+
+func newDeliveryCollector(d *delivery.Dispatcher) prometheus.Collector {
+	c := &collector[delivery.Stats]{read: d.Stats}
+	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+	c.add(counter, "delivery_attempts_total", "Content distribution requests made.", func(s delivery.Stats) float64 { return float64(s.Attempts) })
+	c.add(counter, "delivery_delivered_total", "Deliveries that a subscriber acknowledged.", func(s delivery.Stats) float64 { return float64(s.Delivered) })
+	c.add(counter, "delivery_failed_total", "Attempts that failed.", func(s delivery.Stats) float64 { return float64(s.Failed) })
+	c.add(counter, "delivery_dead_lettered_total", "Messages given up for a subscription.", func(s delivery.Stats) float64 { return float64(s.DeadLettered) })
+	c.add(counter, "delivery_gone_total", "Subscriptions that ended with a 410.", func(s delivery.Stats) float64 { return float64(s.Gone) })
+	c.add(gauge, "delivery_fast", "Requests under way to endpoints that answer quickly.", func(s delivery.Stats) float64 { return float64(s.Fast) })
+	c.add(gauge, "delivery_slow", "Requests under way to endpoints that are slow or failing.", func(s delivery.Stats) float64 { return float64(s.Slow) })
+	c.add(gauge, "delivery_ready", "Subscriptions that wait for a place to be delivered to.", func(s delivery.Stats) float64 { return float64(s.Ready) })
+	c.add(gauge, "delivery_waiting", "Subscriptions that wait for their next attempt.", func(s delivery.Stats) float64 { return float64(s.Waiting) })
+	c.add(gauge, "delivery_cursors_unsaved", "Cursors that are not in the log yet.", func(s delivery.Stats) float64 { return float64(s.Unsaved) })
+	return c
 }
 
 func flag(b bool) float64 {

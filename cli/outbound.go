@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -21,6 +20,9 @@ type outbound struct {
 	callbackPolicy, topicPolicy *delivery.Policy
 	callbacks, topics           *delivery.Client
 	dispatcher                  *delivery.Dispatcher
+	verifier                    *delivery.Verifier
+	fetcher                     *delivery.Fetcher
+	sweeper                     *delivery.Sweeper
 }
 
 type outboundOptions struct {
@@ -29,7 +31,7 @@ type outboundOptions struct {
 	node     string
 	namer    *hub.TopicNamer
 	store    *store.Store
-	proposer hub.Proposer
+	raft     raftNode
 	secrets  hub.SecretBox
 	own      net.Addr
 	registry *prometheus.Registry
@@ -50,7 +52,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
-		Namer: o.namer, State: o.store, Messages: o.store, Proposer: o.proposer, Secrets: o.secrets, Clock: clock, Log: o.log,
+		Namer: o.namer, State: o.store, Messages: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
 		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
 		Timeout:     o.cfg.Delivery.Timeout,
 		Concurrency: o.cfg.Delivery.Concurrency,
@@ -62,6 +64,21 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		},
 		CursorFlush: o.cfg.Delivery.CursorFlush,
 	})
+	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
+		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
+		State:    o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
+		Attempts: o.cfg.Hub.Verification.Attempts,
+	})
+	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
+		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
+			Timeout: o.cfg.Fetch.Timeout, MaxBytes: int64(o.cfg.Message.MaxBytes)},
+		Namer: o.namer, State: o.store, Proposer: o.raft, Leadership: o.raft, Log: o.log,
+	})
+	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
+		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
+		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
+	})
+	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
 	return out, nil
 }
 
@@ -80,17 +97,23 @@ func egressPolicy(key string, e configs.Egress, own net.Addr) (*delivery.Policy,
 
 // observer is told of everything applied.
 func (o *outbound) observer() hub.Observer {
-	return delivery.Observers{o.dispatcher}
+	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher}
 }
 
 // start takes over what the state holds.
-func (o *outbound) start(ctx context.Context, _ hub.Leadership) {
+func (o *outbound) start(ctx context.Context) {
 	o.dispatcher.Start(ctx)
+	o.verifier.Start(ctx)
+	o.fetcher.Start(ctx)
+	o.sweeper.Start(ctx)
 }
 
 // close ends all work in good order; cursors are in the log when it returns without an error.
 func (o *outbound) close(ctx context.Context) error {
-	err := errors.Join(o.dispatcher.Close(ctx))
+	o.sweeper.Close()
+	o.fetcher.Close()
+	o.verifier.Close()
+	err := o.dispatcher.Close(ctx)
 	o.callbacks.Close()
 	o.topics.Close()
 	return err

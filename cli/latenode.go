@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// raftNode is what the delivery room needs of the raft node.
+type raftNode interface {
+	hub.Proposer
+	hub.Leadership
+}
+
+// lateNode stands in for the raft node until it is open: those who observe the log must be there before the
+// log moves, and act through the node that moves it.
+type lateNode struct {
+	ready chan struct{}
+	to    raftNode // set before ready is closed
+}
+
+func newLateNode() *lateNode { return &lateNode{ready: make(chan struct{})} }
+
+// set gives the node that everything goes to from now on. It is called once.
+func (n *lateNode) set(to raftNode) {
+	n.to = to
+	close(n.ready)
+}
+
+// Propose implements hub.Proposer; it waits for set.
+func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	select {
+	case <-n.ready:
+		return n.to.Propose(ctx, events...)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// IsLeader implements hub.Leadership; before set nobody leads.
+func (n *lateNode) IsLeader() bool {
+	select {
+	case <-n.ready:
+		return n.to.IsLeader()
+	default:
+		return false
+	}
+}
