@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,11 +20,19 @@ type Machine struct {
 	Go         string  `json:"go"`
 	Filesystem string  `json:"filesystem"` // of the data
 	Fdatasync  float64 `json:"fdatasync_p50_ms"`
+	Load       float64 `json:"load"` // runnable programs before the start, averaged over a minute
 }
 
+// busy is the load for each processor from which on other programs spoil the figures.
+const busy = 0.5
+
 func (m Machine) String() string {
-	return fmt.Sprintf("%d CPUs, %.0f GiB, Linux %s, %s; data on %s, fdatasync of 4 KiB %.2f ms",
+	text := fmt.Sprintf("%d CPUs, %.0f GiB, Linux %s, %s; data on %s, fdatasync of 4 KiB %.2f ms",
 		m.CPUs, m.MemoryGiB, m.Kernel, m.Go, m.Filesystem, m.Fdatasync)
+	if m.Load > busy*float64(m.CPUs) {
+		text += fmt.Sprintf("; other programs were at work (load %.1f), so take the figures with care", m.Load)
+	}
+	return text
 }
 
 func thisMachine(dir string) (Machine, error) {
@@ -46,6 +55,10 @@ func thisMachine(dir string) (Machine, error) {
 				break
 			}
 		}
+	}
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		// What cannot be read counts as no load.
+		m.Load, _ = strconv.ParseFloat(strings.Fields(string(b) + " 0")[0], 64)
 	}
 	took, err := fdatasyncTime(dir)
 	m.Fdatasync = float64(took.Microseconds()) / 1000

@@ -45,6 +45,17 @@ func TestReportsForPeopleReadmeAndScripts(t *testing.T) {
 	}
 }
 
+func TestReportSaysWhenTheMachineWasBusy(t *testing.T) {
+	m := Machine{CPUs: 2, Load: 0.9}
+	if strings.Contains(m.String(), "other programs") {
+		t.Errorf("a load of 0.9 on 2 CPUs is not busy: %s", m)
+	}
+	m.Load = 3
+	if !strings.Contains(m.String(), "other programs were at work (load 3.0)") {
+		t.Errorf("a load of 3 on 2 CPUs is not told: %s", m)
+	}
+}
+
 func TestMissedAimIsNotBroken(t *testing.T) {
 	if got := sample().Broken(); len(got) != 0 {
 		t.Fatalf("got %v", got)
