@@ -13,7 +13,7 @@ import (
 )
 
 // retryPause lies between two attempts to bring the same batch to a leader.
-const retryPause = 20 * time.Millisecond
+const retryPause = 5 * time.Millisecond
 
 // proposal is one call of Propose on its way.
 type proposal struct {

@@ -3,6 +3,7 @@ package raftlog
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -54,3 +55,49 @@ func (n *Node) TransferLeadership() error { return n.raft.LeadershipTransfer().E
 
 // Raft is the node's raft.
 func (n *Node) Raft() *raft.Raft { return n.raft }
+
+// PersistAt persists as for a snapshot with these figures.
+func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configurationIndex uint64) error {
+	sink, err := newSnapshotStore(n.store, n.opts.hooks).Create(1, index, term, c, configurationIndex, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(persister{n}.Persist(sink), sink.Close())
+}
+
+// Sink is where raft puts a snapshot.
+func (n *Node) Sink(index, term uint64, c raft.Configuration, configurationIndex uint64) (raft.SnapshotSink, error) {
+	return newSnapshotStore(n.store, n.opts.hooks).Create(1, index, term, c, configurationIndex, nil)
+}
+
+// Restore is raft's call of the fsm.
+func (n *Node) Restore(r io.ReadCloser) error { return n.fsm.Restore(r) }
+
+// ReceiveAndRestore takes a snapshot as one from the leader.
+func (n *Node) ReceiveAndRestore(index, term uint64, from io.Reader) error {
+	s := newSnapshotStore(n.store, n.opts.hooks)
+	sink, err := s.Create(1, index, term, raft.Configuration{}, 1, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(sink, from); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	_, r, err := s.Open(sink.ID())
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.fsm.Restore(wrapped{r}), r.Close())
+}
+
+// wrapped hides a reader as raft's counting reader does.
+type wrapped struct{ io.ReadCloser }
+
+func (w wrapped) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
+
+func (n *Node) AddNonvoter(id, address string) error {
+	return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, 5*time.Second).Error()
+}

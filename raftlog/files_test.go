@@ -190,7 +190,7 @@ func TestDamagedPagesOfRaftLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := 0
-	for page := 0; page < int(fi.Size()/4096) && page < 16; page++ {
+	for page := 0; page < int(fi.Size()/4096) && page < 10; page++ {
 		remove(t, m.dir)
 		copyDir(t, sound, m.dir)
 		overwrite(t, path, page*4096, 4096)

@@ -99,7 +99,6 @@ func (m *member) kill() {
 	if m.node == nil {
 		return
 	}
-	// The flusher dies first: it must not make durable what the end of the process would have lost.
 	if err := errors.Join(m.node.Kill(), m.store.Crash()); err != nil {
 		m.t.Errorf("kill %s: %v", m.id, err)
 	}

@@ -11,29 +11,29 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// raftLogger gives raft's words to slog. Raft is talkative: its info is the operator's debug, and until the
-// node has started so are its warnings (every first election begins with one).
+// raftLogger gives raft's words to slog. Raft is talkative: its info is the operator's debug, and so are its
+// warnings and errors while the node starts or stops (every first election begins with a warning).
 type raftLogger struct {
-	to    *slog.Logger
-	name  string
-	args  []any
-	ready *atomic.Bool
+	to   *slog.Logger
+	name string
+	args []any
+	loud *atomic.Bool
 }
 
 var _ hclog.Logger = (*raftLogger)(nil)
 
-func newRaftLogger(to *slog.Logger, ready *atomic.Bool) *raftLogger {
-	return &raftLogger{to: to, name: "raft", ready: ready}
+func newRaftLogger(to *slog.Logger, loud *atomic.Bool) *raftLogger {
+	return &raftLogger{to: to, name: "raft", loud: loud}
 }
 
 func (l *raftLogger) level(level hclog.Level) slog.Level {
-	switch level {
-	case hclog.Error:
+	switch {
+	case !l.loud.Load():
+		return slog.LevelDebug
+	case level == hclog.Error:
 		return slog.LevelError
-	case hclog.Warn:
-		if l.ready.Load() {
-			return slog.LevelWarn
-		}
+	case level == hclog.Warn:
+		return slog.LevelWarn
 	}
 	return slog.LevelDebug
 }

@@ -208,7 +208,8 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	l.writes.Add(1)
 	l.entries.Add(uint64(len(logs)))
-	if total := l.bytes.Add(bytes); total-l.mark.Load() >= l.limit {
+	l.bytes.Add(bytes)
+	if l.isFull() {
 		select {
 		case l.full <- struct{}{}:
 		default:
@@ -216,6 +217,9 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	return nil
 }
+
+// isFull tells whether limit bytes were written since the last snapshot.
+func (l *logStore) isFull() bool { return l.bytes.Load()-l.mark.Load() >= l.limit }
 
 // snapshotTaken starts the count towards limit anew.
 func (l *logStore) snapshotTaken() { l.mark.Store(l.bytes.Load()) }

@@ -45,7 +45,7 @@ type Node struct {
 
 	failure  atomic.Pointer[error]
 	failOnce sync.Once
-	quiet    atomic.Bool // true: raft's warnings are worth reading
+	loud     atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
 	diskFull atomic.Bool
 	freeDisk atomic.Int64
 	leading  atomic.Bool
@@ -93,7 +93,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	if !n.onlyVoter() {
-		n.quiet.Store(true)
+		n.loud.Store(true)
 		return n, nil
 	}
 	if err := n.lead(); err != nil {
@@ -101,7 +101,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	}
 	select {
 	case <-n.ready:
-		n.quiet.Store(true)
+		n.loud.Store(true)
 		return n, nil
 	case <-n.ctx.Done():
 		return nil, fmt.Errorf("start node: %w", n.Err())
@@ -160,7 +160,7 @@ func (n *Node) startRaft() (err error) {
 	}
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.ID)
-	c.Logger = newRaftLogger(o.Logger, &n.quiet)
+	c.Logger = newRaftLogger(o.Logger, &n.loud)
 	// One millisecond more than asked for: lead lowers it, and raft looks at once.
 	c.HeartbeatTimeout, c.ElectionTimeout = o.Timing.Heartbeat+time.Millisecond, o.Timing.Election+time.Millisecond
 	c.LeaderLeaseTimeout, c.CommitTimeout = o.Timing.Lease, o.Timing.Commit
@@ -257,6 +257,7 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 func (n *Node) fail(err error) {
 	n.failOnce.Do(func() {
 		n.failure.Store(&err)
+		n.loud.Store(false)
 		n.leading.Store(false)
 		n.cancel()
 		if n.batcher != nil {
@@ -301,6 +302,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	if n.IsLeader() && !n.onlyVoter() {
 		await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
 	}
+	n.loud.Store(false)
 	n.leading.Store(false)
 	n.cancel()
 	n.batcher.halt()

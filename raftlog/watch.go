@@ -21,6 +21,9 @@ func (n *Node) watchLog() {
 			return
 		case <-n.log.full:
 		}
+		if !n.log.isFull() {
+			continue // raft was faster
+		}
 		err := await(n.ctx, n.raft.Snapshot())
 		switch {
 		case err == nil, n.ctx.Err() != nil, errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):

@@ -1,0 +1,392 @@
+package raftlog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+	"quorumhub/raftlog"
+	"quorumhub/store"
+)
+
+// cluster is some members over an in-memory network.
+type cluster struct {
+	t       testing.TB
+	members []*member
+	mu      sync.RWMutex // guards which members run
+	links   map[*member]*raft.InmemTransport
+}
+
+func newCluster(t testing.TB, n int) *cluster {
+	c := &cluster{t: t, links: map[*member]*raft.InmemTransport{}}
+	for i := range n {
+		m := newMember(t, fmt.Sprintf("node-%d", i+1))
+		m.options = fast
+		c.members = append(c.members, m)
+	}
+	return c
+}
+
+// fast is the timing of tests.
+func fast(o *raftlog.Options) {
+	o.Timing = raftlog.Timing{Heartbeat: 150 * time.Millisecond, Lease: 100 * time.Millisecond, Commit: 5 * time.Millisecond}
+	o.RetryFor = time.Second
+}
+
+// start founds the cluster on the first member; the others only listen at first.
+func (c *cluster) start() {
+	for _, m := range c.members {
+		c.bring(m)
+	}
+	c.leader()
+}
+
+// bring starts a member and connects it with those that run.
+func (c *cluster) bring(m *member) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	link := inmem(m.id)
+	own := m.options
+	m.options = func(o *raftlog.Options) {
+		own(o)
+		o.Transport = link
+		if m == c.members[0] {
+			for _, s := range c.members {
+				o.Bootstrap = append(o.Bootstrap, raft.Server{ID: raft.ServerID(s.id), Address: raft.ServerAddress(s.id)})
+			}
+		} else {
+			o.Join = true
+		}
+	}
+	defer func() { m.options = own }()
+	m.start()
+	c.links[m] = link
+	for o, l := range c.links {
+		if o != m {
+			link.Connect(l.LocalAddr(), l)
+			l.Connect(link.LocalAddr(), link)
+		}
+	}
+}
+
+// take ends a member as SIGKILL would.
+func (c *cluster) take(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.takeLocked(m)
+}
+
+func (c *cluster) takeLocked(m *member) {
+	link := c.links[m]
+	if link == nil {
+		return
+	}
+	link.DisconnectAll()
+	delete(c.links, m)
+	for _, l := range c.links {
+		l.Disconnect(link.LocalAddr())
+	}
+	m.kill()
+}
+
+func (c *cluster) kill() {
+	for _, m := range c.members {
+		c.take(m)
+	}
+}
+
+// leading is the node that leads, nil when there is none.
+func (c *cluster) leading() *raftlog.Node {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, m := range c.members {
+		if m.node != nil && m.node.IsLeader() {
+			return m.node
+		}
+	}
+	return nil
+}
+
+func (c *cluster) leader() (lead *member) {
+	c.t.Helper()
+	eventually(c.t, "there is a leader", func() bool {
+		for _, m := range c.members {
+			if m.node != nil && m.node.IsLeader() {
+				lead = m
+				return true
+			}
+		}
+		return false
+	})
+	return lead
+}
+
+// Invariants I1, I6 and I8 on three nodes: publishers on the leader, kills without flush at random moments, a
+// log cut to the last entry so that whoever comes back needs a snapshot, and readers on every node's files
+// all the time. RAFTLOG_CHAOS=<duration> runs it longer.
+func TestI1I6I8ThreeNodesUnderKills(t *testing.T) {
+	length := 8 * time.Second
+	if v := os.Getenv("RAFTLOG_CHAOS"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			t.Fatalf("RAFTLOG_CHAOS=%q: want a duration such as 2m", v)
+		}
+		length = d
+	}
+	if err := chaos(t, length, uint64(time.Now().UnixNano()), raftlog.Hooks{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Hooks) error {
+	t.Logf("seed %d", seed)
+	var (
+		c        = newCluster(t, 3)
+		l        = newLedger()
+		rng      = rand.New(rand.NewPCG(seed, 0))
+		installs int
+		counted  sync.Mutex
+	)
+	for _, m := range c.members {
+		m.hooks = h
+		m.options = func(o *raftlog.Options) {
+			fast(o)
+			o.SnapshotInterval, o.SnapshotThreshold, o.TrailingBytes = 30*time.Millisecond, 20, -1
+			o.LogCache = 64
+			o.Store.OnInstall(func() {
+				counted.Lock()
+				defer counted.Unlock()
+				installs++
+			})
+		}
+		m.files = func(o *store.Options) {
+			o.FlushInterval = 40 * time.Millisecond
+			o.SegmentBytes = 256 << 10
+			o.TailBytes = 64 << 10
+		}
+	}
+	c.start()
+	defer c.kill()
+
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for w := range 16 {
+		writers.Go(func() { l.publish(stop, w, c.leading) })
+	}
+	var once sync.Once
+	halt := func() {
+		once.Do(func() { close(stop) })
+		writers.Wait()
+	}
+	defer halt()
+
+	pause := func(from, to int) { time.Sleep(time.Duration(from+rng.IntN(to-from)) * time.Millisecond) }
+	kills := 0
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		pause(100, 500)
+		m := c.members[rng.IntN(3)]
+		// A long reader of the files: neither an install nor a kill waits for it.
+		if snap, err := m.store.Snapshot(context.Background()); err == nil {
+			readers.Go(func() {
+				defer snap.Close()
+				io.CopyN(io.Discard, snap, 1000)
+				time.Sleep(300 * time.Millisecond)
+				io.Copy(io.Discard, snap)
+			})
+		}
+		for _, o := range c.members {
+			if err := o.noFailure(); err != nil {
+				return err
+			}
+		}
+		switch rng.IntN(4) {
+		case 0:
+			if n := c.leading(); n != nil {
+				n.TransferLeadership()
+			}
+		default:
+			c.take(m)
+			kills++
+			pause(50, 800)
+			c.bring(m)
+		}
+	}
+	halt()
+
+	// All nodes come to the same state; one more message makes the followers learn of the last commit.
+	if _, err := proposeUntil(c, publish("t0", "last")); err != nil {
+		return err
+	}
+	var same error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if same = c.sameState(); same == nil {
+			break
+		}
+	}
+	errs := []error{same}
+	for _, m := range c.members {
+		if err := errors.Join(l.check(m.store), m.noFailure()); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.id, err))
+		}
+	}
+	t.Logf("%d kills, %d installs, %d acknowledged, %d attempts without an answer", kills, installs, l.told, l.unknown)
+	if l.told == 0 || kills == 0 || (installs == 0 && length > 5*time.Second) {
+		errs = append(errs, errors.New("not enough happened to show anything"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *cluster) sameState() error {
+	h0, n0 := c.members[0].hash()
+	for _, m := range c.members[1:] {
+		if h, n := m.hash(); h != h0 || n != n0 {
+			return fmt.Errorf("%s has hash %x after %d messages, %s has %x after %d", c.members[0].id, h0, n0, m.id, h, n)
+		}
+	}
+	return nil
+}
+
+// proposeUntil proposes to whoever leads until it is accepted.
+func proposeUntil(c *cluster, e ...*hubpb.Event) ([]hub.Result, error) {
+	for end := time.Now().Add(20 * time.Second); ; {
+		if n := c.leading(); n != nil {
+			res, err := n.Propose(context.Background(), e...)
+			if err == nil || time.Now().After(end) {
+				return res, err
+			}
+		} else if time.Now().After(end) {
+			return nil, errors.New("no leader for 20 seconds")
+		}
+		time.Sleep(5 * time.Millisecond) // between two attempts
+	}
+}
+
+func TestFollowerHasNoLeaderToProposeTo(t *testing.T) {
+	c := newCluster(t, 3)
+	c.start()
+	defer c.kill()
+	lead := c.leader()
+	for _, m := range c.members {
+		if m == lead {
+			continue
+		}
+		eventually(t, "the follower knows its leader", func() bool {
+			select {
+			case <-m.node.Ready():
+			default:
+				return false
+			}
+			id, _ := m.node.Leader()
+			return id == lead.id
+		})
+		if _, err := m.node.Propose(context.Background(), publish("a", "x")); !errors.Is(err, hub.ErrNoLeader) {
+			t.Errorf("propose to a follower: %v", err)
+		}
+		if m.node.IsLeader() || m.node.State() != "follower" {
+			t.Errorf("follower: IsLeader %v, state %s", m.node.IsLeader(), m.node.State())
+		}
+		id, err := raftlog.ReadIdentity(m.dir)
+		if err != nil || id.ClusterID == "" {
+			t.Errorf("follower's identity %+v, %v", id, err)
+		}
+	}
+}
+
+// Close hands leadership over: the others do not wait for an election timeout.
+func TestCloseHandsLeadershipOver(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, m := range c.members {
+		m.options = func(o *raftlog.Options) {
+			fast(o)
+			o.Timing.Heartbeat, o.Timing.Election = 1500*time.Millisecond, 1500*time.Millisecond
+		}
+	}
+	c.start()
+	defer c.kill()
+	lead := c.leader()
+	begin := time.Now()
+	if err := lead.node.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another node leads", func() bool {
+		n := c.leading()
+		return n != nil && n != lead.node
+	})
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+	c.mu.Lock()
+	delete(c.links, lead)
+	if err := lead.store.Close(); err != nil {
+		t.Error(err)
+	}
+	lead.node, lead.store = nil, nil
+	c.mu.Unlock()
+}
+
+// One node grows to three, and a follower's log explains a store that an install moved ahead of it.
+func TestGrowAndRestartAfterInstall(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, m := range c.members {
+		m.options = func(o *raftlog.Options) {
+			fast(o)
+			o.TrailingBytes = -1
+		}
+	}
+	first := c.members[0]
+	own := first.options
+	c.members = c.members[:1] // found with one
+	c.start()
+	first.options = own
+	for i := range 50 {
+		if _, err := first.node.Propose(context.Background(), publish("a", fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.node.CutLog(); err != nil {
+		t.Fatal(err)
+	}
+	joiner := newMember(t, "node-9")
+	joiner.options = first.options
+	c.members = append(c.members, joiner)
+	c.bring(joiner)
+	defer c.kill()
+	if err := first.node.AddVoter(joiner.id, joiner.id); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new member holds everything", func() bool {
+		_, n := joiner.hash()
+		return n == 50
+	})
+	eventually(t, "the new member is ready", func() bool {
+		select {
+		case <-joiner.node.Ready():
+			return true
+		default:
+			return false
+		}
+	})
+	// Its log begins behind its store now, and is all but empty.
+	c.take(joiner)
+	c.bring(joiner)
+	if _, n := joiner.hash(); n != 50 {
+		t.Errorf("after the restart %d messages", n)
+	}
+	if _, err := proposeUntil(c, publish("a", "more")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both have the same", func() bool { return c.sameState() == nil })
+}
