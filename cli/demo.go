@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"quorumhub/configs"
 )
 
 const (
@@ -148,7 +150,7 @@ func (d *demo) subscribe(ctx context.Context) error {
 			if !v.Confirmed {
 				return fmt.Errorf("the hub asked %s %s, which nobody wants", v.Mode, v.Topic)
 			}
-			d.say("  the hub asked the callback whether this is meant; it is; lease %s", v.Lease)
+			d.say("  the hub asked the callback whether this is meant; it is; lease %s", configs.FormatDuration(v.Lease))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"quorumhub/configs"
 )
 
 // previewBytes is how much of a body is shown without --full.
@@ -132,7 +134,7 @@ func (l *listening) run(ctx context.Context, hub *hubClient, sub *Subscriber, se
 	case err := <-l.ended:
 		return err
 	case <-overdue:
-		return withCode(codeTimeout, fmt.Errorf("%s passed before all messages arrived", time.Duration(l.cmd.Timeout)))
+		return withCode(codeTimeout, fmt.Errorf("%s passed before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
 	case <-ctx.Done():
 		if l.cmd.Count > 0 {
 			return withCode(codeInterrupted, errors.New("interrupted before all messages arrived"))
@@ -159,7 +161,7 @@ func (l *listening) verification(v Verification) {
 	case !v.Confirmed:
 		fmt.Fprintf(l.notes, "not confirmed, nobody here asked for it: %s %s\n", printable(v.Mode), topic)
 	case v.Mode == "subscribe":
-		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, v.Lease)
+		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, configs.FormatDuration(v.Lease))
 	default:
 		fmt.Fprintf(l.notes, "confirmed: unsubscribe %s\n", topic)
 		if v.Topic == l.topic {

@@ -326,7 +326,7 @@ func TestListenWithoutTopicConfirmsAnyIntent(t *testing.T) {
 	if err != nil || status != 200 || body != "abc" {
 		t.Errorf("got %d %q %v", status, body, err)
 	}
-	if line := l.line(t); line != "confirmed: subscribe http://t.example/ for 240h0m0s" {
+	if line := l.line(t); line != "confirmed: subscribe http://t.example/ for 10d" {
 		t.Errorf("got %q", line)
 	}
 	if status, _, _ := ask(t.Context(), callback, intentOf("nonsense", "http://t.example/", "abc")); status != 400 {

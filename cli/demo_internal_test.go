@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"fmt"
+	"testing"
+)
+
+// The demo may only say "nothing was lost" when that is so: each kind of failure must spoil the verdict.
+func TestLedgerNoticesEveryKindOfFailure(t *testing.T) {
+	const topic = "http://hub.example/topics/news"
+	arrival := func(n int) Delivery {
+		return Delivery{Topic: topic, Body: fmt.Appendf(nil, "message %d", n), Signature: signatureOK}
+	}
+	altered, forged, elsewhere := arrival(2), arrival(2), arrival(2)
+	altered.Body = []byte("message 2!")
+	forged.Signature = signatureBad
+	elsewhere.Topic = "http://hub.example/topics/other"
+	tests := []struct {
+		name     string
+		arrivals []Delivery
+		want     verdict
+		good     bool
+	}{
+		{"all well", []Delivery{arrival(1), arrival(2), arrival(3)}, verdict{Acknowledged: 3, Arrived: 3}, true},
+		{"repeated", []Delivery{arrival(1), arrival(1), arrival(2), arrival(3), arrival(2)}, verdict{Acknowledged: 3, Arrived: 3, Repeated: 2}, true},
+		{"one is missing", []Delivery{arrival(1), arrival(3)}, verdict{Acknowledged: 3, Arrived: 2}, false},
+		{"all are missing", nil, verdict{Acknowledged: 3}, false},
+		{"wrong order", []Delivery{arrival(1), arrival(3), arrival(2)}, verdict{Acknowledged: 3, Arrived: 3, OutOfOrder: 1}, false},
+		{"altered", []Delivery{arrival(1), altered, arrival(2), arrival(3)}, verdict{Acknowledged: 3, Arrived: 3, Altered: 1}, false},
+		{"wrong topic", []Delivery{arrival(1), elsewhere, arrival(2), arrival(3)}, verdict{Acknowledged: 3, Arrived: 3, Altered: 1}, false},
+		{"forged", []Delivery{arrival(1), forged, arrival(3)}, verdict{Acknowledged: 3, Arrived: 2, Unsigned: 1}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLedger()
+			for n := 1; n <= 3; n++ {
+				l.attempt(topic, arrival(n).Body)
+			}
+			// An arrival may come before the acknowledgement.
+			l.acknowledge(topic, arrival(1).Body)
+			for _, d := range tt.arrivals {
+				l.arrive(d)
+			}
+			for n := 2; n <= 3; n++ {
+				l.acknowledge(topic, arrival(n).Body)
+			}
+			if got := l.read(); got != tt.want || got.good() != tt.good {
+				t.Errorf("got %+v, good %v; expected %+v, good %v", got, got.good(), tt.want, tt.good)
+			}
+		})
+	}
+}
+
+func TestLedgerDoesNotCountWhatWasNeverAcknowledged(t *testing.T) {
+	l := newLedger()
+	l.attempt("t", []byte("x"))
+	l.arrive(Delivery{Topic: "t", Body: []byte("x"), Signature: signatureOK})
+	if got := l.read(); got != (verdict{}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestLinkTarget(t *testing.T) {
+	for _, tt := range []struct {
+		headers []string
+		want    string
+	}{
+		{[]string{`<http://h/hub>; rel="hub", <http://h/t>; rel="self"`}, "http://h/t"},
+		{[]string{`<http://h/t>; rel="self", <http://h/hub>; rel="hub"`}, "http://h/t"},
+		{[]string{`<http://h/hub>; rel=hub`, `<http://h/t>;rel=SELF`}, "http://h/t"},
+		{[]string{`<http://h/a,b>; title="x, y"; rel="first self"`}, "http://h/a,b"},
+		{[]string{`<http://h/hub>; rel="hub"`}, ""},
+		{[]string{`<http://h/t`, `http://h/t; rel=self`, ``, `<>`}, ""},
+		{nil, ""},
+	} {
+		if got := linkTarget(tt.headers, "self"); got != tt.want {
+			t.Errorf("%v: got %q, expected %q", tt.headers, got, tt.want)
+		}
+	}
+}
