@@ -95,7 +95,7 @@ func (p *pool) closedLoop(ctx context.Context, to target, l *load, messages int)
 	wg.Wait()
 }
 
-// paced schedules messages evenly from now on and sends each at its moment, or as soon after it as a publisher is
+// paced schedules so many messages evenly from now on and sends each at its moment, or as soon after it as a publisher is
 // free. It returns when all are answered or ctx has ended.
 func (p *pool) paced(ctx context.Context, to target, l *load, messages int, rate float64) {
 	type job struct {
@@ -115,12 +115,12 @@ func (p *pool) paced(ctx context.Context, to target, l *load, messages int, rate
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 schedule:
-	for seq := range messages {
-		at := start + time.Duration(float64(seq)/rate*float64(time.Second))
+	for n := range messages {
+		at := start + time.Duration(float64(n)/rate*float64(time.Second))
 		timer.Reset(at - p.clock.now())
 		select {
 		case <-timer.C:
-			jobs <- job{seq, at}
+			jobs <- job{int(l.next.Add(1) - 1), at}
 		case <-ctx.Done():
 			break schedule
 		}

@@ -118,7 +118,7 @@ func TestPublisherRepeatsAfterRefusalOnly(t *testing.T) {
 
 func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	s := startSink(t)
-	st := &stage{tally: newTally(1, 40)}
+	st := &stage{tally: newTally(1, 41)}
 	st.tally.latency = newLatencies(nil)
 	s.set(st)
 	to, err := newTarget(s.callback(0), 200)
@@ -127,14 +127,19 @@ func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	}
 	p := newPool(4, s.clock)
 	defer p.close()
-	l := newLoad(40)
+	l := newLoad(41)
+	p.closedLoop(t.Context(), to, l, 1) // as a phase does to warm up; its number must not come again
+	l.next.Store(1)
 	began := time.Now()
 	p.paced(t.Context(), to, l, 40, 400)
 	if took := time.Since(began); took < 39*time.Second/400 {
 		t.Fatalf("40 messages at 400/s took %v", took)
 	}
-	if st.tally.missing(l.acked, nil) != 0 || l.accepted.Load() != 40 || st.tally.latency.quantiles().Count != 40 {
+	if st.tally.missing(l.acked, nil) != 0 || l.accepted.Load() != 41 || st.tally.latency.quantiles().Count != 41 {
 		t.Fatal("not everything arrived")
+	}
+	if st.tally.doubled.Load() != 0 {
+		t.Fatal("a number was used twice")
 	}
 }
 
