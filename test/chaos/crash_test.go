@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"quorumhub/test/chaos"
+	"quorumhub/test/hubtest"
 )
 
 // roundsEnv names the environment variable that says how often the crash loop kills the hub.
@@ -14,8 +15,8 @@ const roundsEnv = "QUORUMHUB_CHAOS_ROUNDS"
 
 const (
 	usualRounds = 10
-	// loopWithin bounds the crash loop; what has not begun by then is left out.
-	loopWithin = 8 * time.Minute
+	// loopWithin bounds a crash loop; what has not begun by then is left out.
+	loopWithin = 4 * time.Minute
 )
 
 func rounds(t *testing.T) int {
@@ -34,12 +35,30 @@ func rounds(t *testing.T) int {
 // SIGKILL at random moments under load, and now and then during the recovery from the last one, loses nothing that
 // was acknowledged, keeps the order and repeats no more than one cursor flush (I1, I2, I3, I5, I7).
 func TestI1CrashLoop(t *testing.T) {
-	s := chaos.Start(t, chaos.Options{})
+	for _, variant := range []struct {
+		name    string
+		share   int // of the rounds, percent
+		options chaos.Options
+	}{
+		{"usual files", 60, chaos.Options{}},
+		// New segments all the time, and a tail so short that subscribers are served from the files.
+		{"small files", 40, chaos.Options{MaxSize: 32 << 10, Settings: hubtest.Settings{
+			"storage.segment_bytes": "64KiB", "storage.tail_bytes": "64KiB", "message.max_bytes": "64KiB", "storage.flush_interval": "20ms",
+		}}},
+	} {
+		t.Run(variant.name, func(t *testing.T) {
+			s := chaos.Start(t, variant.options)
+			crashLoop(t, s, (rounds(t)*variant.share+99)/100)
+		})
+	}
+}
+
+func crashLoop(t *testing.T, s *chaos.Scenario, rounds int) {
 	s.Load()
 	began := time.Now()
-	for round := range rounds(t) {
+	for round := range rounds {
 		if time.Since(began) > loopWithin {
-			t.Errorf("%d rounds in %v; expected %d", round, loopWithin, rounds(t))
+			t.Errorf("%d rounds in %v; expected %d", round, loopWithin, rounds)
 			break
 		}
 		s.Under(20*time.Millisecond, 800*time.Millisecond)
