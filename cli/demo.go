@@ -39,10 +39,13 @@ func (c *demoCmd) Run(ctx context.Context, s Streams) error {
 	defer cancel()
 	d := &demo{out: &lockedWriter{w: s.Out}, ledger: newLedger(), secret: "a shared secret", confirmed: make(chan Verification, 8)}
 	err := d.run(show)
-	if show.Err() != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+		err = withCode(codeInterrupted, errors.New("interrupted"))
+	case show.Err() != nil:
 		err = context.Cause(show)
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		d.keepFiles()
 	}
 	err = errors.Join(err, d.close())
