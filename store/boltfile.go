@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -23,10 +24,9 @@ type boltFile struct {
 }
 
 type boltOptions struct {
-	readOnly       bool
-	noFreelistSync bool
-	mmapBytes      int64
-	lockTimeout    time.Duration
+	readOnly    bool
+	mmapBytes   int64
+	lockTimeout time.Duration
 }
 
 func (o boltOptions) bolt() *bbolt.Options {
@@ -36,7 +36,9 @@ func (o boltOptions) bolt() *bbolt.Options {
 	}
 	return &bbolt.Options{
 		Timeout: o.lockTimeout, ReadOnly: o.readOnly, FreelistType: bbolt.FreelistMapType,
-		NoFreelistSync: o.noFreelistSync, InitialMmapSize: mmap, NoStatistics: true,
+		// A freelist that is found by looking at the pages cannot be damaged: a wrong one would have pages
+		// in use written over.
+		NoFreelistSync: true, InitialMmapSize: mmap, NoStatistics: true,
 	}
 }
 
@@ -61,14 +63,33 @@ func createBolt(path string, opts boltOptions, f func(tx *bbolt.Tx) error) error
 }
 
 // openBolt opens a file that exists, and checks that it is whole: bbolt itself makes a missing or empty
-// file silently new, and notices a truncated one only when it reads behind its end.
+// file silently new, and notices a truncated one only when it reads behind its end. All pages of a file
+// opened for writing are checked first (see checkPages).
 func openBolt(path string, opts boltOptions) (*boltFile, error) {
+	if !opts.readOnly {
+		ro := opts
+		ro.readOnly = true // only to lock it: another process may be writing
+		bf, err := openWhole(path, ro)
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(checkPages(path, bf.raw), bf.release()); err != nil {
+			return nil, err
+		}
+	}
+	return openWhole(path, opts)
+}
+
+func openWhole(path string, opts boltOptions) (*boltFile, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, openError(path, err)
 	}
 	if info.Size() == 0 {
 		return nil, corrupt(path, "the file is empty")
+	}
+	if info.Size() < 2*int64(os.Getpagesize()) {
+		return nil, corrupt(path, "it is truncated: %d bytes are left", info.Size())
 	}
 	bf := &boltFile{path: path}
 	bf.refs.Store(1)
@@ -86,7 +107,7 @@ func openBolt(path string, opts boltOptions) (*boltFile, error) {
 	if err != nil {
 		var c *CorruptError
 		if errors.As(err, &c) && bf.raw != nil {
-			bf.raw.Close() // a panic in Open: nobody else lets go of the file and its lock
+			bf.letGo() // a panic in Open: nobody else does
 		}
 		return nil, openError(path, err)
 	}
@@ -159,9 +180,8 @@ func (bf *boltFile) release() error {
 	}
 	var err error
 	if bf.broken.Load() {
-		// bbolt may have left its locks taken, and Close would wait for them: give up the mapping and
-		// free the file and its lock only.
-		err = bf.raw.Close()
+		// bbolt may have left its own locks taken, and Close would wait for them.
+		err = bf.letGo()
 	} else {
 		err = bf.db.Close()
 	}
@@ -172,6 +192,11 @@ func (bf *boltFile) release() error {
 		return fmt.Errorf("close %s: %w", bf.path, err)
 	}
 	return nil
+}
+
+// letGo frees the file and its lock, and gives up the memory map, which keeps the lock alive else.
+func (bf *boltFile) letGo() error {
+	return errors.Join(syscall.Flock(int(bf.raw.Fd()), syscall.LOCK_UN), bf.raw.Close())
 }
 
 func syncDir(dir string) error {

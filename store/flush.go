@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -50,6 +51,7 @@ func (s *Store) flushOnce() error {
 	b, err := s.takeBatch()
 	if err == nil && b != nil {
 		err = s.write(b)
+		err = errors.Join(err, b.gen.state.release())
 	}
 	if err != nil {
 		return s.recordFailure(err)
@@ -58,6 +60,9 @@ func (s *Store) flushOnce() error {
 		return nil
 	}
 	s.figures.flushed(time.Since(start), b)
+	s.mu.Lock()
+	s.advance()
+	s.mu.Unlock()
 	return nil
 }
 
@@ -91,6 +96,7 @@ func (s *Store) takeBatch() (*batch, error) {
 		}
 		b.rows = append(b.rows, row{key, value})
 	}
+	b.gen.state.acquire() // the files stay open until they are written, whatever becomes current meanwhile
 	s.pending = nil
 	s.sealActive(s.opts.Now())
 	if s.trimmed.Swap(false) {
@@ -128,17 +134,24 @@ func (s *Store) write(b *batch) error {
 		return err
 	}
 
-	s.mu.Lock()
-	if s.gen != b.gen && !s.without.generationCheck {
-		s.mu.Unlock()
-		return nil // an Install came in between: these files are not in use any more
+	if !s.count(b, func() { s.log.flushed(count, seg, ranges, size) }) {
+		return nil
 	}
-	s.log.flushed(count, seg, ranges, size)
+	return s.unlinkDead(b.gen, b.dead)
+}
+
+// count takes over that a batch is durable, unless an Install came in between: then its files are not in
+// use any more.
+func (s *Store) count(b *batch, log func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gen != b.gen && !s.without.generationCheck {
+		return false
+	}
+	log()
 	s.flushed, s.durable = b.version, b.position
 	s.unflushed.Add(-b.bytes)
-	s.advance()
-	s.mu.Unlock()
-	return s.unlinkDead(b.gen, b.dead)
+	return true
 }
 
 func (s *Store) beforeCommit(file string) error {

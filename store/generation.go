@@ -44,7 +44,7 @@ type content struct {
 }
 
 func (o *Options) stateBolt(readOnly bool) boltOptions {
-	return boltOptions{readOnly: readOnly, noFreelistSync: true, mmapBytes: stateMmapBytes, lockTimeout: o.LockTimeout}
+	return boltOptions{readOnly: readOnly, mmapBytes: stateMmapBytes, lockTimeout: o.LockTimeout}
 }
 
 // createGeneration makes an empty generation and the current one of an empty Dir.
@@ -220,15 +220,22 @@ func (o *Options) openSegments(dir string) (segments []*segment, err error) {
 		return nil, err
 	}
 	for i, n := range numbers {
-		last := i == len(numbers)-1
-		seg, err := o.openSegment(dir, n, !last)
+		readOnly := i < len(numbers)-1 || o.largeEnough(filepath.Join(dir, segmentName(n)))
+		seg, err := o.openSegment(dir, n, readOnly)
 		if err != nil {
 			return segments, err
 		}
-		seg.sealed = !last || o.sealDue(seg)
+		seg.sealed = readOnly || o.sealDue(seg, o.Now())
 		segments = append(segments, seg)
 	}
 	return segments, nil
+}
+
+// largeEnough tells whether a segment is sealed when the store is opened: to write to it again, bbolt would
+// have to look at all its pages first.
+func (o *Options) largeEnough(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > o.SegmentBytes/4
 }
 
 // segmentNumbers lists the segment files of a generation, in order.
@@ -284,12 +291,9 @@ func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.To
 				continue
 			}
 			// What a crash left behind the position in state.db does not count.
-			if s.hi = min(s.hi, t.head); s.lo > s.hi {
-				delete(seg.ranges, id)
-				continue
+			if hi := min(s.hi, t.head); s.lo <= hi {
+				t.addSpan(spanRef{s.lo, hi, seg})
 			}
-			seg.ranges[id] = s
-			t.addSpan(spanRef{s.lo, s.hi, seg})
 		}
 	}
 	for id, t := range topics {

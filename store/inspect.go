@@ -80,8 +80,10 @@ func Inspect(dir string) (*Report, error) {
 	if err == nil {
 		var meta stateMeta
 		r.StateFile = FileReport{File: filepath.Join(r.Generation, stateFile), Bytes: file.used()}
-		state, meta, err = loadState(file)
-		r.Position = meta.position
+		if err = checkPages(path, file.raw); err == nil {
+			state, meta, err = loadState(file)
+			r.Position = meta.position
+		}
 		err = errors.Join(err, file.release())
 	}
 	if err := r.problem(err); err != nil {
@@ -146,7 +148,9 @@ func (r *Report) inspectSegments(opts *Options, gen string) ([]*segment, error) 
 			s := seg.ranges[id]
 			report.Ranges = append(report.Ranges, RangeReport{Topic: id, First: s.lo, Last: s.hi, Bytes: s.bytes})
 		}
-		report.Records, err = seg.checkRecords(func(err error) { r.Problems = append(r.Problems, err) })
+		if err = checkPages(seg.file.path, seg.file.raw); err == nil {
+			report.Records, err = seg.checkRecords(func(err error) { r.Problems = append(r.Problems, err) })
+		}
 		err = errors.Join(err, seg.file.release())
 		r.Segments = append(r.Segments, report)
 		segments = append(segments, seg)

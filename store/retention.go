@@ -11,9 +11,7 @@ import (
 	"quorumhub/hub"
 )
 
-func (o *Options) sealDue(seg *segment) bool { return o.sealDueAt(seg, o.Now()) }
-
-func (o *Options) sealDueAt(seg *segment, now time.Time) bool {
+func (o *Options) sealDue(seg *segment, now time.Time) bool {
 	return len(seg.ranges) > 0 && (seg.size >= o.SegmentBytes || now.Sub(seg.created) >= o.SegmentAge)
 }
 
@@ -23,7 +21,7 @@ func (s *Store) sealActive(now time.Time) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	seg := s.log.active
-	if seg == nil || !s.opts.sealDueAt(seg, now) {
+	if seg == nil || !s.opts.sealDue(seg, now) {
 		return
 	}
 	seg.sealed = true
@@ -34,7 +32,7 @@ func (s *Store) sealActive(now time.Time) {
 // TrimCandidates says which messages retention may drop at now: those in segments whose newest message is
 // older than maxAge, and those in the oldest segments as long as all segments together use more than
 // maxBytes of disk. A limit of 0 does not apply. The active segment is never offered; it is sealed by its
-// size and by its age. The result is in order of topics, one Trim each; nothing is changed by asking.
+// size and by its age, which asking does too. The result is in order of topics, one Trim each.
 func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim {
 	s.sealActive(now)
 	s.log.mu.RLock()
@@ -53,7 +51,7 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 		total -= seg.size
 		for id, r := range seg.ranges {
 			if t := s.log.topics[id]; t != nil && r.hi >= t.first {
-				through[id] = max(through[id], r.hi)
+				through[id] = max(through[id], min(r.hi, t.head))
 			}
 		}
 	}

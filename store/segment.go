@@ -28,8 +28,8 @@ const (
 )
 
 // segment is one file of the message log. Its file is written by the flusher only, and never again once
-// the segment is sealed. Fields from ranges on are guarded by messageLog.mu; what is behind the position in
-// state.db does not count in ranges.
+// the segment is sealed. Fields from ranges on are guarded by messageLog.mu. After a crash ranges may reach
+// behind the position in state.db; what is there is not served, and is written again.
 type segment struct {
 	number  uint64
 	file    *boltFile
