@@ -47,7 +47,7 @@ func (c *content) release() {
 // firstChunk is what is read at first of a body that does not say its length.
 const firstChunk = 16 << 10
 
-// readBody reads the request's body, at most limit bytes of it, with a deadline. tooLarge is the error for a longer
+// readBody reads the request's body, at most limit bytes of it. tooLarge is the error for a longer
 // one. The content must be released, with or without an error.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
 	c := content{budget: &s.budget}
@@ -62,13 +62,13 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, t
 	case n > limit:
 		return c, tooLarge
 	}
-	rc := http.NewResponseController(w)
-	// A server in a test (httptest.ResponseRecorder) has no connection and so no deadline; nothing else fails here.
-	_ = rc.SetReadDeadline(time.Now().Add(s.BodyTimeout))
-	err := c.read(r.Body, n, limit, tooLarge)
-	// Left in place it would cancel the request's context while the message is being written.
-	_ = rc.SetReadDeadline(time.Time{})
-	return c, err
+	if err := c.read(r.Body, n, limit, tooLarge); err != nil {
+		return c, err
+	}
+	// Left in place, the server's deadline for the body would cancel the request's context while the message is
+	// being written. Without a connection (a handler called directly) there is none.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return c, nil
 }
 
 func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {

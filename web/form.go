@@ -74,7 +74,7 @@ func parseForm(body string) (url.Values, error) {
 
 // printable is a parameter's name fit for an error line.
 func printable(name string) string {
-	if strings.HasPrefix(name, "hub.") && len(name) <= 40 && !strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+	if short, ok := strings.CutPrefix(name, "hub."); ok && short != "" && len(short) <= 40 && strings.Trim(short, "abcdefghijklmnopqrstuvwxyz_[]") == "" {
 		return name
 	}
 	return "parameter " + quote(name)

@@ -27,7 +27,8 @@ metrics        /metrics
 // unhurried lifts the deadline for answers from a handler that is meant to take its time.
 func unhurried(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // without a connection there is no deadline
+		rc := http.NewResponseController(w)
+		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}) // without a connection there are none
 		next(w, r)
 	}
 }

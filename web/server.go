@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Limits of every connection. Bodies and answers have their own deadlines on top.
@@ -63,10 +61,13 @@ func New(o Options) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		WriteTimeout:      o.BodyTimeout + answerTime,
-		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		// For the whole request. It holds for bodies that nobody reads, too: net/http reads their rest before it
+		// answers. readBody lifts it once the body is there.
+		ReadTimeout:    o.BodyTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		WriteTimeout:   o.BodyTimeout + answerTime,
+		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}
 	return s, nil
 }
@@ -80,7 +81,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = s.Close(grace) // the error stays in closeErr, which Serve returns
 	})
 	defer stop()
-	err := s.http.Serve(netutil.LimitListener(ln, s.MaxConnections))
+	err := s.http.Serve(limitConnections(ln, s.MaxConnections))
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %s: %w", ln.Addr(), err)
 	}
