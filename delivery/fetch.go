@@ -51,7 +51,10 @@ const maxRedirects = 3
 
 // TopicReader fetches topics for thin pings. Safe for concurrent use.
 type TopicReader struct {
-	Client    *Client
+	Client interface { // a *Client
+		http.RoundTripper
+		Policy() *Policy
+	}
 	Clock     hub.Clock
 	UserAgent string
 	Timeout   time.Duration // for one fetch with its redirects

@@ -30,6 +30,9 @@ type answer struct {
 	hang       bool // until the hub gives up
 	err        error
 	retryAfter string
+	echo       bool // the challenge
+	body       string
+	header     http.Header
 }
 
 // network is a world of endpoints without sockets, so that time can be that of testing/synctest.
@@ -48,7 +51,10 @@ func newNetwork(behave func(url string, nth int, body string) answer) *network {
 var ok200 = func(string, int, string) answer { return answer{} }
 
 func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
-	body, _ := io.ReadAll(req.Body)
+	var body []byte
+	if req.Body != nil {
+		body, _ = io.ReadAll(req.Body)
+	}
 	url := req.URL.String()
 	n.mu.Lock()
 	nth := 1
@@ -92,18 +98,25 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 		a.status = 200
 	}
 	h := http.Header{}
+	for k, v := range a.header {
+		h[k] = v
+	}
+	if a.echo {
+		a.body = req.URL.Query().Get("hub.challenge")
+	}
 	if a.retryAfter != "" {
 		h.Set("Retry-After", a.retryAfter)
 	}
-	return &http.Response{StatusCode: a.status, Header: h, Body: http.NoBody, Request: req}, nil
+	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(strings.NewReader(a.body)),
+		ContentLength: int64(len(a.body)), Request: req}, nil
 }
 
-// to returns the arrivals at one URL.
+// to returns the arrivals at one URL, whatever was appended to its query.
 func (n *network) to(url string) (out []arrival) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range n.arrivals {
-		if a.url == url {
+		if before, _, _ := strings.Cut(a.url, "hub.mode="); strings.TrimRight(before, "?&") == url {
 			out = append(out, a)
 		}
 	}

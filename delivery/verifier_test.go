@@ -1,0 +1,329 @@
+package delivery_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"quorumhub/delivery"
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+type verifierRig struct {
+	*engine
+	net *network
+	v   *delivery.Verifier
+	o   delivery.VerifierOptions
+}
+
+func verifying(t *testing.T, behave func(url string, nth int, body string) answer, tune func(*delivery.VerifierOptions), f func(r *verifierRig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &verifierRig{engine: newEngine(t), net: newNetwork(behave)}
+		r.o = delivery.VerifierOptions{
+			Outbound: &delivery.Outbound{Client: r.net, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test", Timeout: 5 * time.Second},
+			State:    r.engine, Proposer: r.engine, Leadership: r.engine, Clock: hub.SystemClock{}, Log: quiet(), Attempts: 3,
+		}
+		if tune != nil {
+			tune(&r.o)
+		}
+		r.start()
+		f(r)
+		r.v.Close()
+	})
+}
+
+func (r *verifierRig) start() {
+	r.v = delivery.NewVerifier(r.o)
+	r.observe(r.v)
+	r.v.Start(context.Background())
+}
+
+// subscribe makes a subscription past the verifier.
+func (r *verifierRig) subscribe(w want) {
+	r.leader.Store(false)
+	r.engine.subscribe(w)
+	r.after(time.Second)
+	r.leader.Store(true)
+}
+
+func (r *verifierRig) stop() {
+	r.v.Close()
+	r.forget()
+}
+
+func (r *verifierRig) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (r *verifierRig) byKey(topic, callback string) (sub hub.Subscription, ok bool) {
+	r.View(func(s *hub.State) { sub, ok = s.SubscriptionByKey(topic, callback) })
+	return sub, ok
+}
+
+func (r *verifierRig) pending() (n int) {
+	r.View(func(s *hub.State) { n = s.Counts().Requests })
+	return n
+}
+
+func yes(string, int, string) answer { return answer{echo: true} }
+
+// TestI7NothingBeforeConsent: the request alone changes nothing, the confirmation does.
+func TestI7NothingBeforeConsent(t *testing.T) {
+	verifying(t, func(string, int, string) answer { return answer{echo: true, after: 2 * time.Second} }, nil, func(r *verifierRig) {
+		r.request(want{topic: "t", callback: cb})
+		r.after(time.Second)
+		if _, ok := r.byKey("t", cb); ok {
+			t.Error("subscribed before the answer")
+		}
+		r.after(2 * time.Second)
+		if _, ok := r.byKey("t", cb); !ok || r.pending() != 0 || r.v.Pending() != 0 {
+			t.Error("not subscribed after the answer")
+		}
+	})
+}
+
+// TestLeaseCountsFromTheRequest is WebSub rule 40: what the subscriber is told is what it gets, measured from
+// the moment it is asked; and what is published from that moment on is its own.
+func TestLeaseCountsFromTheRequest(t *testing.T) {
+	verifying(t, func(string, int, string) answer { return answer{echo: true, after: 3 * time.Second} }, nil, func(r *verifierRig) {
+		r.publish("t", "before")
+		asked := time.Now()
+		r.request(want{topic: "t", callback: cb, lease: 300 * time.Second})
+		r.after(time.Second)
+		r.publish("t", "during")
+		r.after(10 * time.Second)
+		sub, _ := r.byKey("t", cb)
+		if !sub.ExpiresAt.Equal(asked.Add(300*time.Second)) || sub.Cursor.Offset != 1 {
+			t.Errorf("expires %v after it was asked, cursor %d", sub.ExpiresAt.Sub(asked), sub.Cursor.Offset)
+		}
+		q, _ := url.Parse(r.net.arrivals[0].url)
+		if got := q.Query().Get("hub.lease_seconds"); got != "300" {
+			t.Errorf("hub.lease_seconds %s", got)
+		}
+	})
+}
+
+// TestVerificationRetries: what is no definite answer is asked again, with a new challenge; a definite one is not.
+func TestVerificationRetries(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answers []answer
+		asked   int
+		active  bool
+	}{
+		{"503 then yes", []answer{{status: 503}, {echo: true}}, 2, true},
+		{"timeout, refused, yes", []answer{{hang: true}, {err: errRefused}, {echo: true}}, 3, true},
+		{"never", []answer{{status: 500}}, 3, false},
+		{"404", []answer{{status: 404}}, 1, false},
+		{"redirect", []answer{{status: 302}}, 1, false},
+		{"wrong body", []answer{{body: "yes"}}, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var n atomic.Int32
+			verifying(t, func(string, int, string) answer {
+				return c.answers[min(int(n.Add(1)), len(c.answers))-1]
+			}, nil, func(r *verifierRig) {
+				r.request(want{topic: "t", callback: cb})
+				r.after(time.Hour)
+				got := r.net.to(cb)
+				challenges := map[string]bool{}
+				for _, a := range got {
+					u, _ := url.Parse(a.url)
+					challenges[u.Query().Get("hub.challenge")] = true
+				}
+				if len(got) != c.asked || len(challenges) != c.asked {
+					t.Errorf("asked %d times with %d challenges, want %d", len(got), len(challenges), c.asked)
+				}
+				if _, ok := r.byKey("t", cb); ok != c.active || r.pending() != 0 {
+					t.Errorf("active %v, want %v; %d pending", ok, c.active, r.pending())
+				}
+			})
+		})
+	}
+}
+
+// TestFailedRenewalChangesNothing is WebSub rule 21.
+func TestFailedRenewalChangesNothing(t *testing.T) {
+	verifying(t, func(string, int, string) answer { return answer{status: 404} }, nil, func(r *verifierRig) {
+		r.subscribe(want{topic: "t", callback: cb, secret: "old"})
+		before, _ := r.byKey("t", cb)
+		for _, mode := range []hubpb.Mode{hub.ModeSubscribe, hub.ModeUnsubscribe} {
+			r.request(want{topic: "t", callback: cb, secret: "evil", lease: time.Second, mode: mode})
+			r.after(time.Minute)
+			if after, _ := r.byKey("t", cb); fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("changed\n from %+v\n to   %+v", before, after)
+			}
+		}
+	})
+}
+
+func TestUnsubscribeAfterConsent(t *testing.T) {
+	verifying(t, yes, nil, func(r *verifierRig) {
+		r.subscribe(want{topic: "t", callback: cb})
+		r.request(want{topic: "t", callback: cb, mode: hub.ModeUnsubscribe})
+		r.after(time.Second)
+		if _, ok := r.byKey("t", cb); ok {
+			t.Error("still subscribed")
+		}
+		// One that nobody has is asked about all the same, and settled.
+		r.request(want{topic: "t", callback: cb + "x", mode: hub.ModeUnsubscribe})
+		r.after(time.Second)
+		if n := len(r.net.to(cb + "x")); n != 1 || r.pending() != 0 {
+			t.Errorf("asked %d times, %d pending", n, r.pending())
+		}
+	})
+}
+
+// TestI7OlderRequestFinishingLateChangesNothing: the newer one wins although it is answered first.
+func TestI7OlderRequestFinishingLateChangesNothing(t *testing.T) {
+	var n atomic.Int32
+	verifying(t, func(string, int, string) answer {
+		if n.Add(1) == 1 {
+			return answer{echo: true, after: 4 * time.Second}
+		}
+		return answer{echo: true}
+	}, nil, func(r *verifierRig) {
+		r.request(want{topic: "t", callback: cb, secret: "old", lease: time.Minute})
+		r.after(time.Second)
+		r.request(want{topic: "t", callback: cb, lease: time.Hour})
+		r.after(time.Minute)
+		sub, _ := r.byKey("t", cb)
+		if sub.LeaseSeconds != 3600 || len(sub.SealedSecret) != 0 {
+			t.Errorf("%+v", sub)
+		}
+		if got := r.net.to(cb); !got[0].cut {
+			t.Error("the older verification was not cut off")
+		}
+	})
+}
+
+// TestPendingRequestsResumeAfterARestart: a request that was acknowledged is verified, crash or not.
+func TestPendingRequestsResumeAfterARestart(t *testing.T) {
+	var up atomic.Bool
+	verifying(t, func(string, int, string) answer {
+		if !up.Load() {
+			return answer{hang: true}
+		}
+		return answer{echo: true}
+	}, nil, func(r *verifierRig) {
+		for i := range 5 {
+			r.request(want{topic: "t", callback: fmt.Sprint(cb, i)})
+		}
+		r.after(time.Second)
+		r.stop()
+		if r.pending() != 5 {
+			t.Fatalf("%d pending after the stop", r.pending())
+		}
+		up.Store(true)
+		r.start()
+		r.after(time.Second)
+		for i := range 5 {
+			if _, ok := r.byKey("t", fmt.Sprint(cb, i)); !ok {
+				t.Errorf("request %d was not resumed", i)
+			}
+		}
+	})
+}
+
+// TestUnknownTopicIsDenied when topics are not registered by themselves (WebSub rule 37).
+func TestUnknownTopicIsDenied(t *testing.T) {
+	verifying(t, yes, nil, func(r *verifierRig) {
+		r.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
+			Mode: hub.ModeSubscribe, Topic: "nope", TopicRaw: "https://hub.example/topics/nope", Callback: cb + "?a=b", CallbackKey: cb, LeaseSeconds: 60}}})
+		r.after(time.Second)
+		got := r.net.to(cb + "?a=b")
+		if len(got) != 1 || !strings.Contains(got[0].url, "&hub.mode=denied&hub.topic=https%3A%2F%2Fhub.example%2Ftopics%2Fnope&hub.reason=") {
+			t.Errorf("requests %+v", got)
+		}
+		if _, ok := r.byKey("nope", cb); ok || r.pending() != 0 || r.topic("nope").ID != 0 {
+			t.Error("subscribed, pending, or the topic was made")
+		}
+	})
+}
+
+// TestDeniedNoticeWhenATopicGoes: the callbacks of its subscriptions are told.
+func TestDeniedNoticeWhenATopicGoes(t *testing.T) {
+	verifying(t, func(string, int, string) answer { return answer{status: 500} }, nil, func(r *verifierRig) {
+		r.subscribe(want{topic: "t", callback: cb})
+		r.do(&hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
+		r.after(time.Minute)
+		got := r.net.to(cb)
+		if len(got) != 1 || !strings.Contains(got[0].url, "hub.mode=denied&hub.topic=t&hub.reason=the%20topic%20was%20deregistered") || r.pending() != 0 {
+			t.Errorf("requests %+v, %d pending", got, r.pending())
+		}
+	})
+}
+
+// TestOneHostIsNotFlooded, and does not keep others from being verified.
+func TestOneHostIsNotFlooded(t *testing.T) {
+	var mu sync.Mutex
+	busy, most := 0, 0
+	verifying(t, func(url string, _ int, _ string) answer {
+		if !strings.Contains(url, "victim") {
+			return answer{echo: true}
+		}
+		mu.Lock()
+		busy++
+		most = max(most, busy)
+		mu.Unlock()
+		time.AfterFunc(4*time.Second, func() {
+			mu.Lock()
+			busy--
+			mu.Unlock()
+		})
+		return answer{echo: true, after: 4 * time.Second}
+	}, func(o *delivery.VerifierOptions) { o.Concurrency, o.PerHost = 10, 3 }, func(r *verifierRig) {
+		for i := range 30 {
+			r.request(want{topic: "t", callback: fmt.Sprint("http://Victim.example/", i)})
+		}
+		r.request(want{topic: "t", callback: cb})
+		r.after(10 * time.Millisecond)
+		if _, ok := r.byKey("t", cb); !ok {
+			t.Error("another host had to wait")
+		}
+		r.after(time.Minute)
+		if most > 3 || r.pending() != 0 {
+			t.Errorf("%d at once, want at most 3; %d pending", most, r.pending())
+		}
+	})
+}
+
+// TestOnlyTheLeaderVerifies, and a new one takes over.
+func TestOnlyTheLeaderVerifies(t *testing.T) {
+	verifying(t, yes, nil, func(r *verifierRig) {
+		r.leader.Store(false)
+		r.request(want{topic: "t", callback: cb})
+		r.after(10 * time.Second)
+		if n := len(r.net.to(cb)); n != 0 {
+			t.Errorf("%d requests by a follower", n)
+		}
+		r.leader.Store(true)
+		r.after(time.Second)
+		if _, ok := r.byKey("t", cb); !ok {
+			t.Error("not taken over")
+		}
+	})
+}
+
+// TestOutcomeWaitsForALeader: a confirmation is not lost, and not asked for twice.
+func TestOutcomeWaitsForALeader(t *testing.T) {
+	verifying(t, func(string, int, string) answer { return answer{echo: true, after: time.Second} }, nil, func(r *verifierRig) {
+		r.request(want{topic: "t", callback: cb})
+		r.breakdown(hub.ErrNoLeader)
+		r.after(time.Minute)
+		r.breakdown(nil)
+		r.after(10 * time.Second)
+		if _, ok := r.byKey("t", cb); !ok || len(r.net.to(cb)) != 1 {
+			t.Errorf("subscribed %v after %d requests", ok, len(r.net.to(cb)))
+		}
+	})
+}
