@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -303,7 +304,7 @@ func TestReadLimits(t *testing.T) {
 // flushed, evicted from memory and trimmed.
 func TestI2ReadersWhileEverythingMoves(t *testing.T) {
 	const total = 2000
-	opts := store.Options{Dir: t.TempDir(), FlushInterval: time.Millisecond, TailBytes: 20 << 10, SegmentBytes: 200 << 10}
+	opts := store.Options{Dir: t.TempDir(), FlushInterval: time.Millisecond, TailBytes: 20 << 10, SegmentBytes: 50 << 10}
 	s := open(t, opts)
 	body := func(offset uint64) []byte { return bytes.Repeat([]byte(fmt.Sprint(offset, ".")), 20) }
 	var wg sync.WaitGroup
@@ -342,7 +343,7 @@ func TestI2ReadersWhileEverythingMoves(t *testing.T) {
 			events = append(events, trim(1, through))
 		}
 		apply(t, s, w.entry(t, events...))
-		if st := s.Stats(); st.UnflushedBytes > 1<<20 {
+		if i%100 == 0 {
 			flush(t, s)
 		}
 	}
@@ -351,7 +352,7 @@ func TestI2ReadersWhileEverythingMoves(t *testing.T) {
 	if st := s.Stats(); st.TailBytes > opts.TailBytes {
 		t.Errorf("%d bytes in memory, limit %d", st.TailBytes, opts.TailBytes)
 	}
-	if n := len(segments(t, opts.Dir)); n < 2 {
-		t.Errorf("%d segments", n)
+	if left := segments(t, opts.Dir); len(left) == 1 && filepath.Base(left[0]) == "1.db" {
+		t.Error("the log was one segment only")
 	}
 }
