@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"quorumhub/raftlog"
+	"quorumhub/store"
+)
+
+type inspectCmd struct {
+	DataDir string `arg:"" placeholder:"DIR" help:"The data_dir of a stopped node."`
+	JSON    bool   `name:"json" help:"Print JSON."`
+}
+
+// Run reads a stopped node's files, checks every checksum in them and says what they hold. It changes nothing.
+func (c *inspectCmd) Run(s Streams) error {
+	log, err := raftlog.Inspect(c.DataDir)
+	if err != nil {
+		return err
+	}
+	files, err := store.Inspect(filepath.Join(c.DataDir, "fsm"))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = writeJSON(s.Out, newInspection(log, files))
+	} else {
+		err = printInspection(s.Out, log, files)
+	}
+	if err != nil {
+		return err
+	}
+	if n := len(log.Problems) + len(files.Problems); n > 0 {
+		return fmt.Errorf("%s: %d problems found", c.DataDir, n)
+	}
+	return nil
+}
+
+// inspection is the form of a report in JSON.
+type inspection struct {
+	Node      string             `json:"node"`
+	ClusterID string             `json:"cluster_id"`
+	Log       inspectedLog       `json:"log"`
+	State     inspectedState     `json:"state"`
+	Topics    []inspectedTopic   `json:"topics"`
+	Segments  []inspectedSegment `json:"segments"`
+	Problems  []string           `json:"problems"`
+}
+
+type inspectedLog struct {
+	Bytes  int64          `json:"bytes"`
+	First  uint64         `json:"first_index"`
+	Last   uint64         `json:"last_index"`
+	Term   uint64         `json:"term"`
+	Newest time.Time      `json:"newest"`
+	Events map[string]int `json:"events"`
+}
+
+type inspectedState struct {
+	Generation    string    `json:"generation"`
+	Index         uint64    `json:"index"`
+	Term          uint64    `json:"term"`
+	Hash          string    `json:"hash"`
+	Now           time.Time `json:"now"`
+	Bytes         int64     `json:"bytes"`
+	Topics        int       `json:"topics"`
+	Subscriptions int       `json:"subscriptions"`
+	Requests      int       `json:"requests"`
+	DeadLetters   int       `json:"dead_letters"`
+}
+
+type inspectedTopic struct {
+	Name          string `json:"name"`
+	First         uint64 `json:"first_offset"`
+	Head          uint64 `json:"head_offset"`
+	Subscriptions int    `json:"subscriptions"`
+}
+
+type inspectedSegment struct {
+	File    string    `json:"file"`
+	Bytes   int64     `json:"bytes"`
+	Records int       `json:"records"`
+	Newest  time.Time `json:"newest"`
+}
+
+func newInspection(log *raftlog.Report, files *store.Report) inspection {
+	in := inspection{
+		ClusterID: files.ClusterID,
+		Log:       inspectedLog{log.Bytes, log.First, log.Last, log.Term, log.Newest, log.Events},
+		State: inspectedState{Generation: files.Generation, Index: files.Position.Index, Term: files.Position.Term,
+			Hash: fmt.Sprintf("%016x", files.StateHash), Now: files.Now, Bytes: files.StateFile.Bytes, Topics: files.Counts.Topics,
+			Subscriptions: files.Counts.Subscriptions, Requests: files.Counts.Requests, DeadLetters: files.Counts.DeadLetters},
+		Topics: []inspectedTopic{}, Segments: []inspectedSegment{}, Problems: []string{},
+	}
+	if log.Identity != nil {
+		in.Node = log.Identity.ID
+	}
+	for _, t := range files.Topics {
+		in.Topics = append(in.Topics, inspectedTopic{t.Name, t.First, t.Head, t.Subscriptions})
+	}
+	for _, seg := range files.Segments {
+		in.Segments = append(in.Segments, inspectedSegment{seg.File, seg.Bytes, seg.Records, seg.Newest})
+	}
+	for _, p := range slices.Concat(log.Problems, files.Problems) {
+		in.Problems = append(in.Problems, p.Error())
+	}
+	return in
+}
+
+func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) error {
+	in := newInspection(log, files)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
+	line("node\t%s", orDash(in.Node))
+	line("cluster\t%s", orDash(in.ClusterID))
+	line("raft log\t%d bytes, entries %d to %d, term %d, newest %s", in.Log.Bytes, in.Log.First, in.Log.Last, in.Log.Term, moment(in.Log.Newest))
+	for _, name := range slices.Sorted(maps.Keys(in.Log.Events)) {
+		line("\t%d %s", in.Log.Events[name], name)
+	}
+	line("state\t%s, %d bytes, as of entry %d of term %d, hash %s, %s", in.State.Generation, in.State.Bytes, in.State.Index, in.State.Term, in.State.Hash, moment(in.State.Now))
+	line("\t%d topics, %d subscriptions, %d requests, %d dead letters", in.State.Topics, in.State.Subscriptions, in.State.Requests, in.State.DeadLetters)
+	errs := []error{t.Flush()}
+	if len(in.Topics) > 0 {
+		fmt.Fprintln(t, "\nTOPIC\tFIRST\tHEAD\tSUBSCRIPTIONS")
+		for _, topic := range in.Topics {
+			line("%s\t%d\t%d\t%d", oneLine(topic.Name), topic.First, topic.Head, topic.Subscriptions)
+		}
+		errs = append(errs, t.Flush())
+	}
+	if len(in.Segments) > 0 {
+		fmt.Fprintln(t, "\nSEGMENT\tBYTES\tMESSAGES\tNEWEST")
+		for _, seg := range in.Segments {
+			line("%s\t%d\t%d\t%s", oneLine(seg.File), seg.Bytes, seg.Records, moment(seg.Newest))
+		}
+		errs = append(errs, t.Flush())
+	}
+	if len(in.Problems) == 0 {
+		line("\nEvery checksum is right.")
+	}
+	for _, p := range in.Problems {
+		line("PROBLEM\t%s", oneLine(p))
+	}
+	return errors.Join(append(errs, t.Flush())...)
+}
+
+// moment is a time for people, a dash for none.
+func moment(t time.Time) string {
+	if t.IsZero() || t.Unix() == 0 {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}

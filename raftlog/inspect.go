@@ -1,0 +1,103 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"quorumhub/hub"
+)
+
+// Report is what the log file of a stopped node holds.
+type Report struct {
+	Identity    *Identity // nil: there is no node.json
+	File        string
+	Bytes       int64 // size of the file
+	First, Last uint64
+	Entries     uint64         // found between First and Last
+	Commands    uint64         // of these, entries of events whose checksum is right
+	Events      map[string]int // their events by kind
+	Newest      time.Time      // leader's time in the newest of them
+	Term        uint64
+	Problems    []error // what is damaged or missing; none: all is sound
+}
+
+// Inspect reads the log in a stopped node's data directory and checks every entry, without changing
+// anything. The error is for what cannot be looked at: no log in dir, a running node.
+func Inspect(dir string) (r *Report, err error) {
+	path := filepath.Join(dir, logFile)
+	r = &Report{File: path, Events: map[string]int{}}
+	if r.Identity, err = ReadIdentity(dir); err != nil {
+		r.Problems = append(r.Problems, err)
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", dir, err)
+	}
+	r.Bytes = fi.Size()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			r.Problems = append(r.Problems, damaged(path, fmt.Errorf("%v", p)))
+		}
+	}()
+	const lockTimeout = 2 * time.Second
+	if err := checkLogFile(path, fi.Size(), lockTimeout); err != nil {
+		if errors.Is(err, berrors.ErrTimeout) {
+			return nil, err
+		}
+		r.Problems = append(r.Problems, err)
+		return r, nil
+	}
+	db, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true,
+		BoltOptions: &bbolt.Options{ReadOnly: true, Timeout: lockTimeout}})
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return r, r.read(db)
+}
+
+func (r *Report) read(db *raftboltdb.BoltStore) (err error) {
+	if r.First, err = db.FirstIndex(); err != nil {
+		return fmt.Errorf("read %s: %w", r.File, err)
+	}
+	if r.Last, err = db.LastIndex(); err != nil {
+		return fmt.Errorf("read %s: %w", r.File, err)
+	}
+	for i := r.First; i > 0 && i <= r.Last; i++ {
+		var l raft.Log
+		if err := db.GetLog(i, &l); err != nil {
+			r.Problems = append(r.Problems, fmt.Errorf("%s: entry %d: %w", r.File, i, err))
+			continue
+		}
+		r.Entries++
+		r.Term = l.Term
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		e, err := hub.DecodeEntry(l.Data)
+		if err != nil {
+			r.Problems = append(r.Problems, fmt.Errorf("%s: entry %d: %w", r.File, i, err))
+			continue
+		}
+		r.Commands++
+		r.Newest = time.Unix(0, e.Time).UTC()
+		for _, b := range e.Batches {
+			for _, p := range b.Proposals {
+				for _, ev := range p.Events {
+					r.Events[hub.EventName(ev)]++
+				}
+			}
+		}
+	}
+	return nil
+}
