@@ -70,7 +70,8 @@ type Dispatcher struct {
 	hotNext int
 	stats   Stats
 	started bool
-	closing bool
+	closing bool // nothing new is sent
+	closed  bool // Close was called
 
 	// What happened while the state is being read at the start, so that the older picture does not undo it.
 	loading   bool
@@ -117,8 +118,8 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	}
 }
 
-// Start takes over the subscriptions in the state and begins to deliver. Cancelling ctx cuts everything off
-// at once; Close is the orderly way.
+// Start takes over the subscriptions in the state and begins to deliver. Cancelling ctx cuts off what is
+// under way at once; Close is the orderly way, and is to be called in either case.
 func (d *Dispatcher) Start(ctx context.Context) {
 	d.ctx, d.abort = context.WithCancelCause(ctx)
 	d.load()
@@ -297,11 +298,11 @@ func (d *Dispatcher) end(id hub.SubscriptionID) {
 // again after the next start.
 func (d *Dispatcher) Close(ctx context.Context) error {
 	d.mu.Lock()
-	if !d.started || d.closing {
+	if !d.started || d.closed {
 		d.mu.Unlock()
 		return nil
 	}
-	d.closing = true
+	d.closing, d.closed = true, true
 	d.mu.Unlock()
 
 	done := make(chan struct{})
@@ -321,7 +322,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	}
 	close(d.stop)
 	close(d.final)
-	limit := time.AfterFunc(finalTime, func() { d.abort(errClosing) })
+	limit := time.AfterFunc(finalTime, func() { d.abort(errClosing) }) // should the recorder be stuck
 	defer limit.Stop()
 	d.loops.Wait()
 	d.abort(errClosing)

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -740,6 +741,126 @@ func TestLinkSelf(t *testing.T) {
 			if want := `<https://hub.example/hub>; rel="hub", <` + self + `>; rel="self"`; got[body] != want {
 				t.Errorf("message %s: Link %s, want %s", body, got[body], want)
 			}
+		}
+	})
+}
+
+// lateState lets something happen right after the state was read.
+type lateState struct {
+	*engine
+	once func()
+}
+
+func (l *lateState) View(f func(*hub.State)) {
+	l.engine.View(f)
+	if once := l.once; once != nil {
+		l.once = nil
+		once()
+	}
+}
+
+// TestI5EndDuringTheStart: what ends while the state is being read does not come back from the older picture.
+func TestI5EndDuringTheStart(t *testing.T) {
+	bubble(t, ok200, nil, func(r *rig) {
+		id := r.subscribe(want{topic: "t", callback: cb})
+		r.stop()
+		r.publish("t", "1")
+		r.o.State = &lateState{r.engine, func() {
+			r.end(id, hubpb.EndReason_END_UNSUBSCRIBED)
+			r.subscribe(want{topic: "t", callback: cb + "new"})
+		}}
+		r.start()
+		r.after(time.Minute)
+		r.publish("t", "2")
+		r.after(time.Minute)
+		if got := r.net.to(cb); len(got) != 0 || r.d.Stats().Lanes != 1 {
+			t.Errorf("%d messages after the end; %+v", len(got), r.d.Stats())
+		}
+		if got := bodies(r.net.to(cb + "new")); got != "1 2" {
+			t.Errorf("the one that came meanwhile got %q", got)
+		}
+	})
+}
+
+// TestTrimBeforeItIsKnown: the log may be trimmed a moment before the dispatcher hears of it.
+func TestTrimBeforeItIsKnown(t *testing.T) {
+	bubble(t, ok200, nil, func(r *rig) {
+		r.subscribe(want{topic: "t", callback: cb})
+		r.stop()
+		for i := range 5 {
+			r.publish("t", fmt.Sprint(i+1))
+		}
+		r.o.State = &lateState{r.engine, func() {
+			r.forget()
+			r.do(&hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: &hubpb.LogTrimmed{
+				Ranges: []*hubpb.LogTrimmed_Range{{Topic: 1, Through: 3}}}}})
+			r.observe(r.d)
+		}}
+		r.start()
+		r.after(time.Minute)
+		if got := bodies(r.net.to(cb)); got != "4 5" {
+			t.Errorf("got %q, want %q", got, "4 5")
+		}
+	})
+}
+
+type flakyLog struct {
+	*engine
+	bad atomic.Int32
+}
+
+func (f *flakyLog) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hub.Message, error) {
+	if f.bad.Add(-1) >= 0 {
+		return nil, errRefused
+	}
+	return f.engine.Read(topic, from, max, maxBytes)
+}
+
+// TestUnreadableLogDelaysOnly: nothing is skipped and no attempt counted.
+func TestUnreadableLogDelaysOnly(t *testing.T) {
+	bubble(t, ok200, nil, func(r *rig) {
+		id := r.subscribe(want{topic: "t", callback: cb})
+		r.stop()
+		log := &flakyLog{engine: r.engine}
+		log.bad.Store(3)
+		r.o.Messages = log
+		r.start()
+		r.publish("t", "1")
+		r.publish("t", "2")
+		r.after(time.Minute)
+		if got := bodies(r.net.to(cb)); got != "1 2" {
+			t.Errorf("got %q, want %q", got, "1 2")
+		}
+		if sub, _ := r.subscription(id); sub.Cursor.Failures != 0 || sub.Cursor.Attempts != 0 {
+			t.Errorf("cursor %+v", sub.Cursor)
+		}
+	})
+}
+
+// TestAbortByContext: when the whole process goes down nothing hangs, and what was delivered is still recorded.
+func TestAbortByContext(t *testing.T) {
+	bubble(t, func(_ string, _ int, body string) answer { return answer{hang: body == "2"} }, func(o *delivery.DispatcherOptions) {
+		o.CursorFlush = time.Hour
+	}, func(r *rig) {
+		r.stop()
+		ctx, cancel := context.WithCancel(context.Background())
+		r.d = delivery.NewDispatcher(r.o)
+		r.observe(r.d)
+		r.d.Start(ctx)
+		id := r.subscribe(want{topic: "t", callback: cb})
+		r.publish("t", "1")
+		r.publish("t", "2")
+		r.after(time.Second)
+		cancel()
+		r.after(time.Second)
+		if got := r.net.to(cb); len(got) != 2 || !got[1].cut || r.d.Stats().Fast+r.d.Stats().Slow != 0 {
+			t.Errorf("%+v, %+v", got, r.d.Stats())
+		}
+		if err := r.d.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if sub, _ := r.subscription(id); sub.Cursor.Offset != 1 || sub.Cursor.Attempts != 0 {
+			t.Errorf("cursor %+v", sub.Cursor)
 		}
 	})
 }

@@ -73,8 +73,10 @@ func (d *Dispatcher) record() {
 			armed, flush = false, true
 		case <-d.final:
 			timer.Stop()
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), finalTime)
+			defer cancel()
 			for range finalWrites {
-				if d.flushed = d.write(true); d.flushed == nil {
+				if d.flushed = d.write(ctx, true); d.flushed == nil {
 					break
 				}
 			}
@@ -83,7 +85,7 @@ func (d *Dispatcher) record() {
 		if failures > 0 && !flush {
 			continue // the retry timer runs
 		}
-		if err := d.write(flush); err != nil {
+		if err := d.write(d.ctx, flush); err != nil {
 			failures++
 			d.o.Log.Warn("cannot record deliveries yet; trying again", "error", err)
 			arm(d.o.CursorFlush + retry.Delay(failures, 0))
@@ -100,7 +102,7 @@ func (d *Dispatcher) record() {
 }
 
 // write proposes all settlements and, with cursors, the cursors that moved.
-func (d *Dispatcher) write(cursors bool) error {
+func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 	for {
 		d.mu.Lock()
 		n := min(len(d.settle), maxSettlements)
@@ -113,7 +115,7 @@ func (d *Dispatcher) write(cursors bool) error {
 		if n == 0 {
 			break
 		}
-		if err := d.propose(events); err != nil {
+		if err := d.propose(ctx, events); err != nil {
 			return err
 		}
 		d.mu.Lock()
@@ -132,7 +134,7 @@ func (d *Dispatcher) write(cursors bool) error {
 		if len(lanes) == 0 {
 			break
 		}
-		if err := d.propose([]*hubpb.Event{event}); err != nil {
+		if err := d.propose(ctx, []*hubpb.Event{event}); err != nil {
 			d.mu.Lock()
 			for _, l := range lanes {
 				if l.state != laneEnded {
@@ -146,8 +148,8 @@ func (d *Dispatcher) write(cursors bool) error {
 	return nil
 }
 
-func (d *Dispatcher) propose(events []*hubpb.Event) error {
-	ctx, cancel := context.WithTimeout(d.ctx, proposeTimeout)
+func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	_, err := d.o.Proposer.Propose(ctx, events...)
 	return err
