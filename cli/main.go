@@ -26,7 +26,7 @@ type Streams struct {
 // commands is the root of the command line. A field a command, each in its own file.
 type commands struct {
 	Dev   devCmd   `cmd:"" group:"run" help:"Start a hub on this machine for development: no credentials, loopback callbacks allowed."`
-	Serve serveCmd `cmd:"" group:"run" help:"Run one node of a hub."`
+	Serve serveCmd `cmd:"" group:"run" help:"Run one node of a hub. quorumhub check --keys explains every key of its configuration."`
 	Demo  demoCmd  `cmd:"" group:"run" help:"Show the main job from start to end on a throw-away hub, including a crash."`
 
 	Publish       publishCmd       `cmd:"" group:"client" help:"Publish a message to a topic, or ping the hub that a topic has changed."`

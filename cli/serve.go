@@ -10,14 +10,13 @@ import (
 )
 
 type serveCmd struct {
-	Config string   `placeholder:"FILE" help:"Configuration file (YAML). See configs/quorumhub.yaml for every key."`
-	Set    []string `placeholder:"KEY=VALUE" sep:"none" help:"Set one configuration key; wins over file and environment. Repeatable."`
+	configFlags
 }
 
 // Run serves until ctx ends, and stops in good order then: what was accepted is finished and cursors are
 // written, so that the next start repeats nothing.
 func (c *serveCmd) Run(ctx context.Context, s Streams) error {
-	cfg, err := configs.Load(configs.Source{File: c.Config, Env: s.Env, Set: c.Set})
+	cfg, err := c.load(s.Env)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func entries() []entry {
 
 		scalar("cluster.addr", "127.0.0.1:8180", "where the node listens for the other nodes",
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
-		scalar("cluster.node_id", "", "the node's name in the cluster; empty: node-1",
+		scalar("cluster.node_id", "", "the node's name in the cluster, for ever; empty: a random one that is kept in data_dir",
 			text(), nodeID(), func(c *Config) *string { return &c.Cluster.NodeID }),
 
 		scalar("data_dir", "./data", "the directory that holds everything the node stores",
