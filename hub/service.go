@@ -15,6 +15,9 @@ type Rules struct {
 	Leases          LeasePolicy
 	AutoRegister    bool // publishing or subscribing to an unknown topic creates it
 	MaxMessageBytes int64
+	// MaxPending bounds the requests that wait for their verification, so that a flood of them cannot fill the
+	// state; past it a request is refused with CodeUnavailable. 0: 100,000.
+	MaxPending int
 	// CheckCallback refuses callbacks by policy (address ranges, ports) when the request arrives; the check
 	// that counts is made again when the connection is made. nil: all are accepted.
 	CheckCallback func(*url.URL) error
@@ -50,6 +53,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	if err != nil {
 		return err
 	}
+	if s.pending() >= s.maxPending() {
+		return Errorf(CodeUnavailable, "too many requests wait for their verification; try again shortly")
+	}
 	if s.rules.CheckCallback != nil {
 		if err := s.rules.CheckCallback(r.CallbackURL); err != nil {
 			return &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
@@ -65,6 +71,18 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	}
 	_, err = s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 	return err
+}
+
+func (s *Service) pending() (n int) {
+	s.state.View(func(st *State) { n = st.Counts().Requests })
+	return n
+}
+
+func (s *Service) maxPending() int {
+	if s.rules.MaxPending > 0 {
+		return s.rules.MaxPending
+	}
+	return 100_000
 }
 
 // Publication is content to publish.
