@@ -16,8 +16,8 @@ import (
 type Publisher struct {
 	Name  string
 	Topic string // URL
-	// Keyed: every message has an Idempotency-Key and is repeated until it is acknowledged, and one in ten once
-	// more after that. Else a message is sent once, whatever comes of it.
+	// Keyed: every message has an Idempotency-Key and is repeated until it is acknowledged; now and then one of the
+	// last is sent once more. Else a message is sent once, whatever comes of it.
 	Keyed bool
 	// Every is the time from one message to the next; 0: as soon as the last one is answered.
 	Every time.Duration
@@ -30,6 +30,11 @@ const downPause = 10 * time.Millisecond
 
 // Run publishes until ctx ends. A message that is under way then is finished, but not repeated.
 func (p Publisher) Run(ctx context.Context, node *hubtest.Node, l *Ledger, r *rand.Rand) {
+	type message struct {
+		body, key string
+		content   []byte
+	}
+	var recent []message
 	for n := 1; ctx.Err() == nil; n++ {
 		body := fmt.Sprintf("%s-%06d", p.Name, n)
 		key := ""
@@ -39,9 +44,6 @@ func (p Publisher) Run(ctx context.Context, node *hubtest.Node, l *Ledger, r *ra
 		content := p.content(body, r)
 		for {
 			acknowledged := send(node, l, p.Topic, body, key, content)
-			if acknowledged && p.Keyed && r.IntN(10) == 0 {
-				send(node, l, p.Topic, body, key, content)
-			}
 			if !acknowledged {
 				wait(ctx, downPause)
 			}
@@ -49,11 +51,24 @@ func (p Publisher) Run(ctx context.Context, node *hubtest.Node, l *Ledger, r *ra
 				break
 			}
 		}
+		if p.Keyed {
+			recent = append(recent, message{body, key, content})
+			if len(recent) > repeatable {
+				recent = recent[1:]
+			}
+			if r.IntN(10) == 0 {
+				again := recent[r.IntN(len(recent))]
+				send(node, l, p.Topic, again.body, again.key, again.content)
+			}
+		}
 		if p.Every > 0 {
 			wait(ctx, p.Every)
 		}
 	}
 }
+
+// repeatable is how many of its last messages a keyed publisher may send again: enough to reach behind a crash.
+const repeatable = 200
 
 // content is the body's name, and mostly little more.
 func (p Publisher) content(name string, r *rand.Rand) []byte {

@@ -57,7 +57,7 @@ const (
 	calmTopic = "calm" // slow enough for a flaky subscriber
 )
 
-// Start starts a hub with lasting subscriptions at two topics, one of them signed, one of them flaky, and no load yet.
+// Start starts a hub with lasting subscriptions at two topics and no load yet.
 // Everything ends with the test.
 func Start(tb testing.TB, o Options) *Scenario {
 	tb.Helper()
@@ -100,7 +100,7 @@ func Start(tb testing.TB, o Options) *Scenario {
 		name, topic, secret string
 		manner              Manner
 	}{
-		{"steady", busyTopic, "", Steady}, {"signed", busyTopic, "a secret of the subscriber", Steady},
+		{"steady", busyTopic, "", Steady}, {"signed", busyTopic, "a secret of the subscriber", Steady}, {"slow", busyTopic, "", Slow},
 		{"calm", calmTopic, "", Steady}, {"flaky", calmTopic, "another secret", Flaky},
 	} {
 		lasting := s.subscription(sub.name, sub.topic, sub.secret, sub.manner)
@@ -241,9 +241,23 @@ func (s *Scenario) Settle(tb testing.TB) {
 	s.load.Wait()
 	s.Drain(tb)
 	if err := s.Ledger.Check(s.Bounds); err != nil {
-		tb.Errorf("the ledger does not balance:\n%v", err)
+		tb.Fatalf("%s; the ledger does not balance:\n%v", s.Ledger.Summary(), err)
+	}
+	for _, sub := range s.subscribed() {
+		last := s.Ledger.LastAcknowledged(sub.Topic)
+		s.Node.WaitSubscription(tb, sub.Topic, sub.Callback, "no lag", func(found hubtest.Subscription) bool {
+			return found.State == "active" && found.Lag == 0 && found.Cursor == last
+		})
 	}
 	tb.Logf("%s; repeated after each end, most first: %v", s.Ledger.Summary(), s.Ledger.DuplicatesByLife())
+}
+
+// subscribed are the subscriptions that are there to stay.
+func (s *Scenario) subscribed() []*Subscription {
+	if s.comerDone == nil {
+		return s.lasting
+	}
+	return append([]*Subscription{s.comer}, s.lasting...)
 }
 
 func (s *Scenario) awaitComer() error {
@@ -274,12 +288,8 @@ func (s *Scenario) Drain(tb testing.TB) {
 		})
 		last[url] = body
 	}
-	subs := s.lasting
-	if s.comerDone != nil {
-		subs = append([]*Subscription{s.comer}, subs...)
-	}
 	deadline := time.Now().Add(drainWithin)
-	for _, sub := range subs {
+	for _, sub := range s.subscribed() {
 		for !s.Ledger.HasGot(sub.Name, last[sub.Topic]) {
 			if time.Now().After(deadline) {
 				tb.Errorf("%s has not got %s after %v", sub.Name, last[sub.Topic], drainWithin)
@@ -287,10 +297,5 @@ func (s *Scenario) Drain(tb testing.TB) {
 			}
 			wait(s.ctx, downPause)
 		}
-	}
-	for _, sub := range subs {
-		s.Node.WaitSubscription(tb, sub.Topic, sub.Callback, "no lag", func(found hubtest.Subscription) bool {
-			return found.State == "active" && found.Lag == 0 && found.Cursor == s.Ledger.LastAcknowledged(sub.Topic)
-		})
 	}
 }

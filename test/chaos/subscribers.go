@@ -29,6 +29,9 @@ type Answer struct {
 // Steady takes everything at once.
 func Steady(*rand.Rand) Answer { return Answer{} }
 
+// Slow takes everything, but so slowly that it is behind most of the time.
+func Slow(*rand.Rand) Answer { return Answer{Delay: time.Millisecond} }
+
 // Flaky fails one delivery in eight: errors, slow answers, dropped connections and, seldom, no answer at all.
 func Flaky(r *rand.Rand) Answer {
 	switch n := r.IntN(1000); {
