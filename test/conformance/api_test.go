@@ -202,3 +202,20 @@ func TestAPIHealth(t *testing.T) {
 		wantStatus(t, path, n.Do(t, "GET", path, nil, nil), 200)
 	}
 }
+
+// A topic is found as it was subscribed to, in whatever spelling.
+func TestAPISubscriptionFilterTakesAnySpelling(t *testing.T) {
+	n := shared(t)
+	name := topicName(t)
+	s := hubtest.NewSubscriber(t)
+	wantStatus(t, "subscribe", n.Request(t, "subscribe", "HTTP://Publisher.Example:80/"+name+"/%7Ea", "HTTP"+s.Callback("/%7Ecb")[4:]), 202)
+	n.WaitActive(t, "", s.Callback("/~cb"))
+	for _, topic := range []string{"HTTP://Publisher.Example:80/" + name + "/%7Ea", "http://publisher.example/" + name + "/~a"} {
+		for _, callback := range []string{"", "HTTP" + s.Callback("/%7Ecb")[4:], s.Callback("/~cb")} {
+			got, err := n.ListSubscriptions(topic, callback)
+			if err != nil || len(got) != 1 {
+				t.Errorf("topic=%s callback=%s finds %+v (%v)", topic, callback, got, err)
+			}
+		}
+	}
+}

@@ -49,7 +49,7 @@ func TestBadInputURLs(t *testing.T) {
 	for name, bad := range badURLs {
 		for param, form := range map[string]string{
 			"hub.callback": hubtest.Form("hub.mode", "subscribe", "hub.topic", topic, "hub.callback", bad),
-			"hub.topic":    hubtest.Form("hub.mode", "subscribe", "hub.topic", bad, "hub.callback", "http://127.0.0.1:9/cb"),
+			"hub.topic":    hubtest.Form("hub.mode", "subscribe", "hub.topic", bad, "hub.callback", "http://127.0.0.1:1025/cb"),
 			"hub.url":      hubtest.Form("hub.mode", "publish", "hub.url", bad),
 			"hub.url[]":    hubtest.Form("hub.mode", "publish", "hub.url", topic, "hub.url[]", bad),
 		} {
@@ -116,10 +116,10 @@ func TestBadInputPublishWithoutATopic(t *testing.T) {
 func TestBadInputMalformedForms(t *testing.T) {
 	n := shared(t)
 	for name, form := range map[string]string{
-		"bad escape in a value": "hub.mode=subscribe&hub.topic=%zz&hub.callback=http://127.0.0.1:9/",
+		"bad escape in a value": "hub.mode=subscribe&hub.topic=%zz&hub.callback=http://127.0.0.1:1025/",
 		"bad escape in a name":  "hub.mode=subscribe&%g0=1",
 		"cut escape":            "hub.mode=subscribe&hub.topic=http://x/%4",
-		"semicolons":            "hub.mode=subscribe;hub.topic=http://127.0.0.1:9/;hub.callback=http://127.0.0.1:9/",
+		"semicolons":            "hub.mode=subscribe;hub.topic=http://127.0.0.1:1025/;hub.callback=http://127.0.0.1:1025/",
 		"binary":                "\x00\x01\x02\xff\xfe",
 		"JSON in a form":        `{"hub.mode":"subscribe"}`,
 		"multipart in a form":   "--x\r\nContent-Disposition: form-data; name=\"hub.mode\"\r\n\r\nsubscribe\r\n--x--\r\n",
@@ -165,7 +165,7 @@ func TestBadInputAnswersAreHarmless(t *testing.T) {
 func TestBadInputSecretsAndLeases(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
-	const callback = "http://127.0.0.1:9/cb"
+	const callback = "http://127.0.0.1:1025/cb"
 	wantRefusal(t, n.Request(t, "subscribe", topic, callback, "hub.secret", strings.Repeat("x", 200)), "hub.secret")
 	wantRefusal(t, n.Request(t, "subscribe", topic, callback, "hub.lease_seconds", "-1"), "hub.lease_seconds")
 	wantRefusal(t, n.Request(t, "subscribe", topic, callback, "hub.lease_seconds", strings.Repeat("1x", 100)), "hub.lease_seconds")

@@ -190,7 +190,9 @@ func TestRule25UnreservedCharactersAreDecodedForComparison(t *testing.T) {
 func TestRule25CaseOfSchemeAndHostDoesNotMatter(t *testing.T) {
 	n := shared(t)
 	name := topicName(t)
-	s, _ := subscribed(t, n, "HTTP://Publisher.Example/"+name)
+	s := hubtest.NewSubscriber(t)
+	wantStatus(t, "subscribe", n.Request(t, "subscribe", "HTTP://Publisher.Example/"+name, s.Callback("/cb")), 202)
+	n.WaitActive(t, "", s.Callback("/cb"))
 	n.Publish(t, "http://publisher.example:80/"+name, "text/plain", []byte("same"))
 	s.WaitBody(t, "same")
 	if len(n.Subscriptions(t, "http://publisher.example/"+strings.ToUpper(name), "")) != 0 {

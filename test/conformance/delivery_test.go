@@ -301,13 +301,13 @@ func TestRule53SubscriptionOutlivesFailures(t *testing.T) {
 	topic := newRegisteredTopic(t, n)
 	s := hubtest.NewSubscriber(t).OnDelivery(func(hubtest.Request) hubtest.Answer { return hubtest.Status(500) })
 	n.Subscribe(t, topic, s.Callback("/cb"))
-	for i := range 12 { // each fails for good
+	for i := range 4 { // each fails for good
 		body := fmt.Sprint("m", i)
 		n.Publish(t, topic, "text/plain", []byte(body))
 		s.WaitBody(t, body)
 	}
 	if item := activeItem(t, n, topic, s.Callback("/cb")); item.State != "active" {
-		t.Errorf("after 12 failed messages the subscription is %+v", item)
+		t.Errorf("after 4 failed messages the subscription is %+v", item)
 	}
 	s.OnDelivery(func(hubtest.Request) hubtest.Answer { return hubtest.Answer{} })
 	n.Publish(t, topic, "text/plain", []byte("new"))

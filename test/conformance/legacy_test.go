@@ -94,6 +94,6 @@ func TestLegacyTrailingSlashIsNeverRedirected(t *testing.T) {
 // Google's hub and the 0.3 text answer a ping the same with and without subscribers.
 func TestLegacyPingAnswerIsTheSameForUnknownTopics(t *testing.T) {
 	n := shared(t)
-	r := n.PostForm(t, hubtest.Form("hub.mode", "publish", "hub.url", "http://127.0.0.1:9/never-heard-of/"+topicName(t)))
+	r := n.PostForm(t, hubtest.Form("hub.mode", "publish", "hub.url", "http://127.0.0.1:1025/never-heard-of/"+topicName(t)))
 	wantStatus(t, "ping", r, 204)
 }

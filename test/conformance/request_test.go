@@ -132,7 +132,7 @@ func TestRule14ParametersAreUTF8(t *testing.T) {
 func TestRule15RequiredParameters(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
-	params := map[string]string{"hub.mode": "subscribe", "hub.topic": topic, "hub.callback": "http://127.0.0.1:9/cb"}
+	params := map[string]string{"hub.mode": "subscribe", "hub.topic": topic, "hub.callback": "http://127.0.0.1:1025/cb"}
 	for param := range params {
 		for how, edit := range map[string]func(m map[string]string){
 			"missing": func(m map[string]string) { delete(m, param) },
@@ -157,7 +157,7 @@ func TestRule15RequiredParameters(t *testing.T) {
 	}
 	for _, mode := range []string{"Subscribe", "SUBSCRIBE", "subscribe ", "sub", "denied", "verify", "0"} {
 		t.Run("mode "+mode, func(t *testing.T) {
-			wantRefusal(t, n.Request(t, mode, topic, "http://127.0.0.1:9/cb"), "hub.mode")
+			wantRefusal(t, n.Request(t, mode, topic, "http://127.0.0.1:1025/cb"), "hub.mode")
 		})
 	}
 }
@@ -167,7 +167,7 @@ func TestRule16LeaseIsAPositiveDecimalInteger(t *testing.T) {
 	topic := newTopic(t, n)
 	for _, lease := range []string{"0", "-1", "1.5", "1e3", "abc", "0x10", "10s", "1 0", "٣", "+5", "NaN", "00"} {
 		t.Run(lease, func(t *testing.T) {
-			wantRefusal(t, n.Request(t, "subscribe", topic, "http://127.0.0.1:9/cb", "hub.lease_seconds", lease), "hub.lease_seconds")
+			wantRefusal(t, n.Request(t, "subscribe", topic, "http://127.0.0.1:1025/cb", "hub.lease_seconds", lease), "hub.lease_seconds")
 		})
 	}
 }
@@ -217,7 +217,7 @@ func TestRule17SecretHasLessThan200Bytes(t *testing.T) {
 		"199 characters, one of two bytes": strings.Repeat("x", 198) + "é",
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := n.Request(t, "subscribe", topic, "http://127.0.0.1:9/cb", "hub.secret", secret)
+			r := n.Request(t, "subscribe", topic, "http://127.0.0.1:1025/cb", "hub.secret", secret)
 			wantRefusal(t, r, "hub.secret")
 			if bytes.Contains(r.Body, []byte(secret[:50])) {
 				t.Error("the answer repeats the secret")
@@ -255,7 +255,7 @@ func TestRule23HTTPAndHTTPSURLsAreAccepted(t *testing.T) {
 		n.Publish(t, topic, "text/plain", []byte(topic))
 		s.WaitBody(t, topic)
 	}
-	r := n.Request(t, "subscribe", newTopic(t, n), "https://127.0.0.1:9/cb")
+	r := n.Request(t, "subscribe", newTopic(t, n), "https://127.0.0.1:1025/cb")
 	wantStatus(t, "subscribe with an https callback", r, 202)
 }
 
@@ -317,10 +317,10 @@ func TestRule33AnswerDoesNotDependOnVerification(t *testing.T) {
 		"a callback that hangs":             n.Request(t, "subscribe", topic, hang.Callback("/cb")),
 		"a callback that says no":           n.Request(t, "subscribe", topic, no.Callback("/cb")),
 		"a callback where nobody is":        n.Request(t, "subscribe", topic, nobody),
-		"unsubscribe of an unknown one":     n.Request(t, "unsubscribe", topic, "http://127.0.0.1:9/never-subscribed"),
+		"unsubscribe of an unknown one":     n.Request(t, "unsubscribe", topic, "http://127.0.0.1:1025/never-subscribed"),
 		"unsubscribe, unreachable":          n.Request(t, "unsubscribe", topic, nobody),
 		"unsubscribe of a subscribed one":   n.Request(t, "unsubscribe", topic, yes.Callback("/cb")),
-		"unsubscribe from an unknown topic": n.Request(t, "unsubscribe", newTopic(t, n), "http://127.0.0.1:9/cb"),
+		"unsubscribe from an unknown topic": n.Request(t, "unsubscribe", newTopic(t, n), "http://127.0.0.1:1025/cb"),
 	} {
 		if r.Status != want.Status || !bytes.Equal(r.Body, want.Body) {
 			t.Errorf("%s: got %v, an ordinary request gets %v", name, r, want)

@@ -76,15 +76,27 @@ func TestSecretsStaySecret(t *testing.T) {
 
 func wantNoSecret(t *testing.T, where string, content []byte, secrets ...string) {
 	t.Helper()
+	content = lower(content)
 	for _, s := range secrets {
 		for encoding, form := range map[string]string{
-			"in the clear": s, "in hex": hex.EncodeToString([]byte(s)),
-			"in base64": base64.StdEncoding.EncodeToString([]byte(s))[:len(s)],
-			"in part":   s[:16],
+			"in hex":                     hex.EncodeToString([]byte(s)),
+			"in base64":                  base64.StdEncoding.EncodeToString([]byte(s))[:len(s)],
+			"or half of it in the clear": s[:16],
 		} {
-			if bytes.Contains(bytes.ToLower(content), bytes.ToLower([]byte(form))) {
+			if bytes.Contains(content, lower([]byte(form))) {
 				t.Errorf("%s holds the secret %s", where, encoding)
 			}
 		}
 	}
+}
+
+// lower returns a copy in which the ASCII letters are in lower case.
+func lower(b []byte) []byte {
+	out := bytes.Clone(b)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c + 'a' - 'A'
+		}
+	}
+	return out
 }

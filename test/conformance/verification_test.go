@@ -139,7 +139,8 @@ func TestRule39TopicIsNamedAsGiven(t *testing.T) {
 		"http://publisher.example/" + name + "?q=a+b%20c&x=%2F",
 		n.URL + "/topics/" + name + "%2D1",
 	} {
-		s, _ := subscribed(t, n, topic)
+		s := hubtest.NewSubscriber(t)
+		wantStatus(t, "subscribe", n.Request(t, "subscribe", topic, s.Callback("/cb")), 202)
 		if got := s.WaitIntent(t, "subscribe", 1).Value("hub.topic"); got != topic {
 			t.Errorf("got hub.topic %q, want %q", got, topic)
 		}
