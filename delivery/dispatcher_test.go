@@ -407,6 +407,48 @@ func TestMaxAgeOfABacklog(t *testing.T) {
 	})
 }
 
+// TestMaxAgeDoesNotCountTheHubsOwnAbsence: a message that could not be tried before has its full time when it can.
+func TestMaxAgeDoesNotCountTheHubsOwnAbsence(t *testing.T) {
+	bubble(t, func(_ string, nth int, _ string) answer {
+		if nth == 1 {
+			return answer{status: 503}
+		}
+		return answer{}
+	}, func(o *delivery.DispatcherOptions) { o.Retry.MaxAge = 10 * time.Minute }, func(r *rig) {
+		r.subscribe(want{topic: "t", callback: cb, lease: 100 * time.Hour})
+		r.stop()
+		r.publish("t", "x")
+		r.after(10 * time.Hour)
+		r.start()
+		r.after(time.Minute)
+		if got := r.net.to(cb); len(got) != 2 || len(r.deadLetters()) != 0 {
+			t.Errorf("%d attempts, dead letters %+v", len(got), r.deadLetters())
+		}
+	})
+}
+
+// TestDeadEndpointIsNotHammered: giving messages up does not make the hub try the next ones faster.
+func TestDeadEndpointIsNotHammered(t *testing.T) {
+	bubble(t, func(string, int, string) answer { return answer{err: errRefused} }, func(o *delivery.DispatcherOptions) {
+		o.Retry.MaxAttempts = 1
+	}, func(r *rig) {
+		r.subscribe(want{topic: "t", callback: cb, lease: 10 * time.Hour})
+		for i := range 100 {
+			r.publish("t", fmt.Sprint(i))
+		}
+		r.after(10 * time.Minute)
+		got := r.net.to(cb)
+		for i := 7; i < len(got); i++ { // 1, 2, 4, ... 64 > 1 min
+			if d := got[i].at.Sub(got[i-1].at); d < time.Minute {
+				t.Errorf("attempt %d came %v after the one before", i+1, d)
+			}
+		}
+		if len(got) < 10 || len(r.deadLetters()) != len(got) {
+			t.Errorf("%d attempts, %d dead letters", len(got), len(r.deadLetters()))
+		}
+	})
+}
+
 // TestRetryBudgetSurvivesARestart: the attempts already made count.
 func TestRetryBudgetSurvivesARestart(t *testing.T) {
 	bubble(t, func(string, int, string) answer { return answer{status: 500} }, func(o *delivery.DispatcherOptions) {

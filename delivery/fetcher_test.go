@@ -222,3 +222,20 @@ func TestUnansweredPingsResumeAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+// TestFetchDoesNotLeaveHTTPS: content that was promised over TLS is not taken from anywhere else.
+func TestFetchDoesNotLeaveHTTPS(t *testing.T) {
+	fetching(t, func(url string, _ int, _ string) answer {
+		if url == feed {
+			return answer{status: 302, header: http.Header{"Location": {"http://feed.example/plain"}}}
+		}
+		return answer{body: "x"}
+	}, func(r *fetcherRig) {
+		r.subscribe(want{topic: feed, callback: cb})
+		r.ping(feed)
+		r.after(time.Minute)
+		if tp := r.topic(feed); tp.FetchError != "redirect" || tp.Head != 0 || len(r.net.arrivals) != 1 {
+			t.Errorf("topic %+v after %d requests", tp, len(r.net.arrivals))
+		}
+	})
+}

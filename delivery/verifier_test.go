@@ -268,14 +268,14 @@ func TestOneHostIsNotFlooded(t *testing.T) {
 	var mu sync.Mutex
 	busy, most := 0, 0
 	verifying(t, func(url string, _ int, _ string) answer {
-		if !strings.Contains(url, "victim") {
+		if !strings.Contains(url, "Victim") {
 			return answer{echo: true}
 		}
 		mu.Lock()
 		busy++
 		most = max(most, busy)
 		mu.Unlock()
-		time.AfterFunc(4*time.Second, func() {
+		time.AfterFunc(3999*time.Millisecond, func() {
 			mu.Lock()
 			busy--
 			mu.Unlock()
@@ -324,6 +324,23 @@ func TestOutcomeWaitsForALeader(t *testing.T) {
 		r.after(10 * time.Second)
 		if _, ok := r.byKey("t", cb); !ok || len(r.net.to(cb)) != 1 {
 			t.Errorf("subscribed %v after %d requests", ok, len(r.net.to(cb)))
+		}
+	})
+}
+
+// TestI7RequestReplacedDuringTheStart: the older one is not taken up from the older picture.
+func TestI7RequestReplacedDuringTheStart(t *testing.T) {
+	verifying(t, yes, nil, func(r *verifierRig) {
+		r.stop()
+		r.request(want{topic: "t", callback: cb, lease: time.Minute})
+		r.o.State = &lateState{r.engine, func() { r.request(want{topic: "t", callback: cb, lease: time.Hour}) }}
+		r.start()
+		r.after(time.Minute)
+		if n := len(r.net.to(cb)); n != 1 || r.v.Pending() != 0 {
+			t.Errorf("%d requests, %d pending", n, r.v.Pending())
+		}
+		if sub, _ := r.byKey("t", cb); sub.LeaseSeconds != 3600 {
+			t.Errorf("%+v", sub)
 		}
 	})
 }
