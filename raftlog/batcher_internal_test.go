@@ -176,6 +176,7 @@ func TestAdmissionIsBoundedInBytes(t *testing.T) {
 		if o := <-propose(t.Context(), b, message(1000)); o.err != nil {
 			t.Errorf("after the queue is empty: %v", o.err)
 		}
+		synctest.Wait()
 		// A single proposal beyond the bound is not refused for ever.
 		if o := <-propose(t.Context(), b, message(200_000)); o.err != nil {
 			t.Errorf("large proposal, empty queue: %v", o.err)
