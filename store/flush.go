@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -170,6 +172,10 @@ func (s *Store) relative(path string) string {
 
 // writeState commits the rows and the position.
 func (s *Store) writeState(b *batch) error {
+	// In order, bbolt adds behind each other; new keys in random order would shift a long list for each.
+	slices.SortFunc(b.rows, func(x, y row) int {
+		return cmp.Or(cmp.Compare(x.key.Table, y.key.Table), cmp.Compare(x.key.ID, y.key.ID), cmp.Compare(x.key.Name, y.key.Name))
+	})
 	file := b.gen.state
 	meta := b.gen.meta
 	meta.position = b.position

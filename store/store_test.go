@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -369,5 +371,54 @@ func TestClosedStore(t *testing.T) {
 		if !errors.Is(err, store.ErrClosed) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// While a flush waits for the disk, everything else goes on, and reads see what is being flushed.
+func TestEverythingGoesOnDuringAFlush(t *testing.T) {
+	opts := slow(t.TempDir())
+	opts.TailBytes = 1
+	for _, file := range []string{"state.db", "1.db"} {
+		t.Run(file, func(t *testing.T) {
+			opts.Dir = t.TempDir()
+			committing, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			opts.BeforeCommit = func(f string) error {
+				if filepath.Base(f) == file {
+					once.Do(func() { close(committing); <-goOn })
+				}
+				return nil
+			}
+			s := open(t, opts)
+			w, m := newWriter(), newModel()
+			step := func() {
+				e := w.entry(t, publish("a", []byte(fmt.Sprint(w.index))), request("a", "http://127.0.0.1/x"))
+				apply(t, s, e)
+				m.apply(t, e)
+				m.check(t, s)
+			}
+			step()
+			flushed := make(chan error, 1)
+			go func() { flushed <- s.Flush(t.Context()) }()
+			<-committing
+			step()
+			s.Witness(w.index, 1, []byte("servers"), 1)
+			if s.Durable().Index != 0 {
+				t.Error("durable before the commit")
+			}
+			s.TrimCandidates(time.Hour, 1, time.Now())
+			s.Stats()
+			close(goOn)
+			if err := <-flushed; err != nil {
+				t.Fatal(err)
+			}
+			if d := s.Durable().Index; d != 1 {
+				t.Errorf("durable %d after the flush, want 1", d)
+			}
+			m.check(t, s)
+			flush(t, s)
+			crash(t, s)
+			m.check(t, open(t, opts))
+		})
 	}
 }
