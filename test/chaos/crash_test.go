@@ -16,7 +16,7 @@ const roundsEnv = "QUORUMHUB_CHAOS_ROUNDS"
 const (
 	usualRounds = 10
 	// loopWithin bounds a crash loop; what has not begun by then is left out.
-	loopWithin = 4 * time.Minute
+	loopWithin = 3 * time.Minute
 )
 
 func rounds(t *testing.T) int {
@@ -35,25 +35,31 @@ func rounds(t *testing.T) int {
 // SIGKILL at random moments under load, and now and then during the recovery from the last one, loses nothing that
 // was acknowledged, keeps the order and repeats no more than one cursor flush (I1, I2, I3, I5, I7).
 func TestI1CrashLoop(t *testing.T) {
+	all := rounds(t)
 	for _, variant := range []struct {
-		name    string
-		share   int // of the rounds, percent
-		options chaos.Options
+		name      string
+		rounds    int
+		low, high time.Duration // of a life
+		options   chaos.Options
 	}{
-		{"usual files", 60, chaos.Options{}},
+		{"usual files", (all*6 + 9) / 10, 20 * time.Millisecond, 800 * time.Millisecond, chaos.Options{}},
 		// New segments all the time, and a tail so short that subscribers are served from the files.
-		{"small files", 40, chaos.Options{MaxSize: 32 << 10, Settings: hubtest.Settings{
+		{"small files", (all*4 + 9) / 10, 20 * time.Millisecond, 800 * time.Millisecond, chaos.Options{MaxSize: 32 << 10, Settings: hubtest.Settings{
 			"storage.segment_bytes": "64KiB", "storage.tail_bytes": "64KiB", "message.max_bytes": "64KiB", "storage.flush_interval": "20ms",
 		}}},
+		// Long enough for raft to cut its log behind a snapshot.
+		{"long lives", min(all/25, 4), 16 * time.Second, 34 * time.Second, chaos.Options{}},
 	} {
+		if variant.rounds == 0 {
+			continue // in long runs only
+		}
 		t.Run(variant.name, func(t *testing.T) {
-			s := chaos.Start(t, variant.options)
-			crashLoop(t, s, (rounds(t)*variant.share+99)/100)
+			crashLoop(t, chaos.Start(t, variant.options), variant.rounds, variant.low, variant.high)
 		})
 	}
 }
 
-func crashLoop(t *testing.T, s *chaos.Scenario, rounds int) {
+func crashLoop(t *testing.T, s *chaos.Scenario, rounds int, low, high time.Duration) {
 	s.Load()
 	began := time.Now()
 	for round := range rounds {
@@ -61,7 +67,7 @@ func crashLoop(t *testing.T, s *chaos.Scenario, rounds int) {
 			t.Errorf("%d rounds in %v; expected %d", round, loopWithin, rounds)
 			break
 		}
-		s.Under(20*time.Millisecond, 800*time.Millisecond)
+		s.Under(low, high)
 		s.Kill(t)
 		if s.Rand.IntN(4) == 0 {
 			s.RestartAndKill(t, time.Duration(s.Rand.IntN(300))*time.Millisecond)
