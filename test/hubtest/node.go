@@ -105,7 +105,8 @@ func PrepareNode(opts Options) (*Node, error) {
 		client: &http.Client{
 			Timeout:       Patience,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+			// Idle connections are given up long before the hub does it: a POST on one that the hub is closing fails.
+			Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: 15 * time.Second},
 		},
 	}
 	if n.readyIn == 0 {
