@@ -16,10 +16,12 @@ type world struct {
 	now time.Time
 	seq uint64
 	fx  hub.Effects // of the last apply
+
+	disk map[hub.RowKey][]byte // what writing only the changed rows left there
 }
 
 func newWorld(tb testing.TB) *world {
-	return &world{TB: tb, State: hub.NewState(), now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)}
+	return &world{TB: tb, State: hub.NewState(), disk: map[hub.RowKey][]byte{}, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)}
 }
 
 // entry encodes events as one proposal of one batch.
@@ -53,7 +55,40 @@ func (w *world) applyEntry(data []byte) []hub.BatchResult {
 	if err != nil {
 		w.Fatal(err)
 	}
+	if err := flush(w.State, w.disk); err != nil {
+		w.Fatal(err)
+	}
+	// Every change must have marked its rows, or it would be lost with the next restart.
+	n := 0
+	err = w.Rows(func(k hub.RowKey, v []byte) error {
+		if n++; !bytes.Equal(w.disk[k], v) {
+			w.Fatalf("the row %v was changed and not marked: the disk has %q, the state %q", k, w.disk[k], v)
+		}
+		return nil
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if n != len(w.disk) {
+		w.Fatalf("the disk has %d rows, the state %d: a removed one was not marked", len(w.disk), n)
+	}
 	return res
+}
+
+// flush writes the rows that changed, as the store does.
+func flush(s *hub.State, disk map[hub.RowKey][]byte) error {
+	for k := range s.TakeDirty() {
+		v, ok, err := s.Row(k)
+		if err != nil {
+			return err
+		}
+		if ok {
+			disk[k] = v
+		} else {
+			delete(disk, k)
+		}
+	}
+	return nil
 }
 
 func (w *world) advance(d time.Duration) { w.now = w.now.Add(d) }

@@ -77,6 +77,11 @@ func TestIdempotencyKeys(t *testing.T) {
 	w.advance(time.Nanosecond)
 	check("a day later", w.apply(publishedOnce("news", "b", "k")), hub.OutcomeOK, 4)
 	w.apply(deregistered("news"))
+	for k := range w.disk {
+		if k.Table == hub.TableIdempotency && k.ID == 1 {
+			t.Errorf("a key of a topic that is gone is kept")
+		}
+	}
 	check("in a topic made anew", w.apply(publishedOnce("news", "c", "k")), hub.OutcomeOK, 1)
 }
 
