@@ -242,6 +242,8 @@ func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Hooks) err
 			errs = append(errs, fmt.Errorf("%s: %w", m.id, err))
 		}
 	}
+	counted.Lock()
+	defer counted.Unlock()
 	t.Logf("%d kills, %d installs, %d acknowledged, %d attempts without an answer", kills, installs, l.told, l.unknown)
 	if l.told == 0 || kills == 0 || (installs == 0 && length > 5*time.Second) {
 		errs = append(errs, errors.New("not enough happened to show anything"))
