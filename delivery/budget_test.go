@@ -179,6 +179,26 @@ func TestRetryBudgetSurvivesARestart(t *testing.T) {
 	})
 }
 
+// TestRefusalBudgetSurvivesARestart: the refusals already counted are not forgotten with the process.
+func TestRefusalBudgetSurvivesARestart(t *testing.T) {
+	bubble(t, func(string, int, string) answer { return answer{status: 404} }, func(o *delivery.DispatcherOptions) {
+		o.Retry.RefusedAttempts = 4
+	}, func(r *rig) {
+		r.subscribe(want{topic: "t", callback: cb, lease: 10 * time.Hour})
+		r.publish("t", "x")
+		r.after(4 * time.Second) // attempts after 0, 1 and 3 s
+		r.stop()
+		if len(r.net.to(cb)) != 3 {
+			t.Fatalf("%d attempts before the restart, want 3", len(r.net.to(cb)))
+		}
+		r.start()
+		r.after(time.Hour)
+		if n := len(r.net.to(cb)); n != 4 || len(r.deadLetters()) != 1 {
+			t.Errorf("%d attempts and %d dead letters, want 4 and 1", n, len(r.deadLetters()))
+		}
+	})
+}
+
 // TestBackoffGrowsAndRetryAfterIsHonoured: waits of 1, 2, 4 s by schedule, and what the endpoint asks for when
 // it is more.
 func TestBackoffGrowsAndRetryAfterIsHonoured(t *testing.T) {

@@ -221,7 +221,7 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 	l := d.lanes[s.ID]
 	if l == nil {
 		c := &s.Cursor
-		l = &lane{id: s.ID, topic: t, state: laneExpired, done: c.Offset, attempts: c.Attempts, failures: c.Failures,
+		l = &lane{id: s.ID, topic: t, state: laneExpired, done: c.Offset, attempts: c.Attempts, failures: c.Failures, refused: c.Refused,
 			failingSince: c.FailingSince, delivered: c.Delivered, slow: c.Failures > 0}
 		t.lanes++
 		d.lanes[s.ID] = l

@@ -161,7 +161,7 @@ func (s *settlement) event() *hubpb.Event {
 	switch {
 	case s.gone && s.lane.gen == s.gen:
 		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
-			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE}}}
+			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{s.lane.renewed}}}}
 	case s.gone:
 		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
 	}
@@ -213,7 +213,7 @@ func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
 		}
 		c := &rows[len(cursors)]
 		c.Subscription, c.Offset, c.Attempts, c.FailingSince = uint64(l.id), l.done, l.attempts, l.failingSince
-		c.Delivered, c.Failures = l.delivered, l.failures
+		c.Delivered, c.Failures, c.Refused = l.delivered, l.failures, l.refused
 		lanes, cursors = append(lanes, l), append(cursors, c)
 	}
 	clear(d.dirty[:n])

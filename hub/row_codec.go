@@ -28,12 +28,12 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 
 func (c *Cursor) row(id uint64) *hubpb.CursorRow {
 	return &hubpb.CursorRow{Gap: c.Gap, DeadLetters: c.DeadLetters, Cursor: &hubpb.Cursor{Subscription: id, Offset: c.Offset,
-		Attempts: c.Attempts, FailingSince: c.FailingSince, Delivered: c.Delivered, Failures: c.Failures}}
+		Attempts: c.Attempts, Refused: c.Refused, FailingSince: c.FailingSince, Delivered: c.Delivered, Failures: c.Failures}}
 }
 
 func cursorFromRow(r *hubpb.CursorRow) Cursor {
 	c := r.GetCursor()
-	return Cursor{Offset: c.GetOffset(), Attempts: c.GetAttempts(), FailingSince: c.GetFailingSince(),
+	return Cursor{Offset: c.GetOffset(), Attempts: c.GetAttempts(), Refused: c.GetRefused(), FailingSince: c.GetFailingSince(),
 		Delivered: c.GetDelivered(), Failures: c.GetFailures(), Gap: r.Gap, DeadLetters: r.DeadLetters}
 }
 

@@ -116,12 +116,15 @@ func (s *State) requestFailed(e *hubpb.RequestFailed, fx *Effects) Result {
 }
 
 // endSubscriptions ends subscriptions for a reason found by delivery or decided by the leader. An expiry is
-// checked again: a renewal may have come first.
+// checked again, and so is which renewal a callback spoke of: another may have come first.
 func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Result {
-	for _, raw := range e.Subscriptions {
+	for i, raw := range e.Subscriptions {
 		id := SubscriptionID(raw)
 		sub := s.subs[id]
 		if sub == nil || (e.Reason == hubpb.EndReason_END_EXPIRED && !sub.Expired(s.Now())) {
+			continue
+		}
+		if i < len(e.RenewedAt) && nanos(sub.RenewedAt) != e.RenewedAt[i] {
 			continue
 		}
 		if e.Reason == hubpb.EndReason_END_OPERATOR {
@@ -159,7 +162,7 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced) Result {
 			continue
 		}
 		cur := &sub.Cursor
-		cur.Offset, cur.Attempts, cur.FailingSince = c.Offset, c.Attempts, c.FailingSince
+		cur.Offset, cur.Attempts, cur.Refused, cur.FailingSince = c.Offset, c.Attempts, c.Refused, c.FailingSince
 		cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
 		s.touch(TableCursor, c.Subscription)
 	}
@@ -181,7 +184,7 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
 		s.touch(TableDeadLetter, d.ID-maxDeadLetters)
 	}
 	c := &sub.Cursor
-	c.Offset, c.Attempts, c.FailingSince = e.Offset, 0, 0
+	c.Offset, c.Attempts, c.Refused = e.Offset, 0, 0
 	c.DeadLetters++
 	s.touch(TableCursor, e.Subscription)
 	return Result{ID: d.ID}

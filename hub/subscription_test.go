@@ -282,12 +282,12 @@ func TestDeadLetterMovesTheCursorOn(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.published("news", 3)
-	w.apply(advanced(id, 1, func(c *hubpb.Cursor) { c.Attempts, c.FailingSince, c.Failures = 4, 99, 4 }))
+	w.apply(advanced(id, 1, func(c *hubpb.Cursor) { c.Attempts, c.FailingSince, c.Failures, c.Refused = 4, 99, 4, 2 }))
 	r := w.apply(deadLettered(id, 2))
 	if r.Outcome != hub.OutcomeOK {
 		t.Fatalf("%+v", r)
 	}
-	if c := w.sub(id).Cursor; c.Offset != 2 || c.Attempts != 0 || c.FailingSince != 0 || c.DeadLetters != 1 {
+	if c := w.sub(id).Cursor; c.Offset != 2 || c.Attempts != 0 || c.Refused != 0 || c.FailingSince != 99 || c.DeadLetters != 1 {
 		t.Errorf("cursor %+v", c)
 	}
 	for _, offset := range []uint64{1, 2, 4} { // a repetition, and a message that does not exist
@@ -300,6 +300,31 @@ func TestDeadLetterMovesTheCursorOn(t *testing.T) {
 	got := w.DeadLetters(0, 10, nil)
 	if len(got) != 1 || got[0].Offset != 2 || got[0].TopicName != "news" || got[0].Callback != cb || got[0].Attempts != 5 || got[0].Status != 500 {
 		t.Errorf("dead letters %+v", got)
+	}
+}
+
+// A callback's 410 speaks of the subscription it knew; one renewed since then goes on.
+func TestAGoneThatARenewalOvertookEndsNothing(t *testing.T) {
+	w := newWorld(t)
+	id := w.subscribed("news", cb, hr, "")
+	before := w.sub(id).RenewedAt.UnixNano()
+	gone := func(renewed int64) *hubpb.Event {
+		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+			Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{renewed}}}}
+	}
+	w.advance(time.Second)
+	w.subscribed("news", cb, hr, "")
+	after := w.sub(id).RenewedAt.UnixNano()
+	if before == after {
+		t.Fatal("the renewal cannot be told from what it renewed")
+	}
+	w.apply(gone(before))
+	if _, ok := w.Subscription(id); !ok {
+		t.Fatal("an answer to the older subscription ended the renewed one")
+	}
+	w.apply(gone(after))
+	if _, ok := w.Subscription(id); ok {
+		t.Error("the subscription goes on after its callback said that it is gone")
 	}
 }
 

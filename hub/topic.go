@@ -155,7 +155,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			}
 			c.Gap += through - c.Offset
 			s.meta.GapMessages += through - c.Offset
-			c.Offset, c.Attempts, c.FailingSince = through, 0, 0
+			c.Offset, c.Attempts, c.Refused = through, 0, 0
 			s.touch(TableCursor, uint64(id))
 			fx.Moved = append(fx.Moved, id)
 		}

@@ -127,7 +127,7 @@ func TestTrimmingLeavesNoSilentGapI9(t *testing.T) {
 	w.apply(advanced(ahead, 8))
 	id := w.topic("news").ID
 	w.apply(trimmed(id, 6))
-	if c := w.sub(behind).Cursor; c.Offset != 6 || c.Gap != 4 || c.Attempts != 0 || c.FailingSince != 0 {
+	if c := w.sub(behind).Cursor; c.Offset != 6 || c.Gap != 4 || c.Attempts != 0 || c.FailingSince != 99 {
 		t.Errorf("the one behind: %+v", c)
 	}
 	if c := w.sub(ahead).Cursor; c.Offset != 8 || c.Gap != 0 {

@@ -91,7 +91,8 @@ func (s *Subscription) Expired(now time.Time) bool { return !now.Before(s.Expire
 type Cursor struct {
 	Offset       uint64 // last message that needs no further attempt
 	Attempts     uint32 // attempts already made at Offset+1
-	FailingSince int64  // Unix nanoseconds of the first of them, 0: none
+	Refused      uint32 // of these, those answered with a definite refusal
+	FailingSince int64  // Unix nanoseconds of the first failure since the last success, 0: none
 	Delivered    uint64 // messages the subscriber acknowledged, all told
 	Failures     uint64 // failed attempts in a row, over all messages
 	Gap          uint64 // messages dropped by retention before they were delivered (invariant I9)

@@ -1059,6 +1059,9 @@ type SubscriptionsEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscriptions []uint64               `protobuf:"varint,1,rep,packed,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	Reason        EndReason              `protobuf:"varint,2,opt,name=reason,proto3,enum=quorumhub.v1.EndReason" json:"reason,omitempty"`
+	// END_GONE: for each subscription the Unix nanoseconds of the renewal that the callback answered for; a
+	// subscription renewed since then goes on.
+	RenewedAt     []int64 `protobuf:"varint,3,rep,packed,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1105,6 +1108,13 @@ func (x *SubscriptionsEnded) GetReason() EndReason {
 		return x.Reason
 	}
 	return EndReason_END_UNSPECIFIED
+}
+
+func (x *SubscriptionsEnded) GetRenewedAt() []int64 {
+	if x != nil {
+		return x.RenewedAt
+	}
+	return nil
 }
 
 type CursorsAdvanced struct {
@@ -1164,10 +1174,11 @@ type Cursor struct {
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`                                 // last message that needs no further attempt
 	Attempts      uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`                             // attempts already made at offset+1
-	FailingSince  int64                  `protobuf:"varint,4,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"` // Unix nanoseconds of the first of them; 0: none
+	FailingSince  int64                  `protobuf:"varint,4,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"` // Unix nanoseconds of the first failure since the last success; 0: none
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // assignment epoch the sender holds; 0: unassigned (single node)
 	Delivered     uint64                 `protobuf:"varint,6,opt,name=delivered,proto3" json:"delivered,omitempty"`                           // messages acknowledged by the subscriber, all told
-	Failures      uint64                 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`                             // failed attempts in a row
+	Failures      uint64                 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`                             // failed attempts in a row, over all messages
+	Refused       uint32                 `protobuf:"varint,8,opt,name=refused,proto3" json:"refused,omitempty"`                               // of attempts, those answered with a definite refusal
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1247,6 +1258,13 @@ func (x *Cursor) GetDelivered() uint64 {
 func (x *Cursor) GetFailures() uint64 {
 	if x != nil {
 		return x.Failures
+	}
+	return 0
+}
+
+func (x *Cursor) GetRefused() uint32 {
+	if x != nil {
+		return x.Refused
 	}
 	return 0
 }
@@ -2596,13 +2614,15 @@ const file_hub_proto_rawDesc = "" +
 	"\fstart_offset\x18\x03 \x01(\x04R\vstartOffset\"A\n" +
 	"\rRequestFailed\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"k\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8a\x01\n" +
 	"\x12SubscriptionsEnded\x12$\n" +
 	"\rsubscriptions\x18\x01 \x03(\x04R\rsubscriptions\x12/\n" +
-	"\x06reason\x18\x02 \x01(\x0e2\x17.quorumhub.v1.EndReasonR\x06reason\"U\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x17.quorumhub.v1.EndReasonR\x06reason\x12\x1d\n" +
+	"\n" +
+	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
-	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xd5\x01\n" +
+	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xef\x01\n" +
 	"\x06Cursor\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
@@ -2610,7 +2630,8 @@ const file_hub_proto_rawDesc = "" +
 	"\rfailing_since\x18\x04 \x01(\x03R\ffailingSince\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x1c\n" +
 	"\tdelivered\x18\x06 \x01(\x04R\tdelivered\x12\x1a\n" +
-	"\bfailures\x18\a \x01(\x04R\bfailures\"\xb3\x01\n" +
+	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x18\n" +
+	"\arefused\x18\b \x01(\rR\arefused\"\xb3\x01\n" +
 	"\x13MessageDeadLettered\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
