@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
@@ -30,9 +31,12 @@ func BenchmarkFatPublish(b *testing.B) {
 	}
 	service := hub.NewService(hub.Rules{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
 	l := newLedger(newClock())
-	srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Node: &node{}, PublicURL: publicURL})
-	if err != nil {
-		b.Fatal(err)
+	server := func() *web.Server {
+		srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Node: &node{}, PublicURL: publicURL, StopGrace: time.Second})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return srv
 	}
 	raw := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(r.Body); err == nil {
@@ -40,8 +44,8 @@ func BenchmarkFatPublish(b *testing.B) {
 		}
 	})
 	b.Run("raw", func(b *testing.B) { post(b, raw, "/") })
-	b.Run("hub", func(b *testing.B) { post(b, srv, publishURL(topicURL)) })
-	b.Run("topic", func(b *testing.B) { post(b, srv, "/topics/news") })
+	b.Run("hub", func(b *testing.B) { post(b, server(), publishURL(topicURL)) })
+	b.Run("topic", func(b *testing.B) { post(b, server(), "/topics/news") })
 }
 
 // BenchmarkFatPublishHandler is the handler alone: what it costs in time and allocations.
@@ -81,11 +85,17 @@ func post(b *testing.B, h http.Handler, target string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := &http.Server{Handler: h}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ln) }()
+	ctx, cancel := context.WithCancel(b.Context())
+	if srv, ok := h.(*web.Server); ok {
+		go func() { done <- srv.Serve(ctx, ln) }()
+	} else {
+		srv := &http.Server{Handler: h}
+		go func() { done <- srv.Serve(ln) }()
+		context.AfterFunc(ctx, func() { _ = srv.Close() })
+	}
 	defer func() {
-		_ = srv.Close()
+		cancel()
 		<-done
 	}()
 	const workers = 64
