@@ -77,7 +77,7 @@ type Topics struct {
 type Delivery struct {
 	// Timeout is for one attempt.
 	Timeout time.Duration
-	// Concurrency is how many deliveries a node has under way at most.
+	// Concurrency is how many deliveries to endpoints that answer quickly a node has under way at most.
 	Concurrency int
 	Retry       Retry
 	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.

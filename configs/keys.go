@@ -52,7 +52,7 @@ func entries() []entry {
 
 		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery",
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Delivery.Timeout }),
-		scalar("delivery.concurrency", "256", "how many deliveries the node has under way at most",
+		scalar("delivery.concurrency", "256", "how many deliveries to endpoints that answer quickly are under way at most; slow and failing ones have places of their own (up to 16 times as many)",
 			num, between(num, 1, 65536), func(c *Config) *int { return &c.Delivery.Concurrency }),
 		scalar("delivery.retry.initial", "1s", "the upper end of the first wait after a failed delivery; it doubles with every failure",
 			dur, between(dur, time.Millisecond, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.Initial }),
