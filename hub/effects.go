@@ -6,7 +6,7 @@ import "quorumhub/hub/hubpb"
 // delivery room (everything else). Values are copies; they stay valid.
 type Effects struct {
 	Messages      []Message        // appended, in log order
-	Subscriptions []Subscription   // created or renewed
+	Subscriptions []Subscription   // created, renewed or assigned, each as it then was, in log order
 	Ended         []Ended          // removed
 	Requests      []Request        // recorded, to be verified
 	Settled       []RequestID      // requests that are done with: verified, failed or replaced
@@ -14,6 +14,13 @@ type Effects struct {
 	Trims         []Trim           // messages dropped
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward
 	RemovedTopics []TopicID
+	Resumed       []Resumed // nodes' marks, see hubpb.DeliveryResumed
+}
+
+// Resumed is the mark of a node that was out of touch.
+type Resumed struct {
+	Node string
+	Mark uint64
 }
 
 // Ended names a subscription that ended and why.

@@ -57,3 +57,23 @@ func SecretBinding(topicName, callbackKey string) string {
 type Leadership interface {
 	IsLeader() bool
 }
+
+// NodeStatus is a member of the cluster as the leader sees it.
+type NodeStatus struct {
+	ID    string
+	Alive bool // it answers the leader; the leader itself always
+	// DeadFor is how long the leader has not heard of a node that is not alive. A leader that has not heard of
+	// it since it leads counts from the moment it came to lead, or, for the leader before it, from that one's last word.
+	DeadFor time.Duration
+}
+
+// Cluster is what placing and delivering subscriptions need to know of the cluster. Safe for concurrent use.
+type Cluster interface {
+	Leadership
+	// Nodes are all members, this one and those that do not vote included, in order of id. It is meaningful on
+	// the leader only.
+	Nodes() []NodeStatus
+	// Contact is how long ago this node heard of the leader, or as the leader of a quorum: it measures how
+	// old this node's picture of the cluster may be. 0 on the only voter; the longest Duration before the first word.
+	Contact() time.Duration
+}

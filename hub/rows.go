@@ -262,6 +262,7 @@ func (l *Loader) State() (*State, error) {
 		}
 		sub.TopicName, sub.Cursor = t.Name, c
 		t.subscriptions = append(t.subscriptions, id)
+		s.count(sub, 1)
 		s.subByKey[subscriptionKey{t.ID, sub.CallbackKey}] = id
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {

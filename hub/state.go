@@ -23,6 +23,7 @@ type State struct {
 	deadLetters  map[uint64]*DeadLetter
 	origins      map[string]*origin
 	idempotency  idempotency
+	owned        map[string]int // subscriptions by the node that delivers them
 
 	dirty map[RowKey]struct{}
 }
@@ -49,6 +50,7 @@ func NewState() *State {
 		deadLetters:  map[uint64]*DeadLetter{},
 		origins:      map[string]*origin{},
 		idempotency:  newIdempotency(),
+		owned:        map[string]int{},
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -116,7 +118,7 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
 	case *hubpb.Event_CursorsAdvanced:
-		return s.advanceCursors(k.CursorsAdvanced)
+		return s.advanceCursors(k.CursorsAdvanced, fx)
 	case *hubpb.Event_SubscriptionRequested:
 		return s.request(k.SubscriptionRequested, fx)
 	case *hubpb.Event_RequestVerified:
@@ -137,6 +139,11 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.fetched(k.TopicFetched, fx)
 	case *hubpb.Event_LogTrimmed:
 		return s.trim(k.LogTrimmed, fx)
+	case *hubpb.Event_SubscriptionsAssigned:
+		return s.assign(k.SubscriptionsAssigned, fx)
+	case *hubpb.Event_DeliveryResumed:
+		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
+		return Result{}
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"reflect"
 	"testing"
 	"time"
@@ -226,7 +227,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed"}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
-	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	switch rapid.IntRange(0, 15).Draw(t, "kind") {
 	case 0, 1:
 		return published(topic, rapid.StringN(0, 4, -1).Draw(t, "body"))
 	case 2:
@@ -239,7 +240,12 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		if pending := s.Requests(0, 1, nil); len(pending) > 0 && rapid.Bool().Draw(t, "pending") {
 			request = uint64(pending[0].ID)
 		}
-		return verifiedFrom(request, now, small("start"))
+		e := verifiedFrom(request, now, small("start"))
+		for range rapid.IntRange(0, 3).Draw(t, "candidates") {
+			e.GetRequestVerified().Candidates = append(e.GetRequestVerified().Candidates,
+				&hubpb.Candidate{Node: aNode.Draw(t, "candidate"), Weight: rapid.Uint32Range(0, 3).Draw(t, "weight")})
+		}
+		return e
 	case 7:
 		return failed(small("request"))
 	case 8:
@@ -248,6 +254,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 9:
 		return advanced(hub.SubscriptionID(small("subscription")), small("offset"), func(c *hubpb.Cursor) {
 			c.Attempts, c.Delivered, c.Failures = uint32(small("attempts")), small("delivered"), small("failures")
+			c.Epoch, c.Released = rapid.Uint64Range(0, 3).Draw(t, "epoch"), rapid.Bool().Draw(t, "released")
 		})
 	case 10:
 		return deadLettered(hub.SubscriptionID(small("subscription")), small("offset"))
@@ -256,9 +263,14 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 12:
 		outcome := hubpb.FetchOutcome(rapid.Int32Range(1, 4).Draw(t, "outcome"))
 		return fetched(hub.TopicID(small("topic id")), small("ping"), outcome, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "body"))
+	case 13, 14:
+		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Node: aNode.Draw(t, "node"),
+			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
 	}
 	return trimmed(hub.TopicID(small("topic id")), small("through"))
 }
+
+var aNode = rapid.SampledFrom([]string{"", "node-1", "node-2", "node-3"})
 
 // Invariant I6: nodes that applied the same entries hold the same state, answer the same and do the same, also when one
 // of them was restarted somewhere in between, and the rows that are written one by one add up to the whole.
@@ -333,18 +345,30 @@ func TestStateIsTheFoldOfItsEntriesI6(t *testing.T) {
 // checkState checks what must hold after every entry.
 func checkState(rt *rapid.T, s *hub.State) {
 	subscribers := map[hub.TopicID]int{}
+	owned, unowned := map[string]int{}, 0
 	for _, sub := range s.Subscriptions(0, 0, nil) {
 		top, ok := s.TopicByID(sub.Topic)
 		if !ok {
 			rt.Fatalf("%s is subscribed to a topic that does not exist", sub.ID)
 		}
 		subscribers[sub.Topic]++
+		if a := sub.Assignment; a.Node == "" {
+			unowned++
+			if a.Epoch != 0 || a.Next != "" {
+				rt.Fatalf("%s has no owner, but %+v", sub.ID, a)
+			}
+		} else if owned[a.Node]++; a.Epoch == 0 || a.Next == a.Node {
+			rt.Fatalf("%s is assigned: %+v", sub.ID, a)
+		}
 		if c := sub.Cursor; c.Offset > top.Head || c.Offset+1 < top.First {
 			rt.Fatalf("%s stands at %d, the topic holds %d to %d", sub.ID, c.Offset, top.First, top.Head)
 		}
 		if byKey, ok := s.SubscriptionByKey(top.Name, sub.CallbackKey); !ok || byKey.ID != sub.ID {
 			rt.Fatalf("%s is not found by its key", sub.ID)
 		}
+	}
+	if all, none := s.Owners(); !maps.Equal(all, owned) || none != unowned {
+		rt.Fatalf("%v are owned and %d not, counted %v and %d", owned, unowned, all, none)
 	}
 	for _, top := range s.Topics(0, 0) {
 		if top.First < 1 || top.First > top.Head+1 || top.FetchedPing > top.Ping {
@@ -372,6 +396,8 @@ func FuzzDecodeEntry(f *testing.F) {
 		{published("news", "x"), publishedOnce("news", "x", "k")},
 		{requested(hub.ModeSubscribe, "news", cb, hr, "s"), verifiedFrom(1, now, 0), published("news", "x"), advanced(1, 1)},
 		{registered("a"), deregistered("a"), initialized("c")},
+		{requested(hub.ModeSubscribe, "news", cb, hr, ""), verifiedFrom(1, now, 0), assigned(&hubpb.Assignment{Subscription: 1, Node: "a", Drain: true}),
+			&hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{DeliveryResumed: &hubpb.DeliveryResumed{Node: "a", Mark: 1}}}},
 		{requested(hub.ModeDenied, "news", cb, -1, ""), failed(1), ended(hubpb.EndReason_END_OPERATOR, 1)},
 		{published("news", "x"), deadLettered(1, 1), trimmed(1, 1), pinged("news"), fetched(1, 1, hubpb.FetchOutcome_FETCH_CHANGED, "x")},
 	} {

@@ -93,6 +93,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 		s.subs[sub.ID] = sub
 		s.subByKey[key] = sub.ID
 		t.subscriptions = append(t.subscriptions, sub.ID) // ids rise, so the list stays sorted
+		s.hand(sub, s.leastLoaded(t, e.Candidates))
 		s.touch(TableCursor, uint64(sub.ID))
 	}
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
@@ -116,7 +117,8 @@ func (s *State) requestFailed(e *hubpb.RequestFailed, fx *Effects) Result {
 }
 
 // endSubscriptions ends subscriptions for a reason found by delivery or decided by the leader. An expiry is
-// checked again, and so is which renewal a callback spoke of: another may have come first.
+// checked again, and so is which renewal a callback spoke of, and whether who heard it still delivers the
+// subscription: something else may have come first.
 func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Result {
 	for i, raw := range e.Subscriptions {
 		id := SubscriptionID(raw)
@@ -125,6 +127,9 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 			continue
 		}
 		if i < len(e.RenewedAt) && nanos(sub.RenewedAt) != e.RenewedAt[i] {
+			continue
+		}
+		if i < len(e.Epochs) && sub.Assignment.Epoch != e.Epochs[i] {
 			continue
 		}
 		if e.Reason == hubpb.EndReason_END_OPERATOR {
@@ -137,6 +142,7 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 
 func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *Effects) {
 	sub := s.subs[id]
+	s.count(sub, -1)
 	delete(s.subs, id)
 	delete(s.subByKey, subscriptionKey{sub.Topic, sub.CallbackKey})
 	t := s.topics[sub.Topic]
@@ -154,24 +160,31 @@ func (s *State) denyNotice(sub *Subscription, reason string, fx *Effects) {
 		Callback: sub.Callback, CallbackKey: sub.CallbackKey, Reason: reason}, fx)
 }
 
-// advanceCursors takes over what a delivering node got done. A cursor never goes back.
-func (s *State) advanceCursors(e *hubpb.CursorsAdvanced) Result {
+// advanceCursors takes over what a delivering node got done, if the subscription is still its (invariant
+// I4). A cursor never goes back.
+func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 	for _, c := range e.Cursors {
 		sub := s.subs[SubscriptionID(c.Subscription)]
-		if sub == nil || c.Offset < sub.Cursor.Offset || c.Offset > s.topics[sub.Topic].Head {
+		if sub == nil || c.Epoch != sub.Assignment.Epoch {
 			continue
 		}
-		cur := &sub.Cursor
-		cur.Offset, cur.Attempts, cur.Refused, cur.FailingSince = c.Offset, c.Attempts, c.Refused, c.FailingSince
-		cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
-		s.touch(TableCursor, c.Subscription)
+		if c.Offset >= sub.Cursor.Offset && c.Offset <= s.topics[sub.Topic].Head {
+			cur := &sub.Cursor
+			cur.Offset, cur.Attempts, cur.Refused, cur.FailingSince = c.Offset, c.Attempts, c.Refused, c.FailingSince
+			cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
+			s.touch(TableCursor, c.Subscription)
+		}
+		if c.Released && sub.Assignment.Next != "" {
+			s.hand(sub, sub.Assignment.Next)
+			fx.Subscriptions = append(fx.Subscriptions, *sub)
+		}
 	}
 	return Result{}
 }
 
 func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
+	if sub == nil || e.Epoch != sub.Assignment.Epoch || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
 		return Result{Outcome: OutcomeStale}
 	}
 	s.meta.NextDeadLetter++

@@ -43,6 +43,7 @@ type Topic struct {
 	LinkSelf           string // rel=self discovered by the fetch, empty: the topic's own URL
 
 	subscriptions []SubscriptionID // sorted
+	owned         map[string]int   // of these, by the node that delivers them
 }
 
 // Subscribers is the number of subscriptions of the topic.
@@ -82,10 +83,18 @@ type Subscription struct {
 	CreatedAt    time.Time
 	RenewedAt    time.Time
 	Cursor       Cursor
+	Assignment   Assignment
 }
 
 // Expired tells whether the lease has run out at now.
 func (s *Subscription) Expired(now time.Time) bool { return !now.Before(s.ExpiresAt) }
+
+// Assignment says which node delivers a subscription (invariant I4).
+type Assignment struct {
+	Node  string // empty: none yet
+	Epoch uint64 // rises with every change of hands, from 1 on; what carries an older one changes nothing
+	Next  string // a planned move: who takes over once Node has stopped and said so; empty: none
+}
 
 // Cursor is how far a subscription has come.
 type Cursor struct {
