@@ -18,6 +18,7 @@ const retryPause = 5 * time.Millisecond
 // proposal is one call of Propose on its way.
 type proposal struct {
 	data    []byte
+	newWork bool
 	results []hub.Result
 	err     error
 	done    chan struct{} // gets one value when results and err are set
@@ -34,7 +35,8 @@ type batcher struct {
 	maxBytes int
 	limit    int64 // of queued bytes
 	retryFor time.Duration
-	refuse   func() error // why new work is not taken at the moment, or nil
+	patience time.Duration // how long a batch waits for a leader
+	refuse   func() error  // why new work is not taken at the moment, or nil
 	latency  *histogram
 
 	mu       sync.Mutex
@@ -45,8 +47,10 @@ type batcher struct {
 	waiting  int // in queue, without the abandoned
 	busy     int // slots with a batch
 	seq      uint64
-	draining bool // nothing new is taken
-	stopping bool // slots end
+	failing  time.Time // when the attempts began to fail; zero: the last one did not
+	failed   time.Time // when the last attempt failed
+	draining bool      // nothing new is taken
+	stopping bool      // slots end
 
 	queued  atomic.Int64 // encoded bytes waiting and in flight
 	batches atomic.Uint64
@@ -66,6 +70,7 @@ func newBatcher(o Options, origin string, to sink, refuse func() error) *batcher
 		maxBytes: o.MaxEntryBytes,
 		limit:    o.MaxQueuedBytes,
 		retryFor: o.RetryFor,
+		patience: o.LeaderWait,
 		refuse:   refuse,
 		latency:  new(histogram),
 		stop:     make(chan struct{}),
@@ -90,11 +95,12 @@ func (b *batcher) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Re
 	if err != nil {
 		return nil, fmt.Errorf("encode proposal: %w", err)
 	}
-	if err := b.admit(int64(len(data)), newWork(events)); err != nil {
+	work := newWork(events)
+	if err := b.admit(int64(len(data)), work); err != nil {
 		return nil, err
 	}
 	p := b.pool.Get().(*proposal)
-	p.data = data
+	p.data, p.newWork = data, work
 	if !b.enqueue(p) {
 		b.queued.Add(-int64(len(data)))
 		return nil, hub.ErrStopping
@@ -222,6 +228,7 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 			p.taken = true
 			b.waiting--
 			next.size += len(p.data)
+			next.newWork = next.newWork || p.newWork
 			next.proposals = append(next.proposals, p.data)
 			taken = append(taken, p)
 		}
@@ -241,28 +248,88 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	return taken
 }
 
-// deliver sends a batch, again and again for a while when it is not known what became of it.
+// deliver sends a batch, again and again for a while when it is not known what became of it, or when there is
+// no leader. Once there was none for that long, everything queued learns it, so that nobody waits behind batches
+// that cannot be sent.
 func (b *batcher) deliver(next *batch) (hub.BatchResult, error) {
-	answer, err := b.sink.send(next)
-	if err == nil {
-		return answer, nil
-	}
-	if errors.Is(err, errNotLeader) {
-		return hub.BatchResult{}, hub.ErrNoLeader
-	}
-	pause := time.NewTicker(retryPause)
-	defer pause.Stop()
-	for end := time.Now().Add(b.retryFor); time.Now().Before(end); {
+	begin := time.Now()
+	var pause *time.Ticker
+	for ambiguous := false; ; {
+		answer, err := b.sink.send(next)
+		if err == nil {
+			b.succeeded()
+			return answer, nil
+		}
+		var refused *hub.Error
+		switch {
+		case errors.Is(err, errNotLeader):
+		case errors.As(err, &refused):
+			if !ambiguous {
+				return hub.BatchResult{}, refused
+			}
+		default:
+			ambiguous = true
+		}
+		hopeless := b.hopeless()
+		switch {
+		case ambiguous && time.Since(begin) >= b.retryFor:
+			return hub.BatchResult{}, hub.ErrAmbiguous
+		case !ambiguous && hopeless:
+			return hub.BatchResult{}, hub.ErrNoLeader
+		}
+		if pause == nil {
+			pause = time.NewTicker(retryPause)
+			defer pause.Stop()
+		}
 		select {
 		case <-b.stop:
+			if !ambiguous {
+				return hub.BatchResult{}, hub.ErrStopping
+			}
 			return hub.BatchResult{}, hub.ErrAmbiguous
 		case <-pause.C:
 		}
-		if answer, err = b.sink.send(next); err == nil {
-			return answer, nil
+	}
+}
+
+// failureGap ends a row of failures: what comes later has to wait for a leader anew.
+const failureGap = time.Second
+
+func (b *batcher) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failing = time.Time{}
+}
+
+// hopeless notes a failed attempt, and tells whether all of them failed for longer than a batch waits. What is
+// queued is then answered.
+func (b *batcher) hopeless() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.failing.IsZero() || now.Sub(b.failed) > failureGap {
+		b.failing = now
+	}
+	b.failed = now
+	if now.Sub(b.failing) < b.patience {
+		return false
+	}
+	if b.patience == 0 {
+		return true // the queue is tried on its own
+	}
+	for _, p := range b.queue[b.head:] {
+		if !p.abandoned {
+			p.taken = true
+			b.waiting--
+			b.queued.Add(-int64(len(p.data)))
+			p.err = hub.ErrNoLeader
+			p.done <- struct{}{}
 		}
 	}
-	return hub.BatchResult{}, hub.ErrAmbiguous
+	clear(b.queue)
+	b.queue, b.head = b.queue[:0], 0
+	b.signalIdle()
+	return true
 }
 
 func (b *batcher) answer(taken []*proposal, answer hub.BatchResult, err error) {

@@ -34,6 +34,9 @@ func (n *Node) Kill() error {
 	n.leading.Store(false)
 	n.cancel()
 	n.batcher.halt()
+	if n.port != nil {
+		n.port.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	return errors.Join(n.stopRaft(ctx), n.log.close())

@@ -25,6 +25,7 @@ type fsm struct {
 	fail     func(error)
 	snapshot func() (raft.FSMSnapshot, error)
 	hooks    hooks
+	applied  func(index uint64) // after it is visible in the store
 
 	entries []store.Entry // of one ApplyBatch, used again
 	failed  atomic.Bool
@@ -70,6 +71,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	for i := range out {
 		out[i] = answers[i]
 	}
+	f.applied(logs[len(logs)-1].Index)
 	return out
 }
 
@@ -105,5 +107,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err := f.log.installing(in.snapshot.Position.Index); err != nil {
 		return err
 	}
-	return f.store.Install(in.snapshot)
+	if err := f.store.Install(in.snapshot); err != nil {
+		return err
+	}
+	f.applied(in.snapshot.Position.Index)
+	return nil
 }

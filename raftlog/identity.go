@@ -23,6 +23,10 @@ type Identity struct {
 	ID        string    `json:"id"`
 	ClusterID string    `json:"cluster_id"`
 	CreatedAt time.Time `json:"created_at"`
+	// Instance changes when the node's data are lost: it tells a node from a new one under an old id.
+	Instance string `json:"instance,omitempty"`
+	// Members are the instances of the nodes that founded the cluster, by id; empty for a cluster of one node.
+	Members map[string]string `json:"members,omitempty"`
 }
 
 // ReadIdentity reads node.json in dir. It returns nil without an error when there is none.

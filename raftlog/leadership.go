@@ -20,6 +20,12 @@ func (n *Node) Leader() (id, address string) {
 	return string(i), string(a)
 }
 
+// LeaderID is the id of the leader, empty when none is known.
+func (n *Node) LeaderID() string {
+	id, _ := n.Leader()
+	return id
+}
+
 // ID is the node's id.
 func (n *Node) ID() string { return n.opts.ID }
 
@@ -141,5 +147,8 @@ func (n *Node) learnCluster() bool {
 		return false
 	}
 	n.identity = known
+	if n.port != nil {
+		n.port.self.Store(n.self())
+	}
 	return true
 }

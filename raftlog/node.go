@@ -38,6 +38,9 @@ type Node struct {
 	fsm      *fsm
 	raft     *raft.Raft
 	batcher  *batcher
+	own      *leader
+	port     *port    // nil: no other nodes
+	caller   *caller  // nil without port
 	identity Identity // ClusterID is written once, by the leadership goroutine or before it starts
 
 	ctx    context.Context // ends with the node, or with its failure
@@ -49,8 +52,16 @@ type Node struct {
 	diskFull atomic.Bool
 	freeDisk atomic.Int64
 	leading  atomic.Bool
-	ready    chan struct{} // see Ready
-	reload   sync.Mutex    // of raft's configuration; also held until raft is set
+	running  atomic.Bool // raft is set
+	progress progress
+	view     clusterView
+
+	forwarded atomic.Int64              // bytes of other nodes' batches
+	contact   atomic.Pointer[time.Time] // see Contact
+	formation formation
+	founded   bool          // the node took part in a cluster, or founds one; set before raft runs
+	ready     chan struct{} // see Ready
+	reload    sync.Mutex    // of raft's configuration; also held until raft is set
 
 	notify    chan bool // raft tells of leadership
 	owned     sync.WaitGroup
@@ -77,6 +88,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	}
 	n := &Node{opts: o, store: o.Store, ready: make(chan struct{}), notify: make(chan bool, 16)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.view.start()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.abort())
@@ -88,6 +100,11 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 
 	if err := n.openFiles(ctx); err != nil {
 		return nil, err
+	}
+	if o.Listener != nil {
+		if err := n.openPort(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.startRaft(); err != nil {
 		return nil, err
@@ -121,7 +138,7 @@ func (n *Node) openFiles(ctx context.Context) error {
 		if _, err := os.Stat(filepath.Join(dir, logFile)); err == nil || n.store.Durable().Index > 0 {
 			return &FileError{File: filepath.Join(dir, identityFile), Problem: "is missing, but there are other files of a node", Hint: hintRestore}
 		}
-		id = &Identity{Format: identityFormat, ID: n.opts.ID, CreatedAt: n.opts.Clock.Now().UTC()}
+		id = &Identity{Format: identityFormat, ID: n.opts.ID, CreatedAt: n.opts.Clock.Now().UTC(), Instance: randomID()}
 		if err := id.write(dir); err != nil {
 			return err
 		}
@@ -152,10 +169,16 @@ func (n *Node) startRaft() (err error) {
 	}()
 	o := n.opts
 	snapshots := newSnapshotStore(n.store, o.hooks)
-	n.fsm = &fsm{store: n.store, log: n.log, fail: n.fail, hooks: o.hooks,
+	n.fsm = &fsm{store: n.store, log: n.log, fail: n.fail, hooks: o.hooks, applied: n.progress.reach,
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
+	n.progress.reach(n.store.Applied().Index)
 	transport := o.Transport
-	if transport == nil {
+	if n.port != nil {
+		transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
+			Logger: newRaftLogger(o.Logger, &n.loud).Named("transport"),
+		})
+	} else if transport == nil {
 		_, transport = raft.NewInmemTransport(raft.ServerAddress(o.Address))
 	}
 	c := raft.DefaultConfig()
@@ -180,7 +203,11 @@ func (n *Node) startRaft() (err error) {
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	to := newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o.Clock)
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, n.ctx.Done())
+	to := sink(n.own)
+	if n.port != nil {
+		to = &router{node: n, own: n.own}
+	}
 	n.batcher = newBatcher(o, o.ID+"/"+randomID(), to, n.refuse)
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
@@ -189,7 +216,11 @@ func (n *Node) startRaft() (err error) {
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
+	n.running.Store(true)
 	n.owned.Go(n.watchLeadership)
+	if n.port != nil {
+		n.watchMembers()
+	}
 	n.owned.Go(n.watchLog)
 	if o.MinFreeBytes > 0 {
 		n.measureDisk()
@@ -210,13 +241,9 @@ func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport
 	if has {
 		// Raft saves the term before the first configuration. A founding that ended in between is done again:
 		// without a log, a vote and a snapshot nobody knows of it.
-		last, err := n.log.LastIndex()
-		vote, err2 := n.log.mark64(keyVoteTerm)
-		if err := errors.Join(err, err2); err != nil {
-			return fmt.Errorf("raft: %w", err)
-		}
-		if last > 0 || vote > 0 || n.store.Durable().Index > 0 || n.identity.ClusterID != "" {
-			return nil
+		fresh, err := n.isFresh()
+		if err != nil || !fresh {
+			return err
 		}
 		if err := n.log.SetUint64(keyCurrentTerm, 0); err != nil {
 			return fmt.Errorf("raft: %w", err)
@@ -230,6 +257,16 @@ func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport
 		return fmt.Errorf("found the cluster: %w", err)
 	}
 	return nil
+}
+
+// isFresh tells whether the node has taken part in nothing yet: it has no log, no vote, no state and no cluster.
+func (n *Node) isFresh() (bool, error) {
+	last, err := n.log.LastIndex()
+	vote, err2 := n.log.mark64(keyVoteTerm)
+	if err := errors.Join(err, err2); err != nil {
+		return false, fmt.Errorf("raft: %w", err)
+	}
+	return last == 0 && vote == 0 && n.store.Durable().Index == 0 && n.identity.ClusterID == "", nil
 }
 
 // refuse tells why new work is not taken.
@@ -306,6 +343,9 @@ func (n *Node) shutdown(ctx context.Context) error {
 	n.leading.Store(false)
 	n.cancel()
 	n.batcher.halt()
+	if n.port != nil {
+		n.port.Close() // raft may be in the middle of a snapshot from another node
+	}
 	// Raft ends in milliseconds unless the disk hangs; it gets its time whatever the rest took.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
@@ -329,6 +369,7 @@ func (n *Node) stopRaft(ctx context.Context) error {
 		return fmt.Errorf("stop raft: %w", err)
 	}
 	n.owned.Wait()
+	n.closePort()
 	// A slot whose future lay in raft's channels when raft stopped is answered by nobody, and cannot be
 	// waited for. Its callers have their answer.
 	abandoned := time.NewTimer(slotTimeout)
@@ -357,6 +398,7 @@ func (n *Node) abort() error {
 	case n.batcher != nil:
 		<-n.batcher.ended
 	}
+	n.closePort()
 	var errs []error
 	if c, ok := n.opts.Transport.(raft.WithClose); ok && n.raft == nil {
 		errs = append(errs, c.Close())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,7 +50,7 @@ func TestClusterIDStaysTheSame(t *testing.T) {
 	second, _ := raftlog.ReadIdentity(m.dir)
 	var inState string
 	m.store.View(func(s *hub.State) { inState = s.ClusterID() })
-	if *first != *second || inState != first.ClusterID {
+	if !reflect.DeepEqual(first, second) || inState != first.ClusterID {
 		t.Errorf("identity %+v, then %+v; state says %s", first, second, inState)
 	}
 }

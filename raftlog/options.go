@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -35,6 +38,21 @@ type Options struct {
 	// Join keeps a fresh node from founding a cluster: it waits until a leader adds it.
 	Join bool
 
+	// Listener is the cluster port: with it the node talks to others, over raft's own streams and calls between
+	// nodes. The Node closes it. Plain TCP is for loopback addresses only. It excludes Transport.
+	Listener net.Listener
+	// Peers are the nodes that found the cluster together, this one included, the same on every node. A fresh node
+	// founds it when all of them are reachable, fresh and of the same opinion. Address is this node's among them.
+	Peers []Peer
+	// Token, when not empty, is a secret that all nodes share; who does not know it is not talked to.
+	Token string
+	// TLS makes connections between nodes mutual TLS. nil: plain TCP.
+	TLS *TLSFiles
+	// Shared describes, without giving it away, what else must be the same on all nodes to found a cluster.
+	Shared string
+	// Describe is what the others are told about this node, beside what raftlog knows itself. It must be quick.
+	Describe func() Description
+
 	// Timing of elections and replication.
 	Timing Timing
 
@@ -50,6 +68,9 @@ type Options struct {
 	// RetryFor is how long a batch whose outcome is unknown is proposed again before its callers get
 	// hub.ErrAmbiguous, default 3 seconds.
 	RetryFor time.Duration
+	// LeaderWait is how long a batch waits for a leader before its callers get hub.ErrNoLeader, default 0; with a
+	// Listener 800 ms.
+	LeaderWait time.Duration
 
 	// SnapshotInterval is how often raft looks whether its log should be cut (it waits one to two intervals),
 	// default 15 seconds; it cuts when SnapshotThreshold entries, default 1024, came since the last time.
@@ -82,7 +103,7 @@ type Options struct {
 
 // Timing is raft's timing. The zero value takes the defaults.
 type Timing struct {
-	Heartbeat time.Duration // without contact to the leader for this long a follower stands for election; default 1 s
+	Heartbeat time.Duration // without contact to the leader for this long a follower stands for election; default 1 s, with a Listener 600 ms
 	Election  time.Duration // a candidate tries again after this long; default: Heartbeat
 	Lease     time.Duration // a leader without contact to a quorum for this long steps down; default 500 ms
 	Commit    time.Duration // how late followers of an idle leader learn of its last commit; default 10 ms
@@ -108,6 +129,10 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("raftlog: Options.Store is nil")
 	case o.MaxInFlight > MaxInFlightLimit:
 		return o, fmt.Errorf("raftlog: Options.MaxInFlight is %d, the most is %d", o.MaxInFlight, MaxInFlightLimit)
+	case o.Listener != nil && o.Transport != nil:
+		return o, errors.New("raftlog: Options.Listener and Options.Transport exclude each other")
+	case o.Listener != nil && !slices.ContainsFunc(o.Peers, func(p Peer) bool { return p.ID == o.ID }):
+		return o, fmt.Errorf("raftlog: Options.Peers does not name this node, %s", o.ID)
 	case len(o.Bootstrap) > 0 && o.Join:
 		return o, errors.New("raftlog: Options.Join and Options.Bootstrap exclude each other")
 	}
@@ -129,6 +154,17 @@ func (o Options) withDefaults() (Options, error) {
 		}
 		orDefault(&o.MinTrailing, 64)
 	}
+	if o.Listener != nil {
+		o.Peers = slices.SortedFunc(slices.Values(o.Peers), func(a, b Peer) int { return strings.Compare(a.ID, b.ID) })
+		for _, p := range o.Peers {
+			if p.ID == o.ID {
+				o.Address = p.Address
+			}
+		}
+		orDefault(&o.LeaderWait, 800*time.Millisecond)
+		// Followers stand for election one to two of these after the leader's last sign of life.
+		orDefault(&o.Timing.Heartbeat, 600*time.Millisecond)
+	}
 	orDefault(&o.Timing.Heartbeat, time.Second)
 	orDefault(&o.Timing.Election, o.Timing.Heartbeat)
 	orDefault(&o.Timing.Lease, min(o.Timing.Heartbeat, 500*time.Millisecond))
@@ -138,6 +174,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Describe == nil {
+		o.Describe = func() Description { return Description{} }
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

@@ -3,6 +3,7 @@ package raftlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -15,33 +16,129 @@ type batch struct {
 	origin    string
 	seq       uint64
 	proposals [][]byte
-	size      int // bytes of proposals
+	size      int  // bytes of proposals
+	newWork   bool // some of it adds to what the hub has to keep and to do
 }
 
 // sink brings a closed batch into the leader's log. It knows where the leader is; the batcher does not.
 //
-// send returns the answer to the batch. errNotLeader says that the batch is in no log; any other error, that it
-// may be in one: sending the same origin and seq again is then safe, and gets the first one's answer. send is
-// called from several goroutines at once, and keeps nothing of the batch after it has returned, except an
-// encoded copy. It may hang when raft shuts down (a future in a channel that nobody reads any more).
+// send returns the answer to the batch. errNotLeader says that the batch is in no log, and so does a *hub.Error;
+// any other error, that it may be in one: sending the same origin and seq again is then safe, and gets the first
+// one's answer. send is called from several goroutines at once, and keeps nothing of the batch after it has
+// returned, except an encoded copy. It may hang when raft shuts down (a future in a channel that nobody reads any
+// more).
 type sink interface {
 	send(b *batch) (hub.BatchResult, error)
 }
 
-// leader is the sink of a node that leads: it writes entries to raft's log itself.
+// leader is the sink of a node that leads: it writes entries to raft's log itself. Batches of other nodes come
+// here too. While limit entries are in flight, what comes is put together, so that the followers' batches add to the
+// size of entries and not to their number.
 type leader struct {
-	raft  func(data []byte) raft.ApplyFuture
-	clock hub.Clock
-	pool  sync.Pool // of *hub.EntryBuilder
+	raft     func(data []byte) raft.ApplyFuture
+	clock    hub.Clock
+	limit    int
+	maxBytes int
+	stop     <-chan struct{}
+	pool     sync.Pool // of *hub.EntryBuilder
+
+	mu       sync.Mutex
+	inFlight int
+	open     []*group // waiting, oldest first; only the last one takes more
 }
 
-func newLeader(apply func(data []byte) raft.ApplyFuture, clock hub.Clock) *leader {
-	return &leader{raft: apply, clock: clock, pool: sync.Pool{New: func() any { return new(hub.EntryBuilder) }}}
+// group is the batches of one entry.
+type group struct {
+	batches []*batch
+	size    int
+	turn    chan struct{} // closed when its entry may be written
+	done    chan struct{} // closed when the rest is set
+	index   uint64
+	answers []hub.BatchResult
+	err     error
+}
+
+func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, stop <-chan struct{}) *leader {
+	return &leader{raft: apply, clock: o.Clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, stop: stop,
+		pool: sync.Pool{New: func() any { return new(hub.EntryBuilder) }}}
 }
 
 func (l *leader) send(b *batch) (hub.BatchResult, error) {
+	_, answer, err := l.write(b)
+	return answer, err
+}
+
+// write is send that also tells the index of the entry.
+func (l *leader) write(b *batch) (uint64, hub.BatchResult, error) {
+	g, position := l.join(b)
+	if position == 0 {
+		select {
+		case <-g.turn:
+			l.commit(g)
+		case <-l.stop:
+			return 0, hub.BatchResult{}, errUnknown
+		}
+	}
+	select {
+	case <-g.done:
+	case <-l.stop:
+		return 0, hub.BatchResult{}, errUnknown
+	}
+	if g.err != nil {
+		return 0, hub.BatchResult{}, g.err
+	}
+	answer := g.answers[position]
+	if answer.Seq != b.seq || len(answer.Proposals) != len(b.proposals) {
+		return 0, hub.BatchResult{}, fmt.Errorf("%w: the answer is not that of batch %d", errUnknown, b.seq)
+	}
+	return g.index, answer, nil
+}
+
+// join puts b into a group. Who is at position 0 has to write the entry.
+func (l *leader) join(b *batch) (g *group, position int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.inFlight < l.limit {
+		l.inFlight++
+		g = &group{batches: []*batch{b}, size: b.size, turn: make(chan struct{}), done: make(chan struct{})}
+		close(g.turn)
+		return g, 0
+	}
+	// Who waits may give up when the node stops, and use b again while another still writes the entry.
+	own := *b
+	own.proposals = slices.Clone(b.proposals)
+	if n := len(l.open); n > 0 {
+		if g := l.open[n-1]; g.size+b.size <= l.maxBytes {
+			g.batches = append(g.batches, &own)
+			g.size += b.size
+			return g, len(g.batches) - 1
+		}
+	}
+	g = &group{batches: []*batch{&own}, size: b.size, turn: make(chan struct{}), done: make(chan struct{})}
+	l.open = append(l.open, g)
+	return g, 0
+}
+
+// release gives the place of an entry to the next group.
+func (l *leader) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) == 0 {
+		l.inFlight--
+		return
+	}
+	close(l.open[0].turn)
+	l.open[0] = nil
+	l.open = l.open[1:]
+}
+
+func (l *leader) commit(g *group) {
+	defer close(g.done)
+	defer l.release()
 	entry := l.pool.Get().(*hub.EntryBuilder)
-	entry.AddBatch(b.origin, b.seq, b.proposals)
+	for _, b := range g.batches {
+		entry.AddBatch(b.origin, b.seq, b.proposals)
+	}
 	data := entry.Encode(l.clock.Now().UnixNano())
 	l.pool.Put(entry)
 
@@ -49,19 +146,21 @@ func (l *leader) send(b *batch) (hub.BatchResult, error) {
 	switch err := future.Error(); {
 	case err == nil:
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return hub.BatchResult{}, errNotLeader
+		g.err = errNotLeader
+		return
 	default:
-		return hub.BatchResult{}, fmt.Errorf("%w: %w", errUnknown, err)
+		g.err = fmt.Errorf("%w: %w", errUnknown, err)
+		return
 	}
+	g.index = future.Index()
 	switch answer := future.Response().(type) {
 	case []hub.BatchResult:
-		if len(answer) == 1 && answer[0].Seq == b.seq && len(answer[0].Proposals) == len(b.proposals) {
-			return answer[0], nil
+		if g.answers = answer; len(answer) != len(g.batches) {
+			g.err = fmt.Errorf("%w: %d answers to %d batches", errUnknown, len(answer), len(g.batches))
 		}
-		return hub.BatchResult{}, fmt.Errorf("%w: the answer is not that of batch %d", errUnknown, b.seq)
 	case error:
-		return hub.BatchResult{}, fmt.Errorf("%w: %w", errUnknown, answer)
+		g.err = fmt.Errorf("%w: %w", errUnknown, answer)
 	default:
-		return hub.BatchResult{}, fmt.Errorf("%w: answer is a %T", errUnknown, answer)
+		g.err = fmt.Errorf("%w: answer is a %T", errUnknown, answer)
 	}
 }

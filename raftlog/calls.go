@@ -1,0 +1,254 @@
+package raftlog
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// Calls between nodes. A request is: 4 bytes length of the rest, 8 bytes number, 1 byte method, body. Its answer:
+// 4 bytes length, the same number, 1 byte status, body. Answers come in any order.
+const (
+	frameHead = 9
+	// maxFrame bounds a frame: the largest message a hub may be configured for, and what goes with it.
+	maxFrame = 72 << 20
+
+	methodState   byte = 1 // see stateQuestion
+	methodStatus  byte = 2 // see statusAnswer
+	methodForward byte = 3 // see encodeForward
+
+	statusOK        byte = 0
+	statusNotLeader byte = 1 // surely nothing was done
+	statusRefused   byte = 2 // nothing was done; the body says why
+	statusUnknown   byte = 3 // it may have been done
+)
+
+// maxCalls is how many calls of one connection are answered at the same time.
+const maxCalls = 64
+
+// writeTimeout bounds the writing of one frame.
+const writeTimeout = 10 * time.Second
+
+// errNotSent says that a call did not reach the other node.
+var errNotSent = errors.New("not sent")
+
+type frame struct {
+	number uint64
+	kind   byte // method or status
+	body   []byte
+}
+
+func writeFrame(ctx context.Context, conn net.Conn, f frame) error {
+	if len(f.body) > maxFrame-frameHead {
+		return fmt.Errorf("frame of %d bytes, the most is %d", len(f.body), maxFrame-frameHead)
+	}
+	out := make([]byte, 0, 4+frameHead+len(f.body))
+	out = binary.BigEndian.AppendUint32(out, uint32(frameHead+len(f.body)))
+	out = binary.BigEndian.AppendUint64(out, f.number)
+	out = append(out, f.kind)
+	out = append(out, f.body...)
+	end := time.Now().Add(writeTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	if err := conn.SetWriteDeadline(end); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.SetWriteDeadline(time.Unix(1, 0)) })()
+	_, err := conn.Write(out)
+	return err
+}
+
+func readFrame(r io.Reader) (f frame, err error) {
+	var head [4 + frameHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return f, err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size < frameHead || size > maxFrame {
+		return f, fmt.Errorf("frame of %d bytes, expected %d to %d", size, frameHead, maxFrame)
+	}
+	f.number, f.kind = binary.BigEndian.Uint64(head[4:]), head[4+8]
+	f.body = make([]byte, size-frameHead)
+	_, err = io.ReadFull(r, f.body)
+	return f, err
+}
+
+// answerCalls answers the calls of one connection until it ends. Answers are worked out concurrently; one that
+// never comes does not keep answerCalls.
+func answerCalls(conn net.Conn, answer func(method byte, body []byte) (status byte, out []byte)) {
+	var writing sync.Mutex
+	places := make(chan struct{}, maxCalls)
+	r := bufio.NewReaderSize(conn, 64<<10)
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		places <- struct{}{}
+		go func() {
+			defer func() { <-places }()
+			status, out := answer(f.kind, f.body)
+			writing.Lock()
+			defer writing.Unlock()
+			if writeFrame(context.Background(), conn, frame{f.number, status, out}) != nil {
+				conn.Close()
+			}
+		}()
+	}
+}
+
+// caller makes calls to the other nodes over connections that it keeps. Safe for concurrent use.
+type caller struct {
+	dial func(ctx context.Context, address string) (net.Conn, error)
+
+	mu    sync.Mutex
+	lines map[lineKey]*callLine
+}
+
+// lineKey keeps what must not wait for each other apart: lane 0 is for short questions, the others for batches.
+type lineKey struct {
+	address string
+	lane    int
+}
+
+func newCaller(dial func(ctx context.Context, address string) (net.Conn, error)) *caller {
+	return &caller{dial: dial, lines: map[lineKey]*callLine{}}
+}
+
+// call asks the node at address. errNotSent in the chain says that it never heard of it.
+func (c *caller) call(ctx context.Context, address string, lane int, method byte, body []byte) (status byte, answer []byte, err error) {
+	c.mu.Lock()
+	key := lineKey{address, lane}
+	l := c.lines[key]
+	if l == nil {
+		l = &callLine{turn: make(chan struct{}, 1)}
+		c.lines[key] = l
+	}
+	c.mu.Unlock()
+	s, err := l.session(ctx, func() (net.Conn, error) { return c.dial(ctx, address) })
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", errNotSent, err)
+	}
+	return s.call(ctx, method, body)
+}
+
+// callLine is a place for one connection, made anew when it has ended.
+type callLine struct {
+	turn    chan struct{} // held while dialing
+	mu      sync.Mutex
+	current *session
+}
+
+func (l *callLine) alive() *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current != nil && !l.current.ended() {
+		return l.current
+	}
+	return nil
+}
+
+func (l *callLine) session(ctx context.Context, dial func() (net.Conn, error)) (*session, error) {
+	if s := l.alive(); s != nil {
+		return s, nil
+	}
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s := l.alive(); s != nil {
+		return s, nil
+	}
+	conn, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{conn: conn, waiting: map[uint64]chan frame{}, over: make(chan struct{})}
+	go s.read() // ends with the connection, which the port closes at the latest
+	l.mu.Lock()
+	l.current = s
+	l.mu.Unlock()
+	return s, nil
+}
+
+// session is one connection with its calls under way.
+type session struct {
+	conn    net.Conn
+	writing sync.Mutex
+	over    chan struct{} // closed when nothing can be asked any more
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan frame
+}
+
+func (s *session) ended() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *session) read() {
+	defer close(s.over)
+	defer s.conn.Close()
+	r := bufio.NewReaderSize(s.conn, 64<<10)
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		ch := s.waiting[f.number]
+		delete(s.waiting, f.number)
+		s.mu.Unlock()
+		if ch != nil {
+			ch <- f
+		}
+	}
+}
+
+func (s *session) call(ctx context.Context, method byte, body []byte) (byte, []byte, error) {
+	ch := make(chan frame, 1)
+	s.mu.Lock()
+	s.next++
+	number := s.next
+	s.waiting[number] = ch
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.waiting, number)
+		s.mu.Unlock()
+	}()
+	s.writing.Lock()
+	err := writeFrame(ctx, s.conn, frame{number, method, body})
+	s.writing.Unlock()
+	if err != nil {
+		s.conn.Close() // half a frame may be out
+		return 0, nil, err
+	}
+	select {
+	case f := <-ch:
+		return f.kind, f.body, nil
+	case <-ctx.Done():
+		return 0, nil, ctx.Err()
+	case <-s.over:
+		select {
+		case f := <-ch:
+			return f.kind, f.body, nil
+		default:
+			return 0, nil, errors.New("the connection ended")
+		}
+	}
+}

@@ -1,0 +1,317 @@
+package raftlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	formationPause = 50 * time.Millisecond // between two rounds of questions
+	questionLimit  = time.Second           // for one answer
+	firstWaitLog   = 2 * time.Second
+	nextWaitLog    = 10 * time.Second
+)
+
+// stateQuestion is what a fresh node asks its peers; it tells its own opinion too, so that both sides see when they
+// differ.
+type stateQuestion struct {
+	Node   string `json:"node"`
+	Peers  []Peer `json:"peers"`
+	Shared string `json:"shared"`
+}
+
+type stateAnswer struct {
+	Node          string            `json:"node"`
+	Instance      string            `json:"instance"`
+	Fresh         bool              `json:"fresh"` // it takes part in nothing yet
+	Peers         []Peer            `json:"peers"`
+	Shared        string            `json:"shared"`
+	Cluster       string            `json:"cluster,omitempty"`
+	Members       map[string]string `json:"members,omitempty"`
+	Configuration []Peer            `json:"configuration,omitempty"`
+}
+
+// formation is what a node knows before raft runs. Guarded by mu.
+type formation struct {
+	mu            sync.Mutex
+	fresh         bool
+	contradiction error
+}
+
+// openPort opens the cluster port. A fresh node leaves with Options.Bootstrap or Options.Join set.
+func (n *Node) openPort(ctx context.Context) error {
+	fresh, err := n.isFresh()
+	if err != nil {
+		return err
+	}
+	if n.identity.Instance == "" {
+		n.identity.Instance = randomID()
+		if err := n.identity.write(n.opts.Dir); err != nil {
+			return err
+		}
+	}
+	n.formation.fresh = fresh
+	n.founded = !fresh
+	if n.port, err = newPort(n.opts, n.self(), n.answerCalls); err != nil {
+		return err
+	}
+	n.caller = newCaller(func(ctx context.Context, address string) (conn net.Conn, err error) {
+		return n.port.dial(ctx, streamCalls, address)
+	})
+	if !fresh {
+		return nil
+	}
+	if len(n.opts.Peers) > 1 {
+		err = n.form(ctx)
+	} else {
+		n.founders()
+	}
+	n.port.self.Store(n.self())
+	return err
+}
+
+// self is what the node says of itself now.
+func (n *Node) self() *self {
+	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID}
+	if n.founded || s.cluster != "" {
+		s.members = maps.Clone(n.identity.Members)
+	}
+	return s
+}
+
+// founders makes the peers the first configuration. Every founder uses the same one.
+func (n *Node) founders() {
+	n.opts.Bootstrap = nil
+	for _, p := range n.opts.Peers {
+		n.opts.Bootstrap = append(n.opts.Bootstrap, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Address)})
+	}
+	n.founded = true
+}
+
+// form asks the peers until it is clear whether this fresh node founds a cluster with them or waits for one that
+// exists. Founding takes all of them, fresh and of the same opinion: a cluster founded beside an old one would
+// lose what the old one acknowledged.
+func (n *Node) form(ctx context.Context) error {
+	begin := time.Now()
+	nextLog := begin.Add(firstWaitLog)
+	for {
+		answers, missing := n.askPeers(ctx)
+		if err := n.decided(answers, missing); err != nil {
+			return err
+		}
+		if n.opts.Join || n.founded {
+			return nil
+		}
+		if now := time.Now(); now.After(nextLog) {
+			nextLog = now.Add(nextWaitLog)
+			var why []string
+			for _, id := range slices.Sorted(maps.Keys(missing)) {
+				why = append(why, fmt.Sprintf("%s (%v)", id, missing[id]))
+			}
+			n.opts.Logger.Info("waiting for all nodes of cluster.peers to found the cluster", "missing", strings.Join(why, ", "))
+		}
+		select {
+		case <-time.After(formationPause):
+		case <-ctx.Done():
+			return fmt.Errorf("start node: the cluster is not founded yet: %w", ctx.Err())
+		case <-n.ctx.Done():
+			return n.ctx.Err()
+		}
+	}
+}
+
+// askPeers asks all others at once.
+func (n *Node) askPeers(ctx context.Context) (answers map[string]*stateAnswer, missing map[string]error) {
+	question, err := json.Marshal(stateQuestion{Node: n.opts.ID, Peers: n.opts.Peers, Shared: n.opts.Shared})
+	answers, missing = map[string]*stateAnswer{}, map[string]error{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, p := range n.opts.Peers {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		wg.Go(func() {
+			a, err := n.askState(ctx, p, question, err)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missing[p.ID] = err
+			} else {
+				answers[p.ID] = a
+			}
+		})
+	}
+	wg.Wait()
+	return answers, missing
+}
+
+func (n *Node) askState(ctx context.Context, p Peer, question []byte, err error) (*stateAnswer, error) {
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, questionLimit)
+	defer cancel()
+	status, body, err := n.caller.call(ctx, p.Address, 0, methodState, question)
+	if err != nil {
+		return nil, err
+	}
+	if status != statusOK {
+		return nil, fmt.Errorf("it answered with status %d: %s", status, line(string(body)))
+	}
+	a := new(stateAnswer)
+	if err := json.Unmarshal(body, a); err != nil {
+		return nil, fmt.Errorf("its answer is not readable: %w", err)
+	}
+	return a, nil
+}
+
+// decided draws the conclusion of one round: Join, a founding, an error, or none of them yet.
+func (n *Node) decided(answers map[string]*stateAnswer, missing map[string]error) error {
+	n.formation.mu.Lock()
+	err := n.formation.contradiction
+	n.formation.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(missing)) {
+		var r *refusedError
+		if errors.As(missing[id], &r) && (r.what == refusedWiped || r.what == refusedID) {
+			return fmt.Errorf("start node: %w", r)
+		}
+	}
+	var old *stateAnswer
+	for _, id := range slices.Sorted(maps.Keys(answers)) {
+		a := answers[id]
+		if !a.Fresh {
+			old = a
+			continue
+		}
+		if err := n.contradicts(id, a.Peers, a.Shared); err != nil {
+			return err
+		}
+	}
+	if old != nil {
+		return n.joinLater(old)
+	}
+	if len(missing) > 0 {
+		return nil
+	}
+	members := map[string]string{n.opts.ID: n.identity.Instance}
+	for id, a := range answers {
+		members[id] = a.Instance
+	}
+	n.formation.mu.Lock()
+	n.formation.fresh = false
+	n.formation.mu.Unlock()
+	n.identity.Members = members
+	if err := n.identity.write(n.opts.Dir); err != nil {
+		return err
+	}
+	n.founders()
+	n.opts.Logger.Info("founding a cluster", "peers", peersText(n.opts.Peers))
+	return nil
+}
+
+// joinLater makes the node wait for the cluster that a belongs to.
+func (n *Node) joinLater(a *stateAnswer) error {
+	n.opts.Join = true
+	if len(a.Members) > 0 {
+		n.identity.Members = a.Members
+		if err := n.identity.write(n.opts.Dir); err != nil {
+			return err
+		}
+	}
+	member := slices.ContainsFunc(a.Configuration, func(p Peer) bool { return p == Peer{n.opts.ID, n.opts.Address} })
+	if len(a.Configuration) > 0 && !member {
+		n.opts.Logger.Warn("a node of cluster.peers belongs to a cluster that does not have this node; waiting to be added",
+			"node", a.Node, "cluster", a.Cluster, "members", peersText(a.Configuration))
+		return nil
+	}
+	n.opts.Logger.Info("waiting for the leader of the cluster", "asked", a.Node)
+	return nil
+}
+
+// contradicts compares another fresh node's opinion with this one's.
+func (n *Node) contradicts(id string, peers []Peer, shared string) error {
+	if mine, its := peersText(n.opts.Peers), peersText(peers); mine != its {
+		return fmt.Errorf("cluster.peers contradict each other: %s has %s, %s has %s; they must be the same on every node", n.opts.ID, mine, line(id), line(its))
+	}
+	if shared != n.opts.Shared {
+		return fmt.Errorf("%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
+			n.opts.ID, line(id), n.opts.ID, n.opts.Shared, line(id), line(shared))
+	}
+	return nil
+}
+
+func peersText(peers []Peer) string {
+	texts := make([]string, len(peers))
+	for i, p := range peers {
+		texts[i] = p.ID + "=" + p.Address
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, ",")
+}
+
+// answerState tells another node what this one is.
+func (n *Node) answerState(body []byte) (status byte, out []byte) {
+	var q stateQuestion
+	if err := json.Unmarshal(body, &q); err != nil {
+		return statusRefused, []byte("unreadable question")
+	}
+	me := n.port.self.Load()
+	a := stateAnswer{Node: me.id, Instance: me.instance, Cluster: me.cluster, Members: me.members, Peers: n.opts.Peers, Shared: n.opts.Shared}
+	if n.running.Load() {
+		a.Fresh = n.raft.LastIndex() == 0 && n.raft.CurrentTerm() == 0
+		for _, s := range n.servers() {
+			a.Configuration = append(a.Configuration, Peer{string(s.ID), string(s.Address)})
+		}
+	} else {
+		n.formation.mu.Lock()
+		a.Fresh = n.formation.fresh
+		if a.Fresh && n.formation.contradiction == nil {
+			n.formation.contradiction = n.contradicts(q.Node, q.Peers, q.Shared)
+		}
+		n.formation.mu.Unlock()
+	}
+	out, err := json.Marshal(a)
+	if err != nil {
+		return statusRefused, []byte(err.Error())
+	}
+	return statusOK, out
+}
+
+// answerCalls serves one connection of another node.
+func (n *Node) answerCalls(conn net.Conn, _ string) {
+	answerCalls(conn, func(method byte, body []byte) (byte, []byte) {
+		switch method {
+		case methodState:
+			return n.answerState(body)
+		case methodStatus:
+			return n.answerStatus()
+		case methodForward:
+			return n.takeForwarded(body)
+		}
+		return statusRefused, []byte("unknown call")
+	})
+}
+
+// closePort ends the port, if there is one, and waits for its goroutines.
+func (n *Node) closePort() {
+	switch {
+	case n.port != nil:
+		n.port.Close()
+		n.port.wait()
+	case n.opts.Listener != nil:
+		n.opts.Listener.Close()
+	}
+}

@@ -1,0 +1,168 @@
+package raftlog
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+)
+
+// Between nodes: a byte that says what the stream is for, a hello of the one who dials, a welcome of the other.
+// Nothing else is read before both agree.
+const (
+	protocolVersion = 1
+	maxHello        = 4 << 10 // bytes of a hello or welcome
+
+	streamRaft  byte = 'R'
+	streamCalls byte = 'C'
+)
+
+// hello is what the dialing node says of itself.
+type hello struct {
+	Version  int    `json:"version"`
+	Cluster  string `json:"cluster,omitempty"` // empty: not known yet
+	Node     string `json:"node"`
+	Instance string `json:"instance"`
+	To       string `json:"to,omitempty"` // id of the node it means to reach
+	Token    string `json:"token,omitempty"`
+}
+
+// welcome is the answer. A refusal says nothing of the node that refuses.
+type welcome struct {
+	Version  int     `json:"version"`
+	Refused  refusal `json:"refused,omitempty"`
+	Reason   string  `json:"reason,omitempty"`
+	Cluster  string  `json:"cluster,omitempty"`
+	Node     string  `json:"node,omitempty"`
+	Instance string  `json:"instance,omitempty"`
+}
+
+// refusal says which rule two nodes do not agree on.
+type refusal string
+
+const (
+	refusedVersion refusal = "version"
+	refusedToken   refusal = "token"
+	refusedCluster refusal = "cluster"
+	refusedID      refusal = "id"
+	refusedWiped   refusal = "wiped"
+	refusedPlain   refusal = "plain"
+)
+
+// refusedError says why two nodes do not talk to each other.
+type refusedError struct {
+	what refusal
+	text string
+}
+
+func (e *refusedError) Error() string { return e.text }
+
+func refuse(what refusal, format string, args ...any) *refusedError {
+	return &refusedError{what: what, text: fmt.Sprintf(format, args...)}
+}
+
+// self is what a node says of itself, and what it knows of the others. It is never changed in place.
+type self struct {
+	id, instance string
+	cluster      string            // empty: not known yet
+	members      map[string]string // instance of each member when the cluster was founded
+}
+
+// judge compares a node that says it is id with what this node knows.
+func (s *self) judge(id, instance, cluster string) *refusedError {
+	switch {
+	case id == s.id:
+		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
+	case cluster != "" && s.cluster != "" && cluster != s.cluster:
+		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
+	}
+	if known := s.members[id]; known != "" && known != instance {
+		return refuse(refusedWiped, "%s has lost its data: its votes are lost too, so it must come back under a new cluster.node_id", id)
+	}
+	return nil
+}
+
+// judgeHello is the listening node's side.
+func (s *self) judgeHello(h *hello, token string) *refusedError {
+	given, want := sha256.Sum256([]byte(h.Token)), sha256.Sum256([]byte(token))
+	switch {
+	case h.Version != protocolVersion:
+		return refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", h.Version, s.id, protocolVersion)
+	case subtle.ConstantTimeCompare(given[:], want[:]) != 1:
+		return refuse(refusedToken, "its cluster.token is not that of %s", s.id)
+	case h.To != "" && h.To != s.id:
+		return refuse(refusedID, "it looks for %s, but this address is that of %s; check cluster.peers", h.To, s.id)
+	}
+	return s.judge(h.Node, h.Instance, h.Cluster)
+}
+
+// introduce is the dialing node's side: it says hello and checks the welcome.
+func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
+	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token})
+	if err != nil {
+		return nil, fmt.Errorf("say hello: %w", err)
+	}
+	w := new(welcome)
+	if err := readHello(conn, w); err != nil {
+		return nil, fmt.Errorf("read welcome: %w", err)
+	}
+	if w.Refused != "" {
+		return nil, refuse(w.Refused, "%s", line(w.Reason))
+	}
+	if w.Version != protocolVersion {
+		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)
+	}
+	if to != "" && w.Node != to {
+		return nil, refuse(refusedID, "%s looks for %s, but this address is that of %s; check cluster.peers", me.id, to, w.Node)
+	}
+	if r := me.judge(w.Node, w.Instance, w.Cluster); r != nil {
+		return nil, r
+	}
+	return w, nil
+}
+
+// line keeps what a stranger says to one line of plain text.
+func line(s string) string {
+	if len(s) > 300 {
+		s = s[:300]
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' || c == 0x7f {
+			b[i] = ' '
+		}
+	}
+	return string(b)
+}
+
+func writeHello(w io.Writer, before []byte, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxHello {
+		return fmt.Errorf("it has %d bytes, the most is %d", len(data), maxHello)
+	}
+	out := binary.BigEndian.AppendUint16(before, uint16(len(data)))
+	_, err = w.Write(append(out, data...))
+	return err
+}
+
+func readHello(r io.Reader, v any) error {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint16(size[:])
+	if n > maxHello {
+		return fmt.Errorf("it has %d bytes, the most is %d", n, maxHello)
+	}
+	data := make([]byte, n)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}

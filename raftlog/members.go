@@ -1,0 +1,287 @@
+package raftlog
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+)
+
+const (
+	statusPause = 250 * time.Millisecond // between two questions to the same node
+	statusLimit = time.Second            // for one answer
+	// silence is how long a node may leave questions unanswered and still count as alive.
+	silence = 1500 * time.Millisecond
+	// verifyPause is how often a leader makes sure that a quorum still follows it.
+	verifyPause = 150 * time.Millisecond
+	// lagAllowed is how many entries a follower that has caught up may be behind: those under way.
+	lagAllowed = 256
+)
+
+// Description is what a node tells the others about itself, for them to show.
+type Description struct {
+	HTTPAddr      string `json:"http_addr,omitempty"`
+	Subscriptions int    `json:"subscriptions,omitempty"` // that it delivers
+}
+
+// Member is a node of the cluster as this node sees it.
+type Member struct {
+	ID      string
+	Address string // for other nodes
+	Voter   bool
+	Leader  bool
+	// Alive: it answered a moment ago, and the leader's heartbeats reach it as far as this node, leading, knows.
+	Alive bool
+
+	// What the node itself last said; zero while it never answered.
+	Description
+	AppliedIndex uint64
+	StateHash    uint64 // at AppliedIndex
+}
+
+// statusAnswer is what a node says when asked.
+type statusAnswer struct {
+	Description
+	Applied uint64 `json:"applied"`
+	Hash    uint64 `json:"hash,string"`
+}
+
+// clusterView is what is known of the other nodes.
+type clusterView struct {
+	mu      sync.Mutex
+	nodes   map[string]*seenNode
+	failing map[string]bool // heartbeats of this node, which leads, get no answer
+}
+
+type seenNode struct {
+	asking bool
+	asked  time.Time // when the newest question that was answered went out
+	alive  bool      // as logged last
+	known  bool      // alive was set
+	status statusAnswer
+}
+
+func (v *clusterView) start() {
+	v.nodes, v.failing = map[string]*seenNode{}, map[string]bool{}
+}
+
+// servers is raft's newest configuration, in order of id.
+func (n *Node) servers() []raft.Server {
+	f := n.raft.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	s := slices.Clone(f.Configuration().Servers)
+	slices.SortFunc(s, func(a, b raft.Server) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return s
+}
+
+// Nodes lists the members of the cluster in order of id, as this node sees them. It does not wait for them.
+func (n *Node) Nodes() []Member {
+	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
+	var out []Member
+	for _, s := range n.servers() {
+		m := Member{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter, Leader: string(s.ID) == leader}
+		if m.ID == n.opts.ID {
+			m.Alive = n.Err() == nil
+			m.Description = n.opts.Describe()
+			m.AppliedIndex, m.StateHash = n.position()
+		} else {
+			n.view.mu.Lock()
+			if seen := n.view.nodes[m.ID]; seen != nil {
+				m.Alive = n.view.aliveLocked(m.ID, leads)
+				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
+			}
+			n.view.mu.Unlock()
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func (v *clusterView) aliveLocked(id string, leads bool) bool {
+	seen := v.nodes[id]
+	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && !(leads && v.failing[id])
+}
+
+// position is the applied index, and the state's hash there.
+func (n *Node) position() (index, hash uint64) {
+	for range 10 {
+		index = n.store.Applied().Index
+		n.store.View(func(s *hub.State) { hash = s.Hash() })
+		if n.store.Applied().Index == index {
+			break
+		}
+	}
+	return index, hash
+}
+
+// Contact is how long ago this node was last known to belong to a working cluster: for a leader, the age of the
+// last question that a quorum answered to it as leader; for another node, of the last word from a leader. 0 for
+// the only voter. A node that has not heard anything since its start gets a very long time.
+func (n *Node) Contact() time.Duration {
+	const never = 1 << 62
+	if n.onlyVoter() {
+		return 0
+	}
+	if n.raft.State() == raft.Leader {
+		if at := n.contact.Load(); at != nil {
+			return time.Since(*at)
+		}
+		return never
+	}
+	if at := n.raft.LastContact(); !at.IsZero() {
+		return time.Since(at)
+	}
+	return never
+}
+
+// CaughtUp tells whether this node leads, or follows a leader and has applied all but the newest of what the
+// leader has.
+func (n *Node) CaughtUp() bool {
+	id := n.LeaderID()
+	if id == n.opts.ID {
+		return n.IsLeader()
+	}
+	n.view.mu.Lock()
+	defer n.view.mu.Unlock()
+	seen := n.view.nodes[id]
+	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && n.store.Applied().Index+lagAllowed >= seen.status.Applied
+}
+
+func (n *Node) answerStatus() (status byte, out []byte) {
+	if !n.running.Load() {
+		return statusRefused, []byte("starting")
+	}
+	a := statusAnswer{Description: n.opts.Describe()}
+	a.Applied, a.Hash = n.position()
+	out, err := json.Marshal(a)
+	if err != nil {
+		return statusRefused, []byte(err.Error())
+	}
+	return statusOK, out
+}
+
+// watchMembers starts what keeps an eye on the other nodes.
+func (n *Node) watchMembers() {
+	seen := make(chan raft.Observation, 64)
+	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.FailedHeartbeatObservation, raft.ResumedHeartbeatObservation, raft.LeaderObservation:
+			return true
+		}
+		return false
+	})
+	n.raft.RegisterObserver(observer)
+	n.owned.Go(func() {
+		defer n.raft.DeregisterObserver(observer)
+		n.watchHeartbeats(seen)
+	})
+	n.owned.Go(n.watchQuorum)
+	n.owned.Go(n.askAround)
+}
+
+func (n *Node) watchHeartbeats(seen <-chan raft.Observation) {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case o := <-seen:
+			n.view.mu.Lock()
+			switch d := o.Data.(type) {
+			case raft.FailedHeartbeatObservation:
+				n.view.failing[string(d.PeerID)] = true
+			case raft.ResumedHeartbeatObservation:
+				delete(n.view.failing, string(d.PeerID))
+			case raft.LeaderObservation:
+				clear(n.view.failing)
+			}
+			n.view.mu.Unlock()
+			if d, ok := o.Data.(raft.LeaderObservation); ok && d.LeaderID != "" {
+				n.opts.Logger.Info("the cluster has a leader", "leader", string(d.LeaderID), "term", n.raft.CurrentTerm())
+			}
+		}
+	}
+}
+
+// watchQuorum keeps Contact of a leader.
+func (n *Node) watchQuorum() {
+	tick := time.NewTicker(verifyPause)
+	defer tick.Stop()
+	for {
+		if n.raft.State() != raft.Leader {
+			n.contact.Store(nil)
+		} else if at := time.Now(); await(n.ctx, n.raft.VerifyLeader()) == nil {
+			n.contact.Store(&at)
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// askAround asks every other node for its status, again and again.
+func (n *Node) askAround() {
+	tick := time.NewTicker(statusPause)
+	defer tick.Stop()
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for {
+		leads := n.raft.State() == raft.Leader
+		members := map[string]bool{}
+		n.view.mu.Lock()
+		for _, s := range n.servers() {
+			id, address := string(s.ID), string(s.Address)
+			if id == n.opts.ID {
+				continue
+			}
+			members[id] = true
+			seen := n.view.nodes[id]
+			if seen == nil {
+				seen = &seenNode{}
+				n.view.nodes[id] = seen
+			}
+			if alive := n.view.aliveLocked(id, leads); !seen.asked.IsZero() && alive != seen.alive || !seen.known && alive {
+				if seen.known || !alive {
+					n.opts.Logger.Info("another node", "node", id, "alive", alive)
+				}
+				seen.alive, seen.known = alive, true
+			}
+			if !seen.asking {
+				seen.asking = true
+				asking.Go(func() { n.ask(address, seen) })
+			}
+		}
+		maps.DeleteFunc(n.view.nodes, func(id string, _ *seenNode) bool { return !members[id] })
+		n.view.mu.Unlock()
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Node) ask(address string, seen *seenNode) {
+	ctx, cancel := context.WithTimeout(n.ctx, statusLimit)
+	defer cancel()
+	at := time.Now()
+	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
+	var a statusAnswer
+	ok := err == nil && status == statusOK && json.Unmarshal(body, &a) == nil
+	n.view.mu.Lock()
+	defer n.view.mu.Unlock()
+	seen.asking = false
+	if ok {
+		seen.asked, seen.status = at, a
+	}
+}

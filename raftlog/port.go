@@ -1,0 +1,331 @@
+package raftlog
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	helloTimeout = 5 * time.Second  // for TLS and the handshake
+	maxStrangers = 64               // connections that have not introduced themselves
+	sayAgain     = 30 * time.Second // until the same refusal is logged again
+	maxSaid      = 256
+)
+
+// Peer is a node by id and address (host:port).
+type Peer struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+}
+
+// port is the one place where nodes meet: a listener whose connections carry raft's streams or calls. It is the
+// raft.StreamLayer of the node. Safe for concurrent use.
+type port struct {
+	listener net.Listener
+	address  string // under which the others dial this node
+	token    string
+	tls      *TLSFiles // nil: plain TCP, loopback only
+	log      *slog.Logger
+	self     atomic.Pointer[self]
+	ids      map[string]string // id by address, for those that are known
+	serve    func(conn net.Conn, from string)
+
+	raft     chan net.Conn
+	closed   chan struct{}
+	once     sync.Once
+	handlers sync.WaitGroup
+	pending  chan struct{} // places for strangers
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	said  map[string]time.Time
+}
+
+var _ raft.StreamLayer = (*port)(nil)
+
+// newPort takes the listener over. serve gets each connection that carries calls, on a goroutine of its own.
+func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
+	p := &port{
+		listener: o.Listener, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
+		ids:     map[string]string{},
+		raft:    make(chan net.Conn),
+		closed:  make(chan struct{}),
+		pending: make(chan struct{}, maxStrangers),
+		conns:   map[net.Conn]struct{}{},
+		said:    map[string]time.Time{},
+	}
+	p.self.Store(me)
+	for _, peer := range o.Peers {
+		p.ids[peer.Address] = peer.ID
+	}
+	if p.tls == nil {
+		if !loopback(o.Listener.Addr()) {
+			return nil, fmt.Errorf("cluster.addr: %s is reached from other machines, and the traffic between nodes is plain TCP; "+
+				"expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key", o.Listener.Addr())
+		}
+	} else if err := p.tls.Check(); err != nil {
+		return nil, err
+	}
+	p.handlers.Go(p.accept)
+	return p, nil
+}
+
+func loopback(a net.Addr) bool {
+	t, ok := a.(*net.TCPAddr)
+	return ok && t.IP.IsLoopback()
+}
+
+func (p *port) accept() {
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			select {
+			case <-p.closed:
+				return
+			case <-time.After(20 * time.Millisecond): // out of file descriptors, for example
+				p.tell("cluster port: cannot accept", "error", err)
+				continue
+			}
+		}
+		select {
+		case p.pending <- struct{}{}:
+		default:
+			conn.Close() // too many that do not say who they are
+			continue
+		}
+		if !p.track(conn) {
+			<-p.pending
+			return
+		}
+		p.handlers.Go(func() { p.meet(conn) })
+	}
+}
+
+// meet brings a new connection to where it belongs.
+func (p *port) meet(raw net.Conn) {
+	conn, kind, from, err := p.greet(raw)
+	<-p.pending
+	if err != nil {
+		p.forget(raw)
+		return
+	}
+	switch kind {
+	case streamRaft:
+		select {
+		case p.raft <- conn:
+		case <-p.closed:
+			conn.Close()
+		}
+	case streamCalls:
+		p.serve(conn, from)
+		conn.Close()
+	}
+}
+
+// greet is the handshake of the listening side.
+func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err error) {
+	conn = &trackedConn{Conn: raw, port: p, raw: raw}
+	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, 0, "", err
+	}
+	if p.tls != nil {
+		t := tls.Server(raw, p.tls.server())
+		if err := t.Handshake(); err != nil {
+			p.tell("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", err)
+			return nil, 0, "", err
+		}
+		conn = &trackedConn{Conn: t, port: p, raw: raw}
+	}
+	var first [1]byte
+	if _, err := conn.Read(first[:]); err != nil {
+		return nil, 0, "", err
+	}
+	kind = first[0]
+	if kind != streamRaft && kind != streamCalls {
+		p.tell("refused a connection: not a node of quorumhub", "remote", raw.RemoteAddr().String())
+		return nil, 0, "", errors.New("not a node")
+	}
+	var h hello
+	if err := readHello(conn, &h); err != nil {
+		p.tell("refused a connection: no readable hello", "remote", raw.RemoteAddr().String(), "error", err)
+		return nil, 0, "", err
+	}
+	me := p.self.Load()
+	if r := me.judgeHello(&h, p.token); r != nil {
+		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
+		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text}))
+	}
+	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance}
+	if err := writeHello(conn, nil, &w); err != nil {
+		return nil, 0, "", err
+	}
+	return conn, kind, h.Node, raw.SetDeadline(time.Time{})
+}
+
+// dial connects with the node at address, for kind. A *refusedError in the chain says that the two do not agree.
+func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, error) {
+	select {
+	case <-p.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if !p.track(raw) {
+		return nil, net.ErrClosed
+	}
+	conn := net.Conn(&trackedConn{Conn: raw, port: p, raw: raw})
+	fail := func(err error) (net.Conn, error) {
+		conn.Close()
+		var r *refusedError
+		if errors.As(err, &r) {
+			p.tell("no connection with a node", "address", address, "reason", string(r.what), "error", r.text)
+		}
+		return nil, err
+	}
+	end := time.Now().Add(helloTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	if err := raw.SetDeadline(end); err != nil {
+		return fail(err)
+	}
+	switch {
+	case p.tls != nil:
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return fail(err)
+		}
+		c, err := p.tls.client(host)
+		if err != nil {
+			return fail(err)
+		}
+		t := tls.Client(raw, c)
+		conn = &trackedConn{Conn: t, port: p, raw: raw}
+		if err := t.HandshakeContext(ctx); err != nil {
+			p.tell("no connection with a node: TLS", "address", address, "error", err)
+			return fail(err)
+		}
+	case !loopback(raw.RemoteAddr()):
+		return fail(refuse(refusedPlain, "%s is on another machine, and plain TCP is for loopback addresses only; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
+	}
+	if _, err := introduce(conn, kind, p.self.Load(), p.ids[address], p.token); err != nil {
+		var r *refusedError
+		if p.tls != nil && !errors.As(err, &r) {
+			// With TLS 1.3 the other side's verdict on this node's certificate arrives only now.
+			p.tell("no connection with a node", "address", address, "error", err)
+		}
+		return fail(err)
+	}
+	return conn, raw.SetDeadline(time.Time{})
+}
+
+// tell logs something about the network, the same thing once in a while only.
+func (p *port) tell(what string, args ...any) {
+	key := fmt.Sprint(append([]any{what}, withoutRemote(args)...)...)
+	now := time.Now()
+	p.mu.Lock()
+	last, ok := p.said[key]
+	if ok && now.Sub(last) < sayAgain {
+		p.mu.Unlock()
+		return
+	}
+	if len(p.said) >= maxSaid {
+		clear(p.said)
+	}
+	p.said[key] = now
+	p.mu.Unlock()
+	p.log.Warn(what, args...)
+}
+
+// withoutRemote leaves out the remote address, whose port differs every time.
+func withoutRemote(args []any) []any {
+	if len(args) >= 2 && args[0] == "remote" {
+		return args[2:]
+	}
+	return args
+}
+
+// track notes an open connection; after close it closes it and reports false.
+func (p *port) track(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.closed:
+		conn.Close()
+		return false
+	default:
+	}
+	p.conns[conn] = struct{}{}
+	return true
+}
+
+func (p *port) forget(conn net.Conn) error {
+	p.mu.Lock()
+	delete(p.conns, conn)
+	p.mu.Unlock()
+	return conn.Close()
+}
+
+// trackedConn is a connection that the port knows of, so that none outlives it.
+type trackedConn struct {
+	net.Conn
+	port *port
+	raw  net.Conn
+}
+
+// Close implements net.Conn. It closes what lies below, so that it never waits for a TLS farewell.
+func (c *trackedConn) Close() error { return c.port.forget(c.raw) }
+
+// Accept implements net.Listener, for raft.
+func (p *port) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.raft:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Dial implements raft.StreamLayer.
+func (p *port) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, helloTimeout))
+	defer cancel()
+	return p.dial(ctx, streamRaft, string(address))
+}
+
+// Addr implements net.Listener: the address under which others know this node.
+func (p *port) Addr() net.Addr { return nodeAddress(p.address) }
+
+type nodeAddress string
+
+func (nodeAddress) Network() string  { return "tcp" }
+func (a nodeAddress) String() string { return string(a) }
+
+// Close implements net.Listener: it closes the listener and every connection, and does not wait.
+func (p *port) Close() error {
+	p.once.Do(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		close(p.closed)
+		p.listener.Close()
+		for conn := range p.conns {
+			conn.Close()
+		}
+	})
+	return nil
+}
+
+// wait waits for the port's goroutines after Close.
+func (p *port) wait() { p.handlers.Wait() }
