@@ -65,6 +65,9 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 	return k, nil
 }
 
+// ID names the sealing key without giving it away.
+func (k *Keyring) ID() string { return hex.EncodeToString(k.keys[0].id[:]) }
+
 // Seal encrypts secret so that it opens only together with the same binding.
 func (k *Keyring) Seal(secret []byte, bound string) ([]byte, error) {
 	key := k.keys[0]

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"sync/atomic"
+	"time"
 
 	"quorumhub/hub"
 	"quorumhub/raftlog"
@@ -9,40 +10,52 @@ import (
 	"quorumhub/web"
 )
 
-// clusterView is the cluster as the web room shows it. This version's cluster has one node, which delivers
-// everything.
+// contactLimit is how long a node may have been without contact to the cluster and still take requests.
+const contactLimit = 2 * time.Second
+
+// clusterView is the cluster as the web room shows it.
 type clusterView struct {
+	id          string
 	httpAddr    string
 	clusterAddr string
-	node        *raftlog.Node
+	node        *raftlog.Node // set before anything but describe is called
 	store       *store.Store
 	delivering  atomic.Bool // the delivery room has taken over the subscriptions
 }
 
 // ID implements web.Node.
-func (v *clusterView) ID() string { return v.node.ID() }
+func (v *clusterView) ID() string { return v.id }
 
 // LeaderID implements web.Node.
-func (v *clusterView) LeaderID() string {
-	id, _ := v.node.Leader()
-	return id
+func (v *clusterView) LeaderID() string { return v.node.LeaderID() }
+
+// describe is what the other nodes are told about this one.
+func (v *clusterView) describe() raftlog.Description {
+	d := raftlog.Description{HTTPAddr: v.httpAddr}
+	v.store.View(func(s *hub.State) { d.Subscriptions = s.Owned(v.id) })
+	return d
 }
 
 // Nodes implements web.Node.
 func (v *clusterView) Nodes() []web.NodeView {
-	n := web.NodeView{ID: v.node.ID(), HTTPAddr: v.httpAddr, ClusterAddr: v.clusterAddr, Role: web.RoleFollower}
-	switch {
-	case v.node.Err() != nil:
-		n.Role = web.RoleDown
-	case v.node.IsLeader():
-		n.Role = web.RoleLeader
+	var out []web.NodeView
+	for _, m := range v.node.Members() {
+		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
+			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: m.Subscriptions}
+		if m.ID == v.node.ID() {
+			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
+		}
+		switch {
+		case !m.Alive:
+			n.Role = web.RoleDown
+		case m.Leader:
+			n.Role = web.RoleLeader
+		case !m.Voter:
+			n.Role = web.RoleNonvoter
+		}
+		out = append(out, n)
 	}
-	n.AppliedIndex = v.store.Applied().Index
-	v.store.View(func(s *hub.State) {
-		n.StateHash = s.Hash()
-		n.Subscriptions = s.Counts().Subscriptions
-	})
-	return []web.NodeView{n}
+	return out
 }
 
 // Owner implements web.Node.
@@ -54,8 +67,11 @@ func (v *clusterView) NotReady() []string {
 	if err := v.node.Err(); err != nil {
 		why = append(why, "the node stopped: "+err.Error())
 	}
-	if !v.node.IsLeader() {
+	switch {
+	case v.node.LeaderID() == "" || v.node.Contact() > contactLimit:
 		why = append(why, "no leader")
+	case !v.node.CaughtUp():
+		why = append(why, "this node has not caught up with the leader")
 	}
 	if !v.delivering.Load() {
 		why = append(why, "deliveries have not started")

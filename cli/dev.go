@@ -13,8 +13,8 @@ import (
 // startLimit is how long a local cluster may take until it serves.
 const startLimit = 30 * time.Second
 
-// maxNodes is how many nodes this version can run together.
-const maxNodes = 1
+// maxNodes is how many voters are of use: more make every write slower.
+const maxNodes = 5
 
 type devCmd struct {
 	Nodes   int      `help:"How many nodes to start." default:"1" placeholder:"N"`
@@ -35,7 +35,7 @@ func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 		return usageError(fmt.Sprintf("--nodes: got %d, expected at least 1", c.Nodes))
 	}
 	if c.Nodes > maxNodes {
-		return usageError(fmt.Sprintf("--nodes: got %d, but this version runs one node; leave --nodes out or give 1", c.Nodes))
+		return usageError(fmt.Sprintf("--nodes: got %d, expected at most %d", c.Nodes, maxNodes))
 	}
 	cluster, err := newLocalCluster(clusterOptions{nodes: c.Nodes, http: c.HTTP, dir: c.DataDir, set: c.Set, env: s.Env})
 	if err != nil {

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"math"
+	"time"
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
@@ -10,7 +12,7 @@ import (
 // raftNode is what the delivery room needs of the raft node.
 type raftNode interface {
 	hub.Proposer
-	hub.Leadership
+	hub.Cluster
 }
 
 // lateNode stands in for the raft node until it is open: those who observe the log must be there before the
@@ -45,5 +47,25 @@ func (n *lateNode) IsLeader() bool {
 		return n.to.IsLeader()
 	default:
 		return false
+	}
+}
+
+// Nodes implements hub.Cluster; before set there are none.
+func (n *lateNode) Nodes() []hub.NodeStatus {
+	select {
+	case <-n.ready:
+		return n.to.Nodes()
+	default:
+		return nil
+	}
+}
+
+// Contact implements hub.Cluster; before set there was none.
+func (n *lateNode) Contact() time.Duration {
+	select {
+	case <-n.ready:
+		return n.to.Contact()
+	default:
+		return math.MaxInt64
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"quorumhub/auth"
 	"quorumhub/configs"
 )
 
@@ -69,7 +70,7 @@ func newLocalCluster(o clusterOptions) (c *localCluster, err error) {
 			err = errors.Join(err, c.close())
 		}
 	}()
-	var urls []string
+	var urls, peers []string
 	for i := range o.nodes {
 		n := &localNode{
 			id:          "node-" + strconv.Itoa(i+1),
@@ -80,19 +81,60 @@ func newLocalCluster(o clusterOptions) (c *localCluster, err error) {
 		}
 		n.dir = filepath.Join(c.dir, n.id)
 		urls = append(urls, n.url())
+		peers = append(peers, n.id+"="+n.clusterAddr)
 		c.nodes = append(c.nodes, n)
 	}
+	if o.nodes == 1 {
+		peers = nil // the one node needs no cluster port
+	}
 	for _, n := range c.nodes {
-		if err := n.writeConfig(urls, o.set); err != nil {
+		if err := n.writeConfig(urls, peers, o.set); err != nil {
 			return c, err
 		}
 	}
-	return c, nil
+	return c, c.shareKey()
+}
+
+// shareKey gives every node the same key for secrets at rest: that of the first node that has one, else a new one.
+func (c *localCluster) shareKey() error {
+	if len(c.nodes) == 1 {
+		return nil
+	}
+	var key []byte
+	for _, n := range c.nodes {
+		data, err := os.ReadFile(n.keyFile())
+		if err == nil {
+			key = data
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("share the key for secrets: %w", err)
+		}
+	}
+	if key == nil {
+		text, err := auth.GenerateKey()
+		if err != nil {
+			return err
+		}
+		key = []byte("# Key that seals subscribers' secrets, the same on every node. Keep it: without it they cannot be signed for.\n" + text + "\n")
+	}
+	for _, n := range c.nodes {
+		if _, err := os.Stat(n.keyFile()); err == nil {
+			continue
+		}
+		if err := os.MkdirAll(n.dataDir(), 0o700); err != nil {
+			return fmt.Errorf("share the key for secrets: %w", err)
+		}
+		if err := os.WriteFile(n.keyFile(), key, 0o600); err != nil {
+			return fmt.Errorf("share the key for secrets: %w", err)
+		}
+	}
+	return nil
 }
 
 // ownedKeys are set for each node and not for the user to choose.
 func ownedKeys() []string {
-	return []string{"http.addr", "cluster.addr", "cluster.node_id", "data_dir"}
+	return []string{"http.addr", "cluster.addr", "cluster.node_id", "cluster.peers", "data_dir"}
 }
 
 func checkSet(set []string) error {
@@ -121,14 +163,15 @@ func childEnv(env []string) []string {
 
 // writeConfig writes the node's config.yaml: what makes it a development node, with the user's settings over it. The file
 // alone is enough to start the node again.
-func (n *localNode) writeConfig(urls, set []string) error {
+func (n *localNode) writeConfig(urls, peers, set []string) error {
 	base := []string{
 		"http.addr=" + n.httpAddr,
 		"http.public_url=" + urls[0],
 		"http.alias_urls=" + strings.Join(urls, ","),
 		"cluster.addr=" + n.clusterAddr,
 		"cluster.node_id=" + n.id,
-		"data_dir=" + filepath.Join(n.dir, "data"),
+		"cluster.peers=" + strings.Join(peers, ","),
+		"data_dir=" + n.dataDir(),
 		"topics.auto_register=true",
 		"delivery.egress.mode=dev-loopback",
 		"fetch.egress.mode=dev-loopback",

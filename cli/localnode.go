@@ -40,6 +40,8 @@ type localNode struct {
 func (n *localNode) configFile() string { return filepath.Join(n.dir, "config.yaml") }
 func (n *localNode) pidFile() string    { return filepath.Join(n.dir, "quorumhub.pid") }
 func (n *localNode) logFile() string    { return filepath.Join(n.dir, "quorumhub.log") }
+func (n *localNode) dataDir() string    { return filepath.Join(n.dir, "data") }
+func (n *localNode) keyFile() string    { return filepath.Join(n.dataDir(), "secrets.key") }
 func (n *localNode) url() string        { return "http://" + n.httpAddr }
 
 // pid is the process id, 0 while the node is down.

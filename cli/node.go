@@ -33,6 +33,7 @@ type node struct {
 	log      *slog.Logger
 	lock     *os.File
 	listener net.Listener
+	cluster  net.Listener // nil without other nodes; the raft node takes it over
 	store    *store.Store
 	raft     *raftlog.Node
 	out      *outbound
@@ -68,21 +69,25 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	late := newLateNode()
+	own := []net.Addr{n.listener.Addr()}
+	if n.cluster != nil {
+		own = append(own, n.cluster.Addr())
+	}
 	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
-		secrets: secrets, own: n.listener.Addr(), registry: registry})
+		secrets: secrets, own: own, registry: registry})
 	if err != nil {
 		return nil, err
 	}
 	n.store.Observe(n.out.observer())
-	n.raft, err = raftlog.Open(ctx, raftlog.Options{ID: id, Dir: cfg.DataDir, Address: cfg.Cluster.Addr, Store: n.store,
-		MinFreeBytes: int64(cfg.Storage.MinFreeBytes), Logger: log, Fatal: n.fail})
+	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
+	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
 		return nil, err
 	}
+	n.view.node = n.raft
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
-	n.view = &clusterView{httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, node: n.raft, store: n.store}
 	service := hub.NewService(hub.Rules{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
 		AutoRegister:    cfg.Topics.AutoRegister,
@@ -95,12 +100,37 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	return n, err
 }
 
+// openRaft opens the log. A fresh node with peers waits for them here; whoever calls meanwhile is told so.
+func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
+	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
+		MinFreeBytes: int64(n.cfg.Storage.MinFreeBytes), Logger: n.log, Fatal: n.fail}
+	if n.cluster == nil {
+		return raftlog.Open(ctx, o)
+	}
+	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, n.cfg.Cluster.Token, secrets.ID(), n.view.describe
+	n.cluster = nil
+	for _, p := range n.cfg.Cluster.Peers {
+		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
+	}
+	if t := n.cfg.Cluster.TLS; t.Cert != "" {
+		o.TLS = &raftlog.TLSFiles{CA: t.CA, Cert: t.Cert, Key: t.Key}
+	}
+	w := newWaitingRoom(n.listener)
+	defer w.close()
+	return raftlog.Open(ctx, o)
+}
+
 // openFiles takes the address and the data directory, so that two nodes on one of them are told at once.
 func (n *node) openFiles() (err error) {
 	if n.listener, err = net.Listen("tcp", n.cfg.HTTP.Addr); err != nil {
 		return fmt.Errorf("http.addr: %w", err)
 	}
 	n.cfg.HTTP.Addr = n.listener.Addr().String()
+	if len(n.cfg.Cluster.Peers) > 0 {
+		if n.cluster, err = net.Listen("tcp", n.cfg.Cluster.Addr); err != nil {
+			return fmt.Errorf("cluster.addr: %w", err)
+		}
+	}
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
@@ -123,10 +153,15 @@ func (n *node) openFiles() (err error) {
 }
 
 // openKeyring makes the key on the first start only: a new key in place of a lost one would leave every
-// subscription with a secret that does not open.
+// subscription with a secret that does not open. The nodes of a cluster share one key, so none of them makes it.
 func (n *node) openKeyring() (*auth.Keyring, error) {
-	keys, err := auth.LoadKeyring(n.cfg.KeyFile(), n.store.Applied().Index == 0)
-	if errors.Is(err, os.ErrNotExist) {
+	shared := len(n.cfg.Cluster.Peers) > 1
+	keys, err := auth.LoadKeyring(n.cfg.KeyFile(), n.store.Applied().Index == 0 && !shared)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && shared:
+		return nil, fmt.Errorf("%w; all nodes of a cluster share one key: make it once (head -c 32 /dev/urandom | base64 > secrets.key; chmod 600 secrets.key) "+
+			"and put the same file there on every node", err)
+	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("%w; the secrets of this node's subscriptions are sealed with it, so put the file back from where it is kept", err)
 	}
 	return keys, err
@@ -136,6 +171,9 @@ func (n *node) openKeyring() (*auth.Keyring, error) {
 func nodeID(cfg *configs.Config) (string, error) {
 	if cfg.Cluster.NodeID != "" {
 		return cfg.Cluster.NodeID, nil
+	}
+	if self, ok := cfg.Self(); ok {
+		return self.ID, nil
 	}
 	known, err := raftlog.ReadIdentity(cfg.DataDir)
 	if err != nil {
@@ -214,8 +252,10 @@ func (n *node) abandon(ctx context.Context) error {
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())
 	}
-	if n.listener != nil {
-		errs = append(errs, n.listener.Close())
+	for _, l := range []net.Listener{n.listener, n.cluster} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
 	}
 	return errors.Join(errs...)
 }

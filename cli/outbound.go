@@ -33,7 +33,7 @@ type outboundOptions struct {
 	store    *store.Store
 	raft     raftNode
 	secrets  hub.SecretBox
-	own      net.Addr
+	own      []net.Addr // where this node listens
 	registry *prometheus.Registry
 }
 
@@ -82,11 +82,13 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	return out, nil
 }
 
-// egressPolicy builds the policy of one kind of outbound request. The node's own address is never called.
-func egressPolicy(key string, e configs.Egress, own net.Addr) (*delivery.Policy, error) {
+// egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
+func egressPolicy(key string, e configs.Egress, own []net.Addr) (*delivery.Policy, error) {
 	var deny []netip.AddrPort
-	if a, err := netip.ParseAddrPort(own.String()); err == nil {
-		deny = append(deny, a)
+	for _, o := range own {
+		if a, err := netip.ParseAddrPort(o.String()); err == nil {
+			deny = append(deny, a)
+		}
 	}
 	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
 	if err != nil {

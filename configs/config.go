@@ -42,8 +42,28 @@ type HTTP struct {
 
 // Cluster says how the node takes part in replication.
 type Cluster struct {
-	Addr   string
+	// Addr is where the node listens for the others; it does so only when there are Peers.
+	Addr string
+	// NodeID may be empty: see Config.Self.
 	NodeID string
+	// Peers are all nodes that found the cluster, this one included. Empty: a cluster of this node alone.
+	Peers []Peer
+	// Token, when not empty, must be the same on every node.
+	Token string
+	TLS   ClusterTLS
+}
+
+// Peer is a node of the cluster and the host:port at which the others reach it.
+type Peer struct {
+	ID, Addr string
+}
+
+// String is the peer as it is written in a configuration: id=host:port.
+func (p Peer) String() string { return p.ID + "=" + p.Addr }
+
+// ClusterTLS names the PEM files of mutual TLS between nodes; all of them or none.
+type ClusterTLS struct {
+	CA, Cert, Key string
 }
 
 // Hub holds the rules of the WebSub endpoint.
@@ -177,6 +197,16 @@ func (c *Config) KeyFile() string {
 		return c.Secrets.KeyFile
 	}
 	return filepath.Join(c.DataDir, "secrets.key")
+}
+
+// Self is this node among cluster.peers: the one with cluster.node_id or, when that is empty, with cluster.addr.
+func (c *Config) Self() (Peer, bool) {
+	for _, p := range c.Cluster.Peers {
+		if p.ID == c.Cluster.NodeID || c.Cluster.NodeID == "" && p.Addr == c.Cluster.Addr {
+			return p, true
+		}
+	}
+	return Peer{}, false
 }
 
 // LogLevel is log.level as slog knows it.

@@ -54,13 +54,14 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
 		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB",
 		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
+		"list of peers": "n77=127.0.0.1:8180",
 	}
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
 		"secrets.key_file": "/k77", "auth.mode": "open", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
-		"storage.tail_bytes": "77MiB",
+		"storage.tail_bytes": "77MiB", "cluster.token": "t77", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
 	}
 	for _, k := range configs.Keys() {
 		v, ok := special[k.Name]
@@ -183,7 +184,14 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"address without port", "", "", "http.addr=127.0.0.1", []string{`http.addr: got "127.0.0.1", expected host:port`}},
 		{"address with a name", "", "", "http.addr=hub.example:80", []string{`http.addr: got "hub.example:80", expected host:port`}},
 		{"open to the world", "http:\n  addr: 0.0.0.0:8080\n", "", "", []string{`hub.yaml:2: http.addr: "0.0.0.0:8080" is not a loopback address`, "auth.mode: open"}},
-		{"open cluster", "", "", "cluster.addr=[::]:8180", []string{`cluster.addr: "[::]:8180" is not a loopback address`, "auth.mode: open"}},
+		{"open cluster", "", "", "cluster.addr=[::]:8180", []string{`cluster.addr: "[::]:8180" is not a loopback address`, "cluster.tls.ca"}},
+		{"peer without address", "", "", "cluster.peers=node-1", []string{`cluster.peers: got "node-1", expected id=host:port such as`}},
+		{"peer nobody can dial", "", "", "cluster.peers=node-1=0.0.0.0:8180", []string{`cluster.peers: got "node-1=0.0.0.0:8180", expected id=host:port`}},
+		{"peers without this node", "cluster:\n  node_id: c\n  peers: [\"a=127.0.0.1:1\", \"b=127.0.0.1:2\"]\n", "", "", []string{`hub.yaml:3: cluster.peers: this node's cluster.node_id, "c", is not among them`}},
+		{"peers at no address of this node", "", "", "cluster.peers=a=127.0.0.1:1", []string{"cluster.peers: no node has this one's cluster.addr, 127.0.0.1:8180"}},
+		{"peer twice", "cluster:\n  node_id: a\n  peers: [\"a=127.0.0.1:1\", \"a=127.0.0.1:2\"]\n", "", "", []string{`got "a=127.0.0.1:2", whose id or address is there twice`}},
+		{"peers on other machines without TLS", "cluster:\n  node_id: a\n  peers: [\"a=127.0.0.1:1\", \"b=10.0.0.2:2\"]\n", "", "", []string{`got "b=10.0.0.2:2", which is not a loopback address`}},
+		{"half of TLS", "cluster:\n  node_id: a\n  peers: [\"a=10.0.0.1:1\", \"b=10.0.0.2:2\"]\n  tls: {cert: x}\n", "", "", []string{"cluster.tls.cert: cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together"}},
 		{"min above default", "", "", "hub.lease.min=20d", []string{`hub.lease.default: got "10d", expected at least hub.lease.min (20d)`}},
 		{"default above max", "hub:\n  lease:\n    max: 1d\n", "", "", []string{`hub.yaml:3: hub.lease.max: got "1d", expected at least hub.lease.default (10d)`}},
 		{"tail below message", "", "", "storage.tail_bytes=64KiB", []string{"storage.tail_bytes: got", "expected at least message.max_bytes (1MiB)"}},

@@ -24,6 +24,16 @@ func entries() []entry {
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
 		scalar("cluster.node_id", "", "the node's name in the cluster, for ever; empty: a random one that is kept in data_dir",
 			text(), nodeID(), func(c *Config) *string { return &c.Cluster.NodeID }),
+		list("cluster.peers", "the nodes that found the cluster, this one included, the same list on every node; empty: this node alone",
+			peer(), func(c *Config) *[]Peer { return &c.Cluster.Peers }),
+		scalar("cluster.token", "", "a secret that all nodes share; who does not know it cannot join",
+			secret(), rule[string]{"at most 512 bytes of text", func(s string) bool { return len(s) <= 512 }}, func(c *Config) *string { return &c.Cluster.Token }),
+		filePath("cluster.tls.ca", "the certificates that sign the nodes' certificates; needed when other machines reach cluster.addr",
+			func(c *Config) *string { return &c.Cluster.TLS.CA }),
+		filePath("cluster.tls.cert", "this node's certificate, for both sides of a connection; it names the host or address in cluster.peers",
+			func(c *Config) *string { return &c.Cluster.TLS.Cert }),
+		filePath("cluster.tls.key", "the key of cluster.tls.cert",
+			func(c *Config) *string { return &c.Cluster.TLS.Key }),
 
 		scalar("data_dir", "./data", "the directory that holds everything the node stores",
 			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
@@ -134,9 +144,35 @@ func listenAddr() rule[string] {
 }
 
 func nodeID() rule[string] {
-	return rule[string]{"at most 64 letters, digits, dots, dashes and underscores", func(s string) bool {
-		return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
-	}}
+	return rule[string]{"at most 64 letters, digits, dots, dashes and underscores", isNodeID}
+}
+
+func isNodeID(s string) bool {
+	return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+func peer() kind[Peer] {
+	return kind[Peer]{
+		name: "peers", expect: "id=host:port such as node-1=10.0.0.1:8180", parse: parsePeer,
+		format: Peer.String,
+		json:   func(p Peer) any { return p.String() },
+	}
+}
+
+// secret is free text that JSON does not show.
+func secret() kind[string] {
+	k := text()
+	k.json = func(s string) any {
+		if s == "" {
+			return ""
+		}
+		return "(set)"
+	}
+	return k
+}
+
+func filePath(name, doc string, field func(*Config) *string) entry {
+	return scalar(name, "", doc, text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }}, field)
 }
 
 func baseURL() kind[string] {

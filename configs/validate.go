@@ -62,9 +62,15 @@ func (c *Config) relations() []relation {
 				"expected 127.0.0.1, [::1] or localhost, or auth.mode: open to allow just that", c.HTTP.Addr),
 		},
 		{
-			"cluster.addr", "auth.mode", open || isLoopback(c.Cluster.Addr),
-			fmt.Sprintf("%q is not a loopback address and the traffic between nodes is not authenticated; "+
-				"expected 127.0.0.1, [::1] or localhost, or auth.mode: open in a network you trust", c.Cluster.Addr),
+			"cluster.addr", "cluster.tls.cert", c.Cluster.TLS.Cert != "" || isLoopback(c.Cluster.Addr),
+			fmt.Sprintf("%q is not a loopback address, and the traffic between nodes would be plain TCP; "+
+				"expected 127.0.0.1, [::1] or localhost, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key", c.Cluster.Addr),
+		},
+		{"cluster.peers", "cluster.node_id", len(c.Cluster.Peers) == 0 || c.peersProblem() == "", c.peersProblem()},
+		{
+			"cluster.tls.cert", "", len(c.Cluster.Peers) == 0 || c.Cluster.TLS == ClusterTLS{} ||
+				c.Cluster.TLS.CA != "" && c.Cluster.TLS.Cert != "" && c.Cluster.TLS.Key != "",
+			"cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together; expected all of them or none",
 		},
 		{
 			"hub.lease.default", "hub.lease.min", lease.Default >= lease.Min,
@@ -83,4 +89,26 @@ func (c *Config) relations() []relation {
 			fmt.Sprintf("got %q, expected at least message.max_bytes (%s)", c.Storage.TailBytes, c.Message.MaxBytes),
 		},
 	}
+}
+
+// peersProblem says what is wrong with the list of peers as a whole, empty when nothing is.
+func (c *Config) peersProblem() string {
+	ids, addrs := map[string]bool{}, map[string]bool{}
+	for _, p := range c.Cluster.Peers {
+		if ids[p.ID] || addrs[p.Addr] {
+			return fmt.Sprintf("got %q, whose id or address is there twice; expected every node once", p)
+		}
+		if c.Cluster.TLS.Cert == "" && !isLoopback(p.Addr) {
+			return fmt.Sprintf("got %q, which is not a loopback address, and the traffic between nodes would be plain TCP; "+
+				"expected cluster.tls.ca, cluster.tls.cert and cluster.tls.key", p)
+		}
+		ids[p.ID], addrs[p.Addr] = true, true
+	}
+	if _, ok := c.Self(); !ok {
+		if c.Cluster.NodeID == "" {
+			return fmt.Sprintf("no node has this one's cluster.addr, %s; expected cluster.node_id to say which of them this is", c.Cluster.Addr)
+		}
+		return fmt.Sprintf("this node's cluster.node_id, %q, is not among them; expected all nodes that found the cluster, this one included", c.Cluster.NodeID)
+	}
+	return ""
 }

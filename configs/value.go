@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -127,6 +128,22 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%q is not a network", s)
 	}
 	return p.Masked(), nil
+}
+
+// parsePeer accepts id=host:port. The host is a name or an address that the other nodes can dial.
+func parsePeer(s string) (Peer, error) {
+	id, addr, found := strings.Cut(s, "=")
+	host, port, err := net.SplitHostPort(addr)
+	if !found || id == "" || !isNodeID(id) || err != nil || host == "" || len(addr) > 260 {
+		return Peer{}, fmt.Errorf("%q is not a peer", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return Peer{}, fmt.Errorf("%q has no port", s)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		return Peer{}, fmt.Errorf("%q is not an address that others can dial", s)
+	}
+	return Peer{ID: id, Addr: addr}, nil
 }
 
 // parseHostPattern accepts a host name, or *. and a name for all that lie below it.

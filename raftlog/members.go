@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,9 @@ type Member struct {
 	Leader  bool
 	// Alive: it answered a moment ago, and the leader's heartbeats reach it as far as this node, leading, knows.
 	Alive bool
+	// Silent is how long the node has left questions unanswered, counted from when the last one that it answered
+	// was asked, or from this node's start. 0 for this node.
+	Silent time.Duration
 
 	// What the node itself last said; zero while it never answered.
 	Description
@@ -55,6 +59,7 @@ type statusAnswer struct {
 
 // clusterView is what is known of the other nodes.
 type clusterView struct {
+	since   time.Time // the node's start
 	mu      sync.Mutex
 	nodes   map[string]*seenNode
 	failing map[string]bool // heartbeats of this node, which leads, get no answer
@@ -69,6 +74,7 @@ type seenNode struct {
 }
 
 func (v *clusterView) start() {
+	v.since = time.Now()
 	v.nodes, v.failing = map[string]*seenNode{}, map[string]bool{}
 }
 
@@ -83,8 +89,21 @@ func (n *Node) servers() []raft.Server {
 	return s
 }
 
-// Nodes lists the members of the cluster in order of id, as this node sees them. It does not wait for them.
-func (n *Node) Nodes() []Member {
+// Nodes implements hub.Cluster.
+func (n *Node) Nodes() []hub.NodeStatus {
+	var out []hub.NodeStatus
+	for _, m := range n.Members() {
+		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive}
+		if !m.Alive {
+			s.DeadFor = m.Silent
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// Members lists the nodes of the cluster in order of id, as this node sees them. It does not wait for them.
+func (n *Node) Members() []Member {
 	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
 	var out []Member
 	for _, s := range n.servers() {
@@ -94,8 +113,10 @@ func (n *Node) Nodes() []Member {
 			m.Description = n.opts.Describe()
 			m.AppliedIndex, m.StateHash = n.position()
 		} else {
+			m.Silent = time.Since(n.view.since)
 			n.view.mu.Lock()
-			if seen := n.view.nodes[m.ID]; seen != nil {
+			if seen := n.view.nodes[m.ID]; seen != nil && !seen.asked.IsZero() {
+				m.Silent = time.Since(seen.asked)
 				m.Alive = n.view.aliveLocked(m.ID, leads)
 				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
 			}
@@ -123,11 +144,10 @@ func (n *Node) position() (index, hash uint64) {
 	return index, hash
 }
 
-// Contact is how long ago this node was last known to belong to a working cluster: for a leader, the age of the
-// last question that a quorum answered to it as leader; for another node, of the last word from a leader. 0 for
-// the only voter. A node that has not heard anything since its start gets a very long time.
+// Contact implements hub.Cluster: for a leader, the age of the last question that a quorum answered to it as leader;
+// for another node, of the last word from a leader. 0 for the only voter.
 func (n *Node) Contact() time.Duration {
-	const never = 1 << 62
+	const never = math.MaxInt64
 	if n.onlyVoter() {
 		return 0
 	}

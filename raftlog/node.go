@@ -70,8 +70,8 @@ type Node struct {
 }
 
 var (
-	_ hub.Proposer   = (*Node)(nil)
-	_ hub.Leadership = (*Node)(nil)
+	_ hub.Proposer = (*Node)(nil)
+	_ hub.Cluster  = (*Node)(nil)
 )
 
 // Open starts a node. A fresh one founds a cluster, unless Options.Join says otherwise; one that was a member

@@ -210,7 +210,7 @@ func testThreeNodes(t *testing.T, w *network) {
 	lead := w.leader()
 	for _, m := range w.members {
 		eventually(t, "every node sees every node alive", func() bool {
-			nodes := m.node.Nodes()
+			nodes := m.node.Members()
 			for i, v := range nodes {
 				if !v.Alive || !v.Voter || v.ID != w.peers[i].ID || v.Address != w.peers[i].Address || v.Leader != (v.ID == lead.id) {
 					return false
@@ -225,7 +225,7 @@ func testThreeNodes(t *testing.T, w *network) {
 			continue
 		}
 		w.take(m)
-		eventually(t, "the leader sees the dead node", func() bool { return !lead.node.Nodes()[i].Alive })
+		eventually(t, "the leader sees the dead node", func() bool { return !lead.node.Members()[i].Alive })
 	}
 	eventually(t, "the leader has lost contact", func() bool { return lead.node.Contact() > 500*time.Millisecond })
 	begin = time.Now()
