@@ -1,0 +1,251 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"quorumhub/cli"
+	"quorumhub/configs"
+)
+
+// devCluster is dev with several nodes, run inside the test.
+type devCluster struct {
+	t    *testing.T
+	dir  string
+	urls []string
+	out  *syncBuffer
+}
+
+type clusterAnswer struct {
+	Leader string
+	Nodes  []struct {
+		ID            string
+		HTTPAddr      string `json:"http_addr"`
+		ClusterAddr   string `json:"cluster_addr"`
+		Role          string
+		AppliedIndex  uint64 `json:"applied_index"`
+		StateHash     string `json:"state_hash"`
+		Subscriptions int
+	}
+}
+
+func startDevCluster(t *testing.T, nodes int, set ...string) *devCluster {
+	t.Helper()
+	c := &devCluster{t: t, dir: t.TempDir(), out: new(syncBuffer)}
+	ctx, cancel := context.WithCancel(context.Background())
+	args := []string{"dev", "--nodes", fmt.Sprint(nodes), "--http", "127.0.0.1:0", "--data-dir", c.dir}
+	for _, s := range set {
+		args = append(args, "--set", s)
+	}
+	done := make(chan int, 1)
+	begin := time.Now()
+	go func() {
+		done <- cli.Run(ctx, args, cli.Streams{In: strings.NewReader(""), Out: c.out, Err: c.out, Env: os.Environ()})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if code := <-done; code != 0 {
+			t.Errorf("dev ended with %d:\n%s", code, c.out)
+		}
+		if t.Failed() {
+			for i := range nodes {
+				log, _ := os.ReadFile(filepath.Join(c.node(i), "quorumhub.log"))
+				t.Logf("log of node-%d:\n%s", i+1, log)
+			}
+		}
+	})
+	eventually(t, "dev says that it is ready", func() bool { return strings.Contains(c.out.String(), "ready") })
+	t.Logf("%d nodes are ready after %v", nodes, time.Since(begin))
+	for i := range nodes {
+		cfg, err := configs.Load(configs.Source{File: filepath.Join(c.node(i), "config.yaml")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.urls = append(c.urls, "http://"+cfg.HTTP.Addr)
+	}
+	return c
+}
+
+// node is the directory of node i, from 0.
+func (c *devCluster) node(i int) string { return filepath.Join(c.dir, fmt.Sprintf("node-%d", i+1)) }
+
+func (c *devCluster) ask(i int) (a clusterAnswer) {
+	resp, err := http.Get(c.urls[i] + "/v1/cluster")
+	if err != nil {
+		return a
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+		c.t.Error(err)
+	}
+	return a
+}
+
+// leader is the number of the leader as node i says, -1 when it knows none.
+func (c *devCluster) leader(i int) int {
+	for n, v := range c.ask(i).Nodes {
+		if v.Role == "leader" {
+			return n
+		}
+	}
+	return -1
+}
+
+func (c *devCluster) publish(i int, body string) (status int, answer http.Header) {
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Post(c.urls[i]+"/topics/news", "text/plain", strings.NewReader(body))
+	if err != nil {
+		return 0, nil
+	}
+	resp.Body.Close()
+	return resp.StatusCode, resp.Header
+}
+
+// newest is the newest message of the topic on node i.
+func (c *devCluster) newest(i int) string {
+	resp, err := http.Get(c.urls[i] + "/topics/news")
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
+}
+
+// same tells whether node i sees every node up, with the same state.
+func (c *devCluster) same(i int) bool {
+	a := c.ask(i)
+	for _, n := range a.Nodes {
+		if n.Role == "down" || n.StateHash != a.Nodes[0].StateHash || n.AppliedIndex != a.Nodes[0].AppliedIndex {
+			return false
+		}
+	}
+	return len(a.Nodes) == len(c.urls)
+}
+
+func TestDevClusterGoesOnWhenItsLeaderIsKilled(t *testing.T) {
+	c := startDevCluster(t, 3)
+	for i := range c.urls {
+		a := c.ask(i)
+		if len(a.Nodes) != 3 || a.Leader == "" {
+			t.Fatalf("node-%d says %+v", i+1, a)
+		}
+		for j, n := range a.Nodes {
+			if n.ID != fmt.Sprintf("node-%d", j+1) || "http://"+n.HTTPAddr != c.urls[j] || portOf(t, n.ClusterAddr) != portOf(t, n.HTTPAddr)+100 {
+				t.Errorf("node-%d says %+v", i+1, n)
+			}
+		}
+		body := fmt.Sprintf("message through node-%d", i+1)
+		if status, h := c.publish(i, body); status/100 != 2 || h.Get("X-Hub-Message-Id") != fmt.Sprintf("1-%d", i+1) {
+			t.Fatalf("publish on node-%d: %d %v", i+1, status, h)
+		}
+		for j := range c.urls {
+			if j == i && c.newest(j) != body {
+				t.Errorf("node-%d does not read its own write", j+1)
+			}
+			eventually(t, "the others read it too", func() bool { return c.newest(j) == body })
+		}
+	}
+	eventually(t, "all nodes have the same state", func() bool { return c.same(0) })
+
+	for round := range 2 {
+		lead := c.leader(0)
+		if lead < 0 {
+			t.Fatal("no leader")
+		}
+		if err := syscall.Kill(pidIn(c.node(lead)), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		for _, i := range []int{(lead + 1) % 3, (lead + 2) % 3} {
+			turnedAway := 0
+			var slowest time.Duration
+			for {
+				at := time.Now()
+				status, h := c.publish(i, fmt.Sprintf("after the crash %d %d", round, i))
+				slowest = max(slowest, time.Since(at))
+				if status/100 == 2 {
+					break
+				}
+				if turnedAway++; status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" {
+					t.Errorf("node-%d answers %d without a leader", i+1, status)
+				}
+				if time.Since(begin) > 10*time.Second {
+					t.Fatal("publishing does not work again")
+				}
+			}
+			took := time.Since(begin)
+			t.Logf("node-%d takes messages again %v after the kill; it turned %d away; its slowest answer took %v", i+1, took, turnedAway, slowest)
+			if took > 2*time.Second {
+				t.Errorf("publishing on node-%d works again after %v, expected at most 2 s", i+1, took)
+			}
+		}
+		other := (lead + 1) % 3
+		eventually(t, "the killed node is shown as down", func() bool { return c.ask(other).Nodes[lead].Role == "down" })
+
+		again := exec.Command(os.Args[0], "serve", "--config", filepath.Join(c.node(lead), "config.yaml"))
+		log, err := os.Create(filepath.Join(c.dir, fmt.Sprintf("again-%d.log", round)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.Stdout, again.Stderr = log, log
+		if err := again.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(c.node(lead), "quorumhub.pid"), fmt.Append(nil, again.Process.Pid), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			again.Process.Signal(syscall.SIGTERM)
+			again.Wait()
+			log.Close()
+		})
+		eventually(t, "it is ready again", func() bool { return isReady(c.urls[lead]) })
+		eventually(t, "all nodes have the same state", func() bool { return c.same(lead) && c.same(other) })
+		if c.newest(lead) != c.newest(other) {
+			t.Errorf("node-%d has %q, node-%d has %q", lead+1, c.newest(lead), other+1, c.newest(other))
+		}
+	}
+}
+
+func TestANodeWithoutAQuorumSaysSoQuickly(t *testing.T) {
+	c := startDevCluster(t, 3)
+	if status, _ := c.publish(0, "x"); status/100 != 2 {
+		t.Fatalf("publish: %d", status)
+	}
+	for _, i := range []int{1, 2} {
+		if err := syscall.Kill(pidIn(c.node(i)), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "it is not ready", func() bool { return !isReady(c.urls[0]) })
+	c.publish(0, "y") // may still be under way when the quorum went
+	begin := time.Now()
+	status, h := c.publish(0, "z")
+	if took := time.Since(begin); status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" || took > 1500*time.Millisecond {
+		t.Errorf("publish without a quorum: %d %v after %v", status, h, took)
+	}
+	if c.newest(0) != "x" {
+		t.Errorf("it does not serve what it has: %q", c.newest(0))
+	}
+}
+
+func TestDevWithFiveNodes(t *testing.T) {
+	c := startDevCluster(t, 5)
+	for i := range c.urls {
+		if status, _ := c.publish(i, fmt.Sprint(i)); status/100 != 2 {
+			t.Errorf("publish on node-%d: %d", i+1, status)
+		}
+	}
+	eventually(t, "all nodes have the same state", func() bool { return c.same(3) })
+}
