@@ -361,7 +361,7 @@ func TestContradictingPeersDoNotFoundACluster(t *testing.T) {
 			o.Peers = o.Peers[:2]
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	refused := 0
 	for i, err := range w.openAll(ctx) {
