@@ -39,9 +39,11 @@ func (v *clusterView) describe() raftlog.Description {
 // Nodes implements web.Node.
 func (v *clusterView) Nodes() []web.NodeView {
 	var out []web.NodeView
+	var owned map[string]int
+	v.store.View(func(s *hub.State) { owned, _ = s.Owners() })
 	for _, m := range v.node.Members() {
 		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
-			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: m.Subscriptions}
+			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID]}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
 		}
@@ -59,7 +61,13 @@ func (v *clusterView) Nodes() []web.NodeView {
 }
 
 // Owner implements web.Node.
-func (v *clusterView) Owner(hub.SubscriptionID) string { return v.node.ID() }
+func (v *clusterView) Owner(id hub.SubscriptionID) (node string) {
+	v.store.View(func(s *hub.State) {
+		sub, _ := s.Subscription(id)
+		node = sub.Assignment.Node
+	})
+	return node
+}
 
 // NotReady implements web.Node.
 func (v *clusterView) NotReady() []string {

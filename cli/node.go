@@ -79,6 +79,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		return nil, err
 	}
 	n.store.Observe(n.out.observer())
+	n.store.OnInstall(n.out.reload)
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {

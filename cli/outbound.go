@@ -23,6 +23,7 @@ type outbound struct {
 	verifier                    *delivery.Verifier
 	fetcher                     *delivery.Fetcher
 	sweeper                     *delivery.Sweeper
+	placer                      *delivery.Placer
 }
 
 type outboundOptions struct {
@@ -63,11 +64,13 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 			RefusedAttempts: o.cfg.Delivery.Retry.RefusedAttempts,
 		},
 		CursorFlush: o.cfg.Delivery.CursorFlush,
+		Contact:     o.raft.Contact,
 	})
+	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
 	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
 		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
 		State:    o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
-		Attempts: o.cfg.Hub.Verification.Attempts,
+		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
 		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
@@ -99,7 +102,15 @@ func egressPolicy(key string, e configs.Egress, own []net.Addr) (*delivery.Polic
 
 // observer is told of everything applied.
 func (o *outbound) observer() hub.Observer {
-	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher}
+	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer}
+}
+
+// reload brings everything up to a state that was replaced by a snapshot.
+func (o *outbound) reload() {
+	o.dispatcher.Reload()
+	o.verifier.Reload()
+	o.fetcher.Reload()
+	o.placer.Reload()
 }
 
 // start takes over what the state holds.
@@ -108,10 +119,12 @@ func (o *outbound) start(ctx context.Context) {
 	o.verifier.Start(ctx)
 	o.fetcher.Start(ctx)
 	o.sweeper.Start(ctx)
+	o.placer.Start(ctx)
 }
 
 // close ends all work in good order; cursors are in the log when it returns without an error.
 func (o *outbound) close(ctx context.Context) error {
+	o.placer.Close()
 	o.sweeper.Close()
 	o.fetcher.Close()
 	o.verifier.Close()

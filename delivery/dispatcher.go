@@ -35,14 +35,30 @@ type DispatcherOptions struct {
 	Retry       RetryPolicy
 	CursorFlush time.Duration // how often cursors are written; 0: 250 ms
 
+	// Contact is hub.Cluster's. A node that was out of touch for Lease stops sending, for others may have been
+	// given its subscriptions by then, and goes on when it has caught up with the log (invariant I4). nil: there
+	// is no other node and never will be.
+	Contact func() time.Duration
+	Lease   time.Duration // 0: DefaultLease; must be well below PlacerOptions.MoveAfter
+
 	// Attempted, when set, is told of every attempt, concurrently, and must not block.
 	Attempted func(topic hub.TopicID, r PushResult)
+
+	without guards
+}
+
+// guards names guards that tests take away one by one, to show that each of them is needed.
+type guards struct {
+	ownership bool // what another node owns is delivered too
+	lease     bool // a node out of touch goes on sending
+	catchUp   bool // a node back in touch sends before it has caught up with the log
+	drain     bool // a planned move cuts off what is under way and hands over at once
 }
 
 // Dispatcher distributes content (WebSub section 7): it sees to it that every message of a topic reaches each
-// of its subscriptions, one after another in log order (invariant I2).
+// of the subscriptions assigned to its node, one after another in log order (invariant I2).
 //
-// Each subscription has a lane. A lane with messages to send is served by a worker goroutine, an idle or
+// Each of these subscriptions has a lane. A lane with messages to send is served by a worker goroutine, an idle or
 // waiting one by none. Workers come in two classes, so that slow or hanging endpoints cannot take the
 // places of healthy ones: an attempt that takes longer than SlowAfter gives back its place among the
 // Concurrency fast ones, and a lane whose last attempt was slow or failed starts out in the slow class.
@@ -73,9 +89,15 @@ type Dispatcher struct {
 	closing bool // nothing new is sent
 	closed  bool // Close was called
 
-	// What happened while the state is being read at the start, so that the older picture does not undo it.
-	loading   bool
-	endedLate map[hub.SubscriptionID]struct{}
+	loading bool
+	late    map[hub.SubscriptionID]uint64 // see load
+
+	urgent     bool          // a released subscription waits to be handed over
+	lapsed     bool          // out of touch; nothing is sent
+	leaseUntil time.Duration // on the dispatcher's own clock
+	lastMark   uint64        // of the last hubpb.DeliveryResumed proposed
+	resumed    chan uint64   // marks met in the log
+	endLease   context.CancelFunc
 
 	ctx     context.Context
 	abort   context.CancelCauseFunc
@@ -90,8 +112,10 @@ type Dispatcher struct {
 }
 
 var (
-	errEnded   = errors.New("the subscription ended")
-	errClosing = errors.New("the hub is stopping")
+	errEnded      = errors.New("the subscription ended")
+	errMoved      = errors.New("another node delivers the subscription")
+	errOutOfTouch = errors.New("out of touch with the cluster")
+	errClosing    = errors.New("the hub is stopping")
 )
 
 // NewDispatcher builds a dispatcher that does nothing yet but listen.
@@ -99,6 +123,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	o.Timeout = orDuration(o.Timeout, 10*time.Second)
 	o.SlowAfter = orDuration(o.SlowAfter, 100*time.Millisecond)
 	o.CursorFlush = orDuration(o.CursorFlush, 250*time.Millisecond)
+	o.Lease = orDuration(o.Lease, DefaultLease)
 	if o.Concurrency <= 0 {
 		o.Concurrency = 256
 	}
@@ -109,20 +134,27 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	if o.Signature == "" {
 		o.Signature = SHA256
 	}
+	base := time.Now()
+	leaseUntil := forever
+	if o.Contact != nil {
+		leaseUntil = 0
+	}
 	return &Dispatcher{
-		o: o, slowCap: max(1, (o.MaxInFlight-o.Concurrency)/2), base: time.Now(),
+		o: o, slowCap: max(1, (o.MaxInFlight-o.Concurrency)/2), base: base,
 		topics: map[hub.TopicID]*topicLanes{}, heads: map[hub.TopicID]uint64{}, lanes: map[hub.SubscriptionID]*lane{},
-		loading: true, endedLate: map[hub.SubscriptionID]struct{}{},
+		loading: true, late: map[hub.SubscriptionID]uint64{},
+		// What the files of a node that was down say of assignments may be long out of date.
+		lapsed: o.Contact != nil, leaseUntil: leaseUntil, lastMark: uint64(base.UnixNano()), resumed: make(chan uint64, 1),
 		tick: make(chan struct{}, 1), note: make(chan struct{}, 1),
 		final: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 
-// Start takes over the subscriptions in the state and begins to deliver. Cancelling ctx cuts off what is
-// under way at once; Close is the orderly way, and is to be called in either case.
+// Start takes over this node's subscriptions in the state and begins to deliver. Cancelling ctx cuts off what
+// is under way at once; Close is the orderly way, and is to be called in either case.
 func (d *Dispatcher) Start(ctx context.Context) {
 	d.ctx, d.abort = context.WithCancelCause(ctx)
-	d.load()
+	d.load(false)
 	d.mu.Lock()
 	d.started, d.wakeAt = true, forever
 	d.schedule()
@@ -130,37 +162,17 @@ func (d *Dispatcher) Start(ctx context.Context) {
 	d.loops.Add(2)
 	go d.keepTime()
 	go d.record()
-}
-
-// load brings the picture up to the state.
-func (d *Dispatcher) load() {
-	d.mu.Lock()
-	d.loading = true
-	d.mu.Unlock()
-
-	var subs []hub.Subscription
-	var topics []hub.Topic
-	d.o.State.View(func(s *hub.State) {
-		subs, topics = s.Subscriptions(0, 0, nil), s.Topics(0, 0)
-	})
-
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i := range topics {
-		d.grow(topics[i].ID, topics[i].Head)
+	if d.o.Contact != nil {
+		lease, cancel := context.WithCancel(d.ctx)
+		d.endLease = cancel
+		d.loops.Add(1)
+		go d.keepLease(lease)
 	}
-	for i := range subs {
-		if _, late := d.endedLate[subs[i].ID]; !late {
-			d.adopt(&subs[i])
-		}
-	}
-	d.loading = false
-	clear(d.endedLate)
 }
 
 // Applied implements hub.Observer.
 func (d *Dispatcher) Applied(fx *hub.Effects) {
-	if len(fx.Messages)+len(fx.Subscriptions)+len(fx.Ended)+len(fx.Moved)+len(fx.RemovedTopics) == 0 {
+	if len(fx.Messages)+len(fx.Subscriptions)+len(fx.Ended)+len(fx.Moved)+len(fx.RemovedTopics)+len(fx.Resumed) == 0 {
 		return
 	}
 	d.mu.Lock()
@@ -188,6 +200,12 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 	for _, id := range fx.RemovedTopics {
 		delete(d.heads, id)
 	}
+	for _, r := range fx.Resumed {
+		d.met(r)
+	}
+	if !d.loading {
+		d.late = nil
+	}
 	d.schedule()
 }
 
@@ -209,42 +227,16 @@ func (d *Dispatcher) grow(id hub.TopicID, head uint64) {
 	t.idle = t.idle[:0]
 }
 
-// adopt creates a subscription's lane or brings it up to a renewal: secret, lease and callback hold from
-// the next attempt on.
-func (d *Dispatcher) adopt(s *hub.Subscription) {
-	t := d.topics[s.Topic]
-	if t == nil {
-		t = &topicLanes{id: s.Topic, name: s.TopicName, link: LinkHeader(d.o.HubURL, d.o.Namer.URL(s.TopicName))}
-		d.topics[s.Topic] = t
-	}
-	t.head = d.heads[t.id]
-	l := d.lanes[s.ID]
-	if l == nil {
-		c := &s.Cursor
-		l = &lane{id: s.ID, topic: t, state: laneExpired, done: c.Offset, attempts: c.Attempts, failures: c.Failures, refused: c.Refused,
-			failingSince: c.FailingSince, delivered: c.Delivered, slow: c.Failures > 0}
-		t.lanes++
-		d.lanes[s.ID] = l
-	}
-	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
-		l.callback, l.callbackKey = s.Callback, s.CallbackKey
-		l.sealed, l.signature = s.SealedSecret, s.Signature
-		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
-		l.gen++
-		l.endpoint = nil
-	}
-	if l.state == laneExpired { // or new: it is nowhere
-		d.place(l)
-	}
-}
-
 // place puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
 func (d *Dispatcher) place(l *lane) {
-	if l.done >= l.topic.head {
+	switch {
+	case l.draining:
+		d.release(l)
+	case l.done >= l.topic.head:
 		l.topic.park(l)
-		return
+	default:
+		d.ready(l)
 	}
-	d.ready(l)
 }
 
 func (d *Dispatcher) ready(l *lane) {
@@ -264,32 +256,6 @@ func (d *Dispatcher) skip(l *lane, through uint64) {
 	if l.state == laneWaiting {
 		d.retries.remove(l)
 		d.place(l)
-	}
-}
-
-// end takes a lane away at once, whatever it is doing (invariant I5).
-func (d *Dispatcher) end(id hub.SubscriptionID) {
-	if d.loading {
-		d.endedLate[id] = struct{}{}
-	}
-	l := d.lanes[id]
-	if l == nil {
-		return
-	}
-	delete(d.lanes, id)
-	switch l.state {
-	case laneIdle:
-		l.topic.unpark(l)
-	case laneWaiting:
-		d.retries.remove(l)
-	case laneRunning:
-		l.worker.cut(errEnded)
-	}
-	l.state = laneEnded
-	l.endpoint = nil
-	l.topic.lanes--
-	if l.topic.lanes == 0 {
-		delete(d.topics, l.topic.id)
 	}
 }
 
@@ -319,6 +285,9 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 		}
 		d.mu.Unlock()
 		<-done
+	}
+	if d.endLease != nil {
+		d.endLease()
 	}
 	close(d.stop)
 	close(d.final)

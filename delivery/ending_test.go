@@ -121,7 +121,8 @@ func TestUnopenableSecretSendsNothing(t *testing.T) {
 	bubble(t, ok200, func(o *delivery.DispatcherOptions) { o.Retry.MaxAge = 10 * time.Second }, func(r *rig) {
 		req := r.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
 			Mode: hub.ModeSubscribe, Topic: "t", Callback: cb, CallbackKey: cb, LeaseSeconds: 1000, SealedSecret: []byte("other key"), AutoRegister: true}}})
-		r.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: req[0].ID, VerifiedFrom: time.Now().UnixNano()}}})
+		r.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: req[0].ID, VerifiedFrom: time.Now().UnixNano(),
+			Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
 		r.publish("t", "x")
 		r.after(time.Minute)
 		if got := r.net.to(cb); len(got) != 0 {

@@ -192,7 +192,8 @@ func (e *engine) subscribe(w want) hub.SubscriptionID {
 		w.at = time.Now()
 	}
 	res := e.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
-		Request: uint64(id), VerifiedFrom: w.at.UnixNano(), StartOffset: w.from}}})
+		Request: uint64(id), VerifiedFrom: w.at.UnixNano(), StartOffset: w.from,
+		Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
 	return hub.SubscriptionID(res[0].ID)
 }
 

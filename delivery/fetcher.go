@@ -68,18 +68,27 @@ func NewFetcher(o FetcherOptions) *Fetcher {
 // Start takes over all pings that are not answered yet and begins to fetch.
 func (f *Fetcher) Start(ctx context.Context) {
 	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.Reload()
+	f.mu.Lock()
+	f.off = false
+	f.mu.Unlock()
+	f.work.Add(1)
+	go f.run()
+}
+
+// Reload takes over the pings of a state that did not come about entry by entry: at the start, and after a
+// snapshot was installed.
+func (f *Fetcher) Reload() {
 	var topics []hub.Topic
 	f.o.State.View(func(s *hub.State) { topics = s.Topics(0, 0) })
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	for i := range topics {
 		if topics[i].Ping > topics[i].FetchedPing {
 			f.add(topics[i].ID)
 		}
 	}
-	f.off = false
-	f.mu.Unlock()
-	f.work.Add(1)
-	go f.run()
+	f.kick()
 }
 
 // Close cuts off what is under way and waits for it. Pings stay unanswered in the log.

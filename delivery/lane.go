@@ -11,13 +11,14 @@ import (
 type laneState uint8
 
 const (
-	laneIdle     laneState = iota // caught up: in its topic's idle list
-	laneReady                     // in a ready queue
-	laneRunning                   // with a worker
-	laneWaiting                   // in the retry heap until it is due
-	laneSettling                  // waits until a dead letter or its end is in the log
-	laneExpired                   // the lease has run out; a renewal revives it
-	laneEnded                     // the subscription is gone
+	laneIdle      laneState = iota // caught up: in its topic's idle list
+	laneReady                      // in a ready queue
+	laneRunning                    // with a worker
+	laneWaiting                    // in the retry heap until it is due
+	laneSettling                   // waits until a dead letter or its end is in the log
+	laneExpired                    // the lease has run out; a renewal revives it
+	laneReleasing                  // drained: waits until another node has it
+	laneEnded                      // the subscription is gone, or another node's
 )
 
 // lane is one subscription's way out: what is needed to send to it, and how far it has come. There is one
@@ -34,6 +35,8 @@ type lane struct {
 	expires     int64 // Unix nanoseconds
 	renewed     int64 // Unix nanoseconds of the request the fields above come from
 
+	epoch uint64 // of the assignment to this node
+
 	done         uint64 // offset of the last message that needs no further attempt
 	delivered    uint64
 	failures     uint64 // failed attempts in a row, over all messages
@@ -47,13 +50,14 @@ type lane struct {
 	next     *lane         // laneReady: the one behind it
 	slot     int32         // laneIdle: index in the idle list; laneWaiting: index in the heap
 
-	status int32 // last HTTP status, 0: none
-	reason Reason
-	gen    uint32 // rises with each renewal
-	state  laneState
-	slow   bool // the last attempt took long or failed
-	dirty  bool // its cursor is to be written
-	hot    bool // it is in the ring of kept endpoints
+	status   int32 // last HTTP status, 0: none
+	reason   Reason
+	gen      uint32 // rises with each renewal
+	state    laneState
+	slow     bool // the last attempt took long or failed
+	dirty    bool // its cursor is to be written
+	hot      bool // it is in the ring of kept endpoints
+	draining bool // another node is to take over: it stops after the attempt under way
 }
 
 // topicLanes are the lanes of one topic.

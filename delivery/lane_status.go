@@ -17,6 +17,8 @@ type Stats struct {
 	Ready   int // lanes that wait for a place
 	Waiting int // lanes that wait for their next attempt
 	Unsaved int // cursors not written yet
+
+	OutOfTouch bool // nothing is sent until the node has caught up with the cluster
 }
 
 // Stats returns the current figures.
@@ -26,12 +28,13 @@ func (d *Dispatcher) Stats() Stats {
 	s := d.stats
 	s.Lanes, s.Fast, s.Slow = len(d.lanes), d.fast, d.slow
 	s.Ready, s.Waiting, s.Unsaved = d.fastQ.len+d.slowQ.len, len(d.retries), len(d.dirty)
+	s.OutOfTouch = d.outOfTouch()
 	return s
 }
 
 // LaneStatus is how delivery to one subscription stands on this node, ahead of what is in the log.
 type LaneStatus struct {
-	State        string // idle, ready, sending, waiting, settling or expired
+	State        string // idle, ready, sending, waiting, settling, expired or releasing
 	Offset       uint64 // last message that needs no further attempt
 	Attempts     uint32 // at the message behind it
 	Failures     uint64 // in a row
@@ -50,7 +53,7 @@ func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
 		return LaneStatus{}, false
 	}
 	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason}
-	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "ended"}[l.state]
+	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "releasing", "ended"}[l.state]
 	if l.failingSince != 0 {
 		s.FailingSince = time.Unix(0, l.failingSince)
 	}

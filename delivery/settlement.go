@@ -13,6 +13,7 @@ type settlement struct {
 	lane     *lane
 	gone     bool
 	gen      uint32 // gone: of the subscription that was answered 410
+	epoch    uint64 // the one it was proposed under
 	offset   uint64
 	attempts uint32
 	status   int32
@@ -54,7 +55,7 @@ func (d *Dispatcher) notify() {
 }
 
 // record is the one goroutine that writes what delivery came to into the log: settlements as they come, cursors
-// every CursorFlush in one event. What could not be written stays and is written with the next try.
+// every CursorFlush in one event, sooner when another node waits for one. What could not be written stays and is written with the next try.
 func (d *Dispatcher) record() {
 	defer d.loops.Done()
 	timer := time.NewTimer(0)
@@ -69,6 +70,12 @@ func (d *Dispatcher) record() {
 		flush := false
 		select {
 		case <-d.note:
+			if failures > 0 {
+				continue // the retry timer runs
+			}
+			d.mu.Lock()
+			flush = d.urgent
+			d.mu.Unlock()
 		case <-timer.C:
 			armed, flush = false, true
 		case <-d.final:
@@ -81,9 +88,6 @@ func (d *Dispatcher) record() {
 				}
 			}
 			return
-		}
-		if failures > 0 && !flush {
-			continue // the retry timer runs
 		}
 		if err := d.write(d.ctx, flush); err != nil {
 			failures++
@@ -158,22 +162,28 @@ func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) error {
 // event is what to propose for a settlement. An end that a renewal has overtaken becomes nothing: a cursor
 // event without cursors. Callers hold mu.
 func (s *settlement) event() *hubpb.Event {
+	s.epoch = s.lane.epoch
 	switch {
 	case s.gone && s.lane.gen == s.gen:
 		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
-			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{s.lane.renewed}}}}
+			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{s.lane.renewed},
+			Epochs: []uint64{s.epoch}}}}
 	case s.gone:
 		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
 	}
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
-		Subscription: uint64(s.lane.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason)}}}
+		Subscription: uint64(s.lane.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason), Epoch: s.epoch}}}
 }
 
 // settled lets a lane go on after its settlement is in the log. Callers hold mu.
 func (d *Dispatcher) settled(s *settlement) {
 	l := s.lane
 	if l.state != laneSettling {
-		return // ended meanwhile
+		return // ended meanwhile, or another node's
+	}
+	if l.epoch != s.epoch {
+		d.place(l) // assigned anew meanwhile: what was proposed has changed nothing
+		return
 	}
 	if s.gone {
 		if l.gen != s.gen {
@@ -202,6 +212,7 @@ func (d *Dispatcher) settled(s *settlement) {
 func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.urgent = false
 	n := min(len(d.dirty), maxCursors)
 	lanes := make([]*lane, 0, n)
 	rows := make([]hubpb.Cursor, n)
@@ -214,6 +225,7 @@ func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
 		c := &rows[len(cursors)]
 		c.Subscription, c.Offset, c.Attempts, c.FailingSince = uint64(l.id), l.done, l.attempts, l.failingSince
 		c.Delivered, c.Failures, c.Refused = l.delivered, l.failures, l.refused
+		c.Epoch, c.Released = l.epoch, l.state == laneReleasing
 		lanes, cursors = append(lanes, l), append(cursors, c)
 	}
 	clear(d.dirty[:n])

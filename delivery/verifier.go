@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ type VerifierOptions struct {
 	Leadership hub.Leadership
 	Clock      hub.Clock
 	Log        *slog.Logger
+
+	// Candidates are the nodes of which one is to deliver a new subscription, see Placer.
+	Candidates func() []*hubpb.Candidate
 
 	Attempts    int     // for one request, the first included; 0: 3
 	Backoff     Backoff // between attempts; zero: 2 s doubling up to 1 min
@@ -56,6 +60,7 @@ type verification struct {
 	req      hub.Request
 	host     *hostQueue
 	attempts int
+	queued   bool
 	cancel   context.CancelFunc // while it is under way or waits for its next attempt
 }
 
@@ -134,12 +139,47 @@ func (v *Verifier) Applied(fx *hub.Effects) {
 		if v.gone != nil {
 			v.gone[id] = struct{}{}
 		}
-		if t := v.tasks[id]; t != nil {
-			delete(v.tasks, id)
-			v.forget(t)
-			if t.cancel != nil {
-				t.cancel() // replaced: its answer would come too late
-			}
+		v.settled(id)
+	}
+	v.kick()
+}
+
+// settled takes out a request that is done with. Callers hold mu.
+func (v *Verifier) settled(id hub.RequestID) {
+	t := v.tasks[id]
+	if t == nil {
+		return
+	}
+	delete(v.tasks, id)
+	if t.cancel != nil {
+		t.cancel() // replaced: its answer would come too late
+	}
+	// A node that does not lead starts nothing, so what is settled elsewhere must not stay queued.
+	h := t.host
+	if t.queued {
+		i := slices.Index(h.queue, t)
+		if h.queue = slices.Delete(h.queue, i, i+1); len(h.queue) == 0 {
+			v.order = slices.DeleteFunc(v.order, func(o *hostQueue) bool { return o == h })
+		}
+	}
+	v.forget(t)
+}
+
+// Reload brings the picture up to a state that did not come about entry by entry: after a snapshot was
+// installed. It must not run at the same time as Applied.
+func (v *Verifier) Reload() {
+	var pending []hub.Request
+	v.o.State.View(func(s *hub.State) { pending = s.Requests(0, 0, nil) })
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	known := make(map[hub.RequestID]struct{}, len(pending))
+	for i := range pending {
+		known[pending[i].ID] = struct{}{}
+		v.add(pending[i])
+	}
+	for id := range v.tasks {
+		if _, ok := known[id]; !ok {
+			v.settled(id)
 		}
 	}
 	v.kick()
@@ -181,6 +221,7 @@ func (v *Verifier) enqueue(t *verification) {
 		v.order = append(v.order, t.host)
 	}
 	t.host.queue = append(t.host.queue, t)
+	t.queued = true
 }
 
 func (v *Verifier) forget(t *verification) {
@@ -230,12 +271,6 @@ func (v *Verifier) schedule() {
 	for !v.off && v.busy < v.o.Concurrency && len(v.order) > skipped {
 		h := v.order[0]
 		v.order = v.order[1:]
-		for len(h.queue) > 0 && v.tasks[h.queue[0].req.ID] != h.queue[0] {
-			h.queue = h.queue[1:] // settled while it waited
-		}
-		if len(h.queue) == 0 {
-			continue
-		}
 		if h.busy >= v.o.PerHost {
 			v.order = append(v.order, h)
 			skipped++
@@ -244,6 +279,7 @@ func (v *Verifier) schedule() {
 		skipped = 0
 		t := h.queue[0]
 		h.queue = h.queue[1:]
+		t.queued = false
 		if len(h.queue) > 0 {
 			v.order = append(v.order, h)
 		}
@@ -313,6 +349,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 		return true, v.o.Backoff.Delay(t.attempts, res.RetryAfter)
 	}
 
+	verified.Candidates = v.o.Candidates()
 	event := &hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: verified}}
 	if denied || res.Outcome != IntentConfirmed {
 		reason := string(res.Reason)

@@ -30,6 +30,7 @@ func verifying(t *testing.T, behave func(url string, nth int, body string) answe
 		r.o = delivery.VerifierOptions{
 			Outbound: &delivery.Outbound{Client: r.net, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test", Timeout: 5 * time.Second},
 			State:    r.engine, Proposer: r.engine, Leadership: r.engine, Clock: hub.SystemClock{}, Log: quiet(), Attempts: 3,
+			Candidates: func() []*hubpb.Candidate { return nil },
 		}
 		if tune != nil {
 			tune(&r.o)

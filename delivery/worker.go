@@ -76,7 +76,7 @@ func (d *Dispatcher) schedule() {
 
 // take finds the next lane for a worker that has none, with a place in its class. Callers hold mu.
 func (d *Dispatcher) take(w *worker) *lane {
-	if d.closing || d.fast+d.slow >= d.o.MaxInFlight {
+	if d.closing || d.outOfTouch() || d.fast+d.slow >= d.o.MaxInFlight {
 		return nil
 	}
 	var l *lane
@@ -185,11 +185,17 @@ func (d *Dispatcher) sendable(l *lane) bool {
 	switch {
 	case l.state != laneRunning:
 		return false
+	case l.draining:
+		d.release(l)
+		return false
 	case d.closing:
 		l.state = laneExpired // nowhere: nothing will be sent any more
 		return false
 	case l.done >= l.topic.head:
 		l.topic.park(l)
+		return false
+	case d.outOfTouch():
+		d.ready(l)
 		return false
 	case d.o.Clock.Now().UnixNano() >= l.expires: // at send time, for queued retries too (WebSub 5.3.1)
 		l.state = laneExpired
@@ -373,8 +379,12 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult) {
 	d.hand(s)
 }
 
-// wait puts a lane into the retry heap. Callers hold mu.
+// wait puts a lane into the retry heap; one that is drained has nothing to wait for. Callers hold mu.
 func (d *Dispatcher) wait(l *lane, delay time.Duration) {
+	if l.draining {
+		d.release(l)
+		return
+	}
 	due := d.now() + delay
 	d.retries.add(l, due)
 	d.wakeTimekeeper(due)
