@@ -68,6 +68,7 @@ func (n *Node) openPort(ctx context.Context) error {
 	n.caller = newCaller(func(ctx context.Context, address string) (conn net.Conn, err error) {
 		return n.port.dial(ctx, streamCalls, address)
 	})
+	n.port.open()
 	if !fresh {
 		return nil
 	}

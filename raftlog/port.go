@@ -52,7 +52,7 @@ type port struct {
 
 var _ raft.StreamLayer = (*port)(nil)
 
-// newPort takes the listener over. serve gets each connection that carries calls, on a goroutine of its own.
+// newPort takes the listener over; nobody is let in before open. serve gets each connection that carries calls, on a goroutine of its own.
 func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	p := &port{
 		listener: o.Listener, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
@@ -75,9 +75,11 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	} else if err := p.tls.Check(); err != nil {
 		return nil, err
 	}
-	p.handlers.Go(p.accept)
 	return p, nil
 }
+
+// open begins to accept connections.
+func (p *port) open() { p.handlers.Go(p.accept) }
 
 func loopback(a net.Addr) bool {
 	t, ok := a.(*net.TCPAddr)
