@@ -65,3 +65,36 @@ func benchmarkPropose(b *testing.B, inFlight, callers int) {
 	b.ReportMetric(float64(b.N)/float64(max(1, after.Batches-before.Batches)), "msg/entry")
 	b.ReportMetric(float64(after.LogEntries-before.LogEntries)/float64(max(1, after.LogCommits-before.LogCommits)), "entries/fsync")
 }
+
+// BenchmarkThreeNodes is the way of 1 KiB messages on three nodes over loopback TCP, by the node that takes them.
+func BenchmarkThreeNodes(b *testing.B) {
+	for _, where := range []string{"leader", "follower"} {
+		for _, publishers := range []int{1, 64, 512} {
+			b.Run(fmt.Sprintf("%s/publishers=%d", where, publishers), func(b *testing.B) {
+				w := newNetwork(b, 3)
+				w.start()
+				m := w.leader()
+				if where == "follower" {
+					m = w.follower()
+				}
+				body := strings.Repeat("x", 1024)
+				b.SetBytes(1024)
+				b.ResetTimer()
+				var next atomic.Int64
+				var wg sync.WaitGroup
+				for range publishers {
+					wg.Go(func() {
+						for next.Add(1) <= int64(b.N) {
+							if _, err := m.node.Propose(context.Background(), publish("a", body)); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
+	}
+}

@@ -6,6 +6,10 @@
 // travel back the same way. There is no linger timer: while all slots are in flight, proposals queue up, and
 // that queue is the next batch.
 //
+// Several nodes meet at their cluster ports (port.go): raft's streams, and calls for founding a cluster
+// (formation.go), for the batches of followers (forward.go), and for what nodes know of each other (members.go). Two nodes
+// talk only after a handshake in which version, token, cluster, id and the instance of a node's files fit.
+//
 // Raft's log (raft.db) is the write-ahead log of the store, whose files are the snapshot. The two must fit
 // together, at every moment and at every start:
 //

@@ -99,6 +99,12 @@ func (n *Node) founders() {
 	n.founded = true
 }
 
+// foundsFirst tells whether this node is the one of the founders that stands for election at once. The others give it
+// the time of an election timeout.
+func (n *Node) foundsFirst() bool {
+	return n.port != nil && len(n.opts.Bootstrap) > 1 && n.opts.Bootstrap[0].ID == raft.ServerID(n.opts.ID)
+}
+
 // form asks the peers until it is clear whether this fresh node founds a cluster with them or waits for one that
 // exists. Founding takes all of them, fresh and of the same opinion: a cluster founded beside an old one would
 // lose what the old one acknowledged.

@@ -58,7 +58,7 @@ func (n *Node) onlyVoter() bool {
 	return self && voters == 1
 }
 
-// lead lets the only voter stand for election at once: raft looks at its timer when the timeout gets shorter.
+// lead lets a voter that knows of no leader stand for election at once: raft looks at its timer when the timeout gets shorter.
 func (n *Node) lead() error {
 	n.reload.Lock()
 	defer n.reload.Unlock()

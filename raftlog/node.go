@@ -75,7 +75,8 @@ var (
 )
 
 // Open starts a node. A fresh one founds a cluster, unless Options.Join says otherwise; one that was a member
-// of a cluster never does. When the node is the only voter, Open returns when it leads, everything in its
+// of a cluster never does. With Options.Peers a fresh node waits in Open until it is clear whether it founds a
+// cluster together with them. When the node is the only voter, Open returns when it leads, everything in its
 // log is applied and the cluster has its id; otherwise it returns at once, and Ready tells. ctx bounds Open
 // only. A node whose files are missing, damaged or do not fit together gets a *FileError.
 func Open(ctx context.Context, opts Options) (_ *Node, err error) {
@@ -110,8 +111,11 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	if !n.onlyVoter() {
+		if n.foundsFirst() {
+			err = n.lead()
+		}
 		n.loud.Store(true)
-		return n, nil
+		return n, err
 	}
 	if err := n.lead(); err != nil {
 		return nil, err
