@@ -63,6 +63,11 @@ func (e *engine) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return e.proposeAt(time.Now(), events...)
+}
+
+// proposeAt applies events with a leader's time.
+func (e *engine) proposeAt(now time.Time, events ...*hubpb.Event) ([]hub.Result, error) {
 	e.mu.RLock()
 	broken := e.broken
 	e.mu.RUnlock()
@@ -80,7 +85,7 @@ func (e *engine) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	b.AddBatch("test/1", e.seq, [][]byte{p})
 	fx := new(hub.Effects)
 	e.mu.Lock()
-	res, err := e.state.Apply(b.Encode(time.Now().UnixNano()), fx)
+	res, err := e.state.Apply(b.Encode(now.UnixNano()), fx)
 	e.events = append(e.events, events...)
 	for _, m := range fx.Messages {
 		e.log[m.Topic] = append(e.log[m.Topic], m)

@@ -1,0 +1,308 @@
+package delivery_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"quorumhub/delivery"
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// fleet is some nodes on one log. The engine is the log with the state as of its end; each node has its own copy
+// of the state, which lags behind while the node is cut off. The first node that is in touch leads.
+type fleet struct {
+	*engine
+	net   *network
+	nodes []*fleetNode
+
+	logMu sync.Mutex
+	log   [][]*hubpb.Event
+	times []time.Time
+
+	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.mu
+
+	dispatcher func(*delivery.DispatcherOptions)
+	placer     func(*delivery.PlacerOptions)
+}
+
+type fleetNode struct {
+	f      *fleet
+	id     string
+	own    *engine // this node's copy
+	next   int     // entry to apply
+	member bool
+
+	d      *delivery.Dispatcher
+	p      *delivery.Placer
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	touch   bool // it and the leader hear of each other
+	lagging bool // entries do not get through
+	since   time.Time
+}
+
+// fleetTest runs f with n nodes in virtual time.
+func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) answer, tune func(*fleet), f func(f *fleet)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := &fleet{engine: newEngine(t), net: newNetwork(behave), foreign: map[string]int{}}
+		if tune != nil {
+			tune(c)
+		}
+		for range n {
+			c.join()
+		}
+		time.Sleep(time.Second)
+		f(c)
+		for _, m := range c.nodes {
+			m.stop()
+		}
+	})
+}
+
+// join adds a node.
+func (c *fleet) join() *fleetNode {
+	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: newEngine(c.t), touch: true, member: true}
+	c.logMu.Lock()
+	c.nodes = append(c.nodes, m)
+	c.logMu.Unlock()
+	m.start()
+	return m
+}
+
+func (m *fleetNode) start() {
+	o := options(m.own)
+	o.Node, o.Proposer, o.Contact = m.id, m, m.Contact
+	o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute}}
+	o.Pusher = &delivery.Pusher{Client: from{m.f, m.id}, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	if m.f.dispatcher != nil {
+		m.f.dispatcher(&o)
+	}
+	p := delivery.PlacerOptions{State: m.own, Proposer: m, Cluster: m, Log: quiet()}
+	if m.f.placer != nil {
+		m.f.placer(&p)
+	}
+	m.d, m.p = delivery.NewDispatcher(o), delivery.NewPlacer(p)
+	m.own.observe(m.d)
+	m.own.observe(m.p)
+	m.f.logMu.Lock()
+	m.catchUp()
+	m.f.logMu.Unlock()
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(context.Background())
+	m.d.Start(ctx)
+	m.p.Start(ctx)
+}
+
+func (m *fleetNode) stop() {
+	if m.d == nil {
+		return
+	}
+	m.p.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_ = m.d.Close(ctx)
+	m.cancel()
+	m.own.forget()
+	m.d = nil
+}
+
+// kill ends a node at once; nothing more is recorded.
+func (m *fleetNode) kill() {
+	m.cut()
+	m.cancel()
+	m.stop()
+}
+
+func (m *fleetNode) set(touch, lagging bool) {
+	m.f.logMu.Lock()
+	defer m.f.logMu.Unlock()
+	m.mu.Lock()
+	if m.touch && !touch {
+		m.since = time.Now()
+	}
+	m.touch, m.lagging = touch, lagging
+	m.mu.Unlock()
+	m.catchUp()
+}
+
+func (m *fleetNode) cut()  { m.set(false, false) }
+func (m *fleetNode) heal() { m.set(true, false) }
+
+// hears makes a node hear of the leader, while the log does not get through yet.
+func (m *fleetNode) hears() { m.set(true, true) }
+
+func (m *fleetNode) state() (touch, lagging bool, since time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.touch, m.lagging, m.since
+}
+
+// catchUp applies what the node has not got. Callers hold logMu.
+func (m *fleetNode) catchUp() {
+	if touch, lagging, _ := m.state(); !touch || lagging {
+		return
+	}
+	for ; m.next < len(m.f.log); m.next++ {
+		if _, err := m.own.proposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
+			m.f.t.Error(err)
+		}
+	}
+}
+
+// Propose implements hub.Proposer for a node.
+func (m *fleetNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	if touch, _, _ := m.state(); !touch {
+		return nil, hub.ErrNoLeader
+	}
+	return m.f.Propose(ctx, events...)
+}
+
+// Propose appends to the log, and has all nodes in touch apply it.
+func (c *fleet) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
+	now := time.Now()
+	res, err := c.engine.proposeAt(now, events...)
+	if err != nil {
+		return nil, err
+	}
+	c.log, c.times = append(c.log, events), append(c.times, now)
+	for _, m := range c.nodes {
+		m.catchUp()
+	}
+	return res, nil
+}
+
+func (m *fleetNode) leads() bool {
+	for _, o := range m.f.nodes {
+		if touch, _, _ := o.state(); touch {
+			return o == m
+		}
+	}
+	return false
+}
+
+// IsLeader implements hub.Cluster.
+func (m *fleetNode) IsLeader() bool {
+	m.f.logMu.Lock()
+	defer m.f.logMu.Unlock()
+	return m.leads()
+}
+
+// Nodes implements hub.Cluster.
+func (m *fleetNode) Nodes() (out []hub.NodeStatus) {
+	m.f.logMu.Lock()
+	defer m.f.logMu.Unlock()
+	for _, o := range m.f.nodes {
+		touch, _, since := o.state()
+		s := hub.NodeStatus{ID: o.id, Alive: touch}
+		if !touch {
+			s.DeadFor = time.Since(since)
+		}
+		if o.member {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Contact implements hub.Cluster.
+func (m *fleetNode) Contact() time.Duration {
+	if touch, _, since := m.state(); !touch {
+		return time.Since(since)
+	}
+	return 0
+}
+
+// candidates are all nodes.
+func (c *fleet) candidates() (out []*hubpb.Candidate) {
+	for _, m := range c.nodes {
+		out = append(out, &hubpb.Candidate{Node: m.id})
+	}
+	return out
+}
+
+// subscribe makes a subscription, as if it had been verified, and returns its owner.
+func (c *fleet) subscribe(topic, callback string) *fleetNode {
+	c.t.Helper()
+	id := c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
+		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 36000, AutoRegister: true}}}).ID
+	return c.owner(hub.SubscriptionID(c.propose(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
+		Request: id, VerifiedFrom: time.Now().UnixNano(), Candidates: c.candidates()}}}).ID))
+}
+
+func (c *fleet) propose(e *hubpb.Event) hub.Result {
+	c.t.Helper()
+	res, err := c.Propose(context.Background(), e)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return res[0]
+}
+
+func (c *fleet) publish(topic, body string) {
+	c.t.Helper()
+	c.propose(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
+		Topic: topic, ContentType: "text/plain", Body: []byte(body), AutoRegister: true}}})
+}
+
+func (c *fleet) owner(id hub.SubscriptionID) *fleetNode {
+	sub, _ := c.subscription(id)
+	for _, m := range c.nodes {
+		if m.id == sub.Assignment.Node {
+			return m
+		}
+	}
+	return nil
+}
+
+// shares is how many subscriptions each node has, and how many are on the way from one to another.
+func (c *fleet) shares() (out []int, moving int) {
+	c.View(func(s *hub.State) {
+		for _, m := range c.nodes {
+			out = append(out, s.Owned(m.id))
+		}
+		for _, h := range s.Held() {
+			if h.Assignment.Next != "" {
+				moving++
+			}
+		}
+	})
+	return out, moving
+}
+
+func (c *fleet) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// from is the network as one node sees it. It notes what is sent by a node that does not own the subscription.
+type from struct {
+	f    *fleet
+	node string
+}
+
+func (f from) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("X-Test-Node", f.node)
+	f.f.View(func(s *hub.State) {
+		for _, sub := range s.Subscriptions(0, 0, nil) {
+			if sub.Callback == req.URL.String() && sub.Assignment.Node != f.node {
+				f.f.net.mu.Lock()
+				f.f.foreign[sub.Callback]++
+				f.f.net.mu.Unlock()
+			}
+		}
+	})
+	return f.f.net.RoundTrip(req)
+}
+
+func sender(a arrival) string { return a.header.Get("X-Test-Node") }

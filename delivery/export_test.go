@@ -1,0 +1,9 @@
+package delivery
+
+// Switches that take one guard away each.
+
+func (o *DispatcherOptions) WithoutOwnership() { o.without.ownership = true }
+func (o *DispatcherOptions) WithoutLease()     { o.without.lease = true }
+func (o *DispatcherOptions) WithoutCatchUp()   { o.without.catchUp = true }
+func (o *DispatcherOptions) WithoutDrain()     { o.without.drain = true }
+func (o *PlacerOptions) WithoutMoveAfter()     { o.without.moveAfter = true }

@@ -1,0 +1,404 @@
+package delivery_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"quorumhub/delivery"
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// numbered publishes messages 1 to n, one every gap.
+func (c *fleet) numbered(topic string, n int, gap time.Duration) {
+	for i := range n {
+		c.publish(topic, fmt.Sprint(i+1))
+		c.after(gap)
+	}
+}
+
+// faults says what is wrong with what arrived at a callback: messages 1 to n, once each and in order but for at
+// most so many repeated, one at a time, and never from a node that had been relieved of it.
+func (c *fleet) faults(callback string, n, repeats int) (out []string) {
+	got := c.net.to(callback)
+	seen, repeated := 0, 0
+	for _, a := range got {
+		var m int
+		fmt.Sscan(a.body, &m)
+		switch {
+		case m == seen+1:
+			seen = m
+		case m <= seen:
+			repeated++
+		default:
+			out = append(out, fmt.Sprintf("%d after %d", m, seen))
+			seen = m
+		}
+	}
+	if seen != n {
+		out = append(out, fmt.Sprintf("got up to %d of %d", seen, n))
+	}
+	if repeated > repeats {
+		out = append(out, fmt.Sprintf("%d repeated, at most %d allowed", repeated, repeats))
+	}
+	if c.foreign[callback] > 0 {
+		out = append(out, fmt.Sprintf("%d sent by a node that did not own it", c.foreign[callback]))
+	}
+	if c.net.overlaps > 0 {
+		out = append(out, fmt.Sprintf("%d sent while another was under way", c.net.overlaps))
+	}
+	return out
+}
+
+func callback(i int) string { return fmt.Sprint("http://cb.example/", i) }
+
+// TestI4EachSubscriptionHasOneOwner: shares differ by one at most, and every message goes out once.
+func TestI4EachSubscriptionHasOneOwner(t *testing.T) {
+	run := func(tune func(*fleet)) (faults []string) {
+		fleetTest(t, 3, ok200, tune, func(c *fleet) {
+			for i := range 20 {
+				c.subscribe(fmt.Sprint("t", i%2), callback(i))
+			}
+			c.numbered("t0", 30, 10*time.Millisecond)
+			c.numbered("t1", 30, 0)
+			c.after(time.Second)
+			for i := range 20 {
+				faults = append(faults, c.faults(callback(i), 30, 0)...)
+			}
+			if shares, _ := c.shares(); slices.Max(shares)-slices.Min(shares) > 1 {
+				t.Errorf("shares %v", shares)
+			}
+			for _, m := range c.nodes {
+				if n := m.d.Stats().Lanes; n < 6 || n > 7 {
+					t.Errorf("%s has %d lanes", m.id, n)
+				}
+			}
+		})
+		return faults
+	}
+	if f := run(nil); len(f) > 0 {
+		t.Error(f)
+	}
+}
+
+// TestI4GuardOwnership: without looking at who owns a subscription everything goes out several times.
+func TestI4GuardOwnership(t *testing.T) {
+	fleetTest(t, 2, ok200, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutOwnership }, func(c *fleet) {
+		c.subscribe("t", cb)
+		c.numbered("t", 3, time.Second)
+		if f := c.faults(cb, 3, 0); len(f) == 0 {
+			t.Error("nobody noticed")
+		}
+	})
+}
+
+// plannedMove moves subscriptions under load to a node that joins.
+func plannedMove(t *testing.T, tune func(*fleet)) (faults []string) {
+	slow := func(string, int, string) answer { return answer{after: 90 * time.Millisecond} }
+	fleetTest(t, 2, slow, tune, func(c *fleet) {
+		for i := range 9 {
+			c.subscribe(fmt.Sprint("t", i), callback(i))
+		}
+		for n := range 100 {
+			if n == 20 {
+				c.join()
+			}
+			for i := range 9 {
+				c.publish(fmt.Sprint("t", i), fmt.Sprint(n+1))
+			}
+			c.after(75 * time.Millisecond)
+		}
+		c.after(5 * time.Second)
+		if shares, moving := c.shares(); slices.Max(shares) != 3 || moving > 0 {
+			t.Errorf("shares %v, %d moving", shares, moving)
+		}
+		moved := 0
+		for i := range 9 {
+			faults = append(faults, c.faults(callback(i), 100, 0)...)
+			if got := c.net.to(callback(i)); sender(got[0]) != sender(got[len(got)-1]) {
+				moved++
+			}
+		}
+		if moved != 3 {
+			t.Errorf("%d subscriptions moved, want 3", moved)
+		}
+	})
+	return faults
+}
+
+func TestI4PlannedMoveRepeatsNothing(t *testing.T) {
+	if f := plannedMove(t, nil); len(f) > 0 {
+		t.Error(f)
+	}
+}
+
+func TestI4GuardDrain(t *testing.T) {
+	if f := plannedMove(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutDrain }); len(f) == 0 {
+		t.Error("nobody noticed that owners did not finish what was under way")
+	}
+}
+
+// TestI4PlannedMoveOfAWaitingSubscription hands over at once, with its failures.
+func TestI4PlannedMoveOfAWaitingSubscription(t *testing.T) {
+	fleetTest(t, 1, func(string, int, string) answer { return answer{status: 503} }, func(c *fleet) {
+		c.dispatcher = func(o *delivery.DispatcherOptions) {
+			o.Retry.Backoff.Initial, o.Retry.Backoff.Max = time.Hour, time.Hour
+		}
+	}, func(c *fleet) {
+		c.subscribe("t", callback(1))
+		c.subscribe("t", callback(2))
+		c.publish("t", "1")
+		c.after(time.Second)
+		c.join()
+		c.after(5 * time.Second)
+		if shares, moving := c.shares(); !slices.Equal(shares, []int{1, 1}) || moving > 0 {
+			t.Fatalf("shares %v, %d moving", shares, moving)
+		}
+		var failures []uint64
+		c.View(func(s *hub.State) {
+			for _, sub := range s.Subscriptions(0, 0, nil) {
+				failures = append(failures, sub.Cursor.Failures)
+			}
+		})
+		if !slices.Equal(failures, []uint64{1, 2}) { // the new owner tried once more
+			t.Errorf("failures %v", failures)
+		}
+	})
+}
+
+// TestI4DeadOwnersShareResumesFromTheCursor within 4 s, with at most one cursor flush repeated.
+func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
+	for _, dead := range []int{0, 2} { // the leader, and another one
+		fleetTest(t, 3, ok200, nil, func(c *fleet) {
+			for i := range 9 {
+				c.subscribe("t", callback(i))
+			}
+			c.numbered("t", 100, 20*time.Millisecond)
+			at := time.Now()
+			c.nodes[dead].kill()
+			for n := range 300 {
+				c.publish("t", fmt.Sprint(n+101))
+				c.after(20 * time.Millisecond)
+			}
+			moved := 0
+			for i := range 9 {
+				if f := c.faults(callback(i), 400, 13); len(f) > 0 { // 250 ms of messages
+					t.Errorf("callback %d: %v", i, f)
+				}
+				got := c.net.to(callback(i))
+				for k, a := range got {
+					if k > 0 && sender(got[k-1]) == c.nodes[dead].id && sender(a) != sender(got[k-1]) {
+						moved++
+						if d := a.at.Sub(at); d > 4*time.Second || d < 2*time.Second {
+							t.Errorf("callback %d goes on after %v", i, d)
+						}
+					}
+				}
+			}
+			if moved != 3 {
+				t.Errorf("%d moved, want 3", moved)
+			}
+
+			// Back again, it gets its share by planned moves.
+			before := len(c.net.arrivals)
+			c.nodes[dead].start()
+			c.nodes[dead].heal()
+			c.numbered("u", 50, 100*time.Millisecond)
+			c.after(time.Second)
+			if shares, _ := c.shares(); !slices.Equal(shares, []int{3, 3, 3}) {
+				t.Errorf("shares %v", shares)
+			}
+			if n := len(c.net.arrivals); n != before {
+				t.Errorf("%d messages repeated by its return", n-before)
+			}
+		})
+	}
+}
+
+// outOfTouch cuts off the owner of a subscription with a backlog, and lets it come back: first it hears of the
+// leader only, then the log.
+func outOfTouch(t *testing.T, tune func(*fleet)) (faults []string) {
+	slow := func(string, int, string) answer { return answer{after: 100 * time.Millisecond} }
+	fleetTest(t, 2, slow, tune, func(c *fleet) {
+		c.subscribe("t", callback(0))
+		owner := c.subscribe("u", cb) // not the leader
+		c.numbered("u", 200, 0)
+		c.after(time.Second)
+		owner.cut()
+		c.after(6 * time.Second)
+		owner.hears()
+		c.after(4 * time.Second)
+		owner.heal()
+		c.after(20 * time.Second)
+		// Recorded every 250 ms; between its last cursor and its end the owner sent for less than 2 s more.
+		faults = c.faults(cb, 200, 25)
+		sub, _ := c.subscription(2)
+		if sub.Cursor.Offset != 200 {
+			faults = append(faults, fmt.Sprintf("cursor %+v", sub.Cursor))
+		}
+		for _, m := range c.nodes {
+			if m.d.Stats().OutOfTouch {
+				faults = append(faults, m.id+" is out of touch at the end")
+			}
+		}
+	})
+	return faults
+}
+
+func TestI4ANodeOutOfTouchStopsSending(t *testing.T) {
+	if f := outOfTouch(t, nil); len(f) > 0 {
+		t.Error(f)
+	}
+}
+
+func TestI4GuardLease(t *testing.T) {
+	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutLease }); len(f) == 0 {
+		t.Error("nobody noticed that a node out of touch went on sending")
+	}
+}
+
+func TestI4GuardCatchUp(t *testing.T) {
+	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutCatchUp }); len(f) == 0 {
+		t.Error("nobody noticed that a node sent before it had caught up")
+	}
+}
+
+func TestI4GuardMoveAfter(t *testing.T) {
+	if f := outOfTouch(t, func(c *fleet) { c.placer = (*delivery.PlacerOptions).WithoutMoveAfter }); len(f) == 0 {
+		t.Error("nobody noticed that subscriptions moved while their owner still sent")
+	}
+}
+
+// TestI4AShortLossOfContactChangesNothing: no move, no repetition, not even of what was under way.
+func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
+	slow := func(string, int, string) answer { return answer{after: 300 * time.Millisecond} }
+	fleetTest(t, 2, slow, nil, func(c *fleet) {
+		c.subscribe("t", callback(0))
+		owner := c.subscribe("u", cb)
+		c.numbered("u", 30, 0)
+		for range 4 {
+			owner.cut()
+			c.after(1800 * time.Millisecond)
+			owner.heal()
+			c.after(2 * time.Second)
+		}
+		c.after(10 * time.Second)
+		if f := c.faults(cb, 30, 0); len(f) > 0 {
+			t.Error(f)
+		}
+		if sub, _ := c.subscription(2); sub.Assignment.Epoch != 1 {
+			t.Errorf("it was moved: %+v", sub.Assignment)
+		}
+	})
+}
+
+// TestI4ARestartedNodeAsksBeforeItSends: its files may say that it owns what others were given meanwhile.
+func TestI4ARestartedNodeAsksBeforeItSends(t *testing.T) {
+	var down bool
+	fleetTest(t, 2, func(string, int, string) answer {
+		if down {
+			return answer{status: 503}
+		}
+		return answer{}
+	}, nil, func(c *fleet) {
+		c.subscribe("t", callback(0))
+		owner := c.subscribe("u", cb)
+		down = true
+		c.numbered("u", 5, 0)
+		c.after(time.Second)
+		owner.kill()
+		c.after(10 * time.Second)
+		down = false
+		owner.start() // without contact
+		c.after(2 * time.Second)
+		owner.hears()
+		c.after(2 * time.Second)
+		owner.heal()
+		c.after(time.Minute)
+		for _, a := range c.net.to(cb)[1:] {
+			if sender(a) == owner.id && c.owner(2) != owner {
+				t.Errorf("%s sent message %s at %v", owner.id, a.body, a.at)
+			}
+		}
+		if sub, _ := c.subscription(2); sub.Cursor.Offset != 5 {
+			t.Errorf("cursor %+v", sub.Cursor)
+		}
+	})
+}
+
+// TestI4LateWordsOfAFormerOwnerChangeNothing: dead letters and 410s it wants to record when it is back.
+func TestI4LateWordsOfAFormerOwnerChangeNothing(t *testing.T) {
+	for _, status := range []int{410, 400} {
+		var bad bool
+		fleetTest(t, 2, func(string, int, string) answer {
+			if bad {
+				return answer{status: status}
+			}
+			return answer{}
+		}, func(c *fleet) { c.dispatcher = func(o *delivery.DispatcherOptions) { o.Retry.RefusedAttempts = 1 } }, func(c *fleet) {
+			c.subscribe("t", callback(0))
+			owner := c.subscribe("u", cb)
+			owner.own.breakdown(nil)
+			bad = true
+			owner.cut()
+			// The message reaches the owner, its answer does not reach the log any more.
+			owner.own.do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{Topic: "u", Body: []byte("1")}}})
+			c.after(100 * time.Millisecond)
+			if len(c.net.to(cb)) != 1 {
+				t.Fatalf("%d attempts", len(c.net.to(cb)))
+			}
+			bad = false
+			c.after(5 * time.Second)
+			c.publish("u", "1")
+			c.after(time.Second)
+			owner.heal()
+			c.after(30 * time.Second)
+			sub, ok := c.subscription(2)
+			if !ok || sub.Cursor.Offset != 1 || sub.Cursor.Delivered != 1 || len(c.deadLetters()) != 0 || sub.Assignment.Epoch < 2 {
+				t.Errorf("status %d: %+v, dead letters %v", status, sub, c.deadLetters())
+			}
+		})
+	}
+}
+
+// TestReload: after a snapshot was installed everything is as the state says.
+func TestReload(t *testing.T) {
+	fleetTest(t, 2, ok200, nil, func(c *fleet) {
+		c.subscribe("t", callback(0))
+		for i := range 4 {
+			c.subscribe("u", callback(i+1))
+		}
+		m := c.nodes[1]
+		m.cut()
+		c.publish("u", "1")
+		c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+			Subscriptions: []uint64{2}, Reason: hubpb.EndReason_END_OPERATOR}}})
+		c.after(10 * time.Second)
+		if shares, _ := c.shares(); shares[1] != 0 {
+			t.Fatalf("shares %v", shares)
+		}
+		// The snapshot: the state changes under the dispatcher, which is told nothing but that.
+		m.own.forget()
+		m.heal()
+		m.d.Reload()
+		m.p.Reload()
+		m.own.observe(m.d)
+		m.own.observe(m.p)
+		if n := m.d.Stats().Lanes; n != 0 {
+			t.Errorf("%d lanes", n)
+		}
+		c.after(10 * time.Second)
+		c.publish("u", "2")
+		c.after(time.Second)
+		for i := range 3 {
+			if f := c.faults(callback(i+2), 2, 0); len(f) > 0 {
+				t.Errorf("callback %d: %v", i+2, f)
+			}
+		}
+		if shares, _ := c.shares(); shares[0] != 2 || shares[1] != 2 || m.d.Stats().Lanes != 2 {
+			t.Errorf("shares %v, %d lanes", shares, m.d.Stats().Lanes)
+		}
+	})
+}
