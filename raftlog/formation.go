@@ -90,7 +90,7 @@ func (n *Node) self() *self {
 	return s
 }
 
-// founders makes the peers the first configuration. Every founder uses the same one.
+// founders makes the peers the first configuration.
 func (n *Node) founders() {
 	n.opts.Bootstrap = nil
 	for _, p := range n.opts.Peers {
@@ -99,15 +99,13 @@ func (n *Node) founders() {
 	n.founded = true
 }
 
-// foundsFirst tells whether this node is the one of the founders that stands for election at once. The others give it
-// the time of an election timeout.
-func (n *Node) foundsFirst() bool {
-	return n.port != nil && len(n.opts.Bootstrap) > 1 && n.opts.Bootstrap[0].ID == raft.ServerID(n.opts.ID)
-}
+// founds tells whether this node founds a cluster of several now. It stands for election at once.
+func (n *Node) founds() bool { return n.port != nil && len(n.opts.Bootstrap) > 1 }
 
 // form asks the peers until it is clear whether this fresh node founds a cluster with them or waits for one that
 // exists. Founding takes all of them, fresh and of the same opinion: a cluster founded beside an old one would
-// lose what the old one acknowledged.
+// lose what the old one acknowledged. Of the founders the first by id writes the first entry; the others get it from
+// there.
 func (n *Node) form(ctx context.Context) error {
 	begin := time.Now()
 	nextLog := begin.Add(firstWaitLog)
@@ -118,6 +116,9 @@ func (n *Node) form(ctx context.Context) error {
 		}
 		if n.opts.Join || n.founded {
 			return nil
+		}
+		if len(missing) == 0 {
+			missing[n.opts.Peers[0].ID] = errors.New("it founds the cluster and has not begun")
 		}
 		if now := time.Now(); now.After(nextLog) {
 			nextLog = now.Add(nextWaitLog)
@@ -213,18 +214,22 @@ func (n *Node) decided(answers map[string]*stateAnswer, missing map[string]error
 	if len(missing) > 0 {
 		return nil
 	}
+	if n.opts.Peers[0].ID != n.opts.ID {
+		return nil // the first of them founds it
+	}
 	members := map[string]string{n.opts.ID: n.identity.Instance}
 	for id, a := range answers {
 		members[id] = a.Instance
 	}
-	n.formation.mu.Lock()
-	n.formation.fresh = false
-	n.formation.mu.Unlock()
 	n.identity.Members = members
 	if err := n.identity.write(n.opts.Dir); err != nil {
 		return err
 	}
 	n.founders()
+	n.port.self.Store(n.self())
+	n.formation.mu.Lock()
+	n.formation.fresh = false
+	n.formation.mu.Unlock()
 	n.opts.Logger.Info("founding a cluster", "peers", peersText(n.opts.Peers))
 	return nil
 }

@@ -111,7 +111,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	if !n.onlyVoter() {
-		if n.foundsFirst() {
+		if n.founds() {
 			err = n.lead()
 		}
 		n.loud.Store(true)
