@@ -1,0 +1,238 @@
+package cli_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// receivers are many callbacks on one server; they remember what came.
+type receivers struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got map[string][]received // by path
+}
+
+type received struct {
+	offset int
+	at     time.Time
+}
+
+func newReceivers(t *testing.T) *receivers {
+	r := &receivers{got: map[string][]received{}}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet {
+			io.WriteString(w, req.URL.Query().Get("hub.challenge"))
+			return
+		}
+		io.Copy(io.Discard, req.Body)
+		_, offset, _ := strings.Cut(req.Header.Get("X-Hub-Message-Id"), "-")
+		n, _ := strconv.Atoi(offset)
+		r.mu.Lock()
+		r.got[req.URL.Path] = append(r.got[req.URL.Path], received{n, time.Now()})
+		r.mu.Unlock()
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// tally is what a callback got: the newest offset, repetitions, the longest wait between two messages, and
+// whatever came out of order.
+func (r *receivers) tally(path string) (head, repeated int, gap time.Duration, wrong []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	got := r.got[path]
+	for i, a := range got {
+		switch {
+		case a.offset == head+1:
+			head++
+		case a.offset <= head:
+			repeated++
+		default:
+			wrong = append(wrong, fmt.Sprintf("%d after %d", a.offset, head))
+			head = a.offset
+		}
+		if i > 0 {
+			gap = max(gap, a.at.Sub(got[i-1].at))
+		}
+	}
+	return head, repeated, gap, wrong
+}
+
+func (c *devCluster) subscribe(i int, topic, callback string) {
+	c.t.Helper()
+	resp, err := http.PostForm(c.urls[i]+"/hub", url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.urls[0] + "/topics/" + topic}, "hub.callback": {callback}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusAccepted {
+		c.t.Fatalf("subscribe: %s %s", resp.Status, body)
+	}
+}
+
+// shares are the numbers of subscriptions by node, as node i says.
+func (c *devCluster) shares(i int) (out []int) {
+	for _, n := range c.ask(i).Nodes {
+		out = append(out, n.Subscriptions)
+	}
+	return out
+}
+
+func evenShares(shares []int, sum int) bool {
+	least, most, all := sum, 0, 0
+	for _, n := range shares {
+		least, most, all = min(least, n), max(most, n), all+n
+	}
+	return all == sum && most-least <= 1
+}
+
+// restart brings a node that was stopped or killed back.
+func (c *devCluster) restart(i int) {
+	c.t.Helper()
+	cmd := exec.Command(os.Args[0], "serve", "--config", filepath.Join(c.node(i), "config.yaml"))
+	log, err := os.OpenFile(filepath.Join(c.node(i), "quorumhub.log"), os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.node(i), "quorumhub.pid"), fmt.Append(nil, cmd.Process.Pid), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		log.Close()
+		close(ended)
+	}()
+	c.t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+}
+
+// load publishes to all topics, through any node that takes it, until stop is closed. It returns how many
+// messages of each topic were acknowledged.
+func (c *devCluster) load(topics int, stop <-chan struct{}) []int {
+	sent := make([]int, topics)
+	client := http.Client{Timeout: 2 * time.Second}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return sent
+		case <-tick.C:
+		}
+		topic := n % topics
+		for try := 0; ; try++ {
+			req, _ := http.NewRequest(http.MethodPost, fmt.Sprintf("%s/topics/t%d", c.urls[(n+try)%len(c.urls)], topic), strings.NewReader(fmt.Sprint(n)))
+			req.Header.Set("Content-Type", "text/plain")
+			req.Header.Set("Idempotency-Key", fmt.Sprint(n))
+			resp, err := client.Do(req)
+			if err == nil {
+				resp.Body.Close()
+				if resp.StatusCode/100 == 2 {
+					sent[topic]++
+					break
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+// TestI4SharesMoveWithTheNodes: real nodes share the subscriptions evenly, take over from one that is killed within
+// 4 s, lose nothing, and repeat nothing when a node is restarted in good order.
+func TestI4SharesMoveWithTheNodes(t *testing.T) {
+	const topics, each = 4, 5
+	c := startDevCluster(t, 3)
+	r := newReceivers(t)
+	var paths []string
+	for i := range topics * each {
+		paths = append(paths, fmt.Sprintf("/%d/%d", i%topics, i))
+		c.subscribe(i%3, fmt.Sprint("t", i%topics), r.URL+paths[i])
+	}
+	eventually(t, "all subscriptions are shared", func() bool { return evenShares(c.shares(0), len(paths)) })
+
+	stop := make(chan struct{})
+	sent := make(chan []int, 1)
+	go func() { sent <- c.load(topics, stop) }()
+	repeated := func() (n int) {
+		for _, p := range paths {
+			_, again, _, _ := r.tally(p)
+			n += again
+		}
+		return n
+	}
+
+	time.Sleep(2 * time.Second)
+	lead := c.leader(0)
+	other := (lead + 1) % 3
+	if err := syscall.Kill(pidIn(c.node(lead)), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the dead node has no share any more", func() bool {
+		s := c.shares(other)
+		return len(s) == 3 && s[lead] == 0 && s[other]+s[(lead+2)%3] == len(paths)
+	})
+	time.Sleep(time.Second)
+	atKill := repeated()
+	c.restart(lead)
+	eventually(t, "it has its share again", func() bool { return evenShares(c.shares(other), len(paths)) })
+	time.Sleep(500 * time.Millisecond)
+	if n := repeated(); n != atKill {
+		t.Errorf("%d messages repeated when the node came back", n-atKill)
+	}
+
+	if err := syscall.Kill(pidIn(c.node(other)), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the node has ended", func() bool { _, err := http.Get(c.urls[other] + "/health/live"); return err != nil })
+	time.Sleep(500 * time.Millisecond)
+	c.restart(other)
+	eventually(t, "it is ready", func() bool { return isReady(c.urls[other]) })
+	time.Sleep(4 * time.Second)
+	if n := repeated(); n != atKill {
+		t.Errorf("%d messages repeated by a restart in good order", n-atKill)
+	}
+	eventually(t, "shares are even", func() bool { return evenShares(c.shares(lead), len(paths)) })
+	close(stop)
+	acknowledged := <-sent
+	eventually(t, "everything is delivered", func() bool {
+		for i, p := range paths {
+			if head, _, _, _ := r.tally(p); head < acknowledged[i%topics] {
+				return false
+			}
+		}
+		return true
+	})
+	deliveries := 0
+	var longest time.Duration
+	for _, p := range paths {
+		head, _, gap, wrong := r.tally(p)
+		deliveries += head
+		longest = max(longest, gap)
+		if len(wrong) > 0 || gap > 4*time.Second {
+			t.Errorf("%s: longest gap %v; %v", p, gap, wrong)
+		}
+	}
+	t.Logf("%d deliveries, %d repeated after the kill, longest gap %v, shares %v", deliveries, atKill, longest, c.shares(0))
+	if atKill*100 > deliveries {
+		t.Errorf("%d of %d deliveries were repeated", atKill, deliveries)
+	}
+}
