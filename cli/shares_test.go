@@ -129,7 +129,8 @@ func (c *devCluster) restart(i int) {
 // messages of each topic were acknowledged.
 func (c *devCluster) load(topics int, stop <-chan struct{}) []int {
 	sent := make([]int, topics)
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: time.Second}
+	avoid := make([]time.Time, len(c.urls)) // until when
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -140,7 +141,12 @@ func (c *devCluster) load(topics int, stop <-chan struct{}) []int {
 		}
 		topic := n % topics
 		for try := 0; ; try++ {
-			req, _ := http.NewRequest(http.MethodPost, fmt.Sprintf("%s/topics/t%d", c.urls[(n+try)%len(c.urls)], topic), strings.NewReader(fmt.Sprint(n)))
+			node := (n + try) % len(c.urls)
+			if time.Now().Before(avoid[node]) {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			req, _ := http.NewRequest(http.MethodPost, fmt.Sprintf("%s/topics/t%d", c.urls[node], topic), strings.NewReader(fmt.Sprint(n)))
 			req.Header.Set("Content-Type", "text/plain")
 			req.Header.Set("Idempotency-Key", fmt.Sprint(n))
 			resp, err := client.Do(req)
@@ -150,6 +156,8 @@ func (c *devCluster) load(topics int, stop <-chan struct{}) []int {
 					sent[topic]++
 					break
 				}
+			} else {
+				avoid[node] = time.Now().Add(3 * time.Second)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -234,5 +242,69 @@ func TestI4SharesMoveWithTheNodes(t *testing.T) {
 	t.Logf("%d deliveries, %d repeated after the kill, longest gap %v, shares %v", deliveries, atKill, longest, c.shares(0))
 	if atKill*100 > deliveries {
 		t.Errorf("%d of %d deliveries were repeated", atKill, deliveries)
+	}
+}
+
+// TestI4AStoppedProcessSendsNothingStale: a process that is stopped for longer than it takes to give its share away
+// must not go on where it stopped when it is continued.
+func TestI4AStoppedProcessSendsNothingStale(t *testing.T) {
+	const topics, each = 4, 5
+	c := startDevCluster(t, 3)
+	r := newReceivers(t)
+	var paths []string
+	for i := range topics * each {
+		paths = append(paths, fmt.Sprintf("/%d/%d", i%topics, i))
+		c.subscribe(i%3, fmt.Sprint("t", i%topics), r.URL+paths[i])
+	}
+	eventually(t, "all subscriptions are shared", func() bool { return evenShares(c.shares(0), len(paths)) })
+	stop := make(chan struct{})
+	sent := make(chan []int, 1)
+	go func() { sent <- c.load(topics, stop) }()
+	time.Sleep(time.Second)
+	for _, leads := range []bool{false, true} {
+		i := c.leader(0)
+		if i < 0 {
+			t.Fatal("no leader")
+		}
+		if !leads {
+			i = (i + 1) % 3
+		}
+		other := (i + 1) % 3
+		pid := pidIn(c.node(i))
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+		time.Sleep(5 * time.Second)
+		if s := c.shares(other); len(s) != 3 || s[i] != 0 {
+			t.Errorf("shares %v while node-%d is stopped", s, i+1)
+		}
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it has its share again", func() bool { return evenShares(c.shares(other), len(paths)) })
+	}
+	close(stop)
+	acknowledged := <-sent
+	eventually(t, "everything is delivered", func() bool {
+		for i, p := range paths {
+			if head, _, _, _ := r.tally(p); head < acknowledged[i%topics] {
+				return false
+			}
+		}
+		return true
+	})
+	deliveries, repeated := 0, 0
+	var longest time.Duration
+	for _, p := range paths {
+		head, again, gap, wrong := r.tally(p)
+		deliveries, repeated, longest = deliveries+head, repeated+again, max(longest, gap)
+		if len(wrong) > 0 || gap > 4*time.Second {
+			t.Errorf("%s: longest gap %v; %v", p, gap, wrong)
+		}
+	}
+	t.Logf("%d deliveries, %d repeated, longest gap %v", deliveries, repeated, longest)
+	if repeated*50 > deliveries { // two failovers
+		t.Errorf("%d of %d deliveries were repeated", repeated, deliveries)
 	}
 }

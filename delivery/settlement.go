@@ -67,7 +67,7 @@ func (d *Dispatcher) record() {
 	}
 	retry := Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
-		flush := false
+		var flush bool
 		select {
 		case <-d.note:
 			if failures > 0 {
