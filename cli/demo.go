@@ -20,17 +20,17 @@ const (
 	// demoMessages are published in the step with the crash, one every demoPace.
 	demoMessages = 120
 	demoPace     = 25 * time.Millisecond
-	// demoDown is how long the node stays down.
-	demoDown = 700 * time.Millisecond
+	// demoNodes is the size of the hub.
+	demoNodes = 3
 )
 
 type demoCmd struct{}
 
 // Help is shown by --help below the flags.
 func (c *demoCmd) Help() string {
-	return `Starts a hub in a temporary directory, a subscriber and a publisher, all on this machine; publishes content and pings, kills
-the hub in between and starts it again, and compares what was acknowledged with what arrived. Ends by itself in less
-than 20 seconds, with exit code 0 only if every message arrived, and leaves nothing behind.`
+	return `Starts a hub of three nodes in a temporary directory, a subscriber and a publisher, all on this machine; publishes content
+and pings, kills the leader in between and starts it again, and compares what was acknowledged with what arrived. Ends by
+itself in less than 20 seconds, with exit code 0 only if every message arrived, and leaves nothing behind.`
 }
 
 func (c *demoCmd) Run(ctx context.Context, s Streams) error {
@@ -63,7 +63,8 @@ type demo struct {
 	secret string
 
 	cluster    *localCluster
-	hub        *hubClient
+	hubs       []*hubClient // one a node
+	hub        *hubClient   // the first of them
 	origin     *demoOrigin
 	subscriber *Subscriber
 	confirmed  chan Verification
@@ -95,22 +96,27 @@ func (d *demo) startHub(ctx context.Context) error {
 	var err error
 	// The environment stays outside: a throw-away hub has nothing to do with the settings of a real one.
 	d.cluster, err = newLocalCluster(clusterOptions{
-		nodes: 1, http: "127.0.0.1:0",
+		nodes: demoNodes, http: "127.0.0.1:0",
 		set: []string{"delivery.retry.initial=100ms", "delivery.retry.max_interval=1s"},
 	})
 	if err != nil {
 		return err
 	}
-	d.title(1, "A hub starts: one node, its data in %s", d.cluster.dir)
+	d.title(1, "A hub starts: %d nodes, their data in %s", demoNodes, d.cluster.dir)
 	begin := time.Now()
 	if err := d.cluster.start(ctx); err != nil {
 		return err
 	}
-	node := d.cluster.nodes[0]
-	d.say("ready after %s: %s/hub (process %d)", seconds(time.Since(begin)), node.url(), node.pid())
-	if d.hub, err = newHubClient(node.url(), 3*time.Second); err != nil {
-		return err
+	d.say("ready after %s:", seconds(time.Since(begin)))
+	for _, node := range d.cluster.nodes {
+		d.say("  %s %s/hub (process %d)", node.id, node.url(), node.pid())
+		client, err := newHubClient(node.url(), 3*time.Second)
+		if err != nil {
+			return err
+		}
+		d.hubs = append(d.hubs, client)
 	}
+	d.hub = d.hubs[0]
 	if d.topic, err = d.hub.topicURL("news"); err != nil {
 		return err
 	}
@@ -233,7 +239,7 @@ func (d *demo) pingFeed(ctx context.Context, edition []byte) error {
 }
 
 func (d *demo) publishThroughCrash(ctx context.Context) error {
-	d.title(5, "%d more messages are published; in the middle of it the hub is killed and started again", demoMessages)
+	d.title(5, "%d more messages are published, to all nodes in turn; in the middle of it the leader is killed", demoMessages)
 	d.quiet.Store(true)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -251,34 +257,94 @@ func (d *demo) publishThroughCrash(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 
-	node := d.cluster.nodes[0]
 	d.say("%d messages are acknowledged so far", d.ledger.read().Acknowledged)
-	if err := d.pingFeed(ctx, d.origin.change("Third edition, announced just before the crash")); err != nil {
+	if err := d.killLeader(ctx); err != nil {
 		return err
 	}
-	pid := node.pid()
-	node.kill()
-	d.say("the feed changes too; the hub acknowledges that ping and at this moment is killed (SIGKILL to process %d)", pid)
-	if err := pause(ctx, demoDown); err != nil {
-		return err
-	}
-	begin := time.Now()
-	if err := node.start(); err != nil {
-		return err
-	}
-	if err := node.ready(ctx); err != nil {
-		return err
-	}
-	d.say("the hub is back after %s (process %d) with everything it had acknowledged", seconds(time.Since(begin)), node.pid())
 	publisher.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	d.say("the publisher is through; %d of its attempts failed meanwhile, and it repeated them under the same Idempotency-Key", d.turnedAway.Load())
-	return d.untilArrived(ctx)
+	d.say("the publisher is through; %d of its attempts failed meanwhile, and it repeated them at the next node under the same Idempotency-Key", d.turnedAway.Load())
+	if err := d.untilArrived(ctx); err != nil {
+		return err
+	}
+	return d.untilSame(ctx)
 }
 
-// publishMany publishes one message after another, each until it is acknowledged, and closes half in the middle.
+// killLeader kills the leader, waits for the next one and starts the killed node again.
+func (d *demo) killLeader(ctx context.Context) error {
+	old, witness, err := d.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.pingFeed(ctx, d.origin.change("Third edition, announced just before the crash")); err != nil {
+		return err
+	}
+	pid := old.pid()
+	old.kill()
+	d.say("the feed changes too; the hub acknowledges that ping and at this moment its leader, %s, is killed (SIGKILL to process %d)", old.id, pid)
+	begin := time.Now()
+	for {
+		c, err := witness.cluster(ctx)
+		if err != nil {
+			return err
+		}
+		if c.Leader != "" && c.Leader != old.id {
+			d.say("%s leads after %s", oneLine(c.Leader), seconds(time.Since(begin)))
+			break
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	begin = time.Now()
+	if err := old.start(); err != nil {
+		return err
+	}
+	if err := old.ready(ctx); err != nil {
+		return err
+	}
+	d.say("%s is back after %s (process %d)", old.id, seconds(time.Since(begin)), old.pid())
+	return nil
+}
+
+// leader is the node that leads, and a client of another one.
+func (d *demo) leader(ctx context.Context) (*localNode, *hubClient, error) {
+	c, err := d.hub.cluster(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, n := range d.cluster.nodes {
+		if n.id == c.Leader {
+			return n, d.hubs[(i+1)%len(d.hubs)], nil
+		}
+	}
+	return nil, nil, fmt.Errorf("the hub names %q as its leader, which is none of its nodes", c.Leader)
+}
+
+// untilSame waits until all nodes have applied the same and come to the same state.
+func (d *demo) untilSame(ctx context.Context) error {
+	for {
+		c, err := d.hub.cluster(ctx)
+		if err != nil {
+			return err
+		}
+		same := len(c.Nodes) == demoNodes
+		for _, n := range c.Nodes {
+			same = same && n.Role != "down" && n.AppliedIndex == c.Nodes[0].AppliedIndex && n.StateHash == c.Nodes[0].StateHash
+		}
+		if same {
+			d.say("all nodes hold the same state: hash %s after log entry %d", oneLine(c.Nodes[0].StateHash), c.Nodes[0].AppliedIndex)
+			return nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// publishMany publishes one message after another, each until a node has acknowledged it, and closes half in the middle.
 func (d *demo) publishMany(ctx context.Context, half chan<- struct{}) error {
 	for i := range demoMessages {
 		if i == demoMessages/2 {
@@ -289,8 +355,8 @@ func (d *demo) publishMany(ctx context.Context, half chan<- struct{}) error {
 			ContentType: "text/plain; charset=utf-8", IdempotencyKey: fmt.Sprintf("demo-%d", i+1),
 		}
 		d.ledger.attempt(d.topic, m.Body)
-		for {
-			_, err := d.hub.publish(ctx, d.topic, m)
+		for node := i; ; node++ {
+			_, err := d.hubs[node%len(d.hubs)].publish(ctx, d.topic, m)
 			if err == nil {
 				break
 			}
@@ -298,7 +364,7 @@ func (d *demo) publishMany(ctx context.Context, half chan<- struct{}) error {
 				return err
 			}
 			d.turnedAway.Add(1)
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
+			if err := pause(ctx, 20*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -367,7 +433,7 @@ func (d *demo) farewell(took time.Duration) {
 Nothing was lost. (%s)
 
 Try next:
-  quorumhub dev                                        a hub on http://127.0.0.1:8080 to play with
+  quorumhub dev --nodes 3                              a hub on http://127.0.0.1:8080 to play with
   quorumhub listen --topic news --secret s3cret        a subscriber, in a second terminal
   quorumhub publish news --data "hello"                a publisher, in a third one
   quorumhub --help                                     everything else
@@ -396,8 +462,8 @@ func (d *demo) close() error {
 	if d.origin != nil {
 		errs = append(errs, d.origin.close(ctx))
 	}
-	if d.hub != nil {
-		d.hub.close()
+	for _, h := range d.hubs {
+		h.close()
 	}
 	return errors.Join(errs...)
 }

@@ -227,6 +227,34 @@ func (c *hubClient) list(ctx context.Context, path string, query url.Values) ([]
 	}
 }
 
+// clusterState is what a node says of its cluster.
+type clusterState struct {
+	Leader string `json:"leader"`
+	Nodes  []struct {
+		ID           string `json:"id"`
+		Role         string `json:"role"`
+		AppliedIndex uint64 `json:"applied_index"`
+		StateHash    string `json:"state_hash"`
+	} `json:"nodes"`
+}
+
+// cluster asks the node for its cluster.
+func (c *hubClient) cluster(ctx context.Context) (*clusterState, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/cluster", nil)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	a, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	state := new(clusterState)
+	if err := json.Unmarshal(a.Body, state); err != nil {
+		return nil, fmt.Errorf("the answer of %s/v1/cluster is not what a hub says: %w", c.base, err)
+	}
+	return state, nil
+}
+
 func cloneValues(v url.Values) url.Values {
 	out := make(url.Values, len(v)+1)
 	for key, values := range v {

@@ -103,7 +103,7 @@ type Options struct {
 
 // Timing is raft's timing. The zero value takes the defaults.
 type Timing struct {
-	Heartbeat time.Duration // without contact to the leader for this long a follower stands for election; default 1 s, with a Listener 600 ms
+	Heartbeat time.Duration // without contact to the leader for this long a follower stands for election; default 1 s, with a Listener 500 ms
 	Election  time.Duration // a candidate tries again after this long; default: Heartbeat
 	Lease     time.Duration // a leader without contact to a quorum for this long steps down; default 500 ms
 	Commit    time.Duration // how late followers of an idle leader learn of its last commit; default 10 ms
@@ -163,7 +163,7 @@ func (o Options) withDefaults() (Options, error) {
 		}
 		orDefault(&o.LeaderWait, 800*time.Millisecond)
 		// Followers stand for election one to two of these after the leader's last sign of life.
-		orDefault(&o.Timing.Heartbeat, 600*time.Millisecond)
+		orDefault(&o.Timing.Heartbeat, 500*time.Millisecond)
 	}
 	orDefault(&o.Timing.Heartbeat, time.Second)
 	orDefault(&o.Timing.Election, o.Timing.Heartbeat)
