@@ -40,10 +40,11 @@ type outboundOptions struct {
 func newOutbound(o outboundOptions) (*outbound, error) {
 	out := &outbound{}
 	var err error
-	if out.callbackPolicy, err = egressPolicy("delivery.egress", o.cfg.Delivery.Egress, o.own); err != nil {
+	own := []string{o.own.String(), o.cfg.Cluster.Addr}
+	if out.callbackPolicy, err = egressPolicy("delivery.egress", o.cfg.Delivery.Egress, own...); err != nil {
 		return nil, err
 	}
-	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
+	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, own...); err != nil {
 		return nil, err
 	}
 	clock := hub.SystemClock{}
@@ -82,11 +83,13 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	return out, nil
 }
 
-// egressPolicy builds the policy of one kind of outbound request. The node's own address is never called.
-func egressPolicy(key string, e configs.Egress, own net.Addr) (*delivery.Policy, error) {
+// egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
+func egressPolicy(key string, e configs.Egress, own ...string) (*delivery.Policy, error) {
 	var deny []netip.AddrPort
-	if a, err := netip.ParseAddrPort(own.String()); err == nil {
-		deny = append(deny, a)
+	for _, addr := range own {
+		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+			deny = append(deny, a.AddrPort())
+		}
 	}
 	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
 	if err != nil {
