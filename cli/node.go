@@ -27,6 +27,10 @@ import (
 // stopBound is how long an orderly stop may take before the rest is cut short.
 const stopBound = 15 * time.Second
 
+// voterInFlight is how many batches a node that is the only voter has under way. Its log takes one write at a
+// time, so further batches would only be smaller: one in flight costs about a tenth less CPU a message.
+const voterInFlight = 1
+
 // node is one running hub: every room, wired. Open it, run it once.
 type node struct {
 	cfg      *configs.Config
@@ -75,6 +79,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	n.store.Observe(n.out.observer())
 	n.raft, err = raftlog.Open(ctx, raftlog.Options{ID: id, Dir: cfg.DataDir, Address: cfg.Cluster.Addr, Store: n.store,
+		MaxInFlight:  voterInFlight,
 		MinFreeBytes: int64(cfg.Storage.MinFreeBytes), Logger: log, Fatal: n.fail})
 	if err != nil {
 		return nil, err
