@@ -31,7 +31,7 @@ deps: ## install what the tests need and this machine lacks
 test: deps build ## everything that is checked; installs what is missing
 	go vet ./...
 	go run ./test/summary -- -race -p 2 -timeout 10m $(RACE) -- -count=1 -p 2 -timeout 10m $(REST)
-	test/fuzz.sh 3s
+	test/fuzz.sh 5s
 
 lint: ## formatting, go vet, and golangci-lint where it is installed
 	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi

@@ -34,7 +34,7 @@ type outboundOptions struct {
 	store    *store.Store
 	raft     raftNode
 	secrets  hub.SecretBox
-	own      []net.Addr // where this node listens
+	own      []string // host:port where this node listens, or would as a cluster
 	registry *prometheus.Registry
 }
 
@@ -86,11 +86,11 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 }
 
 // egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
-func egressPolicy(key string, e configs.Egress, own []net.Addr) (*delivery.Policy, error) {
+func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy, error) {
 	var deny []netip.AddrPort
-	for _, o := range own {
-		if a, err := netip.ParseAddrPort(o.String()); err == nil {
-			deny = append(deny, a)
+	for _, addr := range own {
+		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+			deny = append(deny, a.AddrPort())
 		}
 	}
 	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})

@@ -2,6 +2,8 @@ package configs
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -65,6 +67,17 @@ func (n *names) nearest(name string) string {
 		}
 		if edits < fewest {
 			best, fewest = k, edits
+		}
+	}
+	return best
+}
+
+// nearestSection is the section with the fewest edits from name.
+func (n *names) nearestSection(name string) string {
+	best, fewest := "", 1<<30
+	for _, section := range slices.Sorted(maps.Keys(n.isPart)) {
+		if edits := editDistance(name[:min(len(name), 100)], section); edits < fewest {
+			best, fewest = section, edits
 		}
 	}
 	return best

@@ -98,7 +98,11 @@ func (w *yamlWalk) pair(prefix string, pair *ast.MappingValueNode) {
 	case w.known.section(key):
 		w.section(key, pair.Value)
 	default:
-		w.fail(at, key, w.known.unknown(key))
+		message := w.known.unknown(key)
+		if _, nested := pair.Value.(*ast.MappingNode); nested {
+			message = fmt.Sprintf("unknown key; did you mean %s?", w.known.nearestSection(key))
+		}
+		w.fail(at, key, message)
 	}
 }
 

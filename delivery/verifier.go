@@ -336,10 +336,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	default:
 		// The lease counts from now, and what is published from now on is owed to the subscriber.
 		verified.VerifiedFrom, verified.StartOffset = v.o.Clock.Now().UnixNano(), head
-		in := Intent{Callback: r.Callback, Mode: "subscribe", Topic: r.TopicRaw, LeaseSeconds: r.LeaseSeconds, VerifyToken: r.VerifyToken}
-		if r.Mode == hub.ModeUnsubscribe {
-			in.Mode = "unsubscribe"
-		}
+		in := Intent{Callback: r.Callback, Mode: r.ModeName(), Topic: r.TopicRaw, LeaseSeconds: r.LeaseSeconds, VerifyToken: r.VerifyToken}
 		res = v.o.Outbound.Ask(ctx, in)
 	}
 	if ctx.Err() != nil {
@@ -358,7 +355,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 		}
 		event = &hubpb.Event{Kind: &hubpb.Event_RequestFailed{RequestFailed: &hubpb.RequestFailed{Request: uint64(r.ID), Reason: reason}}}
 	}
-	v.o.Log.Info("request verified", "request", r.ID.String(), "mode", r.Mode.String(), "topic", r.TopicName,
+	v.o.Log.Info("request settled", "request", r.ID.String(), "mode", r.ModeName(), "topic", r.TopicName,
 		"confirmed", !denied && res.Outcome == IntentConfirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
 	// Not with ctx: it ends when the outcome is applied, which may be before the proposer says so.
 	out, err := v.rec.record(v.ctx, "the outcome of "+r.ID.String(), event)

@@ -59,11 +59,11 @@ func (n *TopicNamer) HostedName(param, name string) (string, error) {
 	switch {
 	case name == "":
 		return "", ParamErrorf(param, "the topic's name is empty; expected <hub>/topics/<name>")
-	case len(name) > MaxTopicNameBytes && !isURLName(name):
+	case len(name) > MaxTopicNameBytes && !looksLikeURL(name):
 		return "", ParamErrorf(param, "the topic's name is %d bytes long; at most %d are accepted", len(name), MaxTopicNameBytes)
 	case !utf8.ValidString(name):
 		return "", ParamErrorf(param, "the topic's name is not valid UTF-8")
-	case isURLName(name):
+	case looksLikeURL(name):
 		return n.Name(param, name)
 	case strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || strings.Contains(name, "//"):
 		return "", ParamErrorf(param, "the topic's name must not begin or end with / nor contain //")
@@ -94,6 +94,13 @@ func (n *TopicNamer) URL(name string) string {
 // Hosted tells whether the topic of that name is hosted by the hub.
 func (n *TopicNamer) Hosted(name string) bool { return !isURLName(name) }
 
+// looksLikeURL tells whether a client meant an http or https URL; schemes are not case-sensitive.
+func looksLikeURL(s string) bool {
+	scheme, _, ok := strings.Cut(s, "://")
+	return ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https"))
+}
+
+// isURLName tells whether a name is that of a topic elsewhere; names are in their normal form.
 func isURLName(name string) bool {
 	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
 }

@@ -134,6 +134,19 @@ const (
 	ModeDenied      = hubpb.Mode_MODE_DENIED
 )
 
+// ModeName is the mode as hub.mode spells it on the wire (WebSub sections 5.1 and 5.2).
+func (r *Request) ModeName() string {
+	switch r.Mode {
+	case ModeSubscribe:
+		return "subscribe"
+	case ModeUnsubscribe:
+		return "unsubscribe"
+	case ModeDenied:
+		return "denied"
+	}
+	return r.Mode.String()
+}
+
 // DeadLetter is a message that was given up for one subscription.
 type DeadLetter struct {
 	ID           uint64

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 	t.Run("callbacks on loopback are not allowed", func(t *testing.T) {
 		t.Parallel()
 		n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"delivery.egress.mode": "public"}})
-		s := hubtest.NewSubscriber(t)
+		s := hubtest.NewSubscriberAt(t, "127.0.0.1")
 		for _, callback := range []string{s.Callback("/cb"), strings.Replace(s.Callback("/cb"), "127.0.0.1", "127.9.9.9", 1), "http://[::1]:8080/cb", "http://[::ffff:127.0.0.1]:8080/cb"} {
 			wantRefusal(t, n.Request(t, "subscribe", newTopic(t, n), callback), "hub.callback")
 		}
@@ -48,11 +49,16 @@ func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 	})
 	t.Run("listed networks are", func(t *testing.T) {
 		t.Parallel()
-		n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{
-			"delivery.egress.mode": "edge", "delivery.egress.allow_cidrs": []string{"127.0.0.1/32"},
-			"fetch.egress.mode": "edge", "fetch.egress.allow_cidrs": []string{"127.0.0.1/32"},
-		}})
 		origin := hubtest.NewOrigin(t)
+		addr, _, err := net.SplitHostPort(strings.TrimPrefix(origin.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := []string{addr + "/32"} // subscribers are there, too
+		n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{
+			"delivery.egress.mode": "edge", "delivery.egress.allow_cidrs": listed,
+			"fetch.egress.mode": "edge", "fetch.egress.allow_cidrs": listed,
+		}})
 		topic := origin.Put("/feed", hubtest.Page{Body: []byte("x")})
 		s, _ := subscribed(t, n, topic)
 		n.Ping(t, topic)
@@ -64,7 +70,7 @@ func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 func TestGuardTakesLoopbackByName(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
-	s := hubtest.NewSubscriber(t)
+	s := hubtest.NewSubscriberAt(t, "127.0.0.1")
 	callback := strings.Replace(s.Callback("/cb"), "127.0.0.1", "localhost", 1)
 	n.Subscribe(t, topic, callback)
 	n.Publish(t, topic, "text/plain", []byte("x"))

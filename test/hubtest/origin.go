@@ -30,7 +30,7 @@ type Page struct {
 func NewOrigin(tb testing.TB) *Origin {
 	tb.Helper()
 	o := &Origin{pages: map[string]Page{}}
-	o.recorder = newRecorder(tb, false, o.respond)
+	o.recorder = newRecorder(tb, processHost(), false, o.respond)
 	return o
 }
 

@@ -99,11 +99,14 @@ type recorder struct {
 
 // newRecorder starts a server that ends with the test. Its handler is called without a ServeMux, so that no
 // path is cleaned and nothing redirected.
-func newRecorder(tb testing.TB, tls bool, answer func(Request) Answer) *recorder {
+func newRecorder(tb testing.TB, host string, tls bool, answer func(Request) Answer) *recorder {
 	tb.Helper()
 	s := &recorder{stop: make(chan struct{}), answer: answer, changed: make(chan struct{})}
-	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
-	s.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	listener, err := listenOnce(host)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.server = &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(s.serve), ErrorLog: log.New(io.Discard, "", 0)}}
 	if tls {
 		s.server.StartTLS()
 	} else {

@@ -25,18 +25,24 @@ type Subscriber struct {
 // NewSubscriber starts a subscriber that ends with the test.
 func NewSubscriber(tb testing.TB) *Subscriber {
 	tb.Helper()
-	return newSubscriber(tb, false)
+	return newSubscriber(tb, processHost(), false)
 }
 
 // NewTLSSubscriber starts a subscriber behind https, with a certificate of its own (see CAFile).
 func NewTLSSubscriber(tb testing.TB) *Subscriber {
 	tb.Helper()
-	return newSubscriber(tb, true)
+	return newSubscriber(tb, "127.0.0.1", true)
 }
 
-func newSubscriber(tb testing.TB, tls bool) *Subscriber {
+// NewSubscriberAt is NewSubscriber on a loopback address of the caller's choice.
+func NewSubscriberAt(tb testing.TB, host string) *Subscriber {
+	tb.Helper()
+	return newSubscriber(tb, host, false)
+}
+
+func newSubscriber(tb testing.TB, host string, tls bool) *Subscriber {
 	s := &Subscriber{intent: Echo, delivery: func(Request) Answer { return Answer{} }}
-	s.recorder = newRecorder(tb, tls, s.respond)
+	s.recorder = newRecorder(tb, host, tls, s.respond)
 	return s
 }
 

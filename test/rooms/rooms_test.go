@@ -223,3 +223,39 @@ func TestFilesAreShort(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestArchitectureNamesTestsThatExist keeps the table of invariants honest.
+func TestArchitectureNamesTestsThatExist(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root(t), "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defined := map[string]bool{}
+	err = filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+			defined[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
+	if len(named) < 10 {
+		t.Errorf("ARCHITECTURE.md names %d tests; expected those of every invariant", len(named))
+	}
+	for _, m := range named {
+		if !defined[string(m[1])] {
+			t.Errorf("ARCHITECTURE.md names %s, which no test file defines", m[1])
+		}
+	}
+	for i := 1; i <= 10; i++ {
+		if !strings.Contains(string(page), fmt.Sprintf("| I%d |", i)) {
+			t.Errorf("ARCHITECTURE.md says nothing about I%d", i)
+		}
+	}
+}
