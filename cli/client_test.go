@@ -193,7 +193,7 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"bad lease", []string{"subscribe", "x", "http://c/", "--lease", "soon"}, 2, "expected a duration"},
 		{"short lease", []string{"subscribe", "x", "http://c/", "--lease", "10ms"}, 2, "--lease"},
 		{"bad configuration", []string{"check", "--set", "delivery.timeuot=1s"}, 2, "delivery.timeout"},
-		{"several nodes", []string{"dev", "--nodes", "3"}, 2, "this version runs one node"},
+		{"too many nodes", []string{"dev", "--nodes", "6"}, 2, "expected at most 5"},
 		{"no nodes", []string{"dev", "--nodes", "0"}, 2, "--nodes"},
 		{"dev for others", []string{"dev", "--http", "0.0.0.0:0"}, 2, "loopback"},
 		{"dev without port", []string{"dev", "--http", "127.0.0.1"}, 2, "HOST:PORT"},
