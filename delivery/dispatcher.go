@@ -284,6 +284,7 @@ func (d *Dispatcher) end(id hub.SubscriptionID) {
 		d.retries.remove(l)
 	case laneRunning:
 		l.worker.cut(errEnded)
+	default: // nowhere, or in a ready queue, which skips lanes that ended
 	}
 	l.state = laneEnded
 	l.endpoint = nil

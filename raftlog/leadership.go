@@ -32,6 +32,7 @@ func (n *Node) State() string {
 		return "candidate"
 	case raft.Follower:
 		return "follower"
+	case raft.Shutdown:
 	}
 	return "shutdown"
 }
