@@ -233,18 +233,6 @@ func namer(t testing.TB) *hub.TopicNamer {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// eventually waits for a condition in real time.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func options(e *engine) delivery.DispatcherOptions {
 	return delivery.DispatcherOptions{
 		Node: "node-1", HubURL: "https://hub.example/hub", Namer: namer(e.t), State: e, Messages: e, Proposer: e,

@@ -140,8 +140,12 @@ func TestIntentOutcomes(t *testing.T) {
 		{"shorter", body(func(c string) string { return c[1:] }), no, delivery.ReasonChallenge},
 		{"other case", body(strings.ToLower), no, delivery.ReasonChallenge},
 		{"empty", body(func(string) string { return "" }), no, delivery.ReasonChallenge},
-		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok?"+r.URL.RawQuery, 301) }, no, delivery.ReasonStatus},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok?"+r.URL.RawQuery, 307) }, no, delivery.ReasonStatus},
+		{"301", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/ok?"+r.URL.RawQuery, http.StatusMovedPermanently)
+		}, no, delivery.ReasonStatus},
+		{"307", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/ok?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
+		}, no, delivery.ReasonStatus},
 		{"404", status(404), no, delivery.ReasonStatus}, {"400", status(400), no, delivery.ReasonStatus},
 		{"410", status(410), no, delivery.ReasonStatus}, {"403", status(403), no, delivery.ReasonStatus},
 		{"408", status(408), later, delivery.ReasonStatus}, {"429", status(429), later, delivery.ReasonStatus},

@@ -143,6 +143,7 @@ func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushRes
 		res.Outcome = PushCancelled
 	case ReasonDenied:
 		res.Outcome = PushRefused // as definite as an answer
+	default: // a fault that may pass
 	}
 	return res
 }

@@ -1,16 +1,12 @@
 package hub
 
-import (
-	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"quorumhub/hub/hubpb"
-)
+import "quorumhub/hub/hubpb"
 
 // EventName is the name of an event's kind, such as "message_published"; "unknown" for one this program does
 // not know.
 func EventName(e *hubpb.Event) string {
 	m := e.ProtoReflect()
-	var kind protoreflect.OneofDescriptor = m.Descriptor().Oneofs().ByName("kind")
+	kind := m.Descriptor().Oneofs().ByName("kind")
 	if f := m.WhichOneof(kind); f != nil {
 		return string(f.Name())
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"maps"
 	"reflect"
@@ -419,7 +418,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			return
 		}
 		if got, want := rows(t, reloaded(t, s)), rows(t, s); !bytes.Equal(got, want) {
-			t.Fatal(fmt.Sprintf("read back differently:\n%q\n%q", got, want))
+			t.Fatalf("read back differently:\n%q\n%q", got, want)
 		}
 	})
 }

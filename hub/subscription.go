@@ -69,6 +69,7 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 			s.endSubscription(id, hubpb.EndReason_END_UNSUBSCRIBED, fx)
 			return Result{ID: uint64(id)}
 		}
+	default: // a denial changes no subscription
 	}
 	return Result{}
 }

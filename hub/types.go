@@ -143,6 +143,7 @@ func (r *Request) ModeName() string {
 		return "unsubscribe"
 	case ModeDenied:
 		return "denied"
+	case hubpb.Mode_MODE_UNSPECIFIED: // no request has it
 	}
 	return r.Mode.String()
 }

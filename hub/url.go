@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"errors"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -202,7 +203,7 @@ func quote(s string) string {
 }
 
 func urlProblem(err error) error {
-	if e, ok := err.(*url.Error); ok {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
 	return err

@@ -38,6 +38,7 @@ func (n *Node) State() string {
 		return "candidate"
 	case raft.Follower:
 		return "follower"
+	case raft.Shutdown:
 	}
 	return "shutdown"
 }

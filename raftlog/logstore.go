@@ -169,7 +169,7 @@ func (l *logStore) write(what string, f func() error) (err error) {
 		return *p
 	}
 	watch := time.AfterFunc(l.stall, func() {
-		l.poison(fmt.Errorf("%s: %s takes longer than %v: %w", l.path, what, l.stall, ErrLogFailed))
+		_ = l.poison(fmt.Errorf("%s: %s takes longer than %v: %w", l.path, what, l.stall, ErrLogFailed))
 	})
 	defer watch.Stop()
 	defer func() {

@@ -341,7 +341,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("finish what is under way: %w", err))
 	}
 	if n.IsLeader() && !n.onlyVoter() {
-		await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
+		_ = await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
 	}
 	n.loud.Store(false)
 	n.leading.Store(false)

@@ -174,7 +174,6 @@ func TestMemoryPerSubscription(t *testing.T) {
 		t.Errorf("%d bytes a subscription after opening, want at most %d", loaded/n, limit)
 	}
 	crash(t, s)
-	s = nil
 
 	before = heap()
 	s = open(t, slow(t.TempDir()))

@@ -107,7 +107,7 @@ func openWhole(path string, opts boltOptions) (*boltFile, error) {
 	if err != nil {
 		var c *CorruptError
 		if errors.As(err, &c) && bf.raw != nil {
-			bf.letGo() // a panic in Open: nobody else does
+			_ = bf.letGo() // a panic in Open: nobody else does; the damage is what to tell
 		}
 		return nil, openError(path, err)
 	}
@@ -122,8 +122,7 @@ func openWhole(path string, opts boltOptions) (*boltFile, error) {
 		return nil
 	})
 	if err != nil {
-		bf.release()
-		return nil, err
+		return nil, errors.Join(err, bf.release())
 	}
 	return bf, nil
 }

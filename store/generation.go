@@ -111,8 +111,7 @@ func (o *Options) openGeneration(dir string, number uint64) (*generation, *conte
 		}
 	}
 	if err != nil {
-		g.release(c.segments)
-		return nil, nil, err
+		return nil, nil, errors.Join(err, g.release(c.segments))
 	}
 	return g, c, nil
 }
@@ -210,7 +209,7 @@ func (o *Options) openSegments(dir string) (segments []*segment, err error) {
 	defer func() {
 		if err != nil {
 			for _, seg := range segments {
-				seg.file.release()
+				err = errors.Join(err, seg.file.release())
 			}
 			segments = nil
 		}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+
 	"quorumhub/hub"
 )
 
@@ -21,14 +23,11 @@ func (s *Store) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hub.M
 		had := len(out)
 		msgs, seg, through, err := s.log.find(out, topic, from, max-had, left)
 		if err == nil && seg != nil {
-			if msgs, err = seg.read(out, topic, from, through, max-had, left); err == nil {
-				err = seg.file.release()
-			} else {
-				seg.file.release()
-			}
+			msgs, err = seg.read(out, topic, from, through, max-had, left)
+			err = errors.Join(err, seg.file.release())
 		}
 		switch {
-		case err == hub.ErrUnknownTopic && had == 0:
+		case errors.Is(err, hub.ErrUnknownTopic) && had == 0:
 			return nil, s.withoutMessages(topic)
 		case err != nil && had > 0:
 			return out, nil // what was read is good; who goes on reading meets the error

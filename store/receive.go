@@ -63,8 +63,7 @@ func (o *Options) receive(r io.Reader, dir string, number uint64) (*Incoming, er
 		return nil, err
 	}
 	if p := gen.meta.position; p.Index != m.Position.Index || p.Term != m.Position.Term || p.ConfigurationIndex != m.Position.ConfigurationIndex {
-		gen.release(content.segments)
-		return nil, streamError(fmt.Sprintf("its manifest says index %d, its files say %d", m.Position.Index, p.Index), nil)
+		return nil, errors.Join(streamError(fmt.Sprintf("its manifest says index %d, its files say %d", m.Position.Index, p.Index), nil), gen.release(content.segments))
 	}
 	return &Incoming{Position: gen.meta.position, ClusterID: content.state.ClusterID(), gen: gen, content: content}, nil
 }

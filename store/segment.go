@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -124,8 +125,7 @@ func (o *Options) openSegment(dir string, number uint64, readOnly bool) (*segmen
 		})
 	})
 	if err != nil {
-		file.release()
-		return nil, err
+		return nil, errors.Join(err, file.release())
 	}
 	return seg, nil
 }

@@ -157,8 +157,8 @@ func (s *Store) pin() (m *manifest, pinned []pinnedFile, err error) {
 
 func unpin(pinned []pinnedFile) {
 	for _, p := range pinned {
-		p.tx.Rollback() // only ends the reading
-		p.file.release()
+		_ = p.tx.Rollback() // only ends the reading
+		_ = p.file.release()
 	}
 }
 

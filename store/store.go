@@ -87,8 +87,7 @@ func Open(opts Options) (*Store, error) {
 	s.lastGen = gen.number
 	s.take(gen, content)
 	if err := s.unlinkDead(gen, s.deadSegments()); err != nil {
-		gen.release(s.log.segments)
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, fmt.Errorf("open store: %w", errors.Join(err, gen.release(s.log.segments)))
 	}
 	s.stopped.Add(1)
 	go s.runFlusher()
@@ -124,8 +123,7 @@ func (s *Store) open() (*generation, *content, error) {
 		err = removeUnfinished(gen)
 	}
 	if err != nil {
-		g.release(content.segments)
-		return nil, nil, err
+		return nil, nil, errors.Join(err, g.release(content.segments))
 	}
 	return g, content, nil
 }

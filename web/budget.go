@@ -88,7 +88,7 @@ func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
 			return tooLarge
 		case err == nil && have == n:
 			return nil
-		case err == io.EOF: //nolint:errorlint // io.Reader's contract; a wrapped EOF would be a failure
+		case err == io.EOF: // io.Reader's contract; a wrapped EOF would be a failure
 			if n > have {
 				return badBody("ended after %d of %d bytes", have, n)
 			}

@@ -159,7 +159,7 @@ func TestDamagedDataIsNeverTakenForEmpty(t *testing.T) {
 		}
 		hubtest.EventuallyWithin(t, 10*time.Second, "all messages of before", func() error {
 			if subs, err := n.ListSubscriptions(topic, s.Callback("/cb")); err != nil || len(subs) != 1 || subs[0].Cursor < messages {
-				return fmt.Errorf("subscriptions are %+v (%v)", subs, err)
+				return fmt.Errorf("subscriptions are %+v (%v)", subs, err) //nolint:errorlint // err may be nil, and is only shown
 			}
 			return nil
 		})
