@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -70,8 +71,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 
 	late := newLateNode()
 	own := []net.Addr{n.listener.Addr()}
-	if n.cluster != nil {
-		own = append(own, n.cluster.Addr())
+	if a, err := netip.ParseAddrPort(cfg.Cluster.Addr); err == nil {
+		own = append(own, net.TCPAddrFromAddrPort(a))
 	}
 	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
 		secrets: secrets, own: own, registry: registry})
