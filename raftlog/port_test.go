@@ -479,3 +479,24 @@ func TestStrangersGetNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A leader that is stopped, not dead, takes connections and answers nothing. Who is on its way to it turns to the
+// next leader as soon as there is one.
+func TestABatchDoesNotWaitForALeaderThatIsSilent(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	w := newNetwork(t, 3)
+	w.start()
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	begin := time.Now()
+	if err := w.members[0].node.Dial(ctx, silent.Addr().String()); err == nil {
+		t.Error("it shook hands with nobody")
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("gave up after %v", took)
+	}
+}
