@@ -104,3 +104,12 @@ func (w wrapped) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
 func (n *Node) AddNonvoter(id, address string) error {
 	return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, 5*time.Second).Error()
 }
+
+// Dial connects with the node at address, for calls.
+func (n *Node) Dial(ctx context.Context, address string) error {
+	conn, err := n.port.dial(ctx, streamCalls, address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

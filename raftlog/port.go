@@ -203,6 +203,9 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	if err := raw.SetDeadline(end); err != nil {
 		return fail(err)
 	}
+	// A node that was stopped takes connections and says nothing: who gives up must not wait for it.
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	switch {
 	case p.tls != nil:
 		host, _, err := net.SplitHostPort(address)
@@ -229,6 +232,9 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 			p.tell("no connection with a node", "address", address, "error", err)
 		}
 		return fail(err)
+	}
+	if !stop() {
+		return fail(ctx.Err())
 	}
 	return conn, raw.SetDeadline(time.Time{})
 }
