@@ -125,6 +125,7 @@ func (c *localCluster) shareKey() error {
 		if err := os.MkdirAll(n.dataDir(), 0o700); err != nil {
 			return fmt.Errorf("share the key for secrets: %w", err)
 		}
+		//nolint:gosec // the path lies in the directory that the user of dev chose
 		if err := os.WriteFile(n.keyFile(), key, 0o600); err != nil {
 			return fmt.Errorf("share the key for secrets: %w", err)
 		}

@@ -181,6 +181,7 @@ func (d *Dispatcher) drop(l *lane, cause error) {
 		d.retries.remove(l)
 	case laneRunning:
 		l.worker.cut(cause)
+	default: // nowhere, or in a ready queue, which skips lanes that ended
 	}
 	l.state = laneEnded
 	l.endpoint = nil

@@ -132,7 +132,7 @@ func (t *topicShare) count() (n int) {
 // choose gives each topic's units to the nodes where they save most, without regard to the sums over all topics
 // but for ties.
 func (p *placing) choose() {
-	order := make([]int, len(p.nodes))
+	order := make([]int, 0, len(p.nodes))
 	for k := range p.topics {
 		t := &p.topics[k]
 		n := t.count()

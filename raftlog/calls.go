@@ -60,7 +60,7 @@ func writeFrame(ctx context.Context, conn net.Conn, f frame) error {
 	if err := conn.SetWriteDeadline(end); err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { conn.SetWriteDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })()
 	_, err := conn.Write(out)
 	return err
 }

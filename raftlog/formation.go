@@ -321,7 +321,7 @@ func (n *Node) answerCalls(conn net.Conn, _ string) {
 func (n *Node) closePort() {
 	switch {
 	case n.port != nil:
-		n.port.Close()
+		_ = n.port.Close() // a listener that is closed already has ended, too
 		n.port.wait()
 	case n.opts.Listener != nil:
 		n.opts.Listener.Close()

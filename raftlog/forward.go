@@ -63,8 +63,11 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 		return hub.BatchResult{}, fmt.Errorf("%w: %s", errUnknown, line(string(body)))
 	}
 	index, answer, err := decodeForwarded(body)
-	if err != nil || answer.Seq != b.seq || len(answer.Proposals) != len(b.proposals) {
-		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer is not that of batch %d: %v", errUnknown, b.seq, err)
+	if err != nil {
+		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer to batch %d: %w", errUnknown, b.seq, err)
+	}
+	if answer.Seq != b.seq || len(answer.Proposals) != len(b.proposals) {
+		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer is not that of batch %d", errUnknown, b.seq)
 	}
 	// The batch is in the log whatever happens here: a node that lags delays the answer for a while only.
 	wait, end := context.WithTimeout(n.ctx, n.opts.RetryFor)

@@ -348,7 +348,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	n.cancel()
 	n.batcher.halt()
 	if n.port != nil {
-		n.port.Close() // raft may be in the middle of a snapshot from another node
+		_ = n.port.Close() // raft may be in the middle of a snapshot from another node
 	}
 	// Raft ends in milliseconds unless the disk hangs; it gets its time whatever the rest took.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -117,7 +117,7 @@ func (p *port) meet(raw net.Conn) {
 	conn, kind, from, err := p.greet(raw)
 	<-p.pending
 	if err != nil {
-		p.forget(raw)
+		_ = p.forget(raw) // the stranger was told what there is to tell
 		return
 	}
 	switch kind {
@@ -141,7 +141,7 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 	}
 	if p.tls != nil {
 		t := tls.Server(raw, p.tls.server())
-		if err := t.Handshake(); err != nil {
+		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
 			p.tell("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", err)
 			return nil, 0, "", err
 		}
@@ -204,7 +204,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		return fail(err)
 	}
 	// A node that was stopped takes connections and says nothing: who gives up must not wait for it.
-	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	switch {
 	case p.tls != nil:
