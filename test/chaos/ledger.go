@@ -213,6 +213,18 @@ func (l *Ledger) LastAcknowledged(topic string) uint64 {
 	return last
 }
 
+// LastTaken is when a subscription last took something, repeats included; zero: never.
+func (l *Ledger) LastTaken(subscription string) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := len(l.deliveries) - 1; i >= 0; i-- {
+		if d := l.deliveries[i]; d.Subscription == subscription && d.Reply == Took {
+			return d.At
+		}
+	}
+	return time.Time{}
+}
+
 // HasGot reports whether a subscription took a body.
 func (l *Ledger) HasGot(subscription, body string) bool {
 	l.mu.Lock()
