@@ -32,7 +32,6 @@ func (v *clusterView) LeaderID() string { return v.node.LeaderID() }
 // describe is what the other nodes are told about this one.
 func (v *clusterView) describe() raftlog.Description {
 	d := raftlog.Description{HTTPAddr: v.httpAddr}
-	v.store.View(func(s *hub.State) { d.Subscriptions = s.Owned(v.id) })
 	return d
 }
 

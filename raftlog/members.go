@@ -29,7 +29,6 @@ const (
 // Description is what a node tells the others about itself, for them to show.
 type Description struct {
 	HTTPAddr      string `json:"http_addr,omitempty"`
-	Subscriptions int    `json:"subscriptions,omitempty"` // that it delivers
 }
 
 // Member is a node of the cluster as this node sees it.
