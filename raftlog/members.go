@@ -28,7 +28,7 @@ const (
 
 // Description is what a node tells the others about itself, for them to show.
 type Description struct {
-	HTTPAddr      string `json:"http_addr,omitempty"`
+	HTTPAddr string `json:"http_addr,omitempty"`
 }
 
 // Member is a node of the cluster as this node sees it.
