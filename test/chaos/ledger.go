@@ -95,6 +95,8 @@ type Ledger struct {
 	deliveries []*Delivery
 	episodes   []*Episode
 	runs       []Run // number 1 is at 0
+	troubles   []*Trouble
+	noticed    int // of the troubles
 	oddities   []error
 }
 

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -71,7 +72,12 @@ type callback struct {
 
 // NewSubscribers starts the server. A connection belongs to the life of the hub in which it was made.
 func NewSubscribers(l *Ledger, run func() int, r *rand.Rand) (*Subscribers, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	return newSubscribers("", l, run, r)
+}
+
+// newSubscribers is NewSubscribers at an address of this machine; empty: loopback.
+func newSubscribers(host string, l *Ledger, run func() int, r *rand.Rand) (*Subscribers, error) {
+	listener, err := net.Listen("tcp4", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), "0"))
 	if err != nil {
 		return nil, err
 	}
