@@ -50,6 +50,7 @@ type Delivery struct {
 	ID           string
 	Offset       uint64
 	Run          int // the life of the hub that sent it
+	From         string // the address of who sent it: not the same for all nodes only where each has a network of its own
 	At           time.Time
 	Reply        Reply
 	Replied      time.Time

@@ -144,6 +144,7 @@ func (s *Subscribers) take(w http.ResponseWriter, r *http.Request, name string, 
 		return // the hub went away in the middle: nothing was delivered
 	}
 	d := Delivery{Subscription: name, Topic: c.topic, Body: firstLine(content), Intact: true, ID: r.Header.Get("X-Hub-Message-Id")}
+	d.From, _, _ = net.SplitHostPort(r.RemoteAddr)
 	d.Run, _ = r.Context().Value(lifeKey{}).(int)
 	if d.Offset, err = hubtest.OffsetOf(d.ID); err != nil {
 		d.Intact = false

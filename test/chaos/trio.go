@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -223,8 +226,33 @@ func (s *Trio) Settle(tb testing.TB) Figures {
 	tb.Logf("%v shares %v", figures, shares)
 	if bad {
 		s.Ledger.tell(tb)
+		s.keep(tb)
 	}
 	return figures
+}
+
+// keepEnv names the environment variable with a directory in which failures leave what was seen.
+const keepEnv = "QUORUMHUB_CHAOS_KEEP"
+
+// keep writes the nodes' logs and all deliveries, when that is asked for.
+func (s *Trio) keep(tb testing.TB) {
+	tb.Helper()
+	dir := os.Getenv(keepEnv)
+	if dir == "" {
+		return
+	}
+	for i, n := range s.Nodes {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("node-%d.log", i+1)), []byte(n.Log()), 0o600); err != nil {
+			tb.Error(err)
+		}
+	}
+	var b strings.Builder
+	for _, d := range s.Ledger.deliveries {
+		fmt.Fprintf(&b, "%s %s %s %d %s %d %s\n", d.At.Format(clock+"000"), d.Subscription, d.ID, d.Offset, d.From, d.Reply, d.Replied.Format(clock+"000"))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "deliveries"), []byte(b.String()), 0o600); err != nil {
+		tb.Error(err)
+	}
 }
 
 // tell logs the troubles, to be read beside the nodes' logs.

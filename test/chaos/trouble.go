@@ -130,7 +130,7 @@ func (l *Ledger) OneOwner() error {
 		for _, d := range ds {
 			if prev != nil {
 				if prev.Reply == Took && d.At.Before(prev.Replied) {
-					c.add("%s: offset %d came at %s while %d was being taken, until %s", subscription, d.Offset, d.At.Format(clock), prev.Offset, prev.Replied.Format(clock))
+					c.add("%s: offset %d came at %s from %s while %d from %s was being taken, until %s", subscription, d.Offset, d.At.Format(clock), d.From, prev.Offset, prev.From, prev.Replied.Format(clock))
 				}
 				if d.Offset < prev.Offset || d.Offset == prev.Offset && prev.Reply == Took {
 					back++
