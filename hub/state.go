@@ -142,6 +142,7 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_SubscriptionsAssigned:
 		return s.assign(k.SubscriptionsAssigned, fx)
 	case *hubpb.Event_DeliveryResumed:
+		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
 	case *hubpb.Event_ClusterInitialized:

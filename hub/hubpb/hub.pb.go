@@ -1266,9 +1266,10 @@ func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
 type Assignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`    // who is to deliver it
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // the epoch this decision was made on; another one: nothing changes
-	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"` // the present owner stops and releases it first (Cursor.released)
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`         // who is to deliver it
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`      // the epoch this decision was made on; another one: nothing changes
+	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`      // the present owner stops and releases it first (Cursor.released)
+	Resumed       uint64                 `protobuf:"varint,90,opt,name=resumed,proto3" json:"resumed,omitempty"` // without drain: how often the owner that is given up had resumed; another number: nothing changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,8 +1332,15 @@ func (x *Assignment) GetDrain() bool {
 	return false
 }
 
+func (x *Assignment) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
 // DeliveryResumed marks a place in the log: a node that was out of touch has applied everything before it
-// when it meets its own mark. The state does not change.
+// when it meets its own mark. From there on it delivers again: decisions that took it for lost before are void.
 type DeliveryResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1862,6 +1870,7 @@ type MetaRow struct {
 	GapMessages       uint64                 `protobuf:"varint,8,opt,name=gap_messages,json=gapMessages,proto3" json:"gap_messages,omitempty"` // messages dropped before a subscription had got them
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"` // in order of node
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1966,6 +1975,66 @@ func (x *MetaRow) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetResumed() []*NodeResumed {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+// NodeResumed is how often a node has resumed its deliveries (DeliveryResumed).
+type NodeResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Times         uint64                 `protobuf:"varint,2,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumed) Reset() {
+	*x = NodeResumed{}
+	mi := &file_hub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumed) ProtoMessage() {}
+
+func (x *NodeResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
+func (*NodeResumed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *NodeResumed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumed) GetTimes() uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
 type TopicRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1987,7 +2056,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2068,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2081,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2128,7 +2197,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2209,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2222,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2265,7 +2334,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2346,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2359,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2326,7 +2395,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2407,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2420,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2400,7 +2469,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2481,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2494,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2511,7 +2580,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2592,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2605,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -2586,7 +2655,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2667,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2680,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -2645,7 +2714,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2726,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2739,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -2696,7 +2765,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2777,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2790,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -2743,7 +2812,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2824,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2837,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -2809,7 +2878,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +2890,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2930,13 +2999,14 @@ const file_hub_proto_rawDesc = "" +
 	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\x12\x16\n" +
 	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"S\n" +
 	"\x15SubscriptionsAssigned\x12:\n" +
-	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"p\n" +
+	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"\x8a\x01\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05drain\x18\x04 \x01(\bR\x05drain\"9\n" +
+	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\x18\n" +
+	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
@@ -2981,7 +3051,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe2\x02\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\x97\x03\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -2995,7 +3065,11 @@ const file_hub_proto_rawDesc = "" +
 	"\fgap_messages\x18\b \x01(\x04R\vgapMessages\x12-\n" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
-	" \x01(\x04R\x0epublishedBytes\"\xeb\x02\n" +
+	" \x01(\x04R\x0epublishedBytes\x123\n" +
+	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
+	"\vNodeResumed\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xeb\x02\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3107,7 +3181,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_hub_proto_goTypes = []any{
 	(Mode)(0),                     // 0: quorumhub.v1.Mode
 	(EndReason)(0),                // 1: quorumhub.v1.EndReason
@@ -3135,17 +3209,18 @@ var file_hub_proto_goTypes = []any{
 	(*TopicFetched)(nil),          // 23: quorumhub.v1.TopicFetched
 	(*LogTrimmed)(nil),            // 24: quorumhub.v1.LogTrimmed
 	(*MetaRow)(nil),               // 25: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 26: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 27: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 28: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 29: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 30: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 31: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 32: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 33: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 34: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 35: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 36: quorumhub.v1.LogTrimmed.Range
+	(*NodeResumed)(nil),           // 26: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 27: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 28: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 29: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 30: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 31: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 32: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 33: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 34: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 35: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 36: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 37: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	4,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -3172,17 +3247,18 @@ var file_hub_proto_depIdxs = []int32{
 	17, // 21: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
 	20, // 22: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
 	2,  // 23: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	36, // 24: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	20, // 25: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	11, // 26: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	33, // 27: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	34, // 28: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	35, // 29: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	37, // 24: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	26, // 25: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	20, // 26: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	11, // 27: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	34, // 28: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	35, // 29: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	36, // 30: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3213,7 +3289,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

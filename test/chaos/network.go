@@ -1,16 +1,8 @@
 package chaos
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"quorumhub/test/hubtest"
 )
@@ -99,7 +90,7 @@ func NewNetwork(tb testing.TB, nodes int) *Network {
 			run(tb, append(within[:len(within):len(within)], args...)...)
 		}
 		n.pids, n.hosts = append(n.pids, pid), append(n.hosts, host)
-		n.Sites = append(n.Sites, Site{HTTP: host + ":8080", Cluster: host + ":8180", Through: within, Settings: ca.issue(tb, host).With(hubtest.Settings{
+		n.Sites = append(n.Sites, Site{HTTP: host + ":8080", Cluster: host + ":8180", Through: within, Settings: ca.issue(tb, fmt.Sprintf("node-%d", i+1), host).With(hubtest.Settings{
 			"auth.mode": "open", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
 			"delivery.egress.allow_cidrs": []string{networkPrefix + "0/24"},
 		})})
@@ -177,68 +168,23 @@ func (n *Network) Heal(tb testing.TB) {
 	}
 }
 
-// authority signs the nodes' certificates.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	next int64
-}
+// authority signs the nodes' certificates, with the hub's own commands.
+type authority struct{ binary, dir string }
 
 func newAuthority(tb testing.TB) *authority {
 	tb.Helper()
-	a := &authority{dir: tb.TempDir(), next: 1}
-	var err error
-	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		tb.Fatal(err)
-	}
-	a.cert = a.template("ca")
-	a.cert.IsCA, a.cert.BasicConstraintsValid, a.cert.KeyUsage = true, true, x509.KeyUsageCertSign
-	a.write(tb, "ca.pem", "CERTIFICATE", a.sign(tb, a.cert, &a.key.PublicKey))
+	a := &authority{hubtest.Binary(tb), tb.TempDir()}
+	run(tb, a.binary, "cluster", "init-ca", "--dir", a.dir)
 	return a
 }
 
-func (a *authority) template(name string) *x509.Certificate {
-	a.next++
-	return &x509.Certificate{SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
-}
-
-func (a *authority) sign(tb testing.TB, template *x509.Certificate, public *ecdsa.PublicKey) []byte {
+// issue makes a certificate for a node and returns the settings of who has it.
+func (a *authority) issue(tb testing.TB, id, host string) hubtest.Settings {
 	tb.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return der
-}
-
-func (a *authority) write(tb testing.TB, name, kind string, der []byte) string {
-	tb.Helper()
-	path := filepath.Join(a.dir, name)
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	return path
-}
-
-// issue makes a certificate for an address and returns the settings of the node that has it.
-func (a *authority) issue(tb testing.TB, host string) hubtest.Settings {
-	tb.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	t := a.template(host)
-	t.IPAddresses = []net.IP{net.ParseIP(host)}
-	t.KeyUsage, t.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	run(tb, a.binary, "cluster", "issue-cert", "--dir", a.dir, "--node", id, "--host", host)
 	return hubtest.Settings{
 		"cluster.tls.ca":   filepath.Join(a.dir, "ca.pem"),
-		"cluster.tls.cert": a.write(tb, host+".pem", "CERTIFICATE", a.sign(tb, t, &key.PublicKey)),
-		"cluster.tls.key":  a.write(tb, host+".key", "PRIVATE KEY", secret),
+		"cluster.tls.cert": filepath.Join(a.dir, id+".pem"),
+		"cluster.tls.key":  filepath.Join(a.dir, id+".key"),
 	}
 }
