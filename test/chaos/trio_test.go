@@ -13,7 +13,7 @@ import (
 const trioRoundsEnv = "QUORUMHUB_CHAOS_FAULTS"
 
 const (
-	usualFaults = 5
+	usualFaults = 3
 	// faultsWithin bounds the random faults; those that have not begun by then are left out.
 	faultsWithin = 3*time.Minute + 20*time.Second
 )
