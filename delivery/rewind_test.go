@@ -30,14 +30,16 @@ func TestRewindWherever(t *testing.T) {
 		to     uint64
 		want   string
 	}{
-		"idle":                    {func(int, string) answer { return answer{} }, time.Second, 2, "0 1 2 3 4 5 2 3 4 5"},
-		"idle, to the start":      {func(int, string) answer { return answer{} }, time.Second, 0, "0 1 2 3 4 5 0 1 2 3 4 5"},
-		"under way":               {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 35 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
-		"under way, forward":      {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 15 * time.Millisecond, 4, "0 1 4 5"},
-		"under way, behind all":   {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 15 * time.Millisecond, 6, "0 1"},
-		"waiting for a retry":     {func(nth int, _ string) answer { return answer{status: failFor(nth == 4, 503)} }, 100 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
-		"a refused one, forward":  {func(nth int, _ string) answer { return answer{status: failFor(nth == 4, 404)} }, 100 * time.Millisecond, 5, "0 1 2 3 5"},
-		"under way, then refused": {func(nth int, _ string) answer { return answer{after: 10 * time.Millisecond, status: failFor(nth == 4, 404)} }, 35 * time.Millisecond, 0, "0 1 2 3 0 1 2 3 4 5"},
+		"idle":                   {func(int, string) answer { return answer{} }, time.Second, 2, "0 1 2 3 4 5 2 3 4 5"},
+		"idle, to the start":     {func(int, string) answer { return answer{} }, time.Second, 0, "0 1 2 3 4 5 0 1 2 3 4 5"},
+		"under way":              {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 35 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
+		"under way, forward":     {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 15 * time.Millisecond, 4, "0 1 4 5"},
+		"under way, behind all":  {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 15 * time.Millisecond, 6, "0 1"},
+		"waiting for a retry":    {func(nth int, _ string) answer { return answer{status: failFor(nth == 4, 503)} }, 100 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
+		"a refused one, forward": {func(nth int, _ string) answer { return answer{status: failFor(nth == 4, 404)} }, 100 * time.Millisecond, 5, "0 1 2 3 5"},
+		"under way, then refused": {func(nth int, _ string) answer {
+			return answer{after: 10 * time.Millisecond, status: failFor(nth == 4, 404)}
+		}, 35 * time.Millisecond, 0, "0 1 2 3 0 1 2 3 4 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(_ string, nth int, body string) answer { return tc.answer(nth, body) }, nil, func(r *rig) {
