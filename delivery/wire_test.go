@@ -5,12 +5,9 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
-	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,7 +16,6 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/hub"
 )
 
 // wildServer does to every connection what behave says; nth counts connections from 1. It has ended with the test.
@@ -327,4 +323,3 @@ func TestPushEarlyAnswer(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
-
