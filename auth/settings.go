@@ -17,6 +17,8 @@ type Settings struct {
 	Issuers            []Issuer            `yaml:"issuers"`
 	APIKeys            bool                `yaml:"api_keys"`
 	ClientCertificates *CertificateMapping `yaml:"client_certificates"`
+	SignedRequests     *SignedRequests     `yaml:"signed_requests"`
+	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
 	Rules              []Rule              `yaml:"rules"`
 }
 
@@ -95,6 +97,16 @@ func (s *Settings) check() error {
 	if s.ClientCertificates != nil {
 		if err := s.ClientCertificates.check(); err != nil {
 			return fmt.Errorf("client_certificates: %w", err)
+		}
+	}
+	if s.SignedRequests != nil {
+		if err := s.SignedRequests.check(); err != nil {
+			return fmt.Errorf("signed_requests: %w", err)
+		}
+	}
+	if s.GEOAuth != nil {
+		if err := s.GEOAuth.check(); err != nil {
+			return fmt.Errorf("geo_auth: %w", err)
 		}
 	}
 	seen := map[string]bool{}
