@@ -36,6 +36,8 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub."`
 
+	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
+
 	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
 	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and check the files of a stopped node."`
@@ -99,6 +101,7 @@ func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run a hub:"},
 			{Key: "client", Title: "Talk to a hub:"},
+			{Key: "cluster", Title: "Look after a cluster:"},
 			{Key: "tools", Title: "Tools:"},
 		}),
 		kong.ValueFormatter(showDefault),
