@@ -4,28 +4,31 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"quorumhub/hub"
 )
 
 // Action is what a caller wants to do. Those that begin with "admin." are the operator's; their topic may be empty.
 type Action string
 
-// Actions.
+// Actions: those on topics, and the operator's.
 const (
-	ActionRegister      Action = "topic.register"
-	ActionDeregister    Action = "topic.deregister"
-	ActionPublish       Action = "publish"
-	ActionSubscribe     Action = "subscribe"
-	ActionUnsubscribe   Action = "unsubscribe"
-	ActionRead          Action = "read"                // messages of a hosted topic
-	ActionView          Action = "admin.view"          // lists, cluster, metrics
-	ActionSubscriptions Action = "admin.subscriptions" // pause, resume, end, rewind
-	ActionDeadLetters   Action = "admin.dead-letters"  // show contents, replay, drop
-	ActionTopics        Action = "admin.topics"        // retention of a topic
-	ActionCluster       Action = "admin.cluster"       // members, leadership
-	ActionBackup        Action = "admin.backup"
-	ActionAuth          Action = "admin.auth" // rules and API keys
+	ActionRegister      = Action(hub.ActionRegister)
+	ActionDeregister    = Action(hub.ActionDeregister)
+	ActionPublish       = Action(hub.ActionPublish)
+	ActionSubscribe     = Action(hub.ActionSubscribe)
+	ActionUnsubscribe   = Action(hub.ActionUnsubscribe)
+	ActionRead          = Action(hub.ActionRead)
+	ActionView          = Action("admin.view")          // lists, cluster, metrics
+	ActionSubscriptions = Action("admin.subscriptions") // pause, resume, end, rewind
+	ActionDeadLetters   = Action("admin.dead-letters")  // show contents, replay, drop
+	ActionTopics        = Action("admin.topics")        // retention of a topic
+	ActionCluster       = Action("admin.cluster")       // members, leadership
+	ActionBackup        = Action("admin.backup")
+	ActionAuth          = Action("admin.auth") // rules and API keys
 )
 
+// actions is a constant that Go has no word for.
 var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead,
 	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionAuth}
 
