@@ -56,24 +56,27 @@ const (
 // Guard stands in front of everything a hub does for others. Safe for concurrent use.
 type Guard struct {
 	*Gate
-	rules func() []Rule
+	rules *RuleSet
 	audit Audit
 	log   *slog.Logger
 }
 
-// NewGuard makes a guard. rules gives the rules in force; it is called for every decision.
-func NewGuard(g *Gate, rules func() []Rule, audit Audit, log *slog.Logger) *Guard {
+// NewGuard makes a guard.
+func NewGuard(g *Gate, rules *RuleSet, audit Audit, log *slog.Logger) *Guard {
 	return &Guard{Gate: g, rules: rules, audit: audit, log: log}
 }
 
 // Rules are the rules in force.
-func (g *Guard) Rules() []Rule { return g.rules() }
+func (g *Guard) Rules() []Rule { return g.rules.Rules() }
+
+// FromFile tells whether a rule of this name stands in the settings.
+func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
 
 // Allow decides whether the caller of ctx may do something with a topic, or with the hub when there is none. The error is
 // a *Denied. Decisions about changes are audited.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
-	d := Decide(g.rules(), c.Principal, a, topic)
+	d := Decide(g.rules.Rules(), c.Principal, a, topic)
 	reading := a == ActionRead || a == ActionView
 	if !d.Allowed || !reading && (a != ActionPublish || g.audit == AuditAll) {
 		g.log.LogAttrs(ctx, slog.LevelInfo, "audit", slog.String("principal", clip(c.Principal.String())), slog.String("action", string(a)),

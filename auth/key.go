@@ -11,31 +11,64 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"quorumhub/hub"
 )
 
 // keyPrefix begins every API key, so that programs that look for leaked secrets know one.
 const keyPrefix = "qhk_"
 
-// APIKey is what the hub keeps of a key: never the key itself.
-type APIKey struct {
-	ID        string // 12 hexadecimal digits, part of the key
-	Name      string // given by whoever made it; the principal's subject
-	Hash      []byte // SHA-256 of the key's secret part
-	Scopes    []string
-	Roles     []string
-	CreatedAt time.Time
-	ExpiresAt time.Time // zero: never
-}
-
 // KeyLookup finds keys by id. Safe for concurrent use.
 type KeyLookup interface {
-	APIKey(id string) (APIKey, bool)
+	APIKey(id string) (hub.APIKey, bool)
 }
 
 // Keys accepts API keys: in the Authorization header as a bearer token, or in X-API-Key.
 type Keys struct {
 	lookup KeyLookup
 	now    func() time.Time
+}
+
+// KeySetting is an API key that stands in the settings, for the first operator, who makes the others: the file holds
+// its hash, and only its holder the key.
+type KeySetting struct {
+	ID     string   `yaml:"id"`
+	Name   string   `yaml:"name"`
+	SHA256 string   `yaml:"sha256"` // of the key's secret part, in hex
+	Scopes []string `yaml:"scopes"`
+	Roles  []string `yaml:"roles"`
+
+	hash []byte
+}
+
+func (k *KeySetting) check() (err error) {
+	if len(k.ID) != 12 || !validName(k.ID) || k.Name == "" {
+		return fmt.Errorf("id %q, name %q: expected what quorumhub auth new-key prints", k.ID, k.Name)
+	}
+	if k.hash, err = hex.DecodeString(k.SHA256); err != nil || len(k.hash) != sha256.Size {
+		return fmt.Errorf("%s: sha256: expected 64 hexadecimal digits, as quorumhub auth new-key prints them", k.Name)
+	}
+	return nil
+}
+
+// NewKeyLookup finds keys in the settings, then in the state.
+func NewKeyLookup(settings []KeySetting, state hub.StateReader) KeyLookup {
+	return &keyLookup{settings, state}
+}
+
+type keyLookup struct {
+	settings []KeySetting
+	state    hub.StateReader
+}
+
+func (l *keyLookup) APIKey(id string) (k hub.APIKey, ok bool) {
+	for i := range l.settings {
+		if s := &l.settings[i]; s.ID == id {
+			return hub.APIKey{ID: id, Name: s.Name, Hash: s.hash, Scopes: s.Scopes, Roles: s.Roles}, true
+		}
+	}
+	l.state.View(func(st *hub.State) { k, ok = st.APIKey(id) })
+	return k, ok
 }
 
 // NewKeys makes the authenticator.

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/hub"
 )
 
-type keyTable map[string]auth.APIKey
+type keyTable map[string]hub.APIKey
 
-func (k keyTable) APIKey(id string) (auth.APIKey, bool) { v, ok := k[id]; return v, ok }
+func (k keyTable) APIKey(id string) (hub.APIKey, bool) { v, ok := k[id]; return v, ok }
 
 func TestAPIKeys(t *testing.T) {
 	text, id, hash, err := auth.GenerateAPIKey()

@@ -70,7 +70,7 @@ func (r *Rule) Check() error {
 	onTopics := false
 	for _, m := range r.May {
 		if m != "*" && m != "admin.*" && !slices.Contains(actions[:], Action(m)) {
-			return fmt.Errorf("%s: may: %q; expected *, admin.*, %s", r.Name, m, strings.Trim(strings.ReplaceAll(fmt.Sprint(actions), " ", ", "), "[]"))
+			return fmt.Errorf("%s: may: %q; expected *, admin.*, %s", r.Name, m, ActionNames())
 		}
 		onTopics = onTopics || !strings.HasPrefix(m, "admin.")
 	}
@@ -176,4 +176,16 @@ func (r *Rule) allows(a Action) bool {
 		}
 	}
 	return false
+}
+
+// Known tells whether there is such an action.
+func (a Action) Known() bool { return slices.Contains(actions[:], a) }
+
+// ActionNames are all actions, for messages.
+func ActionNames() string {
+	names := make([]string, len(actions))
+	for i, a := range actions {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ")
 }

@@ -15,7 +15,7 @@ import (
 // on every node; rules may be added while the hub runs (see Rule).
 type Settings struct {
 	Issuers            []Issuer            `yaml:"issuers"`
-	APIKeys            bool                `yaml:"api_keys"`
+	APIKeys            []KeySetting        `yaml:"api_keys"`
 	ClientCertificates *CertificateMapping `yaml:"client_certificates"`
 	SignedRequests     *SignedRequests     `yaml:"signed_requests"`
 	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
@@ -93,6 +93,11 @@ func (s *Settings) check() error {
 			return fmt.Errorf("%s: issuer %s is given twice", where, is.URL)
 		}
 		names[is.Name], urls[is.URL] = true, true
+	}
+	for i := range s.APIKeys {
+		if err := s.APIKeys[i].check(); err != nil {
+			return fmt.Errorf("api_keys[%d]: %w", i, err)
+		}
 	}
 	if s.ClientCertificates != nil {
 		if err := s.ClientCertificates.check(); err != nil {

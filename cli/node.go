@@ -41,6 +41,7 @@ type node struct {
 	store    *store.Store
 	raft     *raftlog.Node
 	out      *outbound
+	access   *accessControl // nil: everybody may do everything
 	server   *web.Server
 	view     *clusterView
 	fatal    chan error // the first failure after which nothing may be acknowledged

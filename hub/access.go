@@ -41,11 +41,10 @@ type StoredRule struct {
 
 // access is the part of the state about who may do what.
 type access struct {
-	keys    map[string]*hubpb.ApiKeyRow
-	rules   map[string]*hubpb.RuleRow
-	nonces  map[string]int64 // until when, Unix nanoseconds
-	expiry  nonceHeap
-	version uint64 // rises with every change of keys and rules; not part of the fold
+	keys   map[string]*hubpb.ApiKeyRow
+	rules  map[string]*hubpb.RuleRow
+	nonces map[string]int64 // until when, Unix nanoseconds
+	expiry nonceHeap
 }
 
 func newAccess() access {
@@ -60,7 +59,7 @@ func (s *State) createAPIKey(e *hubpb.ApiKeyCreated) Result {
 		return Result{Outcome: OutcomeFull}
 	}
 	s.access.keys[e.Id] = &hubpb.ApiKeyRow{Key: e, CreatedAt: s.meta.Now}
-	s.access.version++
+	s.meta.AccessVersion++
 	s.touchName(TableAPIKey, e.Id)
 	return Result{}
 }
@@ -70,7 +69,7 @@ func (s *State) revokeAPIKey(e *hubpb.ApiKeyRevoked) Result {
 		return Result{Outcome: OutcomeNotFound}
 	}
 	delete(s.access.keys, e.Id)
-	s.access.version++
+	s.meta.AccessVersion++
 	s.touchName(TableAPIKey, e.Id)
 	return Result{}
 }
@@ -80,7 +79,7 @@ func (s *State) setRule(e *hubpb.RuleSet) Result {
 		return Result{Outcome: OutcomeFull}
 	}
 	s.access.rules[e.Name] = &hubpb.RuleRow{Rule: e, SetAt: s.meta.Now}
-	s.access.version++
+	s.meta.AccessVersion++
 	s.touchName(TableRule, e.Name)
 	return Result{}
 }
@@ -90,7 +89,7 @@ func (s *State) removeRule(e *hubpb.RuleRemoved) Result {
 		return Result{Outcome: OutcomeNotFound}
 	}
 	delete(s.access.rules, e.Name)
-	s.access.version++
+	s.meta.AccessVersion++
 	s.touchName(TableRule, e.Name)
 	return Result{}
 }
@@ -117,9 +116,8 @@ func (s *State) claimNonce(e *hubpb.NonceClaimed) Result {
 	return Result{}
 }
 
-// AccessVersion rises with every change of API keys and rules while this process runs, so that readers know when
-// to read them again.
-func (s *State) AccessVersion() uint64 { return s.access.version }
+// AccessVersion rises with every change of API keys and rules, so that readers know when to read them again.
+func (s *State) AccessVersion() uint64 { return s.meta.AccessVersion }
 
 // APIKey finds an API key by its id.
 func (s *State) APIKey(id string) (APIKey, bool) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -22,6 +23,9 @@ type Options struct {
 	// never depends on the Host header.
 	PublicURL string
 	Version   string
+
+	// Guard tells who calls and what they may do. nil: everybody may do everything.
+	Guard *auth.Guard
 
 	Clock hub.Clock    // nil: the machine's
 	Log   *slog.Logger // nil: nothing is logged

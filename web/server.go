@@ -57,6 +57,11 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.routes = s.table()
+	for _, rt := range s.routes {
+		if err := rt.check(); err != nil {
+			return nil, err
+		}
+	}
 	s.router = s.newRouter()
 	s.http = &http.Server{
 		Handler:           s,

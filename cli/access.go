@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"quorumhub/auth"
+	"quorumhub/configs"
+	"quorumhub/delivery"
+	"quorumhub/hub"
+)
+
+// accessControl is the auth room, wired: who calls, and what they may do.
+type accessControl struct {
+	settings *auth.Settings
+	client   *delivery.Client // to the issuers; nil without any
+	sources  []*auth.KeySource
+	guard    *auth.Guard
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// issuerTimeout is for one request to an issuer.
+const issuerTimeout = 10 * time.Second
+
+// openAccess reads the settings; nil when auth.mode lets everybody in. own are the node's own addresses.
+func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
+	if cfg.Auth.Mode != "required" {
+		return nil, nil //nolint:nilnil // no access control is a way to run
+	}
+	settings, err := auth.LoadSettings(cfg.Auth.File)
+	if err != nil {
+		return nil, err
+	}
+	a := &accessControl{settings: settings}
+	if len(settings.Issuers) > 0 {
+		policy, err := egressPolicy("auth.egress", cfg.Auth.Egress, own)
+		if err != nil {
+			return nil, err
+		}
+		a.client = delivery.NewClient(policy, delivery.ClientOptions{})
+	}
+	return a, nil
+}
+
+// wire builds the guard. service claims nonces.
+func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, log *slog.Logger) {
+	now := time.Now
+	var list []auth.Authenticator
+	nonces := nonceClaims{service}
+	if s := a.settings.SignedRequests; s != nil {
+		list = append(list, auth.NewSignatures(*s, nonces, now))
+	}
+	if g := a.settings.GEOAuth; g != nil {
+		list = append(list, auth.NewGEO(*g, nonces, now))
+	}
+	list = append(list, auth.NewKeys(auth.NewKeyLookup(a.settings.APIKeys, state), now))
+	if len(a.settings.Issuers) > 0 {
+		client := a.client.HTTPClient(issuerTimeout)
+		list = append(list, auth.NewTokens(a.settings.Issuers, func(is auth.Issuer) *auth.KeySource {
+			source := auth.NewKeySource(is, client, log, now)
+			a.sources = append(a.sources, source)
+			return source
+		}, now))
+	}
+	if m := a.settings.ClientCertificates; m != nil {
+		list = append(list, auth.NewCertificates(*m))
+	}
+	a.guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(a.settings.Rules, state, log), auth.Audit(cfg.Auth.Audit), log)
+}
+
+// start keeps the issuers' keys fresh.
+func (a *accessControl) start(ctx context.Context) {
+	if a == nil {
+		return
+	}
+	ctx, a.stop = context.WithCancel(ctx)
+	for _, s := range a.sources {
+		a.running.Go(func() { s.Run(ctx) })
+	}
+}
+
+func (a *accessControl) close() {
+	if a == nil || a.stop == nil {
+		return
+	}
+	a.stop()
+	a.running.Wait()
+	if a.client != nil {
+		a.client.Close()
+	}
+}
+
+// notReady names the issuers whose tokens cannot be checked.
+func (a *accessControl) notReady() []string {
+	if a == nil {
+		return nil
+	}
+	var out []string
+	for _, s := range a.sources {
+		if err := s.Ready(); err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	return out
+}
+
+// nonceClaims claims nonces through the log.
+type nonceClaims struct{ service func() *hub.Service }
+
+// Claim implements auth.Nonces.
+func (n nonceClaims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
+	return n.service().ClaimNonce(ctx, nonce, until)
+}
+
+// secured puts TLS in front of the HTTP listener when the configuration has it.
+func secured(ln net.Listener, cfg *configs.Config, log *slog.Logger) (net.Listener, error) {
+	files := cfg.HTTP.TLS
+	if files.Cert == "" {
+		return ln, nil
+	}
+	t := &auth.ServerTLS{Cert: files.Cert, Key: files.Key, ClientCA: files.ClientCA, Failed: func(err error) {
+		log.Error("renewed TLS files cannot be used; the ones before them stay in force", "error", err)
+	}}
+	c, err := t.Config()
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewListener(ln, c), nil
+}
+
+// checkAccess says what is wrong with the files of access control, for quorumhub check.
+func checkAccess(cfg *configs.Config) error {
+	if cfg.HTTP.TLS.Cert != "" {
+		t := &auth.ServerTLS{Cert: cfg.HTTP.TLS.Cert, Key: cfg.HTTP.TLS.Key, ClientCA: cfg.HTTP.TLS.ClientCA}
+		if _, err := t.Config(); err != nil {
+			return err
+		}
+	}
+	if _, err := openAccess(cfg, nil); err != nil {
+		return fmt.Errorf("access control: %w", err)
+	}
+	return nil
+}
+
