@@ -187,6 +187,7 @@ func TestSignedRequestsThatDoNotHold(t *testing.T) {
 		"the same topic, plain": {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=a/b" }, 0, "does not hold"},
 		"another content type":  {h, fullProfile, func(r *http.Request) { r.Header.Set("Content-Type", "text/html") }, 0, "does not hold"},
 		"another body":          {h, fullProfile, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"a":2}`)) }, 0, "Content-Digest"},
+		"the body taken away":   {h, fullProfile, func(r *http.Request) { r.Body = http.NoBody }, 0, "Content-Digest"},
 		"another digest too": {h, fullProfile, func(r *http.Request) {
 			sum := sha256.Sum256([]byte(`{"a":2}`))
 			r.Body = io.NopCloser(strings.NewReader(`{"a":2}`))

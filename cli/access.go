@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -20,7 +18,6 @@ type accessControl struct {
 	settings *auth.Settings
 	client   *delivery.Client // to the issuers; nil without any
 	sources  []*auth.KeySource
-	guard    *auth.Guard
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -49,8 +46,8 @@ func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 	return a, nil
 }
 
-// wire builds the guard. service claims nonces.
-func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, log *slog.Logger) {
+// wire builds the guard. service claims nonces; it is asked for when one is claimed.
+func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, log *slog.Logger) *auth.Guard {
 	now := time.Now
 	var list []auth.Authenticator
 	nonces := nonceClaims{service}
@@ -72,7 +69,7 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	if m := a.settings.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
-	a.guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(a.settings.Rules, state, log), auth.Audit(cfg.Auth.Audit), log)
+	return auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(a.settings.Rules, state, log), auth.Audit(cfg.Auth.Audit), log)
 }
 
 // start keeps the issuers' keys fresh.
@@ -119,33 +116,23 @@ func (n nonceClaims) Claim(ctx context.Context, nonce [32]byte, until time.Time)
 	return n.service().ClaimNonce(ctx, nonce, until)
 }
 
-// secured puts TLS in front of the HTTP listener when the configuration has it.
-func secured(ln net.Listener, cfg *configs.Config, log *slog.Logger) (net.Listener, error) {
+// serverTLS is how HTTPS is spoken; nil when the configuration has plain HTTP.
+func serverTLS(cfg *configs.Config, log *slog.Logger) (*tls.Config, error) {
 	files := cfg.HTTP.TLS
 	if files.Cert == "" {
-		return ln, nil
+		return nil, nil //nolint:nilnil // plain HTTP is a way to run
 	}
 	t := &auth.ServerTLS{Cert: files.Cert, Key: files.Key, ClientCA: files.ClientCA, Failed: func(err error) {
 		log.Error("renewed TLS files cannot be used; the ones before them stay in force", "error", err)
 	}}
-	c, err := t.Config()
-	if err != nil {
-		return nil, err
-	}
-	return tls.NewListener(ln, c), nil
+	return t.Config()
 }
 
 // checkAccess says what is wrong with the files of access control, for quorumhub check.
 func checkAccess(cfg *configs.Config) error {
-	if cfg.HTTP.TLS.Cert != "" {
-		t := &auth.ServerTLS{Cert: cfg.HTTP.TLS.Cert, Key: cfg.HTTP.TLS.Key, ClientCA: cfg.HTTP.TLS.ClientCA}
-		if _, err := t.Config(); err != nil {
-			return err
-		}
+	if _, err := serverTLS(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		return err
 	}
-	if _, err := openAccess(cfg, nil); err != nil {
-		return fmt.Errorf("access control: %w", err)
-	}
-	return nil
+	_, err := openAccess(cfg, nil)
+	return err
 }
-

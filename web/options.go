@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -26,6 +27,8 @@ type Options struct {
 
 	// Guard tells who calls and what they may do. nil: everybody may do everything.
 	Guard *auth.Guard
+	// TLS makes it HTTPS. nil: plain HTTP.
+	TLS *tls.Config
 
 	Clock hub.Clock    // nil: the machine's
 	Log   *slog.Logger // nil: nothing is logged

@@ -78,7 +78,7 @@ func (s *Server) Routes() []string {
 			continue
 		}
 		for _, path := range rt.paths {
-			path = strings.NewReplacer(":id", "{id}", "/topics/*", "/topics/{name}").Replace(path)
+			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}").Replace(path)
 			for m := range rt.methods {
 				if m != http.MethodHead {
 					out = append(out, m+" "+path)
