@@ -162,6 +162,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.removeRule(k.RuleRemoved)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
+	case *hubpb.Event_ClusterRefounded:
+		return s.refound(k.ClusterRefounded, fx)
 	}
 	panic(fmt.Sprintf("event kind %T passed knownKinds but has no fold", e.Kind))
 }
