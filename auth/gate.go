@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 // Request is what authenticators may look at. HTTP must not be changed. Body gives the whole body, read once and
@@ -75,7 +76,7 @@ func (g *Gate) Authenticate(ctx context.Context, r *Request) (*Principal, error)
 func (g *Gate) Challenges() []string {
 	var out []string
 	for _, a := range g.authenticators {
-		if c := a.Challenge(); c != "" {
+		if c := a.Challenge(); c != "" && !slices.Contains(out, c) {
 			out = append(out, c)
 		}
 	}

@@ -35,8 +35,8 @@ type KeySetting struct {
 	ID     string   `yaml:"id"`
 	Name   string   `yaml:"name"`
 	SHA256 string   `yaml:"sha256"` // of the key's secret part, in hex
-	Scopes []string `yaml:"scopes"`
-	Roles  []string `yaml:"roles"`
+	Scopes []string `yaml:"scopes,omitempty"`
+	Roles  []string `yaml:"roles,omitempty"`
 
 	hash []byte
 }
@@ -74,8 +74,8 @@ func (l *keyLookup) APIKey(id string) (k hub.APIKey, ok bool) {
 // NewKeys makes the authenticator.
 func NewKeys(lookup KeyLookup, now func() time.Time) *Keys { return &Keys{lookup: lookup, now: now} }
 
-// Challenge is empty: keys go with the challenge of bearer tokens.
-func (k *Keys) Challenge() string { return "" }
+// Challenge is that of bearer tokens.
+func (k *Keys) Challenge() string { return bearerChallenge }
 
 // GenerateAPIKey makes a key: the text its holder gets, once, and what the hub keeps of it.
 func GenerateAPIKey() (text string, id string, hash []byte, err error) {

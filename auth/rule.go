@@ -189,3 +189,15 @@ func ActionNames() string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// String is the description in words, for lists.
+func (w Who) String() string {
+	if w.Anonymous {
+		return "everybody"
+	}
+	var out []string
+	for _, p := range w.parts() {
+		out = append(out, p.name+" "+p.want)
+	}
+	return strings.Join(out, " and ")
+}

@@ -46,8 +46,10 @@ func NewTokens(issuers []Issuer, keys func(Issuer) *KeySource, now func() time.T
 	return t
 }
 
+const bearerChallenge = `Bearer realm="quorumhub"`
+
 // Challenge is that of RFC 6750.
-func (t *Tokens) Challenge() string { return `Bearer realm="quorumhub"` }
+func (t *Tokens) Challenge() string { return bearerChallenge }
 
 // Authenticate checks a bearer token: in the Authorization header, else in a cookie where an issuer's settings
 // name one.

@@ -201,6 +201,9 @@ func TestBadCredentialsAreAnsweredAlike(t *testing.T) {
 	}
 	w := g.send("GET", "/v1/topics", "")
 	want(t, w, 401)
+	if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || !strings.HasPrefix(got[0], "Bearer ") {
+		t.Errorf("WWW-Authenticate: %q", got)
+	}
 	if text := g.logged.String(); !strings.Contains(text, "does not exist") || !strings.Contains(text, "its secret is wrong") || strings.Contains(text, g.root) {
 		t.Errorf("the log must name each reason, and no key: %s", text)
 	}
