@@ -31,7 +31,9 @@ func (c *devCluster) try(make func(client *http.Client) (*http.Response, error))
 
 func (c *devCluster) read(i int, query string) (status int, h http.Header, body string, took time.Duration) {
 	c.t.Helper()
-	return c.try(func(client *http.Client) (*http.Response, error) { return client.Get(c.urls[i] + "/topics/news?" + query) })
+	return c.try(func(client *http.Client) (*http.Response, error) {
+		return client.Get(c.urls[i] + "/topics/news?" + query)
+	})
 }
 
 func TestReadsOnAnyNodeSeeWritesOnOthers(t *testing.T) {
