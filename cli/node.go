@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ const stopBound = 15 * time.Second
 // time, so further batches would only be smaller: one in flight costs about a tenth less CPU a message.
 const voterInFlight = 1
 
+// lockFile is in every data directory that was ever used.
+const lockFile = "lock"
+
 // node is one running hub: every room, wired. Open it, run it once.
 type node struct {
 	cfg      *configs.Config
@@ -41,6 +45,8 @@ type node struct {
 	store    *store.Store
 	raft     *raftlog.Node
 	out      *outbound
+	access   *accessControl // nil: everybody may do everything
+	secure   *tls.Config    // nil: plain HTTP
 	server   *web.Server
 	view     *clusterView
 	fatal    chan error // the first failure after which nothing may be acknowledged
@@ -54,6 +60,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 			err = errors.Join(err, n.abandon(ctx))
 		}
 	}()
+	if n.secure, err = serverTLS(cfg, log); err != nil {
+		return nil, err
+	}
 	if err := n.openFiles(); err != nil {
 		return nil, err
 	}
@@ -77,6 +86,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if n.cluster != nil {
 		own = append(own, n.cluster.Addr().String())
 	}
+	if n.access, err = openAccess(cfg, own); err != nil {
+		return nil, err
+	}
 	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
 		secrets: secrets, own: own, registry: registry})
 	if err != nil {
@@ -93,15 +105,26 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
-	service := hub.NewService(hub.Rules{
+	rules := hub.Rules{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
 		AutoRegister:    cfg.Topics.AutoRegister,
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
-	}, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view,
-		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
+	}
+	var service *hub.Service
+	var guard *auth.Guard
+	if n.access != nil {
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, log)
+		rules.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
+			return guard.Allow(ctx, auth.Action(a), topic)
+		}
+		n.view.issuers = n.access.notReady
+	}
+	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view, Reads: n.raft,
+		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
+		Guard: guard, TLS: n.secure})
 	return n, err
 }
 
@@ -121,7 +144,7 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 	if t := n.cfg.Cluster.TLS; t.Cert != "" {
 		o.TLS = &raftlog.TLSFiles{CA: t.CA, Cert: t.Cert, Key: t.Key}
 	}
-	w := newWaitingRoom(n.listener)
+	w := newWaitingRoom(n.listener, n.secure)
 	defer w.close()
 	return raftlog.Open(ctx, o)
 }
@@ -137,15 +160,8 @@ func (n *node) openFiles() (err error) {
 			return fmt.Errorf("cluster.addr: %w", err)
 		}
 	}
-	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data_dir: %w", err)
-	}
-	path := filepath.Join(n.cfg.DataDir, "lock")
-	if n.lock, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return fmt.Errorf("data_dir: %w", err)
-	}
-	if err := syscall.Flock(int(n.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", n.cfg.DataDir)
+	if n.lock, err = lockDataDir(n.cfg.DataDir); err != nil {
+		return err
 	}
 	n.store, err = store.Open(store.Options{
 		Dir:           filepath.Join(n.cfg.DataDir, "fsm"),
@@ -156,6 +172,21 @@ func (n *node) openFiles() (err error) {
 		Fatal:         n.fail,
 	})
 	return err
+}
+
+// lockDataDir makes the data directory this process's own until the file is closed.
+func lockDataDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", dir), lock.Close())
+	}
+	return lock, nil
 }
 
 // openKeyring makes the key on the first start only: a new key in place of a lost one would leave every
@@ -208,6 +239,7 @@ func (n *node) run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	n.out.start(work)
+	n.access.start(work)
 	n.view.delivering.Store(true)
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(work, n.listener) }()
@@ -235,6 +267,7 @@ func (n *node) stop(ctx context.Context, served <-chan error) error {
 	if served != nil {
 		errs = append(errs, <-served)
 	}
+	n.access.close()
 	n.view.delivering.Store(false)
 	errs = append(errs, n.out.close(ctx), n.raft.Close(ctx), n.store.Close(), n.lock.Close())
 	err := errors.Join(errs...)
