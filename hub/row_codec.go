@@ -53,13 +53,3 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
 		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister()}
 }
-
-func (d *DeadLetter) row() *hubpb.DeadLetterRow {
-	return &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
-		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback}
-}
-
-func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
-	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
-		Attempts: r.Attempts, Status: r.Status, Reason: r.Reason, At: timeOf(r.At), TopicName: r.TopicName, Callback: r.Callback}
-}

@@ -369,6 +369,9 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_DeadLettersReplaying
+	//	*Event_DeadLettersTried
+	//	*Event_DeadLettersDropped
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -546,6 +549,33 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetDeadLettersReplaying() *DeadLettersReplaying {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersReplaying); ok {
+			return x.DeadLettersReplaying
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersTried() *DeadLettersTried {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersTried); ok {
+			return x.DeadLettersTried
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersDropped() *DeadLettersDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersDropped); ok {
+			return x.DeadLettersDropped
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -610,6 +640,18 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_DeadLettersReplaying struct {
+	DeadLettersReplaying *DeadLettersReplaying `protobuf:"bytes,32,opt,name=dead_letters_replaying,json=deadLettersReplaying,proto3,oneof"`
+}
+
+type Event_DeadLettersTried struct {
+	DeadLettersTried *DeadLettersTried `protobuf:"bytes,33,opt,name=dead_letters_tried,json=deadLettersTried,proto3,oneof"`
+}
+
+type Event_DeadLettersDropped struct {
+	DeadLettersDropped *DeadLettersDropped `protobuf:"bytes,34,opt,name=dead_letters_dropped,json=deadLettersDropped,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -639,6 +681,12 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_DeadLettersReplaying) isEvent_Kind() {}
+
+func (*Event_DeadLettersTried) isEvent_Kind() {}
+
+func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
@@ -1553,6 +1601,10 @@ type MessageDeadLettered struct {
 	Status        int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"` // last HTTP status, 0: none came
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Tries         []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`                                 // the last ones, oldest first; attempts counts all
+	Size          uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`                                  // bytes of the body
+	PublishedAt   int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"` // Unix nanoseconds
+	ContentType   string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1629,6 +1681,314 @@ func (x *MessageDeadLettered) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *MessageDeadLettered) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *MessageDeadLettered) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+// Attempt is one request that was made to deliver a message.
+type Attempt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`           // Unix nanoseconds at its start
+	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`   // HTTP status, 0: none came
+	Latency       int64                  `protobuf:"varint,3,opt,name=latency,proto3" json:"latency,omitempty"` // nanoseconds
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`    // class of the failure
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`        // who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_hub_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Attempt) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Attempt) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Attempt) GetLatency() int64 {
+	if x != nil {
+		return x.Latency
+	}
+	return 0
+}
+
+func (x *Attempt) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Attempt) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// DeadLettersReplaying has dead letters sent once more by whoever delivers their subscriptions.
+type DeadLettersReplaying struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersReplaying) Reset() {
+	*x = DeadLettersReplaying{}
+	mi := &file_hub_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersReplaying) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersReplaying) ProtoMessage() {}
+
+func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
+func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DeadLettersReplaying) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+// DeadLettersTried says what sending dead letters once more came to.
+type DeadLettersTried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tries         []*DeadLetterTry       `protobuf:"bytes,1,rep,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersTried) Reset() {
+	*x = DeadLettersTried{}
+	mi := &file_hub_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersTried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersTried) ProtoMessage() {}
+
+func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
+func (*DeadLettersTried) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+type DeadLetterTry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letter        uint64                 `protobuf:"varint,1,opt,name=letter,proto3" json:"letter,omitempty"`
+	Delivered     bool                   `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"` // the letter is done with
+	Attempt       *Attempt               `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`      // none: it was not tried after all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterTry) Reset() {
+	*x = DeadLetterTry{}
+	mi := &file_hub_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterTry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterTry) ProtoMessage() {}
+
+func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
+func (*DeadLetterTry) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeadLetterTry) GetLetter() uint64 {
+	if x != nil {
+		return x.Letter
+	}
+	return 0
+}
+
+func (x *DeadLetterTry) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
+func (x *DeadLetterTry) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+// DeadLettersDropped removes dead letters, by an operator's wish or by their retention.
+type DeadLettersDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersDropped) Reset() {
+	*x = DeadLettersDropped{}
+	mi := &file_hub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersDropped) ProtoMessage() {}
+
+func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
+func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DeadLettersDropped) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+func (x *DeadLettersDropped) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type TopicPinged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -1639,7 +1999,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +2011,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +2024,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -1699,7 +2059,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +2071,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2084,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -1808,7 +2168,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2180,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2193,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -1868,7 +2228,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2240,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2253,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -1987,7 +2347,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2359,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2372,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2128,7 +2488,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2500,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2513,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2265,7 +2625,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2637,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2650,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2326,7 +2686,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2698,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2711,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2383,24 +2743,29 @@ func (x *RequestRow) GetReason() string {
 }
 
 type DeadLetterRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Subscription  uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Topic         uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Status        int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	At            int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
-	TopicName     string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
-	Callback      string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Subscription   uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Topic          uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset         uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Attempts       uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Status         int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
+	Reason         string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	At             int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
+	TopicName      string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
+	Callback       string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
+	Tries          []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`
+	Size           uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`
+	PublishedAt    int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	ContentType    string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: it lies still
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2777,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2790,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2498,6 +2863,41 @@ func (x *DeadLetterRow) GetCallback() string {
 	return ""
 }
 
+func (x *DeadLetterRow) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *DeadLetterRow) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *DeadLetterRow) GetReplayingSince() int64 {
+	if x != nil {
+		return x.ReplayingSince
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -2511,7 +2911,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2923,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2936,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -2586,7 +2986,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2998,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +3011,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -2645,7 +3045,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +3057,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +3070,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -2696,7 +3096,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +3108,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +3121,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -2743,7 +3143,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +3155,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +3168,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -2809,7 +3209,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +3221,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2834,7 +3234,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21, 0}
+	return file_hub_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -2864,7 +3264,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa5\t\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa7\v\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -2882,7 +3282,10 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumedB\x06\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12Z\n" +
+	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
+	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
+	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDroppedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
@@ -2952,14 +3355,35 @@ const file_hub_proto_rawDesc = "" +
 	"\tdelivered\x18\x06 \x01(\x04R\tdelivered\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x18\n" +
 	"\arefused\x18\b \x01(\rR\arefused\x12\x1a\n" +
-	"\breleased\x18\t \x01(\bR\breleased\"\xb3\x01\n" +
+	"\breleased\x18\t \x01(\bR\breleased\"\xba\x02\n" +
 	"\x13MessageDeadLettered\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"H\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\"w\n" +
+	"\aAttempt\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
+	"\alatency\x18\x03 \x01(\x03R\alatency\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"0\n" +
+	"\x14DeadLettersReplaying\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\"E\n" +
+	"\x10DeadLettersTried\x121\n" +
+	"\x05tries\x18\x01 \x03(\v2\x1b.quorumhub.v1.DeadLetterTryR\x05tries\"v\n" +
+	"\rDeadLetterTry\x12\x16\n" +
+	"\x06letter\x18\x01 \x01(\x04R\x06letter\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\bR\tdelivered\x12/\n" +
+	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
+	"\x12DeadLettersDropped\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"H\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
 	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xb6\x02\n" +
@@ -3041,7 +3465,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x88\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xb8\x03\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -3054,7 +3478,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"topic_name\x18\t \x01(\tR\ttopicName\x12\x1a\n" +
 	"\bcallback\x18\n" +
-	" \x01(\tR\bcallback\"\x83\x01\n" +
+	" \x01(\tR\bcallback\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -3107,7 +3536,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_hub_proto_goTypes = []any{
 	(Mode)(0),                     // 0: quorumhub.v1.Mode
 	(EndReason)(0),                // 1: quorumhub.v1.EndReason
@@ -3131,21 +3560,26 @@ var file_hub_proto_goTypes = []any{
 	(*CursorsAdvanced)(nil),       // 19: quorumhub.v1.CursorsAdvanced
 	(*Cursor)(nil),                // 20: quorumhub.v1.Cursor
 	(*MessageDeadLettered)(nil),   // 21: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 22: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 23: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 24: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 25: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 26: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 27: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 28: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 29: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 30: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 31: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 32: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 33: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 34: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 35: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 36: quorumhub.v1.LogTrimmed.Range
+	(*Attempt)(nil),               // 22: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 23: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 24: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 25: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 26: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 27: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 28: quorumhub.v1.TopicFetched
+	(*LogTrimmed)(nil),            // 29: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 30: quorumhub.v1.MetaRow
+	(*TopicRow)(nil),              // 31: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 32: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 33: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 34: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 35: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 36: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 37: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 38: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 39: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 40: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 41: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	4,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -3161,28 +3595,35 @@ var file_hub_proto_depIdxs = []int32{
 	15, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
 	19, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
 	21, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	22, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	23, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	24, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	27, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	28, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	29, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	16, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	18, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	0,  // 18: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	13, // 19: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	1,  // 20: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	17, // 21: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	20, // 22: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	2,  // 23: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	36, // 24: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	20, // 25: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	11, // 26: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	33, // 27: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	34, // 28: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	35, // 29: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	23, // 18: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	24, // 19: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	26, // 20: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	0,  // 21: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	13, // 22: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	1,  // 23: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	17, // 24: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	20, // 25: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	22, // 26: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	25, // 27: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	22, // 28: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	2,  // 29: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	41, // 30: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	20, // 31: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	11, // 32: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	22, // 33: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	38, // 34: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	39, // 35: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	40, // 36: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3206,6 +3647,9 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_DeadLettersReplaying)(nil),
+		(*Event_DeadLettersTried)(nil),
+		(*Event_DeadLettersDropped)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3213,7 +3657,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
