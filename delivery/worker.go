@@ -157,6 +157,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 			continue
 		}
 		m := &w.batch[0]
+		l.facing = m.Time
 		var res PushResult
 		switch e := l.endpoint; {
 		case e != nil:
@@ -323,6 +324,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 // attempted books one attempt and tells whether the lane may go on at once. Callers hold mu.
 func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult) bool {
 	d.stats.Attempts++
+	d.remember(l, m.Offset, res)
 	if l.state != laneRunning {
 		return false // ended meanwhile
 	}
@@ -372,7 +374,8 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult) {
 		d.wait(l, delay)
 		return
 	}
-	s := settlement{lane: l, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason}
+	s := settlement{lane: l, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
+		tries: d.triesAt(l, m.Offset), size: len(m.Body), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}
