@@ -154,6 +154,9 @@ func nodeID() rule[string] {
 	return rule[string]{"at most 64 letters, digits, dots, dashes and underscores", isNodeID}
 }
 
+// ValidNodeID tells whether s can be the id of a node.
+func ValidNodeID(s string) bool { return s != "" && isNodeID(s) }
+
 func isNodeID(s string) bool {
 	return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }

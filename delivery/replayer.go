@@ -163,7 +163,7 @@ func (r *Replayer) scan() {
 
 // owes tells whether this node is to send to the subscription at now.
 func (r *Replayer) owes(sub *hub.Subscription, now time.Time) bool {
-	return sub.Assignment.Node == r.d.o.Node && sub.Assignment.Next == "" && !sub.Expired(now)
+	return sub.Assignment.Node == r.d.o.Node && sub.Assignment.Next == "" && !sub.Paused && !sub.Expired(now)
 }
 
 // schedule starts what there is room for; out of touch nothing is sent, and what is under way is cut off.

@@ -226,7 +226,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed"}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
-	switch rapid.IntRange(0, 18).Draw(t, "kind") {
+	switch rapid.IntRange(0, 20).Draw(t, "kind") {
 	case 0, 1:
 		return published(topic, rapid.StringN(0, 4, -1).Draw(t, "body"))
 	case 2:
@@ -259,12 +259,6 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		e := deadLettered(hub.SubscriptionID(small("subscription")), small("offset"))
 		e.GetMessageDeadLettered().Epoch = rapid.Uint64Range(0, 3).Draw(t, "epoch")
 		return e
-	case 16:
-		return replaying(small("letter"), small("another"))
-	case 17:
-		return tried(small("letter"), rapid.IntRange(0, 2).Draw(t, "what came of it"))
-	case 18:
-		return droppedLetters(small("letter"))
 	case 11:
 		return rapid.SampledFrom([]*hubpb.Event{registered(topic), deregistered(topic), pinged(topic), initialized(topic)}).Draw(t, "event")
 	case 12:
@@ -273,6 +267,18 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 13, 14:
 		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Node: aNode.Draw(t, "node"),
 			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
+	case 16:
+		return replaying(small("letter"), small("another"))
+	case 17:
+		return tried(small("letter"), rapid.IntRange(0, 2).Draw(t, "what came of it"))
+	case 18:
+		return droppedLetters(small("letter"))
+	}
+	switch rapid.IntRange(0, 2).Draw(t, "other kind") {
+	case 0:
+		return rewound(hub.SubscriptionID(small("subscription")), small("offset"))
+	case 1:
+		return paused(hub.SubscriptionID(small("subscription")), rapid.Bool().Draw(t, "paused"))
 	}
 	return trimmed(hub.TopicID(small("topic id")), small("through"))
 }

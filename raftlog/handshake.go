@@ -50,6 +50,8 @@ const (
 	refusedID      refusal = "id"
 	refusedWiped   refusal = "wiped"
 	refusedPlain   refusal = "plain"
+	// refusedCertificate: it says it is another node than its certificate is for.
+	refusedCertificate refusal = "certificate"
 )
 
 // refusedError says why two nodes do not talk to each other.
