@@ -11,11 +11,12 @@ import (
 	"quorumhub/hub"
 )
 
-// Options is what a Server is made of. Service, State, Messages, Node and PublicURL are required.
+// Options is what a Server is made of. Service, State, Messages, Letters, Node and PublicURL are required.
 type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Letters  hub.LetterReader
 	Node     Node
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
@@ -87,8 +88,8 @@ type Node interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Service == nil, o.State == nil, o.Messages == nil, o.Node == nil:
-		return errors.New("web: Service, State, Messages and Node are required")
+	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Node == nil:
+		return errors.New("web: Service, State, Messages, Letters and Node are required")
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err

@@ -41,6 +41,12 @@ func (s *Server) table() []*route {
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription)},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters)},
+		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters)},
+		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters)},
+		{name: "dead_letter_drop", paths: []string{"/v1/dead-letters/drop"}, methods: post(s.dropDeadLetters)},
+		{name: "dead_letter", paths: []string{"/v1/dead-letters/:id"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getDeadLetter, http.MethodHead: s.getDeadLetter, http.MethodDelete: s.dropDeadLetter}},
+		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter)},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI)},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth)},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive)},
