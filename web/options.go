@@ -18,6 +18,7 @@ type Options struct {
 	Messages hub.MessageReader
 	Letters  hub.LetterReader
 	Node     Node
+	Reads    Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
@@ -93,6 +94,9 @@ func (o *Options) setDefaults() error {
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
+	}
+	if o.Reads == nil {
+		o.Reads = alone{}
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

@@ -26,6 +26,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RefoundReason int32
+
+const (
+	RefoundReason_REFOUND_UNSPECIFIED RefoundReason = 0
+	RefoundReason_REFOUND_RESTORED    RefoundReason = 1
+	RefoundReason_REFOUND_RECOVERED   RefoundReason = 2
+)
+
+// Enum value maps for RefoundReason.
+var (
+	RefoundReason_name = map[int32]string{
+		0: "REFOUND_UNSPECIFIED",
+		1: "REFOUND_RESTORED",
+		2: "REFOUND_RECOVERED",
+	}
+	RefoundReason_value = map[string]int32{
+		"REFOUND_UNSPECIFIED": 0,
+		"REFOUND_RESTORED":    1,
+		"REFOUND_RECOVERED":   2,
+	}
+)
+
+func (x RefoundReason) Enum() *RefoundReason {
+	p := new(RefoundReason)
+	*p = x
+	return p
+}
+
+func (x RefoundReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RefoundReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[0].Descriptor()
+}
+
+func (RefoundReason) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[0]
+}
+
+func (x RefoundReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RefoundReason.Descriptor instead.
+func (RefoundReason) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{0}
+}
+
 type Mode int32
 
 const (
@@ -62,11 +111,11 @@ func (x Mode) String() string {
 }
 
 func (Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[0].Descriptor()
+	return file_hub_proto_enumTypes[1].Descriptor()
 }
 
 func (Mode) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[0]
+	return &file_hub_proto_enumTypes[1]
 }
 
 func (x Mode) Number() protoreflect.EnumNumber {
@@ -75,7 +124,7 @@ func (x Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mode.Descriptor instead.
 func (Mode) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{0}
+	return file_hub_proto_rawDescGZIP(), []int{1}
 }
 
 type EndReason int32
@@ -120,11 +169,11 @@ func (x EndReason) String() string {
 }
 
 func (EndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[1].Descriptor()
+	return file_hub_proto_enumTypes[2].Descriptor()
 }
 
 func (EndReason) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[1]
+	return &file_hub_proto_enumTypes[2]
 }
 
 func (x EndReason) Number() protoreflect.EnumNumber {
@@ -133,7 +182,7 @@ func (x EndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EndReason.Descriptor instead.
 func (EndReason) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{1}
+	return file_hub_proto_rawDescGZIP(), []int{2}
 }
 
 type FetchOutcome int32
@@ -175,11 +224,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[2].Descriptor()
+	return file_hub_proto_enumTypes[3].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[2]
+	return &file_hub_proto_enumTypes[3]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -188,7 +237,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{2}
+	return file_hub_proto_rawDescGZIP(), []int{3}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -374,6 +423,7 @@ type Event struct {
 	//	*Event_DeadLettersReplaying
 	//	*Event_DeadLettersTried
 	//	*Event_DeadLettersDropped
+	//	*Event_ClusterRefounded
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -596,6 +646,15 @@ func (x *Event) GetDeadLettersDropped() *DeadLettersDropped {
 	return nil
 }
 
+func (x *Event) GetClusterRefounded() *ClusterRefounded {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ClusterRefounded); ok {
+			return x.ClusterRefounded
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -680,6 +739,10 @@ type Event_DeadLettersDropped struct {
 	DeadLettersDropped *DeadLettersDropped `protobuf:"bytes,34,opt,name=dead_letters_dropped,json=deadLettersDropped,proto3,oneof"`
 }
 
+type Event_ClusterRefounded struct {
+	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -719,6 +782,8 @@ func (*Event_DeadLettersReplaying) isEvent_Kind() {}
 func (*Event_DeadLettersTried) isEvent_Kind() {}
 
 func (*Event_DeadLettersDropped) isEvent_Kind() {}
+
+func (*Event_ClusterRefounded) isEvent_Kind() {}
 
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
@@ -765,6 +830,84 @@ func (x *ClusterInitialized) GetClusterId() string {
 	return ""
 }
 
+// ClusterRefounded begins a new cluster with the state of a former one: restored from a backup, or recovered on
+// one node after its quorum was lost. What belongs to the former nodes is dropped.
+type ClusterRefounded struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId       string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	FormerClusterId string                 `protobuf:"bytes,2,opt,name=former_cluster_id,json=formerClusterId,proto3" json:"former_cluster_id,omitempty"` // another one: nothing changes
+	Node            string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`                                                // the only voter
+	Reason          RefoundReason          `protobuf:"varint,4,opt,name=reason,proto3,enum=quorumhub.v1.RefoundReason" json:"reason,omitempty"`
+	Index           uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"` // last entry of the former cluster
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ClusterRefounded) Reset() {
+	*x = ClusterRefounded{}
+	mi := &file_hub_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterRefounded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterRefounded) ProtoMessage() {}
+
+func (x *ClusterRefounded) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterRefounded.ProtoReflect.Descriptor instead.
+func (*ClusterRefounded) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ClusterRefounded) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ClusterRefounded) GetFormerClusterId() string {
+	if x != nil {
+		return x.FormerClusterId
+	}
+	return ""
+}
+
+func (x *ClusterRefounded) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClusterRefounded) GetReason() RefoundReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RefoundReason_REFOUND_UNSPECIFIED
+}
+
+func (x *ClusterRefounded) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type TopicRegistered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -774,7 +917,7 @@ type TopicRegistered struct {
 
 func (x *TopicRegistered) Reset() {
 	*x = TopicRegistered{}
-	mi := &file_hub_proto_msgTypes[5]
+	mi := &file_hub_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +929,7 @@ func (x *TopicRegistered) String() string {
 func (*TopicRegistered) ProtoMessage() {}
 
 func (x *TopicRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[5]
+	mi := &file_hub_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +942,7 @@ func (x *TopicRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRegistered.ProtoReflect.Descriptor instead.
 func (*TopicRegistered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{5}
+	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TopicRegistered) GetTopic() string {
@@ -818,7 +961,7 @@ type TopicDeregistered struct {
 
 func (x *TopicDeregistered) Reset() {
 	*x = TopicDeregistered{}
-	mi := &file_hub_proto_msgTypes[6]
+	mi := &file_hub_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +973,7 @@ func (x *TopicDeregistered) String() string {
 func (*TopicDeregistered) ProtoMessage() {}
 
 func (x *TopicDeregistered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[6]
+	mi := &file_hub_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +986,7 @@ func (x *TopicDeregistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicDeregistered.ProtoReflect.Descriptor instead.
 func (*TopicDeregistered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{6}
+	return file_hub_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TopicDeregistered) GetTopic() string {
@@ -867,7 +1010,7 @@ type MessagePublished struct {
 
 func (x *MessagePublished) Reset() {
 	*x = MessagePublished{}
-	mi := &file_hub_proto_msgTypes[7]
+	mi := &file_hub_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1022,7 @@ func (x *MessagePublished) String() string {
 func (*MessagePublished) ProtoMessage() {}
 
 func (x *MessagePublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[7]
+	mi := &file_hub_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1035,7 @@ func (x *MessagePublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessagePublished.ProtoReflect.Descriptor instead.
 func (*MessagePublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MessagePublished) GetTopic() string {
@@ -957,7 +1100,7 @@ type SubscriptionRequested struct {
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[8]
+	mi := &file_hub_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1112,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[8]
+	mi := &file_hub_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1125,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{8}
+	return file_hub_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -1072,7 +1215,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1227,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1240,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1118,7 +1261,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1273,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1286,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1171,7 +1314,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1326,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1339,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1227,7 +1370,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1382,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1395,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1293,7 +1436,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1448,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1461,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1345,7 +1488,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1500,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1513,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1401,7 +1544,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1556,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1569,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -1467,7 +1610,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1622,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1635,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -1505,16 +1648,17 @@ func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
 type Assignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`    // who is to deliver it
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // the epoch this decision was made on; another one: nothing changes
-	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"` // the present owner stops and releases it first (Cursor.released)
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`         // who is to deliver it
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`      // the epoch this decision was made on; another one: nothing changes
+	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`      // the present owner stops and releases it first (Cursor.released)
+	Resumed       uint64                 `protobuf:"varint,90,opt,name=resumed,proto3" json:"resumed,omitempty"` // without drain: how often the owner that is given up had resumed; another number: nothing changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1670,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1683,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -1570,8 +1714,15 @@ func (x *Assignment) GetDrain() bool {
 	return false
 }
 
+func (x *Assignment) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
 // DeliveryResumed marks a place in the log: a node that was out of touch has applied everything before it
-// when it meets its own mark. The state does not change.
+// when it meets its own mark. From there on it delivers again: decisions that took it for lost before are void.
 type DeliveryResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1582,7 +1733,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1745,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1758,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -1634,7 +1785,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1797,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1810,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -1693,7 +1844,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1856,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1869,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -1802,7 +1953,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1965,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1978,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -1914,7 +2065,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2077,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2090,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -1987,7 +2138,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2150,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2163,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2032,7 +2183,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2195,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2208,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2078,7 +2229,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2241,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2254,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2138,7 +2289,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2301,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2314,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2190,7 +2341,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2353,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2366,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2250,7 +2401,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2413,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2426,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2359,7 +2510,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2522,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2535,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2413,13 +2564,15 @@ type MetaRow struct {
 	GapMessages       uint64                 `protobuf:"varint,8,opt,name=gap_messages,json=gapMessages,proto3" json:"gap_messages,omitempty"` // messages dropped before a subscription had got them
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
+	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2584,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2597,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2517,6 +2670,73 @@ func (x *MetaRow) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetFormerClusterIds() []string {
+	if x != nil {
+		return x.FormerClusterIds
+	}
+	return nil
+}
+
+func (x *MetaRow) GetResumed() []*NodeResumed {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+// NodeResumed is how often a node has resumed its deliveries (DeliveryResumed).
+type NodeResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Times         uint64                 `protobuf:"varint,2,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumed) Reset() {
+	*x = NodeResumed{}
+	mi := &file_hub_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumed) ProtoMessage() {}
+
+func (x *NodeResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
+func (*NodeResumed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *NodeResumed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumed) GetTimes() uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
 type TopicRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2538,7 +2758,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2770,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2783,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2682,7 +2902,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2914,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2927,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2840,7 +3060,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +3072,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +3085,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2901,7 +3121,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3133,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3146,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2980,7 +3200,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3212,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3225,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3126,7 +3346,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3358,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3371,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3201,7 +3421,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3433,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3446,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3260,7 +3480,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3492,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3505,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3311,7 +3531,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3543,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3556,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3358,7 +3578,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3590,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3603,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3424,7 +3644,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +3656,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3669,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29, 0}
+	return file_hub_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3479,7 +3699,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xd4\f\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa3\r\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -3502,11 +3722,19 @@ const file_hub_proto_rawDesc = "" +
 	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12Z\n" +
 	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
 	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
-	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDroppedB\x06\n" +
+	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
+	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"'\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xbc\x01\n" +
+	"\x10ClusterRefounded\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12*\n" +
+	"\x11former_cluster_id\x18\x02 \x01(\tR\x0fformerClusterId\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x123\n" +
+	"\x06reason\x18\x04 \x01(\x0e2\x1b.quorumhub.v1.RefoundReasonR\x06reason\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\"'\n" +
 	"\x0fTopicRegistered\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\")\n" +
 	"\x11TopicDeregistered\x12\x14\n" +
@@ -3559,13 +3787,14 @@ const file_hub_proto_rawDesc = "" +
 	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\x12\x16\n" +
 	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"S\n" +
 	"\x15SubscriptionsAssigned\x12:\n" +
-	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"p\n" +
+	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"\x8a\x01\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05drain\x18\x04 \x01(\bR\x05drain\"9\n" +
+	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\x18\n" +
+	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
@@ -3631,7 +3860,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe2\x02\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xc5\x03\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -3645,7 +3874,12 @@ const file_hub_proto_rawDesc = "" +
 	"\fgap_messages\x18\b \x01(\x04R\vgapMessages\x12-\n" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
-	" \x01(\x04R\x0epublishedBytes\"\xeb\x02\n" +
+	" \x01(\x04R\x0epublishedBytes\x12,\n" +
+	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x123\n" +
+	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
+	"\vNodeResumed\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xeb\x02\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3732,7 +3966,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\x04R\x02id*W\n" +
+	"\x02id\x18\x04 \x01(\x04R\x02id*U\n" +
+	"\rRefoundReason\x12\x17\n" +
+	"\x13REFOUND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10REFOUND_RESTORED\x10\x01\x12\x15\n" +
+	"\x11REFOUND_RECOVERED\x10\x02*W\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eMODE_SUBSCRIBE\x10\x01\x12\x14\n" +
@@ -3764,102 +4002,108 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_hub_proto_goTypes = []any{
-	(Mode)(0),                     // 0: quorumhub.v1.Mode
-	(EndReason)(0),                // 1: quorumhub.v1.EndReason
-	(FetchOutcome)(0),             // 2: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 3: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 4: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 5: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 6: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 7: quorumhub.v1.ClusterInitialized
-	(*TopicRegistered)(nil),       // 8: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 9: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 10: quorumhub.v1.MessagePublished
-	(*SubscriptionRequested)(nil), // 11: quorumhub.v1.SubscriptionRequested
-	(*SubscriptionOptions)(nil),   // 12: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 13: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 14: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 15: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 16: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 17: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 18: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 19: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 20: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 21: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 22: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 23: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 24: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 25: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 26: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 27: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 28: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 29: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 30: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 31: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 32: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 33: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 34: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 35: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 36: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 37: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 38: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 39: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 40: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 41: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 42: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 43: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 44: quorumhub.v1.LogTrimmed.Range
+	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
+	(Mode)(0),                     // 1: quorumhub.v1.Mode
+	(EndReason)(0),                // 2: quorumhub.v1.EndReason
+	(FetchOutcome)(0),             // 3: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                 // 4: quorumhub.v1.Entry
+	(*Batch)(nil),                 // 5: quorumhub.v1.Batch
+	(*Proposal)(nil),              // 6: quorumhub.v1.Proposal
+	(*Event)(nil),                 // 7: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),    // 8: quorumhub.v1.ClusterInitialized
+	(*ClusterRefounded)(nil),      // 9: quorumhub.v1.ClusterRefounded
+	(*TopicRegistered)(nil),       // 10: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),     // 11: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),      // 12: quorumhub.v1.MessagePublished
+	(*SubscriptionRequested)(nil), // 13: quorumhub.v1.SubscriptionRequested
+	(*SubscriptionOptions)(nil),   // 14: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 15: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 16: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 17: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 18: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 19: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 20: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 21: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 22: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 23: quorumhub.v1.DeliveryResumed
+	(*CursorsAdvanced)(nil),       // 24: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 25: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 26: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 27: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 28: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 29: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 30: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 31: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 32: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 33: quorumhub.v1.TopicFetched
+	(*LogTrimmed)(nil),            // 34: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 35: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 36: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 37: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 38: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 39: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 40: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 41: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 42: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 43: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 44: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 45: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 46: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 47: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	4,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	5,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	6,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	7,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	8,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	9,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	10, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	11, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	15, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	17, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	18, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	22, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	24, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	30, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	31, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	32, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	19, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	21, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	13, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	14, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	26, // 20: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	27, // 21: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	29, // 22: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	0,  // 23: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	12, // 24: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	16, // 25: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	1,  // 26: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	20, // 27: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	23, // 28: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	25, // 29: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	28, // 30: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	25, // 31: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	2,  // 32: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	44, // 33: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	12, // 34: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	23, // 35: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	11, // 36: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	25, // 37: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	41, // 38: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	42, // 39: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	43, // 40: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	6,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	7,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	8,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	10, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	13, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	17, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	19, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	20, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	24, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	26, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	32, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	33, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	34, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	21, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	23, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	15, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	16, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	28, // 20: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	29, // 21: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	31, // 22: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	9,  // 23: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 24: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	1,  // 25: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	14, // 26: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 27: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 28: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	22, // 29: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	25, // 30: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	27, // 31: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	30, // 32: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	27, // 33: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	3,  // 34: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	47, // 35: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	36, // 36: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	14, // 37: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	25, // 38: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	13, // 39: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	27, // 40: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	44, // 41: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	45, // 42: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	46, // 43: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3888,14 +4132,15 @@ func file_hub_proto_init() {
 		(*Event_DeadLettersReplaying)(nil),
 		(*Event_DeadLettersTried)(nil),
 		(*Event_DeadLettersDropped)(nil),
+		(*Event_ClusterRefounded)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   42,
+			NumEnums:      4,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
