@@ -418,6 +418,11 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_ApiKeyCreated
+	//	*Event_ApiKeyRevoked
+	//	*Event_RuleSet
+	//	*Event_RuleRemoved
+	//	*Event_NonceClaimed
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
 	//	*Event_DeadLettersReplaying
@@ -601,6 +606,51 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetApiKeyCreated() *ApiKeyCreated {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeyCreated); ok {
+			return x.ApiKeyCreated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetApiKeyRevoked() *ApiKeyRevoked {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeyRevoked); ok {
+			return x.ApiKeyRevoked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRuleSet() *RuleSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RuleSet); ok {
+			return x.RuleSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRuleRemoved() *RuleRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RuleRemoved); ok {
+			return x.RuleRemoved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNonceClaimed() *NonceClaimed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NonceClaimed); ok {
+			return x.NonceClaimed
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSubscriptionRewound() *SubscriptionRewound {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SubscriptionRewound); ok {
@@ -719,6 +769,26 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_ApiKeyCreated struct {
+	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
+}
+
+type Event_ApiKeyRevoked struct {
+	ApiKeyRevoked *ApiKeyRevoked `protobuf:"bytes,49,opt,name=api_key_revoked,json=apiKeyRevoked,proto3,oneof"`
+}
+
+type Event_RuleSet struct {
+	RuleSet *RuleSet `protobuf:"bytes,50,opt,name=rule_set,json=ruleSet,proto3,oneof"`
+}
+
+type Event_RuleRemoved struct {
+	RuleRemoved *RuleRemoved `protobuf:"bytes,51,opt,name=rule_removed,json=ruleRemoved,proto3,oneof"`
+}
+
+type Event_NonceClaimed struct {
+	NonceClaimed *NonceClaimed `protobuf:"bytes,52,opt,name=nonce_claimed,json=nonceClaimed,proto3,oneof"`
+}
+
 type Event_SubscriptionRewound struct {
 	SubscriptionRewound *SubscriptionRewound `protobuf:"bytes,24,opt,name=subscription_rewound,json=subscriptionRewound,proto3,oneof"`
 }
@@ -772,6 +842,16 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_ApiKeyCreated) isEvent_Kind() {}
+
+func (*Event_ApiKeyRevoked) isEvent_Kind() {}
+
+func (*Event_RuleSet) isEvent_Kind() {}
+
+func (*Event_RuleRemoved) isEvent_Kind() {}
+
+func (*Event_NonceClaimed) isEvent_Kind() {}
 
 func (*Event_SubscriptionRewound) isEvent_Kind() {}
 
@@ -2499,6 +2579,317 @@ func (x *TopicFetched) GetLinkSelf() string {
 	return ""
 }
 
+// ApiKeyCreated makes an API key known. The key itself is never in the log.
+type ApiKeyCreated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of the key's secret part
+	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	Roles         []string               `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix nanoseconds, 0: never
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                                 // principal who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyCreated) Reset() {
+	*x = ApiKeyCreated{}
+	mi := &file_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyCreated) ProtoMessage() {}
+
+func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
+func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ApiKeyCreated) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyCreated) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApiKeyCreated) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *ApiKeyCreated) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ApiKeyRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRevoked) Reset() {
+	*x = ApiKeyRevoked{}
+	mi := &file_hub_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRevoked) ProtoMessage() {}
+
+func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
+func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ApiKeyRevoked) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyRevoked) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// RuleSet adds a rule of access, or replaces the one of the same name.
+type RuleSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          []byte                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"` // JSON, checked by whoever proposed it
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSet) Reset() {
+	*x = RuleSet{}
+	mi := &file_hub_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSet) ProtoMessage() {}
+
+func (x *RuleSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
+func (*RuleSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RuleSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleSet) GetRule() []byte {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *RuleSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type RuleRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRemoved) Reset() {
+	*x = RuleRemoved{}
+	mi := &file_hub_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRemoved) ProtoMessage() {}
+
+func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
+func (*RuleRemoved) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RuleRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleRemoved) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// NonceClaimed uses up the nonce of a signed request. Of several claims the first in the log has it.
+type NonceClaimed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`  // 32 bytes: a hash over the scheme, the key and the nonce
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"` // Unix nanoseconds after which the request is refused for its age
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NonceClaimed) Reset() {
+	*x = NonceClaimed{}
+	mi := &file_hub_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NonceClaimed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NonceClaimed) ProtoMessage() {}
+
+func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
+func (*NonceClaimed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *NonceClaimed) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *NonceClaimed) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // LogTrimmed drops messages by retention, for all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2510,7 +2901,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2913,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2926,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2564,6 +2955,7 @@ type MetaRow struct {
 	GapMessages       uint64                 `protobuf:"varint,8,opt,name=gap_messages,json=gapMessages,proto3" json:"gap_messages,omitempty"` // messages dropped before a subscription had got them
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	AccessVersion     uint64                 `protobuf:"varint,60,opt,name=access_version,json=accessVersion,proto3" json:"access_version,omitempty"`           // rises with every change of API keys and rules
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
 	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node
 	unknownFields     protoimpl.UnknownFields
@@ -2572,7 +2964,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2976,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2989,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2670,6 +3062,13 @@ func (x *MetaRow) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetAccessVersion() uint64 {
+	if x != nil {
+		return x.AccessVersion
+	}
+	return 0
+}
+
 func (x *MetaRow) GetFormerClusterIds() []string {
 	if x != nil {
 		return x.FormerClusterIds
@@ -2695,7 +3094,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +3106,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +3119,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -2758,7 +3157,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +3169,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +3182,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2902,7 +3301,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +3313,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +3326,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3060,7 +3459,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3471,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3484,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3121,7 +3520,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3532,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3545,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3200,7 +3599,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3611,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3624,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3346,7 +3745,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3757,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3770,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3409,6 +3808,154 @@ func (x *IdempotencyRow) GetAt() int64 {
 	return 0
 }
 
+type ApiKeyRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *ApiKeyCreated         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	CreatedAt     int64                  `protobuf:"varint,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRow) Reset() {
+	*x = ApiKeyRow{}
+	mi := &file_hub_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRow) ProtoMessage() {}
+
+func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
+func (*ApiKeyRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ApiKeyRow) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+type RuleRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *RuleSet               `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	SetAt         int64                  `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRow) Reset() {
+	*x = RuleRow{}
+	mi := &file_hub_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRow) ProtoMessage() {}
+
+func (x *RuleRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
+func (*RuleRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *RuleRow) GetRule() *RuleSet {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *RuleRow) GetSetAt() int64 {
+	if x != nil {
+		return x.SetAt
+	}
+	return 0
+}
+
+type NonceRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NonceRow) Reset() {
+	*x = NonceRow{}
+	mi := &file_hub_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NonceRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NonceRow) ProtoMessage() {}
+
+func (x *NonceRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
+func (*NonceRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *NonceRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // OriginRow remembers the answers to an origin's last batches.
 type OriginRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3421,7 +3968,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3980,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3993,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3480,7 +4027,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +4039,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +4052,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3531,7 +4078,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +4090,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3556,7 +4103,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3578,7 +4125,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +4137,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +4150,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3644,7 +4191,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3656,7 +4203,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3669,7 +4216,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30, 0}
+	return file_hub_proto_rawDescGZIP(), []int{35, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3699,7 +4246,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa3\r\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xe8\x0f\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -3717,7 +4264,12 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12V\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12E\n" +
+	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
+	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
+	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
+	"\frule_removed\x183 \x01(\v2\x19.quorumhub.v1.RuleRemovedH\x00R\vruleRemoved\x12A\n" +
+	"\rnonce_claimed\x184 \x01(\v2\x1a.quorumhub.v1.NonceClaimedH\x00R\fnonceClaimed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
 	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12Z\n" +
 	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
@@ -3853,14 +4405,36 @@ const file_hub_proto_rawDesc = "" +
 	"\x04body\x18\b \x01(\fR\x04body\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1b\n" +
 	"\tlink_self\x18\n" +
-	" \x01(\tR\blinkSelf\"\x95\x01\n" +
+	" \x01(\tR\blinkSelf\"\xa4\x01\n" +
+	"\rApiKeyCreated\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x14\n" +
+	"\x05roles\x18\x05 \x03(\tR\x05roles\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"/\n" +
+	"\rApiKeyRevoked\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"A\n" +
+	"\aRuleSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\fR\x04rule\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"1\n" +
+	"\vRuleRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
+	"\fNonceClaimed\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xc5\x03\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xec\x03\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -3874,7 +4448,8 @@ const file_hub_proto_rawDesc = "" +
 	"\fgap_messages\x18\b \x01(\x04R\vgapMessages\x12-\n" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
-	" \x01(\x04R\x0epublishedBytes\x12,\n" +
+	" \x01(\x04R\x0epublishedBytes\x12%\n" +
+	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12,\n" +
 	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x123\n" +
 	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
@@ -3952,7 +4527,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
 	"\fcontent_hash\x18\x03 \x01(\fR\vcontentHash\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02at\x18\x05 \x01(\x03R\x02at\"l\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\"Y\n" +
+	"\tApiKeyRow\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedR\x03key\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"K\n" +
+	"\aRuleRow\x12)\n" +
+	"\x04rule\x18\x01 \x01(\v2\x15.quorumhub.v1.RuleSetR\x04rule\x12\x15\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\" \n" +
+	"\bNonceRow\x12\x14\n" +
+	"\x05until\x18\x01 \x01(\x03R\x05until\"l\n" +
 	"\tOriginRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x03R\x04seen\x123\n" +
@@ -4003,7 +4587,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -4039,20 +4623,28 @@ var file_hub_proto_goTypes = []any{
 	(*DeadLettersDropped)(nil),    // 31: quorumhub.v1.DeadLettersDropped
 	(*TopicPinged)(nil),           // 32: quorumhub.v1.TopicPinged
 	(*TopicFetched)(nil),          // 33: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 34: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 35: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 36: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 37: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 38: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 39: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 40: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 41: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 42: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 43: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 44: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 45: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 46: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 47: quorumhub.v1.LogTrimmed.Range
+	(*ApiKeyCreated)(nil),         // 34: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 35: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 36: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 37: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 38: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 39: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 40: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 41: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 42: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 43: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 44: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 45: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 46: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 47: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 48: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 49: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 50: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 51: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 52: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 53: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 54: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 55: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -4070,40 +4662,47 @@ var file_hub_proto_depIdxs = []int32{
 	26, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	32, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	33, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	34, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	39, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	21, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	23, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	15, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	16, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	28, // 20: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	29, // 21: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	31, // 22: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	9,  // 23: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 24: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	1,  // 25: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	14, // 26: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	18, // 27: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 28: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	22, // 29: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	25, // 30: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	27, // 31: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	30, // 32: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	27, // 33: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	3,  // 34: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	47, // 35: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	36, // 36: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	14, // 37: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	25, // 38: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	13, // 39: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	27, // 40: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	44, // 41: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	45, // 42: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	46, // 43: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	34, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	35, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	36, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	37, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	38, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	15, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	16, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	28, // 25: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	29, // 26: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	31, // 27: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	9,  // 28: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 29: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	1,  // 30: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	14, // 31: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 32: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 33: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	22, // 34: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	25, // 35: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	27, // 36: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	30, // 37: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	27, // 38: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	3,  // 39: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	55, // 40: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	41, // 41: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	14, // 42: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	25, // 43: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	13, // 44: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	27, // 45: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	34, // 46: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	36, // 47: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	52, // 48: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	53, // 49: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	54, // 50: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4127,6 +4726,11 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_ApiKeyCreated)(nil),
+		(*Event_ApiKeyRevoked)(nil),
+		(*Event_RuleSet)(nil),
+		(*Event_RuleRemoved)(nil),
+		(*Event_NonceClaimed)(nil),
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
 		(*Event_DeadLettersReplaying)(nil),
@@ -4140,7 +4744,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   44,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
