@@ -77,3 +77,22 @@ func underFaults(t *testing.T, s *chaos.Trio, faults []chaos.Fault, rounds int) 
 	s.Settle(t)
 	t.Logf("rounds: %v", done)
 }
+
+// A rolling restart of all three nodes under load: a client that tries another node when one refuses never fails, and
+// nothing is repeated (I1, I3).
+func TestI3RollingRestartRepeatsNothing(t *testing.T) {
+	s := chaos.StartTrio(t, chaos.TrioOptions{AllRetry: true})
+	s.Load()
+	s.Under(time.Second, 2*time.Second)
+	s.RollingRestart(t, 3*time.Second)
+	s.Under(time.Second, 2*time.Second)
+	f := s.Settle(t)
+	if n, slowest := s.GaveUp(); n > 0 {
+		t.Errorf("%d messages were refused by every node, one after another; the slowest took %v", n, slowest)
+	} else {
+		t.Logf("the slowest message took %v with all its attempts", slowest)
+	}
+	if f.Repeats > 0 {
+		t.Errorf("%d of %d deliveries were repeated", f.Repeats, f.Deliveries)
+	}
+}
