@@ -44,6 +44,8 @@ type fleetNode struct {
 
 	mu      sync.Mutex
 	touch   bool // it and the leader hear of each other
+	drains  bool
+	weight  int
 	lagging bool // entries do not get through
 	since   time.Time
 }
@@ -203,7 +205,7 @@ func (m *fleetNode) Nodes() (out []hub.NodeStatus) {
 	defer m.f.logMu.Unlock()
 	for _, o := range m.f.nodes {
 		touch, _, since := o.state()
-		s := hub.NodeStatus{ID: o.id, Alive: touch}
+		s := hub.NodeStatus{ID: o.id, Alive: touch, Draining: o.drains, Weight: o.weight}
 		if !touch {
 			s.DeadFor = time.Since(since)
 		}

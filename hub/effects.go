@@ -15,6 +15,7 @@ type Effects struct {
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward
 	RemovedTopics []TopicID
 	Resumed       []Resumed // nodes' marks, see hubpb.DeliveryResumed
+	Nodes         []Node    // admitted or changed, each as it then was, in log order
 }
 
 // Resumed is the mark of a node that was out of touch.

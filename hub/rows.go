@@ -23,10 +23,11 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableNode         Table = 16
 )
 
-// RowKey names one row of the state. ID is used by all tables but TableOrigin, Name by TableIdempotency
-// and TableOrigin.
+// RowKey names one row of the state. ID is used by all tables but TableOrigin and TableNode, Name by
+// TableIdempotency, TableOrigin and TableNode.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -40,9 +41,11 @@ func (k RowKey) Append(dst []byte) []byte {
 	return append(dst, k.Name...)
 }
 
+func (t Table) known() bool { return t >= TableMeta && t <= TableOrigin || t == TableNode }
+
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableOrigin) {
+	if len(b) < 9 || !Table(b[0]).known() {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
@@ -112,6 +115,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
+	case TableNode:
+		if n := s.nodes[k.Name]; n != nil {
+			return n.row()
+		}
 	}
 	return nil
 }
@@ -150,6 +157,9 @@ func (s *State) keys() []RowKey {
 	}
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
+	}
+	for id := range s.nodes {
+		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
@@ -238,6 +248,12 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
+	case TableNode:
+		r := new(hubpb.NodeRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.nodes[r.Node] = nodeFromRow(r)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
 	}

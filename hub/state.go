@@ -24,6 +24,8 @@ type State struct {
 	origins      map[string]*origin
 	idempotency  idempotency
 	owned        map[string]int // subscriptions by the node that delivers them
+	nodes        map[string]*Node
+	nodesChanged uint64 // rises with every change of nodes; not part of the state
 
 	dirty map[RowKey]struct{}
 }
@@ -51,6 +53,7 @@ func NewState() *State {
 		origins:      map[string]*origin{},
 		idempotency:  newIdempotency(),
 		owned:        map[string]int{},
+		nodes:        map[string]*Node{},
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -144,6 +147,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_DeliveryResumed:
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_NodeAdmitted:
+		return s.admitNode(k.NodeAdmitted, fx)
+	case *hubpb.Event_NodeChanged:
+		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_NodeSwitched:
+		return s.switchNode(k.NodeSwitched, fx)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	}

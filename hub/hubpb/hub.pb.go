@@ -136,6 +136,162 @@ func (EndReason) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{1}
 }
 
+type NodePhase int32
+
+const (
+	NodePhase_NODE_UNCHANGED NodePhase = 0
+	NodePhase_NODE_EXPECTED  NodePhase = 1 // it may join
+	NodePhase_NODE_MEMBER    NodePhase = 2
+	NodePhase_NODE_LEAVING   NodePhase = 3 // its subscriptions go to others, then it is removed
+	NodePhase_NODE_REMOVED   NodePhase = 4 // for ever: its id is not used again
+)
+
+// Enum value maps for NodePhase.
+var (
+	NodePhase_name = map[int32]string{
+		0: "NODE_UNCHANGED",
+		1: "NODE_EXPECTED",
+		2: "NODE_MEMBER",
+		3: "NODE_LEAVING",
+		4: "NODE_REMOVED",
+	}
+	NodePhase_value = map[string]int32{
+		"NODE_UNCHANGED": 0,
+		"NODE_EXPECTED":  1,
+		"NODE_MEMBER":    2,
+		"NODE_LEAVING":   3,
+		"NODE_REMOVED":   4,
+	}
+)
+
+func (x NodePhase) Enum() *NodePhase {
+	p := new(NodePhase)
+	*p = x
+	return p
+}
+
+func (x NodePhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodePhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[2].Descriptor()
+}
+
+func (NodePhase) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[2]
+}
+
+func (x NodePhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodePhase.Descriptor instead.
+func (NodePhase) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{2}
+}
+
+type NodeVote int32
+
+const (
+	NodeVote_VOTE_UNCHANGED NodeVote = 0
+	NodeVote_VOTE_YES       NodeVote = 1
+	NodeVote_VOTE_NO        NodeVote = 2
+)
+
+// Enum value maps for NodeVote.
+var (
+	NodeVote_name = map[int32]string{
+		0: "VOTE_UNCHANGED",
+		1: "VOTE_YES",
+		2: "VOTE_NO",
+	}
+	NodeVote_value = map[string]int32{
+		"VOTE_UNCHANGED": 0,
+		"VOTE_YES":       1,
+		"VOTE_NO":        2,
+	}
+)
+
+func (x NodeVote) Enum() *NodeVote {
+	p := new(NodeVote)
+	*p = x
+	return p
+}
+
+func (x NodeVote) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeVote) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[3].Descriptor()
+}
+
+func (NodeVote) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[3]
+}
+
+func (x NodeVote) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeVote.Descriptor instead.
+func (NodeVote) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{3}
+}
+
+type NodeRun int32
+
+const (
+	NodeRun_RUN_UNSPECIFIED NodeRun = 0
+	NodeRun_RUN_STARTED     NodeRun = 1
+	NodeRun_RUN_STOPPING    NodeRun = 2 // it takes no more subscriptions; those it has go to others
+	NodeRun_RUN_STOPPED     NodeRun = 3 // it sends nothing more, and its cursors are in the log: what it still has is nobody's
+)
+
+// Enum value maps for NodeRun.
+var (
+	NodeRun_name = map[int32]string{
+		0: "RUN_UNSPECIFIED",
+		1: "RUN_STARTED",
+		2: "RUN_STOPPING",
+		3: "RUN_STOPPED",
+	}
+	NodeRun_value = map[string]int32{
+		"RUN_UNSPECIFIED": 0,
+		"RUN_STARTED":     1,
+		"RUN_STOPPING":    2,
+		"RUN_STOPPED":     3,
+	}
+)
+
+func (x NodeRun) Enum() *NodeRun {
+	p := new(NodeRun)
+	*p = x
+	return p
+}
+
+func (x NodeRun) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[4].Descriptor()
+}
+
+func (NodeRun) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[4]
+}
+
+func (x NodeRun) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeRun.Descriptor instead.
+func (NodeRun) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{4}
+}
+
 type FetchOutcome int32
 
 const (
@@ -175,11 +331,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[2].Descriptor()
+	return file_hub_proto_enumTypes[5].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[2]
+	return &file_hub_proto_enumTypes[5]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -188,7 +344,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{2}
+	return file_hub_proto_rawDescGZIP(), []int{5}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -369,6 +525,9 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_NodeAdmitted
+	//	*Event_NodeChanged
+	//	*Event_NodeSwitched
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -546,6 +705,33 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetNodeAdmitted() *NodeAdmitted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeAdmitted); ok {
+			return x.NodeAdmitted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeChanged() *NodeChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeChanged); ok {
+			return x.NodeChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeSwitched() *NodeSwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeSwitched); ok {
+			return x.NodeSwitched
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -610,6 +796,18 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_NodeAdmitted struct {
+	NodeAdmitted *NodeAdmitted `protobuf:"bytes,16,opt,name=node_admitted,json=nodeAdmitted,proto3,oneof"`
+}
+
+type Event_NodeChanged struct {
+	NodeChanged *NodeChanged `protobuf:"bytes,17,opt,name=node_changed,json=nodeChanged,proto3,oneof"`
+}
+
+type Event_NodeSwitched struct {
+	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -639,6 +837,12 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_NodeAdmitted) isEvent_Kind() {}
+
+func (*Event_NodeChanged) isEvent_Kind() {}
+
+func (*Event_NodeSwitched) isEvent_Kind() {}
 
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
@@ -1385,6 +1589,205 @@ func (x *DeliveryResumed) GetMark() uint64 {
 	return 0
 }
 
+// NodeAdmitted records a node of the cluster: which files carry its votes, and whether it is to vote.
+type NodeAdmitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of its files; empty: not known yet
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`   // host:port for the other nodes
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`      // whether it is to become a voter
+	Member        bool                   `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`    // it is in raft's configuration; else it is expected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAdmitted) Reset() {
+	*x = NodeAdmitted{}
+	mi := &file_hub_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAdmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAdmitted) ProtoMessage() {}
+
+func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
+func (*NodeAdmitted) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *NodeAdmitted) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeAdmitted) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
+}
+
+// NodeChanged moves a node on, or changes whether it is to vote.
+type NodeChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeChanged) Reset() {
+	*x = NodeChanged{}
+	mi := &file_hub_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeChanged) ProtoMessage() {}
+
+func (x *NodeChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
+func (*NodeChanged) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *NodeChanged) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeChanged) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeChanged) GetVote() NodeVote {
+	if x != nil {
+		return x.Vote
+	}
+	return NodeVote_VOTE_UNCHANGED
+}
+
+// NodeSwitched says that a node starts or stops delivering.
+type NodeSwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"` // one run of its process; a word of an earlier run changes nothing
+	Run           NodeRun                `protobuf:"varint,3,opt,name=run,proto3,enum=quorumhub.v1.NodeRun" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSwitched) Reset() {
+	*x = NodeSwitched{}
+	mi := &file_hub_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSwitched) ProtoMessage() {}
+
+func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
+func (*NodeSwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *NodeSwitched) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetRun() NodeRun {
+	if x != nil {
+		return x.Run
+	}
+	return NodeRun_RUN_UNSPECIFIED
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1395,7 +1798,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1810,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1823,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -1454,7 +1857,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1869,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1882,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -1559,7 +1962,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1974,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1987,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -1639,7 +2042,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +2054,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +2067,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -1699,7 +2102,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +2114,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2127,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -1808,7 +2211,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2223,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2236,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -1868,7 +2271,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2283,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2296,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -1987,7 +2390,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2402,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2415,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2128,7 +2531,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2543,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2556,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2265,7 +2668,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2680,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2693,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2326,7 +2729,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2741,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2754,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2400,7 +2803,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2815,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2828,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2498,6 +2901,106 @@ func (x *DeadLetterRow) GetCallback() string {
 	return ""
 }
 
+type NodeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,5,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
+	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds: when the phase began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRow) Reset() {
+	*x = NodeRow{}
+	mi := &file_hub_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRow) ProtoMessage() {}
+
+func (x *NodeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
+func (*NodeRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *NodeRow) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRow) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeRow) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeRow) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeRow) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeRow) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeRow) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
+}
+
+func (x *NodeRow) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -2511,7 +3014,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +3026,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +3039,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -2586,7 +3089,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +3101,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +3114,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -2645,7 +3148,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +3160,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +3173,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -2696,7 +3199,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +3211,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +3224,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -2743,7 +3246,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +3258,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +3271,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -2809,7 +3312,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +3324,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2834,7 +3337,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21, 0}
+	return file_hub_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -2864,7 +3367,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa5\t\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xeb\n" +
+	"\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -2882,7 +3386,10 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumedB\x06\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
+	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
+	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
+	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitchedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
@@ -2939,7 +3446,21 @@ const file_hub_proto_rawDesc = "" +
 	"\x05drain\x18\x04 \x01(\bR\x05drain\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\"\x86\x01\n" +
+	"\fNodeAdmitted\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\vNodeChanged\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"_\n" +
+	"\fNodeSwitched\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\x8b\x02\n" +
@@ -3054,7 +3575,16 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"topic_name\x18\t \x01(\tR\ttopicName\x12\x1a\n" +
 	"\bcallback\x18\n" +
-	" \x01(\tR\bcallback\"\x83\x01\n" +
+	" \x01(\tR\bcallback\"\xde\x01\n" +
+	"\aNodeRow\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12-\n" +
+	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
+	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
+	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -3086,7 +3616,22 @@ const file_hub_proto_rawDesc = "" +
 	"\vEND_EXPIRED\x10\x02\x12\f\n" +
 	"\bEND_GONE\x10\x03\x12\x1a\n" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
-	"\fEND_OPERATOR\x10\x05*y\n" +
+	"\fEND_OPERATOR\x10\x05*g\n" +
+	"\tNodePhase\x12\x12\n" +
+	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
+	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
+	"\vNODE_MEMBER\x10\x02\x12\x10\n" +
+	"\fNODE_LEAVING\x10\x03\x12\x10\n" +
+	"\fNODE_REMOVED\x10\x04*9\n" +
+	"\bNodeVote\x12\x12\n" +
+	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
+	"\bVOTE_YES\x10\x01\x12\v\n" +
+	"\aVOTE_NO\x10\x02*R\n" +
+	"\aNodeRun\x12\x13\n" +
+	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRUN_STARTED\x10\x01\x12\x10\n" +
+	"\fRUN_STOPPING\x10\x02\x12\x0f\n" +
+	"\vRUN_STOPPED\x10\x03*y\n" +
 	"\fFetchOutcome\x12\x15\n" +
 	"\x11FETCH_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rFETCH_CHANGED\x10\x01\x12\x13\n" +
@@ -3106,83 +3651,97 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_hub_proto_goTypes = []any{
 	(Mode)(0),                     // 0: quorumhub.v1.Mode
 	(EndReason)(0),                // 1: quorumhub.v1.EndReason
-	(FetchOutcome)(0),             // 2: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 3: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 4: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 5: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 6: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 7: quorumhub.v1.ClusterInitialized
-	(*TopicRegistered)(nil),       // 8: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 9: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 10: quorumhub.v1.MessagePublished
-	(*SubscriptionRequested)(nil), // 11: quorumhub.v1.SubscriptionRequested
-	(*RequestVerified)(nil),       // 12: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 13: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 14: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 15: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 16: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 17: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 18: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 19: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 20: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 21: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 22: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 23: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 24: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 25: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 26: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 27: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 28: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 29: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 30: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 31: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 32: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 33: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 34: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 35: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 36: quorumhub.v1.LogTrimmed.Range
+	(NodePhase)(0),                // 2: quorumhub.v1.NodePhase
+	(NodeVote)(0),                 // 3: quorumhub.v1.NodeVote
+	(NodeRun)(0),                  // 4: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),             // 5: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                 // 6: quorumhub.v1.Entry
+	(*Batch)(nil),                 // 7: quorumhub.v1.Batch
+	(*Proposal)(nil),              // 8: quorumhub.v1.Proposal
+	(*Event)(nil),                 // 9: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),    // 10: quorumhub.v1.ClusterInitialized
+	(*TopicRegistered)(nil),       // 11: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),     // 12: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),      // 13: quorumhub.v1.MessagePublished
+	(*SubscriptionRequested)(nil), // 14: quorumhub.v1.SubscriptionRequested
+	(*RequestVerified)(nil),       // 15: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 16: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 17: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 18: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 19: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 20: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 21: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 22: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 23: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 24: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 25: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 26: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 27: quorumhub.v1.MessageDeadLettered
+	(*TopicPinged)(nil),           // 28: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 29: quorumhub.v1.TopicFetched
+	(*LogTrimmed)(nil),            // 30: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 31: quorumhub.v1.MetaRow
+	(*TopicRow)(nil),              // 32: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 33: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 34: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 35: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 36: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 37: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 38: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 39: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 40: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 41: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 42: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 43: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	4,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	5,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	6,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	7,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	8,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	9,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	10, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	11, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	12, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	14, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	15, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	19, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	21, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	22, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	23, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	24, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	16, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	18, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	0,  // 18: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	13, // 19: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	1,  // 20: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	17, // 21: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	20, // 22: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	2,  // 23: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	36, // 24: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	20, // 25: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	11, // 26: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	33, // 27: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	34, // 28: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	35, // 29: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	7,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	8,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	9,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	10, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	11, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	12, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	13, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	14, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	15, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	17, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	18, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	25, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	27, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	28, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	29, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	30, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	19, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	21, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	22, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	23, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	24, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	0,  // 21: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	16, // 22: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	1,  // 23: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	20, // 24: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	2,  // 25: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	3,  // 26: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	4,  // 27: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	26, // 28: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	5,  // 29: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	43, // 30: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	26, // 31: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	14, // 32: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	2,  // 33: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	40, // 34: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	41, // 35: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	42, // 36: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3206,14 +3765,17 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_NodeAdmitted)(nil),
+		(*Event_NodeChanged)(nil),
+		(*Event_NodeSwitched)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   34,
+			NumEnums:      6,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
