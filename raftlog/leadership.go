@@ -131,6 +131,8 @@ func (n *Node) clusterID() (id string) {
 // then nothing is acknowledged on this node, which checkFiles relies on.
 func (n *Node) learnCluster() bool {
 	id := n.clusterID()
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
 	switch {
 	case id == "":
 		return false
@@ -149,7 +151,7 @@ func (n *Node) learnCluster() bool {
 	}
 	n.identity = known
 	if n.port != nil {
-		n.port.self.Store(n.self())
+		n.port.self.Store(n.selfLocked())
 	}
 	return true
 }
