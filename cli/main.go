@@ -34,7 +34,9 @@ type commands struct {
 	Unsubscribe   unsubscribeCmd   `cmd:"" group:"client" help:"Ask the hub to stop sending a topic to a callback."`
 	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
-	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub."`
+	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
+
+	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
 
 	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
@@ -99,6 +101,7 @@ func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run a hub:"},
 			{Key: "client", Title: "Talk to a hub:"},
+			{Key: "cluster", Title: "Look after a cluster:"},
 			{Key: "tools", Title: "Tools:"},
 		}),
 		kong.ValueFormatter(showDefault),

@@ -113,7 +113,10 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 		o.MaxInFlight = voterInFlight
 		return raftlog.Open(ctx, o)
 	}
-	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, n.cfg.Cluster.Token, secrets.ID(), n.view.describe
+	c := &n.cfg.Cluster
+	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
+	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
+	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})

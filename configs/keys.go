@@ -24,8 +24,21 @@ func entries() []entry {
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
 		scalar("cluster.node_id", "", "the node's name in the cluster, for ever; empty: a random one that is kept in data_dir",
 			text(), nodeID(), func(c *Config) *string { return &c.Cluster.NodeID }),
-		list("cluster.peers", "the nodes that found the cluster, this one included, the same list on every node; empty: this node alone",
+		list("cluster.peers", "the nodes that found the cluster, the same list on each of them, or nodes of the cluster to join; this one included; empty: this node alone",
 			peer(), func(c *Config) *[]Peer { return &c.Cluster.Peers }),
+		scalar("cluster.voter", "true", "whether the node, when it joins a cluster, is to get a vote; without one it holds everything and delivers; later: quorumhub cluster promote and demote",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Cluster.Voter }),
+		scalar("cluster.weight", "1", "the node's share of the subscriptions in proportion to the other nodes'",
+			num, between(num, 1, 1000), func(c *Config) *int { return &c.Cluster.Weight }),
+		scalar("cluster.admission", "open", "who may join while this node leads: open: every node with the token and a certificate; listed: of these only the ones announced with quorumhub cluster add",
+			text(), oneOf("open", "listed"), func(c *Config) *string { return &c.Cluster.Admission }),
+		scalar("cluster.autopilot.stabilization", "10s", "how long a node that joined must have kept up without a break before it gets its vote",
+			dur, between(dur, 100*time.Millisecond, time.Hour), func(c *Config) *time.Duration { return &c.Cluster.Autopilot.Stabilization }),
+		scalar("cluster.autopilot.cleanup_dead", "0s", "how long a node must be dead to be removed for good; 0s: dead nodes stay until somebody removes them",
+			dur, rule[time.Duration]{"0s, or at least 1s", func(d time.Duration) bool { return d == 0 || d >= time.Second }},
+			func(c *Config) *time.Duration { return &c.Cluster.Autopilot.CleanupDead }),
+		scalar("cluster.autopilot.min_voters", "3", "how many voters cluster.autopilot.cleanup_dead leaves at least",
+			num, between(num, 1, 100), func(c *Config) *int { return &c.Cluster.Autopilot.MinVoters }),
 		scalar("cluster.token", "", "a secret that all nodes share; who does not know it cannot join",
 			secret(), rule[string]{"at most 512 bytes of text", func(s string) bool { return len(s) <= 512 }}, func(c *Config) *string { return &c.Cluster.Token }),
 		filePath("cluster.tls.ca", "the certificates that sign the nodes' certificates; needed when other machines reach cluster.addr",
@@ -146,6 +159,9 @@ func listenAddr() rule[string] {
 func nodeID() rule[string] {
 	return rule[string]{"at most 64 letters, digits, dots, dashes and underscores", isNodeID}
 }
+
+// ValidNodeID tells whether s can be the id of a node.
+func ValidNodeID(s string) bool { return s != "" && isNodeID(s) }
 
 func isNodeID(s string) bool {
 	return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""

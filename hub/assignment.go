@@ -38,7 +38,7 @@ func (s *State) hand(sub *Subscription, node string) {
 // give is hand, also to no node.
 func (s *State) give(sub *Subscription, node string) {
 	s.count(sub, -1)
-	sub.Assignment = Assignment{Node: node, Epoch: sub.Assignment.Epoch + 1}
+	sub.Assignment = Assignment{Node: node, Epoch: sub.Assignment.Epoch + 1, Rewound: sub.Assignment.Rewound}
 	s.count(sub, 1)
 	s.touch(TableSubscription, uint64(sub.ID))
 }

@@ -271,6 +271,12 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 			nodeChanged(node, hub.NodePhase(rapid.Int32Range(0, 4).Draw(t, "phase")), hubpb.NodeVote(rapid.Int32Range(0, 2).Draw(t, "vote"))),
 			switched(node, files, hubpb.NodeRun(rapid.Int32Range(1, 3).Draw(t, "run")))}).Draw(t, "event")
 	}
+	switch rapid.IntRange(0, 2).Draw(t, "other kind") {
+	case 0:
+		return rewound(hub.SubscriptionID(small("subscription")), small("offset"))
+	case 1:
+		return paused(hub.SubscriptionID(small("subscription")), rapid.Bool().Draw(t, "paused"))
+	}
 	return trimmed(hub.TopicID(small("topic id")), small("through"))
 }
 

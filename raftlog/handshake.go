@@ -55,6 +55,8 @@ const (
 	refusedTLS     refusal = "tls"
 	refusedKey     refusal = "key"
 	refusedAddress refusal = "address"
+	// refusedCertificate: it says it is another node than its certificate is for.
+	refusedCertificate refusal = "certificate"
 )
 
 // refusedError says why two nodes do not talk to each other.

@@ -68,14 +68,38 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 			return nil, fmt.Errorf("cluster.addr: %s is reached from other machines, and the traffic between nodes is plain TCP; "+
 				"expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key", o.Listener.Addr())
 		}
-	} else if err := p.tls.Check(); err != nil {
+	} else if err := p.tls.Check(o.ID); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
 // open begins to accept connections.
-func (p *port) open() { p.handlers.Go(p.accept) }
+func (p *port) open() {
+	p.handlers.Go(p.accept)
+	if p.tls != nil {
+		p.handlers.Go(p.watchCertificate)
+	}
+}
+
+// watchCertificate warns of a certificate that ends soon: a cluster whose certificates have ended stops talking.
+func (p *port) watchCertificate() {
+	tick := time.NewTicker(warnEvery)
+	defer tick.Stop()
+	for {
+		switch warning, err := p.tls.expires(time.Now()); {
+		case err != nil:
+			p.log.Warn("the certificate of this node cannot be read", "error", err)
+		case warning != "":
+			p.log.Warn("the certificate of this node ends soon", "certificate", warning)
+		}
+		select {
+		case <-p.closed:
+			return
+		case <-tick.C:
+		}
+	}
+}
 
 func loopback(a net.Addr) bool {
 	t, ok := a.(*net.TCPAddr)
@@ -132,16 +156,17 @@ func (p *port) meet(raw net.Conn) {
 // greet is the handshake of the listening side.
 func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err error) {
 	conn = &trackedConn{Conn: raw, port: p, raw: raw}
+	peer := raw
 	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return nil, 0, "", err
 	}
 	if p.tls != nil {
 		t := tls.Server(raw, p.tls.server())
 		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.tell("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", err)
+			p.tell("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
 			return nil, 0, "", err
 		}
-		conn = &trackedConn{Conn: t, port: p, raw: raw}
+		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
 	}
 	var first [1]byte
 	if _, err := conn.Read(first[:]); err != nil {
@@ -158,7 +183,11 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 		return nil, 0, "", err
 	}
 	me := p.self.Load()
-	if r := me.judgeHello(&h, p.token); r != nil {
+	r := checkPeer(peer, h.Node)
+	if r == nil {
+		r = me.judgeHello(&h, p.token)
+	}
+	if r != nil {
 		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
 		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
@@ -203,6 +232,8 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	// A node that was stopped takes connections and says nothing: who gives up must not wait for it.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	peer := raw
+	me := p.self.Load()
 	switch {
 	case p.tls != nil:
 		host, _, err := net.SplitHostPort(address)
@@ -218,12 +249,22 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		if err := t.HandshakeContext(ctx); err != nil {
 			return fail(verdict(address, err))
 		}
+		peer = t
+		// Before the hello, which holds the token.
+		if id := me.ids[address]; id != "" {
+			if r := checkPeer(peer, id); r != nil {
+				return fail(r)
+			}
+		}
 	case !loopback(raw.RemoteAddr()):
 		return fail(refuse(refusedPlain, "%s is on another machine, and plain TCP is for loopback addresses only; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
-	me := p.self.Load()
-	if _, err := introduce(conn, kind, me, me.ids[address], p.token); err != nil {
+	w, err := introduce(conn, kind, me, me.ids[address], p.token)
+	if err != nil {
 		return fail(verdict(address, err)) // with TLS 1.3 the other side's opinion of this node's certificate arrives only now
+	}
+	if r := checkPeer(peer, w.Node); r != nil {
+		return fail(r)
 	}
 	if !stop() {
 		return fail(ctx.Err())
@@ -237,7 +278,7 @@ func verdict(address string, err error) error {
 	var plain tls.RecordHeaderError
 	var theirs *net.OpError
 	if errors.As(err, &own) || errors.As(err, &plain) || errors.As(err, &theirs) && theirs.Op == "remote error" {
-		return refuse(refusedTLS, "TLS with %s: %v; check cluster.tls.ca and cluster.tls.cert of both nodes", address, err)
+		return refuse(refusedTLS, "TLS with %s: %v", address, tlsProblem(err))
 	}
 	return err
 }

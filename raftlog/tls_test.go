@@ -5,14 +5,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,17 +63,21 @@ func (a *authority) write(name, kind string, der []byte) string {
 	return path
 }
 
-// issue makes a certificate for nodes on loopback addresses.
-func (a *authority) issue(name string) *raftlog.TLSFiles {
+// issue makes a certificate for a node on loopback addresses, as tools of others do: the id is its common name.
+func (a *authority) issue(name string, change ...func(*x509.Certificate)) *raftlog.TLSFiles {
 	a.t.Helper()
 	key := a.newKey()
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	for _, f := range change {
+		f(template)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	name += "-" + template.SerialNumber.String()
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -89,46 +96,235 @@ func TestThreeNodesOverMutualTLS(t *testing.T) {
 	testThreeNodes(t, w)
 }
 
-func TestOnlyCertificatesOfTheClustersCAMeet(t *testing.T) {
+// made is an authority as quorumhub cluster init-ca makes it.
+type made struct {
+	t   *testing.T
+	dir string
+	*raftlog.Authority
+}
+
+func makeAuthority(t *testing.T) *made {
+	t.Helper()
+	m := &made{t: t, dir: t.TempDir()}
+	var err error
+	if m.Authority, err = raftlog.CreateAuthority(m.dir, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (m *made) issue(node string, hosts ...string) *raftlog.TLSFiles {
+	m.t.Helper()
+	if len(hosts) == 0 {
+		hosts = []string{"127.0.0.1"}
+	}
+	c, err := m.Issue(m.t.TempDir(), node, hosts, time.Hour)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return &raftlog.TLSFiles{CA: m.CertFile(), Cert: c.Cert, Key: c.Key}
+}
+
+func TestThreeNodesWithCertificatesOfTheirOwnAuthority(t *testing.T) {
+	a := makeAuthority(t)
+	w := newNetwork(t, 3)
+	w.change = func(m *member, o *raftlog.Options) { o.TLS = a.issue(m.id) }
+	testThreeNodes(t, w)
+}
+
+func TestAnAuthorityOverwritesNothing(t *testing.T) {
+	a := makeAuthority(t)
+	if _, err := raftlog.CreateAuthority(a.dir, time.Hour); err == nil || !strings.Contains(err.Error(), "is not overwritten") {
+		t.Errorf("a second authority: %v", err)
+	}
+	dir := t.TempDir()
+	c, err := a.Issue(dir, "node-1", []string{"127.0.0.1"}, 1000*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.NotAfter.After(a.NotAfter()) {
+		t.Errorf("the certificate ends %v, after its authority, %v", c.NotAfter, a.NotAfter())
+	}
+	if _, err := a.Issue(dir, "node-1", []string{"127.0.0.1"}, time.Hour); err == nil || !strings.Contains(err.Error(), "is not overwritten") {
+		t.Errorf("a second certificate: %v", err)
+	}
+	for _, key := range []string{filepath.Join(a.dir, raftlog.AuthorityKey), c.Key} {
+		if fi, err := os.Stat(key); err != nil || fi.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", key, fi.Mode(), err)
+		}
+	}
+	if _, err := raftlog.LoadAuthority(t.TempDir()); err == nil || !strings.Contains(err.Error(), "ca.pem") {
+		t.Errorf("no authority: %v", err)
+	}
+}
+
+// One line on both sides for every way in which certificates do not go together.
+func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
 	ours, foreign := newAuthority(t), newAuthority(t)
+	expired := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+	}
 	for _, c := range []struct {
-		name string
-		tls  func() *raftlog.TLSFiles // of node-3
+		name           string
+		files          *raftlog.TLSFiles // of who says that it is node-2
+		dialed, dialer string            // what node-1 says of it, when it was dialed and when it dialed
 	}{
-		{"certificate of another CA", func() *raftlog.TLSFiles {
-			f := foreign.issue("node-3")
-			f.CA = filepath.Join(ours.dir, "ca.pem")
-			return f
-		}},
-		{"plain TCP", func() *raftlog.TLSFiles { return nil }},
+		{"another CA", foreign.issue("node-2"), "not signed by the authority in cluster.tls.ca", "not signed by the authority in cluster.tls.ca"},
+		{"expired", ours.issue("node-2", expired), "renew it with quorumhub cluster issue-cert --renew", "renew it with quorumhub cluster issue-cert --renew"},
+		{"another node", ours.issue("node-3"), "says it is node-2 and shows the certificate of node-3", "says it is node-2 and shows the certificate of node-3"},
+		{"named twice, for another node", ours.issue("node-2", func(c *x509.Certificate) {
+			c.URIs = []*url.URL{{Scheme: "quorumhub", Host: "cluster", Path: "/node/node-3"}}
+		}), "says it is node-2 and shows the certificate of node-3", "says it is node-2 and shows the certificate of node-3"},
+		{"another address", ours.issue("node-2", func(c *x509.Certificate) { c.IPAddresses = nil; c.DNSNames = []string{"elsewhere"} }), "",
+			"its certificate is for elsewhere, not for 127.0.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newNetwork(t, 3)
-			w.change = func(m *member, o *raftlog.Options) {
-				if o.TLS = ours.issue(m.id); m.id == "node-3" {
-					o.TLS = c.tls()
-				}
+			w := newNetwork(t, 2)
+			w.change = func(m *member, o *raftlog.Options) { o.TLS = ours.issue(m.id) }
+			pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
+			if err != nil {
+				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			l, err := tls.Listen("tcp", w.peers[1].Address, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"quorumhub"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_ = conn.(*tls.Conn).Handshake() // what node-1 thinks of it is what counts
+					conn.Close()
+				}
+			})
+			wg.Go(func() { _ = w.open(ctx, w.members[0]) }) // waits for node-2 in vain
+			defer wg.Wait()
+			defer l.Close()
 			defer cancel()
-			told := make(chan struct{})
-			go func() { // that node-3 is turned away must not be cut short by a busy machine
-				defer close(told)
-				for ctx.Err() == nil && !strings.Contains(w.logs[w.members[0]].String(), "TLS") {
-					time.Sleep(10 * time.Millisecond)
-				}
-				cancel()
-			}()
-			defer func() { <-told }()
-			for i, err := range w.openAll(ctx) {
-				if err == nil {
-					t.Errorf("%s started", w.members[i].id)
+			log := w.logs[w.members[0]]
+			says := func(what, words string) {
+				if words != "" {
+					eventually(t, "node-1 says "+words, func() bool {
+						for l := range strings.Lines(log.String()) {
+							if strings.Contains(l, what) && strings.Contains(l, words) {
+								return true
+							}
+						}
+						return false
+					})
 				}
 			}
-			if log := w.logs[w.members[0]].String(); !strings.Contains(log, "TLS") {
-				t.Errorf("the log of node-1 does not speak of TLS:\n%s", log)
+			says("no connection with a node", c.dialer)
+			conn, err := tls.Dial("tcp", w.peers[0].Address, &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, NextProtos: []string{"quorumhub"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			hello := `{"version":1,"node":"node-2","instance":"x","token":"a token"}`
+			if _, err := conn.Write(append([]byte{'C', 0, byte(len(hello))}, hello...)); err != nil {
+				t.Fatal(err)
+			}
+			says("refused a", c.dialed)
+		})
+	}
+}
+
+func TestANodeChecksItsOwnCertificateFirst(t *testing.T) {
+	ours, foreign := newAuthority(t), newAuthority(t)
+	mixed := foreign.issue("node-1")
+	mixed.CA = filepath.Join(ours.dir, "ca.pem")
+	for _, c := range []struct {
+		name  string
+		files *raftlog.TLSFiles
+		words string
+	}{
+		{"of another node", ours.issue("node-2"), "is the certificate of node-2, and this node is node-1"},
+		{"of another CA", mixed, "does not go with cluster.tls.ca"},
+		{"expired", ours.issue("node-1", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "renew it with"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newNetwork(t, 1)
+			w.change = func(_ *member, o *raftlog.Options) { o.TLS = c.files }
+			if err := w.open(context.Background(), w.members[0]); err == nil || !strings.Contains(err.Error(), c.words) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// A renewed certificate is used for new connections, of both directions, without a restart.
+func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
+	a := makeAuthority(t)
+	files := map[string]*raftlog.TLSFiles{}
+	w := newNetwork(t, 3)
+	for _, m := range w.members {
+		files[m.id] = a.issue(m.id)
+	}
+	w.change = func(m *member, o *raftlog.Options) { o.TLS = files[m.id] }
+	w.start()
+	pair, err := tls.LoadX509KeyPair(files["node-3"].Cert, files["node-3"].Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := func() *big.Int {
+		conn, err := tls.Dial("tcp", w.address(w.members[0]), &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, NextProtos: []string{"quorumhub"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber
+	}
+	before := shown()
+	for id, f := range files {
+		if _, err := a.Renew(filepath.Dir(f.Cert), id, nil, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := shown(); after.Cmp(before) == 0 {
+		t.Error("node-1 still shows the old certificate")
+	}
+	f := w.follower()
+	w.take(f) // it comes back over new connections
+	if err := w.open(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
+	w.ready(f)
+	if _, err := f.node.Propose(context.Background(), publish("a", "y")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who speaks plain TCP to nodes with TLS is told of on both sides, and the others go on.
+func TestPlainTCPDoesNotMeetTLS(t *testing.T) {
+	ours := newAuthority(t)
+	w := newNetwork(t, 3)
+	w.change = func(m *member, o *raftlog.Options) {
+		if o.TLS = ours.issue(m.id); m.id == "node-3" {
+			o.TLS = nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	told := make(chan struct{})
+	go func() { // that node-3 is turned away must not be cut short by a busy machine
+		defer close(told)
+		for ctx.Err() == nil && !strings.Contains(w.logs[w.members[0]].String(), "TLS") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	defer func() { <-told }()
+	for i, err := range w.openAll(ctx) {
+		if err == nil {
+			t.Errorf("%s started", w.members[i].id)
+		}
+	}
+	if log := w.logs[w.members[0]].String(); !strings.Contains(log, "TLS") {
+		t.Errorf("the log of node-1 does not speak of TLS:\n%s", log)
 	}
 }
 
