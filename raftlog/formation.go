@@ -86,7 +86,7 @@ func (n *Node) openPort(ctx context.Context) error {
 // mayFound refuses the founding of a cluster by a node that is not to vote.
 func (n *Node) mayFound() error {
 	if n.opts.Nonvoter {
-		return refuse(refusedID, "start node: %s is not to vote (cluster.voter: false), so it cannot found a cluster; start the nodes that vote first", n.opts.ID)
+		return refuse(refusedID, "%s is not to vote (cluster.voter: false), so it cannot found a cluster; start the nodes that vote first", n.opts.ID)
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (n *Node) form(ctx context.Context) error {
 	for {
 		answers, missing := n.askPeers(ctx)
 		if err := n.decided(ctx, answers, missing); err != nil {
-			return fmt.Errorf("start node: %w", err)
+			return err
 		}
 		if n.opts.Join || n.founded {
 			return nil

@@ -348,6 +348,7 @@ func (n *Node) hearRefusal(r *refusedError) {
 		n.leading.Store(false)
 		n.members.why = r.text
 		close(n.members.gone)
+		n.members.leave()
 	})
 }
 

@@ -28,9 +28,11 @@ const (
 
 // membership is what a node knows and does about who belongs to the cluster.
 type membership struct {
-	changing sync.Mutex    // one change after another, on the leader
-	kick     chan struct{} // something changed that the steward looks after
-	gone     chan struct{} // closed when the node is not part of the cluster any more
+	changing sync.Mutex      // one change after another, on the leader
+	kick     chan struct{}   // something changed that the steward looks after
+	gone     chan struct{}   // closed when the node is not part of the cluster any more
+	part     context.Context // ends then, and with the node
+	leave    context.CancelFunc
 	once     sync.Once
 	why      string // set before gone is closed
 
@@ -39,8 +41,9 @@ type membership struct {
 	servers []raft.Server
 }
 
-func (m *membership) start() {
+func (m *membership) start(ctx context.Context) {
 	m.kick, m.gone = make(chan struct{}, 1), make(chan struct{})
+	m.part, m.leave = context.WithCancel(ctx)
 }
 
 func (n *Node) kickSteward() {

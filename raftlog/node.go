@@ -91,8 +91,8 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	n := &Node{opts: o, store: o.Store, ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID()}
-	n.members.start()
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.members.start(n.ctx)
 	n.view.start()
 	defer func() {
 		if err != nil {
