@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 )
 
 // Between nodes: a byte that says what the stream is for, a hello of the one who dials, a welcome of the other.
@@ -80,6 +81,7 @@ type self struct {
 	members      map[string]string // instance of the files of each node, as far as known
 	removed      map[string]bool
 	ids          map[string]string // id by address
+	former       []string          // ids of the clusters that this one goes on from
 }
 
 // judge compares a node that says it is id with what this node knows.
@@ -87,6 +89,9 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	switch {
 	case id == s.id:
 		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
+	case cluster != "" && slices.Contains(s.former, cluster):
+		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir and a new cluster.node_id",
+			id, cluster, s.id, s.cluster)
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
 		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
 	}
