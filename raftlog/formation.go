@@ -20,6 +20,8 @@ const (
 	questionLimit  = time.Second           // for one answer
 	firstWaitLog   = 2 * time.Second
 	nextWaitLog    = 10 * time.Second
+	// patience is how long beginners may refuse this one before it gives up: certificates may be on their way.
+	patience = 3 * time.Second
 )
 
 // stateQuestion is what a fresh node asks its peers; it tells its own opinion too, so that both sides see when they
@@ -45,6 +47,7 @@ type stateAnswer struct {
 // formation is what a node knows before raft runs. Guarded by mu.
 type formation struct {
 	mu            sync.Mutex
+	refused       time.Time // since when more than half of the others refuse this node
 	fresh         bool
 	contradiction error
 }
@@ -245,8 +248,8 @@ func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, mis
 }
 
 // turnedAway tells whether others have definitely refused this node, in contrast to those that are only not reachable.
-// A node that takes part in a cluster is believed at once; of beginners more than half must refuse, for one of them
-// alone may be the one who is wrong.
+// A node that takes part in a cluster is believed at once; of beginners more than half must refuse for a while, for one of
+// them alone may be the one who is wrong.
 func (n *Node) turnedAway(answers map[string]*stateAnswer, missing map[string]error) error {
 	var refused *refusedError
 	count := 0
@@ -262,7 +265,12 @@ func (n *Node) turnedAway(answers map[string]*stateAnswer, missing map[string]er
 		refused = r
 		count++
 	}
-	if len(answers) == 0 && 2*count > len(n.opts.Peers)-1 {
+	switch {
+	case len(answers) > 0 || 2*count <= len(n.opts.Peers)-1:
+		n.formation.refused = time.Time{}
+	case n.formation.refused.IsZero():
+		n.formation.refused = time.Now()
+	case time.Since(n.formation.refused) >= patience:
 		return refused
 	}
 	return nil
