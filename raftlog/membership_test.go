@@ -109,29 +109,11 @@ func TestI1GrowAndShrinkUnderLoad(t *testing.T) {
 	for i := range 4 {
 		writers.Go(func() { l.publish(stop, i, node) })
 	}
-	add := func(id string) {
-		w.mu.Lock()
-		members := slices.Clone(w.members)
-		w.mu.Unlock()
-		m := w.add(id)
-		added := w.members
-		w.mu.Lock()
-		w.members = members
-		w.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := w.open(ctx, m); err != nil {
-			t.Fatal(err)
-		}
-		w.mu.Lock()
-		w.members = added
-		w.mu.Unlock()
-	}
 	var ids []string
 	for i := range 5 {
 		id := fmt.Sprintf("node-%d", i+1)
 		if i > 0 {
-			add(id)
+			w.join(id)
 		}
 		if ids = append(ids, id); i != 1 {
 			w.votersAre(ids...)
