@@ -22,8 +22,9 @@ type clusterView struct {
 	node        *raftlog.Node // set before anything but describe is called
 	weight      int
 	store       *store.Store
-	delivering  atomic.Bool // the delivery room has taken over the subscriptions
-	stopping    atomic.Bool // this node is about to end
+	issuers     func() []string // those whose tokens cannot be checked; nil without access control
+	delivering  atomic.Bool     // the delivery room has taken over the subscriptions
+	stopping    atomic.Bool     // this node is about to end
 }
 
 // ID implements web.Node.
@@ -88,6 +89,9 @@ func (v *clusterView) NotReady() []string {
 	}
 	if !v.delivering.Load() {
 		why = append(why, "deliveries have not started")
+	}
+	if v.issuers != nil {
+		why = append(why, v.issuers()...)
 	}
 	if v.store.Overloaded() {
 		why = append(why, hub.ErrOverloaded.Error())

@@ -48,6 +48,7 @@ type fleetNode struct {
 	weight  int
 	lagging bool // entries do not get through
 	since   time.Time
+	mute    bool // its answers do not get through, whether it is in touch or not; guarded by the fleet's logMu
 }
 
 // fleetTest runs f with n nodes in virtual time.
@@ -135,6 +136,12 @@ func (m *fleetNode) set(touch, lagging bool) {
 	m.catchUp()
 }
 
+func (m *fleetNode) setMute(mute bool) {
+	m.f.logMu.Lock()
+	defer m.f.logMu.Unlock()
+	m.mute = mute
+}
+
 func (m *fleetNode) cut()  { m.set(false, false) }
 func (m *fleetNode) heal() { m.set(true, false) }
 
@@ -205,8 +212,8 @@ func (m *fleetNode) Nodes() (out []hub.NodeStatus) {
 	defer m.f.logMu.Unlock()
 	for _, o := range m.f.nodes {
 		touch, _, since := o.state()
-		s := hub.NodeStatus{ID: o.id, Alive: touch, Draining: o.drains, Weight: o.weight}
-		if !touch {
+		s := hub.NodeStatus{ID: o.id, Alive: touch && !o.mute, Draining: o.drains, Weight: o.weight}
+		if !s.Alive {
 			s.DeadFor = time.Since(since)
 		}
 		if o.member {

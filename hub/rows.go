@@ -24,10 +24,13 @@ const (
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
 	TableNode         Table = 16
+	TableAPIKey       Table = 20
+	TableRule         Table = 21
+	TableNonce        Table = 22
 )
 
-// RowKey names one row of the state. ID is used by all tables but TableOrigin and TableNode, Name by
-// TableIdempotency, TableOrigin and TableNode.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule and
+// TableNonce by Name, and those of TableIdempotency by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -41,7 +44,9 @@ func (k RowKey) Append(dst []byte) []byte {
 	return append(dst, k.Name...)
 }
 
-func (t Table) known() bool { return t >= TableMeta && t <= TableOrigin || t == TableNode }
+func (t Table) known() bool {
+	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce
+}
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
@@ -104,7 +109,7 @@ func (s *State) row(k RowKey) proto.Message {
 			return r.row()
 		}
 	case TableDeadLetter:
-		if d := s.deadLetters[k.ID]; d != nil {
+		if d := s.letters.byID[k.ID]; d != nil {
 			return d.row()
 		}
 	case TableIdempotency:
@@ -119,6 +124,8 @@ func (s *State) row(k RowKey) proto.Message {
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
 		}
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.row(k)
 	}
 	return nil
 }
@@ -149,7 +156,7 @@ func (s *State) keys() []RowKey {
 	for id := range s.requests {
 		keys = append(keys, RowKey{Table: TableRequest, ID: uint64(id)})
 	}
-	for id := range s.deadLetters {
+	for id := range s.letters.byID {
 		keys = append(keys, RowKey{Table: TableDeadLetter, ID: id})
 	}
 	for k := range s.idempotency.byKey {
@@ -161,6 +168,7 @@ func (s *State) keys() []RowKey {
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
+	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
 		case a.Table != b.Table:
@@ -234,7 +242,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		s.deadLetters[r.Id] = deadLetterFromRow(r)
+		s.letters.insert(deadLetterFromRow(r))
 	case TableIdempotency:
 		r := new(hubpb.IdempotencyRow)
 		if err := proto.Unmarshal(value, r); err != nil {
@@ -254,6 +262,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.nodes[r.Node] = nodeFromRow(r)
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.load(k, value)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
 	}

@@ -19,11 +19,13 @@ const (
 	// maxFrame bounds a frame: the largest message a hub may be configured for, and what goes with it.
 	maxFrame = 72 << 20
 
-	methodState   byte = 1 // see stateQuestion
-	methodStatus  byte = 2 // see statusAnswer
-	methodForward byte = 3 // see encodeForward
-	methodJoin    byte = 4 // see joinRequest
-	methodChange  byte = 5 // see Change
+	methodState     byte = 1  // see stateQuestion
+	methodStatus    byte = 2  // see statusAnswer
+	methodForward   byte = 3  // see encodeForward
+	methodJoin      byte = 4  // see joinRequest
+	methodChange    byte = 5  // see Change
+	methodReadIndex byte = 20 // see answerReadIndex
+	methodTerm      byte = 21 // see answerTerm
 
 	statusOK        byte = 0
 	statusNotLeader byte = 1 // surely nothing was done

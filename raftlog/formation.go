@@ -342,6 +342,10 @@ func (n *Node) answerCalls(conn net.Conn, from string) {
 			return n.takeJoin(body)
 		case methodChange:
 			return n.takeChange(body)
+		case methodReadIndex:
+			return n.answerReadIndex()
+		case methodTerm:
+			return n.answerTerm()
 		}
 		return statusRefused, []byte("unknown call")
 	})

@@ -42,7 +42,8 @@ type Member struct {
 	// Alive: it answered a moment ago, and the leader's heartbeats reach it as far as this node, leading, knows.
 	Alive bool
 	// Silent is how long the node has left questions unanswered, counted from when the last one that it answered
-	// was asked, or from this node's start. 0 for this node.
+	// was asked, or from this node's start. 0 for this node. On the leader raft's own messages are questions too: a
+	// node that answers those hears of the leader and goes on, even where other connections do not get through.
 	Silent time.Duration
 	// Contact is how long ago the node heard of the leader, as it last said; negative: never, or not known.
 	Contact time.Duration
@@ -144,6 +145,11 @@ func (n *Node) Members() []Member {
 				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
 			}
 			n.view.mu.Unlock()
+			if leads && n.port != nil {
+				if at := n.port.answered(m.Address); !at.IsZero() {
+					m.Silent = min(m.Silent, time.Since(at))
+				}
+			}
 		}
 		known := nodes[m.ID]
 		m.Stopping, m.Leaving = known.Stopping, known.Phase == hub.NodeLeaving

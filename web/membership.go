@@ -2,17 +2,11 @@ package web
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 
 	"quorumhub/hub"
 )
-
-// maxMembershipBytes is the longest body of a request about the cluster's nodes.
-const maxMembershipBytes = 4096
 
 // Membership changes which nodes the cluster consists of. Each method returns when the change is done, on whichever
 // node it was asked for; its error is a *hub.Error for the one who asked.
@@ -79,7 +73,10 @@ func nodeInPath(r *http.Request) string {
 
 // changeNodes reads a JSON body into in, unless it is nil, does the work and answers with the cluster as it then is.
 func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, example string, do func(context.Context, Membership) error) {
-	err := s.readJSON(w, r, in, example)
+	var err error
+	if in != nil {
+		err = s.readJSON(w, r, in, "expected JSON such as "+example)
+	}
 	if err == nil {
 		err = errAlone
 		if s.Membership != nil {
@@ -94,20 +91,3 @@ func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, exa
 }
 
 var errAlone = hub.Errorf(hub.CodeConflict, "this node runs alone")
-
-func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, in any, example string) error {
-	body, err := s.readBody(w, r, maxMembershipBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxMembershipBytes))
-	defer body.release()
-	if err != nil || in == nil {
-		return err
-	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(in); err != nil {
-		return hub.ParamErrorf("body", "cannot be read (%s); expected JSON such as %s", oneLine(err.Error()), example)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return hub.ParamErrorf("body", "goes on behind the JSON; expected JSON such as %s", example)
-	}
-	return nil
-}

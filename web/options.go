@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -8,15 +9,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
-// Options is what a Server is made of. Service, State, Messages, Node and PublicURL are required.
+// Options is what a Server is made of. Service, State, Messages, Letters, Node and PublicURL are required.
 type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Letters  hub.LetterReader
 	Node     Node
+	Reads    Reads // nil: no other node is ahead of this one
 
 	// Membership changes the cluster's nodes. nil: there is one node and never another.
 	Membership Membership
@@ -25,6 +29,11 @@ type Options struct {
 	// never depends on the Host header.
 	PublicURL string
 	Version   string
+
+	// Guard tells who calls and what they may do. nil: everybody may do everything.
+	Guard *auth.Guard
+	// TLS makes it HTTPS. nil: plain HTTP.
+	TLS *tls.Config
 
 	Clock hub.Clock    // nil: the machine's
 	Log   *slog.Logger // nil: nothing is logged
@@ -98,11 +107,14 @@ type Node interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Service == nil, o.State == nil, o.Messages == nil, o.Node == nil:
-		return errors.New("web: Service, State, Messages and Node are required")
+	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Node == nil:
+		return errors.New("web: Service, State, Messages, Letters and Node are required")
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
+	}
+	if o.Reads == nil {
+		o.Reads = alone{}
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

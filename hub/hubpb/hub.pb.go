@@ -577,8 +577,16 @@ type Event struct {
 	//	*Event_NodeAdmitted
 	//	*Event_NodeChanged
 	//	*Event_NodeSwitched
+	//	*Event_ApiKeyCreated
+	//	*Event_ApiKeyRevoked
+	//	*Event_RuleSet
+	//	*Event_RuleRemoved
+	//	*Event_NonceClaimed
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
+	//	*Event_DeadLettersReplaying
+	//	*Event_DeadLettersTried
+	//	*Event_DeadLettersDropped
 	//	*Event_ClusterRefounded
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -784,6 +792,51 @@ func (x *Event) GetNodeSwitched() *NodeSwitched {
 	return nil
 }
 
+func (x *Event) GetApiKeyCreated() *ApiKeyCreated {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeyCreated); ok {
+			return x.ApiKeyCreated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetApiKeyRevoked() *ApiKeyRevoked {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeyRevoked); ok {
+			return x.ApiKeyRevoked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRuleSet() *RuleSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RuleSet); ok {
+			return x.RuleSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRuleRemoved() *RuleRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RuleRemoved); ok {
+			return x.RuleRemoved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNonceClaimed() *NonceClaimed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NonceClaimed); ok {
+			return x.NonceClaimed
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSubscriptionRewound() *SubscriptionRewound {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SubscriptionRewound); ok {
@@ -797,6 +850,33 @@ func (x *Event) GetSubscriptionPaused() *SubscriptionPaused {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SubscriptionPaused); ok {
 			return x.SubscriptionPaused
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersReplaying() *DeadLettersReplaying {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersReplaying); ok {
+			return x.DeadLettersReplaying
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersTried() *DeadLettersTried {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersTried); ok {
+			return x.DeadLettersTried
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersDropped() *DeadLettersDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersDropped); ok {
+			return x.DeadLettersDropped
 		}
 	}
 	return nil
@@ -887,12 +967,44 @@ type Event_NodeSwitched struct {
 	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
 }
 
+type Event_ApiKeyCreated struct {
+	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
+}
+
+type Event_ApiKeyRevoked struct {
+	ApiKeyRevoked *ApiKeyRevoked `protobuf:"bytes,49,opt,name=api_key_revoked,json=apiKeyRevoked,proto3,oneof"`
+}
+
+type Event_RuleSet struct {
+	RuleSet *RuleSet `protobuf:"bytes,50,opt,name=rule_set,json=ruleSet,proto3,oneof"`
+}
+
+type Event_RuleRemoved struct {
+	RuleRemoved *RuleRemoved `protobuf:"bytes,51,opt,name=rule_removed,json=ruleRemoved,proto3,oneof"`
+}
+
+type Event_NonceClaimed struct {
+	NonceClaimed *NonceClaimed `protobuf:"bytes,52,opt,name=nonce_claimed,json=nonceClaimed,proto3,oneof"`
+}
+
 type Event_SubscriptionRewound struct {
 	SubscriptionRewound *SubscriptionRewound `protobuf:"bytes,24,opt,name=subscription_rewound,json=subscriptionRewound,proto3,oneof"`
 }
 
 type Event_SubscriptionPaused struct {
 	SubscriptionPaused *SubscriptionPaused `protobuf:"bytes,25,opt,name=subscription_paused,json=subscriptionPaused,proto3,oneof"`
+}
+
+type Event_DeadLettersReplaying struct {
+	DeadLettersReplaying *DeadLettersReplaying `protobuf:"bytes,32,opt,name=dead_letters_replaying,json=deadLettersReplaying,proto3,oneof"`
+}
+
+type Event_DeadLettersTried struct {
+	DeadLettersTried *DeadLettersTried `protobuf:"bytes,33,opt,name=dead_letters_tried,json=deadLettersTried,proto3,oneof"`
+}
+
+type Event_DeadLettersDropped struct {
+	DeadLettersDropped *DeadLettersDropped `protobuf:"bytes,34,opt,name=dead_letters_dropped,json=deadLettersDropped,proto3,oneof"`
 }
 
 type Event_ClusterRefounded struct {
@@ -935,9 +1047,25 @@ func (*Event_NodeChanged) isEvent_Kind() {}
 
 func (*Event_NodeSwitched) isEvent_Kind() {}
 
+func (*Event_ApiKeyCreated) isEvent_Kind() {}
+
+func (*Event_ApiKeyRevoked) isEvent_Kind() {}
+
+func (*Event_RuleSet) isEvent_Kind() {}
+
+func (*Event_RuleRemoved) isEvent_Kind() {}
+
+func (*Event_NonceClaimed) isEvent_Kind() {}
+
 func (*Event_SubscriptionRewound) isEvent_Kind() {}
 
 func (*Event_SubscriptionPaused) isEvent_Kind() {}
+
+func (*Event_DeadLettersReplaying) isEvent_Kind() {}
+
+func (*Event_DeadLettersTried) isEvent_Kind() {}
+
+func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
 
@@ -1804,9 +1932,10 @@ func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
 type Assignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`    // who is to deliver it
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // the epoch this decision was made on; another one: nothing changes
-	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"` // the present owner stops and releases it first (Cursor.released)
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`         // who is to deliver it
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`      // the epoch this decision was made on; another one: nothing changes
+	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`      // the present owner stops and releases it first (Cursor.released)
+	Resumed       uint64                 `protobuf:"varint,90,opt,name=resumed,proto3" json:"resumed,omitempty"` // without drain: how often the owner that is given up had resumed; another number: nothing changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1869,8 +1998,15 @@ func (x *Assignment) GetDrain() bool {
 	return false
 }
 
+func (x *Assignment) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
 // DeliveryResumed marks a place in the log: a node that was out of touch has applied everything before it
-// when it meets its own mark. The state does not change.
+// when it meets its own mark. From there on it delivers again: decisions that took it for lost before are void.
 type DeliveryResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2290,6 +2426,10 @@ type MessageDeadLettered struct {
 	Status        int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"` // last HTTP status, 0: none came
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Tries         []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`                                 // the last ones, oldest first; attempts counts all
+	Size          uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`                                  // bytes of the body
+	PublishedAt   int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"` // Unix nanoseconds
+	ContentType   string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2366,6 +2506,314 @@ func (x *MessageDeadLettered) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *MessageDeadLettered) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *MessageDeadLettered) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+// Attempt is one request that was made to deliver a message.
+type Attempt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`           // Unix nanoseconds at its start
+	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`   // HTTP status, 0: none came
+	Latency       int64                  `protobuf:"varint,3,opt,name=latency,proto3" json:"latency,omitempty"` // nanoseconds
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`    // class of the failure
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`        // who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_hub_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Attempt) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Attempt) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Attempt) GetLatency() int64 {
+	if x != nil {
+		return x.Latency
+	}
+	return 0
+}
+
+func (x *Attempt) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Attempt) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// DeadLettersReplaying has dead letters sent once more by whoever delivers their subscriptions.
+type DeadLettersReplaying struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersReplaying) Reset() {
+	*x = DeadLettersReplaying{}
+	mi := &file_hub_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersReplaying) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersReplaying) ProtoMessage() {}
+
+func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
+func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DeadLettersReplaying) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+// DeadLettersTried says what sending dead letters once more came to.
+type DeadLettersTried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tries         []*DeadLetterTry       `protobuf:"bytes,1,rep,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersTried) Reset() {
+	*x = DeadLettersTried{}
+	mi := &file_hub_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersTried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersTried) ProtoMessage() {}
+
+func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
+func (*DeadLettersTried) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+type DeadLetterTry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letter        uint64                 `protobuf:"varint,1,opt,name=letter,proto3" json:"letter,omitempty"`
+	Delivered     bool                   `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"` // the letter is done with
+	Attempt       *Attempt               `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`      // none: it was not tried after all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterTry) Reset() {
+	*x = DeadLetterTry{}
+	mi := &file_hub_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterTry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterTry) ProtoMessage() {}
+
+func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
+func (*DeadLetterTry) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DeadLetterTry) GetLetter() uint64 {
+	if x != nil {
+		return x.Letter
+	}
+	return 0
+}
+
+func (x *DeadLetterTry) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
+func (x *DeadLetterTry) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+// DeadLettersDropped removes dead letters, by an operator's wish or by their retention.
+type DeadLettersDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersDropped) Reset() {
+	*x = DeadLettersDropped{}
+	mi := &file_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersDropped) ProtoMessage() {}
+
+func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
+func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DeadLettersDropped) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+func (x *DeadLettersDropped) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type TopicPinged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -2376,7 +2824,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2836,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2849,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2436,7 +2884,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2896,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2909,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2534,6 +2982,317 @@ func (x *TopicFetched) GetLinkSelf() string {
 	return ""
 }
 
+// ApiKeyCreated makes an API key known. The key itself is never in the log.
+type ApiKeyCreated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of the key's secret part
+	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	Roles         []string               `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix nanoseconds, 0: never
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                                 // principal who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyCreated) Reset() {
+	*x = ApiKeyCreated{}
+	mi := &file_hub_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyCreated) ProtoMessage() {}
+
+func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
+func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ApiKeyCreated) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyCreated) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApiKeyCreated) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *ApiKeyCreated) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ApiKeyRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRevoked) Reset() {
+	*x = ApiKeyRevoked{}
+	mi := &file_hub_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRevoked) ProtoMessage() {}
+
+func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
+func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ApiKeyRevoked) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyRevoked) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// RuleSet adds a rule of access, or replaces the one of the same name.
+type RuleSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          []byte                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"` // JSON, checked by whoever proposed it
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSet) Reset() {
+	*x = RuleSet{}
+	mi := &file_hub_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSet) ProtoMessage() {}
+
+func (x *RuleSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
+func (*RuleSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RuleSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleSet) GetRule() []byte {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *RuleSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type RuleRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRemoved) Reset() {
+	*x = RuleRemoved{}
+	mi := &file_hub_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRemoved) ProtoMessage() {}
+
+func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
+func (*RuleRemoved) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RuleRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleRemoved) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// NonceClaimed uses up the nonce of a signed request. Of several claims the first in the log has it.
+type NonceClaimed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`  // 32 bytes: a hash over the scheme, the key and the nonce
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"` // Unix nanoseconds after which the request is refused for its age
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NonceClaimed) Reset() {
+	*x = NonceClaimed{}
+	mi := &file_hub_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NonceClaimed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NonceClaimed) ProtoMessage() {}
+
+func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
+func (*NonceClaimed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *NonceClaimed) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *NonceClaimed) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // LogTrimmed drops messages by retention, for all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2545,7 +3304,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +3316,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +3329,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2599,14 +3358,16 @@ type MetaRow struct {
 	GapMessages       uint64                 `protobuf:"varint,8,opt,name=gap_messages,json=gapMessages,proto3" json:"gap_messages,omitempty"` // messages dropped before a subscription had got them
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	AccessVersion     uint64                 `protobuf:"varint,60,opt,name=access_version,json=accessVersion,proto3" json:"access_version,omitempty"`           // rises with every change of API keys and rules
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
+	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +3379,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +3392,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2704,11 +3465,78 @@ func (x *MetaRow) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetAccessVersion() uint64 {
+	if x != nil {
+		return x.AccessVersion
+	}
+	return 0
+}
+
 func (x *MetaRow) GetFormerClusterIds() []string {
 	if x != nil {
 		return x.FormerClusterIds
 	}
 	return nil
+}
+
+func (x *MetaRow) GetResumed() []*NodeResumed {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+// NodeResumed is how often a node has resumed its deliveries (DeliveryResumed).
+type NodeResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Times         uint64                 `protobuf:"varint,2,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumed) Reset() {
+	*x = NodeResumed{}
+	mi := &file_hub_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumed) ProtoMessage() {}
+
+func (x *NodeResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
+func (*NodeResumed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *NodeResumed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumed) GetTimes() uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
 }
 
 type TopicRow struct {
@@ -2732,7 +3560,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +3572,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +3585,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2876,7 +3704,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3716,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3729,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3034,7 +3862,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3874,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3887,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3095,7 +3923,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3935,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3948,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3152,24 +3980,29 @@ func (x *RequestRow) GetReason() string {
 }
 
 type DeadLetterRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Subscription  uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Topic         uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Status        int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	At            int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
-	TopicName     string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
-	Callback      string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Subscription   uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Topic          uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset         uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Attempts       uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Status         int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
+	Reason         string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	At             int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
+	TopicName      string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
+	Callback       string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
+	Tries          []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`
+	Size           uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`
+	PublishedAt    int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	ContentType    string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: it lies still
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +4014,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +4027,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3267,6 +4100,41 @@ func (x *DeadLetterRow) GetCallback() string {
 	return ""
 }
 
+func (x *DeadLetterRow) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *DeadLetterRow) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *DeadLetterRow) GetReplayingSince() int64 {
+	if x != nil {
+		return x.ReplayingSince
+	}
+	return 0
+}
+
 type NodeRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3283,7 +4151,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +4163,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +4176,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -3380,7 +4248,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +4260,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +4273,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3443,6 +4311,154 @@ func (x *IdempotencyRow) GetAt() int64 {
 	return 0
 }
 
+type ApiKeyRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *ApiKeyCreated         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	CreatedAt     int64                  `protobuf:"varint,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRow) Reset() {
+	*x = ApiKeyRow{}
+	mi := &file_hub_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRow) ProtoMessage() {}
+
+func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
+func (*ApiKeyRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ApiKeyRow) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+type RuleRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *RuleSet               `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	SetAt         int64                  `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRow) Reset() {
+	*x = RuleRow{}
+	mi := &file_hub_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRow) ProtoMessage() {}
+
+func (x *RuleRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
+func (*RuleRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RuleRow) GetRule() *RuleSet {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *RuleRow) GetSetAt() int64 {
+	if x != nil {
+		return x.SetAt
+	}
+	return 0
+}
+
+type NonceRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NonceRow) Reset() {
+	*x = NonceRow{}
+	mi := &file_hub_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NonceRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NonceRow) ProtoMessage() {}
+
+func (x *NonceRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
+func (*NonceRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *NonceRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // OriginRow remembers the answers to an origin's last batches.
 type OriginRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3455,7 +4471,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3467,7 +4483,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3480,7 +4496,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3514,7 +4530,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +4542,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +4555,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3565,7 +4581,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +4593,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +4606,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3612,7 +4628,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +4640,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +4653,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3678,7 +4694,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +4706,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +4719,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28, 0}
+	return file_hub_proto_rawDescGZIP(), []int{38, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3733,7 +4749,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xe7\f\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xae\x11\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -3754,9 +4770,17 @@ const file_hub_proto_rawDesc = "" +
 	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
 	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
 	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
-	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12V\n" +
+	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12E\n" +
+	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
+	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
+	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
+	"\frule_removed\x183 \x01(\v2\x19.quorumhub.v1.RuleRemovedH\x00R\vruleRemoved\x12A\n" +
+	"\rnonce_claimed\x184 \x01(\v2\x1a.quorumhub.v1.NonceClaimedH\x00R\fnonceClaimed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
-	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12M\n" +
+	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12Z\n" +
+	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
+	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
+	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
 	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
@@ -3821,13 +4845,14 @@ const file_hub_proto_rawDesc = "" +
 	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\x12\x16\n" +
 	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"S\n" +
 	"\x15SubscriptionsAssigned\x12:\n" +
-	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"p\n" +
+	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"\x8a\x01\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05drain\x18\x04 \x01(\bR\x05drain\"9\n" +
+	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\x18\n" +
+	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\x04R\x04mark\"\x86\x01\n" +
@@ -3857,14 +4882,35 @@ const file_hub_proto_rawDesc = "" +
 	"\tdelivered\x18\x06 \x01(\x04R\tdelivered\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x18\n" +
 	"\arefused\x18\b \x01(\rR\arefused\x12\x1a\n" +
-	"\breleased\x18\t \x01(\bR\breleased\"\xb3\x01\n" +
+	"\breleased\x18\t \x01(\bR\breleased\"\xba\x02\n" +
 	"\x13MessageDeadLettered\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"H\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\"w\n" +
+	"\aAttempt\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
+	"\alatency\x18\x03 \x01(\x03R\alatency\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"0\n" +
+	"\x14DeadLettersReplaying\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\"E\n" +
+	"\x10DeadLettersTried\x121\n" +
+	"\x05tries\x18\x01 \x03(\v2\x1b.quorumhub.v1.DeadLetterTryR\x05tries\"v\n" +
+	"\rDeadLetterTry\x12\x16\n" +
+	"\x06letter\x18\x01 \x01(\x04R\x06letter\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\bR\tdelivered\x12/\n" +
+	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
+	"\x12DeadLettersDropped\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"H\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
 	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xb6\x02\n" +
@@ -3879,14 +4925,36 @@ const file_hub_proto_rawDesc = "" +
 	"\x04body\x18\b \x01(\fR\x04body\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1b\n" +
 	"\tlink_self\x18\n" +
-	" \x01(\tR\blinkSelf\"\x95\x01\n" +
+	" \x01(\tR\blinkSelf\"\xa4\x01\n" +
+	"\rApiKeyCreated\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x14\n" +
+	"\x05roles\x18\x05 \x03(\tR\x05roles\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"/\n" +
+	"\rApiKeyRevoked\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"A\n" +
+	"\aRuleSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\fR\x04rule\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"1\n" +
+	"\vRuleRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
+	"\fNonceClaimed\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\x90\x03\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xec\x03\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -3900,8 +4968,13 @@ const file_hub_proto_rawDesc = "" +
 	"\fgap_messages\x18\b \x01(\x04R\vgapMessages\x12-\n" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
-	" \x01(\x04R\x0epublishedBytes\x12,\n" +
-	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\"\xeb\x02\n" +
+	" \x01(\x04R\x0epublishedBytes\x12%\n" +
+	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12,\n" +
+	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x123\n" +
+	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
+	"\vNodeResumed\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xeb\x02\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3950,7 +5023,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x88\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xb8\x03\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -3963,7 +5036,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"topic_name\x18\t \x01(\tR\ttopicName\x12\x1a\n" +
 	"\bcallback\x18\n" +
-	" \x01(\tR\bcallback\"\xde\x01\n" +
+	" \x01(\tR\bcallback\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\xde\x01\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -3978,7 +5056,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
 	"\fcontent_hash\x18\x03 \x01(\fR\vcontentHash\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02at\x18\x05 \x01(\x03R\x02at\"l\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\"Y\n" +
+	"\tApiKeyRow\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedR\x03key\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"K\n" +
+	"\aRuleRow\x12)\n" +
+	"\x04rule\x18\x01 \x01(\v2\x15.quorumhub.v1.RuleSetR\x04rule\x12\x15\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\" \n" +
+	"\bNonceRow\x12\x14\n" +
+	"\x05until\x18\x01 \x01(\x03R\x05until\"l\n" +
 	"\tOriginRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x03R\x04seen\x123\n" +
@@ -4044,7 +5131,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -4079,22 +5166,36 @@ var file_hub_proto_goTypes = []any{
 	(*CursorsAdvanced)(nil),       // 30: quorumhub.v1.CursorsAdvanced
 	(*Cursor)(nil),                // 31: quorumhub.v1.Cursor
 	(*MessageDeadLettered)(nil),   // 32: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 33: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 34: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 35: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 36: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 37: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 38: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 39: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 40: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 41: quorumhub.v1.DeadLetterRow
-	(*NodeRow)(nil),               // 42: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 43: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 44: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 45: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 46: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 47: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 48: quorumhub.v1.LogTrimmed.Range
+	(*Attempt)(nil),               // 33: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 34: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 35: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 36: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 37: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 38: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 39: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 40: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 41: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 42: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 43: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 44: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 45: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 46: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 47: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 48: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 49: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 50: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 51: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 52: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 53: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 54: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 55: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 56: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 57: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 58: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 59: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 60: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 61: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 62: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	8,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -4110,41 +5211,56 @@ var file_hub_proto_depIdxs = []int32{
 	23, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
 	30, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
 	32, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	33, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	34, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	35, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	38, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	39, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	45, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	24, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	26, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	27, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
 	28, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
 	29, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
-	18, // 21: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	19, // 22: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	12, // 23: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 24: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	1,  // 25: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	17, // 26: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	21, // 27: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 28: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	25, // 29: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	3,  // 30: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	4,  // 31: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	5,  // 32: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
-	31, // 33: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	6,  // 34: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	48, // 35: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	17, // 36: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	31, // 37: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	16, // 38: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	3,  // 39: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	45, // 40: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	46, // 41: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	47, // 42: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	40, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	41, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	42, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	43, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	44, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	18, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	19, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	34, // 28: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	35, // 29: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	37, // 30: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	12, // 31: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 32: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	1,  // 33: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	17, // 34: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	21, // 35: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 36: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	25, // 37: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	3,  // 38: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	4,  // 39: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	5,  // 40: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	31, // 41: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	33, // 42: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	36, // 43: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	33, // 44: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	6,  // 45: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	62, // 46: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	47, // 47: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	17, // 48: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	31, // 49: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	16, // 50: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	33, // 51: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	3,  // 52: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	40, // 53: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	42, // 54: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	59, // 55: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	60, // 56: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	61, // 57: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4171,8 +5287,16 @@ func file_hub_proto_init() {
 		(*Event_NodeAdmitted)(nil),
 		(*Event_NodeChanged)(nil),
 		(*Event_NodeSwitched)(nil),
+		(*Event_ApiKeyCreated)(nil),
+		(*Event_ApiKeyRevoked)(nil),
+		(*Event_RuleSet)(nil),
+		(*Event_RuleRemoved)(nil),
+		(*Event_NonceClaimed)(nil),
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
+		(*Event_DeadLettersReplaying)(nil),
+		(*Event_DeadLettersTried)(nil),
+		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
 	type x struct{}
@@ -4181,7 +5305,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   42,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
