@@ -19,6 +19,8 @@ import (
 const (
 	statusPause = 400 * time.Millisecond // between two questions to the same node
 	statusLimit = time.Second            // for one answer
+	firstPause  = 25 * time.Millisecond  // in place of statusPause for a node that never answered,
+	beginning   = 5 * time.Second        // this long after the start
 	// silence is how long a node may leave questions unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
 	// verifyPause is how often a leader makes sure that a quorum still follows it.
@@ -313,11 +315,10 @@ func (n *Node) watchQuorum() {
 
 // askAround asks every other node for its status, again and again.
 func (n *Node) askAround() {
-	tick := time.NewTicker(statusPause)
-	defer tick.Stop()
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for {
+		pause := statusPause
 		n.refresh()
 		leads := n.raft.State() == raft.Leader
 		members := map[string]bool{}
@@ -343,6 +344,9 @@ func (n *Node) askAround() {
 				}
 				seen.alive, seen.known = alive, true
 			}
+			if seen.asked.IsZero() && time.Since(n.view.since) < beginning {
+				pause = firstPause // who starts together is soon there
+			}
 			if !seen.asking {
 				seen.asking = true
 				asking.Go(func() { n.ask(address, seen) })
@@ -353,7 +357,7 @@ func (n *Node) askAround() {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }

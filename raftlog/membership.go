@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	changeLimit = 5 * time.Second       // for one attempt to change the configuration
-	changePause = 50 * time.Millisecond // between two attempts
-	maxNodeID   = 64                    // bytes
-	removeWait  = 15 * time.Second      // for the subscriptions of a node that leaves to go to others
-	reachLimit  = 2 * time.Second       // for a node to answer at the address it gave
+	changeLimit   = 5 * time.Second       // for one attempt to change the configuration
+	changePause   = 50 * time.Millisecond // between two attempts
+	maxNodeID     = 64                    // bytes
+	removeWait    = 15 * time.Second      // for the subscriptions of a node that leaves to go to others
+	transferTries = 4
+	reachLimit    = 2 * time.Second // for a node to answer at the address it gave
 
 )
 
@@ -389,10 +390,20 @@ func (n *Node) transferTo(ctx context.Context, id string, members []Member) erro
 	case !to.Healthy || to.Stopping || to.Leaving:
 		return hub.Errorf(hub.CodeConflict, "%s is not healthy at the moment, so it cannot lead", id)
 	}
-	if err := await(ctx, n.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address))); err != nil {
-		return hub.Errorf(hub.CodeUnavailable, "leadership could not be transferred to %s: %v; try again", to.ID, err)
+	// One attempt lasts an election timeout, which is short for a busy machine.
+	for try := 1; ; try++ {
+		err := await(ctx, n.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address)))
+		if err == nil || n.raft.State() != raft.Leader {
+			return nil
+		}
+		if try == transferTries || ctx.Err() != nil {
+			return hub.Errorf(hub.CodeUnavailable, "leadership could not be transferred to %s: %v; try again", to.ID, err)
+		}
+		select {
+		case <-time.After(changePause):
+		case <-ctx.Done():
+		}
 	}
-	return nil
 }
 
 // heir is the voter that is best placed to lead in place of id; nil: nobody.
