@@ -82,6 +82,23 @@ type answer struct {
 
 // do sends a request and turns every answer that is no success into an error with its exit code.
 func (c *hubClient) do(req *http.Request) (*answer, error) {
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, refusal(resp, body)
+	}
+	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+// send sends a request; the caller reads and closes the answer's body.
+func (c *hubClient) send(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "quorumhub-cli")
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -94,15 +111,7 @@ func (c *hubClient) do(req *http.Request) (*answer, error) {
 		}
 		return nil, withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
-	}
-	if resp.StatusCode/100 != 2 {
-		return nil, refusal(resp, body)
-	}
-	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return resp, nil
 }
 
 func refusal(resp *http.Response, body []byte) error {

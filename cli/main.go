@@ -37,6 +37,8 @@ type commands struct {
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
+	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
+	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`
 	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`
 
 	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`

@@ -34,6 +34,7 @@ func (s *Server) table() []*route {
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: get(s.getSubscription)},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters)},
+		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI)},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth)},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive)},
