@@ -58,11 +58,11 @@ func (l *logStore) refound(r refounding, last, term uint64) error {
 
 // tail is what the log holds behind the store.
 type tail struct {
-	first, last   uint64 // entries; none: last < first
-	term          uint64 // the highest known
+	first, last   uint64   // entries; none: last < first
+	term          uint64   // the highest known
 	cluster       string   // its id when all of it is applied
 	former        []string // and those before
-	messages      int    // published in it
+	messages      int      // published in it
 	configuration raft.Configuration
 }
 

@@ -150,12 +150,32 @@ func (m *model) difference(t testing.TB, s *store.Store) string {
 				return fmt.Sprintf("reading trimmed message %d-%d: %v", id, topic.First-1, err)
 			}
 		}
+		if d := sameTimes(s, &topic, all); d != "" {
+			return d
+		}
 		msgs, err := s.Read(id, topic.First, len(all)+1, 1<<30)
 		if err != nil {
 			return fmt.Sprintf("read topic %d from %d: %v", id, topic.First, err)
 		}
 		if d := sameMessages(msgs, all[topic.First-1:]); d != "" {
 			return fmt.Sprintf("topic %d from %d: %s", id, topic.First, d)
+		}
+	}
+	return ""
+}
+
+// sameTimes looks every message up by its time, and by the moments before and after it.
+func sameTimes(s *store.Store, topic *hub.Topic, all []hub.Message) string {
+	for i := range all {
+		for delta := int64(-1); delta <= 1; delta++ {
+			at := all[i].Time + delta
+			want := topic.First
+			for want <= topic.Head && all[want-1].Time < at {
+				want++
+			}
+			if got, err := s.OffsetAt(topic.ID, time.Unix(0, at)); err != nil || got != want {
+				return fmt.Sprintf("topic %d has its first message not older than %d at %d (%v), want %d", topic.ID, at, got, err, want)
+			}
 		}
 	}
 	return ""
