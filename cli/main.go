@@ -43,7 +43,7 @@ type commands struct {
 
 	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
-	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and check the files of a stopped node."`
+	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and check the files of a stopped node, or a backup."`
 	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
 	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
 }

@@ -49,7 +49,7 @@ func extracted(t testing.TB, data []byte) *store.Store {
 	return open(t, slow(dir))
 }
 
-func filled(t testing.TB, messages int) (*store.Store, *model) {
+func clustered(t testing.TB, messages int) (*store.Store, *model) {
 	opts := slow(t.TempDir())
 	opts.SegmentBytes = 64 << 10
 	s, m, w := open(t, opts), newModel(), newWriter()
@@ -68,7 +68,7 @@ func filled(t testing.TB, messages int) (*store.Store, *model) {
 }
 
 func TestBackupHoldsEverything(t *testing.T) {
-	s, m := filled(t, 300)
+	s, m := clustered(t, 300)
 	data, meta := backup(t, s)
 	if len(meta.Files) < 3 {
 		t.Errorf("a backup of %d files: expected several segments", len(meta.Files))
@@ -87,7 +87,7 @@ func TestBackupHoldsEverything(t *testing.T) {
 
 // A backup is of one moment, whatever is applied, flushed and trimmed while it is read.
 func TestBackupIsOfOneMoment(t *testing.T) {
-	s, m := filled(t, 100)
+	s, m := clustered(t, 100)
 	flush(t, s)
 	b, err := s.Backup(t.Context(), store.BackupInfo{})
 	if err != nil {
@@ -110,7 +110,7 @@ func TestBackupIsOfOneMoment(t *testing.T) {
 }
 
 func TestDamagedBackupIsRefused(t *testing.T) {
-	s, _ := filled(t, 5)
+	s, _ := clustered(t, 5)
 	data, _ := backup(t, s)
 	whole := contents(t, data)
 	check := func(what string, bad []byte) {
@@ -179,7 +179,7 @@ func contents(t *testing.T, data []byte) map[string]string {
 
 // What a failed Extract leaves is no store.
 func TestExtractOfADamagedBackupIsNoStore(t *testing.T) {
-	s, _ := filled(t, 5)
+	s, _ := clustered(t, 5)
 	data, _ := backup(t, s)
 	dir := filepath.Join(t.TempDir(), "fsm")
 	data[len(data)-2000] ^= 1
@@ -199,7 +199,7 @@ func TestExtractOfADamagedBackupIsNoStore(t *testing.T) {
 func TestGoldenBackup(t *testing.T) {
 	file := filepath.Join("testdata", "golden", "backup-1.tar.gz")
 	if _, err := os.Stat(file); os.IsNotExist(err) && *update {
-		s, _ := filled(t, 12)
+		s, _ := clustered(t, 12)
 		data, _ := backup(t, s)
 		var packed bytes.Buffer
 		zip := gzip.NewWriter(&packed)
