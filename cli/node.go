@@ -103,7 +103,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 	}, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view,
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view, Reads: n.raft,
 		Backups:   &nodeBackups{n.raft, n.store, secrets.ID()},
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
 	return n, err

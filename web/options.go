@@ -17,6 +17,7 @@ type Options struct {
 	State    hub.StateReader
 	Messages hub.MessageReader
 	Node     Node
+	Reads    Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
@@ -95,6 +96,9 @@ func (o *Options) setDefaults() error {
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
+	}
+	if o.Reads == nil {
+		o.Reads = alone{}
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

@@ -1600,9 +1600,10 @@ func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
 type Assignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`    // who is to deliver it
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // the epoch this decision was made on; another one: nothing changes
-	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"` // the present owner stops and releases it first (Cursor.released)
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`         // who is to deliver it
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`      // the epoch this decision was made on; another one: nothing changes
+	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`      // the present owner stops and releases it first (Cursor.released)
+	Resumed       uint64                 `protobuf:"varint,90,opt,name=resumed,proto3" json:"resumed,omitempty"` // without drain: how often the owner that is given up had resumed; another number: nothing changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1665,8 +1666,15 @@ func (x *Assignment) GetDrain() bool {
 	return false
 }
 
+func (x *Assignment) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
 // DeliveryResumed marks a place in the log: a node that was out of touch has applied everything before it
-// when it meets its own mark. The state does not change.
+// when it meets its own mark. From there on it delivers again: decisions that took it for lost before are void.
 type DeliveryResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2197,6 +2205,7 @@ type MetaRow struct {
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
+	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2308,6 +2317,66 @@ func (x *MetaRow) GetFormerClusterIds() []string {
 	return nil
 }
 
+func (x *MetaRow) GetResumed() []*NodeResumed {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+// NodeResumed is how often a node has resumed its deliveries (DeliveryResumed).
+type NodeResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Times         uint64                 `protobuf:"varint,2,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumed) Reset() {
+	*x = NodeResumed{}
+	mi := &file_hub_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumed) ProtoMessage() {}
+
+func (x *NodeResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
+func (*NodeResumed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *NodeResumed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumed) GetTimes() uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
 type TopicRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2329,7 +2398,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2410,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2423,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2473,7 +2542,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2554,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2567,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2631,7 +2700,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2712,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +2725,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2692,7 +2761,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2773,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2786,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2766,7 +2835,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2847,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2860,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2877,7 +2946,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +2958,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +2971,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -2952,7 +3021,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3033,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3046,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3011,7 +3080,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3092,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3105,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3062,7 +3131,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3143,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3156,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3109,7 +3178,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3190,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3203,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3175,7 +3244,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3256,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3315,13 +3384,14 @@ const file_hub_proto_rawDesc = "" +
 	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\x12\x16\n" +
 	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"S\n" +
 	"\x15SubscriptionsAssigned\x12:\n" +
-	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"p\n" +
+	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"\x8a\x01\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05drain\x18\x04 \x01(\bR\x05drain\"9\n" +
+	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\x18\n" +
+	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
@@ -3366,7 +3436,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\x90\x03\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xc5\x03\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -3381,7 +3451,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
 	" \x01(\x04R\x0epublishedBytes\x12,\n" +
-	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\"\xeb\x02\n" +
+	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x123\n" +
+	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
+	"\vNodeResumed\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xeb\x02\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3500,7 +3574,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -3533,17 +3607,18 @@ var file_hub_proto_goTypes = []any{
 	(*TopicFetched)(nil),          // 28: quorumhub.v1.TopicFetched
 	(*LogTrimmed)(nil),            // 29: quorumhub.v1.LogTrimmed
 	(*MetaRow)(nil),               // 30: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 31: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 32: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 33: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 34: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 35: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 36: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 37: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 38: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 39: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 40: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 41: quorumhub.v1.LogTrimmed.Range
+	(*NodeResumed)(nil),           // 31: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 32: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 33: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 34: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 35: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 36: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 37: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 38: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 39: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 40: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 41: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 42: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -3575,18 +3650,19 @@ var file_hub_proto_depIdxs = []int32{
 	22, // 26: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
 	25, // 27: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
 	3,  // 28: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	41, // 29: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	14, // 30: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	25, // 31: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	13, // 32: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	38, // 33: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	39, // 34: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	40, // 35: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	42, // 29: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	31, // 30: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	14, // 31: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	25, // 32: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	13, // 33: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	39, // 34: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	40, // 35: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	41, // 36: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3620,7 +3696,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
