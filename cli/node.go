@@ -84,6 +84,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
+	feed := web.NewFeed()
+	n.store.Observe(feed)
+	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
@@ -100,8 +103,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 	}, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view,
-		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Times: n.store, Feed: feed, Node: n.view,
+		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat, PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
 	return n, err
 }
 

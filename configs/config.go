@@ -21,6 +21,7 @@ type Config struct {
 	Fetch     Fetch
 	Retention Retention
 	Message   Message
+	Streams   Streams
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
@@ -138,6 +139,12 @@ type Retention struct {
 // Message bounds one message.
 type Message struct {
 	MaxBytes Bytes
+}
+
+// Streams bounds the readers that follow topics as event streams.
+type Streams struct {
+	Max       int
+	Heartbeat time.Duration
 }
 
 // Storage tunes what is written to disk and when.

@@ -43,6 +43,10 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if wantsStream(r.Header["Accept"]) {
+		s.getStream(w, r, name)
+		return
+	}
 	offset, err := offsetParam(r.URL.RawQuery)
 	if err != nil {
 		s.fail(w, r, err)
@@ -55,6 +59,7 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
+	h.Set("Vary", "Accept") // an event stream stands under the same URL
 	h.Set("Link", s.links(name, m))
 	if m == nil {
 		w.WriteHeader(http.StatusNoContent)
