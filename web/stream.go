@@ -226,7 +226,7 @@ func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom)
 		}
 	}
 	// A reader that loses the connection before its first event comes back to this place.
-	hello := fmt.Sprintf("retry: %d\nid: %s\n\n", (reconnectMin + rand.N(reconnectSpread)).Milliseconds(), st.lastID())
+	hello := fmt.Sprintf(": heartbeat %s\nretry: %d\nid: %s\n\n", st.s.StreamHeartbeat, (reconnectMin + rand.N(reconnectSpread)).Milliseconds(), st.lastID())
 	if err := st.write([]byte(hello)); err != nil {
 		return err
 	}
