@@ -78,8 +78,8 @@ func TestSubscribeAndUnsubscribeSendTheForm(t *testing.T) {
 	}{
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb?a=b"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb?a=b"}},
 		{
-			[]string{"subscribe", "http://t.example/", "http://127.0.0.1:9/cb", "--lease", "1d12h", "--secret", "s"},
-			map[string]string{"hub.mode": "subscribe", "hub.topic": "http://t.example/", "hub.callback": "http://127.0.0.1:9/cb", "hub.lease_seconds": "129600", "hub.secret": "s"},
+			[]string{"subscribe", "http://t.example/", "http://127.0.0.1:9/cb", "--lease", "1d12h", "--secret", "s", "--start", "earliest"},
+			map[string]string{"hub.mode": "subscribe", "hub.topic": "http://t.example/", "hub.callback": "http://127.0.0.1:9/cb", "hub.lease_seconds": "129600", "hub.secret": "s", "hub.start": "earliest"},
 		},
 		{
 			[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--secret-file", secret},

@@ -58,8 +58,14 @@ func completions(app *kong.Application) []completable {
 			continue
 		}
 		c := completable{name: node.Name, help: node.Help}
-		for _, group := range node.AllFlags(true) {
-			for _, f := range group {
+		nodes := append([]*kong.Node{node}, node.Children...)
+		seen := map[string]bool{}
+		for _, n := range nodes[1:] {
+			c.words = append(c.words, n.Name)
+		}
+		for _, f := range flagsOf(nodes) {
+			if !seen[f.Name] {
+				seen[f.Name] = true
 				c.flags = append(c.flags, completableFlag{
 					name: f.Name, help: f.Help, short: f.Short, takesValue: !f.IsBool() && !f.IsCounter(), values: f.EnumSlice(),
 				})
@@ -69,6 +75,17 @@ func completions(app *kong.Application) []completable {
 			c.words = append(c.words, p.EnumSlice()...)
 		}
 		out = append(out, c)
+	}
+	return out
+}
+
+// flagsOf are the flags of a command and of the commands below it.
+func flagsOf(nodes []*kong.Node) []*kong.Flag {
+	var out []*kong.Flag
+	for _, n := range nodes {
+		for _, group := range n.AllFlags(true) {
+			out = append(out, group...)
+		}
 	}
 	return out
 }

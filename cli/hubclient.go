@@ -110,6 +110,16 @@ func refusal(resp *http.Response, body []byte) error {
 	if text == "" {
 		text = http.StatusText(resp.StatusCode)
 	}
+	var problem struct {
+		Detail string `json:"detail"`
+		Param  string `json:"param"`
+	}
+	if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
+		text = printable(problem.Detail)
+		if problem.Param != "" && !strings.HasPrefix(text, problem.Param+":") {
+			text = printable(problem.Param) + ": " + text
+		}
+	}
 	if resp.StatusCode >= 500 {
 		if after := resp.Header.Get("Retry-After"); after != "" {
 			text += fmt.Sprintf(" (try again in %s s)", printable(after))
@@ -181,6 +191,8 @@ type intent struct {
 	// Lease of 0 leaves the choice to the hub.
 	Lease  time.Duration
 	Secret string
+	// Start is hub.start; empty leaves it to the hub.
+	Start string
 }
 
 // request sends an intent. Success means that the hub will ask the callback, not that the callback agreed.
@@ -191,6 +203,9 @@ func (c *hubClient) request(ctx context.Context, i intent) error {
 	}
 	if i.Secret != "" {
 		form.Set("hub.secret", i.Secret)
+	}
+	if i.Start != "" {
+		form.Set("hub.start", i.Start)
 	}
 	return c.form(ctx, form)
 }

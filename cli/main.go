@@ -34,7 +34,7 @@ type commands struct {
 	Unsubscribe   unsubscribeCmd   `cmd:"" group:"client" help:"Ask the hub to stop sending a topic to a callback."`
 	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
-	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub."`
+	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
 

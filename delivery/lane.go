@@ -17,6 +17,7 @@ const (
 	laneWaiting                    // in the retry heap until it is due
 	laneSettling                   // waits until a dead letter or its end is in the log
 	laneExpired                    // the lease has run out; a renewal revives it
+	lanePaused                     // by an operator, until resumed
 	laneReleasing                  // drained: waits until another node has it
 	laneEnded                      // the subscription is gone, or another node's
 )
@@ -53,10 +54,12 @@ type lane struct {
 	status   int32 // last HTTP status, 0: none
 	reason   Reason
 	gen      uint32 // rises with each renewal
+	jumps    uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
 	state    laneState
 	slow     bool // the last attempt took long or failed
 	dirty    bool // its cursor is to be written
 	hot      bool // it is in the ring of kept endpoints
+	paused   bool
 	draining bool // another node is to take over: it stops after the attempt under way
 }
 

@@ -94,14 +94,19 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 	if l == nil {
 		l = d.newLane(s)
 	}
-	if a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
+	if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
 		l.epoch, l.draining = a.Epoch, false
 		if l.state == laneReleasing {
 			l.state = laneExpired
 		}
-		d.skip(l, s.Cursor.Offset)
+		if rewound {
+			d.put(l, &s.Cursor)
+		} else {
+			d.skip(l, s.Cursor.Offset)
+		}
 		d.mark(l)
 	}
+	l.paused = s.Paused
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
 		l.callback, l.callbackKey = s.Callback, s.CallbackKey
 		l.sealed, l.signature = s.SealedSecret, s.Signature
@@ -112,9 +117,24 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 	if a.Next != "" && !l.draining {
 		d.drain(l)
 	}
-	if l.state == laneExpired { // or new: it is nowhere
+	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new: it is nowhere
 		d.place(l)
 	}
+}
+
+// put moves a lane to another place in the log. Callers hold mu and place it if it is nowhere then.
+func (d *Dispatcher) put(l *lane, c *hub.Cursor) {
+	l.done, l.attempts, l.refused = c.Offset, c.Attempts, c.Refused
+	l.jumps++
+	switch l.state {
+	case laneIdle:
+		l.topic.unpark(l)
+	case laneWaiting:
+		d.retries.remove(l)
+	default:
+		return // running, or waiting for its settlement: it goes on from where it is now when it comes by
+	}
+	l.state = laneExpired
 }
 
 func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
@@ -141,7 +161,7 @@ func (d *Dispatcher) drain(l *lane) {
 		l.topic.unpark(l)
 	case laneWaiting:
 		d.retries.remove(l)
-	case laneExpired:
+	case laneExpired, lanePaused:
 	case laneRunning:
 		if !d.o.without.drain {
 			return // comes by when the attempt is booked

@@ -14,6 +14,7 @@ type settlement struct {
 	gone     bool
 	gen      uint32 // gone: of the subscription that was answered 410
 	epoch    uint64 // the one it was proposed under
+	jumps    uint32 // given up: the lane's; a message given up where the lane no longer stands is not
 	offset   uint64
 	attempts uint32
 	status   int32
@@ -159,7 +160,7 @@ func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) error {
 	return err
 }
 
-// event is what to propose for a settlement. An end that a renewal has overtaken becomes nothing: a cursor
+// event is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor
 // event without cursors. Callers hold mu.
 func (s *settlement) event() *hubpb.Event {
 	s.epoch = s.lane.epoch
@@ -168,7 +169,7 @@ func (s *settlement) event() *hubpb.Event {
 		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
 			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{s.lane.renewed},
 			Epochs: []uint64{s.epoch}}}}
-	case s.gone:
+	case s.gone || s.lane.jumps != s.jumps:
 		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
 	}
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
@@ -181,7 +182,7 @@ func (d *Dispatcher) settled(s *settlement) {
 	if l.state != laneSettling {
 		return // ended meanwhile, or another node's
 	}
-	if l.epoch != s.epoch {
+	if l.epoch != s.epoch || !s.gone && l.jumps != s.jumps {
 		d.place(l) // assigned anew meanwhile: what was proposed has changed nothing
 		return
 	}

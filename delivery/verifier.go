@@ -17,6 +17,7 @@ import (
 type VerifierOptions struct {
 	Outbound   *Outbound
 	State      hub.StateReader
+	Messages   hub.MessageReader // to find where a subscription begins that names a time
 	Proposer   hub.Proposer
 	Leadership hub.Leadership
 	Clock      hub.Clock
@@ -319,12 +320,9 @@ func (v *Verifier) do(ctx context.Context, t *verification) {
 // says how long to wait.
 func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wait time.Duration) {
 	r := &t.req
-	var head uint64
+	var topic hub.Topic
 	known := true
-	v.o.State.View(func(s *hub.State) {
-		topic, ok := s.TopicByName(r.TopicName)
-		head, known = topic.Head, ok
-	})
+	v.o.State.View(func(s *hub.State) { topic, known = s.TopicByName(r.TopicName) })
 	var res IntentResult
 	verified := &hubpb.RequestVerified{Request: uint64(r.ID)}
 	denied := r.Mode == hub.ModeSubscribe && !known && !r.AutoRegister
@@ -335,7 +333,13 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 		res = v.o.Outbound.Deny(ctx, r.Callback, r.TopicRaw, unknownTopic)
 	default:
 		// The lease counts from now, and what is published from now on is owed to the subscriber.
-		verified.VerifiedFrom, verified.StartOffset = v.o.Clock.Now().UnixNano(), head
+		verified.VerifiedFrom = v.o.Clock.Now().UnixNano()
+		start, err := v.start(r, topic)
+		if err != nil {
+			v.o.Log.Error("cannot find where the subscription begins", "request", r.ID.String(), "topic", r.TopicName, "error", err)
+			return true, v.o.Backoff.Delay(t.attempts, 0)
+		}
+		verified.StartOffset = start
 		in := Intent{Callback: r.Callback, Mode: r.ModeName(), Topic: r.TopicRaw, LeaseSeconds: r.LeaseSeconds, VerifyToken: r.VerifyToken}
 		res = v.o.Outbound.Ask(ctx, in)
 	}
@@ -364,6 +368,18 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 		v.o.Outbound.Deny(v.ctx, r.Callback, r.TopicRaw, unknownTopic)
 	}
 	return false, 0
+}
+
+// start is the cursor of a new subscription: the topic's head, if the subscriber asked for nothing else.
+func (v *Verifier) start(r *hub.Request, t hub.Topic) (uint64, error) {
+	if r.Start == "" || r.Mode != hub.ModeSubscribe {
+		return t.Head, nil
+	}
+	p, err := hub.ParsePosition("hub.start", r.Start)
+	if err != nil {
+		return 0, err
+	}
+	return p.Resolve(t, v.o.Messages)
 }
 
 const unknownTopic = "the topic is not known to this hub"

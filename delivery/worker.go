@@ -158,6 +158,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 		}
 		m := &w.batch[0]
 		var res PushResult
+		jumps := l.jumps
 		switch e := l.endpoint; {
 		case e != nil:
 			res = d.send(w, l, e, m)
@@ -167,7 +168,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 				continue
 			}
 		}
-		if !d.attempted(l, m, res) {
+		if !d.attempted(l, m, res, jumps) {
 			return d.next(w)
 		}
 		w.batch = w.batch[1:]
@@ -187,6 +188,9 @@ func (d *Dispatcher) sendable(l *lane) bool {
 		return false
 	case l.draining:
 		d.release(l)
+		return false
+	case l.paused:
+		l.state = lanePaused
 		return false
 	case d.closing:
 		l.state = laneExpired // nowhere: nothing will be sent any more
@@ -320,8 +324,9 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 	return res
 }
 
-// attempted books one attempt and tells whether the lane may go on at once. Callers hold mu.
-func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult) bool {
+// attempted books one attempt and tells whether the lane may go on at once. jumps is the lane's from before the
+// attempt. Callers hold mu.
+func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
 	d.stats.Attempts++
 	if l.state != laneRunning {
 		return false // ended meanwhile
@@ -333,7 +338,7 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult) bool {
 		l.delivered++
 		l.failures, l.failingSince = 0, 0
 		l.slow = res.Latency >= d.o.SlowAfter
-		if m.Offset > l.done {
+		if m.Offset > l.done && l.jumps == jumps {
 			l.done, l.attempts, l.refused = m.Offset, 0, 0
 		}
 		d.mark(l)
@@ -345,12 +350,12 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult) bool {
 		d.hand(settlement{lane: l, gone: true, gen: l.gen})
 		return false
 	}
-	d.failed(l, m, res)
+	d.failed(l, m, res, jumps)
 	return false
 }
 
 // failed books a failed attempt: wait and try again, or give the message up. Callers hold mu.
-func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult) {
+func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint32) {
 	d.stats.Failed++
 	now := d.o.Clock.Now()
 	l.failures++
@@ -359,7 +364,7 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult) {
 	}
 	l.slow = res.Outcome == PushDown
 	d.mark(l)
-	if m.Offset != l.done+1 { // retention dropped it meanwhile
+	if m.Offset != l.done+1 || l.jumps != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
 		d.wait(l, d.o.Retry.delay(l, res))
 		return
 	}
@@ -372,7 +377,7 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult) {
 		d.wait(l, delay)
 		return
 	}
-	s := settlement{lane: l, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason}
+	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}

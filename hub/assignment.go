@@ -34,7 +34,7 @@ func (s *State) hand(sub *Subscription, node string) {
 		return
 	}
 	s.count(sub, -1)
-	sub.Assignment = Assignment{Node: node, Epoch: sub.Assignment.Epoch + 1}
+	sub.Assignment = Assignment{Node: node, Epoch: sub.Assignment.Epoch + 1, Rewound: sub.Assignment.Rewound}
 	s.count(sub, 1)
 	s.touch(TableSubscription, uint64(sub.ID))
 }

@@ -26,6 +26,7 @@ type SubscribeRequest struct {
 	Secret       []byte // nil: none
 	Signature    string // empty: the hub's default
 	VerifyToken  string
+	Start        *Position // where a new subscription begins; nil: behind the newest message
 }
 
 // ParseSubscribe reads a subscribe or unsubscribe request from its form body. Parameters that the hub does not
@@ -87,8 +88,10 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 	if secret != "" {
 		r.Secret = []byte(secret)
 	}
-	r.Signature, err = chooseSignature(form)
-	return err
+	if r.Signature, err = chooseSignature(form); err != nil {
+		return err
+	}
+	return r.parseOptions(form)
 }
 
 // SignatureMethods are the methods of X-Hub-Signature (WebSub 7.1), weakest first.

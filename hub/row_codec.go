@@ -18,14 +18,14 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 	return &hubpb.SubscriptionRow{Id: uint64(s.ID), Topic: uint64(s.Topic), TopicRaw: s.TopicRaw, Callback: s.Callback,
 		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: nanos(s.CreatedAt), RenewedAt: nanos(s.RenewedAt),
-		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next}
+		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused}
 }
 
 func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 	return &Subscription{ID: SubscriptionID(r.Id), Topic: TopicID(r.Topic), TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
 		ExpiresAt: timeOf(r.ExpiresAt), CreatedAt: timeOf(r.CreatedAt), RenewedAt: timeOf(r.RenewedAt),
-		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode}}
+		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused}
 }
 
 func (c *Cursor) row(id uint64) *hubpb.CursorRow {
@@ -43,7 +43,7 @@ func (r *Request) row() *hubpb.RequestRow {
 	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
-			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister}}
+			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: optionsPB(r.Start)}}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {
@@ -51,7 +51,7 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 	return &Request{ID: RequestID(r.Id), RequestedAt: timeOf(r.RequestedAt), Reason: r.Reason, Mode: q.GetMode(),
 		TopicName: q.GetTopic(), TopicRaw: q.GetTopicRaw(), Callback: q.GetCallback(), CallbackKey: q.GetCallbackKey(),
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
-		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister()}
+		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart()}
 }
 
 func (d *DeadLetter) row() *hubpb.DeadLetterRow {
@@ -62,4 +62,12 @@ func (d *DeadLetter) row() *hubpb.DeadLetterRow {
 func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
 	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
 		Attempts: r.Attempts, Status: r.Status, Reason: r.Reason, At: timeOf(r.At), TopicName: r.TopicName, Callback: r.Callback}
+}
+
+// optionsPB is nil when all is as the hub does by default, so that most rows hold nothing of it.
+func optionsPB(start string) *hubpb.SubscriptionOptions {
+	if start == "" {
+		return nil
+	}
+	return &hubpb.SubscriptionOptions{Start: start}
 }

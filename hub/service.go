@@ -23,6 +23,8 @@ type Rules struct {
 	CheckCallback func(*url.URL) error
 	// CheckTopic is the same for topics that the hub fetches.
 	CheckTopic func(*url.URL) error
+	// Clock tells whether a time lies in the future; nil: the machine's.
+	Clock Clock
 }
 
 // Service turns requests into events: what a WebSub hub may do and refuse (W3C Recommendation), without a
@@ -64,6 +66,12 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
 		AutoRegister: s.rules.AutoRegister}
+	if r.Start != nil {
+		if err := s.checkStart(r); err != nil {
+			return err
+		}
+		ev.Options = optionsPB(r.Start.String())
+	}
 	if r.Secret != nil {
 		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
 			return fmt.Errorf("seal hub.secret: %w", err)
@@ -71,6 +79,14 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	}
 	_, err = s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 	return err
+}
+
+// checkStart refuses a start outside of what the topic holds. One that exists already keeps its place, so that there
+// it makes no difference.
+func (s *Service) checkStart(r *SubscribeRequest) error {
+	var t Topic
+	s.state.View(func(st *State) { t, _ = st.TopicByName(r.Topic) })
+	return r.Start.Check(t, s.now())
 }
 
 func (s *Service) pending() (n int) {

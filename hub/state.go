@@ -141,6 +141,10 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.trim(k.LogTrimmed, fx)
 	case *hubpb.Event_SubscriptionsAssigned:
 		return s.assign(k.SubscriptionsAssigned, fx)
+	case *hubpb.Event_SubscriptionRewound:
+		return s.rewind(k.SubscriptionRewound, fx)
+	case *hubpb.Event_SubscriptionPaused:
+		return s.pause(k.SubscriptionPaused, fx)
 	case *hubpb.Event_DeliveryResumed:
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}

@@ -226,7 +226,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed"}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
-	switch rapid.IntRange(0, 15).Draw(t, "kind") {
+	switch rapid.IntRange(0, 17).Draw(t, "kind") {
 	case 0, 1:
 		return published(topic, rapid.StringN(0, 4, -1).Draw(t, "body"))
 	case 2:
@@ -265,6 +265,12 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 13, 14:
 		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Node: aNode.Draw(t, "node"),
 			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
+	}
+	switch rapid.IntRange(0, 2).Draw(t, "other kind") {
+	case 0:
+		return rewound(hub.SubscriptionID(small("subscription")), small("offset"))
+	case 1:
+		return paused(hub.SubscriptionID(small("subscription")), rapid.Bool().Draw(t, "paused"))
 	}
 	return trimmed(hub.TopicID(small("topic id")), small("through"))
 }

@@ -21,7 +21,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	r := s.addRequest(Request{
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
-		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister,
+		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(),
 	}, fx)
 	s.requestByKey[key] = r.ID
 	return Result{ID: uint64(r.ID)}

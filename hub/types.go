@@ -84,6 +84,7 @@ type Subscription struct {
 	RenewedAt    time.Time
 	Cursor       Cursor
 	Assignment   Assignment
+	Paused       bool // by an operator: nothing is delivered, the place is kept, the lease runs on
 }
 
 // Expired tells whether the lease has run out at now.
@@ -94,6 +95,9 @@ type Assignment struct {
 	Node  string // empty: none yet
 	Epoch uint64 // rises with every change of hands, from 1 on; what carries an older one changes nothing
 	Next  string // a planned move: who takes over once Node has stopped and said so; empty: none
+	// Rewound is the epoch that the last rewind began: what Node did under an earlier one is no longer where the
+	// subscription stands.
+	Rewound uint64
 }
 
 // Cursor is how far a subscription has come.
@@ -123,6 +127,7 @@ type Request struct {
 	Signature    string
 	VerifyToken  string
 	AutoRegister bool
+	Start        string // where a new subscription begins, see ParsePosition; empty: latest
 	RequestedAt  time.Time
 	Reason       string // ModeDenied: what the callback is told
 }

@@ -33,10 +33,16 @@ type fsm struct {
 
 var _ raft.BatchingFSM = (*fsm)(nil)
 
+// applied is the fsm's answer to an entry.
+type applied struct {
+	term    uint64 // of the entry
+	batches []hub.BatchResult
+}
+
 // Apply implements raft.FSM.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch implements raft.BatchingFSM. An answer is a []hub.BatchResult, or the error for which the node
+// ApplyBatch implements raft.BatchingFSM. An answer is an applied, or the error for which the node
 // stops: from then on nothing is applied, so that nothing is acknowledged that the state does not hold.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
@@ -69,7 +75,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		return out
 	}
 	for i := range out {
-		out[i] = answers[i]
+		out[i] = applied{logs[i].Term, answers[i]}
 	}
 	f.applied(logs[len(logs)-1].Index)
 	return out

@@ -38,9 +38,15 @@ func (l *raftLogger) level(level hclog.Level) slog.Level {
 	return slog.LevelDebug
 }
 
+// refusedNudge is what raft says when a nudge comes before its entry, which is nothing to worry about.
+const refusedNudge = "failed to get previous log"
+
 // Log implements hclog.Logger.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	to := l.level(level)
+	if msg == refusedNudge {
+		to = slog.LevelDebug
+	}
 	if !l.to.Enabled(context.Background(), to) {
 		return
 	}

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	statusPause = 250 * time.Millisecond // between two questions to the same node
+	statusPause = 400 * time.Millisecond // between two questions to the same node
 	statusLimit = time.Second            // for one answer
 	// silence is how long a node may leave questions unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
 	// verifyPause is how often a leader makes sure that a quorum still follows it.
-	verifyPause = 150 * time.Millisecond
+	verifyPause = 300 * time.Millisecond
 	// lagAllowed is how many entries a follower that has caught up may be behind: those under way.
 	lagAllowed = 256
 )

@@ -207,7 +207,8 @@ func (n *Node) startRaft() (err error) {
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, n.ctx.Done())
+	followers := newNudger(raft.Server{ID: c.LocalID, Address: transport.LocalAddr()}, transport, n.servers)
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
 		to = &router{node: n, own: n.own}
@@ -222,6 +223,7 @@ func (n *Node) startRaft() (err error) {
 	}
 	n.running.Store(true)
 	n.owned.Go(n.watchLeadership)
+	n.owned.Go(func() { followers.run(n.ctx) })
 	if n.port != nil {
 		n.watchMembers()
 	}

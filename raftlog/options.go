@@ -106,7 +106,7 @@ type Timing struct {
 	Heartbeat time.Duration // without contact to the leader for this long a follower stands for election; default 1 s, with a Listener 500 ms
 	Election  time.Duration // a candidate tries again after this long; default: Heartbeat
 	Lease     time.Duration // a leader without contact to a quorum for this long steps down; default 500 ms
-	Commit    time.Duration // how late followers of an idle leader learn of its last commit; default 10 ms
+	Commit    time.Duration // how late followers of an idle leader learn of a commit that no nudge told them of; default 250 ms
 }
 
 // hooks take single guards away, so that tests can show that each of them is needed.
@@ -168,7 +168,7 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.Timing.Heartbeat, time.Second)
 	orDefault(&o.Timing.Election, o.Timing.Heartbeat)
 	orDefault(&o.Timing.Lease, min(o.Timing.Heartbeat, 500*time.Millisecond))
-	orDefault(&o.Timing.Commit, 10*time.Millisecond)
+	orDefault(&o.Timing.Commit, 250*time.Millisecond)
 	if o.Address == "" {
 		o.Address = o.ID
 	}

@@ -40,6 +40,7 @@ type leader struct {
 	limit    int
 	maxBytes int
 	stop     <-chan struct{}
+	nudger   *nudger   // told of what is committed
 	pool     sync.Pool // of *hub.EntryBuilder
 
 	mu       sync.Mutex
@@ -58,8 +59,8 @@ type group struct {
 	err     error
 }
 
-func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, stop <-chan struct{}) *leader {
-	return &leader{raft: apply, clock: o.Clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, stop: stop,
+func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, followers *nudger, stop <-chan struct{}) *leader {
+	return &leader{raft: apply, clock: o.Clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, nudger: followers, stop: stop,
 		pool: sync.Pool{New: func() any { return new(hub.EntryBuilder) }}}
 }
 
@@ -119,12 +120,16 @@ func (l *leader) join(b *batch) (g *group, position int) {
 	return g, 0
 }
 
-// release gives the place of an entry to the next group.
+// release gives the place of an entry to the next group. When there is none and nothing else is in flight, no entry
+// tells the followers soon what is committed.
 func (l *leader) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.open) == 0 {
 		l.inFlight--
+		if l.inFlight == 0 {
+			l.nudger.nudge()
+		}
 		return
 	}
 	close(l.open[0].turn)
@@ -154,9 +159,10 @@ func (l *leader) commit(g *group) {
 	}
 	g.index = future.Index()
 	switch answer := future.Response().(type) {
-	case []hub.BatchResult:
-		if g.answers = answer; len(answer) != len(g.batches) {
-			g.err = fmt.Errorf("%w: %d answers to %d batches", errUnknown, len(answer), len(g.batches))
+	case applied:
+		l.nudger.reached(g.index, answer.term)
+		if g.answers = answer.batches; len(g.answers) != len(g.batches) {
+			g.err = fmt.Errorf("%w: %d answers to %d batches", errUnknown, len(g.answers), len(g.batches))
 		}
 	case error:
 		g.err = fmt.Errorf("%w: %w", errUnknown, answer)

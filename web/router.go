@@ -25,13 +25,20 @@ func (s *Server) table() []*route {
 	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
 	}
+	post := func(h http.HandlerFunc) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{http.MethodPost: h}
+	}
 	routes := []*route{
 		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: map[string]http.HandlerFunc{http.MethodPost: s.postHub}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions)},
-		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: get(s.getSubscription)},
+		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}},
+		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription)},
+		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription)},
+		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription)},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters)},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI)},

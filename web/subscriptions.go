@@ -41,6 +41,7 @@ type subscriptionDetail struct {
 const (
 	statePending = "pending"
 	stateActive  = "active"
+	statePaused  = "paused"
 	stateExpired = "expired"
 	modeOrdered  = "ordered"
 )
@@ -50,6 +51,9 @@ func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) s
 		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Mode: modeOrdered}
 	if head > sub.Cursor.Offset {
 		item.Lag = head - sub.Cursor.Offset
+	}
+	if sub.Paused {
+		item.State = statePaused
 	}
 	if sub.Expired(now) {
 		item.State, item.Node = stateExpired, ""
@@ -128,7 +132,10 @@ func (s *Server) matching(st *hub.State, q *listQuery, max int) []hub.Subscripti
 
 // getSubscription shows one subscription (s-17) or pending request (r-17).
 func (s *Server) getSubscription(w http.ResponseWriter, r *http.Request) {
-	id := strings.TrimPrefix(r.URL.Path, "/v1/subscriptions/")
+	s.showSubscription(w, r, strings.TrimPrefix(r.URL.Path, "/v1/subscriptions/"))
+}
+
+func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id string) {
 	kind, n, ok := parseID(id)
 	var out subscriptionDetail
 	now := s.Clock.Now()
@@ -161,8 +168,7 @@ func (s *Server) getSubscription(w http.ResponseWriter, r *http.Request) {
 		ok = false
 	}
 	if !ok {
-		s.fail(w, r, &problem{status: http.StatusNotFound, code: "not_found", param: "id",
-			detail: quote(id) + " is no subscription of this hub (any more); expected an id such as s-17"})
+		s.fail(w, r, noSubscription(id))
 		return
 	}
 	out.TopicURL = s.Service.Namer().URL(out.Topic)

@@ -369,6 +369,8 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_SubscriptionRewound
+	//	*Event_SubscriptionPaused
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -546,6 +548,24 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetSubscriptionRewound() *SubscriptionRewound {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionRewound); ok {
+			return x.SubscriptionRewound
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSubscriptionPaused() *SubscriptionPaused {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionPaused); ok {
+			return x.SubscriptionPaused
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -610,6 +630,14 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_SubscriptionRewound struct {
+	SubscriptionRewound *SubscriptionRewound `protobuf:"bytes,24,opt,name=subscription_rewound,json=subscriptionRewound,proto3,oneof"`
+}
+
+type Event_SubscriptionPaused struct {
+	SubscriptionPaused *SubscriptionPaused `protobuf:"bytes,25,opt,name=subscription_paused,json=subscriptionPaused,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -639,6 +667,10 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_SubscriptionRewound) isEvent_Kind() {}
+
+func (*Event_SubscriptionPaused) isEvent_Kind() {}
 
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
@@ -870,6 +902,7 @@ type SubscriptionRequested struct {
 	Signature     string                 `protobuf:"bytes,8,opt,name=signature,proto3" json:"signature,omitempty"`                            // method for X-Hub-Signature, empty: the hub's
 	VerifyToken   string                 `protobuf:"bytes,9,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`     // PubSubHubbub 0.3
 	AutoRegister  bool                   `protobuf:"varint,10,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"` // absent: all defaults
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -974,6 +1007,164 @@ func (x *SubscriptionRequested) GetAutoRegister() bool {
 	return false
 }
 
+func (x *SubscriptionRequested) GetOptions() *SubscriptionOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// SubscriptionOptions is how a subscriber wants its messages, beyond WebSub. Zero is the hub's default everywhere.
+type SubscriptionOptions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         string                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"` // hub.start as sent; resolved when the request is verified, and not kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionOptions) Reset() {
+	*x = SubscriptionOptions{}
+	mi := &file_hub_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionOptions) ProtoMessage() {}
+
+func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
+func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SubscriptionOptions) GetStart() string {
+	if x != nil {
+		return x.Start
+	}
+	return ""
+}
+
+// SubscriptionRewound moves a subscription's place in the log, back or forth, under a new epoch.
+type SubscriptionRewound struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // the cursor's new value: deliveries go on behind it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionRewound) Reset() {
+	*x = SubscriptionRewound{}
+	mi := &file_hub_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionRewound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionRewound) ProtoMessage() {}
+
+func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
+func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SubscriptionRewound) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SubscriptionRewound) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// SubscriptionPaused stops or resumes the deliveries of a subscription. Its place and its lease are not touched.
+type SubscriptionPaused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Paused        bool                   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionPaused) Reset() {
+	*x = SubscriptionPaused{}
+	mi := &file_hub_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionPaused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionPaused) ProtoMessage() {}
+
+func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
+func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SubscriptionPaused) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SubscriptionPaused) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
 // RequestVerified ends a request: the subscriber confirmed it, or for MODE_DENIED was told.
 type RequestVerified struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -988,7 +1179,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1191,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1204,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1054,7 +1245,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1257,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1270,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1106,7 +1297,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1309,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1322,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1162,7 +1353,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1365,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1378,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -1228,7 +1419,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1431,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1444,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -1275,7 +1466,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1478,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1491,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -1343,7 +1534,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1546,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1559,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -1395,7 +1586,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1598,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1611,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -1454,7 +1645,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1657,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1670,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -1559,7 +1750,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1762,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1775,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -1639,7 +1830,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1842,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1855,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -1699,7 +1890,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1902,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1915,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -1808,7 +1999,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2011,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2024,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -1868,7 +2059,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2071,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2084,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -1987,7 +2178,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2190,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2203,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2122,13 +2313,16 @@ type SubscriptionRow struct {
 	Node          string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // who delivers it; empty: nobody yet
 	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	NextNode      string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // who takes over when node released it
+	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
+	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
+	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind began
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2334,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2347,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2254,6 +2448,27 @@ func (x *SubscriptionRow) GetNextNode() string {
 	return ""
 }
 
+func (x *SubscriptionRow) GetOptions() *SubscriptionOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *SubscriptionRow) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *SubscriptionRow) GetRewound() uint64 {
+	if x != nil {
+		return x.Rewound
+	}
+	return 0
+}
+
 type CursorRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        *Cursor                `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -2265,7 +2480,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2492,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2505,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2326,7 +2541,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2553,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2566,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2400,7 +2615,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2627,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2640,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2511,7 +2726,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2738,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2751,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -2586,7 +2801,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2813,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2826,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -2645,7 +2860,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2872,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2885,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -2696,7 +2911,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2923,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2936,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -2743,7 +2958,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2970,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2983,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -2809,7 +3024,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +3036,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2834,7 +3049,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21, 0}
+	return file_hub_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -2864,7 +3079,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa5\t\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xd2\n" +
+	"\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -2882,7 +3098,9 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumedB\x06\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12V\n" +
+	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
+	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPausedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
@@ -2897,7 +3115,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12#\n" +
 	"\rauto_register\x18\x04 \x01(\bR\fautoRegister\x12'\n" +
 	"\x0fidempotency_key\x18\x05 \x01(\fR\x0eidempotencyKey\x12!\n" +
-	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\"\xe1\x02\n" +
+	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\"\x9e\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -2909,7 +3127,16 @@ const file_hub_proto_rawDesc = "" +
 	"\tsignature\x18\b \x01(\tR\tsignature\x12!\n" +
 	"\fverify_token\x18\t \x01(\tR\vverifyToken\x12#\n" +
 	"\rauto_register\x18\n" +
-	" \x01(\bR\fautoRegister\"\xac\x01\n" +
+	" \x01(\bR\fautoRegister\x12;\n" +
+	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\"+\n" +
+	"\x13SubscriptionOptions\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\tR\x05start\"Q\n" +
+	"\x13SubscriptionRewound\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"P\n" +
+	"\x12SubscriptionPaused\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\"\xac\x01\n" +
 	"\x0fRequestVerified\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12#\n" +
 	"\rverified_from\x18\x02 \x01(\x03R\fverifiedFrom\x12!\n" +
@@ -3012,7 +3239,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
-	"fetchError\"\x9f\x03\n" +
+	"fetchError\"\x8e\x04\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -3031,7 +3258,10 @@ const file_hub_proto_rawDesc = "" +
 	"renewed_at\x18\v \x01(\x03R\trenewedAt\x12\x12\n" +
 	"\x04node\x18\f \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\r \x01(\x04R\x05epoch\x12\x1b\n" +
-	"\tnext_node\x18\x0e \x01(\tR\bnextNode\"n\n" +
+	"\tnext_node\x18\x0e \x01(\tR\bnextNode\x12;\n" +
+	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
+	"\x06paused\x18\x1f \x01(\bR\x06paused\x12\x18\n" +
+	"\arewound\x18  \x01(\x04R\arewound\"n\n" +
 	"\tCursorRow\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.quorumhub.v1.CursorR\x06cursor\x12\x10\n" +
 	"\x03gap\x18\x02 \x01(\x04R\x03gap\x12!\n" +
@@ -3107,7 +3337,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_hub_proto_goTypes = []any{
 	(Mode)(0),                     // 0: quorumhub.v1.Mode
 	(EndReason)(0),                // 1: quorumhub.v1.EndReason
@@ -3121,31 +3351,34 @@ var file_hub_proto_goTypes = []any{
 	(*TopicDeregistered)(nil),     // 9: quorumhub.v1.TopicDeregistered
 	(*MessagePublished)(nil),      // 10: quorumhub.v1.MessagePublished
 	(*SubscriptionRequested)(nil), // 11: quorumhub.v1.SubscriptionRequested
-	(*RequestVerified)(nil),       // 12: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 13: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 14: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 15: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 16: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 17: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 18: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 19: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 20: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 21: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 22: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 23: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 24: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 25: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 26: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 27: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 28: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 29: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 30: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 31: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 32: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 33: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 34: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 35: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 36: quorumhub.v1.LogTrimmed.Range
+	(*SubscriptionOptions)(nil),   // 12: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 13: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 14: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 15: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 16: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 17: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 18: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 19: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 20: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 21: quorumhub.v1.DeliveryResumed
+	(*CursorsAdvanced)(nil),       // 22: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 23: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 24: quorumhub.v1.MessageDeadLettered
+	(*TopicPinged)(nil),           // 25: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 26: quorumhub.v1.TopicFetched
+	(*LogTrimmed)(nil),            // 27: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 28: quorumhub.v1.MetaRow
+	(*TopicRow)(nil),              // 29: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 30: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 31: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 32: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 33: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 34: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 35: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 36: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 37: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 38: quorumhub.v1.EventResult
+	(*LogTrimmed_Range)(nil),      // 39: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	4,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -3156,33 +3389,37 @@ var file_hub_proto_depIdxs = []int32{
 	9,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	10, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
 	11, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	12, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	14, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	15, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	19, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	21, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	22, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	23, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	24, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	16, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	18, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	0,  // 18: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	13, // 19: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	1,  // 20: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	17, // 21: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	20, // 22: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	2,  // 23: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	36, // 24: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	20, // 25: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	11, // 26: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	33, // 27: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	34, // 28: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	35, // 29: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	15, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	17, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	18, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	22, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	24, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	25, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	26, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	27, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	19, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	21, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	13, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	14, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	0,  // 20: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	12, // 21: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	16, // 22: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	1,  // 23: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	20, // 24: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	23, // 25: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	2,  // 26: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	39, // 27: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	12, // 28: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	23, // 29: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	11, // 30: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	36, // 31: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	37, // 32: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	38, // 33: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3206,6 +3443,8 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_SubscriptionRewound)(nil),
+		(*Event_SubscriptionPaused)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3213,7 +3452,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

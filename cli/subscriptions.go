@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// subscriptionsCmd lists when no other of its commands is named.
+type subscriptionsCmd struct {
+	List   listSubscriptionsCmd `cmd:"" default:"withargs" help:"List the subscriptions (the default)."`
+	Pause  pauseCmd             `cmd:"" help:"Stop the deliveries of a subscription. It keeps its place; its lease runs on."`
+	Resume resumeCmd            `cmd:"" help:"Go on with the deliveries of a paused subscription where they stopped."`
+	Rewind rewindCmd            `cmd:"" help:"Move a subscription's place in its topic's log, back or forth."`
+	End    endCmd               `cmd:"" help:"End a subscription. Its callback is told (hub.mode=denied)."`
+}
+
+// subscriptionFlags are those of commands about one subscription.
+type subscriptionFlags struct {
+	hubFlags
+	ID   string `arg:"" help:"The subscription's id, such as s-17."`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+// operate sends a request about the subscription and prints the answer, as JSON or in words.
+func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error)) error {
+	if !strings.HasPrefix(f.ID, "s-") {
+		return usageError(fmt.Sprintf("ID: got %q, expected the id of a subscription such as s-17", f.ID))
+	}
+	hub, err := f.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.operate(ctx, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body)
+	if err != nil {
+		return err
+	}
+	if f.JSON {
+		if len(answer) == 0 {
+			answer = json.RawMessage("{}")
+		}
+		return writeJSON(s.Out, answer)
+	}
+	text, err := words(answer)
+	if err != nil {
+		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+	}
+	_, err = fmt.Fprintln(s.Out, text)
+	return err
+}
+
+// operate makes a request of the admin API that changes something and returns the JSON of its answer, if there
+// is any.
+func (c *hubClient) operate(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+	data := []byte(nil)
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return nil, fmt.Errorf("make the request: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	a, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	return a.Body, nil
+}
+
+type pauseCmd struct{ subscriptionFlags }
+
+func (c *pauseCmd) Run(ctx context.Context, s Streams) error {
+	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " is paused", nil })
+}
+
+type resumeCmd struct{ subscriptionFlags }
+
+func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
+	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " goes on", nil })
+}
+
+type endCmd struct{ subscriptionFlags }
+
+func (c *endCmd) Run(ctx context.Context, s Streams) error {
+	return c.operate(ctx, s, http.MethodDelete, "", nil, func(json.RawMessage) (string, error) {
+		return c.ID + " has ended; its callback is told", nil
+	})
+}
+
+type rewindCmd struct {
+	subscriptionFlags
+	To     string `required:"" help:"Where to: earliest, latest, the offset of the first message to be sent, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	DryRun bool   `help:"Only say how many messages would be sent again."`
+}
+
+func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
+	body := struct {
+		To     string `json:"to"`
+		DryRun bool   `json:"dry_run"`
+	}{c.To, c.DryRun}
+	return c.operate(ctx, s, http.MethodPost, "/rewind", body, func(answer json.RawMessage) (string, error) {
+		var a struct {
+			NextOffset uint64 `json:"next_offset"`
+			SentAgain  uint64 `json:"sent_again"`
+			Skipped    uint64 `json:"skipped"`
+		}
+		if err := json.Unmarshal(answer, &a); err != nil {
+			return "", err
+		}
+		will := "goes on"
+		if c.DryRun {
+			will = "would go on"
+		}
+		return fmt.Sprintf("%s %s with message %d: %d sent again, %d skipped", c.ID, will, a.NextOffset, a.SentAgain, a.Skipped), nil
+	})
+}
+
+type listSubscriptionsCmd struct {
+	hubFlags
+	Topic    string `help:"Only those of this topic: a URL, or the name of a topic that the hub hosts." placeholder:"TOPIC"`
+	Callback string `help:"Only those of this callback." placeholder:"URL"`
+	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
+}
+
+func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
+	query := url.Values{}
+	if c.Topic != "" {
+		query.Set("topic", c.Topic)
+	}
+	if c.Callback != "" {
+		query.Set("callback", c.Callback)
+	}
+	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
+		"ID\tSTATE\tTOPIC\tCALLBACK\tNODE\tCURSOR\tLAG\tLEASE ENDS",
+		func(sub subscriptionItem) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", oneLine(sub.ID), oneLine(sub.State), oneLine(sub.Topic), oneLine(sub.Callback),
+				orDash(sub.Node), sub.Cursor, sub.Lag, orDash(sub.LeaseExpiresAt))
+		})
+}
+
+// subscriptionItem is a subscription as the admin API lists it.
+type subscriptionItem struct {
+	ID             string `json:"id"`
+	Topic          string `json:"topic"`
+	Callback       string `json:"callback"`
+	State          string `json:"state"`
+	Node           string `json:"node"`
+	LeaseExpiresAt string `json:"lease_expires_at"`
+	Cursor         uint64 `json:"cursor"`
+	Lag            uint64 `json:"lag"`
+	Mode           string `json:"mode"`
+}

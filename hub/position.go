@@ -1,0 +1,106 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Position is a place in a topic's log as a user names it: "earliest" (the oldest message kept), "latest" (behind
+// the newest), the offset of the first message wanted, or a time (RFC 3339): the first message published
+// then or later.
+type Position struct {
+	param  string
+	text   string
+	offset uint64    // 0: not an offset
+	at     time.Time // zero: not a time
+}
+
+const positionForms = "expected latest, earliest, the offset of a message, or a time such as 2026-01-31T12:00:00Z"
+
+// maxPositionBytes is the longest text of a Position.
+const maxPositionBytes = 64
+
+// ParsePosition reads a position; param names where it stands, for errors, which are *Error.
+func ParsePosition(param, text string) (Position, error) {
+	p := Position{param: param, text: text}
+	switch {
+	case text == "earliest" || text == "latest":
+		return p, nil
+	case text != "" && len(text) <= maxPositionBytes && strings.Trim(text, "0123456789") == "":
+		n, ok := parseOffset(text)
+		if !ok {
+			return p, ParamErrorf(param, "is %s; offsets count from 1", quote(text))
+		}
+		p.offset = n
+		return p, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || len(text) > maxPositionBytes {
+		return p, ParamErrorf(param, "is %s; %s", quote(text), positionForms)
+	}
+	p.at = at
+	return p, nil
+}
+
+func parseOffset(digits string) (n uint64, ok bool) {
+	for _, c := range digits {
+		if n > 1<<60 {
+			return 1 << 60, true // beyond every topic; the range is checked against the topic
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n, n > 0
+}
+
+// String is the position as it was given.
+func (p Position) String() string { return p.text }
+
+// Check refuses an offset outside of what the topic holds, and a time that has not come. A topic that does not
+// exist yet is the zero Topic. Errors are *Error naming the parameter and the valid range.
+func (p Position) Check(t Topic, now time.Time) error {
+	first := max(t.First, 1)
+	switch {
+	case !p.at.IsZero() && p.at.After(now):
+		return ParamErrorf(p.param, "%s lies in the future; expected a time up to now (%s)", p.text, now.UTC().Format(time.RFC3339))
+	case p.offset == 0 || p.offset >= first && p.offset <= t.Head+1:
+		return nil
+	case p.offset < first:
+		return ParamErrorf(p.param, "%s was dropped by retention; expected an offset from %d to %d", p.text, first, t.Head+1)
+	}
+	return ParamErrorf(p.param, "%s is behind the topic's end; expected an offset from %d to %d", p.text, first, t.Head+1)
+}
+
+// Resolve is the cursor of a subscription that begins at p: the offset before the first message wanted. What lies
+// outside of the topic is moved to its nearer end. The error is the log's.
+func (p Position) Resolve(t Topic, log MessageReader) (uint64, error) {
+	first := max(t.First, 1)
+	switch {
+	case p.offset != 0:
+		return min(max(p.offset, first), t.Head+1) - 1, nil
+	case p.text == "earliest":
+		return first - 1, nil
+	case p.at.IsZero() || t.Head < first:
+		return t.Head, nil
+	}
+	// Times never go back along a topic's log, for they are those of the entries.
+	want := p.at.UnixNano()
+	var failure error
+	n := sort.Search(int(t.Head-first+1), func(i int) bool {
+		if failure != nil {
+			return true
+		}
+		m, err := log.Read(t.ID, first+uint64(i), 1, 1)
+		switch {
+		case errors.Is(err, ErrTrimmed) || errors.Is(err, ErrUnknownTopic) || err == nil && len(m) == 0:
+			return false // dropped meanwhile
+		case err != nil:
+			failure = fmt.Errorf("look for the messages of %s: %w", p.text, err)
+			return true
+		}
+		return m[0].Time >= want
+	})
+	return first - 1 + uint64(n), failure
+}

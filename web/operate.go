@@ -1,0 +1,119 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"quorumhub/hub"
+)
+
+// maxOperateBytes is the longest body of a request about one subscription.
+const maxOperateBytes = 4096
+
+// subscriptionInPath is the id in /v1/subscriptions/<id> and in what lies below it.
+func subscriptionInPath(r *http.Request) (hub.SubscriptionID, error) {
+	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/subscriptions/"), "/")
+	kind, n, ok := parseID(id)
+	if !ok || kind != 's' {
+		return 0, noSubscription(id)
+	}
+	return hub.SubscriptionID(n), nil
+}
+
+func noSubscription(id string) *problem {
+	return &problem{status: http.StatusNotFound, code: "not_found", param: "id",
+		detail: quote(id) + " is no subscription of this hub (any more); expected an id such as s-17"}
+}
+
+// rewindAnswer says what a rewind came to or, with dry_run, would come to.
+type rewindAnswer struct {
+	ID         string `json:"id"`
+	NextOffset uint64 `json:"next_offset"`
+	SentAgain  uint64 `json:"sent_again"`
+	Skipped    uint64 `json:"skipped"`
+	DryRun     bool   `json:"dry_run"`
+}
+
+// rewindSubscription moves a subscription in the log: {"to": "earliest"}, where to is what hub.start takes.
+func (s *Server) rewindSubscription(w http.ResponseWriter, r *http.Request) {
+	id, err := subscriptionInPath(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	to, dryRun, err := s.readRewind(w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	done, err := s.Service.Rewind(r.Context(), s.Messages, id, to, dryRun)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, rewindAnswer{id.String(), done.From, done.Again, done.Skipped, dryRun})
+}
+
+func (s *Server) readRewind(w http.ResponseWriter, r *http.Request) (to hub.Position, dryRun bool, err error) {
+	const expected = `expected JSON such as {"to": "earliest", "dry_run": true}`
+	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
+	defer body.release()
+	if err != nil {
+		return to, false, err
+	}
+	var in struct {
+		To     json.RawMessage `json:"to"`
+		DryRun bool            `json:"dry_run"`
+	}
+	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return to, false, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return to, false, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	}
+	if len(in.To) == 0 {
+		return to, false, hub.ParamErrorf("to", "is missing; %s", expected)
+	}
+	text := string(in.To) // an offset may be a number as well as a string
+	if in.To[0] == '"' {
+		if err := json.Unmarshal(in.To, &text); err != nil {
+			return to, false, hub.ParamErrorf("to", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+		}
+	}
+	to, err = hub.ParsePosition("to", text)
+	return to, in.DryRun, err
+}
+
+// pauseSubscription and resumeSubscription answer with the subscription as it then is.
+func (s *Server) pauseSubscription(w http.ResponseWriter, r *http.Request)  { s.setPaused(w, r, true) }
+func (s *Server) resumeSubscription(w http.ResponseWriter, r *http.Request) { s.setPaused(w, r, false) }
+
+func (s *Server) setPaused(w http.ResponseWriter, r *http.Request, paused bool) {
+	id, err := subscriptionInPath(r)
+	if err == nil {
+		err = s.Service.Pause(r.Context(), id, paused)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.showSubscription(w, r, id.String())
+}
+
+// endSubscription ends a subscription; its callback is told (WebSub 5.2).
+func (s *Server) endSubscription(w http.ResponseWriter, r *http.Request) {
+	id, err := subscriptionInPath(r)
+	if err == nil {
+		err = s.Service.End(r.Context(), id)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
