@@ -46,6 +46,9 @@ type Options struct {
 	StreamHeartbeat time.Duration
 	// StreamWriteTimeout is how long a reader may take for what it is sent before it is dropped. 0: 10 s.
 	StreamWriteTimeout time.Duration
+	// StreamCatchUp is how long a stream that resumes behind this node's newest message waits for the node, which may
+	// be a little behind the one the reader comes from. 0: 3 s.
+	StreamCatchUp time.Duration
 	// LiveGrace is how long the node must have been in trouble without a break before /health/live says so.
 	// 0: 30 s.
 	LiveGrace time.Duration
@@ -124,6 +127,7 @@ func (o *Options) setDefaults() error {
 	orDefault(&o.StreamMax, 4096)
 	orDefault(&o.MaxConnections, 8192+o.StreamMax)
 	orDefault(&o.StreamHeartbeat, 15*time.Second)
+	orDefault(&o.StreamCatchUp, 3*time.Second)
 	orDefault(&o.StreamWriteTimeout, 10*time.Second)
 	orDefault(&o.LiveGrace, 30*time.Second)
 	return nil

@@ -20,9 +20,6 @@ const (
 	eventStream = "text/event-stream"
 	// streamTurn is how many events are written before they are flushed.
 	streamTurn = 64
-	// streamCatchUp is how long a stream that resumes behind this node's newest message waits for the node: it
-	// may be a little behind the one the reader comes from.
-	streamCatchUp = 3 * time.Second
 	// streamSendBuffer bounds what the kernel holds for a reader that does not read.
 	streamSendBuffer = 64 << 10
 	// streamPiece is what is written under one deadline.
@@ -186,7 +183,7 @@ func offsetOfEvent(topic hub.TopicID, id string) (uint64, bool) {
 
 // catchUp waits a while until this node has a topic's message, and tells whether it has.
 func (s *Server) catchUp(ctx context.Context, topic hub.TopicID, offset uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, streamCatchUp)
+	ctx, cancel := context.WithTimeout(ctx, s.StreamCatchUp)
 	defer cancel()
 	w := s.Feed.watch(topic, s.State)
 	defer s.Feed.leave(w)

@@ -163,7 +163,7 @@ func (f *fixture) awaitMetric(tb testing.TB, name, value string) {
 }
 
 func TestStreamStarts(t *testing.T) {
-	r := start(t)
+	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamCatchUp = 50 * time.Millisecond })
 	for i := 1; i <= 5; i++ {
 		r.publish(t, "news", fmt.Sprint("m", i))
 		r.clock.advance(time.Minute)
@@ -284,7 +284,7 @@ func TestStreamShowsGaps(t *testing.T) {
 
 // A reader that comes from a node that is ahead waits for the messages it has, and gets none of them twice.
 func TestStreamWaitsForANodeThatLags(t *testing.T) {
-	r := start(t)
+	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamCatchUp = patience })
 	r.publish(t, "news", "m1")
 	opened := make(chan *reader)
 	go func() { opened <- r.follow(t, "/topics/news", "Last-Event-ID", "1-3") }()
