@@ -150,6 +150,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return Result{}
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
+	case *hubpb.Event_ClusterRefounded:
+		return s.refound(k.ClusterRefounded, fx)
 	}
 	panic(fmt.Sprintf("event kind %T passed knownKinds but has no fold", e.Kind))
 }
