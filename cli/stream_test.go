@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"quorumhub/cli"
 )
 
 type streamLine struct {
@@ -164,4 +167,71 @@ func TestListenStreamAnswers(t *testing.T) {
 			t.Errorf("listen %v ended with %d, want 2", args, code)
 		}
 	}
+}
+
+// A batch through any node of a cluster: its messages stand one behind the other everywhere, under load from others.
+func TestPublishBatchOnACluster(t *testing.T) {
+	c := startDevCluster(t, 3)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "batch.ndjson")
+	if err := os.WriteFile(file, []byte("{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := c.publish(0, "first"); status/100 != 2 {
+		t.Fatal("the topic cannot be published to")
+	}
+	run := func(node int, args ...string) (int, string, string) {
+		var out, errs strings.Builder
+		code := cli.Run(t.Context(), append([]string{"publish", "news", "--hub", c.urls[node] + "/hub", "--batch", file}, args...),
+			cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+		return code, out.String(), errs.String()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 30 {
+			c.publish(i%3, "noise")
+		}
+	}()
+	for i := range 6 {
+		code, out, errs := run(i%3, "--json", "--idempotency-key", fmt.Sprint("k", i/2))
+		var a struct {
+			Duplicate bool
+			Messages  []struct {
+				ID     string
+				Offset uint64
+			}
+		}
+		if err := json.Unmarshal([]byte(out), &a); code != 0 || err != nil || len(a.Messages) != 3 || a.Duplicate != (i%2 == 1) {
+			t.Fatalf("%d %q %q (%v)", code, out, errs, err)
+		}
+		for n, m := range a.Messages {
+			for node := range c.urls {
+				eventually(t, "the node has the message", func() bool {
+					return c.read(node, fmt.Sprintf("?offset=%d", m.Offset)) == fmt.Sprintf("{\"n\":%d}", n+1)
+				})
+			}
+		}
+	}
+	<-done
+	if code, out, _ := run(1); code != 0 || !strings.Contains(out, "published 3 messages") {
+		t.Errorf("%d %q", code, out)
+	}
+	if err := os.WriteFile(file, []byte("{\"n\":1}\nnope\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := run(2); code != 4 || !strings.Contains(errs, "line 2 is not JSON") {
+		t.Errorf("a bad line: %d %q", code, errs)
+	}
+}
+
+// read is the content of the topic on node i.
+func (c *devCluster) read(i int, query string) string {
+	resp, err := http.Get(c.urls[i] + "/topics/news" + query)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
 }

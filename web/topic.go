@@ -31,6 +31,14 @@ func (s *Server) topicInPath(r *http.Request) (string, error) {
 // postTopic publishes to a hosted topic.
 func (s *Server) postTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicInPath(r)
+	if err == nil && r.URL.RawQuery != "" {
+		q := parseQuery(r.URL.RawQuery)
+		var batch bool
+		if batch, err = q.isBatch(); batch {
+			s.publishBatch(w, r, name)
+			return
+		}
+	}
 	s.publish(w, r, name, err)
 }
 

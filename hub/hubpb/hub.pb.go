@@ -420,6 +420,7 @@ type Event struct {
 	//	*Event_DeliveryResumed
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
+	//	*Event_BatchPublished
 	//	*Event_ClusterRefounded
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -616,6 +617,15 @@ func (x *Event) GetSubscriptionPaused() *SubscriptionPaused {
 	return nil
 }
 
+func (x *Event) GetBatchPublished() *BatchPublished {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BatchPublished); ok {
+			return x.BatchPublished
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterRefounded() *ClusterRefounded {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterRefounded); ok {
@@ -697,6 +707,10 @@ type Event_SubscriptionPaused struct {
 	SubscriptionPaused *SubscriptionPaused `protobuf:"bytes,25,opt,name=subscription_paused,json=subscriptionPaused,proto3,oneof"`
 }
 
+type Event_BatchPublished struct {
+	BatchPublished *BatchPublished `protobuf:"bytes,40,opt,name=batch_published,json=batchPublished,proto3,oneof"`
+}
+
 type Event_ClusterRefounded struct {
 	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
 }
@@ -734,6 +748,8 @@ func (*Event_DeliveryResumed) isEvent_Kind() {}
 func (*Event_SubscriptionRewound) isEvent_Kind() {}
 
 func (*Event_SubscriptionPaused) isEvent_Kind() {}
+
+func (*Event_BatchPublished) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
 
@@ -1032,6 +1048,83 @@ func (x *MessagePublished) GetContentHash() []byte {
 	return nil
 }
 
+// BatchPublished appends several messages to one topic, all or none. Its result has the offset of the first.
+type BatchPublished struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Topic          string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Items          []*BatchPublished_Item `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	AutoRegister   bool                   `protobuf:"varint,3,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	IdempotencyKey []byte                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"` // as in MessagePublished, for the batch as a whole
+	ContentHash    []byte                 `protobuf:"bytes,5,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`          // SHA-256 of all content types and bodies with their lengths, with an idempotency key only
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BatchPublished) Reset() {
+	*x = BatchPublished{}
+	mi := &file_hub_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchPublished) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchPublished) ProtoMessage() {}
+
+func (x *BatchPublished) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchPublished.ProtoReflect.Descriptor instead.
+func (*BatchPublished) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BatchPublished) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *BatchPublished) GetItems() []*BatchPublished_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *BatchPublished) GetAutoRegister() bool {
+	if x != nil {
+		return x.AutoRegister
+	}
+	return false
+}
+
+func (x *BatchPublished) GetIdempotencyKey() []byte {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return nil
+}
+
+func (x *BatchPublished) GetContentHash() []byte {
+	if x != nil {
+		return x.ContentHash
+	}
+	return nil
+}
+
 // SubscriptionRequested records a request before it is acknowledged. Nothing of the subscription changes.
 type SubscriptionRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1052,7 +1145,7 @@ type SubscriptionRequested struct {
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1157,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1170,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -1167,7 +1260,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1272,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1285,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1213,7 +1306,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1318,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1331,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1266,7 +1359,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1371,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1384,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1322,7 +1415,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1427,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1440,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1388,7 +1481,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1493,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1506,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1440,7 +1533,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1545,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1558,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1496,7 +1589,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1601,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1614,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -1562,7 +1655,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1667,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1680,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -1609,7 +1702,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1714,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1727,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -1677,7 +1770,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1782,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1795,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -1729,7 +1822,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1834,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1847,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -1788,7 +1881,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1893,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1906,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -1893,7 +1986,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +1998,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2011,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -1973,7 +2066,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2078,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2091,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2033,7 +2126,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2138,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2151,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2142,7 +2235,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2247,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2260,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2203,7 +2296,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2308,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2321,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2329,7 +2422,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2434,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2447,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2473,7 +2566,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2578,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2591,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2631,7 +2724,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2736,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +2749,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2692,7 +2785,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2797,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2810,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2766,7 +2859,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2871,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2884,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2877,7 +2970,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +2982,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +2995,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -2952,7 +3045,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3057,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3070,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3011,7 +3104,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3116,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3129,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3062,7 +3155,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3167,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3180,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3109,7 +3202,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3214,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3227,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3165,6 +3258,58 @@ func (x *EventResult) GetId() uint64 {
 	return 0
 }
 
+type BatchPublished_Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContentType   string                 `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Body          []byte                 `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchPublished_Item) Reset() {
+	*x = BatchPublished_Item{}
+	mi := &file_hub_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchPublished_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchPublished_Item) ProtoMessage() {}
+
+func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchPublished_Item.ProtoReflect.Descriptor instead.
+func (*BatchPublished_Item) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{9, 0}
+}
+
+func (x *BatchPublished_Item) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *BatchPublished_Item) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -3175,7 +3320,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3332,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3345,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25, 0}
+	return file_hub_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3230,7 +3375,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa1\v\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xea\v\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -3250,7 +3395,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
 	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
-	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12M\n" +
+	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12G\n" +
+	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x12M\n" +
 	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
@@ -3273,7 +3419,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12#\n" +
 	"\rauto_register\x18\x04 \x01(\bR\fautoRegister\x12'\n" +
 	"\x0fidempotency_key\x18\x05 \x01(\fR\x0eidempotencyKey\x12!\n" +
-	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\"\x9e\x03\n" +
+	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\"\x8f\x02\n" +
+	"\x0eBatchPublished\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
+	"\x05items\x18\x02 \x03(\v2!.quorumhub.v1.BatchPublished.ItemR\x05items\x12#\n" +
+	"\rauto_register\x18\x03 \x01(\bR\fautoRegister\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\fR\x0eidempotencyKey\x12!\n" +
+	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
+	"\x04Item\x12!\n" +
+	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\x9e\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -3500,7 +3655,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -3515,35 +3670,37 @@ var file_hub_proto_goTypes = []any{
 	(*TopicRegistered)(nil),       // 10: quorumhub.v1.TopicRegistered
 	(*TopicDeregistered)(nil),     // 11: quorumhub.v1.TopicDeregistered
 	(*MessagePublished)(nil),      // 12: quorumhub.v1.MessagePublished
-	(*SubscriptionRequested)(nil), // 13: quorumhub.v1.SubscriptionRequested
-	(*SubscriptionOptions)(nil),   // 14: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 15: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 16: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 17: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 18: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 19: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 20: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 21: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 22: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 23: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 24: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 25: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 26: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 27: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 28: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 29: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 30: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 31: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 32: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 33: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 34: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 35: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 36: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 37: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 38: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 39: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 40: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 41: quorumhub.v1.LogTrimmed.Range
+	(*BatchPublished)(nil),        // 13: quorumhub.v1.BatchPublished
+	(*SubscriptionRequested)(nil), // 14: quorumhub.v1.SubscriptionRequested
+	(*SubscriptionOptions)(nil),   // 15: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 16: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 17: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 18: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 19: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 20: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 21: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 22: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 23: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 24: quorumhub.v1.DeliveryResumed
+	(*CursorsAdvanced)(nil),       // 25: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 26: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 27: quorumhub.v1.MessageDeadLettered
+	(*TopicPinged)(nil),           // 28: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 29: quorumhub.v1.TopicFetched
+	(*LogTrimmed)(nil),            // 30: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 31: quorumhub.v1.MetaRow
+	(*TopicRow)(nil),              // 32: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 33: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 34: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 35: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 36: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 37: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 38: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 39: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 40: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 41: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 42: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 43: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -3553,40 +3710,42 @@ var file_hub_proto_depIdxs = []int32{
 	10, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
 	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	13, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	17, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	19, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	20, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	24, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	26, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	27, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	28, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	29, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	21, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	23, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	15, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	16, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	9,  // 20: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 21: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	1,  // 22: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	14, // 23: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	18, // 24: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 25: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	22, // 26: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	25, // 27: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	3,  // 28: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	41, // 29: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	14, // 30: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	25, // 31: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	13, // 32: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	38, // 33: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	39, // 34: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	40, // 35: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	14, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	18, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	20, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	21, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	25, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	27, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	28, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	29, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	30, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	22, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	24, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	16, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	17, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	13, // 20: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	9,  // 21: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 22: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	42, // 23: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 24: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	15, // 25: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	19, // 26: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 27: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	23, // 28: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	26, // 29: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	3,  // 30: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	43, // 31: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	15, // 32: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 33: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	14, // 34: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	39, // 35: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	40, // 36: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	41, // 37: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3612,6 +3771,7 @@ func file_hub_proto_init() {
 		(*Event_DeliveryResumed)(nil),
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
+		(*Event_BatchPublished)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
 	type x struct{}
@@ -3620,7 +3780,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
