@@ -19,7 +19,8 @@ type Options struct {
 	Times    hub.TimeIndex
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
-	Feed *Feed
+	Feed  *Feed
+	Reads Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
@@ -109,6 +110,9 @@ func (o *Options) setDefaults() error {
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
+	}
+	if o.Reads == nil {
+		o.Reads = alone{}
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

@@ -55,6 +55,13 @@ func (s *Server) table() []*route {
 			&route{name: "pprof", paths: []string{"/debug/pprof/trace"}, methods: get(unhurried(pprof.Trace))})
 	}
 	for _, rt := range routes {
+		if readsState(rt.paths[0]) {
+			for _, m := range []string{http.MethodGet, http.MethodHead} {
+				if read := rt.methods[m]; read != nil {
+					rt.methods[m] = s.freshEnough(read)
+				}
+			}
+		}
 		allowed := []string{http.MethodOptions}
 		for m := range rt.methods {
 			allowed = append(allowed, m)
