@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -26,6 +28,11 @@ type Options struct {
 	// never depends on the Host header.
 	PublicURL string
 	Version   string
+
+	// Guard tells who calls and what they may do. nil: everybody may do everything.
+	Guard *auth.Guard
+	// TLS makes it HTTPS. nil: plain HTTP.
+	TLS *tls.Config
 
 	Clock hub.Clock    // nil: the machine's
 	Log   *slog.Logger // nil: nothing is logged
