@@ -426,6 +426,9 @@ type Event struct {
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
 	//	*Event_BatchPublished
+	//	*Event_DeadLettersReplaying
+	//	*Event_DeadLettersTried
+	//	*Event_DeadLettersDropped
 	//	*Event_ClusterRefounded
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -676,6 +679,33 @@ func (x *Event) GetBatchPublished() *BatchPublished {
 	return nil
 }
 
+func (x *Event) GetDeadLettersReplaying() *DeadLettersReplaying {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersReplaying); ok {
+			return x.DeadLettersReplaying
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersTried() *DeadLettersTried {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersTried); ok {
+			return x.DeadLettersTried
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersDropped() *DeadLettersDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersDropped); ok {
+			return x.DeadLettersDropped
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterRefounded() *ClusterRefounded {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterRefounded); ok {
@@ -781,6 +811,18 @@ type Event_BatchPublished struct {
 	BatchPublished *BatchPublished `protobuf:"bytes,40,opt,name=batch_published,json=batchPublished,proto3,oneof"`
 }
 
+type Event_DeadLettersReplaying struct {
+	DeadLettersReplaying *DeadLettersReplaying `protobuf:"bytes,32,opt,name=dead_letters_replaying,json=deadLettersReplaying,proto3,oneof"`
+}
+
+type Event_DeadLettersTried struct {
+	DeadLettersTried *DeadLettersTried `protobuf:"bytes,33,opt,name=dead_letters_tried,json=deadLettersTried,proto3,oneof"`
+}
+
+type Event_DeadLettersDropped struct {
+	DeadLettersDropped *DeadLettersDropped `protobuf:"bytes,34,opt,name=dead_letters_dropped,json=deadLettersDropped,proto3,oneof"`
+}
+
 type Event_ClusterRefounded struct {
 	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
 }
@@ -830,6 +872,12 @@ func (*Event_SubscriptionRewound) isEvent_Kind() {}
 func (*Event_SubscriptionPaused) isEvent_Kind() {}
 
 func (*Event_BatchPublished) isEvent_Kind() {}
+
+func (*Event_DeadLettersReplaying) isEvent_Kind() {}
+
+func (*Event_DeadLettersTried) isEvent_Kind() {}
+
+func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
 
@@ -2068,6 +2116,10 @@ type MessageDeadLettered struct {
 	Status        int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"` // last HTTP status, 0: none came
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Tries         []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`                                 // the last ones, oldest first; attempts counts all
+	Size          uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`                                  // bytes of the body
+	PublishedAt   int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"` // Unix nanoseconds
+	ContentType   string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2144,6 +2196,314 @@ func (x *MessageDeadLettered) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *MessageDeadLettered) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *MessageDeadLettered) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+// Attempt is one request that was made to deliver a message.
+type Attempt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`           // Unix nanoseconds at its start
+	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`   // HTTP status, 0: none came
+	Latency       int64                  `protobuf:"varint,3,opt,name=latency,proto3" json:"latency,omitempty"` // nanoseconds
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`    // class of the failure
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`        // who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_hub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Attempt) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Attempt) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Attempt) GetLatency() int64 {
+	if x != nil {
+		return x.Latency
+	}
+	return 0
+}
+
+func (x *Attempt) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Attempt) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// DeadLettersReplaying has dead letters sent once more by whoever delivers their subscriptions.
+type DeadLettersReplaying struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersReplaying) Reset() {
+	*x = DeadLettersReplaying{}
+	mi := &file_hub_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersReplaying) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersReplaying) ProtoMessage() {}
+
+func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
+func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DeadLettersReplaying) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+// DeadLettersTried says what sending dead letters once more came to.
+type DeadLettersTried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tries         []*DeadLetterTry       `protobuf:"bytes,1,rep,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersTried) Reset() {
+	*x = DeadLettersTried{}
+	mi := &file_hub_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersTried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersTried) ProtoMessage() {}
+
+func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
+func (*DeadLettersTried) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+type DeadLetterTry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letter        uint64                 `protobuf:"varint,1,opt,name=letter,proto3" json:"letter,omitempty"`
+	Delivered     bool                   `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"` // the letter is done with
+	Attempt       *Attempt               `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`      // none: it was not tried after all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterTry) Reset() {
+	*x = DeadLetterTry{}
+	mi := &file_hub_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterTry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterTry) ProtoMessage() {}
+
+func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
+func (*DeadLetterTry) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DeadLetterTry) GetLetter() uint64 {
+	if x != nil {
+		return x.Letter
+	}
+	return 0
+}
+
+func (x *DeadLetterTry) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
+func (x *DeadLetterTry) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+// DeadLettersDropped removes dead letters, by an operator's wish or by their retention.
+type DeadLettersDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersDropped) Reset() {
+	*x = DeadLettersDropped{}
+	mi := &file_hub_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersDropped) ProtoMessage() {}
+
+func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
+func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DeadLettersDropped) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+func (x *DeadLettersDropped) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type TopicPinged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -2154,7 +2514,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2526,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2539,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2214,7 +2574,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2586,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2599,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2328,7 +2688,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2700,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2713,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -2415,7 +2775,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2787,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2800,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -2469,7 +2829,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2841,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2854,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RuleSet) GetName() string {
@@ -2528,7 +2888,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2540,7 +2900,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,7 +2913,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -2581,7 +2941,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2953,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2966,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -2634,7 +2994,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +3006,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +3019,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2697,7 +3057,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +3069,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +3082,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2827,7 +3187,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +3199,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +3212,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -2890,7 +3250,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3262,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3275,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3034,7 +3394,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3406,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3419,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3192,7 +3552,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3564,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3577,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3253,7 +3613,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3625,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3638,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3310,24 +3670,29 @@ func (x *RequestRow) GetReason() string {
 }
 
 type DeadLetterRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Subscription  uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Topic         uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Status        int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	At            int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
-	TopicName     string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
-	Callback      string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Subscription   uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Topic          uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset         uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Attempts       uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Status         int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
+	Reason         string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	At             int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
+	TopicName      string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
+	Callback       string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
+	Tries          []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`
+	Size           uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`
+	PublishedAt    int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	ContentType    string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: it lies still
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3339,7 +3704,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3352,7 +3717,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3425,6 +3790,41 @@ func (x *DeadLetterRow) GetCallback() string {
 	return ""
 }
 
+func (x *DeadLetterRow) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *DeadLetterRow) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *DeadLetterRow) GetReplayingSince() int64 {
+	if x != nil {
+		return x.ReplayingSince
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -3438,7 +3838,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3450,7 +3850,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3463,7 +3863,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3511,7 +3911,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3523,7 +3923,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3536,7 +3936,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -3563,7 +3963,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +3975,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,7 +3988,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -3614,7 +4014,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +4026,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +4039,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -3661,7 +4061,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3673,7 +4073,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3686,7 +4086,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3720,7 +4120,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3732,7 +4132,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +4145,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3771,7 +4171,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +4183,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +4196,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3818,7 +4218,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +4230,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +4243,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3884,7 +4284,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4296,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +4336,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3948,7 +4348,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3961,7 +4361,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31, 0}
+	return file_hub_proto_rawDescGZIP(), []int{36, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3991,7 +4391,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xaf\x0e\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xb1\x10\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -4017,7 +4417,10 @@ const file_hub_proto_rawDesc = "" +
 	"\rnonce_claimed\x184 \x01(\v2\x1a.quorumhub.v1.NonceClaimedH\x00R\fnonceClaimed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
 	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12G\n" +
-	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x12M\n" +
+	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x12Z\n" +
+	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
+	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
+	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
 	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
@@ -4114,14 +4517,35 @@ const file_hub_proto_rawDesc = "" +
 	"\tdelivered\x18\x06 \x01(\x04R\tdelivered\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x18\n" +
 	"\arefused\x18\b \x01(\rR\arefused\x12\x1a\n" +
-	"\breleased\x18\t \x01(\bR\breleased\"\xb3\x01\n" +
+	"\breleased\x18\t \x01(\bR\breleased\"\xba\x02\n" +
 	"\x13MessageDeadLettered\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"H\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\"w\n" +
+	"\aAttempt\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
+	"\alatency\x18\x03 \x01(\x03R\alatency\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"0\n" +
+	"\x14DeadLettersReplaying\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\"E\n" +
+	"\x10DeadLettersTried\x121\n" +
+	"\x05tries\x18\x01 \x03(\v2\x1b.quorumhub.v1.DeadLetterTryR\x05tries\"v\n" +
+	"\rDeadLetterTry\x12\x16\n" +
+	"\x06letter\x18\x01 \x01(\x04R\x06letter\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\bR\tdelivered\x12/\n" +
+	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
+	"\x12DeadLettersDropped\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"H\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
 	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xb6\x02\n" +
@@ -4234,7 +4658,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x88\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xb8\x03\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -4247,7 +4671,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"topic_name\x18\t \x01(\tR\ttopicName\x12\x1a\n" +
 	"\bcallback\x18\n" +
-	" \x01(\tR\bcallback\"\x83\x01\n" +
+	" \x01(\tR\bcallback\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -4313,7 +4742,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -4343,31 +4772,36 @@ var file_hub_proto_goTypes = []any{
 	(*CursorsAdvanced)(nil),       // 25: quorumhub.v1.CursorsAdvanced
 	(*Cursor)(nil),                // 26: quorumhub.v1.Cursor
 	(*MessageDeadLettered)(nil),   // 27: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 28: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 29: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 30: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 31: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 32: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 33: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 34: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 35: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 36: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 37: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 38: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 39: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 40: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 41: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 42: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 43: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 44: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 45: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 46: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 47: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 48: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 49: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 50: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 51: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 52: quorumhub.v1.LogTrimmed.Range
+	(*Attempt)(nil),               // 28: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 29: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 30: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 31: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 32: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 33: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 34: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 35: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 36: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 37: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 38: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 39: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 40: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 41: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 42: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 43: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 44: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 45: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 46: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 47: quorumhub.v1.DeadLetterRow
+	(*IdempotencyRow)(nil),        // 48: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 49: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 50: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 51: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 52: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 53: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 54: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 55: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 56: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 57: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -4383,44 +4817,51 @@ var file_hub_proto_depIdxs = []int32{
 	21, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
 	25, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
 	27, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	28, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	29, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	35, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	33, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	34, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	40, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	22, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	24, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	30, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	31, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	32, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	33, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	34, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	35, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	36, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	37, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	38, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	39, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	16, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	17, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	13, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	9,  // 26: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 27: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	51, // 28: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	1,  // 29: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	15, // 30: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	19, // 31: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 32: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	23, // 33: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	26, // 34: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	3,  // 35: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	52, // 36: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	37, // 37: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	15, // 38: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	26, // 39: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	14, // 40: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	30, // 41: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	32, // 42: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	48, // 43: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	49, // 44: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	50, // 45: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	29, // 26: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	30, // 27: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	32, // 28: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	9,  // 29: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 30: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	56, // 31: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 32: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	15, // 33: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	19, // 34: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 35: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	23, // 36: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	26, // 37: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	28, // 38: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	31, // 39: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	28, // 40: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	3,  // 41: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	57, // 42: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	42, // 43: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	15, // 44: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 45: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	14, // 46: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	28, // 47: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	35, // 48: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	37, // 49: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	53, // 50: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	54, // 51: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	55, // 52: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4452,6 +4893,9 @@ func file_hub_proto_init() {
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
 		(*Event_BatchPublished)(nil),
+		(*Event_DeadLettersReplaying)(nil),
+		(*Event_DeadLettersTried)(nil),
+		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
 	type x struct{}
@@ -4460,7 +4904,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   49,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
