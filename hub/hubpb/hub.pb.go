@@ -1471,6 +1471,7 @@ type SubscriptionRequested struct {
 	VerifyToken   string                 `protobuf:"bytes,9,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`     // PubSubHubbub 0.3
 	AutoRegister  bool                   `protobuf:"varint,10,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"` // absent: all defaults
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`     // sorted by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1582,6 +1583,66 @@ func (x *SubscriptionRequested) GetOptions() *SubscriptionOptions {
 	return nil
 }
 
+func (x *SubscriptionRequested) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// ExtraField is a field of a subscribe request that the hub keeps for others and does not understand.
+type ExtraField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtraField) Reset() {
+	*x = ExtraField{}
+	mi := &file_hub_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtraField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtraField) ProtoMessage() {}
+
+func (x *ExtraField) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
+func (*ExtraField) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExtraField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExtraField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // SubscriptionOptions is how a subscriber wants its messages, beyond WebSub. Zero is the hub's default everywhere.
 type SubscriptionOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1592,7 +1653,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1665,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1678,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1638,7 +1699,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1711,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1724,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1691,7 +1752,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1764,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1777,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1747,7 +1808,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1820,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1833,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1813,7 +1874,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1886,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1899,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1865,7 +1926,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +1938,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +1951,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1921,7 +1982,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +1994,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2007,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -1987,7 +2048,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2060,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2073,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2035,7 +2096,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2108,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2121,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -2110,7 +2171,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2183,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2196,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -2166,7 +2227,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2239,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2252,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -2241,7 +2302,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2314,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2327,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -2302,7 +2363,7 @@ type NodeSwitched struct {
 
 func (x *NodeSwitched) Reset() {
 	*x = NodeSwitched{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2375,7 @@ func (x *NodeSwitched) String() string {
 func (*NodeSwitched) ProtoMessage() {}
 
 func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2388,7 @@ func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
 func (*NodeSwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeSwitched) GetNode() string {
@@ -2361,7 +2422,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2434,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2447,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -2420,7 +2481,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2493,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2506,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2529,7 +2590,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2602,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2615,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2641,7 +2702,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2714,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +2727,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2714,7 +2775,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2787,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2800,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2759,7 +2820,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2832,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2845,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2805,7 +2866,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2878,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +2891,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2865,7 +2926,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +2938,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +2951,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2917,7 +2978,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2929,7 +2990,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2942,7 +3003,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2977,7 +3038,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3050,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3063,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -3091,7 +3152,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3164,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3177,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -3178,7 +3239,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +3251,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +3264,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -3232,7 +3293,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3305,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3318,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RuleSet) GetName() string {
@@ -3291,7 +3352,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3364,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3377,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -3344,7 +3405,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3417,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3430,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -3397,7 +3458,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3470,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3483,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -3460,7 +3521,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3533,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3546,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3590,7 +3651,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3602,7 +3663,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3615,7 +3676,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3653,7 +3714,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +3726,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +3739,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3791,13 +3852,14 @@ type SubscriptionRow struct {
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
 	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
 	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind began
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +3871,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +3884,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3944,6 +4006,13 @@ func (x *SubscriptionRow) GetRewound() uint64 {
 	return 0
 }
 
+func (x *SubscriptionRow) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
 type CursorRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        *Cursor                `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -3955,7 +4024,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3967,7 +4036,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3980,7 +4049,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -4016,7 +4085,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4097,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4110,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -4095,7 +4164,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4176,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4189,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -4244,7 +4313,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4325,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4338,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -4341,7 +4410,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4353,7 +4422,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4366,7 +4435,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -4414,7 +4483,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +4495,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +4508,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -4466,7 +4535,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4478,7 +4547,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4491,7 +4560,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4517,7 +4586,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4598,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4611,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4564,7 +4633,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4576,7 +4645,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4589,7 +4658,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4623,7 +4692,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4635,7 +4704,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4648,7 +4717,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4674,7 +4743,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4686,7 +4755,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4699,7 +4768,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4721,7 +4790,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +4802,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +4815,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4787,7 +4856,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4799,7 +4868,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4839,7 +4908,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4851,7 +4920,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4864,7 +4933,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39, 0}
+	return file_hub_proto_rawDescGZIP(), []int{40, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -4958,7 +5027,7 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\x9e\x03\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xce\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -4971,7 +5040,12 @@ const file_hub_proto_rawDesc = "" +
 	"\fverify_token\x18\t \x01(\tR\vverifyToken\x12#\n" +
 	"\rauto_register\x18\n" +
 	" \x01(\bR\fautoRegister\x12;\n" +
-	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\"+\n" +
+	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"6\n" +
+	"\n" +
+	"ExtraField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"+\n" +
 	"\x13SubscriptionOptions\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\tR\x05start\"Q\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
@@ -5146,7 +5220,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
-	"fetchError\"\x8e\x04\n" +
+	"fetchError\"\xbe\x04\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -5168,7 +5242,8 @@ const file_hub_proto_rawDesc = "" +
 	"\tnext_node\x18\x0e \x01(\tR\bnextNode\x12;\n" +
 	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
 	"\x06paused\x18\x1f \x01(\bR\x06paused\x12\x18\n" +
-	"\arewound\x18  \x01(\x04R\arewound\"n\n" +
+	"\arewound\x18  \x01(\x04R\arewound\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"n\n" +
 	"\tCursorRow\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.quorumhub.v1.CursorR\x06cursor\x12\x10\n" +
 	"\x03gap\x18\x02 \x01(\x04R\x03gap\x12!\n" +
@@ -5286,7 +5361,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -5306,53 +5381,54 @@ var file_hub_proto_goTypes = []any{
 	(*MessagePublished)(nil),      // 15: quorumhub.v1.MessagePublished
 	(*BatchPublished)(nil),        // 16: quorumhub.v1.BatchPublished
 	(*SubscriptionRequested)(nil), // 17: quorumhub.v1.SubscriptionRequested
-	(*SubscriptionOptions)(nil),   // 18: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 19: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 20: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 21: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 22: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 23: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 24: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 25: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 26: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 27: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),          // 28: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),           // 29: quorumhub.v1.NodeChanged
-	(*NodeSwitched)(nil),          // 30: quorumhub.v1.NodeSwitched
-	(*CursorsAdvanced)(nil),       // 31: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 32: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 33: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 34: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 35: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 36: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 37: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 38: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 39: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 40: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 41: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 42: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 43: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 44: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 45: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 46: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 47: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 48: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 49: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 50: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 51: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 52: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 53: quorumhub.v1.DeadLetterRow
-	(*NodeRow)(nil),               // 54: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 55: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 56: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 57: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 58: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 59: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 60: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 61: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 62: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 63: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 64: quorumhub.v1.LogTrimmed.Range
+	(*ExtraField)(nil),            // 18: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 19: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 20: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 21: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 22: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 23: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 24: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 25: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 26: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 27: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 28: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 29: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 30: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 31: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 32: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 33: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 34: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 35: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 36: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 37: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 38: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 39: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 40: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 41: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 42: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 43: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 44: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 45: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 46: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 47: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 48: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 49: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 50: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 51: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 52: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 53: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 54: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 55: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 56: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 57: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 58: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 59: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 60: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 61: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 62: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 63: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 64: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 65: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	8,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -5363,63 +5439,65 @@ var file_hub_proto_depIdxs = []int32{
 	14, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	15, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
 	17, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	21, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	23, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	24, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	31, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	33, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	39, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	40, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	46, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	25, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	27, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	28, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	29, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	30, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
-	41, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	42, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	43, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	44, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	45, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	19, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	20, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	22, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	24, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	25, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	32, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	34, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	40, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	41, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	47, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	26, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	28, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	29, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	30, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	31, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	42, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	43, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	44, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	45, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	46, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	20, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	21, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	16, // 28: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	35, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	36, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	38, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	36, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	37, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	39, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	12, // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
 	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	63, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	64, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	1,  // 35: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	18, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	22, // 37: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 38: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	26, // 39: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	3,  // 40: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	4,  // 41: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	5,  // 42: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
-	32, // 43: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	34, // 44: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	37, // 45: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	34, // 46: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	6,  // 47: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	64, // 48: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	48, // 49: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	18, // 50: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	32, // 51: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	17, // 52: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	34, // 53: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	3,  // 54: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	41, // 55: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	43, // 56: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	60, // 57: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	61, // 58: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	62, // 59: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	19, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 37: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	23, // 38: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 39: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	27, // 40: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	3,  // 41: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	4,  // 42: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	5,  // 43: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	33, // 44: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	35, // 45: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	38, // 46: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	35, // 47: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	6,  // 48: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	65, // 49: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	49, // 50: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	19, // 51: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 52: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	33, // 53: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 54: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	35, // 55: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	3,  // 56: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	42, // 57: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	44, // 58: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	61, // 59: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	62, // 60: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	63, // 61: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -5465,7 +5543,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
