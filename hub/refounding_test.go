@@ -25,9 +25,9 @@ func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
 	w.apply(admitted("node-1", "a", true), nodeChanged("node-1", hub.NodeRemoved, 0))
 	before := w.sub(id)
 	if res := w.apply(refounded("three", "two")); res.Outcome != hub.OutcomeStale {
-	if _, ok := w.Node("node-1"); ok {
-		t.Error("a former node is still known")
-	}
+		if _, ok := w.Node("node-1"); ok {
+			t.Error("a former node is still known")
+		}
 		t.Errorf("another former cluster: %v", res.Outcome)
 	}
 	if res := w.apply(refounded("two", "one")); res.Outcome != hub.OutcomeOK {
