@@ -33,6 +33,11 @@ type Options struct {
 	PublicURL string
 	Version   string
 
+	// Profile is the dialect of the hub endpoint. Empty: ProfileNative.
+	Profile Profile
+	// CompactJSON removes the spaces between the tokens of JSON content, and what its content type says besides.
+	CompactJSON bool
+
 	// Guard tells who calls and what they may do. nil: everybody may do everything.
 	Guard *auth.Guard
 	// TLS makes it HTTPS. nil: plain HTTP.
@@ -66,6 +71,9 @@ type Options struct {
 	LiveGrace time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
 	TrustedProxies []netip.Prefix
+	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
+	Backups     Backups
+	BackupStall time.Duration
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
@@ -154,6 +162,9 @@ func (o *Options) setDefaults() error {
 	if o.Reads == nil {
 		o.Reads = alone{}
 	}
+	if o.Profile == "" {
+		o.Profile = ProfileNative
+	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}
 	}
@@ -174,6 +185,7 @@ func (o *Options) setDefaults() error {
 	orDefault(&o.StreamCatchUp, 3*time.Second)
 	orDefault(&o.StreamWriteTimeout, 10*time.Second)
 	orDefault(&o.LiveGrace, 30*time.Second)
+	orDefault(&o.BackupStall, 30*time.Second)
 	return nil
 }
 
