@@ -80,7 +80,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if n.cluster != nil {
 		own = append(own, n.cluster.Addr().String())
 	}
-	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
+	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late, clock: late,
 		secrets: secrets, own: own, registry: registry})
 	if err != nil {
 		return nil, err
@@ -102,8 +102,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
+		Clock:           n.raft.Clock(),
 	}, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view, Reads: n.raft,
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view, Reads: n.raft, Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
 	return n, err
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"quorumhub/delivery"
@@ -46,11 +48,12 @@ type nodeReading struct {
 	store  store.Stats
 	counts hub.Counts
 	gap    uint64
+	offset time.Duration
 }
 
 func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c := &collector[nodeReading]{read: func() nodeReading {
-		r := nodeReading{raft: n.Stats(), store: st.Stats()}
+		r := nodeReading{raft: n.Stats(), store: st.Stats(), offset: n.ClockOffset()}
 		st.View(func(s *hub.State) {
 			r.counts = s.Counts()
 			r.gap = s.GapMessages()
@@ -60,6 +63,7 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	c.add(gauge, "raft_is_leader", "1 while this node leads.", func(r nodeReading) float64 { return flag(r.raft.IsLeader) })
 	c.add(gauge, "raft_term", "Raft term.", func(r nodeReading) float64 { return float64(r.raft.Term) })
+	c.add(gauge, "clock_offset_seconds", "How far this machine's clock is ahead of the voters' clocks.", func(r nodeReading) float64 { return r.offset.Seconds() })
 	c.add(gauge, "raft_commit_index", "Raft commit index.", func(r nodeReading) float64 { return float64(r.raft.CommitIndex) })
 	c.add(gauge, "raft_applied_index", "Index applied in memory.", func(r nodeReading) float64 { return float64(r.raft.AppliedIndex) })
 	c.add(gauge, "raft_durable_index", "Index that the state files hold.", func(r nodeReading) float64 { return float64(r.raft.DurableIndex) })
