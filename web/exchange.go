@@ -16,8 +16,9 @@ const correlationHeader = "X-Correlation-Id"
 type exchange struct {
 	http.ResponseWriter
 	route  *route
-	status int   // 0 until the answer has begun
-	reads  Reads // nil: the request writes nothing
+	status int     // 0 until the answer has begun
+	signed content // a body that was read to check its signature, until the end
+	reads  Reads   // nil: the request writes nothing
 }
 
 // WriteHeader notes the status.
@@ -71,11 +72,13 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 		if x.status != 0 {
 			// The answer has begun; ending the connection is the only way to show that it is not whole.
 			s.metrics.request(x.route, http.StatusInternalServerError)
+			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
 		writeProblem(x, r, internalProblem(x))
 	}
 	s.metrics.request(x.route, x.status)
+	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
 }
