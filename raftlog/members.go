@@ -57,7 +57,8 @@ type Member struct {
 	// What the node itself last said; zero while it never answered.
 	Description
 	AppliedIndex uint64
-	StateHash    uint64 // at AppliedIndex
+	StateHash    uint64        // at AppliedIndex
+	ClockOffset  time.Duration // see Node.ClockOffset; 0 while it is not known
 }
 
 // statusAnswer is what a node says when asked.
@@ -68,6 +69,7 @@ type statusAnswer struct {
 	LastTerm uint64        `json:"last_term"` // of its log
 	Contact  time.Duration `json:"contact"`   // nanoseconds since it heard of the leader; negative: never
 	Instance string        `json:"instance"`
+	Clock    int64         `json:"clock"` // Unix nanoseconds, by the machine's own clock
 }
 
 // clusterView is what is known of the other nodes.
@@ -119,6 +121,7 @@ func (n *Node) Nodes() []hub.NodeStatus {
 func (n *Node) Members() []Member {
 	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
 	nodes := n.nodes()
+	offsets := n.clock.offsets(n.opts.ID)
 	var out []Member
 	for _, s := range n.servers() {
 		m := Member{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter, Leader: string(s.ID) == leader}
@@ -155,6 +158,7 @@ func (n *Node) Members() []Member {
 		}
 		known := nodes[m.ID]
 		m.Stopping, m.Leaving = known.Stopping, known.Phase == hub.NodeLeaving
+		m.ClockOffset = offsets[m.ID]
 		out = append(out, m)
 	}
 	var head uint64
@@ -201,11 +205,13 @@ func (n *Node) position() (index, hash uint64) {
 // for another node, of the last word from a leader. 0 for the only voter.
 func (n *Node) Contact() time.Duration {
 	const never = math.MaxInt64
-	if n.isRemoved() {
+	switch {
+	case n.isRemoved():
 		return never
-	}
-	if n.onlyVoter() {
+	case n.onlyVoter():
 		return 0
+	case !n.timed():
+		return never // leases are not to be judged yet
 	}
 	if n.raft.State() == raft.Leader {
 		if at := n.contact.Load(); at != nil {
@@ -236,7 +242,8 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
-	a := statusAnswer{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact()}
+	a := statusAnswer{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
+		Clock: n.opts.Clock.Now().UnixNano()}
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}
@@ -349,11 +356,12 @@ func (n *Node) askAround() {
 			}
 			if !seen.asking {
 				seen.asking = true
-				asking.Go(func() { n.ask(address, seen) })
+				asking.Go(func() { n.ask(id, address, seen) })
 			}
 		}
 		maps.DeleteFunc(n.view.nodes, func(id string, _ *seenNode) bool { return !members[id] })
 		n.view.mu.Unlock()
+		n.setClock()
 		select {
 		case <-n.ctx.Done():
 			return
@@ -362,20 +370,15 @@ func (n *Node) askAround() {
 	}
 }
 
-func (n *Node) ask(address string, seen *seenNode) {
+func (n *Node) ask(id, address string, seen *seenNode) {
 	ctx, cancel := context.WithTimeout(n.ctx, statusLimit)
 	defer cancel()
 	at := time.Now()
-	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
-	var a statusAnswer
-	ok := err == nil && status == statusOK && json.Unmarshal(body, &a) == nil
-	if err == nil && status == statusRemoved {
-		n.hearRefusal(&refusedError{what: refusedRemoved, text: line(string(body))})
-	}
+	a, err := n.askStatus(ctx, id, address)
 	n.view.mu.Lock()
 	defer n.view.mu.Unlock()
 	seen.asking = false
-	if ok {
+	if err == nil {
 		seen.asked, seen.status = at, a
 	}
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 )
 
@@ -19,12 +20,13 @@ type nodeItem struct {
 	StateHash     string `json:"state_hash"` // in hex: JSON's numbers do not hold 64 bits
 	Subscriptions int    `json:"subscriptions"`
 
-	Voter       bool   `json:"voter"`
-	Healthy     bool   `json:"healthy"`
-	LastContact *int64 `json:"last_contact_ms"` // null: never, or not known
-	Stopping    bool   `json:"stopping"`
-	Leaving     bool   `json:"leaving"`
-	Weight      int    `json:"weight"`
+	Voter       bool    `json:"voter"`
+	Healthy     bool    `json:"healthy"`
+	LastContact *int64  `json:"last_contact_ms"` // null: never, or not known
+	Stopping    bool    `json:"stopping"`
+	Leaving     bool    `json:"leaving"`
+	Weight      int     `json:"weight"`
+	ClockOffset float64 `json:"clock_offset"` // seconds
 }
 
 // getCluster shows the cluster as this node sees it.
@@ -33,7 +35,8 @@ func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
 	for _, n := range s.Node.Nodes() {
 		item := nodeItem{ID: n.ID, HTTPAddr: n.HTTPAddr, ClusterAddr: n.ClusterAddr, Role: n.Role, AppliedIndex: n.AppliedIndex,
 			StateHash: fmt.Sprintf("%016x", n.StateHash), Subscriptions: n.Subscriptions,
-			Voter: n.Voter, Healthy: n.Healthy, Stopping: n.Stopping, Leaving: n.Leaving, Weight: n.Weight}
+			Voter: n.Voter, Healthy: n.Healthy, Stopping: n.Stopping, Leaving: n.Leaving, Weight: n.Weight,
+			ClockOffset: math.Round(1000*n.ClockOffset.Seconds()) / 1000}
 		if n.LastContact >= 0 {
 			ms := n.LastContact.Milliseconds()
 			item.LastContact = &ms

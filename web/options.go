@@ -46,8 +46,10 @@ type Options struct {
 	// TLS makes it HTTPS. nil: plain HTTP.
 	TLS *tls.Config
 
-	Clock hub.Clock    // nil: the machine's
-	Log   *slog.Logger // nil: nothing is logged
+	Clock hub.Clock // nil: the machine's
+	// Warnings says in words what an operator should look after although the node works. nil: nothing.
+	Warnings func() []string
+	Log      *slog.Logger // nil: nothing is logged
 	// Registry takes the server's metrics, and is what /metrics shows. nil: a registry of its own.
 	Registry *prometheus.Registry
 
@@ -106,9 +108,10 @@ type NodeView struct {
 	Healthy bool // it answers, and is as far as the leader but for what is under way
 	// LastContact is how long ago it heard of the leader; negative: never, or not known.
 	LastContact time.Duration
-	Stopping    bool // it is about to stop, or has stopped in good order
-	Leaving     bool // it is being removed
-	Weight      int  // its share of the subscriptions in proportion to the others'
+	Stopping    bool          // it is about to stop, or has stopped in good order
+	Leaving     bool          // it is being removed
+	Weight      int           // its share of the subscriptions in proportion to the others'
+	ClockOffset time.Duration // how far its clock is ahead of the cluster's time
 }
 
 // Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.
@@ -172,6 +175,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Reads == nil {
 		o.Reads = alone{}
+	}
+	if o.Warnings == nil {
+		o.Warnings = func() []string { return nil }
 	}
 	if o.Profile == "" {
 		o.Profile = ProfileNative
