@@ -235,4 +235,3 @@ func TestGoldenBackup(t *testing.T) {
 		}
 	})
 }
-
