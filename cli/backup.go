@@ -17,7 +17,7 @@ import (
 )
 
 type backupCmd struct {
-	Hub            string   `aliases:"url" help:"The endpoint of the node to read from; any running node will do." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	hubFlags
 	To             string   `help:"The file to write, with mode 0600; it must not exist. - is standard output. The default is quorumhub-backup-<time>.tar in the working directory." placeholder:"FILE"`
 	Recipient      []string `short:"r" help:"Encrypt for a public key of age (age1...) or ssh (ssh-ed25519 ...). May be repeated." placeholder:"KEY"`
 	PassphraseFile string   `help:"Encrypt with a passphrase, the first line of this file." placeholder:"FILE"`
@@ -25,7 +25,7 @@ type backupCmd struct {
 
 // Help is the longer text of --help.
 func (*backupCmd) Help() string {
-	return "The backup is consistent: topics, messages, subscriptions and cursors as of one moment, with everything acknowledged before the command began. " +
+	return "Any running node will do. The backup is consistent: topics, messages, subscriptions and cursors as of one moment, with everything acknowledged before the command began. " +
 		"The node serves meanwhile. It is a tar archive with meta.json, the files and SHA256SUMS; --recipient or --passphrase-file encrypt it on this side.\n\n" +
 		"The subscribers' secrets are in it as they are in the files: sealed. THE KEY THAT OPENS THEM IS NOT IN IT. Keep a copy of the nodes' secrets.key " +
 		"(secrets.key_file) apart from the backups; without it a backup cannot be restored."
@@ -46,11 +46,12 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 	if _, err := os.Lstat(c.To); c.To != "-" && !errors.Is(err, os.ErrNotExist) {
 		return errors.Join(usageError(fmt.Sprintf("--to: %s exists, and is not overwritten", c.To)), err)
 	}
-	hub, err := newHubClient(c.Hub, 0)
+	hub, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer hub.close()
+	hub.waitForHeaderOnly()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub.base+"/v1/backup", nil)
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)

@@ -36,6 +36,8 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 
+	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
+
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
 	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`

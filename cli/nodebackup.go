@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
@@ -22,15 +21,12 @@ type nodeBackups struct {
 	secretsKey string
 }
 
-// Begin implements web.Backups. Everything that any node acknowledged before is in the backup if there is a leader: a
-// mark that goes through the log and is applied here has all of it before it.
+// Begin implements web.Backups. Everything that any node acknowledged before is in the backup if there is a leader.
 func (b *nodeBackups) Begin(ctx context.Context) (web.Backup, int64, string, error) {
 	now := time.Now()
 	wait, cancel := context.WithTimeout(ctx, backupCatchUp)
 	defer cancel()
-	mark := &hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{DeliveryResumed: &hubpb.DeliveryResumed{}}} // of no node: nothing happens
-	_, err := b.node.Propose(wait, mark)
-	complete := err == nil
+	complete := b.node.Consistent(wait) == nil
 	if err := b.store.Flush(wait); err != nil {
 		if ctx.Err() == nil && wait.Err() != nil {
 			return nil, 0, "", hub.Errorf(hub.CodeUnavailable, "the disk is too slow to begin a backup now; try again shortly")

@@ -23,10 +23,13 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableAPIKey       Table = 20
+	TableRule         Table = 21
+	TableNonce        Table = 22
 )
 
-// RowKey names one row of the state. ID is used by all tables but TableOrigin, Name by TableIdempotency
-// and TableOrigin.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableAPIKey, TableRule and
+// TableNonce by Name, and those of TableIdempotency by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -42,7 +45,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableOrigin) {
+	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableNonce) {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
@@ -112,6 +115,8 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.row(k)
 	}
 	return nil
 }
@@ -151,6 +156,7 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
+	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
 		case a.Table != b.Table:
@@ -238,6 +244,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.load(k, value)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
 	}

@@ -43,6 +43,10 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if err := s.Service.AuthorizeRead(r.Context(), name); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	offset, err := offsetParam(r.URL.RawQuery)
 	if err != nil {
 		s.fail(w, r, err)
