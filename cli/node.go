@@ -123,7 +123,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		n.view.issuers = n.access.notReady
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view, Reads: n.raft,
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Node: n.view, Reads: n.raft,
 		Backups:   &nodeBackups{n.raft, n.store, secrets.ID()},
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Guard: guard, TLS: n.secure})

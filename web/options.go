@@ -13,11 +13,12 @@ import (
 	"quorumhub/hub"
 )
 
-// Options is what a Server is made of. Service, State, Messages, Node and PublicURL are required.
+// Options is what a Server is made of. Service, State, Messages, Letters, Node and PublicURL are required.
 type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Letters  hub.LetterReader
 	Node     Node
 	Reads    Reads // nil: no other node is ahead of this one
 
@@ -98,8 +99,8 @@ type Node interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Service == nil, o.State == nil, o.Messages == nil, o.Node == nil:
-		return errors.New("web: Service, State, Messages and Node are required")
+	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Node == nil:
+		return errors.New("web: Service, State, Messages, Letters and Node are required")
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
