@@ -56,7 +56,7 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)
 	}
-	resp, err := hub.send(req)
+	resp, err := hub.exchange(req)
 	if err != nil {
 		return err
 	}

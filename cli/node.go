@@ -97,6 +97,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
+	feed := web.NewFeed()
+	n.store.Observe(feed)
+	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
@@ -123,10 +126,10 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		n.view.issuers = n.access.notReady
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Node: n.view, Reads: n.raft,
-		Backups:   &nodeBackups{n.raft, n.store, secrets.ID()},
-		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Guard: guard, TLS: n.secure})
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed, Node: n.view, Reads: n.raft,
+		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat, PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
+		Guard: guard, TLS: n.secure,
+		Backups: &nodeBackups{n.raft, n.store, secrets.ID()}})
 	return n, err
 }
 

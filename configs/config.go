@@ -22,6 +22,7 @@ type Config struct {
 	Retention Retention
 	Letters   DeadLetters
 	Message   Message
+	Streams   Streams
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
@@ -155,6 +156,12 @@ type DeadLetters struct {
 // Message bounds one message.
 type Message struct {
 	MaxBytes Bytes
+}
+
+// Streams bounds the readers that follow topics as event streams.
+type Streams struct {
+	Max       int
+	Heartbeat time.Duration
 }
 
 // Storage tunes what is written to disk and when.

@@ -113,6 +113,11 @@ func entries() []entry {
 		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
 
+		scalar("streams.max", "4096", "how many event streams this node serves at a time; more are refused with 503",
+			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),
+		scalar("streams.heartbeat", "15s", "how often an event stream without events gets a comment, so that both sides notice a broken connection",
+			dur, between(dur, 100*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Streams.Heartbeat }),
+
 		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
 		scalar("storage.min_free_bytes", "64MiB", "the free disk space below which publishers get 503",

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net/url"
 
@@ -173,12 +172,11 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
-	if p.IdempotencyKey != "" {
-		if len(p.IdempotencyKey) > maxIdempotencyKeyBytes {
-			return Receipt{}, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(p.IdempotencyKey), maxIdempotencyKeyBytes)
-		}
-		key := sha256.Sum256([]byte(p.IdempotencyKey))
-		ev.IdempotencyKey = key[:]
+	var err error
+	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
+		return Receipt{}, err
+	}
+	if ev.IdempotencyKey != nil {
 		ev.ContentHash = ContentHash(p.ContentType, p.Body)
 	}
 	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})

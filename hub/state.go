@@ -119,6 +119,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_BatchPublished:
+		return s.publishBatch(k.BatchPublished, fx)
 	case *hubpb.Event_CursorsAdvanced:
 		return s.advanceCursors(k.CursorsAdvanced, fx)
 	case *hubpb.Event_SubscriptionRequested:
