@@ -25,6 +25,8 @@ type Rules struct {
 	// Authorize refuses what the caller of ctx may not do with a topic. It is asked before anything is looked up, so that
 	// its answer tells nothing about what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
+	// KeepExtra stores the fields of a subscribe request that the hub does not know.
+	KeepExtra bool
 	// Clock tells whether a time lies in the future; nil: the machine's.
 	Clock Clock
 }
@@ -105,6 +107,13 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 			return err
 		}
 		ev.Options = optionsPB(r.Start.String())
+	}
+	if s.rules.KeepExtra {
+		fields, err := extraFields(form)
+		if err != nil {
+			return err
+		}
+		ev.Extra = extraPB(fields)
 	}
 	if r.Secret != nil {
 		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {

@@ -49,6 +49,11 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 		return hub.Receipt{}, 0, fmt.Errorf("read content: %w", err)
 	}
 	p.Body = body.bytes
+	if s.CompactJSON {
+		if err := compact(&p); err != nil {
+			return hub.Receipt{}, 0, err
+		}
+	}
 	receipt, err := s.Service.Publish(r.Context(), p)
 	return receipt, len(p.Body), err
 }
