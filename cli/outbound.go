@@ -67,6 +67,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		},
 		CursorFlush: o.cfg.Delivery.CursorFlush,
 		Contact:     o.raft.Contact,
+		Attempted:   newAttemptMetrics(o.registry).attempted,
 	})
 	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
 	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
@@ -86,7 +87,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
-	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
+	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out, nil
 }
 

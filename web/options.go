@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -22,8 +23,10 @@ type Options struct {
 	Letters  hub.LetterReader
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
-	Feed  *Feed
-	Reads Reads // nil: no other node is ahead of this one
+	Feed *Feed
+	// Deliveries shows attempts; nil: there are none to show.
+	Deliveries Deliveries
+	Reads      Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
@@ -114,6 +117,35 @@ type Node interface {
 	NotReady() []string
 	// Alive is nil unless the node has come to a stop that only a restart can end.
 	Alive() error
+}
+
+// Deliveries tells how the deliveries to a subscription go. Safe for concurrent use.
+type Deliveries interface {
+	// Delivery asks the node that delivers the subscription, which may be another one. An error is for those who operate
+	// the hub: nobody delivers it, or that node cannot be asked.
+	Delivery(ctx context.Context, id hub.SubscriptionID) (*DeliveryView, error)
+}
+
+// DeliveryView is what the node that delivers a subscription knows of it, ahead of what is in the log. Nothing of what
+// endpoints answer is in it but the status.
+type DeliveryView struct {
+	Node        string        `json:"node"`
+	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
+	NextAttempt *time.Time    `json:"next_attempt_at"`
+	Total       uint64        `json:"total"` // attempts since this node delivers it
+	Failed      uint64        `json:"failed"`
+	SuccessRate *float64      `json:"success_rate"` // of Attempts; null without any
+	Attempts    []DeliveryTry `json:"attempts"`     // the last 32 at most, newest first
+}
+
+// DeliveryTry is one attempt to deliver a message.
+type DeliveryTry struct {
+	At        time.Time `json:"at"`
+	Offset    uint64    `json:"offset"`
+	Outcome   string    `json:"outcome"` // delivered, refused, down, gone or cancelled
+	Status    int       `json:"status"`  // HTTP status, 0: none came
+	LatencyMS float64   `json:"latency_ms"`
+	Reason    string    `json:"reason"` // class of the failure
 }
 
 func (o *Options) setDefaults() error {
