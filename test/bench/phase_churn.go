@@ -39,7 +39,7 @@ func churnPhase() phase {
 
 func (b *bench) churn(ctx context.Context, grown, left *Result) (err error) {
 	c, err := startHub(ctx, b.Binary, b.Dir, []string{
-		"QUORUMHUB_RETENTION_MAX_AGE=" + churnKeep.String(), "QUORUMHUB_STORAGE_SEGMENT_BYTES=4MiB",
+		"QUORUMHUB_RETENTION_MAX_AGE=" + churnKeep.String(), "QUORUMHUB_STORAGE_SEGMENT_BYTES=1MiB",
 	}, "cursor_flush: "+churnFlush.String())
 	if err != nil {
 		return err
