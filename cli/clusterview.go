@@ -69,6 +69,13 @@ func (v *clusterView) Owner(id hub.SubscriptionID) (node string) {
 	return node
 }
 
+func (v *clusterView) hearsLeader() bool {
+	return v.node.LeaderID() != "" && v.node.Contact() <= contactLimit
+}
+
+// InTouch implements web.Node.
+func (v *clusterView) InTouch() bool { return v.hearsLeader() && v.node.CaughtUp() }
+
 // NotReady implements web.Node.
 func (v *clusterView) NotReady() []string {
 	var why []string
@@ -76,7 +83,7 @@ func (v *clusterView) NotReady() []string {
 		why = append(why, "the node stopped: "+err.Error())
 	}
 	switch {
-	case v.node.LeaderID() == "" || v.node.Contact() > contactLimit:
+	case !v.hearsLeader():
 		why = append(why, "no leader")
 	case !v.node.CaughtUp():
 		why = append(why, "this node has not caught up with the leader")

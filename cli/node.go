@@ -37,19 +37,20 @@ const lockFile = "lock"
 
 // node is one running hub: every room, wired. Open it, run it once.
 type node struct {
-	cfg      *configs.Config
-	log      *slog.Logger
-	lock     *os.File
-	listener net.Listener
-	cluster  net.Listener // nil without other nodes; the raft node takes it over
-	store    *store.Store
-	raft     *raftlog.Node
-	out      *outbound
-	access   *accessControl // nil: everybody may do everything
-	secure   *tls.Config    // nil: plain HTTP
-	server   *web.Server
-	view     *clusterView
-	fatal    chan error // the first failure after which nothing may be acknowledged
+	cfg        *configs.Config
+	log        *slog.Logger
+	lock       *os.File
+	listener   net.Listener
+	cluster    net.Listener // nil without other nodes; the raft node takes it over
+	store      *store.Store
+	raft       *raftlog.Node
+	out        *outbound
+	access     *accessControl // nil: everybody may do everything
+	secure     *tls.Config    // nil: plain HTTP
+	server     *web.Server
+	view       *clusterView
+	deliveries *deliveries
+	fatal      chan error // the first failure after which nothing may be acknowledged
 }
 
 // openNode brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
@@ -69,6 +70,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Hub.Profile != string(web.ProfileNative) {
+		namer.TakeBareNames()
 	}
 	secrets, err := n.openKeyring()
 	if err != nil {
@@ -96,18 +100,24 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
+	feed := web.NewFeed()
+	n.store.Observe(feed)
+	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
+	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
 		return nil, err
 	}
 	n.view.node = n.raft
+	n.deliveries.ask = n.raft.Ask
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
 	rules := hub.Rules{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
-		AutoRegister:    cfg.Topics.AutoRegister,
+		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
@@ -122,9 +132,11 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		n.view.issuers = n.access.notReady
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view, Reads: n.raft,
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
+		Node: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Guard: guard, TLS: n.secure})
+		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }
 
@@ -137,6 +149,7 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 		return raftlog.Open(ctx, o)
 	}
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, n.cfg.Cluster.Token, secrets.ID(), n.view.describe
+	o.Answer = n.deliveries.answer
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})

@@ -20,7 +20,9 @@ type Config struct {
 	Delivery  Delivery
 	Fetch     Fetch
 	Retention Retention
+	Letters   DeadLetters
 	Message   Message
+	Streams   Streams
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
@@ -76,11 +78,14 @@ type ClusterTLS struct {
 
 // Hub holds the rules of the WebSub endpoint.
 type Hub struct {
+	// Profile is native, ballerina or mosip.
 	Profile      string
 	Lease        Lease
 	Verification Verification
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
+	// CompactJSON rewrites JSON content without spaces between its tokens.
+	CompactJSON bool
 }
 
 // Lease bounds the time a subscription is granted; a wish outside Min..Max is moved to the nearer end.
@@ -143,9 +148,23 @@ type Retention struct {
 	MaxBytes Bytes
 }
 
+// DeadLetters bounds what is kept of messages that were given up. Zero means no bound.
+type DeadLetters struct {
+	MaxAge   time.Duration
+	MaxCount int
+	// MaxBytes counts their bodies.
+	MaxBytes Bytes
+}
+
 // Message bounds one message.
 type Message struct {
 	MaxBytes Bytes
+}
+
+// Streams bounds the readers that follow topics as event streams.
+type Streams struct {
+	Max       int
+	Heartbeat time.Duration
 }
 
 // Storage tunes what is written to disk and when.

@@ -20,7 +20,7 @@ type State struct {
 	subByKey     map[subscriptionKey]SubscriptionID
 	requests     map[RequestID]*Request
 	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
-	deadLetters  map[uint64]*DeadLetter
+	letters      letters
 	origins      map[string]*origin
 	idempotency  idempotency
 	access       access
@@ -48,7 +48,7 @@ func NewState() *State {
 		subByKey:     map[subscriptionKey]SubscriptionID{},
 		requests:     map[RequestID]*Request{},
 		requestByKey: map[requestKey]RequestID{},
-		deadLetters:  map[uint64]*DeadLetter{},
+		letters:      newLetters(),
 		origins:      map[string]*origin{},
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
@@ -119,6 +119,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_BatchPublished:
+		return s.publishBatch(k.BatchPublished, fx)
 	case *hubpb.Event_CursorsAdvanced:
 		return s.advanceCursors(k.CursorsAdvanced, fx)
 	case *hubpb.Event_SubscriptionRequested:
@@ -151,6 +153,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_DeadLettersReplaying:
+		return s.replayLetters(k.DeadLettersReplaying, fx)
+	case *hubpb.Event_DeadLettersTried:
+		return s.triedLetters(k.DeadLettersTried)
+	case *hubpb.Event_DeadLettersDropped:
+		return s.dropLetters(k.DeadLettersDropped)
 	case *hubpb.Event_NonceClaimed:
 		return s.claimNonce(k.NonceClaimed)
 	case *hubpb.Event_ApiKeyCreated:

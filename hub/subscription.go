@@ -7,10 +7,6 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// maxDeadLetters bounds the dead letters kept; past it the oldest are dropped. It is part of the fold, so
-// it can change only together with a new feature level.
-const maxDeadLetters = 100_000
-
 // request records a subscribe or unsubscribe request; it replaces an earlier one for the same
 // subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
 func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
@@ -22,6 +18,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
 		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(),
+		Extra: extraFromPB(e.Extra),
 	}, fx)
 	s.requestByKey[key] = r.ID
 	return Result{ID: uint64(r.ID)}
@@ -100,7 +97,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
 	sub.SealedSecret, sub.Signature = r.SealedSecret, r.Signature
-	sub.LeaseSeconds = r.LeaseSeconds
+	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.touch(TableSubscription, uint64(sub.ID))
@@ -152,6 +149,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	}
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
+	s.endReplays(id)
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 
@@ -181,25 +179,4 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 		}
 	}
 	return Result{}
-}
-
-func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
-	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil || e.Epoch != sub.Assignment.Epoch || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
-		return Result{Outcome: OutcomeStale}
-	}
-	s.meta.NextDeadLetter++
-	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
-		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: e.Reason, At: timeOf(s.meta.Now)}
-	s.deadLetters[d.ID] = d
-	s.touch(TableDeadLetter, d.ID)
-	if d.ID > maxDeadLetters {
-		delete(s.deadLetters, d.ID-maxDeadLetters)
-		s.touch(TableDeadLetter, d.ID-maxDeadLetters)
-	}
-	c := &sub.Cursor
-	c.Offset, c.Attempts, c.Refused = e.Offset, 0, 0
-	c.DeadLetters++
-	s.touch(TableCursor, e.Subscription)
-	return Result{ID: d.ID}
 }
