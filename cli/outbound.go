@@ -13,6 +13,7 @@ import (
 	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/store"
+	"quorumhub/web"
 )
 
 // outbound is everything that goes out of a node: the delivery room, wired.
@@ -34,6 +35,7 @@ type outboundOptions struct {
 	namer    *hub.TopicNamer
 	store    *store.Store
 	raft     raftNode
+	clock    hub.Clock
 	secrets  hub.SecretBox
 	own      []string // host:port where this node listens, or would as a cluster
 	registry *prometheus.Registry
@@ -48,7 +50,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
 		return nil, err
 	}
-	clock := hub.SystemClock{}
+	clock := o.clock
 	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
 	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency})
 	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
@@ -66,12 +68,14 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		},
 		CursorFlush: o.cfg.Delivery.CursorFlush,
 		Contact:     o.raft.Contact,
+		Attempted:   newAttemptMetrics(o.registry).attempted,
 	})
 	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
 	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
 		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
 		State:    o.store, Messages: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
+		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
 		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
@@ -84,8 +88,16 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
-	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
+	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out, nil
+}
+
+// unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
+func unknownTopic(p web.Profile) func(string) string {
+	if p == web.ProfileNative {
+		return nil
+	}
+	return web.UnknownTopic
 }
 
 // egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.

@@ -30,8 +30,21 @@ func entries() []entry {
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
 		scalar("cluster.node_id", "", "the node's name in the cluster, for ever; empty: a random one that is kept in data_dir",
 			text(), nodeID(), func(c *Config) *string { return &c.Cluster.NodeID }),
-		list("cluster.peers", "the nodes that found the cluster, this one included, the same list on every node; empty: this node alone",
+		list("cluster.peers", "the nodes that found the cluster, the same list on each of them, or nodes of the cluster to join; this one included; empty: this node alone",
 			peer(), func(c *Config) *[]Peer { return &c.Cluster.Peers }),
+		scalar("cluster.voter", "true", "whether the node, when it joins a cluster, is to get a vote; without one it holds everything and delivers; later: quorumhub cluster promote and demote",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Cluster.Voter }),
+		scalar("cluster.weight", "1", "the node's share of the subscriptions in proportion to the other nodes'",
+			num, between(num, 1, 1000), func(c *Config) *int { return &c.Cluster.Weight }),
+		scalar("cluster.admission", "open", "who may join while this node leads: open: every node with the token and a certificate; listed: of these only the ones announced with quorumhub cluster add",
+			text(), oneOf("open", "listed"), func(c *Config) *string { return &c.Cluster.Admission }),
+		scalar("cluster.autopilot.stabilization", "10s", "how long a node that joined must have kept up without a break before it gets its vote",
+			dur, between(dur, 100*time.Millisecond, time.Hour), func(c *Config) *time.Duration { return &c.Cluster.Autopilot.Stabilization }),
+		scalar("cluster.autopilot.cleanup_dead", "0s", "how long a node must be dead to be removed for good; 0s: dead nodes stay until somebody removes them",
+			dur, rule[time.Duration]{"0s, or at least 1s", func(d time.Duration) bool { return d == 0 || d >= time.Second }},
+			func(c *Config) *time.Duration { return &c.Cluster.Autopilot.CleanupDead }),
+		scalar("cluster.autopilot.min_voters", "3", "how many voters cluster.autopilot.cleanup_dead leaves at least",
+			num, between(num, 1, 100), func(c *Config) *int { return &c.Cluster.Autopilot.MinVoters }),
 		scalar("cluster.token", "", "a secret that all nodes share; who does not know it cannot join",
 			secret(), rule[string]{"at most 512 bytes of text", func(s string) bool { return len(s) <= 512 }}, func(c *Config) *string { return &c.Cluster.Token }),
 		filePath("cluster.tls.ca", "the certificates that sign the nodes' certificates; needed when other machines reach cluster.addr",
@@ -45,11 +58,8 @@ func entries() []entry {
 			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.DataDir }),
 
-		scalar("hub.profile", "native", "the dialect of the hub endpoint",
-			text(), rule[string]{
-				"native (the profiles ballerina and mosip are not available in this version)",
-				func(s string) bool { return s == "native" },
-			}, func(c *Config) *string { return &c.Hub.Profile }),
+		scalar("hub.profile", "native", "the dialect of the hub endpoint: native (WebSub), ballerina (the Kafka hub of Ballerina and WSO2) or mosip",
+			text(), oneOf("native", "ballerina", "mosip"), func(c *Config) *string { return &c.Hub.Profile }),
 		scalar("hub.lease.min", "5m", "the shortest lease; a shorter wish is raised to it",
 			dur, atLeast(dur, time.Second), func(c *Config) *time.Duration { return &c.Hub.Lease.Min }),
 		scalar("hub.lease.default", "10d", "the lease when a subscriber names none",
@@ -63,7 +73,10 @@ func entries() []entry {
 		scalar("hub.signature", "sha256", "the method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
-		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it",
+		scalar("hub.compact_json", "false", "whether JSON content loses the spaces between its tokens, for receivers that sign a body line by line (MOSIP's)",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
+
+		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it; always so with hub.profile: mosip",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
 
 		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery",
@@ -112,6 +125,11 @@ func entries() []entry {
 
 		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
+
+		scalar("streams.max", "4096", "how many event streams this node serves at a time; more are refused with 503",
+			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),
+		scalar("streams.heartbeat", "15s", "how often an event stream without events gets a comment, so that both sides notice a broken connection",
+			dur, between(dur, 100*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Streams.Heartbeat }),
 
 		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net/url"
 
@@ -26,6 +25,8 @@ type Rules struct {
 	// Authorize refuses what the caller of ctx may not do with a topic. It is asked before anything is looked up, so that
 	// its answer tells nothing about what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
+	// KeepExtra stores the fields of a subscribe request that the hub does not know.
+	KeepExtra bool
 	// Clock tells whether a time lies in the future; nil: the machine's.
 	Clock Clock
 }
@@ -107,6 +108,13 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		}
 		ev.Options = optionsPB(r.Start.String())
 	}
+	if s.rules.KeepExtra {
+		fields, err := extraFields(form)
+		if err != nil {
+			return err
+		}
+		ev.Extra = extraPB(fields)
+	}
 	if r.Secret != nil {
 		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
 			return fmt.Errorf("seal hub.secret: %w", err)
@@ -173,12 +181,11 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
-	if p.IdempotencyKey != "" {
-		if len(p.IdempotencyKey) > maxIdempotencyKeyBytes {
-			return Receipt{}, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(p.IdempotencyKey), maxIdempotencyKeyBytes)
-		}
-		key := sha256.Sum256([]byte(p.IdempotencyKey))
-		ev.IdempotencyKey = key[:]
+	var err error
+	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
+		return Receipt{}, err
+	}
+	if ev.IdempotencyKey != nil {
 		ev.ContentHash = ContentHash(p.ContentType, p.Body)
 	}
 	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})

@@ -31,19 +31,31 @@ func (s *Server) table() []*route {
 	post := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodPost: h}
 	}
+	hubEndpoint := s.postHub
+	if s.Profile != ProfileNative {
+		hubEndpoint = s.postCompat
+	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
+	nodes := access{changes: auth.ActionCluster}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
-		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(s.postHub), access: access{byTopic: true}},
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
+		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
+		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
+		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
+		{name: "demote", paths: []string{"/v1/cluster/nodes/:id/demote"}, methods: post(s.demoteNode), access: nodes},
+		{name: "transfer_leadership", paths: []string{"/v1/cluster/transfer-leadership"}, methods: post(s.transferLeadership), access: nodes},
+		{name: "leave", paths: []string{"/v1/cluster/leave"}, methods: post(s.leave), access: nodes},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions)},
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: subscriptions},
 		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription), access: subscriptions},
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: subscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
+		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts)},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: letters},
 		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
@@ -52,6 +64,7 @@ func (s *Server) table() []*route {
 		{name: "dead_letter", paths: []string{"/v1/dead-letters/:id"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getDeadLetter, http.MethodHead: s.getDeadLetter, http.MethodDelete: s.dropDeadLetter}, access: letters},
 		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter), access: letters},
+		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true}},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true}},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true}},
@@ -60,6 +73,9 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
+	if s.Profile != ProfileNative {
+		routes = append(routes, s.compatRoutes()...)
+	}
 	if s.Profiling {
 		routes = append(routes,
 			&route{name: "pprof", paths: []string{"/debug/pprof/*"}, methods: get(pprof.Index), access: access{reads: auth.ActionCluster}},
@@ -111,7 +127,7 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	if h := rt.methods[r.Method]; h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {
-			s.fail(w, r, err)
+			s.turnAway(rt, w, r, err)
 			return
 		}
 		h(w, r)

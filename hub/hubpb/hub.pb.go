@@ -185,6 +185,162 @@ func (EndReason) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{2}
 }
 
+type NodePhase int32
+
+const (
+	NodePhase_NODE_UNCHANGED NodePhase = 0
+	NodePhase_NODE_EXPECTED  NodePhase = 1 // it may join
+	NodePhase_NODE_MEMBER    NodePhase = 2
+	NodePhase_NODE_LEAVING   NodePhase = 3 // its subscriptions go to others, then it is removed
+	NodePhase_NODE_REMOVED   NodePhase = 4 // for ever: its id is not used again
+)
+
+// Enum value maps for NodePhase.
+var (
+	NodePhase_name = map[int32]string{
+		0: "NODE_UNCHANGED",
+		1: "NODE_EXPECTED",
+		2: "NODE_MEMBER",
+		3: "NODE_LEAVING",
+		4: "NODE_REMOVED",
+	}
+	NodePhase_value = map[string]int32{
+		"NODE_UNCHANGED": 0,
+		"NODE_EXPECTED":  1,
+		"NODE_MEMBER":    2,
+		"NODE_LEAVING":   3,
+		"NODE_REMOVED":   4,
+	}
+)
+
+func (x NodePhase) Enum() *NodePhase {
+	p := new(NodePhase)
+	*p = x
+	return p
+}
+
+func (x NodePhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodePhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[3].Descriptor()
+}
+
+func (NodePhase) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[3]
+}
+
+func (x NodePhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodePhase.Descriptor instead.
+func (NodePhase) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{3}
+}
+
+type NodeVote int32
+
+const (
+	NodeVote_VOTE_UNCHANGED NodeVote = 0
+	NodeVote_VOTE_YES       NodeVote = 1
+	NodeVote_VOTE_NO        NodeVote = 2
+)
+
+// Enum value maps for NodeVote.
+var (
+	NodeVote_name = map[int32]string{
+		0: "VOTE_UNCHANGED",
+		1: "VOTE_YES",
+		2: "VOTE_NO",
+	}
+	NodeVote_value = map[string]int32{
+		"VOTE_UNCHANGED": 0,
+		"VOTE_YES":       1,
+		"VOTE_NO":        2,
+	}
+)
+
+func (x NodeVote) Enum() *NodeVote {
+	p := new(NodeVote)
+	*p = x
+	return p
+}
+
+func (x NodeVote) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeVote) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[4].Descriptor()
+}
+
+func (NodeVote) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[4]
+}
+
+func (x NodeVote) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeVote.Descriptor instead.
+func (NodeVote) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{4}
+}
+
+type NodeRun int32
+
+const (
+	NodeRun_RUN_UNSPECIFIED NodeRun = 0
+	NodeRun_RUN_STARTED     NodeRun = 1
+	NodeRun_RUN_STOPPING    NodeRun = 2 // it takes no more subscriptions; those it has go to others
+	NodeRun_RUN_STOPPED     NodeRun = 3 // it sends nothing more, and its cursors are in the log: what it still has is nobody's
+)
+
+// Enum value maps for NodeRun.
+var (
+	NodeRun_name = map[int32]string{
+		0: "RUN_UNSPECIFIED",
+		1: "RUN_STARTED",
+		2: "RUN_STOPPING",
+		3: "RUN_STOPPED",
+	}
+	NodeRun_value = map[string]int32{
+		"RUN_UNSPECIFIED": 0,
+		"RUN_STARTED":     1,
+		"RUN_STOPPING":    2,
+		"RUN_STOPPED":     3,
+	}
+)
+
+func (x NodeRun) Enum() *NodeRun {
+	p := new(NodeRun)
+	*p = x
+	return p
+}
+
+func (x NodeRun) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[5].Descriptor()
+}
+
+func (NodeRun) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[5]
+}
+
+func (x NodeRun) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeRun.Descriptor instead.
+func (NodeRun) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{5}
+}
+
 type FetchOutcome int32
 
 const (
@@ -224,11 +380,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[3].Descriptor()
+	return file_hub_proto_enumTypes[6].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[3]
+	return &file_hub_proto_enumTypes[6]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -237,7 +393,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{3}
+	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -418,6 +574,9 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_NodeAdmitted
+	//	*Event_NodeChanged
+	//	*Event_NodeSwitched
 	//	*Event_ApiKeyCreated
 	//	*Event_ApiKeyRevoked
 	//	*Event_RuleSet
@@ -425,6 +584,7 @@ type Event struct {
 	//	*Event_NonceClaimed
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
+	//	*Event_BatchPublished
 	//	*Event_DeadLettersReplaying
 	//	*Event_DeadLettersTried
 	//	*Event_DeadLettersDropped
@@ -606,6 +766,33 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetNodeAdmitted() *NodeAdmitted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeAdmitted); ok {
+			return x.NodeAdmitted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeChanged() *NodeChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeChanged); ok {
+			return x.NodeChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeSwitched() *NodeSwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeSwitched); ok {
+			return x.NodeSwitched
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetApiKeyCreated() *ApiKeyCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ApiKeyCreated); ok {
@@ -664,6 +851,15 @@ func (x *Event) GetSubscriptionPaused() *SubscriptionPaused {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SubscriptionPaused); ok {
 			return x.SubscriptionPaused
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBatchPublished() *BatchPublished {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BatchPublished); ok {
+			return x.BatchPublished
 		}
 	}
 	return nil
@@ -769,6 +965,18 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_NodeAdmitted struct {
+	NodeAdmitted *NodeAdmitted `protobuf:"bytes,16,opt,name=node_admitted,json=nodeAdmitted,proto3,oneof"`
+}
+
+type Event_NodeChanged struct {
+	NodeChanged *NodeChanged `protobuf:"bytes,17,opt,name=node_changed,json=nodeChanged,proto3,oneof"`
+}
+
+type Event_NodeSwitched struct {
+	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
+}
+
 type Event_ApiKeyCreated struct {
 	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
 }
@@ -795,6 +1003,10 @@ type Event_SubscriptionRewound struct {
 
 type Event_SubscriptionPaused struct {
 	SubscriptionPaused *SubscriptionPaused `protobuf:"bytes,25,opt,name=subscription_paused,json=subscriptionPaused,proto3,oneof"`
+}
+
+type Event_BatchPublished struct {
+	BatchPublished *BatchPublished `protobuf:"bytes,40,opt,name=batch_published,json=batchPublished,proto3,oneof"`
 }
 
 type Event_DeadLettersReplaying struct {
@@ -843,6 +1055,12 @@ func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
 
+func (*Event_NodeAdmitted) isEvent_Kind() {}
+
+func (*Event_NodeChanged) isEvent_Kind() {}
+
+func (*Event_NodeSwitched) isEvent_Kind() {}
+
 func (*Event_ApiKeyCreated) isEvent_Kind() {}
 
 func (*Event_ApiKeyRevoked) isEvent_Kind() {}
@@ -856,6 +1074,8 @@ func (*Event_NonceClaimed) isEvent_Kind() {}
 func (*Event_SubscriptionRewound) isEvent_Kind() {}
 
 func (*Event_SubscriptionPaused) isEvent_Kind() {}
+
+func (*Event_BatchPublished) isEvent_Kind() {}
 
 func (*Event_DeadLettersReplaying) isEvent_Kind() {}
 
@@ -1160,6 +1380,83 @@ func (x *MessagePublished) GetContentHash() []byte {
 	return nil
 }
 
+// BatchPublished appends several messages to one topic, all or none. Its result has the offset of the first.
+type BatchPublished struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Topic          string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Items          []*BatchPublished_Item `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	AutoRegister   bool                   `protobuf:"varint,3,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	IdempotencyKey []byte                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"` // as in MessagePublished, for the batch as a whole
+	ContentHash    []byte                 `protobuf:"bytes,5,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`          // SHA-256 of all content types and bodies with their lengths, with an idempotency key only
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BatchPublished) Reset() {
+	*x = BatchPublished{}
+	mi := &file_hub_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchPublished) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchPublished) ProtoMessage() {}
+
+func (x *BatchPublished) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchPublished.ProtoReflect.Descriptor instead.
+func (*BatchPublished) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BatchPublished) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *BatchPublished) GetItems() []*BatchPublished_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *BatchPublished) GetAutoRegister() bool {
+	if x != nil {
+		return x.AutoRegister
+	}
+	return false
+}
+
+func (x *BatchPublished) GetIdempotencyKey() []byte {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return nil
+}
+
+func (x *BatchPublished) GetContentHash() []byte {
+	if x != nil {
+		return x.ContentHash
+	}
+	return nil
+}
+
 // SubscriptionRequested records a request before it is acknowledged. Nothing of the subscription changes.
 type SubscriptionRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1174,13 +1471,14 @@ type SubscriptionRequested struct {
 	VerifyToken   string                 `protobuf:"bytes,9,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`     // PubSubHubbub 0.3
 	AutoRegister  bool                   `protobuf:"varint,10,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"` // absent: all defaults
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`     // sorted by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1490,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1503,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -1285,6 +1583,66 @@ func (x *SubscriptionRequested) GetOptions() *SubscriptionOptions {
 	return nil
 }
 
+func (x *SubscriptionRequested) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// ExtraField is a field of a subscribe request that the hub keeps for others and does not understand.
+type ExtraField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtraField) Reset() {
+	*x = ExtraField{}
+	mi := &file_hub_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtraField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtraField) ProtoMessage() {}
+
+func (x *ExtraField) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
+func (*ExtraField) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExtraField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExtraField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // SubscriptionOptions is how a subscriber wants its messages, beyond WebSub. Zero is the hub's default everywhere.
 type SubscriptionOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1295,7 +1653,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1665,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1678,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1341,7 +1699,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1711,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1724,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1394,7 +1752,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1764,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1777,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1450,7 +1808,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1820,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1833,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1516,7 +1874,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1886,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1899,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1568,7 +1926,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1938,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1951,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1624,7 +1982,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1994,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +2007,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -1690,7 +2048,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +2060,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +2073,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -1738,7 +2096,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +2108,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +2121,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -1813,7 +2171,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +2183,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +2196,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -1855,6 +2213,205 @@ func (x *DeliveryResumed) GetMark() uint64 {
 	return 0
 }
 
+// NodeAdmitted records a node of the cluster: which files carry its votes, and whether it is to vote.
+type NodeAdmitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of its files; empty: not known yet
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`   // host:port for the other nodes
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`      // whether it is to become a voter
+	Member        bool                   `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`    // it is in raft's configuration; else it is expected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAdmitted) Reset() {
+	*x = NodeAdmitted{}
+	mi := &file_hub_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAdmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAdmitted) ProtoMessage() {}
+
+func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
+func (*NodeAdmitted) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *NodeAdmitted) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeAdmitted) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
+}
+
+// NodeChanged moves a node on, or changes whether it is to vote.
+type NodeChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeChanged) Reset() {
+	*x = NodeChanged{}
+	mi := &file_hub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeChanged) ProtoMessage() {}
+
+func (x *NodeChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
+func (*NodeChanged) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *NodeChanged) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeChanged) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeChanged) GetVote() NodeVote {
+	if x != nil {
+		return x.Vote
+	}
+	return NodeVote_VOTE_UNCHANGED
+}
+
+// NodeSwitched says that a node starts or stops delivering.
+type NodeSwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"` // one run of its process; a word of an earlier run changes nothing
+	Run           NodeRun                `protobuf:"varint,3,opt,name=run,proto3,enum=quorumhub.v1.NodeRun" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSwitched) Reset() {
+	*x = NodeSwitched{}
+	mi := &file_hub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSwitched) ProtoMessage() {}
+
+func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
+func (*NodeSwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NodeSwitched) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetRun() NodeRun {
+	if x != nil {
+		return x.Run
+	}
+	return NodeRun_RUN_UNSPECIFIED
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1865,7 +2422,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2434,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2447,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -1924,7 +2481,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2493,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2506,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2033,7 +2590,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2602,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2615,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2145,7 +2702,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2714,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2727,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2218,7 +2775,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2787,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2800,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2263,7 +2820,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2832,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2845,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2309,7 +2866,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2878,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2891,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2369,7 +2926,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2938,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2951,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2421,7 +2978,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2990,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +3003,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2481,7 +3038,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +3050,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +3063,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2595,7 +3152,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2607,7 +3164,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2620,7 +3177,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -2682,7 +3239,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +3251,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +3264,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -2736,7 +3293,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +3305,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +3318,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RuleSet) GetName() string {
@@ -2795,7 +3352,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3364,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3377,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -2848,7 +3405,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3417,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3430,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -2901,7 +3458,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3470,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3483,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2964,7 +3521,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3533,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3546,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3094,7 +3651,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3106,7 +3663,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3119,7 +3676,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3157,7 +3714,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3726,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3739,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3295,13 +3852,14 @@ type SubscriptionRow struct {
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
 	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
 	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind began
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3871,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3884,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3448,6 +4006,13 @@ func (x *SubscriptionRow) GetRewound() uint64 {
 	return 0
 }
 
+func (x *SubscriptionRow) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
 type CursorRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        *Cursor                `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -3459,7 +4024,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +4036,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +4049,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3520,7 +4085,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +4097,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +4110,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3599,7 +4164,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +4176,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +4189,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3732,6 +4297,106 @@ func (x *DeadLetterRow) GetReplayingSince() int64 {
 	return 0
 }
 
+type NodeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,5,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
+	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds: when the phase began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRow) Reset() {
+	*x = NodeRow{}
+	mi := &file_hub_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRow) ProtoMessage() {}
+
+func (x *NodeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
+func (*NodeRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *NodeRow) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRow) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeRow) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeRow) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeRow) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeRow) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeRow) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
+}
+
+func (x *NodeRow) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -3745,7 +4410,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +4422,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +4435,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3818,7 +4483,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +4495,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +4508,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -3870,7 +4535,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +4547,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +4560,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -3921,7 +4586,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4598,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3946,7 +4611,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -3968,7 +4633,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4645,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4658,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4027,7 +4692,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4704,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4717,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4078,7 +4743,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4755,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4768,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4125,7 +4790,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4802,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4815,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4181,6 +4846,58 @@ func (x *EventResult) GetId() uint64 {
 	return 0
 }
 
+type BatchPublished_Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContentType   string                 `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Body          []byte                 `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchPublished_Item) Reset() {
+	*x = BatchPublished_Item{}
+	mi := &file_hub_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchPublished_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchPublished_Item) ProtoMessage() {}
+
+func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchPublished_Item.ProtoReflect.Descriptor instead.
+func (*BatchPublished_Item) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{9, 0}
+}
+
+func (x *BatchPublished_Item) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *BatchPublished_Item) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -4191,7 +4908,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4203,7 +4920,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4216,7 +4933,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35, 0}
+	return file_hub_proto_rawDescGZIP(), []int{40, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -4246,7 +4963,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xe8\x0f\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf7\x11\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -4264,14 +4981,18 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12E\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
+	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
+	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
+	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12E\n" +
 	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
 	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
 	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
 	"\frule_removed\x183 \x01(\v2\x19.quorumhub.v1.RuleRemovedH\x00R\vruleRemoved\x12A\n" +
 	"\rnonce_claimed\x184 \x01(\v2\x1a.quorumhub.v1.NonceClaimedH\x00R\fnonceClaimed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
-	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12Z\n" +
+	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12G\n" +
+	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x12Z\n" +
 	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
 	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
 	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
@@ -4297,7 +5018,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12#\n" +
 	"\rauto_register\x18\x04 \x01(\bR\fautoRegister\x12'\n" +
 	"\x0fidempotency_key\x18\x05 \x01(\fR\x0eidempotencyKey\x12!\n" +
-	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\"\x9e\x03\n" +
+	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\"\x8f\x02\n" +
+	"\x0eBatchPublished\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
+	"\x05items\x18\x02 \x03(\v2!.quorumhub.v1.BatchPublished.ItemR\x05items\x12#\n" +
+	"\rauto_register\x18\x03 \x01(\bR\fautoRegister\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\fR\x0eidempotencyKey\x12!\n" +
+	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
+	"\x04Item\x12!\n" +
+	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xce\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -4310,7 +5040,12 @@ const file_hub_proto_rawDesc = "" +
 	"\fverify_token\x18\t \x01(\tR\vverifyToken\x12#\n" +
 	"\rauto_register\x18\n" +
 	" \x01(\bR\fautoRegister\x12;\n" +
-	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\"+\n" +
+	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"6\n" +
+	"\n" +
+	"ExtraField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"+\n" +
 	"\x13SubscriptionOptions\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\tR\x05start\"Q\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
@@ -4349,7 +5084,21 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\"\x86\x01\n" +
+	"\fNodeAdmitted\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\vNodeChanged\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"_\n" +
+	"\fNodeSwitched\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\x8b\x02\n" +
@@ -4471,7 +5220,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
-	"fetchError\"\x8e\x04\n" +
+	"fetchError\"\xbe\x04\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -4493,7 +5242,8 @@ const file_hub_proto_rawDesc = "" +
 	"\tnext_node\x18\x0e \x01(\tR\bnextNode\x12;\n" +
 	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
 	"\x06paused\x18\x1f \x01(\bR\x06paused\x12\x18\n" +
-	"\arewound\x18  \x01(\x04R\arewound\"n\n" +
+	"\arewound\x18  \x01(\x04R\arewound\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"n\n" +
 	"\tCursorRow\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.quorumhub.v1.CursorR\x06cursor\x12\x10\n" +
 	"\x03gap\x18\x02 \x01(\x04R\x03gap\x12!\n" +
@@ -4521,7 +5271,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
 	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
 	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
-	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\x83\x01\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\xde\x01\n" +
+	"\aNodeRow\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12-\n" +
+	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
+	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
+	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -4566,7 +5325,22 @@ const file_hub_proto_rawDesc = "" +
 	"\vEND_EXPIRED\x10\x02\x12\f\n" +
 	"\bEND_GONE\x10\x03\x12\x1a\n" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
-	"\fEND_OPERATOR\x10\x05*y\n" +
+	"\fEND_OPERATOR\x10\x05*g\n" +
+	"\tNodePhase\x12\x12\n" +
+	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
+	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
+	"\vNODE_MEMBER\x10\x02\x12\x10\n" +
+	"\fNODE_LEAVING\x10\x03\x12\x10\n" +
+	"\fNODE_REMOVED\x10\x04*9\n" +
+	"\bNodeVote\x12\x12\n" +
+	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
+	"\bVOTE_YES\x10\x01\x12\v\n" +
+	"\aVOTE_NO\x10\x02*R\n" +
+	"\aNodeRun\x12\x13\n" +
+	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRUN_STARTED\x10\x01\x12\x10\n" +
+	"\fRUN_STOPPING\x10\x02\x12\x0f\n" +
+	"\vRUN_STOPPED\x10\x03*y\n" +
 	"\fFetchOutcome\x12\x15\n" +
 	"\x11FETCH_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rFETCH_CHANGED\x10\x01\x12\x13\n" +
@@ -4586,123 +5360,144 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
 	(EndReason)(0),                // 2: quorumhub.v1.EndReason
-	(FetchOutcome)(0),             // 3: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 4: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 5: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 6: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 7: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 8: quorumhub.v1.ClusterInitialized
-	(*ClusterRefounded)(nil),      // 9: quorumhub.v1.ClusterRefounded
-	(*TopicRegistered)(nil),       // 10: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 11: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 12: quorumhub.v1.MessagePublished
-	(*SubscriptionRequested)(nil), // 13: quorumhub.v1.SubscriptionRequested
-	(*SubscriptionOptions)(nil),   // 14: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 15: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 16: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 17: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 18: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 19: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 20: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 21: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 22: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 23: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 24: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 25: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 26: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 27: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 28: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 29: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 30: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 31: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 32: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 33: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 34: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 35: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 36: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 37: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 38: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 39: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 40: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 41: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 42: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 43: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 44: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 45: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 46: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 47: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 48: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 49: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 50: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 51: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 52: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 53: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 54: quorumhub.v1.EventResult
-	(*LogTrimmed_Range)(nil),      // 55: quorumhub.v1.LogTrimmed.Range
+	(NodePhase)(0),                // 3: quorumhub.v1.NodePhase
+	(NodeVote)(0),                 // 4: quorumhub.v1.NodeVote
+	(NodeRun)(0),                  // 5: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),             // 6: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                 // 7: quorumhub.v1.Entry
+	(*Batch)(nil),                 // 8: quorumhub.v1.Batch
+	(*Proposal)(nil),              // 9: quorumhub.v1.Proposal
+	(*Event)(nil),                 // 10: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),    // 11: quorumhub.v1.ClusterInitialized
+	(*ClusterRefounded)(nil),      // 12: quorumhub.v1.ClusterRefounded
+	(*TopicRegistered)(nil),       // 13: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),     // 14: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),      // 15: quorumhub.v1.MessagePublished
+	(*BatchPublished)(nil),        // 16: quorumhub.v1.BatchPublished
+	(*SubscriptionRequested)(nil), // 17: quorumhub.v1.SubscriptionRequested
+	(*ExtraField)(nil),            // 18: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 19: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 20: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 21: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 22: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 23: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 24: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 25: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 26: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 27: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 28: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 29: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 30: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 31: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 32: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 33: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 34: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 35: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 36: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 37: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 38: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 39: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 40: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 41: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 42: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 43: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 44: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 45: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 46: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 47: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 48: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 49: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 50: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 51: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 52: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 53: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 54: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 55: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 56: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 57: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 58: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 59: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 60: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 61: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 62: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 63: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 64: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 65: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	6,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	7,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	8,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	10, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	13, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	17, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	19, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	20, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	24, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	26, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	32, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	33, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	39, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	21, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	23, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	34, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	35, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	36, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	37, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	38, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	15, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	16, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	28, // 25: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	29, // 26: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	31, // 27: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	9,  // 28: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 29: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	1,  // 30: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	14, // 31: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	18, // 32: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 33: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	22, // 34: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	25, // 35: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	27, // 36: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	30, // 37: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	27, // 38: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	3,  // 39: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	55, // 40: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	41, // 41: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	14, // 42: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	25, // 43: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	13, // 44: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	27, // 45: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	34, // 46: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	36, // 47: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	52, // 48: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	53, // 49: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	54, // 50: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	8,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	9,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	10, // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	11, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	13, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	14, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	15, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	17, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	22, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	24, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	25, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	32, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	34, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	40, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	41, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	47, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	26, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	28, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	29, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	30, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	31, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	42, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	43, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	44, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	45, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	46, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	20, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	21, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	16, // 28: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	36, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	37, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	39, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	12, // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	64, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 35: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	19, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 37: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	23, // 38: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 39: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	27, // 40: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	3,  // 41: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	4,  // 42: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	5,  // 43: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	33, // 44: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	35, // 45: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	38, // 46: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	35, // 47: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	6,  // 48: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	65, // 49: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	49, // 50: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	19, // 51: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 52: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	33, // 53: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 54: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	35, // 55: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	3,  // 56: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	42, // 57: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	44, // 58: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	61, // 59: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	62, // 60: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	63, // 61: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4726,6 +5521,9 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_NodeAdmitted)(nil),
+		(*Event_NodeChanged)(nil),
+		(*Event_NodeSwitched)(nil),
 		(*Event_ApiKeyCreated)(nil),
 		(*Event_ApiKeyRevoked)(nil),
 		(*Event_RuleSet)(nil),
@@ -4733,6 +5531,7 @@ func file_hub_proto_init() {
 		(*Event_NonceClaimed)(nil),
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
+		(*Event_BatchPublished)(nil),
 		(*Event_DeadLettersReplaying)(nil),
 		(*Event_DeadLettersTried)(nil),
 		(*Event_DeadLettersDropped)(nil),
@@ -4743,8 +5542,8 @@ func file_hub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   52,
+			NumEnums:      7,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
