@@ -14,6 +14,8 @@ const trioRoundsEnv = "QUORUMHUB_CHAOS_FAULTS"
 
 const (
 	usualFaults = 3
+	// longRun is the number of faults from which on everything is run.
+	longRun = 10
 	// faultsWithin bounds the random faults; those that have not begun by then are left out.
 	faultsWithin = 3*time.Minute + 20*time.Second
 )
