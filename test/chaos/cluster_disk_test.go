@@ -44,6 +44,7 @@ func ends(t *testing.T, n *hubtest.Node, printed int, why string) {
 // The disk of one node of three is slow, then fails to sync, then is full to the last block. The node ends itself when it
 // must, the others go on, and nothing is lost (I1, I8).
 func TestI8OneDiskOfThreeFails(t *testing.T) {
+	longOnly(t)
 	v := volume(t, 96)
 	sites, err := chaos.FreeSites(3)
 	if err != nil {

@@ -12,9 +12,7 @@ import (
 
 // Links of 20 to 100 ms each way between all nodes, and a leader that dies then (I1, I2, I4).
 func TestI1I4SlowLinks(t *testing.T) {
-	if testing.Short() || faultRounds(t) < longRun {
-		t.Skip("in long runs only")
-	}
+	longOnly(t)
 	sites, err := chaos.FreeSites(3)
 	if err != nil {
 		t.Fatal(err)

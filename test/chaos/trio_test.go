@@ -13,7 +13,7 @@ import (
 const trioRoundsEnv = "QUORUMHUB_CHAOS_FAULTS"
 
 const (
-	usualFaults = 3
+	usualFaults = 2
 	// longRun is the number of faults from which on everything is run.
 	longRun = 10
 	// faultsWithin bounds the random faults; those that have not begun by then are left out.
@@ -31,6 +31,14 @@ func faultRounds(t *testing.T) int {
 		t.Fatalf("%s=%q: expected a number from 0", trioRoundsEnv, given)
 	}
 	return n
+}
+
+// longOnly skips what the short version has a smaller part of elsewhere.
+func longOnly(t *testing.T) {
+	t.Helper()
+	if faultRounds(t) < longRun {
+		t.Skipf("in the long version only: %s=%d", trioRoundsEnv, longRun)
+	}
 }
 
 // What the cluster is for: 8 topics with 5 subscriptions each and publishers on all nodes, while the leader is killed
@@ -51,12 +59,9 @@ func TestI1I4ClusterShowsItself(t *testing.T) {
 
 // Random faults of processes, one after another, some of them before the last one is over.
 func TestI1ClusterUnderFaults(t *testing.T) {
-	rounds := faultRounds(t)
-	if rounds == 0 {
-		t.Skip("no rounds asked for")
-	}
+	longOnly(t)
 	s := chaos.StartTrio(t, chaos.TrioOptions{})
-	underFaults(t, s, chaos.ProcessFaults(), rounds)
+	underFaults(t, s, chaos.ProcessFaults(), faultRounds(t))
 }
 
 func underFaults(t *testing.T, s *chaos.Trio, faults []chaos.Fault, rounds int) {
