@@ -43,7 +43,7 @@ func (v *clusterView) Nodes() []web.NodeView {
 	v.store.View(func(s *hub.State) { owned, _ = s.Owners() })
 	for _, m := range v.node.Members() {
 		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
-			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], ClockOffset: m.ClockOffset}
+			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
 		}
@@ -59,6 +59,9 @@ func (v *clusterView) Nodes() []web.NodeView {
 	}
 	return out
 }
+
+// FeatureLevel implements web.Node.
+func (v *clusterView) FeatureLevel() uint32 { return v.node.FeatureLevel() }
 
 // Owner implements web.Node.
 func (v *clusterView) Owner(id hub.SubscriptionID) (node string) {

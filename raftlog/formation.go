@@ -83,7 +83,8 @@ func (n *Node) openPort(ctx context.Context) error {
 
 // self is what the node says of itself now.
 func (n *Node) self() *self {
-	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former}
+	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former,
+		level: n.level(), clusterLevel: n.FeatureLevel()}
 	if n.founded || s.cluster != "" {
 		s.members = maps.Clone(n.identity.Members)
 	}
@@ -193,7 +194,7 @@ func (n *Node) decided(answers map[string]*stateAnswer, missing map[string]error
 	}
 	for _, id := range slices.Sorted(maps.Keys(missing)) {
 		var r *refusedError
-		if errors.As(missing[id], &r) && (r.what == refusedWiped || r.what == refusedID) {
+		if errors.As(missing[id], &r) && (r.what == refusedWiped || r.what == refusedLevel || r.what == refusedID) {
 			return fmt.Errorf("start node: %w", r)
 		}
 	}

@@ -48,6 +48,7 @@ type Member struct {
 	Description
 	AppliedIndex uint64
 	StateHash    uint64        // at AppliedIndex
+	FeatureLevel uint32        // that its program knows
 	ClockOffset  time.Duration // see Node.ClockOffset; 0 while it is not known
 }
 
@@ -56,6 +57,7 @@ type statusAnswer struct {
 	Description
 	Applied uint64 `json:"applied"`
 	Hash    uint64 `json:"hash,string"`
+	Level   uint32 `json:"level"`
 	Clock   int64  `json:"clock"` // Unix nanoseconds, by the machine's own clock
 }
 
@@ -115,6 +117,7 @@ func (n *Node) Members() []Member {
 			m.Alive = n.Err() == nil
 			m.Description = n.opts.Describe()
 			m.AppliedIndex, m.StateHash = n.position()
+			m.FeatureLevel = n.level()
 		} else {
 			m.Silent = time.Since(n.view.since)
 			n.view.mu.Lock()
@@ -122,6 +125,7 @@ func (n *Node) Members() []Member {
 				m.Silent = time.Since(seen.asked)
 				m.Alive = n.view.aliveLocked(m.ID, leads)
 				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
+				m.FeatureLevel = seen.status.Level
 			}
 			n.view.mu.Unlock()
 			if leads && n.port != nil {
@@ -192,7 +196,7 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
-	a := statusAnswer{Description: n.opts.Describe(), Clock: n.opts.Clock.Now().UnixNano()}
+	a := statusAnswer{Description: n.opts.Describe(), Level: n.level(), Clock: n.opts.Clock.Now().UnixNano()}
 	a.Applied, a.Hash = n.position()
 	out, err := json.Marshal(a)
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 )
 
 type clusterBody struct {
-	Leader string     `json:"leader"`
-	Nodes  []nodeItem `json:"nodes"`
+	Leader       string     `json:"leader"`
+	FeatureLevel uint32     `json:"feature_level"` // that all nodes know
+	Nodes        []nodeItem `json:"nodes"`
 }
 
 type nodeItem struct {
@@ -19,15 +20,16 @@ type nodeItem struct {
 	AppliedIndex  uint64  `json:"applied_index"`
 	StateHash     string  `json:"state_hash"` // in hex: JSON's numbers do not hold 64 bits
 	Subscriptions int     `json:"subscriptions"`
-	ClockOffset   float64 `json:"clock_offset"` // seconds
+	FeatureLevel  uint32  `json:"feature_level"` // that its program knows
+	ClockOffset   float64 `json:"clock_offset"`  // seconds
 }
 
 // getCluster shows the cluster as this node sees it.
 func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
-	out := clusterBody{Leader: s.Node.LeaderID(), Nodes: []nodeItem{}}
+	out := clusterBody{Leader: s.Node.LeaderID(), FeatureLevel: s.Node.FeatureLevel(), Nodes: []nodeItem{}}
 	for _, n := range s.Node.Nodes() {
 		out.Nodes = append(out.Nodes, nodeItem{n.ID, n.HTTPAddr, n.ClusterAddr, n.Role, n.AppliedIndex,
-			fmt.Sprintf("%016x", n.StateHash), n.Subscriptions, math.Round(1000*n.ClockOffset.Seconds()) / 1000})
+			fmt.Sprintf("%016x", n.StateHash), n.Subscriptions, n.FeatureLevel, math.Round(1000*n.ClockOffset.Seconds()) / 1000})
 	}
 	writeJSON(w, http.StatusOK, out)
 }

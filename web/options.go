@@ -100,6 +100,7 @@ type NodeView struct {
 	AppliedIndex  uint64
 	StateHash     uint64        // rolling hash at AppliedIndex (invariant I6)
 	Subscriptions int           // that this node delivers
+	FeatureLevel  uint32        // that its program knows
 	ClockOffset   time.Duration // how far its clock is ahead of the cluster's time
 }
 
@@ -111,6 +112,8 @@ type Node interface {
 	LeaderID() string
 	// Nodes lists all nodes, this one included, in order of id.
 	Nodes() []NodeView
+	// FeatureLevel is the level of events that all nodes know, 0 before they have agreed on one.
+	FeatureLevel() uint32
 	// Owner is the id of the node that delivers a subscription, empty when none does.
 	Owner(hub.SubscriptionID) string
 	// InTouch tells whether this node follows the log: it hears of a leader and has caught up with it.
