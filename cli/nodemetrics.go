@@ -48,6 +48,7 @@ type nodeReading struct {
 	store  store.Stats
 	counts hub.Counts
 	gap    uint64
+	offset time.Duration
 
 	letterBytes uint64
 	replays     int
@@ -55,7 +56,7 @@ type nodeReading struct {
 
 func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c := &collector[nodeReading]{read: func() nodeReading {
-		r := nodeReading{raft: n.Stats(), store: st.Stats()}
+		r := nodeReading{raft: n.Stats(), store: st.Stats(), offset: n.ClockOffset()}
 		st.View(func(s *hub.State) {
 			r.counts = s.Counts()
 			r.gap = s.GapMessages()
@@ -66,6 +67,7 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	c.add(gauge, "raft_is_leader", "1 while this node leads.", func(r nodeReading) float64 { return flag(r.raft.IsLeader) })
 	c.add(gauge, "raft_term", "Raft term.", func(r nodeReading) float64 { return float64(r.raft.Term) })
+	c.add(gauge, "clock_offset_seconds", "How far this machine's clock is ahead of the voters' clocks.", func(r nodeReading) float64 { return r.offset.Seconds() })
 	c.add(gauge, "raft_commit_index", "Raft commit index.", func(r nodeReading) float64 { return float64(r.raft.CommitIndex) })
 	c.add(gauge, "raft_applied_index", "Index applied in memory.", func(r nodeReading) float64 { return float64(r.raft.AppliedIndex) })
 	c.add(gauge, "raft_durable_index", "Index that the state files hold.", func(r nodeReading) float64 { return float64(r.raft.DurableIndex) })

@@ -35,6 +35,7 @@ type outboundOptions struct {
 	namer    *hub.TopicNamer
 	store    *store.Store
 	raft     raftNode
+	clock    hub.Clock
 	secrets  hub.SecretBox
 	own      []string // host:port where this node listens, or would as a cluster
 	registry *prometheus.Registry
@@ -49,7 +50,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
 		return nil, err
 	}
-	clock := hub.SystemClock{}
+	clock := o.clock
 	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
 	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency})
 	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})

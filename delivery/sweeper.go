@@ -29,7 +29,7 @@ type SweeperOptions struct {
 	Retention         Retention     // nil: nothing is dropped
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
-	RetentionInterval time.Duration // 0: a tenth of the shorter age, from 1 s to 1 min
+	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
 	// Letters bounds the dead letters that are kept.
 	Letters LetterRetention
@@ -63,7 +63,7 @@ func retentionInterval(ages ...time.Duration) time.Duration {
 	interval := time.Minute
 	for _, age := range ages {
 		if age > 0 {
-			interval = min(interval, max(age/10, time.Second))
+			interval = min(interval, max(age/4, time.Second))
 		}
 	}
 	return interval

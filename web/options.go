@@ -43,8 +43,10 @@ type Options struct {
 	// TLS makes it HTTPS. nil: plain HTTP.
 	TLS *tls.Config
 
-	Clock hub.Clock    // nil: the machine's
-	Log   *slog.Logger // nil: nothing is logged
+	Clock hub.Clock // nil: the machine's
+	// Warnings says in words what an operator should look after although the node works. nil: nothing.
+	Warnings func() []string
+	Log      *slog.Logger // nil: nothing is logged
 	// Registry takes the server's metrics, and is what /metrics shows. nil: a registry of its own.
 	Registry *prometheus.Registry
 
@@ -96,8 +98,9 @@ type NodeView struct {
 	ClusterAddr   string
 	Role          Role
 	AppliedIndex  uint64
-	StateHash     uint64 // rolling hash at AppliedIndex (invariant I6)
-	Subscriptions int    // that this node delivers
+	StateHash     uint64        // rolling hash at AppliedIndex (invariant I6)
+	Subscriptions int           // that this node delivers
+	ClockOffset   time.Duration // how far its clock is ahead of the cluster's time
 }
 
 // Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.
@@ -161,6 +164,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Reads == nil {
 		o.Reads = alone{}
+	}
+	if o.Warnings == nil {
+		o.Warnings = func() []string { return nil }
 	}
 	if o.Profile == "" {
 		o.Profile = ProfileNative
