@@ -106,7 +106,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 	}, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Times: n.store, Feed: feed, Node: n.view,
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Parts: n.store, Times: n.store, Feed: feed, Node: n.view,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat, PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
 	return n, err
 }

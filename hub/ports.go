@@ -41,6 +41,13 @@ type MessageReader interface {
 	Read(topic TopicID, from uint64, max, maxBytes int) ([]Message, error)
 }
 
+// PartReader reads the parts of large bodies. Safe for concurrent use.
+type PartReader interface {
+	// ReadPart copies what a part holds from position at on to p and returns how much that was; 0 at the end of
+	// the part. A part that is gone is ErrTrimmed.
+	ReadPart(part uint64, at int, p []byte) (int, error)
+}
+
 // SecretBox seals hub.secret before it enters the log and opens it to sign (invariant I10). bound is
 // authenticated with the secret: a sealed secret moved to another subscription does not open.
 type SecretBox interface {

@@ -23,10 +23,12 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableBlob         Table = 40
+	TableLarge        Table = 41
 )
 
-// RowKey names one row of the state. ID is used by all tables but TableOrigin, Name by TableIdempotency
-// and TableOrigin.
+// RowKey names one row of the state. ID is used by all tables but TableOrigin and TableBlob, Name by TableIdempotency,
+// TableOrigin, TableBlob and TableLarge.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -42,10 +44,14 @@ func (k RowKey) Append(dst []byte) []byte {
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableOrigin) {
+	if len(b) < 9 || !Table(b[0]).known() {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
+}
+
+func (t Table) known() bool {
+	return t >= TableMeta && t <= TableOrigin || t == TableBlob || t == TableLarge
 }
 
 func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = struct{}{} }
@@ -112,6 +118,14 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
+	case TableBlob:
+		if b := s.blobs[k.Name]; b != nil {
+			return b.row()
+		}
+	case TableLarge:
+		if r := s.largeRow(k); r != nil {
+			return r
+		}
 	}
 	return nil
 }
@@ -151,6 +165,7 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
+	keys = s.largeKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
 		case a.Table != b.Table:
@@ -169,6 +184,7 @@ func (s *State) keys() []RowKey {
 type Loader struct {
 	s       *State
 	cursors map[SubscriptionID]Cursor
+	large   []*hubpb.LargeRow
 }
 
 // NewLoader starts with an empty state.
@@ -238,6 +254,18 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
+	case TableBlob:
+		r := new(hubpb.BlobRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.blobs[k.Name] = &blob{parts: r.Parts, size: r.Size, at: r.At}
+	case TableLarge:
+		r := new(hubpb.LargeRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		l.large = append(l.large, r)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
 	}
@@ -264,6 +292,9 @@ func (l *Loader) State() (*State, error) {
 		t.subscriptions = append(t.subscriptions, id)
 		s.count(sub, 1)
 		s.subByKey[subscriptionKey{t.ID, sub.CallbackKey}] = id
+	}
+	if err := l.addLarge(); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {
 		switch {

@@ -16,6 +16,7 @@ type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Times    hub.TimeIndex
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.

@@ -421,6 +421,9 @@ type Event struct {
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
 	//	*Event_BatchPublished
+	//	*Event_BlobPart
+	//	*Event_LargePublished
+	//	*Event_BlobsDropped
 	//	*Event_ClusterRefounded
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -626,6 +629,33 @@ func (x *Event) GetBatchPublished() *BatchPublished {
 	return nil
 }
 
+func (x *Event) GetBlobPart() *BlobPart {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BlobPart); ok {
+			return x.BlobPart
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLargePublished() *LargePublished {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_LargePublished); ok {
+			return x.LargePublished
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBlobsDropped() *BlobsDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BlobsDropped); ok {
+			return x.BlobsDropped
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterRefounded() *ClusterRefounded {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterRefounded); ok {
@@ -711,6 +741,18 @@ type Event_BatchPublished struct {
 	BatchPublished *BatchPublished `protobuf:"bytes,40,opt,name=batch_published,json=batchPublished,proto3,oneof"`
 }
 
+type Event_BlobPart struct {
+	BlobPart *BlobPart `protobuf:"bytes,41,opt,name=blob_part,json=blobPart,proto3,oneof"`
+}
+
+type Event_LargePublished struct {
+	LargePublished *LargePublished `protobuf:"bytes,42,opt,name=large_published,json=largePublished,proto3,oneof"`
+}
+
+type Event_BlobsDropped struct {
+	BlobsDropped *BlobsDropped `protobuf:"bytes,43,opt,name=blobs_dropped,json=blobsDropped,proto3,oneof"`
+}
+
 type Event_ClusterRefounded struct {
 	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
 }
@@ -750,6 +792,12 @@ func (*Event_SubscriptionRewound) isEvent_Kind() {}
 func (*Event_SubscriptionPaused) isEvent_Kind() {}
 
 func (*Event_BatchPublished) isEvent_Kind() {}
+
+func (*Event_BlobPart) isEvent_Kind() {}
+
+func (*Event_LargePublished) isEvent_Kind() {}
+
+func (*Event_BlobsDropped) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
 
@@ -1125,6 +1173,214 @@ func (x *BatchPublished) GetContentHash() []byte {
 	return nil
 }
 
+// BlobPart brings one part of a body that is too large for one entry. Parts come in order; one that is there already
+// is not added again, so that it may be proposed until it is.
+type BlobPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`    // random, chosen by who publishes
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // from 0
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobPart) Reset() {
+	*x = BlobPart{}
+	mi := &file_hub_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobPart) ProtoMessage() {}
+
+func (x *BlobPart) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobPart.ProtoReflect.Descriptor instead.
+func (*BlobPart) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BlobPart) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *BlobPart) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *BlobPart) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// LargePublished is MessagePublished for a body whose parts are all there.
+type LargePublished struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Topic          string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	ContentType    string                 `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Blob           []byte                 `protobuf:"bytes,3,opt,name=blob,proto3" json:"blob,omitempty"`
+	Parts          uint32                 `protobuf:"varint,4,opt,name=parts,proto3" json:"parts,omitempty"`
+	Size           uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"` // of the body
+	AutoRegister   bool                   `protobuf:"varint,6,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	IdempotencyKey []byte                 `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	ContentHash    []byte                 `protobuf:"bytes,8,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"` // of content type and body, as in MessagePublished
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LargePublished) Reset() {
+	*x = LargePublished{}
+	mi := &file_hub_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LargePublished) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LargePublished) ProtoMessage() {}
+
+func (x *LargePublished) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LargePublished.ProtoReflect.Descriptor instead.
+func (*LargePublished) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LargePublished) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *LargePublished) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *LargePublished) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *LargePublished) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *LargePublished) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *LargePublished) GetAutoRegister() bool {
+	if x != nil {
+		return x.AutoRegister
+	}
+	return false
+}
+
+func (x *LargePublished) GetIdempotencyKey() []byte {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return nil
+}
+
+func (x *LargePublished) GetContentHash() []byte {
+	if x != nil {
+		return x.ContentHash
+	}
+	return nil
+}
+
+// BlobsDropped forgets bodies that nobody finished: those whose last part came before the time given.
+type BlobsDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Before        int64                  `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"` // Unix nanoseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobsDropped) Reset() {
+	*x = BlobsDropped{}
+	mi := &file_hub_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobsDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobsDropped) ProtoMessage() {}
+
+func (x *BlobsDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobsDropped.ProtoReflect.Descriptor instead.
+func (*BlobsDropped) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BlobsDropped) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 // SubscriptionRequested records a request before it is acknowledged. Nothing of the subscription changes.
 type SubscriptionRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1145,7 +1401,7 @@ type SubscriptionRequested struct {
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1413,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1426,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -1260,7 +1516,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1528,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1541,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1306,7 +1562,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1574,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1587,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1359,7 +1615,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1627,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1640,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1415,7 +1671,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1683,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1696,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1481,7 +1737,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1749,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1762,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1533,7 +1789,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1801,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1814,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1589,7 +1845,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1857,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1870,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -1655,7 +1911,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1923,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1936,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -1702,7 +1958,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1970,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1983,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -1770,7 +2026,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2038,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2051,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -1822,7 +2078,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2090,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2103,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -1881,7 +2137,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2149,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2162,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -1986,7 +2242,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2254,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2267,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2066,7 +2322,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2334,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2347,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2120,13 +2376,16 @@ type TopicFetched struct {
 	Body          []byte                 `protobuf:"bytes,8,opt,name=body,proto3" json:"body,omitempty"` // with FETCH_CHANGED
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	LinkSelf      string                 `protobuf:"bytes,10,opt,name=link_self,json=linkSelf,proto3" json:"link_self,omitempty"` // discovered rel=self; empty: the topic's own name
+	Blob          []byte                 `protobuf:"bytes,50,opt,name=blob,proto3" json:"blob,omitempty"`                         // in place of body, with its parts and size as in LargePublished
+	Parts         uint32                 `protobuf:"varint,51,opt,name=parts,proto3" json:"parts,omitempty"`
+	Size          uint64                 `protobuf:"varint,52,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2397,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2410,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2224,6 +2483,27 @@ func (x *TopicFetched) GetLinkSelf() string {
 	return ""
 }
 
+func (x *TopicFetched) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *TopicFetched) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *TopicFetched) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // LogTrimmed drops messages by retention, for all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2235,7 +2515,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2527,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2540,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2290,13 +2570,15 @@ type MetaRow struct {
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
+	LastPart          uint64                 `protobuf:"varint,50,opt,name=last_part,json=lastPart,proto3" json:"last_part,omitempty"`                          // parts of large bodies are numbered from 1 on
+	DroppedParts      uint64                 `protobuf:"varint,51,opt,name=dropped_parts,json=droppedParts,proto3" json:"dropped_parts,omitempty"`              // those up to this one are gone
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2590,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2603,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2401,6 +2683,20 @@ func (x *MetaRow) GetFormerClusterIds() []string {
 	return nil
 }
 
+func (x *MetaRow) GetLastPart() uint64 {
+	if x != nil {
+		return x.LastPart
+	}
+	return 0
+}
+
+func (x *MetaRow) GetDroppedParts() uint64 {
+	if x != nil {
+		return x.DroppedParts
+	}
+	return 0
+}
+
 type TopicRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2422,7 +2718,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2730,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2743,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2566,7 +2862,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2874,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2887,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -2724,7 +3020,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +3032,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +3045,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -2785,7 +3081,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2797,7 +3093,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2810,7 +3106,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -2859,7 +3155,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3167,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3180,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -2957,6 +3253,128 @@ func (x *DeadLetterRow) GetCallback() string {
 	return ""
 }
 
+// BlobRow is a body that is on its way.
+type BlobRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parts         []uint64               `protobuf:"varint,1,rep,packed,name=parts,proto3" json:"parts,omitempty"` // their numbers
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"` // when the last part came
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobRow) Reset() {
+	*x = BlobRow{}
+	mi := &file_hub_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobRow) ProtoMessage() {}
+
+func (x *BlobRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
+func (*BlobRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *BlobRow) GetParts() []uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *BlobRow) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BlobRow) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+// LargeRow is a retained message whose body is in parts.
+type LargeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	FirstPart     uint64                 `protobuf:"varint,3,opt,name=first_part,json=firstPart,proto3" json:"first_part,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LargeRow) Reset() {
+	*x = LargeRow{}
+	mi := &file_hub_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LargeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LargeRow) ProtoMessage() {}
+
+func (x *LargeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
+func (*LargeRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *LargeRow) GetTopic() uint64 {
+	if x != nil {
+		return x.Topic
+	}
+	return 0
+}
+
+func (x *LargeRow) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LargeRow) GetFirstPart() uint64 {
+	if x != nil {
+		return x.FirstPart
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -2970,7 +3388,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3400,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3413,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3045,7 +3463,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3475,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3488,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3104,7 +3522,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +3534,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +3547,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3155,7 +3573,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3167,7 +3585,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3180,7 +3598,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3202,7 +3620,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3632,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3645,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3268,7 +3686,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3698,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3738,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3750,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3763,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26, 0}
+	return file_hub_proto_rawDescGZIP(), []int{29, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3375,7 +3793,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xea\v\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xad\r\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -3396,7 +3814,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
 	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12G\n" +
-	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x12M\n" +
+	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x125\n" +
+	"\tblob_part\x18) \x01(\v2\x16.quorumhub.v1.BlobPartH\x00R\bblobPart\x12G\n" +
+	"\x0flarge_published\x18* \x01(\v2\x1c.quorumhub.v1.LargePublishedH\x00R\x0elargePublished\x12A\n" +
+	"\rblobs_dropped\x18+ \x01(\v2\x1a.quorumhub.v1.BlobsDroppedH\x00R\fblobsDropped\x12M\n" +
 	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
@@ -3428,7 +3849,22 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\x9e\x03\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"H\n" +
+	"\bBlobPart\x12\x12\n" +
+	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xf8\x01\n" +
+	"\x0eLargePublished\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
+	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04blob\x18\x03 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05parts\x18\x04 \x01(\rR\x05parts\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x12#\n" +
+	"\rauto_register\x18\x06 \x01(\bR\fautoRegister\x12'\n" +
+	"\x0fidempotency_key\x18\a \x01(\fR\x0eidempotencyKey\x12!\n" +
+	"\fcontent_hash\x18\b \x01(\fR\vcontentHash\"&\n" +
+	"\fBlobsDropped\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"\x9e\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -3502,7 +3938,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"H\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
-	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xb6\x02\n" +
+	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xf4\x02\n" +
 	"\fTopicFetched\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x12\n" +
 	"\x04ping\x18\x02 \x01(\x04R\x04ping\x124\n" +
@@ -3514,14 +3950,17 @@ const file_hub_proto_rawDesc = "" +
 	"\x04body\x18\b \x01(\fR\x04body\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1b\n" +
 	"\tlink_self\x18\n" +
-	" \x01(\tR\blinkSelf\"\x95\x01\n" +
+	" \x01(\tR\blinkSelf\x12\x12\n" +
+	"\x04blob\x182 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05parts\x183 \x01(\rR\x05parts\x12\x12\n" +
+	"\x04size\x184 \x01(\x04R\x04size\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\x90\x03\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xd2\x03\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -3536,7 +3975,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
 	" \x01(\x04R\x0epublishedBytes\x12,\n" +
-	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\"\xeb\x02\n" +
+	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x12\x1b\n" +
+	"\tlast_part\x182 \x01(\x04R\blastPart\x12#\n" +
+	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\"\xeb\x02\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3598,7 +4039,16 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"topic_name\x18\t \x01(\tR\ttopicName\x12\x1a\n" +
 	"\bcallback\x18\n" +
-	" \x01(\tR\bcallback\"\x83\x01\n" +
+	" \x01(\tR\bcallback\"C\n" +
+	"\aBlobRow\x12\x14\n" +
+	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\"W\n" +
+	"\bLargeRow\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
+	"\n" +
+	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -3655,7 +4105,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -3671,36 +4121,41 @@ var file_hub_proto_goTypes = []any{
 	(*TopicDeregistered)(nil),     // 11: quorumhub.v1.TopicDeregistered
 	(*MessagePublished)(nil),      // 12: quorumhub.v1.MessagePublished
 	(*BatchPublished)(nil),        // 13: quorumhub.v1.BatchPublished
-	(*SubscriptionRequested)(nil), // 14: quorumhub.v1.SubscriptionRequested
-	(*SubscriptionOptions)(nil),   // 15: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 16: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 17: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 18: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 19: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 20: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 21: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 22: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 23: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 24: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 25: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 26: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 27: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 28: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 29: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 30: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 31: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 32: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 33: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 34: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 35: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 36: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 37: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 38: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 39: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 40: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 41: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 42: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 43: quorumhub.v1.LogTrimmed.Range
+	(*BlobPart)(nil),              // 14: quorumhub.v1.BlobPart
+	(*LargePublished)(nil),        // 15: quorumhub.v1.LargePublished
+	(*BlobsDropped)(nil),          // 16: quorumhub.v1.BlobsDropped
+	(*SubscriptionRequested)(nil), // 17: quorumhub.v1.SubscriptionRequested
+	(*SubscriptionOptions)(nil),   // 18: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 19: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 20: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 21: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 22: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 23: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 24: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 25: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 26: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 27: quorumhub.v1.DeliveryResumed
+	(*CursorsAdvanced)(nil),       // 28: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 29: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 30: quorumhub.v1.MessageDeadLettered
+	(*TopicPinged)(nil),           // 31: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 32: quorumhub.v1.TopicFetched
+	(*LogTrimmed)(nil),            // 33: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 34: quorumhub.v1.MetaRow
+	(*TopicRow)(nil),              // 35: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 36: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 37: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 38: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 39: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 40: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 41: quorumhub.v1.LargeRow
+	(*IdempotencyRow)(nil),        // 42: quorumhub.v1.IdempotencyRow
+	(*OriginRow)(nil),             // 43: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 44: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 45: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 46: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 47: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 48: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -3710,42 +4165,45 @@ var file_hub_proto_depIdxs = []int32{
 	10, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
 	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	14, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	18, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	20, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	21, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	25, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	27, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	28, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	29, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	30, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	22, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	24, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	16, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	17, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	17, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	21, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	23, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	24, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	28, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	30, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	31, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	32, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	33, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	25, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	27, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	19, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	20, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	13, // 20: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	9,  // 21: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 22: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	42, // 23: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	1,  // 24: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	15, // 25: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	19, // 26: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 27: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	23, // 28: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	26, // 29: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	3,  // 30: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	43, // 31: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	15, // 32: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	26, // 33: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	14, // 34: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	39, // 35: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	40, // 36: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	41, // 37: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	14, // 21: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
+	15, // 22: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
+	16, // 23: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	9,  // 24: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 25: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	47, // 26: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 27: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	18, // 28: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	22, // 29: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 30: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	26, // 31: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	29, // 32: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	3,  // 33: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	48, // 34: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	18, // 35: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29, // 36: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 37: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	44, // 38: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	45, // 39: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	46, // 40: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -3772,6 +4230,9 @@ func file_hub_proto_init() {
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
 		(*Event_BatchPublished)(nil),
+		(*Event_BlobPart)(nil),
+		(*Event_LargePublished)(nil),
+		(*Event_BlobsDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
 	type x struct{}
@@ -3780,7 +4241,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   40,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
