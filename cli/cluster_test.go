@@ -111,7 +111,7 @@ func (c *devCluster) publish(i int, body string) (status int, answer http.Header
 }
 
 // newest is the newest message of the topic on node i.
-func (c *devCluster) newest(i int) string { return c.read(i, "") }
+func (c *devCluster) newest(i int) string { return c.content(i, "") }
 
 // same tells whether node i sees every node up, with the same state.
 func (c *devCluster) same(i int) bool {

@@ -20,7 +20,8 @@ type clusterView struct {
 	clusterAddr string
 	node        *raftlog.Node // set before anything but describe is called
 	store       *store.Store
-	delivering  atomic.Bool // the delivery room has taken over the subscriptions
+	issuers     func() []string // those whose tokens cannot be checked; nil without access control
+	delivering  atomic.Bool     // the delivery room has taken over the subscriptions
 }
 
 // ID implements web.Node.
@@ -89,6 +90,9 @@ func (v *clusterView) NotReady() []string {
 	}
 	if !v.delivering.Load() {
 		why = append(why, "deliveries have not started")
+	}
+	if v.issuers != nil {
+		why = append(why, v.issuers()...)
 	}
 	if v.store.Overloaded() {
 		why = append(why, hub.ErrOverloaded.Error())

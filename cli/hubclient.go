@@ -3,12 +3,15 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -22,17 +25,39 @@ const maxAnswerBytes = 32 << 20
 // hubFlags are the flags of every command that talks to a hub.
 type hubFlags struct {
 	Hub     string       `help:"The hub's endpoint." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Token   string       `help:"An API key or access token to call the hub with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
+	CA      string       `name:"ca" help:"Certificates (PEM) to trust for https besides the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
 	Timeout flagDuration `name:"request-timeout" help:"How long the hub may take to answer." default:"30s" placeholder:"DURATION"`
 }
 
 func (f *hubFlags) client() (*hubClient, error) {
-	return newHubClient(f.Hub, time.Duration(f.Timeout))
+	c, err := newHubClient(f.Hub, time.Duration(f.Timeout))
+	if err != nil {
+		return nil, err
+	}
+	c.token = f.Token
+	if f.CA != "" {
+		pem, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, usageError("--ca: " + err.Error())
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, usageError(fmt.Sprintf("--ca: %s holds no certificate; expected PEM", f.CA))
+		}
+		c.http.Transport.(*http.Transport).TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	}
+	return c, nil
 }
 
 // hubClient talks to one hub. It is safe for concurrent use.
 type hubClient struct {
 	base     string // without a trailing slash
 	endpoint string
+	token    string // empty: no credentials
 	http     *http.Client
 }
 
@@ -83,6 +108,9 @@ type answer struct {
 // do sends a request and turns every answer that is no success into an error with its exit code.
 func (c *hubClient) do(req *http.Request) (*answer, error) {
 	req.Header.Set("User-Agent", "quorumhub-cli")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if req.Context().Err() != nil {

@@ -36,6 +36,8 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 
+	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
+
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
 	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`
 

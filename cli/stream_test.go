@@ -208,7 +208,7 @@ func TestPublishBatchOnACluster(t *testing.T) {
 		for n, m := range a.Messages {
 			for node := range c.urls {
 				eventually(t, "the node has the message", func() bool {
-					return c.read(node, fmt.Sprintf("?offset=%d", m.Offset)) == fmt.Sprintf("{\"n\":%d}", n+1)
+					return c.content(node, fmt.Sprintf("?offset=%d", m.Offset)) == fmt.Sprintf("{\"n\":%d}", n+1)
 				})
 			}
 		}
@@ -225,8 +225,8 @@ func TestPublishBatchOnACluster(t *testing.T) {
 	}
 }
 
-// read is the content of the topic on node i.
-func (c *devCluster) read(i int, query string) string {
+// content is the content of the topic on node i.
+func (c *devCluster) content(i int, query string) string {
 	resp, err := http.Get(c.urls[i] + "/topics/news" + query)
 	if err != nil {
 		return err.Error()

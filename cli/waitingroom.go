@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -15,7 +16,7 @@ type waitingRoom struct {
 	ended  chan struct{}
 }
 
-func newWaitingRoom(l net.Listener) *waitingRoom {
+func newWaitingRoom(l net.Listener, secure *tls.Config) *waitingRoom {
 	w := &waitingRoom{guest: &guestListener{Listener: l, left: make(chan struct{})}, ended: make(chan struct{})}
 	w.server = &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
@@ -32,9 +33,13 @@ func newWaitingRoom(l net.Listener) *waitingRoom {
 			http.Error(w, "this node is starting: it waits for the other nodes of the cluster", http.StatusServiceUnavailable)
 		}),
 	}
+	var at net.Listener = w.guest
+	if secure != nil {
+		at = tls.NewListener(at, secure)
+	}
 	go func() {
 		defer close(w.ended)
-		_ = w.server.Serve(w.guest) // ends with close
+		_ = w.server.Serve(at) // ends with close
 	}()
 	return w
 }
@@ -43,6 +48,10 @@ func newWaitingRoom(l net.Listener) *waitingRoom {
 func (w *waitingRoom) close() {
 	w.guest.leave()
 	<-w.ended
+	// Only now: Accept may end, with a caller that has just come, before leave has set the deadline.
+	if d, ok := w.guest.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = d.SetDeadline(time.Time{})
+	}
 	_ = w.server.Close()
 }
 
@@ -56,7 +65,7 @@ type guestListener struct {
 func (g *guestListener) leave() {
 	g.once.Do(func() {
 		close(g.left)
-		if d, ok := g.Listener.(*net.TCPListener); ok {
+		if d, ok := g.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 			_ = d.SetDeadline(time.Unix(1, 0))
 		}
 	})
@@ -69,9 +78,6 @@ func (g *guestListener) Accept() (net.Conn, error) {
 	case <-g.left:
 		if err == nil {
 			conn.Close()
-		}
-		if d, ok := g.Listener.(*net.TCPListener); ok {
-			_ = d.SetDeadline(time.Time{})
 		}
 		return nil, net.ErrClosed
 	default:

@@ -59,7 +59,7 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
-		"secrets.key_file": "/k77", "auth.mode": "open", "log.level": "warn", "log.format": "json",
+		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
 		"storage.tail_bytes": "77MiB", "cluster.token": "t77", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
 	}

@@ -47,6 +47,9 @@ func (r BatchReceipt) MessageID(i int) string {
 // without an error all of them are durable; after an error none of them is there, except for ErrAmbiguous, which leaves
 // that open for the batch as a whole. The bodies must not be changed afterwards.
 func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, error) {
+	if err := s.authorize(ctx, ActionPublish, b.Topic); err != nil {
+		return BatchReceipt{}, err
+	}
 	if err := checkBatch(b.Items); err != nil {
 		return BatchReceipt{}, err
 	}

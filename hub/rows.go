@@ -23,12 +23,15 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableAPIKey       Table = 20
+	TableRule         Table = 21
+	TableNonce        Table = 22
 	TableBlob         Table = 40
 	TableLarge        Table = 41
 )
 
-// RowKey names one row of the state. ID is used by all tables but TableOrigin and TableBlob, Name by TableIdempotency,
-// TableOrigin, TableBlob and TableLarge.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableAPIKey, TableRule, TableNonce
+// and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -44,14 +47,10 @@ func (k RowKey) Append(dst []byte) []byte {
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || !Table(b[0]).known() {
+	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableLarge) {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
-}
-
-func (t Table) known() bool {
-	return t >= TableMeta && t <= TableOrigin || t == TableBlob || t == TableLarge
 }
 
 func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = struct{}{} }
@@ -126,6 +125,8 @@ func (s *State) row(k RowKey) proto.Message {
 		if r := s.largeRow(k); r != nil {
 			return r
 		}
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.row(k)
 	}
 	return nil
 }
@@ -166,6 +167,7 @@ func (s *State) keys() []RowKey {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
 	keys = s.largeKeys(keys)
+	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
 		case a.Table != b.Table:
@@ -266,6 +268,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		l.large = append(l.large, r)
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.load(k, value)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
 	}

@@ -24,6 +24,7 @@ type State struct {
 	origins      map[string]*origin
 	blobs        map[string]*blob // large bodies on their way, by id
 	idempotency  idempotency
+	access       access
 	owned        map[string]int // subscriptions by the node that delivers them
 
 	dirty map[RowKey]struct{}
@@ -52,6 +53,7 @@ func NewState() *State {
 		origins:      map[string]*origin{},
 		blobs:        map[string]*blob{},
 		idempotency:  newIdempotency(),
+		access:       newAccess(),
 		owned:        map[string]int{},
 		dirty:        map[RowKey]struct{}{},
 	}
@@ -156,8 +158,19 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_SubscriptionPaused:
 		return s.pause(k.SubscriptionPaused, fx)
 	case *hubpb.Event_DeliveryResumed:
+		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_NonceClaimed:
+		return s.claimNonce(k.NonceClaimed)
+	case *hubpb.Event_ApiKeyCreated:
+		return s.createAPIKey(k.ApiKeyCreated)
+	case *hubpb.Event_ApiKeyRevoked:
+		return s.revokeAPIKey(k.ApiKeyRevoked)
+	case *hubpb.Event_RuleSet:
+		return s.setRule(k.RuleSet)
+	case *hubpb.Event_RuleRemoved:
+		return s.removeRule(k.RuleRemoved)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_ClusterRefounded:

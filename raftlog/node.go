@@ -52,13 +52,17 @@ type Node struct {
 	diskFull atomic.Bool
 	freeDisk atomic.Int64
 	leading  atomic.Bool
-	running  atomic.Bool // raft is set
+	leadTerm atomic.Uint64 // in which leading was set
+	written  highest       // see Written
+	running  atomic.Bool   // raft is set
 	progress progress
 	view     clusterView
 
 	forwarded atomic.Int64              // bytes of other nodes' batches
 	contact   atomic.Pointer[time.Time] // see Contact
 	formation formation
+	reading   *readGate     // of consistent reads on this node
+	verifying *readGate     // of those that ask this node as leader
 	founded   bool          // the node took part in a cluster, or founds one; set before raft runs
 	ready     chan struct{} // see Ready
 	reload    sync.Mutex    // of raft's configuration; also held until raft is set
@@ -208,11 +212,12 @@ func (n *Node) startRaft() (err error) {
 		return fmt.Errorf("raft: %w", err)
 	}
 	followers := newNudger(raft.Server{ID: c.LocalID, Address: transport.LocalAddr()}, transport, n.servers)
-	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, n.ctx.Done())
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
 		to = &router{node: n, own: n.own}
 	}
+	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
 	n.batcher = newBatcher(o, o.ID+"/"+randomID(), to, n.refuse)
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
@@ -224,6 +229,8 @@ func (n *Node) startRaft() (err error) {
 	n.running.Store(true)
 	n.owned.Go(n.watchLeadership)
 	n.owned.Go(func() { followers.run(n.ctx) })
+	n.owned.Go(func() { n.reading.run(n.ctx) })
+	n.owned.Go(func() { n.verifying.run(n.ctx) })
 	if n.port != nil {
 		n.watchMembers()
 	}

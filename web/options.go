@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -20,12 +22,18 @@ type Options struct {
 	Times    hub.TimeIndex
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
-	Feed *Feed
+	Feed  *Feed
+	Reads Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
 	PublicURL string
 	Version   string
+
+	// Guard tells who calls and what they may do. nil: everybody may do everything.
+	Guard *auth.Guard
+	// TLS makes it HTTPS. nil: plain HTTP.
+	TLS *tls.Config
 
 	Clock hub.Clock    // nil: the machine's
 	Log   *slog.Logger // nil: nothing is logged
@@ -110,6 +118,9 @@ func (o *Options) setDefaults() error {
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
+	}
+	if o.Reads == nil {
+		o.Reads = alone{}
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

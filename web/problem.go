@@ -18,8 +18,9 @@ type problem struct {
 	code       string // stable, for programs
 	param      string // the parameter that is wrong, if one is
 	detail     string
-	allow      string // Allow header of a 405
-	retryAfter int    // seconds, 0: no Retry-After
+	allow      string   // Allow header of a 405
+	retryAfter int      // seconds, 0: no Retry-After
+	challenges []string // WWW-Authenticate, of a 401 or 403
 }
 
 func (p *problem) Error() string {
@@ -73,7 +74,10 @@ func internalProblem(w http.ResponseWriter) *problem {
 // fail answers with an error and tells what it answered. An error of the hub itself is logged; its text is not
 // shown.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) *problem {
-	p := problemOf(err)
+	p := s.accessProblem(err)
+	if p == nil {
+		p = problemOf(err)
+	}
 	if p == nil {
 		p = internalProblem(w)
 		s.Log.Error("request failed", "error", err, "method", r.Method, "path", r.URL.Path, "correlation_id", idOf(w))
@@ -90,6 +94,9 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *problem) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.allow != "" {
 		h.Set("Allow", p.allow)
+	}
+	for _, c := range p.challenges {
+		h.Add("WWW-Authenticate", c)
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,11 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.routes = s.table()
+	for _, rt := range s.routes {
+		if err := rt.check(); err != nil {
+			return nil, err
+		}
+	}
 	s.router = s.newRouter()
 	s.http = &http.Server{
 		Handler:           s,
@@ -86,7 +92,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = s.Close(grace) // the error stays in closeErr, which Serve returns
 	})
 	defer stop()
-	err := s.http.Serve(limitConnections(ln, s.MaxConnections))
+	var at net.Listener = limitConnections(ln, s.MaxConnections)
+	if s.TLS != nil {
+		// Outermost: net/http looks for it to speak HTTP/2 and to hand over the client's certificate.
+		at = tls.NewListener(at, s.TLS)
+	}
+	err := s.http.Serve(at)
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %s: %w", ln.Addr(), err)
 	}

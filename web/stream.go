@@ -38,6 +38,7 @@ const (
 	endSlow     = "slow"          // the reader did not take what was sent; it learns nothing of it
 	endClient   = "client"        // the reader went away
 	endFailed   = "failed"        // the log could not be read
+	endDenied   = "forbidden"     // the reader may not read the topic any more
 )
 
 type gapEvent struct {
@@ -74,6 +75,7 @@ type stream struct {
 	topic   *watched
 	next    uint64 // offset of the next message
 	touch   time.Time
+	allowed time.Time // when it was last asked whether the reader may read this
 }
 
 // getStream follows a topic: what the start names is sent first, then every message as it comes. Each message is one
@@ -107,7 +109,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
 		_ = c.SetWriteBuffer(streamSendBuffer) // a larger one costs memory of the kernel, nothing else
 	}
-	st := &stream{s: s, w: w, control: http.NewResponseController(w), touch: s.Clock.Now()}
+	st := &stream{s: s, w: w, control: http.NewResponseController(w), touch: s.Clock.Now(), allowed: time.Now()}
 	_ = st.control.SetReadDeadline(time.Time{}) // without a connection there is none
 	st.topic = s.Feed.watch(t.ID, s.State)
 	defer s.Feed.leave(st.topic)
@@ -116,7 +118,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	defer cancel()
 	defer context.AfterFunc(s.streams.stopping, cancel)()
 
-	reason := st.run(ctx, t.ID, start)
+	reason := st.run(ctx, name, t.ID, start)
 	if reason == endClient && s.streams.stopping.Err() != nil {
 		reason = endStopping
 	}
@@ -243,13 +245,20 @@ func (st *stream) lastID() string {
 }
 
 // run sends until the stream ends, and says why it did.
-func (st *stream) run(ctx context.Context, topic hub.TopicID, from streamFrom) (reason string) {
+func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from streamFrom) (reason string) {
 	if err := st.begin(ctx, topic, from); err != nil {
 		return st.why(err)
 	}
 	beat := time.NewTimer(st.s.StreamHeartbeat)
 	defer beat.Stop()
 	for {
+		if time.Since(st.allowed) >= st.s.StreamHeartbeat {
+			// Keys are revoked and rules change while streams go on.
+			if err := st.s.Service.AuthorizeRead(ctx, name); err != nil {
+				return endDenied
+			}
+			st.allowed = time.Now()
+		}
 		head, gone, changed := st.s.Feed.at(st.topic)
 		sent := st.next <= head
 		for n := 1; st.next <= head && !gone; n++ {

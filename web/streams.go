@@ -31,7 +31,7 @@ func (s *Server) newStreams() error {
 		Help: "Gap events: messages that a reader wanted and that are not there any more, or a position that is not known."})
 	st.refused = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_streams_refused_total", Help: "Streams refused because of streams.max."})
 	st.ends = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorumhub_streams_ended_total",
-		Help: "Streams that ended, by reason (client, slow, stopping, out_of_touch, topic_removed, failed)."}, []string{"reason"})
+		Help: "Streams that ended, by reason (client, slow, stopping, out_of_touch, topic_removed, forbidden, failed)."}, []string{"reason"})
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_streams", Help: "Event streams open now."},
 		func() float64 { return float64(st.open.Load()) })
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_stream_bytes", Help: "Bytes of events held in memory for all streams."},

@@ -51,6 +51,10 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if err := s.Service.AuthorizeRead(r.Context(), name); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	if wantsStream(r.Header["Accept"]) {
 		s.getStream(w, r, name)
 		return

@@ -418,6 +418,11 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_ApiKeyCreated
+	//	*Event_ApiKeyRevoked
+	//	*Event_RuleSet
+	//	*Event_RuleRemoved
+	//	*Event_NonceClaimed
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
 	//	*Event_BatchPublished
@@ -602,6 +607,51 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetApiKeyCreated() *ApiKeyCreated {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeyCreated); ok {
+			return x.ApiKeyCreated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetApiKeyRevoked() *ApiKeyRevoked {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeyRevoked); ok {
+			return x.ApiKeyRevoked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRuleSet() *RuleSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RuleSet); ok {
+			return x.RuleSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRuleRemoved() *RuleRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RuleRemoved); ok {
+			return x.RuleRemoved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNonceClaimed() *NonceClaimed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NonceClaimed); ok {
+			return x.NonceClaimed
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSubscriptionRewound() *SubscriptionRewound {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SubscriptionRewound); ok {
@@ -729,6 +779,26 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_ApiKeyCreated struct {
+	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
+}
+
+type Event_ApiKeyRevoked struct {
+	ApiKeyRevoked *ApiKeyRevoked `protobuf:"bytes,49,opt,name=api_key_revoked,json=apiKeyRevoked,proto3,oneof"`
+}
+
+type Event_RuleSet struct {
+	RuleSet *RuleSet `protobuf:"bytes,50,opt,name=rule_set,json=ruleSet,proto3,oneof"`
+}
+
+type Event_RuleRemoved struct {
+	RuleRemoved *RuleRemoved `protobuf:"bytes,51,opt,name=rule_removed,json=ruleRemoved,proto3,oneof"`
+}
+
+type Event_NonceClaimed struct {
+	NonceClaimed *NonceClaimed `protobuf:"bytes,52,opt,name=nonce_claimed,json=nonceClaimed,proto3,oneof"`
+}
+
 type Event_SubscriptionRewound struct {
 	SubscriptionRewound *SubscriptionRewound `protobuf:"bytes,24,opt,name=subscription_rewound,json=subscriptionRewound,proto3,oneof"`
 }
@@ -786,6 +856,16 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_ApiKeyCreated) isEvent_Kind() {}
+
+func (*Event_ApiKeyRevoked) isEvent_Kind() {}
+
+func (*Event_RuleSet) isEvent_Kind() {}
+
+func (*Event_RuleRemoved) isEvent_Kind() {}
+
+func (*Event_NonceClaimed) isEvent_Kind() {}
 
 func (*Event_SubscriptionRewound) isEvent_Kind() {}
 
@@ -1949,9 +2029,10 @@ func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
 type Assignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`    // who is to deliver it
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // the epoch this decision was made on; another one: nothing changes
-	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"` // the present owner stops and releases it first (Cursor.released)
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`         // who is to deliver it
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`      // the epoch this decision was made on; another one: nothing changes
+	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`      // the present owner stops and releases it first (Cursor.released)
+	Resumed       uint64                 `protobuf:"varint,90,opt,name=resumed,proto3" json:"resumed,omitempty"` // without drain: how often the owner that is given up had resumed; another number: nothing changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2014,8 +2095,15 @@ func (x *Assignment) GetDrain() bool {
 	return false
 }
 
+func (x *Assignment) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
 // DeliveryResumed marks a place in the log: a node that was out of touch has applied everything before it
-// when it meets its own mark. The state does not change.
+// when it meets its own mark. From there on it delivers again: decisions that took it for lost before are void.
 type DeliveryResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2504,6 +2592,317 @@ func (x *TopicFetched) GetSize() uint64 {
 	return 0
 }
 
+// ApiKeyCreated makes an API key known. The key itself is never in the log.
+type ApiKeyCreated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of the key's secret part
+	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	Roles         []string               `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix nanoseconds, 0: never
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                                 // principal who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyCreated) Reset() {
+	*x = ApiKeyCreated{}
+	mi := &file_hub_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyCreated) ProtoMessage() {}
+
+func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
+func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ApiKeyCreated) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyCreated) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApiKeyCreated) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ApiKeyCreated) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *ApiKeyCreated) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ApiKeyRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRevoked) Reset() {
+	*x = ApiKeyRevoked{}
+	mi := &file_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRevoked) ProtoMessage() {}
+
+func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
+func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ApiKeyRevoked) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyRevoked) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// RuleSet adds a rule of access, or replaces the one of the same name.
+type RuleSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          []byte                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"` // JSON, checked by whoever proposed it
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSet) Reset() {
+	*x = RuleSet{}
+	mi := &file_hub_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSet) ProtoMessage() {}
+
+func (x *RuleSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
+func (*RuleSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RuleSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleSet) GetRule() []byte {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *RuleSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type RuleRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRemoved) Reset() {
+	*x = RuleRemoved{}
+	mi := &file_hub_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRemoved) ProtoMessage() {}
+
+func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
+func (*RuleRemoved) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RuleRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleRemoved) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// NonceClaimed uses up the nonce of a signed request. Of several claims the first in the log has it.
+type NonceClaimed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`  // 32 bytes: a hash over the scheme, the key and the nonce
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"` // Unix nanoseconds after which the request is refused for its age
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NonceClaimed) Reset() {
+	*x = NonceClaimed{}
+	mi := &file_hub_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NonceClaimed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NonceClaimed) ProtoMessage() {}
+
+func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
+func (*NonceClaimed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *NonceClaimed) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *NonceClaimed) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // LogTrimmed drops messages by retention, for all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2515,7 +2914,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2926,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2939,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2569,16 +2968,18 @@ type MetaRow struct {
 	GapMessages       uint64                 `protobuf:"varint,8,opt,name=gap_messages,json=gapMessages,proto3" json:"gap_messages,omitempty"` // messages dropped before a subscription had got them
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	AccessVersion     uint64                 `protobuf:"varint,60,opt,name=access_version,json=accessVersion,proto3" json:"access_version,omitempty"`           // rises with every change of API keys and rules
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
 	LastPart          uint64                 `protobuf:"varint,50,opt,name=last_part,json=lastPart,proto3" json:"last_part,omitempty"`                          // parts of large bodies are numbered from 1 on
 	DroppedParts      uint64                 `protobuf:"varint,51,opt,name=dropped_parts,json=droppedParts,proto3" json:"dropped_parts,omitempty"`              // those up to this one are gone
+	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2991,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +3004,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -2676,6 +3077,13 @@ func (x *MetaRow) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetAccessVersion() uint64 {
+	if x != nil {
+		return x.AccessVersion
+	}
+	return 0
+}
+
 func (x *MetaRow) GetFormerClusterIds() []string {
 	if x != nil {
 		return x.FormerClusterIds
@@ -2693,6 +3101,66 @@ func (x *MetaRow) GetLastPart() uint64 {
 func (x *MetaRow) GetDroppedParts() uint64 {
 	if x != nil {
 		return x.DroppedParts
+	}
+	return 0
+}
+
+func (x *MetaRow) GetResumed() []*NodeResumed {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+// NodeResumed is how often a node has resumed its deliveries (DeliveryResumed).
+type NodeResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Times         uint64                 `protobuf:"varint,2,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumed) Reset() {
+	*x = NodeResumed{}
+	mi := &file_hub_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumed) ProtoMessage() {}
+
+func (x *NodeResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
+func (*NodeResumed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *NodeResumed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumed) GetTimes() uint64 {
+	if x != nil {
+		return x.Times
 	}
 	return 0
 }
@@ -2718,7 +3186,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +3198,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +3211,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -2862,7 +3330,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +3342,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +3355,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3020,7 +3488,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3500,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3513,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3081,7 +3549,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3561,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3574,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3155,7 +3623,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3167,7 +3635,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3180,7 +3648,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3265,7 +3733,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +3745,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +3758,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -3326,7 +3794,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3806,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3819,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -3388,7 +3856,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3868,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3881,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3451,6 +3919,154 @@ func (x *IdempotencyRow) GetAt() int64 {
 	return 0
 }
 
+type ApiKeyRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *ApiKeyCreated         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	CreatedAt     int64                  `protobuf:"varint,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRow) Reset() {
+	*x = ApiKeyRow{}
+	mi := &file_hub_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRow) ProtoMessage() {}
+
+func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
+func (*ApiKeyRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ApiKeyRow) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+type RuleRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *RuleSet               `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	SetAt         int64                  `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRow) Reset() {
+	*x = RuleRow{}
+	mi := &file_hub_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRow) ProtoMessage() {}
+
+func (x *RuleRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
+func (*RuleRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *RuleRow) GetRule() *RuleSet {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *RuleRow) GetSetAt() int64 {
+	if x != nil {
+		return x.SetAt
+	}
+	return 0
+}
+
+type NonceRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NonceRow) Reset() {
+	*x = NonceRow{}
+	mi := &file_hub_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NonceRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NonceRow) ProtoMessage() {}
+
+func (x *NonceRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
+func (*NonceRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *NonceRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // OriginRow remembers the answers to an origin's last batches.
 type OriginRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3463,7 +4079,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +4091,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +4104,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -3522,7 +4138,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +4150,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +4163,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -3573,7 +4189,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +4201,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +4214,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -3620,7 +4236,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +4248,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +4261,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -3686,7 +4302,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +4314,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +4354,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +4366,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +4379,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29, 0}
+	return file_hub_proto_rawDescGZIP(), []int{34, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -3793,7 +4409,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xad\r\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf2\x0f\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -3811,7 +4427,12 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12V\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12E\n" +
+	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
+	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
+	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
+	"\frule_removed\x183 \x01(\v2\x19.quorumhub.v1.RuleRemovedH\x00R\vruleRemoved\x12A\n" +
+	"\rnonce_claimed\x184 \x01(\v2\x1a.quorumhub.v1.NonceClaimedH\x00R\fnonceClaimed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
 	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12G\n" +
 	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x125\n" +
@@ -3906,13 +4527,14 @@ const file_hub_proto_rawDesc = "" +
 	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\x12\x16\n" +
 	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"S\n" +
 	"\x15SubscriptionsAssigned\x12:\n" +
-	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"p\n" +
+	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"\x8a\x01\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05drain\x18\x04 \x01(\bR\x05drain\"9\n" +
+	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\x18\n" +
+	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
@@ -3953,14 +4575,36 @@ const file_hub_proto_rawDesc = "" +
 	" \x01(\tR\blinkSelf\x12\x12\n" +
 	"\x04blob\x182 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05parts\x183 \x01(\rR\x05parts\x12\x12\n" +
-	"\x04size\x184 \x01(\x04R\x04size\"\x95\x01\n" +
+	"\x04size\x184 \x01(\x04R\x04size\"\xa4\x01\n" +
+	"\rApiKeyCreated\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x14\n" +
+	"\x05roles\x18\x05 \x03(\tR\x05roles\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"/\n" +
+	"\rApiKeyRevoked\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"A\n" +
+	"\aRuleSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\fR\x04rule\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"1\n" +
+	"\vRuleRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
+	"\fNonceClaimed\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xd2\x03\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xae\x04\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -3974,10 +4618,15 @@ const file_hub_proto_rawDesc = "" +
 	"\fgap_messages\x18\b \x01(\x04R\vgapMessages\x12-\n" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
-	" \x01(\x04R\x0epublishedBytes\x12,\n" +
+	" \x01(\x04R\x0epublishedBytes\x12%\n" +
+	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12,\n" +
 	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x12\x1b\n" +
 	"\tlast_part\x182 \x01(\x04R\blastPart\x12#\n" +
-	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\"\xeb\x02\n" +
+	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\x123\n" +
+	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
+	"\vNodeResumed\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xeb\x02\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -4054,7 +4703,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
 	"\fcontent_hash\x18\x03 \x01(\fR\vcontentHash\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02at\x18\x05 \x01(\x03R\x02at\"l\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\"Y\n" +
+	"\tApiKeyRow\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedR\x03key\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"K\n" +
+	"\aRuleRow\x12)\n" +
+	"\x04rule\x18\x01 \x01(\v2\x15.quorumhub.v1.RuleSetR\x04rule\x12\x15\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\" \n" +
+	"\bNonceRow\x12\x14\n" +
+	"\x05until\x18\x01 \x01(\x03R\x05until\"l\n" +
 	"\tOriginRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x03R\x04seen\x123\n" +
@@ -4105,7 +4763,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -4140,22 +4798,31 @@ var file_hub_proto_goTypes = []any{
 	(*MessageDeadLettered)(nil),   // 30: quorumhub.v1.MessageDeadLettered
 	(*TopicPinged)(nil),           // 31: quorumhub.v1.TopicPinged
 	(*TopicFetched)(nil),          // 32: quorumhub.v1.TopicFetched
-	(*LogTrimmed)(nil),            // 33: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 34: quorumhub.v1.MetaRow
-	(*TopicRow)(nil),              // 35: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 36: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 37: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 38: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 39: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 40: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 41: quorumhub.v1.LargeRow
-	(*IdempotencyRow)(nil),        // 42: quorumhub.v1.IdempotencyRow
-	(*OriginRow)(nil),             // 43: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 44: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 45: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 46: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 47: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 48: quorumhub.v1.LogTrimmed.Range
+	(*ApiKeyCreated)(nil),         // 33: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 34: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 35: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 36: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 37: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 38: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 39: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 40: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 41: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 42: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 43: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 44: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 45: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 46: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 47: quorumhub.v1.LargeRow
+	(*IdempotencyRow)(nil),        // 48: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 49: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 50: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 51: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 52: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 53: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 54: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 55: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 56: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 57: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -4173,37 +4840,45 @@ var file_hub_proto_depIdxs = []int32{
 	30, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	31, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	32, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	33, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	38, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	25, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	27, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	19, // 18: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	20, // 19: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	13, // 20: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	14, // 21: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
-	15, // 22: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
-	16, // 23: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	9,  // 24: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 25: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	47, // 26: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	1,  // 27: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	18, // 28: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	22, // 29: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 30: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	26, // 31: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	29, // 32: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	3,  // 33: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	48, // 34: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	18, // 35: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29, // 36: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	17, // 37: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	44, // 38: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	45, // 39: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	46, // 40: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	33, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	34, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	35, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	36, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	37, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	19, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	20, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	13, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	14, // 26: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
+	15, // 27: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
+	16, // 28: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	9,  // 29: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 30: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	56, // 31: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 32: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	18, // 33: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	22, // 34: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 35: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	26, // 36: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	29, // 37: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	3,  // 38: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	57, // 39: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	40, // 40: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	18, // 41: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29, // 42: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 43: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	33, // 44: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	35, // 45: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	53, // 46: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	54, // 47: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	55, // 48: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4227,6 +4902,11 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_ApiKeyCreated)(nil),
+		(*Event_ApiKeyRevoked)(nil),
+		(*Event_RuleSet)(nil),
+		(*Event_RuleRemoved)(nil),
+		(*Event_NonceClaimed)(nil),
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
 		(*Event_BatchPublished)(nil),
@@ -4241,7 +4921,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   45,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
