@@ -35,6 +35,7 @@ type commands struct {
 	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
+	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export messages that were given up."`
 
 	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
 

@@ -24,6 +24,7 @@ type outbound struct {
 	fetcher                     *delivery.Fetcher
 	sweeper                     *delivery.Sweeper
 	placer                      *delivery.Placer
+	replayer                    *delivery.Replayer
 }
 
 type outboundOptions struct {
@@ -53,7 +54,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
-		Namer: o.namer, State: o.store, Messages: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
+		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
 		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
 		Timeout:     o.cfg.Delivery.Timeout,
 		Concurrency: o.cfg.Delivery.Concurrency,
@@ -80,7 +81,9 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
 		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
+		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
+	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
 	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
 	return out, nil
 }
@@ -102,7 +105,7 @@ func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy,
 
 // observer is told of everything applied.
 func (o *outbound) observer() hub.Observer {
-	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer}
+	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
 // reload brings everything up to a state that was replaced by a snapshot.
@@ -111,6 +114,7 @@ func (o *outbound) reload() {
 	o.verifier.Reload()
 	o.fetcher.Reload()
 	o.placer.Reload()
+	o.replayer.Reload()
 }
 
 // start takes over what the state holds.
@@ -120,11 +124,13 @@ func (o *outbound) start(ctx context.Context) {
 	o.fetcher.Start(ctx)
 	o.sweeper.Start(ctx)
 	o.placer.Start(ctx)
+	o.replayer.Start(ctx)
 }
 
 // close ends all work in good order; cursors are in the log when it returns without an error.
 func (o *outbound) close(ctx context.Context) error {
 	o.placer.Close()
+	o.replayer.Close()
 	o.sweeper.Close()
 	o.fetcher.Close()
 	o.verifier.Close()

@@ -20,6 +20,7 @@ type Config struct {
 	Delivery  Delivery
 	Fetch     Fetch
 	Retention Retention
+	Letters   DeadLetters
 	Message   Message
 	Streams   Streams
 	Storage   Storage
@@ -141,6 +142,14 @@ type Fetch struct {
 // Retention bounds what is kept of the message log. Zero means no bound.
 type Retention struct {
 	MaxAge   time.Duration
+	MaxBytes Bytes
+}
+
+// DeadLetters bounds what is kept of messages that were given up. Zero means no bound.
+type DeadLetters struct {
+	MaxAge   time.Duration
+	MaxCount int
+	// MaxBytes counts their bodies.
 	MaxBytes Bytes
 }
 

@@ -103,6 +103,13 @@ func entries() []entry {
 		scalar("retention.max_bytes", "10GiB", "how much of the message log is kept; 0: no limit",
 			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
 
+		scalar("dead_letters.max_age", "30d", "how long messages that were given up are kept, with their content; 0: no limit",
+			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Letters.MaxAge }),
+		scalar("dead_letters.max_count", "100000", "how many of them are kept",
+			num, between(num, 1, 100000), func(c *Config) *int { return &c.Letters.MaxCount }),
+		scalar("dead_letters.max_bytes", "256MiB", "how much of their content is kept; 0: no limit",
+			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Letters.MaxBytes }),
+
 		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
 

@@ -19,13 +19,14 @@ type DispatcherOptions struct {
 	Namer    *hub.TopicNamer
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Proposer hub.Proposer
 	Secrets  hub.SecretBox
 	Clock    hub.Clock
 	Log      *slog.Logger
 	Pusher   *Pusher
 
-	Timeout     time.Duration // for one attempt; 0: 10 s
+	Timeout     time.Duration // for one attempt, and a second more for each MiB of a large message; 0: 10 s
 	Concurrency int           // attempts under way to endpoints that answer quickly; 0: 256
 	// MaxInFlight bounds all attempts under way, slow ones included; 0: 16 times Concurrency, at least 2048.
 	// Each can hold one connection.
@@ -84,6 +85,10 @@ type Dispatcher struct {
 	settle  []settlement
 	hot     []*lane // ring of lanes that keep their endpoint
 	hotNext int
+
+	pasts     []*lane // ring of lanes that remember their attempts
+	pastsNext int
+
 	stats   Stats
 	started bool
 	closing bool // nothing new is sent
@@ -181,7 +186,7 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 		d.adopt(&fx.Subscriptions[i])
 	}
 	for i := range fx.Messages {
-		d.grow(fx.Messages[i].Topic, fx.Messages[i].Offset)
+		d.grow(fx.Messages[i].Topic, fx.Messages[i].Offset, fx.Messages[i].Time)
 	}
 	if len(fx.Moved) > 0 {
 		through := make(map[hub.TopicID]uint64, len(fx.Trims))
@@ -209,8 +214,9 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 	d.schedule()
 }
 
-// grow notes a topic's head and wakes the lanes that had caught up. Callers hold mu.
-func (d *Dispatcher) grow(id hub.TopicID, head uint64) {
+// grow notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
+// caught up. Callers hold mu.
+func (d *Dispatcher) grow(id hub.TopicID, head uint64, published int64) {
 	if d.heads[id] >= head {
 		return
 	}
@@ -222,6 +228,7 @@ func (d *Dispatcher) grow(id hub.TopicID, head uint64) {
 	t.head = head
 	for i, l := range t.idle {
 		t.idle[i] = nil
+		l.facing = published
 		d.ready(l)
 	}
 	t.idle = t.idle[:0]

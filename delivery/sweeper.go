@@ -30,10 +30,22 @@ type SweeperOptions struct {
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
 	RetentionInterval time.Duration // 0: 1 min
+
+	UploadIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
+
+	// Letters bounds the dead letters that are kept.
+	Letters LetterRetention
+}
+
+// LetterRetention bounds what is kept of dead letters; the oldest go first. 0 is no bound.
+type LetterRetention struct {
+	MaxAge   time.Duration
+	MaxCount int
+	MaxBytes int64 // of their bodies
 }
 
 // Sweeper proposes, on the leader, what time brings about: the end of subscriptions whose lease ran out
-// (they get nothing any more from that moment on, swept or not) and the trimming of the message log. Both are
+// (they get nothing any more from that moment on, swept or not) and the trimming of the message log and of the dead letters. All are
 // events, so that all nodes drop the same.
 type Sweeper struct {
 	o      SweeperOptions
@@ -45,6 +57,7 @@ type Sweeper struct {
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
 	o.RetentionInterval = orDuration(o.RetentionInterval, time.Minute)
+	o.UploadIdle = orDuration(o.UploadIdle, 10*time.Minute)
 	return &Sweeper{o: o}
 }
 
@@ -56,6 +69,12 @@ func (s *Sweeper) Start(ctx context.Context) {
 	if s.o.Retention != nil && (s.o.MaxAge > 0 || s.o.MaxBytes > 0) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
+	}
+	s.work.Add(1)
+	go s.every(ctx, s.o.RetentionInterval, s.sweepUploads)
+	if s.o.Letters != (LetterRetention{}) {
+		s.work.Add(1)
+		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
 	}
 }
 
@@ -127,6 +146,43 @@ func (s *Sweeper) sweepLog(ctx context.Context) error {
 		return err
 	}
 	s.o.Log.Info("messages dropped by retention", "topics", len(trims))
+	return nil
+}
+
+// maxDropped is how many dead letters one event drops.
+const maxDropped = 2000
+
+func (s *Sweeper) sweepLetters(ctx context.Context) error {
+	for {
+		var ids []uint64
+		l, now := s.o.Letters, s.o.Clock.Now()
+		s.o.State.View(func(st *hub.State) { ids = st.SurplusLetters(l.MaxAge, l.MaxCount, l.MaxBytes, now, maxDropped) })
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{
+			Letters: ids, Reason: "retention"}}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("dead letters dropped by retention", "letters", len(ids))
+		if len(ids) < maxDropped {
+			return nil
+		}
+	}
+}
+
+// sweepUploads drops the parts of large bodies whose publisher went away half way.
+func (s *Sweeper) sweepUploads(ctx context.Context) error {
+	before := s.o.Clock.Now().Add(-s.o.UploadIdle).UnixNano()
+	idle := 0
+	s.o.State.View(func(st *hub.State) { idle = st.BlobsIdle(before) })
+	if idle == 0 {
+		return nil
+	}
+	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}); err != nil {
+		return err
+	}
+	s.o.Log.Info("large bodies dropped that nobody finished", "bodies", idle)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"quorumhub/hub"
@@ -37,6 +38,7 @@ type worker struct {
 	class   class
 	index   int           // in Dispatcher.running
 	started time.Duration // of the attempt under way on the dispatcher's clock, 0: none
+	extra   time.Duration // that it may take beyond the timeout
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -157,6 +159,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 			continue
 		}
 		m := &w.batch[0]
+		l.facing = m.Time
 		var res PushResult
 		jumps := l.jumps
 		switch e := l.endpoint; {
@@ -307,9 +310,13 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		}
 		link = t.slink
 	}
-	w.started = d.now()
+	w.started, w.extra = d.now(), largeTime(m)
 	d.mu.Unlock()
-	res := d.o.Pusher.Push(w.ctx, e, Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()})
+	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
+	if m.Large() {
+		c.Large = &Large{Open: func() io.Reader { return hub.NewBody(d.o.Parts, m) }, Size: m.Size()}
+	}
+	res := d.o.Pusher.Push(w.ctx, e, c)
 	if d.o.Attempted != nil {
 		d.o.Attempted(t.id, res)
 	}
@@ -328,6 +335,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 // attempt. Callers hold mu.
 func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
 	d.stats.Attempts++
+	d.remember(l, m.Offset, res)
 	if l.state != laneRunning {
 		return false // ended meanwhile
 	}
@@ -377,7 +385,8 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 		d.wait(l, delay)
 		return
 	}
-	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason}
+	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
+		tries: d.triesAt(l, m.Offset), size: len(m.Body), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}

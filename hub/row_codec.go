@@ -54,16 +54,6 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart()}
 }
 
-func (d *DeadLetter) row() *hubpb.DeadLetterRow {
-	return &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
-		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback}
-}
-
-func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
-	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
-		Attempts: r.Attempts, Status: r.Status, Reason: r.Reason, At: timeOf(r.At), TopicName: r.TopicName, Callback: r.Callback}
-}
-
 // optionsPB is nil when all is as the hub does by default, so that most rows hold nothing of it.
 func optionsPB(start string) *hubpb.SubscriptionOptions {
 	if start == "" {

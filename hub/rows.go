@@ -106,7 +106,7 @@ func (s *State) row(k RowKey) proto.Message {
 			return r.row()
 		}
 	case TableDeadLetter:
-		if d := s.deadLetters[k.ID]; d != nil {
+		if d := s.letters.byID[k.ID]; d != nil {
 			return d.row()
 		}
 	case TableIdempotency:
@@ -157,7 +157,7 @@ func (s *State) keys() []RowKey {
 	for id := range s.requests {
 		keys = append(keys, RowKey{Table: TableRequest, ID: uint64(id)})
 	}
-	for id := range s.deadLetters {
+	for id := range s.letters.byID {
 		keys = append(keys, RowKey{Table: TableDeadLetter, ID: id})
 	}
 	for k := range s.idempotency.byKey {
@@ -242,7 +242,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		s.deadLetters[r.Id] = deadLetterFromRow(r)
+		s.letters.insert(deadLetterFromRow(r))
 	case TableIdempotency:
 		r := new(hubpb.IdempotencyRow)
 		if err := proto.Unmarshal(value, r); err != nil {

@@ -20,7 +20,7 @@ type State struct {
 	subByKey     map[subscriptionKey]SubscriptionID
 	requests     map[RequestID]*Request
 	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
-	deadLetters  map[uint64]*DeadLetter
+	letters      letters
 	origins      map[string]*origin
 	blobs        map[string]*blob // large bodies on their way, by id
 	idempotency  idempotency
@@ -49,7 +49,7 @@ func NewState() *State {
 		subByKey:     map[subscriptionKey]SubscriptionID{},
 		requests:     map[RequestID]*Request{},
 		requestByKey: map[requestKey]RequestID{},
-		deadLetters:  map[uint64]*DeadLetter{},
+		letters:      newLetters(),
 		origins:      map[string]*origin{},
 		blobs:        map[string]*blob{},
 		idempotency:  newIdempotency(),
@@ -161,6 +161,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_DeadLettersReplaying:
+		return s.replayLetters(k.DeadLettersReplaying, fx)
+	case *hubpb.Event_DeadLettersTried:
+		return s.triedLetters(k.DeadLettersTried)
+	case *hubpb.Event_DeadLettersDropped:
+		return s.dropLetters(k.DeadLettersDropped)
 	case *hubpb.Event_NonceClaimed:
 		return s.claimNonce(k.NonceClaimed)
 	case *hubpb.Event_ApiKeyCreated:

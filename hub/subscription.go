@@ -7,10 +7,6 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// maxDeadLetters bounds the dead letters kept; past it the oldest are dropped. It is part of the fold, so
-// it can change only together with a new feature level.
-const maxDeadLetters = 100_000
-
 // request records a subscribe or unsubscribe request; it replaces an earlier one for the same
 // subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
 func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
@@ -152,6 +148,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	}
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
+	s.endReplays(id)
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 
@@ -181,25 +178,4 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 		}
 	}
 	return Result{}
-}
-
-func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
-	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil || e.Epoch != sub.Assignment.Epoch || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
-		return Result{Outcome: OutcomeStale}
-	}
-	s.meta.NextDeadLetter++
-	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
-		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: e.Reason, At: timeOf(s.meta.Now)}
-	s.deadLetters[d.ID] = d
-	s.touch(TableDeadLetter, d.ID)
-	if d.ID > maxDeadLetters {
-		delete(s.deadLetters, d.ID-maxDeadLetters)
-		s.touch(TableDeadLetter, d.ID-maxDeadLetters)
-	}
-	c := &sub.Cursor
-	c.Offset, c.Attempts, c.Refused = e.Offset, 0, 0
-	c.DeadLetters++
-	s.touch(TableCursor, e.Subscription)
-	return Result{ID: d.ID}
 }

@@ -164,17 +164,3 @@ func (r *Request) ModeName() string {
 	}
 	return r.Mode.String()
 }
-
-// DeadLetter is a message that was given up for one subscription.
-type DeadLetter struct {
-	ID           uint64
-	Subscription SubscriptionID
-	Topic        TopicID
-	TopicName    string
-	Callback     string
-	Offset       uint64
-	Attempts     uint32
-	Status       int32 // last HTTP status, 0: none came
-	Reason       string
-	At           time.Time
-}

@@ -105,8 +105,14 @@ func (u *Upload) Into(e *hubpb.TopicFetched) {
 	e.Body, e.Blob, e.Parts, e.Size = nil, u.id, u.parts, uint64(u.size)
 }
 
-// NewUpload begins content that is larger than MaxInlineBytes, for PublishLarge.
-func (s *Service) NewUpload(contentType string) (*Upload, error) {
+// NewUpload begins content that is larger than MaxInlineBytes, for PublishLarge to the same topic.
+func (s *Service) NewUpload(ctx context.Context, topic, contentType string) (*Upload, error) {
+	if err := s.authorize(ctx, ActionPublish, topic); err != nil {
+		return nil, err
+	}
+	if !s.rules.AutoRegister && !s.known(topic) {
+		return nil, Result{Outcome: OutcomeNoTopic}.Err(topic)
+	}
 	if err := checkContentType(contentType); err != nil {
 		return nil, err
 	}
@@ -116,6 +122,9 @@ func (s *Service) NewUpload(contentType string) (*Upload, error) {
 // PublishLarge is Publish for content that was uploaded; p.Body is not used. After an error the upload is of no use any
 // more.
 func (s *Service) PublishLarge(ctx context.Context, p Publication, u *Upload) (Receipt, error) {
+	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
+		return Receipt{}, err
+	}
 	if u.size > s.rules.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
 	}

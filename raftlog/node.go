@@ -180,14 +180,14 @@ func (n *Node) startRaft() (err error) {
 	n.fsm = &fsm{store: n.store, log: n.log, fail: n.fail, hooks: o.hooks, applied: n.progress.reach,
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
 	n.progress.reach(n.store.Applied().Index)
-	transport := o.Transport
+	link := o.Transport
 	if n.port != nil {
-		transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		link = &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
 			Logger: newRaftLogger(o.Logger, &n.loud).Named("transport"),
-		})
-	} else if transport == nil {
-		_, transport = raft.NewInmemTransport(raft.ServerAddress(o.Address))
+		})}
+	} else if link == nil {
+		_, link = raft.NewInmemTransport(raft.ServerAddress(o.Address))
 	}
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.ID)
@@ -204,14 +204,14 @@ func (n *Node) startRaft() (err error) {
 	c.TrailingLogs = n.trailing()
 	c.NotifyCh = n.notify
 
-	if err := n.bootstrap(c, snapshots, transport); err != nil {
+	if err := n.bootstrap(c, snapshots, link); err != nil {
 		return err
 	}
 	cache, err := raft.NewLogCache(o.LogCache, n.log)
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	followers := newNudger(raft.Server{ID: c.LocalID, Address: transport.LocalAddr()}, transport, n.servers)
+	followers := newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
 	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
@@ -221,7 +221,7 @@ func (n *Node) startRaft() (err error) {
 	n.batcher = newBatcher(o, o.ID+"/"+randomID(), to, n.refuse)
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
-	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, snapshots, transport)
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, snapshots, link)
 	n.reload.Unlock()
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)

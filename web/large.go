@@ -54,7 +54,7 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 				break
 			}
 			var err error
-			if up, err = s.Service.NewUpload(p.ContentType); err != nil {
+			if up, err = s.Service.NewUpload(r.Context(), p.Topic, p.ContentType); err != nil {
 				return hub.Receipt{}, 0, err
 			}
 		}

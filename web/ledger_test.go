@@ -104,6 +104,16 @@ func (l *ledger) Read(topic hub.TopicID, from uint64, limit, _ int) ([]hub.Messa
 	return l.messages[topic][from-1 : min(int(t.Head), int(from)-1+limit)], nil
 }
 
+// ReadLetter reads from the log whatever was trimmed.
+func (l *ledger) ReadLetter(_ context.Context, d *hub.DeadLetter) (hub.Message, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if _, ok := l.state.DeadLetter(d.ID); !ok {
+		return hub.Message{}, hub.ErrTrimmed
+	}
+	return l.messages[d.Topic][d.Offset-1], nil
+}
+
 // must proposes events that have to be taken.
 func (l *ledger) must(tb testing.TB, events ...*hubpb.Event) []hub.Result {
 	tb.Helper()

@@ -13,13 +13,14 @@ import (
 	"quorumhub/hub"
 )
 
-// Options is what a Server is made of. Service, State, Messages, Times, Node and PublicURL are required.
+// Options is what a Server is made of. Service, State, Messages, Letters, Times, Node and PublicURL are required.
 type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
 	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Times    hub.TimeIndex
+	Letters  hub.LetterReader
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
 	Feed  *Feed
@@ -110,7 +111,7 @@ type Node interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Service == nil, o.State == nil, o.Messages == nil, o.Times == nil, o.Node == nil:
+	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Times == nil, o.Node == nil:
 		return errors.New("web: Service, State, Messages, Times and Node are required")
 	}
 	if o.Feed == nil {

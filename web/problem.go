@@ -59,6 +59,10 @@ func problemOf(err error) *problem {
 		}
 		return p
 	}
+	var ended *hub.LetterEndedError
+	if errors.As(err, &ended) {
+		return &problem{status: http.StatusGone, code: "gone", param: "id", detail: ended.Error()}
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &problem{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 1,
 			detail: "the request was given up before it was written; try again"}

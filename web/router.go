@@ -32,6 +32,7 @@ func (s *Server) table() []*route {
 		return map[string]http.HandlerFunc{http.MethodPost: h}
 	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
+	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
 		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(s.postHub), access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
@@ -44,7 +45,13 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: subscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
-		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: access{reads: auth.ActionDeadLetters}},
+		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: letters},
+		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
+		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters), access: letters},
+		{name: "dead_letter_drop", paths: []string{"/v1/dead-letters/drop"}, methods: post(s.dropDeadLetters), access: letters},
+		{name: "dead_letter", paths: []string{"/v1/dead-letters/:id"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getDeadLetter, http.MethodHead: s.getDeadLetter, http.MethodDelete: s.dropDeadLetter}, access: letters},
+		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter), access: letters},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true}},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true}},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true}},

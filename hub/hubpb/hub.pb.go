@@ -429,6 +429,9 @@ type Event struct {
 	//	*Event_BlobPart
 	//	*Event_LargePublished
 	//	*Event_BlobsDropped
+	//	*Event_DeadLettersReplaying
+	//	*Event_DeadLettersTried
+	//	*Event_DeadLettersDropped
 	//	*Event_ClusterRefounded
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -706,6 +709,33 @@ func (x *Event) GetBlobsDropped() *BlobsDropped {
 	return nil
 }
 
+func (x *Event) GetDeadLettersReplaying() *DeadLettersReplaying {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersReplaying); ok {
+			return x.DeadLettersReplaying
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersTried() *DeadLettersTried {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersTried); ok {
+			return x.DeadLettersTried
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeadLettersDropped() *DeadLettersDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeadLettersDropped); ok {
+			return x.DeadLettersDropped
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterRefounded() *ClusterRefounded {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterRefounded); ok {
@@ -823,6 +853,18 @@ type Event_BlobsDropped struct {
 	BlobsDropped *BlobsDropped `protobuf:"bytes,43,opt,name=blobs_dropped,json=blobsDropped,proto3,oneof"`
 }
 
+type Event_DeadLettersReplaying struct {
+	DeadLettersReplaying *DeadLettersReplaying `protobuf:"bytes,32,opt,name=dead_letters_replaying,json=deadLettersReplaying,proto3,oneof"`
+}
+
+type Event_DeadLettersTried struct {
+	DeadLettersTried *DeadLettersTried `protobuf:"bytes,33,opt,name=dead_letters_tried,json=deadLettersTried,proto3,oneof"`
+}
+
+type Event_DeadLettersDropped struct {
+	DeadLettersDropped *DeadLettersDropped `protobuf:"bytes,34,opt,name=dead_letters_dropped,json=deadLettersDropped,proto3,oneof"`
+}
+
 type Event_ClusterRefounded struct {
 	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
 }
@@ -878,6 +920,12 @@ func (*Event_BlobPart) isEvent_Kind() {}
 func (*Event_LargePublished) isEvent_Kind() {}
 
 func (*Event_BlobsDropped) isEvent_Kind() {}
+
+func (*Event_DeadLettersReplaying) isEvent_Kind() {}
+
+func (*Event_DeadLettersTried) isEvent_Kind() {}
+
+func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
 
@@ -2324,6 +2372,10 @@ type MessageDeadLettered struct {
 	Status        int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"` // last HTTP status, 0: none came
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Tries         []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`                                 // the last ones, oldest first; attempts counts all
+	Size          uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`                                  // bytes of the body
+	PublishedAt   int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"` // Unix nanoseconds
+	ContentType   string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2400,6 +2452,314 @@ func (x *MessageDeadLettered) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *MessageDeadLettered) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *MessageDeadLettered) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *MessageDeadLettered) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+// Attempt is one request that was made to deliver a message.
+type Attempt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`           // Unix nanoseconds at its start
+	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`   // HTTP status, 0: none came
+	Latency       int64                  `protobuf:"varint,3,opt,name=latency,proto3" json:"latency,omitempty"` // nanoseconds
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`    // class of the failure
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`        // who made it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_hub_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Attempt) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Attempt) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Attempt) GetLatency() int64 {
+	if x != nil {
+		return x.Latency
+	}
+	return 0
+}
+
+func (x *Attempt) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Attempt) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// DeadLettersReplaying has dead letters sent once more by whoever delivers their subscriptions.
+type DeadLettersReplaying struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersReplaying) Reset() {
+	*x = DeadLettersReplaying{}
+	mi := &file_hub_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersReplaying) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersReplaying) ProtoMessage() {}
+
+func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
+func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DeadLettersReplaying) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+// DeadLettersTried says what sending dead letters once more came to.
+type DeadLettersTried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tries         []*DeadLetterTry       `protobuf:"bytes,1,rep,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersTried) Reset() {
+	*x = DeadLettersTried{}
+	mi := &file_hub_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersTried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersTried) ProtoMessage() {}
+
+func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
+func (*DeadLettersTried) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+type DeadLetterTry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letter        uint64                 `protobuf:"varint,1,opt,name=letter,proto3" json:"letter,omitempty"`
+	Delivered     bool                   `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"` // the letter is done with
+	Attempt       *Attempt               `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`      // none: it was not tried after all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterTry) Reset() {
+	*x = DeadLetterTry{}
+	mi := &file_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterTry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterTry) ProtoMessage() {}
+
+func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
+func (*DeadLetterTry) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DeadLetterTry) GetLetter() uint64 {
+	if x != nil {
+		return x.Letter
+	}
+	return 0
+}
+
+func (x *DeadLetterTry) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
+func (x *DeadLetterTry) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+// DeadLettersDropped removes dead letters, by an operator's wish or by their retention.
+type DeadLettersDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersDropped) Reset() {
+	*x = DeadLettersDropped{}
+	mi := &file_hub_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersDropped) ProtoMessage() {}
+
+func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
+func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *DeadLettersDropped) GetLetters() []uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+func (x *DeadLettersDropped) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type TopicPinged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -2410,7 +2770,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2782,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2795,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2473,7 +2833,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2845,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2858,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2608,7 +2968,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2980,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2993,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -2695,7 +3055,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +3067,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +3080,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -2749,7 +3109,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +3121,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +3134,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RuleSet) GetName() string {
@@ -2808,7 +3168,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +3180,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +3193,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -2861,7 +3221,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +3233,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +3246,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -2914,7 +3274,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2926,7 +3286,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2939,7 +3299,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -2979,7 +3339,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3351,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3364,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3123,7 +3483,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +3495,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3148,7 +3508,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3186,7 +3546,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3198,7 +3558,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3211,7 +3571,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3330,7 +3690,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3702,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3715,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3488,7 +3848,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3500,7 +3860,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3513,7 +3873,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3549,7 +3909,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3921,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,7 +3934,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3606,24 +3966,29 @@ func (x *RequestRow) GetReason() string {
 }
 
 type DeadLetterRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Subscription  uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	Topic         uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Status        int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	At            int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
-	TopicName     string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
-	Callback      string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Subscription   uint64                 `protobuf:"varint,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Topic          uint64                 `protobuf:"varint,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset         uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Attempts       uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Status         int32                  `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
+	Reason         string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	At             int64                  `protobuf:"varint,8,opt,name=at,proto3" json:"at,omitempty"`
+	TopicName      string                 `protobuf:"bytes,9,opt,name=topic_name,json=topicName,proto3" json:"topic_name,omitempty"`
+	Callback       string                 `protobuf:"bytes,10,opt,name=callback,proto3" json:"callback,omitempty"`
+	Tries          []*Attempt             `protobuf:"bytes,40,rep,name=tries,proto3" json:"tries,omitempty"`
+	Size           uint64                 `protobuf:"varint,41,opt,name=size,proto3" json:"size,omitempty"`
+	PublishedAt    int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	ContentType    string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: it lies still
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3635,7 +4000,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3648,7 +4013,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3721,6 +4086,41 @@ func (x *DeadLetterRow) GetCallback() string {
 	return ""
 }
 
+func (x *DeadLetterRow) GetTries() []*Attempt {
+	if x != nil {
+		return x.Tries
+	}
+	return nil
+}
+
+func (x *DeadLetterRow) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetPublishedAt() int64 {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *DeadLetterRow) GetReplayingSince() int64 {
+	if x != nil {
+		return x.ReplayingSince
+	}
+	return 0
+}
+
 // BlobRow is a body that is on its way.
 type BlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3733,7 +4133,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +4145,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +4158,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -3794,7 +4194,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3806,7 +4206,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +4219,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -3856,7 +4256,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3868,7 +4268,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3881,7 +4281,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3929,7 +4329,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4341,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4354,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -3981,7 +4381,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3993,7 +4393,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4006,7 +4406,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4032,7 +4432,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4444,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4457,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4079,7 +4479,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4491,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4504,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4138,7 +4538,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4150,7 +4550,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4163,7 +4563,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4189,7 +4589,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4601,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4614,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4236,7 +4636,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4248,7 +4648,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4261,7 +4661,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4302,7 +4702,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4714,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4354,7 +4754,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4366,7 +4766,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4379,7 +4779,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34, 0}
+	return file_hub_proto_rawDescGZIP(), []int{39, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -4409,7 +4809,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf2\x0f\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf4\x11\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -4438,7 +4838,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x125\n" +
 	"\tblob_part\x18) \x01(\v2\x16.quorumhub.v1.BlobPartH\x00R\bblobPart\x12G\n" +
 	"\x0flarge_published\x18* \x01(\v2\x1c.quorumhub.v1.LargePublishedH\x00R\x0elargePublished\x12A\n" +
-	"\rblobs_dropped\x18+ \x01(\v2\x1a.quorumhub.v1.BlobsDroppedH\x00R\fblobsDropped\x12M\n" +
+	"\rblobs_dropped\x18+ \x01(\v2\x1a.quorumhub.v1.BlobsDroppedH\x00R\fblobsDropped\x12Z\n" +
+	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
+	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
+	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
 	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
@@ -4550,14 +4953,35 @@ const file_hub_proto_rawDesc = "" +
 	"\tdelivered\x18\x06 \x01(\x04R\tdelivered\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x18\n" +
 	"\arefused\x18\b \x01(\rR\arefused\x12\x1a\n" +
-	"\breleased\x18\t \x01(\bR\breleased\"\xb3\x01\n" +
+	"\breleased\x18\t \x01(\bR\breleased\"\xba\x02\n" +
 	"\x13MessageDeadLettered\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"H\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\"w\n" +
+	"\aAttempt\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
+	"\alatency\x18\x03 \x01(\x03R\alatency\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"0\n" +
+	"\x14DeadLettersReplaying\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\"E\n" +
+	"\x10DeadLettersTried\x121\n" +
+	"\x05tries\x18\x01 \x03(\v2\x1b.quorumhub.v1.DeadLetterTryR\x05tries\"v\n" +
+	"\rDeadLetterTry\x12\x16\n" +
+	"\x06letter\x18\x01 \x01(\x04R\x06letter\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\bR\tdelivered\x12/\n" +
+	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
+	"\x12DeadLettersDropped\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"H\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
 	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xf4\x02\n" +
@@ -4675,7 +5099,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x88\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xb8\x03\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -4688,7 +5112,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"topic_name\x18\t \x01(\tR\ttopicName\x12\x1a\n" +
 	"\bcallback\x18\n" +
-	" \x01(\tR\bcallback\"C\n" +
+	" \x01(\tR\bcallback\x12+\n" +
+	"\x05tries\x18( \x03(\v2\x15.quorumhub.v1.AttemptR\x05tries\x12\x12\n" +
+	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
+	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
+	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"C\n" +
 	"\aBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
@@ -4763,7 +5192,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -4796,33 +5225,38 @@ var file_hub_proto_goTypes = []any{
 	(*CursorsAdvanced)(nil),       // 28: quorumhub.v1.CursorsAdvanced
 	(*Cursor)(nil),                // 29: quorumhub.v1.Cursor
 	(*MessageDeadLettered)(nil),   // 30: quorumhub.v1.MessageDeadLettered
-	(*TopicPinged)(nil),           // 31: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 32: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 33: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 34: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 35: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 36: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 37: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 38: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 39: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 40: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 41: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 42: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 43: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 44: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 45: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 46: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 47: quorumhub.v1.LargeRow
-	(*IdempotencyRow)(nil),        // 48: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 49: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 50: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 51: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 52: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 53: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 54: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 55: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 56: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 57: quorumhub.v1.LogTrimmed.Range
+	(*Attempt)(nil),               // 31: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 32: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 33: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 34: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 35: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 36: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 37: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 38: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 39: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 40: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 41: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 42: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 43: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 44: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 45: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 46: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 47: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 48: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 49: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 50: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 51: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 52: quorumhub.v1.LargeRow
+	(*IdempotencyRow)(nil),        // 53: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 54: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 55: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 56: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 57: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 58: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 59: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 60: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 61: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 62: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -4838,47 +5272,54 @@ var file_hub_proto_depIdxs = []int32{
 	24, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
 	28, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
 	30, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	31, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	32, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	38, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	36, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	37, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	43, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	25, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	27, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	33, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	34, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	35, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	36, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	37, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	38, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	39, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	40, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	41, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	42, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	19, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	20, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	13, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
 	14, // 26: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
 	15, // 27: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
 	16, // 28: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	9,  // 29: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 30: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	56, // 31: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	1,  // 32: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	18, // 33: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	22, // 34: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 35: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	26, // 36: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	29, // 37: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	3,  // 38: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	57, // 39: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	40, // 40: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	18, // 41: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29, // 42: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	17, // 43: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	33, // 44: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	35, // 45: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	53, // 46: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	54, // 47: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	55, // 48: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	32, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	33, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	35, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	9,  // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	61, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 35: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	18, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	22, // 37: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 38: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	26, // 39: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	29, // 40: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	31, // 41: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	34, // 42: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	31, // 43: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	3,  // 44: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	62, // 45: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	45, // 46: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	18, // 47: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29, // 48: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 49: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	31, // 50: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	38, // 51: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	40, // 52: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	58, // 53: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	59, // 54: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	60, // 55: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4913,6 +5354,9 @@ func file_hub_proto_init() {
 		(*Event_BlobPart)(nil),
 		(*Event_LargePublished)(nil),
 		(*Event_BlobsDropped)(nil),
+		(*Event_DeadLettersReplaying)(nil),
+		(*Event_DeadLettersTried)(nil),
+		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
 	type x struct{}
@@ -4921,7 +5365,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   54,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
