@@ -15,6 +15,15 @@ type Large struct {
 	Size int64
 }
 
+// contentOf is a message as it goes out.
+func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
+	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
+	if m.Large() {
+		c.Large = &Large{Open: func() io.Reader { return hub.NewBody(parts, m) }, Size: m.Size()}
+	}
+	return c
+}
+
 // largePerSecond is the rate at which a large body may be taken beyond DispatcherOptions.Timeout.
 const largePerSecond = 1 << 20
 

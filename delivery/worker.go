@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"quorumhub/hub"
@@ -312,11 +311,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 	}
 	w.started, w.extra = d.now(), largeTime(m)
 	d.mu.Unlock()
-	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
-	if m.Large() {
-		c.Large = &Large{Open: func() io.Reader { return hub.NewBody(d.o.Parts, m) }, Size: m.Size()}
-	}
-	res := d.o.Pusher.Push(w.ctx, e, c)
+	res := d.o.Pusher.Push(w.ctx, e, contentOf(m, d.o.Parts, link))
 	if d.o.Attempted != nil {
 		d.o.Attempted(t.id, res)
 	}
@@ -386,7 +381,7 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 		return
 	}
 	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
-		tries: d.triesAt(l, m.Offset), size: len(m.Body), published: m.Time, contentType: m.ContentType}
+		tries: d.triesAt(l, m.Offset), size: int(m.Size()), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}

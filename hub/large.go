@@ -11,7 +11,7 @@ import (
 
 // Bodies that are too large for one entry come as parts, an event each, and a last event makes a message of them. Parts
 // are numbered over all topics, and kept like messages are: in the order of their numbers, dropped from the front. A part
-// is kept while a body on its way, or a retained message, has it or one before it.
+// is kept while a body on its way, a retained message, or a dead letter has it or one before it.
 
 // blob is a body on its way.
 type blob struct {
@@ -37,11 +37,20 @@ func (s *State) largeRow(k RowKey) *hubpb.LargeRow {
 		return nil
 	}
 	offset := binary.BigEndian.Uint64([]byte(k.Name))
-	i, ok := slices.BinarySearchFunc(t.large, offset, func(r largeRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
-	if !ok {
+	part := t.firstPart(offset)
+	if part == 0 {
 		return nil
 	}
-	return &hubpb.LargeRow{Topic: k.ID, Offset: offset, FirstPart: t.large[i].part}
+	return &hubpb.LargeRow{Topic: k.ID, Offset: offset, FirstPart: part}
+}
+
+// firstPart is the first part of a retained message, 0 when it has none.
+func (t *Topic) firstPart(offset uint64) uint64 {
+	i, ok := slices.BinarySearchFunc(t.large, offset, func(r largeRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
+	if !ok {
+		return 0
+	}
+	return t.large[i].part
 }
 
 func (s *State) largeKeys(keys []RowKey) []RowKey {
@@ -182,6 +191,11 @@ func (s *State) releaseParts(fx *Effects) {
 	for _, t := range s.topics {
 		for _, r := range t.large {
 			first = min(first, r.part)
+		}
+	}
+	for _, d := range s.letters.byID {
+		if d.FirstPart > 0 {
+			first = min(first, d.FirstPart)
 		}
 	}
 	if first-1 > s.meta.DroppedParts {

@@ -3982,6 +3982,7 @@ type DeadLetterRow struct {
 	PublishedAt    int64                  `protobuf:"varint,42,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
 	ContentType    string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: it lies still
+	FirstPart      uint64                 `protobuf:"varint,50,opt,name=first_part,json=firstPart,proto3" json:"first_part,omitempty"`                // of a body in parts
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4117,6 +4118,13 @@ func (x *DeadLetterRow) GetContentType() string {
 func (x *DeadLetterRow) GetReplayingSince() int64 {
 	if x != nil {
 		return x.ReplayingSince
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetFirstPart() uint64 {
+	if x != nil {
+		return x.FirstPart
 	}
 	return 0
 }
@@ -5099,7 +5107,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xb8\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd7\x03\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -5117,7 +5125,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
 	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
 	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
-	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"C\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\x12\x1d\n" +
+	"\n" +
+	"first_part\x182 \x01(\x04R\tfirstPart\"C\n" +
 	"\aBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
