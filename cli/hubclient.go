@@ -81,6 +81,11 @@ func newHubClient(hub string, timeout time.Duration) (*hubClient, error) {
 	}, nil
 }
 
+// waitForHeaderOnly bounds the time until an answer begins, and not that of its body.
+func (c *hubClient) waitForHeaderOnly() {
+	c.http.Transport.(*http.Transport).ResponseHeaderTimeout, c.http.Timeout = c.http.Timeout, 0
+}
+
 func (c *hubClient) close() { c.http.CloseIdleConnections() }
 
 // topicURL is the URL of a topic given as URL or as the name of a topic that the hub hosts.
@@ -107,6 +112,23 @@ type answer struct {
 
 // do sends a request and turns every answer that is no success into an error with its exit code.
 func (c *hubClient) do(req *http.Request) (*answer, error) {
+	resp, err := c.exchange(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, refusal(resp, body)
+	}
+	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+// exchange sends a request; the caller reads and closes the answer's body.
+func (c *hubClient) exchange(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "quorumhub-cli")
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
@@ -122,15 +144,7 @@ func (c *hubClient) do(req *http.Request) (*answer, error) {
 		}
 		return nil, withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
-	}
-	if resp.StatusCode/100 != 2 {
-		return nil, refusal(resp, body)
-	}
-	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return resp, nil
 }
 
 func refusal(resp *http.Response, body []byte) error {

@@ -127,7 +127,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
 	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Parts: n.store, Times: n.store, Feed: feed, Node: n.view, Reads: n.raft,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat, PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Guard: guard, TLS: n.secure})
+		Guard: guard, TLS: n.secure,
+		Backups: &nodeBackups{n.raft, n.store, secrets.ID()}})
 	return n, err
 }
 

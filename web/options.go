@@ -64,6 +64,9 @@ type Options struct {
 	LiveGrace time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
 	TrustedProxies []netip.Prefix
+	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
+	Backups     Backups
+	BackupStall time.Duration
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
@@ -143,6 +146,7 @@ func (o *Options) setDefaults() error {
 	orDefault(&o.StreamCatchUp, 3*time.Second)
 	orDefault(&o.StreamWriteTimeout, 10*time.Second)
 	orDefault(&o.LiveGrace, 30*time.Second)
+	orDefault(&o.BackupStall, 30*time.Second)
 	return nil
 }
 

@@ -39,6 +39,8 @@ type Server struct {
 	exchanges sync.Pool
 	http      *http.Server
 
+	backingUp atomic.Bool // one at a time
+
 	draining atomic.Bool
 	closing  sync.Once
 	closed   chan struct{}
