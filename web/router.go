@@ -31,10 +31,14 @@ func (s *Server) table() []*route {
 	post := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodPost: h}
 	}
+	hubEndpoint := s.postHub
+	if s.Profile != ProfileNative {
+		hubEndpoint = s.postCompat
+	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
-		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(s.postHub), access: access{byTopic: true}},
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
@@ -61,6 +65,9 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
+	if s.Profile != ProfileNative {
+		routes = append(routes, s.compatRoutes()...)
+	}
 	if s.Profiling {
 		routes = append(routes,
 			&route{name: "pprof", paths: []string{"/debug/pprof/*"}, methods: get(pprof.Index), access: access{reads: auth.ActionCluster}},
@@ -112,7 +119,7 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	if h := rt.methods[r.Method]; h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {
-			s.fail(w, r, err)
+			s.turnAway(rt, w, r, err)
 			return
 		}
 		h(w, r)

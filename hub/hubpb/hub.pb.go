@@ -1523,6 +1523,7 @@ type SubscriptionRequested struct {
 	VerifyToken   string                 `protobuf:"bytes,9,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`     // PubSubHubbub 0.3
 	AutoRegister  bool                   `protobuf:"varint,10,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"` // absent: all defaults
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`     // sorted by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1634,6 +1635,66 @@ func (x *SubscriptionRequested) GetOptions() *SubscriptionOptions {
 	return nil
 }
 
+func (x *SubscriptionRequested) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// ExtraField is a field of a subscribe request that the hub keeps for others and does not understand.
+type ExtraField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtraField) Reset() {
+	*x = ExtraField{}
+	mi := &file_hub_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtraField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtraField) ProtoMessage() {}
+
+func (x *ExtraField) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
+func (*ExtraField) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ExtraField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExtraField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // SubscriptionOptions is how a subscriber wants its messages, beyond WebSub. Zero is the hub's default everywhere.
 type SubscriptionOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1644,7 +1705,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1717,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1730,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1690,7 +1751,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1763,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1776,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1743,7 +1804,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1816,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1829,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1799,7 +1860,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1872,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1885,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1865,7 +1926,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +1938,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +1951,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1917,7 +1978,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +1990,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2003,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1973,7 +2034,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2046,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2059,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2039,7 +2100,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2112,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2125,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2087,7 +2148,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2160,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2173,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -2162,7 +2223,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2235,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2248,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -2214,7 +2275,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2287,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2300,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -2273,7 +2334,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2346,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2359,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2382,7 +2443,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2455,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2468,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2494,7 +2555,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2567,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2580,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2567,7 +2628,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2640,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2653,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2612,7 +2673,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2685,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2698,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2658,7 +2719,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2731,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2744,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2718,7 +2779,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +2791,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +2804,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2770,7 +2831,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2843,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2856,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2833,7 +2894,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2906,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2919,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2968,7 +3029,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3041,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3054,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -3055,7 +3116,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3128,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3141,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -3109,7 +3170,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3182,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3195,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RuleSet) GetName() string {
@@ -3168,7 +3229,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3241,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3254,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -3221,7 +3282,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3233,7 +3294,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3246,7 +3307,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -3274,7 +3335,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3347,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3360,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -3339,7 +3400,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3412,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3425,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3483,7 +3544,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3556,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3569,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3546,7 +3607,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3558,7 +3619,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3571,7 +3632,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3684,13 +3745,14 @@ type SubscriptionRow struct {
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
 	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
 	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind began
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3702,7 +3764,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3715,7 +3777,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3837,6 +3899,13 @@ func (x *SubscriptionRow) GetRewound() uint64 {
 	return 0
 }
 
+func (x *SubscriptionRow) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
 type CursorRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        *Cursor                `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -3848,7 +3917,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3860,7 +3929,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3873,7 +3942,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3909,7 +3978,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3921,7 +3990,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3934,7 +4003,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3989,7 +4058,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4070,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4083,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -4141,7 +4210,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4222,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4235,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -4202,7 +4271,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4214,7 +4283,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4227,7 +4296,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -4264,7 +4333,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +4345,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +4358,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -4337,7 +4406,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4349,7 +4418,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4362,7 +4431,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -4389,7 +4458,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4401,7 +4470,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4414,7 +4483,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4440,7 +4509,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4452,7 +4521,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4465,7 +4534,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4487,7 +4556,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4499,7 +4568,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4512,7 +4581,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4546,7 +4615,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4558,7 +4627,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4571,7 +4640,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4597,7 +4666,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4609,7 +4678,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4622,7 +4691,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4644,7 +4713,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4656,7 +4725,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4669,7 +4738,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4710,7 +4779,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +4791,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4762,7 +4831,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4774,7 +4843,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +4856,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39, 0}
+	return file_hub_proto_rawDescGZIP(), []int{40, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -4896,7 +4965,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\a \x01(\fR\x0eidempotencyKey\x12!\n" +
 	"\fcontent_hash\x18\b \x01(\fR\vcontentHash\"&\n" +
 	"\fBlobsDropped\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before\"\x9e\x03\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"\xce\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -4909,7 +4978,12 @@ const file_hub_proto_rawDesc = "" +
 	"\fverify_token\x18\t \x01(\tR\vverifyToken\x12#\n" +
 	"\rauto_register\x18\n" +
 	" \x01(\bR\fautoRegister\x12;\n" +
-	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\"+\n" +
+	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"6\n" +
+	"\n" +
+	"ExtraField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"+\n" +
 	"\x13SubscriptionOptions\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\tR\x05start\"Q\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
@@ -5075,7 +5149,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
-	"fetchError\"\x8e\x04\n" +
+	"fetchError\"\xbe\x04\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -5097,7 +5171,8 @@ const file_hub_proto_rawDesc = "" +
 	"\tnext_node\x18\x0e \x01(\tR\bnextNode\x12;\n" +
 	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
 	"\x06paused\x18\x1f \x01(\bR\x06paused\x12\x18\n" +
-	"\arewound\x18  \x01(\x04R\arewound\"n\n" +
+	"\arewound\x18  \x01(\x04R\arewound\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"n\n" +
 	"\tCursorRow\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.quorumhub.v1.CursorR\x06cursor\x12\x10\n" +
 	"\x03gap\x18\x02 \x01(\x04R\x03gap\x12!\n" +
@@ -5202,7 +5277,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -5222,51 +5297,52 @@ var file_hub_proto_goTypes = []any{
 	(*LargePublished)(nil),        // 15: quorumhub.v1.LargePublished
 	(*BlobsDropped)(nil),          // 16: quorumhub.v1.BlobsDropped
 	(*SubscriptionRequested)(nil), // 17: quorumhub.v1.SubscriptionRequested
-	(*SubscriptionOptions)(nil),   // 18: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 19: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 20: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 21: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 22: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 23: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 24: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 25: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 26: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 27: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 28: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 29: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 30: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 31: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 32: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 33: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 34: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 35: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 36: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 37: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 38: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 39: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 40: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 41: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 42: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 43: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 44: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 45: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 46: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 47: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 48: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 49: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 50: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 51: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 52: quorumhub.v1.LargeRow
-	(*IdempotencyRow)(nil),        // 53: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 54: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 55: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 56: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 57: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 58: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 59: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 60: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 61: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 62: quorumhub.v1.LogTrimmed.Range
+	(*ExtraField)(nil),            // 18: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 19: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 20: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 21: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 22: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 23: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 24: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 25: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 26: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 27: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 28: quorumhub.v1.DeliveryResumed
+	(*CursorsAdvanced)(nil),       // 29: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 30: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 31: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 32: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 33: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 34: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 35: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 36: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 37: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 38: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 39: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 40: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 41: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 42: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 43: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 44: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 45: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 46: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 47: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 48: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 49: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 50: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 51: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 52: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 53: quorumhub.v1.LargeRow
+	(*IdempotencyRow)(nil),        // 54: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 55: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 56: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 57: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 58: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 59: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 60: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 61: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 62: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 63: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -5277,59 +5353,61 @@ var file_hub_proto_depIdxs = []int32{
 	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
 	17, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	21, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	23, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	24, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	28, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	30, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	36, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	37, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	43, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	25, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	27, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	38, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	39, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	40, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	41, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	42, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	19, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	20, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	22, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	24, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	25, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	29, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	31, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	37, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	38, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	44, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	26, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	28, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	39, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	40, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	41, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	42, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	43, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	20, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	21, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	13, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
 	14, // 26: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
 	15, // 27: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
 	16, // 28: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	32, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	33, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	35, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	33, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	34, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	36, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	9,  // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
 	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	61, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	62, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	1,  // 35: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	18, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	22, // 37: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 38: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	26, // 39: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	29, // 40: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	31, // 41: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	34, // 42: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	31, // 43: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	3,  // 44: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	62, // 45: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	45, // 46: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	18, // 47: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29, // 48: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	17, // 49: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	31, // 50: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	38, // 51: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	40, // 52: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	58, // 53: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	59, // 54: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	60, // 55: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	19, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 37: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	23, // 38: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 39: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	27, // 40: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	30, // 41: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	32, // 42: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	35, // 43: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	32, // 44: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	3,  // 45: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	63, // 46: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	46, // 47: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	19, // 48: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 49: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	30, // 50: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 51: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	32, // 52: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	39, // 53: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	41, // 54: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	59, // 55: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	60, // 56: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	61, // 57: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -5375,7 +5453,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   59,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
