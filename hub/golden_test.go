@@ -45,6 +45,7 @@ func rowTables() map[string]hub.RowKey {
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
 		"BlobRow":         {Table: hub.TableBlob, Name: "blob"},
 		"LargeRow":        {Table: hub.TableLarge, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
+		"NodeRow":         {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
 		"RuleRow":         {Table: hub.TableRule, Name: "name"},
 		"NonceRow":        {Table: hub.TableNonce, Name: "nonce"},
