@@ -84,6 +84,20 @@ func (w *network) gone(m *member) {
 	case <-time.After(20 * time.Second):
 		w.t.Fatalf("%s does not notice that it was removed:\n%s", m.id, w.logs[m])
 	}
+	// Who refuses it is not removed itself.
+	for _, o := range w.members {
+		if o == m || o.node == nil {
+			continue
+		}
+		if err := o.node.Dial(context.Background(), w.address(m)); err == nil {
+			w.t.Errorf("%s still talks to %s", o.id, m.id)
+		}
+		select {
+		case <-o.node.Removed():
+			w.t.Errorf("%s takes itself for removed", o.id)
+		default:
+		}
+	}
 	w.take(m)
 	w.members = slices.DeleteFunc(w.members, func(o *member) bool { return o == m })
 }
@@ -91,6 +105,13 @@ func (w *network) gone(m *member) {
 // goesOn waits until a node takes a message; a busy machine may be without a leader for a moment.
 func (w *network) goesOn(m *member) {
 	w.t.Helper()
+	defer func() {
+		if w.t.Failed() {
+			for _, m := range w.members {
+				w.t.Logf("log of %s:\n%s", m.id, w.logs[m])
+			}
+		}
+	}()
 	eventually(w.t, "the cluster takes a message", func() bool {
 		_, err := m.node.Propose(context.Background(), publish("a", "x"))
 		return err == nil
