@@ -133,6 +133,12 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if n.access != nil {
 		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, log)
 		rules.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
+			if topic == hub.EventsTopic && (a == hub.ActionSubscribe || a == hub.ActionRead) {
+				// It tells of all topics and callbacks, as the lists of the API do.
+				if err := guard.Allow(ctx, auth.ActionView, ""); err != nil {
+					return err
+				}
+			}
 			return guard.Allow(ctx, auth.Action(a), topic)
 		}
 		n.view.issuers = n.access.notReady
@@ -140,6 +146,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
 	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		Parts:     n.store,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
@@ -150,7 +157,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 // openRaft opens the log. A fresh node with peers waits for them here; whoever calls meanwhile is told so.
 func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
 	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
-		MinFreeBytes: int64(n.cfg.Storage.MinFreeBytes), Logger: n.log, Fatal: n.fail}
+		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
+		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
 	if n.cluster == nil {
 		o.MaxInFlight = voterInFlight
 		return raftlog.Open(ctx, o)

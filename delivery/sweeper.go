@@ -29,7 +29,9 @@ type SweeperOptions struct {
 	Retention         Retention     // nil: nothing is dropped
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
-	RetentionInterval time.Duration // 0: a quarter of MaxAge, 1 s to 1 min
+	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
+
+	UploadIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
 
 	// Letters bounds the dead letters that are kept.
 	Letters LetterRetention
@@ -54,12 +56,20 @@ type Sweeper struct {
 // NewSweeper builds a sweeper.
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
-	interval := time.Minute
-	if o.MaxAge > 0 {
-		interval = max(min(o.MaxAge/4, time.Minute), time.Second)
-	}
-	o.RetentionInterval = orDuration(o.RetentionInterval, interval)
+	o.RetentionInterval = orDuration(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
+	o.UploadIdle = orDuration(o.UploadIdle, 10*time.Minute)
 	return &Sweeper{o: o}
+}
+
+// retentionInterval is short enough for what is to be dropped at these ages.
+func retentionInterval(ages ...time.Duration) time.Duration {
+	interval := time.Minute
+	for _, age := range ages {
+		if age > 0 {
+			interval = min(interval, max(age/4, time.Second))
+		}
+	}
+	return interval
 }
 
 // Start begins to sweep.
@@ -71,6 +81,8 @@ func (s *Sweeper) Start(ctx context.Context) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
 	}
+	s.work.Add(1)
+	go s.every(ctx, s.o.RetentionInterval, s.sweepUploads)
 	if s.o.Letters != (LetterRetention{}) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
@@ -168,6 +180,21 @@ func (s *Sweeper) sweepLetters(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sweepUploads drops the parts of large bodies whose publisher went away half way.
+func (s *Sweeper) sweepUploads(ctx context.Context) error {
+	before := s.o.Clock.Now().Add(-s.o.UploadIdle).UnixNano()
+	idle := 0
+	s.o.State.View(func(st *hub.State) { idle = st.BlobsIdle(before) })
+	if idle == 0 {
+		return nil
+	}
+	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}); err != nil {
+		return err
+	}
+	s.o.Log.Info("large bodies dropped that nobody finished", "bodies", idle)
+	return nil
 }
 
 func (s *Sweeper) propose(ctx context.Context, e *hubpb.Event) error {

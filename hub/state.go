@@ -22,6 +22,7 @@ type State struct {
 	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
 	letters      letters
 	origins      map[string]*origin
+	blobs        map[string]*blob // large bodies on their way, by id
 	idempotency  idempotency
 	access       access
 	owned        map[string]int // subscriptions by the node that delivers them
@@ -52,6 +53,7 @@ func NewState() *State {
 		requestByKey: map[requestKey]RequestID{},
 		letters:      newLetters(),
 		origins:      map[string]*origin{},
+		blobs:        map[string]*blob{},
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
@@ -87,6 +89,11 @@ func knownKinds(entry *hubpb.Entry) error {
 	for _, b := range entry.Batches {
 		for _, p := range b.Proposals {
 			for _, e := range p.Events {
+				if k, ok := e.Kind.(*hubpb.Event_FeatureLevelSet); ok {
+					if err := knownLevel(k.FeatureLevelSet); err != nil {
+						return err
+					}
+				}
 				if e.Kind == nil {
 					return fmt.Errorf("log entry holds an event of a kind this program does not know; it was written by a newer version")
 				}
@@ -122,6 +129,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_BlobPart:
+		return s.addPart(k.BlobPart, fx)
+	case *hubpb.Event_LargePublished:
+		return s.publishLarge(k.LargePublished, fx)
+	case *hubpb.Event_BlobsDropped:
+		return s.dropBlobs(k.BlobsDropped, fx)
 	case *hubpb.Event_BatchPublished:
 		return s.publishBatch(k.BatchPublished, fx)
 	case *hubpb.Event_CursorsAdvanced:
@@ -135,7 +148,7 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_SubscriptionsEnded:
 		return s.endSubscriptions(k.SubscriptionsEnded, fx)
 	case *hubpb.Event_MessageDeadLettered:
-		return s.deadLetter(k.MessageDeadLettered)
+		return s.deadLetter(k.MessageDeadLettered, fx)
 	case *hubpb.Event_TopicRegistered:
 		return s.registerTopic(k.TopicRegistered)
 	case *hubpb.Event_TopicDeregistered:
@@ -178,6 +191,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.setRule(k.RuleSet)
 	case *hubpb.Event_RuleRemoved:
 		return s.removeRule(k.RuleRemoved)
+	case *hubpb.Event_FeatureLevelSet:
+		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_ClusterRefounded:
