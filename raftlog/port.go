@@ -39,6 +39,8 @@ type port struct {
 	ids      map[string]string // id by address, for those that are known
 	serve    func(conn net.Conn, from string)
 
+	clusters sync.Map          // id of a node: the cluster that it said it belongs to, when it dialed last
+
 	raft     chan net.Conn
 	closed   chan struct{}
 	once     sync.Once
@@ -197,6 +199,7 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
 		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text}))
 	}
+	p.clusters.Store(h.Node, h.Cluster)
 	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance}
 	if err := writeHello(conn, nil, &w); err != nil {
 		return nil, 0, "", err
@@ -282,6 +285,13 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		return fail(ctx.Err())
 	}
 	return conn, raw.SetDeadline(time.Time{})
+}
+
+// clusterOf is the cluster that a node said it belongs to, when it dialed last; empty when it knew of none, or never dialed.
+func (p *port) clusterOf(id string) string {
+	said, _ := p.clusters.Load(id)
+	cluster, _ := said.(string)
+	return cluster
 }
 
 // tell logs something about the network, the same thing once in a while only.
