@@ -39,7 +39,7 @@ type port struct {
 	ids      map[string]string // id by address, for those that are known
 	serve    func(conn net.Conn, from string)
 
-	clusters sync.Map          // id of a node: the cluster that it said it belongs to, when it dialed last
+	clusters sync.Map // id of a node: the cluster that it said it belongs to, when it dialed last
 
 	raft     chan net.Conn
 	closed   chan struct{}
