@@ -43,6 +43,7 @@ func rowTables() map[string]hub.RowKey {
 		"DeadLetterRow":   {Table: hub.TableDeadLetter, ID: 1},
 		"IdempotencyRow":  {Table: hub.TableIdempotency, ID: 1, Name: "key"},
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
+		"NodeRow":         {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
 		"RuleRow":         {Table: hub.TableRule, Name: "name"},
 		"NonceRow":        {Table: hub.TableNonce, Name: "nonce"},

@@ -142,6 +142,8 @@ func (n *Node) learnCluster() bool {
 	var former []string
 	n.store.View(func(s *hub.State) { former = s.FormerClusterIDs() })
 	id := n.clusterID()
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
 	switch {
 	case id == "":
 		return false
@@ -160,14 +162,14 @@ func (n *Node) learnCluster() bool {
 	if known.ClusterID != "" { // recovered, and the process ended before node.json was written
 		known.refounded(id, former)
 	}
-	known.ClusterID = id
+	known.ClusterID, known.Former = id, slices.Clone(former)
 	if err := known.write(n.opts.Dir); err != nil {
 		n.fail(err)
 		return false
 	}
 	n.identity = known
 	if n.port != nil {
-		n.port.self.Store(n.self())
+		n.port.self.Store(n.selfLocked())
 	}
 	return true
 }

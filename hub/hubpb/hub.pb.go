@@ -185,6 +185,162 @@ func (EndReason) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{2}
 }
 
+type NodePhase int32
+
+const (
+	NodePhase_NODE_UNCHANGED NodePhase = 0
+	NodePhase_NODE_EXPECTED  NodePhase = 1 // it may join
+	NodePhase_NODE_MEMBER    NodePhase = 2
+	NodePhase_NODE_LEAVING   NodePhase = 3 // its subscriptions go to others, then it is removed
+	NodePhase_NODE_REMOVED   NodePhase = 4 // for ever: its id is not used again
+)
+
+// Enum value maps for NodePhase.
+var (
+	NodePhase_name = map[int32]string{
+		0: "NODE_UNCHANGED",
+		1: "NODE_EXPECTED",
+		2: "NODE_MEMBER",
+		3: "NODE_LEAVING",
+		4: "NODE_REMOVED",
+	}
+	NodePhase_value = map[string]int32{
+		"NODE_UNCHANGED": 0,
+		"NODE_EXPECTED":  1,
+		"NODE_MEMBER":    2,
+		"NODE_LEAVING":   3,
+		"NODE_REMOVED":   4,
+	}
+)
+
+func (x NodePhase) Enum() *NodePhase {
+	p := new(NodePhase)
+	*p = x
+	return p
+}
+
+func (x NodePhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodePhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[3].Descriptor()
+}
+
+func (NodePhase) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[3]
+}
+
+func (x NodePhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodePhase.Descriptor instead.
+func (NodePhase) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{3}
+}
+
+type NodeVote int32
+
+const (
+	NodeVote_VOTE_UNCHANGED NodeVote = 0
+	NodeVote_VOTE_YES       NodeVote = 1
+	NodeVote_VOTE_NO        NodeVote = 2
+)
+
+// Enum value maps for NodeVote.
+var (
+	NodeVote_name = map[int32]string{
+		0: "VOTE_UNCHANGED",
+		1: "VOTE_YES",
+		2: "VOTE_NO",
+	}
+	NodeVote_value = map[string]int32{
+		"VOTE_UNCHANGED": 0,
+		"VOTE_YES":       1,
+		"VOTE_NO":        2,
+	}
+)
+
+func (x NodeVote) Enum() *NodeVote {
+	p := new(NodeVote)
+	*p = x
+	return p
+}
+
+func (x NodeVote) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeVote) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[4].Descriptor()
+}
+
+func (NodeVote) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[4]
+}
+
+func (x NodeVote) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeVote.Descriptor instead.
+func (NodeVote) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{4}
+}
+
+type NodeRun int32
+
+const (
+	NodeRun_RUN_UNSPECIFIED NodeRun = 0
+	NodeRun_RUN_STARTED     NodeRun = 1
+	NodeRun_RUN_STOPPING    NodeRun = 2 // it takes no more subscriptions; those it has go to others
+	NodeRun_RUN_STOPPED     NodeRun = 3 // it sends nothing more, and its cursors are in the log: what it still has is nobody's
+)
+
+// Enum value maps for NodeRun.
+var (
+	NodeRun_name = map[int32]string{
+		0: "RUN_UNSPECIFIED",
+		1: "RUN_STARTED",
+		2: "RUN_STOPPING",
+		3: "RUN_STOPPED",
+	}
+	NodeRun_value = map[string]int32{
+		"RUN_UNSPECIFIED": 0,
+		"RUN_STARTED":     1,
+		"RUN_STOPPING":    2,
+		"RUN_STOPPED":     3,
+	}
+)
+
+func (x NodeRun) Enum() *NodeRun {
+	p := new(NodeRun)
+	*p = x
+	return p
+}
+
+func (x NodeRun) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[5].Descriptor()
+}
+
+func (NodeRun) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[5]
+}
+
+func (x NodeRun) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeRun.Descriptor instead.
+func (NodeRun) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{5}
+}
+
 type FetchOutcome int32
 
 const (
@@ -224,11 +380,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[3].Descriptor()
+	return file_hub_proto_enumTypes[6].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[3]
+	return &file_hub_proto_enumTypes[6]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -237,7 +393,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{3}
+	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -418,6 +574,9 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_NodeAdmitted
+	//	*Event_NodeChanged
+	//	*Event_NodeSwitched
 	//	*Event_ApiKeyCreated
 	//	*Event_ApiKeyRevoked
 	//	*Event_RuleSet
@@ -607,6 +766,33 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetNodeAdmitted() *NodeAdmitted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeAdmitted); ok {
+			return x.NodeAdmitted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeChanged() *NodeChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeChanged); ok {
+			return x.NodeChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeSwitched() *NodeSwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeSwitched); ok {
+			return x.NodeSwitched
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetApiKeyCreated() *ApiKeyCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ApiKeyCreated); ok {
@@ -779,6 +965,18 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_NodeAdmitted struct {
+	NodeAdmitted *NodeAdmitted `protobuf:"bytes,16,opt,name=node_admitted,json=nodeAdmitted,proto3,oneof"`
+}
+
+type Event_NodeChanged struct {
+	NodeChanged *NodeChanged `protobuf:"bytes,17,opt,name=node_changed,json=nodeChanged,proto3,oneof"`
+}
+
+type Event_NodeSwitched struct {
+	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
+}
+
 type Event_ApiKeyCreated struct {
 	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
 }
@@ -856,6 +1054,12 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_NodeAdmitted) isEvent_Kind() {}
+
+func (*Event_NodeChanged) isEvent_Kind() {}
+
+func (*Event_NodeSwitched) isEvent_Kind() {}
 
 func (*Event_ApiKeyCreated) isEvent_Kind() {}
 
@@ -2009,6 +2213,205 @@ func (x *DeliveryResumed) GetMark() uint64 {
 	return 0
 }
 
+// NodeAdmitted records a node of the cluster: which files carry its votes, and whether it is to vote.
+type NodeAdmitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of its files; empty: not known yet
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`   // host:port for the other nodes
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`      // whether it is to become a voter
+	Member        bool                   `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`    // it is in raft's configuration; else it is expected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAdmitted) Reset() {
+	*x = NodeAdmitted{}
+	mi := &file_hub_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAdmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAdmitted) ProtoMessage() {}
+
+func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
+func (*NodeAdmitted) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *NodeAdmitted) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeAdmitted) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
+}
+
+// NodeChanged moves a node on, or changes whether it is to vote.
+type NodeChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeChanged) Reset() {
+	*x = NodeChanged{}
+	mi := &file_hub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeChanged) ProtoMessage() {}
+
+func (x *NodeChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
+func (*NodeChanged) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *NodeChanged) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeChanged) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeChanged) GetVote() NodeVote {
+	if x != nil {
+		return x.Vote
+	}
+	return NodeVote_VOTE_UNCHANGED
+}
+
+// NodeSwitched says that a node starts or stops delivering.
+type NodeSwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"` // one run of its process; a word of an earlier run changes nothing
+	Run           NodeRun                `protobuf:"varint,3,opt,name=run,proto3,enum=quorumhub.v1.NodeRun" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSwitched) Reset() {
+	*x = NodeSwitched{}
+	mi := &file_hub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSwitched) ProtoMessage() {}
+
+func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
+func (*NodeSwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NodeSwitched) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetRun() NodeRun {
+	if x != nil {
+		return x.Run
+	}
+	return NodeRun_RUN_UNSPECIFIED
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2019,7 +2422,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2434,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2447,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -2078,7 +2481,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2493,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2506,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2187,7 +2590,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2602,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2615,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2299,7 +2702,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2714,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2727,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2372,7 +2775,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2787,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2800,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2417,7 +2820,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2832,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2845,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2463,7 +2866,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2878,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2891,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2523,7 +2926,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2938,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2951,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2575,7 +2978,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2990,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +3003,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2635,7 +3038,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +3050,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +3063,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -2749,7 +3152,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +3164,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +3177,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -2836,7 +3239,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3251,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3264,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -2890,7 +3293,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3305,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3318,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RuleSet) GetName() string {
@@ -2949,7 +3352,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3364,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3377,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -3002,7 +3405,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3417,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +3430,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -3055,7 +3458,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3470,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3483,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -3118,7 +3521,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3533,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3546,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3248,7 +3651,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3663,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3676,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3311,7 +3714,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3726,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3739,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3456,7 +3859,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3468,7 +3871,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3481,7 +3884,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3621,7 +4024,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3633,7 +4036,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3646,7 +4049,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -3682,7 +4085,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +4097,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +4110,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -3761,7 +4164,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +4176,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +4189,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -3894,6 +4297,106 @@ func (x *DeadLetterRow) GetReplayingSince() int64 {
 	return 0
 }
 
+type NodeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,5,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
+	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds: when the phase began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRow) Reset() {
+	*x = NodeRow{}
+	mi := &file_hub_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRow) ProtoMessage() {}
+
+func (x *NodeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
+func (*NodeRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *NodeRow) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRow) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeRow) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeRow) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeRow) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeRow) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeRow) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
+}
+
+func (x *NodeRow) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -3907,7 +4410,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3919,7 +4422,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3932,7 +4435,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -3980,7 +4483,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4495,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4508,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -4032,7 +4535,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4547,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4560,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4083,7 +4586,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4095,7 +4598,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4108,7 +4611,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4130,7 +4633,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4142,7 +4645,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4155,7 +4658,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4189,7 +4692,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4704,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4717,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4240,7 +4743,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4755,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4768,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4287,7 +4790,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4802,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4815,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4353,7 +4856,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4365,7 +4868,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4908,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4920,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4933,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37, 0}
+	return file_hub_proto_rawDescGZIP(), []int{40, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -4460,7 +4963,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xb1\x10\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf7\x11\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -4478,7 +4981,10 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12E\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
+	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
+	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
+	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12E\n" +
 	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
 	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
 	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
@@ -4578,7 +5084,21 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\"\x86\x01\n" +
+	"\fNodeAdmitted\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\vNodeChanged\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"_\n" +
+	"\fNodeSwitched\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\x8b\x02\n" +
@@ -4751,7 +5271,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
 	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
 	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
-	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\x83\x01\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\xde\x01\n" +
+	"\aNodeRow\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12-\n" +
+	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
+	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
+	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -4796,7 +5325,22 @@ const file_hub_proto_rawDesc = "" +
 	"\vEND_EXPIRED\x10\x02\x12\f\n" +
 	"\bEND_GONE\x10\x03\x12\x1a\n" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
-	"\fEND_OPERATOR\x10\x05*y\n" +
+	"\fEND_OPERATOR\x10\x05*g\n" +
+	"\tNodePhase\x12\x12\n" +
+	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
+	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
+	"\vNODE_MEMBER\x10\x02\x12\x10\n" +
+	"\fNODE_LEAVING\x10\x03\x12\x10\n" +
+	"\fNODE_REMOVED\x10\x04*9\n" +
+	"\bNodeVote\x12\x12\n" +
+	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
+	"\bVOTE_YES\x10\x01\x12\v\n" +
+	"\aVOTE_NO\x10\x02*R\n" +
+	"\aNodeRun\x12\x13\n" +
+	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRUN_STARTED\x10\x01\x12\x10\n" +
+	"\fRUN_STOPPING\x10\x02\x12\x0f\n" +
+	"\vRUN_STOPPED\x10\x03*y\n" +
 	"\fFetchOutcome\x12\x15\n" +
 	"\x11FETCH_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rFETCH_CHANGED\x10\x01\x12\x13\n" +
@@ -4816,130 +5360,144 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
 	(EndReason)(0),                // 2: quorumhub.v1.EndReason
-	(FetchOutcome)(0),             // 3: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 4: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 5: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 6: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 7: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 8: quorumhub.v1.ClusterInitialized
-	(*ClusterRefounded)(nil),      // 9: quorumhub.v1.ClusterRefounded
-	(*TopicRegistered)(nil),       // 10: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 11: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 12: quorumhub.v1.MessagePublished
-	(*BatchPublished)(nil),        // 13: quorumhub.v1.BatchPublished
-	(*SubscriptionRequested)(nil), // 14: quorumhub.v1.SubscriptionRequested
-	(*ExtraField)(nil),            // 15: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),   // 16: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 17: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 18: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 19: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 20: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 21: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 22: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 23: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 24: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 25: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 26: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 27: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 28: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 29: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 30: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 31: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 32: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 33: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 34: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 35: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 36: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 37: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 38: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 39: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 40: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 41: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 42: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 43: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 44: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 45: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 46: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 47: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 48: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 49: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 50: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 51: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 52: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 53: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 54: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 55: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 56: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 57: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 58: quorumhub.v1.LogTrimmed.Range
+	(NodePhase)(0),                // 3: quorumhub.v1.NodePhase
+	(NodeVote)(0),                 // 4: quorumhub.v1.NodeVote
+	(NodeRun)(0),                  // 5: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),             // 6: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                 // 7: quorumhub.v1.Entry
+	(*Batch)(nil),                 // 8: quorumhub.v1.Batch
+	(*Proposal)(nil),              // 9: quorumhub.v1.Proposal
+	(*Event)(nil),                 // 10: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),    // 11: quorumhub.v1.ClusterInitialized
+	(*ClusterRefounded)(nil),      // 12: quorumhub.v1.ClusterRefounded
+	(*TopicRegistered)(nil),       // 13: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),     // 14: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),      // 15: quorumhub.v1.MessagePublished
+	(*BatchPublished)(nil),        // 16: quorumhub.v1.BatchPublished
+	(*SubscriptionRequested)(nil), // 17: quorumhub.v1.SubscriptionRequested
+	(*ExtraField)(nil),            // 18: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 19: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 20: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 21: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 22: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 23: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 24: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 25: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 26: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 27: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 28: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 29: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 30: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 31: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 32: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 33: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 34: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 35: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 36: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 37: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 38: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 39: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 40: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 41: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 42: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 43: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 44: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 45: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 46: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 47: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 48: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 49: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 50: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 51: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 52: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 53: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 54: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 55: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 56: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 57: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 58: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 59: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 60: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 61: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 62: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 63: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 64: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 65: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	6,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	7,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	8,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	10, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	14, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	19, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	21, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	22, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	26, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	28, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	34, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	35, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	41, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	23, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	25, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	36, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	37, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	38, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	39, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	40, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	17, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	18, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	13, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	30, // 26: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	31, // 27: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	33, // 28: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	9,  // 29: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 30: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	57, // 31: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	1,  // 32: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	16, // 33: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	15, // 34: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	20, // 35: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 36: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	24, // 37: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	27, // 38: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	29, // 39: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	32, // 40: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	29, // 41: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	3,  // 42: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	58, // 43: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	43, // 44: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	16, // 45: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	15, // 46: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	27, // 47: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	14, // 48: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	29, // 49: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	36, // 50: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	38, // 51: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	54, // 52: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	55, // 53: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	56, // 54: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	8,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	9,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	10, // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	11, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	13, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	14, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	15, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	17, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	22, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	24, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	25, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	32, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	34, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	40, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	41, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	47, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	26, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	28, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	29, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	30, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	31, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	42, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	43, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	44, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	45, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	46, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	20, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	21, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	16, // 28: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	36, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	37, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	39, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	12, // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	64, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 35: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	19, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 37: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	23, // 38: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 39: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	27, // 40: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	3,  // 41: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	4,  // 42: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	5,  // 43: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	33, // 44: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	35, // 45: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	38, // 46: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	35, // 47: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	6,  // 48: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	65, // 49: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	49, // 50: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	19, // 51: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 52: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	33, // 53: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 54: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	35, // 55: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	3,  // 56: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	42, // 57: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	44, // 58: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	61, // 59: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	62, // 60: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	63, // 61: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -4963,6 +5521,9 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_NodeAdmitted)(nil),
+		(*Event_NodeChanged)(nil),
+		(*Event_NodeSwitched)(nil),
 		(*Event_ApiKeyCreated)(nil),
 		(*Event_ApiKeyRevoked)(nil),
 		(*Event_RuleSet)(nil),
@@ -4981,8 +5542,8 @@ func file_hub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   55,
+			NumEnums:      7,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
