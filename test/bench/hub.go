@@ -49,7 +49,7 @@ type place struct {
 func settings(p place, more []string) string {
 	lines := []string{
 		"http: {addr: " + quote(p.http) + ", public_url: " + quote("http://"+p.public) + "}",
-		"cluster: {addr: " + quote(p.cluster) + ", node_id: " + p.id + ", peers: [" + strings.Join(p.peers, ", ") + "]}",
+		"cluster: {addr: " + quote(p.cluster) + ", node_id: " + p.id + peersOf(p.peers) + "}",
 		"data_dir: " + quote(filepath.Join(p.dir, "data")),
 		"topics: {auto_register: true}",
 		"log: {level: warn}",
@@ -62,6 +62,17 @@ func settings(p place, more []string) string {
 		delivery += ", " + m
 	}
 	return strings.Join(append(lines, delivery+"}"), "\n") + "\n"
+}
+
+func peersOf(peers []string) string {
+	if len(peers) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(peers))
+	for i, p := range peers {
+		quoted[i] = quote(p)
+	}
+	return ", peers: [" + strings.Join(quoted, ", ") + "]"
 }
 
 func quote(s string) string { return strconv.Quote(s) }
