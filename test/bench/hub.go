@@ -136,7 +136,7 @@ func start(binary string, p place, env, more []string) (*child, error) {
 	}
 	c := &child{
 		URL: "http://" + p.http, dir: p.dir, output: output, ended: make(chan struct{}),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 10 * time.Second},
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}, Timeout: 10 * time.Second},
 	}
 	c.cmd = exec.Command(binary, "serve", "--config", config)
 	c.cmd.Env = append(withoutHub(os.Environ()), env...)
