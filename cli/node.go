@@ -70,6 +70,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Hub.Profile != string(web.ProfileNative) {
+		namer.TakeBareNames()
+	}
 	secrets, err := n.openKeyring()
 	if err != nil {
 		return nil, err
@@ -110,7 +113,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 
 	rules := hub.Rules{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
-		AutoRegister:    cfg.Topics.AutoRegister,
+		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
@@ -125,10 +129,11 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		n.view.issuers = n.access.notReady
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Parts: n.store, Times: n.store, Feed: feed, Node: n.view, Reads: n.raft,
-		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat, PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Guard: guard, TLS: n.secure,
-		Backups: &nodeBackups{n.raft, n.store, secrets.ID()}})
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Parts: n.store, Times: n.store, Feed: feed,
+		Node: n.view, Reads: n.raft, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
+		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
+		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }
 

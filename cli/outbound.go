@@ -13,6 +13,7 @@ import (
 	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/store"
+	"quorumhub/web"
 )
 
 // outbound is everything that goes out of a node: the delivery room, wired.
@@ -72,6 +73,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
 		State:    o.store, Messages: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
+		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
 		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
@@ -86,6 +88,14 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
 	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
 	return out, nil
+}
+
+// unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
+func unknownTopic(p web.Profile) func(string) string {
+	if p == web.ProfileNative {
+		return nil
+	}
+	return web.UnknownTopic
 }
 
 // egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.

@@ -78,11 +78,14 @@ type ClusterTLS struct {
 
 // Hub holds the rules of the WebSub endpoint.
 type Hub struct {
+	// Profile is native, ballerina or mosip.
 	Profile      string
 	Lease        Lease
 	Verification Verification
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
+	// CompactJSON rewrites JSON content without spaces between its tokens.
+	CompactJSON bool
 }
 
 // Lease bounds the time a subscription is granted; a wish outside Min..Max is moved to the nearer end.

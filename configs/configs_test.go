@@ -174,7 +174,7 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"size", "", "", "message.max_bytes=1 GB", []string{`--set: message.max_bytes: got "1000000000", expected a size from 1KiB to 64MiB (such as 1048576`}},
 		{"bool", "topics:\n  auto_register: yes\n", "", "", []string{`hub.yaml:2: topics.auto_register: got "yes", expected true or false`}},
 		{"enum", "", "", "log.level=loud", []string{`log.level: got "loud", expected one of debug, info, warn, error`}},
-		{"profile of a later version", "", "", "hub.profile=ballerina", []string{`hub.profile: got "ballerina", expected native (the profiles ballerina and mosip are not available in this version)`}},
+		{"unknown profile", "", "", "hub.profile=kafka", []string{`hub.profile: got "kafka"`, "ballerina"}},
 		{"list where one value belongs", "data_dir: [a]\n", "", "", []string{"hub.yaml:1: data_dir: got a list, expected the path of a directory"}},
 		{"mapping where a value belongs", "data_dir:\n  a: b\n", "", "", []string{"hub.yaml:1: data_dir: expected a plain value"}},
 		{"bad network", "", "", "fetch.egress.allow_cidrs=10.0.0.0/8,10.0.0.300", []string{`fetch.egress.allow_cidrs: got "10.0.0.300", expected a network such as`}},

@@ -45,11 +45,8 @@ func entries() []entry {
 			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.DataDir }),
 
-		scalar("hub.profile", "native", "the dialect of the hub endpoint",
-			text(), rule[string]{
-				"native (the profiles ballerina and mosip are not available in this version)",
-				func(s string) bool { return s == "native" },
-			}, func(c *Config) *string { return &c.Hub.Profile }),
+		scalar("hub.profile", "native", "the dialect of the hub endpoint: native (WebSub), ballerina (the Kafka hub of Ballerina and WSO2) or mosip",
+			text(), oneOf("native", "ballerina", "mosip"), func(c *Config) *string { return &c.Hub.Profile }),
 		scalar("hub.lease.min", "5m", "the shortest lease; a shorter wish is raised to it",
 			dur, atLeast(dur, time.Second), func(c *Config) *time.Duration { return &c.Hub.Lease.Min }),
 		scalar("hub.lease.default", "10d", "the lease when a subscriber names none",
@@ -63,7 +60,10 @@ func entries() []entry {
 		scalar("hub.signature", "sha256", "the method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
-		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it",
+		scalar("hub.compact_json", "false", "whether JSON content loses the spaces between its tokens, for receivers that sign a body line by line (MOSIP's)",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
+
+		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it; always so with hub.profile: mosip",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
 
 		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery, and a second more for each MiB of a message over 256 KiB",

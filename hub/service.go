@@ -25,6 +25,8 @@ type Rules struct {
 	// Authorize refuses what the caller of ctx may not do with a topic. It is asked before anything is looked up, so that
 	// its answer tells nothing about what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
+	// KeepExtra stores the fields of a subscribe request that the hub does not know.
+	KeepExtra bool
 	// Clock tells whether a time lies in the future; nil: the machine's.
 	Clock Clock
 }
@@ -106,6 +108,13 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		}
 		ev.Options = optionsPB(r.Start.String())
 	}
+	if s.rules.KeepExtra {
+		fields, err := extraFields(form)
+		if err != nil {
+			return err
+		}
+		ev.Extra = extraPB(fields)
+	}
 	if r.Secret != nil {
 		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
 			return fmt.Errorf("seal hub.secret: %w", err)
@@ -171,6 +180,9 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := checkContentType(p.ContentType); err != nil {
 		return Receipt{}, err
 	}
+	if len(p.Body) > MaxInlineBytes {
+		return s.publishInParts(ctx, p)
+	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
 	var err error
 	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
@@ -187,6 +199,18 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+}
+
+// publishInParts publishes a large body that is in memory.
+func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
+	u, err := s.NewUpload(ctx, p.Topic, p.ContentType)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := u.AddAll(ctx, p.Body); err != nil {
+		return Receipt{}, err
+	}
+	return s.PublishLarge(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.

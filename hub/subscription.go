@@ -18,6 +18,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
 		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(),
+		Extra: extraFromPB(e.Extra),
 	}, fx)
 	s.requestByKey[key] = r.ID
 	return Result{ID: uint64(r.ID)}
@@ -96,7 +97,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
 	sub.SealedSecret, sub.Signature = r.SealedSecret, r.Signature
-	sub.LeaseSeconds = r.LeaseSeconds
+	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.touch(TableSubscription, uint64(sub.ID))

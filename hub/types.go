@@ -98,8 +98,12 @@ type Subscription struct {
 	RenewedAt    time.Time
 	Cursor       Cursor
 	Assignment   Assignment
-	Paused       bool // by an operator: nothing is delivered, the place is kept, the lease runs on
+	Extra        []ExtraField // sorted by name; shared and never changed
+	Paused       bool         // by an operator: nothing is delivered, the place is kept, the lease runs on
 }
+
+// ExtraField is a field of a subscribe request that the hub keeps and does not understand.
+type ExtraField struct{ Name, Value string }
 
 // Expired tells whether the lease has run out at now.
 func (s *Subscription) Expired(now time.Time) bool { return !now.Before(s.ExpiresAt) }
@@ -144,6 +148,7 @@ type Request struct {
 	Start        string // where a new subscription begins, see ParsePosition; empty: latest
 	RequestedAt  time.Time
 	Reason       string // ModeDenied: what the callback is told
+	Extra        []ExtraField
 }
 
 // Modes of a Request.

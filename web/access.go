@@ -64,6 +64,18 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	return r, s.Guard.Allow(r.Context(), action, "")
 }
 
+// turnAway answers a caller that is not admitted. On the hub endpoint of the profile ballerina its clients expect a form; MOSIP's
+// fetch a fresh token on 401, and only then.
+func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
+	if rt.name == "hub" && s.Profile == ProfileBallerina {
+		if q, qerr := s.readCompat(w, r); qerr == nil {
+			s.failCompat(w, r, q, err)
+			return
+		}
+	}
+	s.fail(w, r, err)
+}
+
 // bodyForSignature reads the body whole and puts it back, for who checks what was signed.
 func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) {
 	c, err := s.readBody(x, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)

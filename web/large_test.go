@@ -71,6 +71,21 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
+// JSON that is compacted is in memory as a whole, and goes into the log in parts all the same.
+func TestLargeBodyThatIsCompacted(t *testing.T) {
+	f := newFixture(t, func(rules *hub.Rules, o *web.Options) { rules.MaxMessageBytes, o.CompactJSON = 2<<20, true })
+	body := "[" + strings.Repeat(" 1 ,", 200_000) + " 2 ]"
+	want(t, f.send(http.MethodPost, "/topics/news", body, "Content-Type", "application/json"), 200)
+	if got := want(t, f.send(http.MethodGet, "/topics/news", ""), 200); got != strings.ReplaceAll(body, " ", "") {
+		t.Errorf("%d bytes came back", len(got))
+	}
+	f.ledger.View(func(s *hub.State) {
+		if first, last := s.Parts(); first != 1 || last != 2 {
+			t.Errorf("parts %d to %d", first, last)
+		}
+	})
+}
+
 func TestLargeBodiesThatAreCutOff(t *testing.T) {
 	r := start(t, func(rules *hub.Rules, o *web.Options) {
 		rules.MaxMessageBytes, o.BodyTimeout = 2<<20, 300*time.Millisecond

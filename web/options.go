@@ -31,6 +31,11 @@ type Options struct {
 	PublicURL string
 	Version   string
 
+	// Profile is the dialect of the hub endpoint. Empty: ProfileNative.
+	Profile Profile
+	// CompactJSON removes the spaces between the tokens of JSON content, and what its content type says besides.
+	CompactJSON bool
+
 	// Guard tells who calls and what they may do. nil: everybody may do everything.
 	Guard *auth.Guard
 	// TLS makes it HTTPS. nil: plain HTTP.
@@ -125,6 +130,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Reads == nil {
 		o.Reads = alone{}
+	}
+	if o.Profile == "" {
+		o.Profile = ProfileNative
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}

@@ -43,7 +43,7 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 	if p.IdempotencyKey, err = idempotencyKey(r); err != nil {
 		return hub.Receipt{}, 0, err
 	}
-	if s.mayBeLarge(r) {
+	if s.mayBeLarge(r) && !s.CompactJSON { // what is compacted must be in memory
 		return s.publishStream(w, r, p)
 	}
 	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
@@ -52,6 +52,11 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 		return hub.Receipt{}, 0, fmt.Errorf("read content: %w", err)
 	}
 	p.Body = body.bytes
+	if s.CompactJSON {
+		if err := compact(&p); err != nil {
+			return hub.Receipt{}, 0, err
+		}
+	}
 	receipt, err := s.Service.Publish(r.Context(), p)
 	return receipt, int64(len(p.Body)), err
 }

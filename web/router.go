@@ -31,10 +31,14 @@ func (s *Server) table() []*route {
 	post := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodPost: h}
 	}
+	hubEndpoint := s.postHub
+	if s.Profile != ProfileNative {
+		hubEndpoint = s.postCompat
+	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
-		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(s.postHub), access: access{byTopic: true}},
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
@@ -45,6 +49,8 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: subscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
+		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics}},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: letters},
 		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
 		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters), access: letters},
@@ -61,6 +67,9 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
+	if s.Profile != ProfileNative {
+		routes = append(routes, s.compatRoutes()...)
+	}
 	if s.Profiling {
 		routes = append(routes,
 			&route{name: "pprof", paths: []string{"/debug/pprof/*"}, methods: get(pprof.Index), access: access{reads: auth.ActionCluster}},
@@ -93,7 +102,7 @@ func (s *Server) Routes() []string {
 			continue
 		}
 		for _, path := range rt.paths {
-			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}").Replace(path)
+			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}", "/v1/topics/*", "/v1/topics/{name}").Replace(path)
 			for m := range rt.methods {
 				if m != http.MethodHead {
 					out = append(out, m+" "+path)
@@ -112,7 +121,7 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	if h := rt.methods[r.Method]; h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {
-			s.fail(w, r, err)
+			s.turnAway(rt, w, r, err)
 			return
 		}
 		h(w, r)
