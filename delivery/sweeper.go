@@ -33,7 +33,7 @@ type SweeperOptions struct {
 	Retention         Retention     // nil: nothing is dropped
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
-	RetentionInterval time.Duration // 0: 1 min
+	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
 	UploadIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
 
@@ -60,9 +60,20 @@ type Sweeper struct {
 // NewSweeper builds a sweeper.
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
-	o.RetentionInterval = orDuration(o.RetentionInterval, time.Minute)
+	o.RetentionInterval = orDuration(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
 	o.UploadIdle = orDuration(o.UploadIdle, 10*time.Minute)
 	return &Sweeper{o: o}
+}
+
+// retentionInterval is short enough for what is to be dropped at these ages.
+func retentionInterval(ages ...time.Duration) time.Duration {
+	interval := time.Minute
+	for _, age := range ages {
+		if age > 0 {
+			interval = min(interval, max(age/4, time.Second))
+		}
+	}
+	return interval
 }
 
 // Start begins to sweep.

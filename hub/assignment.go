@@ -60,9 +60,13 @@ func (s *State) Resumed(node string) uint64 {
 
 // hand gives a subscription to a node, under a new epoch. No node is no change.
 func (s *State) hand(sub *Subscription, node string) {
-	if node == "" {
-		return
+	if node != "" {
+		s.give(sub, node)
 	}
+}
+
+// give is hand, also to no node.
+func (s *State) give(sub *Subscription, node string) {
 	s.count(sub, -1)
 	sub.Assignment = Assignment{Node: node, Epoch: sub.Assignment.Epoch + 1, Rewound: sub.Assignment.Rewound}
 	s.count(sub, 1)

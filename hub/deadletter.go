@@ -86,7 +86,7 @@ func (l *letters) remove(d *DeadLetter) {
 }
 
 // deadLetter takes note of a message that is given up; the subscription goes on behind it.
-func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
+func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
 	if sub == nil || e.Epoch != sub.Assignment.Epoch || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
 		return Result{Outcome: OutcomeStale}
@@ -106,6 +106,7 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
 	c.Offset, c.Attempts, c.Refused = e.Offset, 0, 0
 	c.DeadLetters++
 	s.touch(TableCursor, e.Subscription)
+	s.announceExhausted(sub, d, fx)
 	return Result{ID: d.ID}
 }
 

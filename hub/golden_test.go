@@ -45,6 +45,7 @@ func rowTables() map[string]hub.RowKey {
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
 		"BlobRow":         {Table: hub.TableBlob, Name: "blob"},
 		"LargeRow":        {Table: hub.TableLarge, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
+		"NodeRow":         {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
 		"RuleRow":         {Table: hub.TableRule, Name: "name"},
 		"NonceRow":        {Table: hub.TableNonce, Name: "nonce"},
@@ -279,7 +280,7 @@ func fill(m protoreflect.Message) {
 func sampleValue(f protoreflect.FieldDescriptor, empty func() protoreflect.Value) protoreflect.Value {
 	number := 10 + uint64(f.Number())
 	switch f.Name() {
-	case "id", "topic", "subscription", "subscriptions", "request", "epoch", "epochs", "first", "offset", "seq", "through":
+	case "id", "topic", "subscription", "subscriptions", "request", "epoch", "epochs", "first", "offset", "seq", "through", "level":
 		number = 1
 	}
 	text := string(f.Name())

@@ -23,6 +23,7 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableNode         Table = 16
 	TableAPIKey       Table = 20
 	TableRule         Table = 21
 	TableNonce        Table = 22
@@ -30,8 +31,8 @@ const (
 	TableLarge        Table = 41
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableAPIKey, TableRule, TableNonce
-// and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule,
+// TableNonce and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -45,9 +46,14 @@ func (k RowKey) Append(dst []byte) []byte {
 	return append(dst, k.Name...)
 }
 
+func (t Table) known() bool {
+	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
+		t == TableBlob || t == TableLarge
+}
+
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableLarge) {
+	if len(b) < 9 || !Table(b[0]).known() {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
@@ -125,6 +131,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if r := s.largeRow(k); r != nil {
 			return r
 		}
+	case TableNode:
+		if n := s.nodes[k.Name]; n != nil {
+			return n.row()
+		}
 	case TableAPIKey, TableRule, TableNonce:
 		return s.access.row(k)
 	}
@@ -167,6 +177,9 @@ func (s *State) keys() []RowKey {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
 	keys = s.largeKeys(keys)
+	for id := range s.nodes {
+		keys = append(keys, RowKey{Table: TableNode, Name: id})
+	}
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
@@ -268,6 +281,12 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		l.large = append(l.large, r)
+	case TableNode:
+		r := new(hubpb.NodeRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.nodes[r.Node] = nodeFromRow(r)
 	case TableAPIKey, TableRule, TableNonce:
 		return s.access.load(k, value)
 	default:

@@ -26,6 +26,8 @@ type State struct {
 	idempotency  idempotency
 	access       access
 	owned        map[string]int // subscriptions by the node that delivers them
+	nodes        map[string]*Node
+	nodesChanged uint64 // rises with every change of nodes; not part of the state
 
 	dirty map[RowKey]struct{}
 }
@@ -55,6 +57,7 @@ func NewState() *State {
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
+		nodes:        map[string]*Node{},
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -86,6 +89,11 @@ func knownKinds(entry *hubpb.Entry) error {
 	for _, b := range entry.Batches {
 		for _, p := range b.Proposals {
 			for _, e := range p.Events {
+				if k, ok := e.Kind.(*hubpb.Event_FeatureLevelSet); ok {
+					if err := knownLevel(k.FeatureLevelSet); err != nil {
+						return err
+					}
+				}
 				if e.Kind == nil {
 					return fmt.Errorf("log entry holds an event of a kind this program does not know; it was written by a newer version")
 				}
@@ -142,7 +150,7 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_SubscriptionsEnded:
 		return s.endSubscriptions(k.SubscriptionsEnded, fx)
 	case *hubpb.Event_MessageDeadLettered:
-		return s.deadLetter(k.MessageDeadLettered)
+		return s.deadLetter(k.MessageDeadLettered, fx)
 	case *hubpb.Event_TopicRegistered:
 		return s.registerTopic(k.TopicRegistered)
 	case *hubpb.Event_TopicDeregistered:
@@ -163,6 +171,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_NodeAdmitted:
+		return s.admitNode(k.NodeAdmitted, fx)
+	case *hubpb.Event_NodeChanged:
+		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_NodeSwitched:
+		return s.switchNode(k.NodeSwitched, fx)
 	case *hubpb.Event_DeadLettersReplaying:
 		return s.replayLetters(k.DeadLettersReplaying, fx)
 	case *hubpb.Event_DeadLettersTried:
@@ -179,6 +193,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.setRule(k.RuleSet)
 	case *hubpb.Event_RuleRemoved:
 		return s.removeRule(k.RuleRemoved)
+	case *hubpb.Event_FeatureLevelSet:
+		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_ClusterRefounded:

@@ -205,7 +205,11 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 			t.Errorf("without the rows of table %d: %v", missing, err)
 		}
 	}
+	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableRule, hub.TableNonce}
 	for table := hub.TableMeta; table <= hub.TableOrigin; table++ {
+		tables = append(tables, table)
+	}
+	for _, table := range tables {
 		if err := hub.NewLoader().Add(hub.RowKey{Table: table, ID: 1}, []byte{0xff}); !errors.Is(err, hub.ErrCorrupt) {
 			t.Errorf("nonsense in table %d: %v", table, err)
 		}
@@ -223,7 +227,7 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 // anyEvent draws an event that may or may not fit the state: ids, offsets and names from a small world, and half of
 // the time a request that is really pending.
 func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
-	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed"}).Draw(t, "topic")
+	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed", hub.EventsTopic}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
 	switch rapid.IntRange(0, 20).Draw(t, "kind") {
@@ -267,6 +271,11 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 13, 14:
 		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Node: aNode.Draw(t, "node"),
 			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
+	case 15, 19:
+		node, files := aNode.Draw(t, "node"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "files")
+		return rapid.SampledFrom([]*hubpb.Event{admitted(node, files, rapid.Bool().Draw(t, "member")),
+			nodeChanged(node, hub.NodePhase(rapid.Int32Range(0, 4).Draw(t, "phase")), hubpb.NodeVote(rapid.Int32Range(0, 2).Draw(t, "vote"))),
+			switched(node, files, hubpb.NodeRun(rapid.Int32Range(1, 3).Draw(t, "run")))}).Draw(t, "event")
 	case 16:
 		return replaying(small("letter"), small("another"))
 	case 17:

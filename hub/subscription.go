@@ -102,6 +102,11 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.touch(TableSubscription, uint64(sub.ID))
 	fx.Subscriptions = append(fx.Subscriptions, *sub)
+	if renewal {
+		s.announce(LifecycleRenewed, sub, fx, nil)
+	} else {
+		s.announce(LifecycleVerified, sub, fx, nil)
+	}
 	return Result{Topic: t.ID, ID: uint64(sub.ID)}
 }
 
@@ -150,6 +155,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
 	s.endReplays(id)
+	s.announceEnd(sub, reason, fx)
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 
@@ -168,10 +174,11 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 			continue
 		}
 		if c.Offset >= sub.Cursor.Offset && c.Offset <= s.topics[sub.Topic].Head {
-			cur := &sub.Cursor
+			cur, failures := &sub.Cursor, sub.Cursor.Failures
 			cur.Offset, cur.Attempts, cur.Refused, cur.FailingSince = c.Offset, c.Attempts, c.Refused, c.FailingSince
 			cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
 			s.touch(TableCursor, c.Subscription)
+			s.announceFailing(sub, failures, fx)
 		}
 		if c.Released && sub.Assignment.Next != "" {
 			s.hand(sub, sub.Assignment.Next)

@@ -50,13 +50,13 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
+	delete(s.topicByName, t.Name) // first, so that nothing is announced in the very topic that goes
 	for _, id := range slices.Clone(t.subscriptions) {
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
 	s.forgetLarge(t, t.Head)
 	delete(s.topics, t.ID)
-	delete(s.topicByName, t.Name)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
 	s.releaseParts(fx)
@@ -183,15 +183,18 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {
-			c := &s.subs[id].Cursor
+			sub := s.subs[id]
+			c := &sub.Cursor
 			if c.Offset >= through {
 				continue
 			}
+			from := c.Offset + 1
 			c.Gap += through - c.Offset
 			s.meta.GapMessages += through - c.Offset
 			c.Offset, c.Attempts, c.Refused = through, 0, 0
 			s.touch(TableCursor, uint64(id))
 			fx.Moved = append(fx.Moved, id)
+			s.announceGap(sub, from, through, fx)
 		}
 	}
 	s.releaseParts(fx)

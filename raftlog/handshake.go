@@ -29,6 +29,7 @@ type hello struct {
 	Instance string `json:"instance"`
 	To       string `json:"to,omitempty"` // id of the node it means to reach
 	Token    string `json:"token,omitempty"`
+	Level    uint32 `json:"level"` // feature level that its program knows
 }
 
 // welcome is the answer. A refusal says nothing of the node that refuses.
@@ -36,9 +37,11 @@ type welcome struct {
 	Version  int     `json:"version"`
 	Refused  refusal `json:"refused,omitempty"`
 	Reason   string  `json:"reason,omitempty"`
+	Settled  bool    `json:"settled,omitempty"` // with Refused: the one who refuses is no fresh node
 	Cluster  string  `json:"cluster,omitempty"`
 	Node     string  `json:"node,omitempty"`
 	Instance string  `json:"instance,omitempty"`
+	Level    uint32  `json:"level"`
 }
 
 // refusal says which rule two nodes do not agree on.
@@ -51,14 +54,20 @@ const (
 	refusedID      refusal = "id"
 	refusedWiped   refusal = "wiped"
 	refusedPlain   refusal = "plain"
+	refusedLevel   refusal = "level"
+	refusedRemoved refusal = "removed"
+	refusedTLS     refusal = "tls"
+	refusedKey     refusal = "key"
+	refusedAddress refusal = "address"
 	// refusedCertificate: it says it is another node than its certificate is for.
 	refusedCertificate refusal = "certificate"
 )
 
 // refusedError says why two nodes do not talk to each other.
 type refusedError struct {
-	what refusal
-	text string
+	what    refusal
+	text    string
+	settled bool // it comes from a node that is no fresh one, so it is not for want of agreement among beginners
 }
 
 func (e *refusedError) Error() string { return e.text }
@@ -71,8 +80,25 @@ func refuse(what refusal, format string, args ...any) *refusedError {
 type self struct {
 	id, instance string
 	cluster      string            // empty: not known yet
-	members      map[string]string // instance of each member when the cluster was founded
+	fresh        bool              // it takes part in nothing yet
+	members      map[string]string // instance of the files of each node, as far as known
+	removed      map[string]bool
+	ids          map[string]string // id by address
 	former       []string          // ids of the clusters that this one goes on from
+	level        uint32            // feature level that the program knows
+	clusterLevel uint32            // that the cluster has agreed on
+}
+
+// judgeLevel refuses a node whose program knows less than the cluster has agreed on: it could not read the log.
+func (s *self) judgeLevel(id string, level uint32) *refusedError {
+	if level < s.clusterLevel {
+		return refuse(refusedLevel, "%s", levelText(id, level, "the cluster", s.clusterLevel)+"; run the same quorumhub there as on the other nodes")
+	}
+	return nil
+}
+
+func levelText(who string, level uint32, cluster string, has uint32) string {
+	return fmt.Sprintf("%s knows feature level %d, and %s is at level %d", who, level, cluster, has)
 }
 
 // judge compares a node that says it is id with what this node knows.
@@ -86,8 +112,11 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
 		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
 	}
+	if s.removed[id] {
+		return refuse(refusedRemoved, "%s was removed from the cluster; to take part again it needs an empty data_dir and a new cluster.node_id", id)
+	}
 	if known := s.members[id]; known != "" && known != instance {
-		return refuse(refusedWiped, "%s has lost its data: its votes are lost too, so it must come back under a new cluster.node_id", id)
+		return refuse(refusedWiped, "%s is known by other files: either its data are lost, and its votes with them, or the id is taken; start it with a new cluster.node_id", id)
 	}
 	return nil
 }
@@ -103,12 +132,15 @@ func (s *self) judgeHello(h *hello, token string) *refusedError {
 	case h.To != "" && h.To != s.id:
 		return refuse(refusedID, "it looks for %s, but this address is that of %s; check cluster.peers", h.To, s.id)
 	}
-	return s.judge(h.Node, h.Instance, h.Cluster)
+	if r := s.judge(h.Node, h.Instance, h.Cluster); r != nil {
+		return r
+	}
+	return s.judgeLevel(h.Node, h.Level)
 }
 
 // introduce is the dialing node's side: it says hello and checks the welcome.
 func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
-	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token})
+	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level})
 	if err != nil {
 		return nil, fmt.Errorf("say hello: %w", err)
 	}
@@ -117,7 +149,7 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, fmt.Errorf("read welcome: %w", err)
 	}
 	if w.Refused != "" {
-		return nil, refuse(w.Refused, "%s", line(w.Reason))
+		return nil, &refusedError{what: w.Refused, text: line(w.Reason), settled: w.Settled}
 	}
 	if w.Version != protocolVersion {
 		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)
@@ -126,6 +158,9 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, refuse(refusedID, "%s looks for %s, but this address is that of %s; check cluster.peers", me.id, to, w.Node)
 	}
 	if r := me.judge(w.Node, w.Instance, w.Cluster); r != nil {
+		return nil, r
+	}
+	if r := me.judgeLevel(w.Node, w.Level); r != nil {
 		return nil, r
 	}
 	return w, nil

@@ -106,6 +106,9 @@ func (n *Node) establish() bool {
 	if err := await(n.ctx, n.raft.Barrier(0)); err != nil {
 		return false // lost leadership again, or stopping; raft tells
 	}
+	if !n.compareClocks() {
+		return false
+	}
 	if n.clusterID() == "" {
 		_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_ClusterInitialized{
 			ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: randomID()},
@@ -139,6 +142,8 @@ func (n *Node) learnCluster() bool {
 	var former []string
 	n.store.View(func(s *hub.State) { former = s.FormerClusterIDs() })
 	id := n.clusterID()
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
 	switch {
 	case id == "":
 		return false
@@ -162,7 +167,7 @@ func (n *Node) learnCluster() bool {
 	}
 	n.identity = known
 	if n.port != nil {
-		n.port.self.Store(n.self())
+		n.port.self.Store(n.selfLocked())
 	}
 	return true
 }

@@ -41,7 +41,9 @@ type Node struct {
 	own      *leader
 	port     *port    // nil: no other nodes
 	caller   *caller  // nil without port
-	identity Identity // ClusterID is written once, by the leadership goroutine or before it starts
+	identity Identity // guarded by idMu once raft runs
+	idMu     sync.Mutex
+	boot     string // this run of the node
 
 	ctx    context.Context // ends with the node, or with its failure
 	cancel context.CancelFunc
@@ -56,7 +58,9 @@ type Node struct {
 	written  highest       // see Written
 	running  atomic.Bool   // raft is set
 	progress progress
+	clock    *clusterClock
 	view     clusterView
+	members  membership
 
 	forwarded atomic.Int64              // bytes of other nodes' batches
 	contact   atomic.Pointer[time.Time] // see Contact
@@ -91,8 +95,9 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{opts: o, store: o.Store, ready: make(chan struct{}), notify: make(chan bool, 16)}
+	n := &Node{opts: o, store: o.Store, clock: newClusterClock(o.Clock), ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.members.start(n.ctx)
 	n.view.start()
 	defer func() {
 		if err != nil {
@@ -155,6 +160,10 @@ func (n *Node) openFiles(ctx context.Context) error {
 		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this is the data of node %q, but cluster.node_id is %q", id.ID, n.opts.ID),
 			Hint: "set cluster.node_id to the former, or choose another data_dir"}
 	}
+	if id.RemovedAt != nil {
+		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this node was removed from its cluster (seen on %s)", id.RemovedAt.Format(time.RFC3339)),
+			Hint: "to take part again, empty data_dir and choose a new cluster.node_id"}
+	}
 	n.identity = *id
 	// Only a node that never finished its first start may be without a log.
 	create := id.ClusterID == "" && n.store.Durable().Index == 0
@@ -164,6 +173,9 @@ func (n *Node) openFiles(ctx context.Context) error {
 	// Raft begins where the files are, so the memory must not be ahead of them.
 	if err := n.store.Flush(ctx); err != nil {
 		return fmt.Errorf("flush the store: %w", err)
+	}
+	if err := n.checkLevel(); err != nil {
+		return err
 	}
 	return n.checkFiles()
 }
@@ -212,7 +224,7 @@ func (n *Node) startRaft() (err error) {
 		return fmt.Errorf("raft: %w", err)
 	}
 	followers := newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
-	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, &n.written, n.ctx.Done())
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, n.clock, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
 		to = &router{node: n, own: n.own}
@@ -229,10 +241,13 @@ func (n *Node) startRaft() (err error) {
 	n.running.Store(true)
 	n.owned.Go(n.watchLeadership)
 	n.owned.Go(func() { followers.run(n.ctx) })
+	n.owned.Go(n.watchLevel)
 	n.owned.Go(func() { n.reading.run(n.ctx) })
 	n.owned.Go(func() { n.verifying.run(n.ctx) })
 	if n.port != nil {
 		n.watchMembers()
+		n.owned.Go(n.steward)
+		n.owned.Go(n.present)
 	}
 	n.owned.Go(n.watchLog)
 	if o.MinFreeBytes > 0 {
@@ -299,6 +314,9 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 	case <-n.ready:
 	default:
 		return nil, hub.ErrNoLeader
+	}
+	if err := n.allowed(events); err != nil {
+		return nil, err
 	}
 	return n.batcher.Propose(ctx, events...)
 }

@@ -23,7 +23,7 @@ type network struct {
 	peers   []raftlog.Peer
 	logs    map[*member]*logBuffer
 	change  func(m *member, o *raftlog.Options)
-	mu      sync.RWMutex // guards member.node
+	mu      sync.RWMutex // guards member.node, and members while others look at it
 }
 
 type logBuffer struct {
@@ -64,6 +64,8 @@ func (w *network) add(id string) *member {
 		w.t.Fatal(err)
 	}
 	m := newMember(w.t, id)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.members = append(w.members, m)
 	w.logs[m] = new(logBuffer)
 	return m
@@ -84,7 +86,7 @@ func (w *network) open(ctx context.Context, m *member) error {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	one := &member{t: m.t, id: m.id, dir: m.dir, fatal: m.fatal, files: m.files}
+	one := &member{t: m.t, id: m.id, dir: m.dir, fatal: m.fatal, files: m.files, hooks: m.hooks}
 	one.options = func(o *raftlog.Options) {
 		o.Listener, o.Peers, o.Token = l, w.peers, "a token"
 		o.Logger = slog.New(slog.NewTextHandler(w.logs[m], nil))

@@ -185,6 +185,162 @@ func (EndReason) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{2}
 }
 
+type NodePhase int32
+
+const (
+	NodePhase_NODE_UNCHANGED NodePhase = 0
+	NodePhase_NODE_EXPECTED  NodePhase = 1 // it may join
+	NodePhase_NODE_MEMBER    NodePhase = 2
+	NodePhase_NODE_LEAVING   NodePhase = 3 // its subscriptions go to others, then it is removed
+	NodePhase_NODE_REMOVED   NodePhase = 4 // for ever: its id is not used again
+)
+
+// Enum value maps for NodePhase.
+var (
+	NodePhase_name = map[int32]string{
+		0: "NODE_UNCHANGED",
+		1: "NODE_EXPECTED",
+		2: "NODE_MEMBER",
+		3: "NODE_LEAVING",
+		4: "NODE_REMOVED",
+	}
+	NodePhase_value = map[string]int32{
+		"NODE_UNCHANGED": 0,
+		"NODE_EXPECTED":  1,
+		"NODE_MEMBER":    2,
+		"NODE_LEAVING":   3,
+		"NODE_REMOVED":   4,
+	}
+)
+
+func (x NodePhase) Enum() *NodePhase {
+	p := new(NodePhase)
+	*p = x
+	return p
+}
+
+func (x NodePhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodePhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[3].Descriptor()
+}
+
+func (NodePhase) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[3]
+}
+
+func (x NodePhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodePhase.Descriptor instead.
+func (NodePhase) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{3}
+}
+
+type NodeVote int32
+
+const (
+	NodeVote_VOTE_UNCHANGED NodeVote = 0
+	NodeVote_VOTE_YES       NodeVote = 1
+	NodeVote_VOTE_NO        NodeVote = 2
+)
+
+// Enum value maps for NodeVote.
+var (
+	NodeVote_name = map[int32]string{
+		0: "VOTE_UNCHANGED",
+		1: "VOTE_YES",
+		2: "VOTE_NO",
+	}
+	NodeVote_value = map[string]int32{
+		"VOTE_UNCHANGED": 0,
+		"VOTE_YES":       1,
+		"VOTE_NO":        2,
+	}
+)
+
+func (x NodeVote) Enum() *NodeVote {
+	p := new(NodeVote)
+	*p = x
+	return p
+}
+
+func (x NodeVote) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeVote) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[4].Descriptor()
+}
+
+func (NodeVote) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[4]
+}
+
+func (x NodeVote) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeVote.Descriptor instead.
+func (NodeVote) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{4}
+}
+
+type NodeRun int32
+
+const (
+	NodeRun_RUN_UNSPECIFIED NodeRun = 0
+	NodeRun_RUN_STARTED     NodeRun = 1
+	NodeRun_RUN_STOPPING    NodeRun = 2 // it takes no more subscriptions; those it has go to others
+	NodeRun_RUN_STOPPED     NodeRun = 3 // it sends nothing more, and its cursors are in the log: what it still has is nobody's
+)
+
+// Enum value maps for NodeRun.
+var (
+	NodeRun_name = map[int32]string{
+		0: "RUN_UNSPECIFIED",
+		1: "RUN_STARTED",
+		2: "RUN_STOPPING",
+		3: "RUN_STOPPED",
+	}
+	NodeRun_value = map[string]int32{
+		"RUN_UNSPECIFIED": 0,
+		"RUN_STARTED":     1,
+		"RUN_STOPPING":    2,
+		"RUN_STOPPED":     3,
+	}
+)
+
+func (x NodeRun) Enum() *NodeRun {
+	p := new(NodeRun)
+	*p = x
+	return p
+}
+
+func (x NodeRun) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[5].Descriptor()
+}
+
+func (NodeRun) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[5]
+}
+
+func (x NodeRun) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeRun.Descriptor instead.
+func (NodeRun) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{5}
+}
+
 type FetchOutcome int32
 
 const (
@@ -224,11 +380,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[3].Descriptor()
+	return file_hub_proto_enumTypes[6].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[3]
+	return &file_hub_proto_enumTypes[6]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -237,7 +393,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{3}
+	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -418,6 +574,10 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_NodeAdmitted
+	//	*Event_NodeChanged
+	//	*Event_NodeSwitched
+	//	*Event_FeatureLevelSet
 	//	*Event_ApiKeyCreated
 	//	*Event_ApiKeyRevoked
 	//	*Event_RuleSet
@@ -606,6 +766,42 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_DeliveryResumed); ok {
 			return x.DeliveryResumed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeAdmitted() *NodeAdmitted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeAdmitted); ok {
+			return x.NodeAdmitted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeChanged() *NodeChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeChanged); ok {
+			return x.NodeChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeSwitched() *NodeSwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeSwitched); ok {
+			return x.NodeSwitched
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetFeatureLevelSet() *FeatureLevelSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_FeatureLevelSet); ok {
+			return x.FeatureLevelSet
 		}
 	}
 	return nil
@@ -819,6 +1015,22 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_NodeAdmitted struct {
+	NodeAdmitted *NodeAdmitted `protobuf:"bytes,16,opt,name=node_admitted,json=nodeAdmitted,proto3,oneof"`
+}
+
+type Event_NodeChanged struct {
+	NodeChanged *NodeChanged `protobuf:"bytes,17,opt,name=node_changed,json=nodeChanged,proto3,oneof"`
+}
+
+type Event_NodeSwitched struct {
+	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
+}
+
+type Event_FeatureLevelSet struct {
+	FeatureLevelSet *FeatureLevelSet `protobuf:"bytes,20,opt,name=feature_level_set,json=featureLevelSet,proto3,oneof"`
+}
+
 type Event_ApiKeyCreated struct {
 	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
 }
@@ -912,6 +1124,14 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_NodeAdmitted) isEvent_Kind() {}
+
+func (*Event_NodeChanged) isEvent_Kind() {}
+
+func (*Event_NodeSwitched) isEvent_Kind() {}
+
+func (*Event_FeatureLevelSet) isEvent_Kind() {}
 
 func (*Event_ApiKeyCreated) isEvent_Kind() {}
 
@@ -1068,6 +1288,52 @@ func (x *ClusterRefounded) GetIndex() uint64 {
 	return 0
 }
 
+// FeatureLevelSet says that every member knows the kinds of events and rows of this level and those below. It only
+// rises; a node whose program does not know the level stops.
+type FeatureLevelSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeatureLevelSet) Reset() {
+	*x = FeatureLevelSet{}
+	mi := &file_hub_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeatureLevelSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeatureLevelSet) ProtoMessage() {}
+
+func (x *FeatureLevelSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeatureLevelSet.ProtoReflect.Descriptor instead.
+func (*FeatureLevelSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FeatureLevelSet) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
 type TopicRegistered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -1077,7 +1343,7 @@ type TopicRegistered struct {
 
 func (x *TopicRegistered) Reset() {
 	*x = TopicRegistered{}
-	mi := &file_hub_proto_msgTypes[6]
+	mi := &file_hub_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1355,7 @@ func (x *TopicRegistered) String() string {
 func (*TopicRegistered) ProtoMessage() {}
 
 func (x *TopicRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[6]
+	mi := &file_hub_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1368,7 @@ func (x *TopicRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRegistered.ProtoReflect.Descriptor instead.
 func (*TopicRegistered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{6}
+	return file_hub_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TopicRegistered) GetTopic() string {
@@ -1121,7 +1387,7 @@ type TopicDeregistered struct {
 
 func (x *TopicDeregistered) Reset() {
 	*x = TopicDeregistered{}
-	mi := &file_hub_proto_msgTypes[7]
+	mi := &file_hub_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1399,7 @@ func (x *TopicDeregistered) String() string {
 func (*TopicDeregistered) ProtoMessage() {}
 
 func (x *TopicDeregistered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[7]
+	mi := &file_hub_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1412,7 @@ func (x *TopicDeregistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicDeregistered.ProtoReflect.Descriptor instead.
 func (*TopicDeregistered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TopicDeregistered) GetTopic() string {
@@ -1170,7 +1436,7 @@ type MessagePublished struct {
 
 func (x *MessagePublished) Reset() {
 	*x = MessagePublished{}
-	mi := &file_hub_proto_msgTypes[8]
+	mi := &file_hub_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1448,7 @@ func (x *MessagePublished) String() string {
 func (*MessagePublished) ProtoMessage() {}
 
 func (x *MessagePublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[8]
+	mi := &file_hub_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1461,7 @@ func (x *MessagePublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessagePublished.ProtoReflect.Descriptor instead.
 func (*MessagePublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{8}
+	return file_hub_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MessagePublished) GetTopic() string {
@@ -1254,7 +1520,7 @@ type BatchPublished struct {
 
 func (x *BatchPublished) Reset() {
 	*x = BatchPublished{}
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1532,7 @@ func (x *BatchPublished) String() string {
 func (*BatchPublished) ProtoMessage() {}
 
 func (x *BatchPublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1545,7 @@ func (x *BatchPublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchPublished.ProtoReflect.Descriptor instead.
 func (*BatchPublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BatchPublished) GetTopic() string {
@@ -1330,7 +1596,7 @@ type BlobPart struct {
 
 func (x *BlobPart) Reset() {
 	*x = BlobPart{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1608,7 @@ func (x *BlobPart) String() string {
 func (*BlobPart) ProtoMessage() {}
 
 func (x *BlobPart) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1621,7 @@ func (x *BlobPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPart.ProtoReflect.Descriptor instead.
 func (*BlobPart) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BlobPart) GetBlob() []byte {
@@ -1396,7 +1662,7 @@ type LargePublished struct {
 
 func (x *LargePublished) Reset() {
 	*x = LargePublished{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1674,7 @@ func (x *LargePublished) String() string {
 func (*LargePublished) ProtoMessage() {}
 
 func (x *LargePublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1687,7 @@ func (x *LargePublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargePublished.ProtoReflect.Descriptor instead.
 func (*LargePublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LargePublished) GetTopic() string {
@@ -1490,7 +1756,7 @@ type BlobsDropped struct {
 
 func (x *BlobsDropped) Reset() {
 	*x = BlobsDropped{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1768,7 @@ func (x *BlobsDropped) String() string {
 func (*BlobsDropped) ProtoMessage() {}
 
 func (x *BlobsDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1781,7 @@ func (x *BlobsDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobsDropped.ProtoReflect.Descriptor instead.
 func (*BlobsDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BlobsDropped) GetBefore() int64 {
@@ -1536,7 +1802,7 @@ type RetentionSet struct {
 
 func (x *RetentionSet) Reset() {
 	*x = RetentionSet{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1814,7 @@ func (x *RetentionSet) String() string {
 func (*RetentionSet) ProtoMessage() {}
 
 func (x *RetentionSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1827,7 @@ func (x *RetentionSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionSet.ProtoReflect.Descriptor instead.
 func (*RetentionSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetentionSet) GetTopic() string {
@@ -1589,7 +1855,7 @@ type Retention struct {
 
 func (x *Retention) Reset() {
 	*x = Retention{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1867,7 @@ func (x *Retention) String() string {
 func (*Retention) ProtoMessage() {}
 
 func (x *Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1880,7 @@ func (x *Retention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retention.ProtoReflect.Descriptor instead.
 func (*Retention) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Retention) GetMaxAge() int64 {
@@ -1652,7 +1918,7 @@ type SubscriptionRequested struct {
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1930,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1943,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -1775,7 +2041,7 @@ type ExtraField struct {
 
 func (x *ExtraField) Reset() {
 	*x = ExtraField{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +2053,7 @@ func (x *ExtraField) String() string {
 func (*ExtraField) ProtoMessage() {}
 
 func (x *ExtraField) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +2066,7 @@ func (x *ExtraField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
 func (*ExtraField) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExtraField) GetName() string {
@@ -1827,7 +2093,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2105,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2118,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1873,7 +2139,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2151,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2164,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1926,7 +2192,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2204,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2217,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1982,7 +2248,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2260,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2273,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -2048,7 +2314,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2326,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2339,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Candidate) GetNode() string {
@@ -2100,7 +2366,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2378,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2391,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -2156,7 +2422,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2434,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2447,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2222,7 +2488,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2500,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2513,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2270,7 +2536,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2548,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2561,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -2345,7 +2611,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2623,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2636,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -2387,6 +2653,205 @@ func (x *DeliveryResumed) GetMark() uint64 {
 	return 0
 }
 
+// NodeAdmitted records a node of the cluster: which files carry its votes, and whether it is to vote.
+type NodeAdmitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of its files; empty: not known yet
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`   // host:port for the other nodes
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`      // whether it is to become a voter
+	Member        bool                   `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`    // it is in raft's configuration; else it is expected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAdmitted) Reset() {
+	*x = NodeAdmitted{}
+	mi := &file_hub_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAdmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAdmitted) ProtoMessage() {}
+
+func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
+func (*NodeAdmitted) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *NodeAdmitted) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeAdmitted) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
+}
+
+// NodeChanged moves a node on, or changes whether it is to vote.
+type NodeChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeChanged) Reset() {
+	*x = NodeChanged{}
+	mi := &file_hub_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeChanged) ProtoMessage() {}
+
+func (x *NodeChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
+func (*NodeChanged) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *NodeChanged) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeChanged) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeChanged) GetVote() NodeVote {
+	if x != nil {
+		return x.Vote
+	}
+	return NodeVote_VOTE_UNCHANGED
+}
+
+// NodeSwitched says that a node starts or stops delivering.
+type NodeSwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"` // one run of its process; a word of an earlier run changes nothing
+	Run           NodeRun                `protobuf:"varint,3,opt,name=run,proto3,enum=quorumhub.v1.NodeRun" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSwitched) Reset() {
+	*x = NodeSwitched{}
+	mi := &file_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSwitched) ProtoMessage() {}
+
+func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
+func (*NodeSwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *NodeSwitched) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetRun() NodeRun {
+	if x != nil {
+		return x.Run
+	}
+	return NodeRun_RUN_UNSPECIFIED
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2397,7 +2862,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2874,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2887,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -2456,7 +2921,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2933,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2946,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2565,7 +3030,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +3042,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +3055,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2677,7 +3142,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3154,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3167,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2750,7 +3215,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +3227,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +3240,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2795,7 +3260,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3272,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3285,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2841,7 +3306,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3318,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3331,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2901,7 +3366,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3378,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3391,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2953,7 +3418,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3430,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3443,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -3016,7 +3481,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3493,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3506,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -3151,7 +3616,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3628,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3641,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -3238,7 +3703,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3715,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3728,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -3292,7 +3757,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3769,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3782,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RuleSet) GetName() string {
@@ -3351,7 +3816,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3828,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3841,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -3404,7 +3869,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +3881,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3429,7 +3894,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -3457,7 +3922,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3934,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3947,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -3511,6 +3976,7 @@ type MetaRow struct {
 	GapMessages       uint64                 `protobuf:"varint,8,opt,name=gap_messages,json=gapMessages,proto3" json:"gap_messages,omitempty"` // messages dropped before a subscription had got them
 	PublishedMessages uint64                 `protobuf:"varint,9,opt,name=published_messages,json=publishedMessages,proto3" json:"published_messages,omitempty"`
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	FeatureLevel      uint32                 `protobuf:"varint,20,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`              // 0: none agreed yet
 	AccessVersion     uint64                 `protobuf:"varint,60,opt,name=access_version,json=accessVersion,proto3" json:"access_version,omitempty"`           // rises with every change of API keys and rules
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
 	LastPart          uint64                 `protobuf:"varint,50,opt,name=last_part,json=lastPart,proto3" json:"last_part,omitempty"`                          // parts of large bodies are numbered from 1 on
@@ -3522,7 +3988,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +4000,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +4013,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3620,6 +4086,13 @@ func (x *MetaRow) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
 func (x *MetaRow) GetAccessVersion() uint64 {
 	if x != nil {
 		return x.AccessVersion
@@ -3666,7 +4139,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +4151,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +4164,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3730,7 +4203,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +4215,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +4228,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3882,7 +4355,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3894,7 +4367,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3907,7 +4380,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -4047,7 +4520,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4532,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4545,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -4108,7 +4581,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4593,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4606,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -4188,7 +4661,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4200,7 +4673,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4213,7 +4686,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -4340,7 +4813,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4352,7 +4825,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4365,7 +4838,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -4401,7 +4874,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4413,7 +4886,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4426,7 +4899,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -4450,6 +4923,106 @@ func (x *LargeRow) GetFirstPart() uint64 {
 	return 0
 }
 
+type NodeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,5,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
+	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds: when the phase began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRow) Reset() {
+	*x = NodeRow{}
+	mi := &file_hub_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRow) ProtoMessage() {}
+
+func (x *NodeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
+func (*NodeRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *NodeRow) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRow) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeRow) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeRow) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeRow) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeRow) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeRow) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
+}
+
+func (x *NodeRow) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -4463,7 +5036,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +5048,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +5061,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -4536,7 +5109,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4548,7 +5121,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4561,7 +5134,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -4588,7 +5161,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4600,7 +5173,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +5186,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4639,7 +5212,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4651,7 +5224,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4664,7 +5237,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4686,7 +5259,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4698,7 +5271,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4711,7 +5284,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4745,7 +5318,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +5330,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +5343,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4796,7 +5369,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4808,7 +5381,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4821,7 +5394,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4843,7 +5416,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4855,7 +5428,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4868,7 +5441,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4909,7 +5482,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4921,7 +5494,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4934,7 +5507,7 @@ func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchPublished_Item.ProtoReflect.Descriptor instead.
 func (*BatchPublished_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9, 0}
+	return file_hub_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *BatchPublished_Item) GetContentType() string {
@@ -4961,7 +5534,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4973,7 +5546,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4986,7 +5559,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42, 0}
+	return file_hub_proto_rawDescGZIP(), []int{46, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -5016,7 +5589,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xb7\x12\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xca\x14\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -5034,7 +5607,11 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12E\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
+	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
+	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
+	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12K\n" +
+	"\x11feature_level_set\x18\x14 \x01(\v2\x1d.quorumhub.v1.FeatureLevelSetH\x00R\x0ffeatureLevelSet\x12E\n" +
 	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
 	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
 	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
@@ -5062,6 +5639,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x123\n" +
 	"\x06reason\x18\x04 \x01(\x0e2\x1b.quorumhub.v1.RefoundReasonR\x06reason\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\"'\n" +
+	"\x0fFeatureLevelSet\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"'\n" +
 	"\x0fTopicRegistered\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\")\n" +
 	"\x11TopicDeregistered\x12\x14\n" +
@@ -5163,7 +5742,21 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\"\x86\x01\n" +
+	"\fNodeAdmitted\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\vNodeChanged\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"_\n" +
+	"\fNodeSwitched\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\x8b\x02\n" +
@@ -5251,7 +5844,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xae\x04\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xd3\x04\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x10\n" +
@@ -5265,7 +5858,8 @@ const file_hub_proto_rawDesc = "" +
 	"\fgap_messages\x18\b \x01(\x04R\vgapMessages\x12-\n" +
 	"\x12published_messages\x18\t \x01(\x04R\x11publishedMessages\x12'\n" +
 	"\x0fpublished_bytes\x18\n" +
-	" \x01(\x04R\x0epublishedBytes\x12%\n" +
+	" \x01(\x04R\x0epublishedBytes\x12#\n" +
+	"\rfeature_level\x18\x14 \x01(\rR\ffeatureLevel\x12%\n" +
 	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12,\n" +
 	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x12\x1b\n" +
 	"\tlast_part\x182 \x01(\x04R\blastPart\x12#\n" +
@@ -5353,7 +5947,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
-	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\x83\x01\n" +
+	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xde\x01\n" +
+	"\aNodeRow\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12-\n" +
+	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
+	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
+	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -5398,7 +6001,22 @@ const file_hub_proto_rawDesc = "" +
 	"\vEND_EXPIRED\x10\x02\x12\f\n" +
 	"\bEND_GONE\x10\x03\x12\x1a\n" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
-	"\fEND_OPERATOR\x10\x05*y\n" +
+	"\fEND_OPERATOR\x10\x05*g\n" +
+	"\tNodePhase\x12\x12\n" +
+	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
+	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
+	"\vNODE_MEMBER\x10\x02\x12\x10\n" +
+	"\fNODE_LEAVING\x10\x03\x12\x10\n" +
+	"\fNODE_REMOVED\x10\x04*9\n" +
+	"\bNodeVote\x12\x12\n" +
+	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
+	"\bVOTE_YES\x10\x01\x12\v\n" +
+	"\aVOTE_NO\x10\x02*R\n" +
+	"\aNodeRun\x12\x13\n" +
+	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRUN_STARTED\x10\x01\x12\x10\n" +
+	"\fRUN_STOPPING\x10\x02\x12\x0f\n" +
+	"\vRUN_STOPPED\x10\x03*y\n" +
 	"\fFetchOutcome\x12\x15\n" +
 	"\x11FETCH_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rFETCH_CHANGED\x10\x01\x12\x13\n" +
@@ -5418,143 +6036,159 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
 	(EndReason)(0),                // 2: quorumhub.v1.EndReason
-	(FetchOutcome)(0),             // 3: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 4: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 5: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 6: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 7: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 8: quorumhub.v1.ClusterInitialized
-	(*ClusterRefounded)(nil),      // 9: quorumhub.v1.ClusterRefounded
-	(*TopicRegistered)(nil),       // 10: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 11: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 12: quorumhub.v1.MessagePublished
-	(*BatchPublished)(nil),        // 13: quorumhub.v1.BatchPublished
-	(*BlobPart)(nil),              // 14: quorumhub.v1.BlobPart
-	(*LargePublished)(nil),        // 15: quorumhub.v1.LargePublished
-	(*BlobsDropped)(nil),          // 16: quorumhub.v1.BlobsDropped
-	(*RetentionSet)(nil),          // 17: quorumhub.v1.RetentionSet
-	(*Retention)(nil),             // 18: quorumhub.v1.Retention
-	(*SubscriptionRequested)(nil), // 19: quorumhub.v1.SubscriptionRequested
-	(*ExtraField)(nil),            // 20: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),   // 21: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 22: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 23: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 24: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 25: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 26: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 27: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 28: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 29: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 30: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 31: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 32: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 33: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 34: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 35: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 36: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 37: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 38: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 39: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 40: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 41: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 42: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 43: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 44: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 45: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 46: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 47: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 48: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 49: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 50: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 51: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 52: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 53: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 54: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 55: quorumhub.v1.LargeRow
-	(*IdempotencyRow)(nil),        // 56: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 57: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 58: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 59: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 60: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 61: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 62: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 63: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 64: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 65: quorumhub.v1.LogTrimmed.Range
+	(NodePhase)(0),                // 3: quorumhub.v1.NodePhase
+	(NodeVote)(0),                 // 4: quorumhub.v1.NodeVote
+	(NodeRun)(0),                  // 5: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),             // 6: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                 // 7: quorumhub.v1.Entry
+	(*Batch)(nil),                 // 8: quorumhub.v1.Batch
+	(*Proposal)(nil),              // 9: quorumhub.v1.Proposal
+	(*Event)(nil),                 // 10: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),    // 11: quorumhub.v1.ClusterInitialized
+	(*ClusterRefounded)(nil),      // 12: quorumhub.v1.ClusterRefounded
+	(*FeatureLevelSet)(nil),       // 13: quorumhub.v1.FeatureLevelSet
+	(*TopicRegistered)(nil),       // 14: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),     // 15: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),      // 16: quorumhub.v1.MessagePublished
+	(*BatchPublished)(nil),        // 17: quorumhub.v1.BatchPublished
+	(*BlobPart)(nil),              // 18: quorumhub.v1.BlobPart
+	(*LargePublished)(nil),        // 19: quorumhub.v1.LargePublished
+	(*BlobsDropped)(nil),          // 20: quorumhub.v1.BlobsDropped
+	(*RetentionSet)(nil),          // 21: quorumhub.v1.RetentionSet
+	(*Retention)(nil),             // 22: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil), // 23: quorumhub.v1.SubscriptionRequested
+	(*ExtraField)(nil),            // 24: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 25: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 26: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 27: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 28: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 29: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 30: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 31: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 32: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 33: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 34: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 35: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 36: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 37: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 38: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 39: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 40: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 41: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 42: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 43: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 44: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 45: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 46: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 47: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 48: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 49: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 50: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 51: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 52: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 53: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 54: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 55: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 56: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 57: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 58: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 59: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 60: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 61: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 62: quorumhub.v1.LargeRow
+	(*NodeRow)(nil),               // 63: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 64: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 65: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 66: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 67: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 68: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 69: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 70: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 71: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 72: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 73: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	5,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	6,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	7,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	8,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	10, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	11, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	12, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	19, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	24, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	26, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	27, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	31, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	33, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	39, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	40, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	46, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	28, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	30, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	41, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	42, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	43, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	44, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	45, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	22, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	23, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	13, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	14, // 26: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
-	15, // 27: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
-	16, // 28: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	17, // 29: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	35, // 30: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	36, // 31: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	38, // 32: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	9,  // 33: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 34: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	64, // 35: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 36: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,  // 37: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	21, // 38: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	20, // 39: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	25, // 40: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	2,  // 41: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	29, // 42: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	32, // 43: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	34, // 44: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	37, // 45: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	34, // 46: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	3,  // 47: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	65, // 48: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	48, // 49: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	18, // 50: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	21, // 51: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	20, // 52: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	32, // 53: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	19, // 54: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	34, // 55: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	41, // 56: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	43, // 57: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	61, // 58: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	62, // 59: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	63, // 60: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	8,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	9,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	10, // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	11, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	14, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	15, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	16, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	23, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	28, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	30, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	31, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	38, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	40, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	46, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	47, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	53, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	32, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	34, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	35, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	36, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	37, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	13, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
+	48, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	49, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	50, // 24: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	51, // 25: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	52, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	26, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	27, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	17, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	18, // 30: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
+	19, // 31: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
+	20, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	21, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	42, // 34: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	43, // 35: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	45, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	12, // 37: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 38: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	72, // 39: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	22, // 40: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,  // 41: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	25, // 42: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	24, // 43: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	29, // 44: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	2,  // 45: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	33, // 46: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	3,  // 47: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	4,  // 48: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	5,  // 49: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	39, // 50: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	41, // 51: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	44, // 52: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	41, // 53: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	6,  // 54: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	73, // 55: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	55, // 56: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	22, // 57: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	25, // 58: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	24, // 59: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	39, // 60: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	23, // 61: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	41, // 62: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	3,  // 63: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	48, // 64: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	50, // 65: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	69, // 66: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	70, // 67: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	71, // 68: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -5578,6 +6212,10 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_NodeAdmitted)(nil),
+		(*Event_NodeChanged)(nil),
+		(*Event_NodeSwitched)(nil),
+		(*Event_FeatureLevelSet)(nil),
 		(*Event_ApiKeyCreated)(nil),
 		(*Event_ApiKeyRevoked)(nil),
 		(*Event_RuleSet)(nil),
@@ -5595,14 +6233,14 @@ func file_hub_proto_init() {
 		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
-	file_hub_proto_msgTypes[14].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   62,
+			NumEnums:      7,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

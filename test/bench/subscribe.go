@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"sync"
@@ -14,42 +13,67 @@ const setupWithin = 15 * time.Second
 
 // subscribe makes a subscription for each of the callbacks and waits until all are confirmed.
 func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage, callbacks int) error {
-	ctx, cancel := context.WithTimeout(ctx, setupWithin)
+	within := setupWithin + time.Duration(callbacks)*3*time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.topicURL(topic)}}
+	form := url.Values{"hub.mode": {"subscribe"}}
 	if st.secret != nil {
 		form.Set("hub.secret", string(st.secret))
 	}
 	work := make(chan int)
-	errs := make([]error, callbacks)
-	var wg sync.WaitGroup
-	for range min(callbacks, 16) {
+	var (
+		wg      sync.WaitGroup
+		once    sync.Once
+		problem error // the first
+	)
+	asking, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	for range min(callbacks, 32) {
 		wg.Go(func() {
 			for n := range work {
-				errs[n] = b.subscribeOne(ctx, c, form, n)
+				of, at := topic, b.sink.callback(n)
+				if st.topic != nil {
+					of = st.topic(n)
+				}
+				if st.url != nil {
+					at = st.url(n)
+				}
+				var more map[string]string
+				if st.more != nil {
+					more = st.more(n)
+				}
+				if err := subscribeOne(asking, c, form, c.topicURL(of), at, more); err != nil {
+					once.Do(func() {
+						problem = err
+						giveUp()
+					})
+				}
 			}
 		})
 	}
-	for n := range callbacks {
+	for n := 0; n < callbacks && asking.Err() == nil; n++ {
 		work <- n
 	}
 	close(work)
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if problem != nil {
+		return problem
 	}
 	return await(ctx, c, func() error {
 		if n := st.intent.Load(); n < int64(callbacks) {
-			return fmt.Errorf("%d of %d subscriptions were verified within %v", n, callbacks, setupWithin)
+			return fmt.Errorf("%d of %d subscriptions were verified within %v", n, callbacks, within)
 		}
 		return nil
 	})
 }
 
-func (b *bench) subscribeOne(ctx context.Context, c *child, common url.Values, n int) error {
-	form := url.Values{"hub.callback": {b.sink.callback(n)}}
+func subscribeOne(ctx context.Context, c *child, common url.Values, topic, callback string, more map[string]string) error {
+	form := url.Values{"hub.callback": {callback}, "hub.topic": {topic}}
 	for k, v := range common {
 		form[k] = v
+	}
+	for k, v := range more {
+		form.Set(k, v)
 	}
 	got, err := c.form(ctx, form)
 	if err != nil {
