@@ -139,6 +139,8 @@ func entries() []entry {
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.SegmentBytes }),
 		scalar("storage.tail_bytes", "64MiB", "memory for the newest messages",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),
+		scalar("storage.log_bytes", "64MiB", "how much of raft's log is kept for nodes that were away; one that missed more is sent a snapshot of everything",
+			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.LogBytes }),
 
 		scalar("secrets.key_file", "", "the key that encrypts secrets at rest, made when missing; empty: secrets.key in data_dir",
 			text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }},
