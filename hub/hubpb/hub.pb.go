@@ -1470,8 +1470,10 @@ type SubscriptionRequested struct {
 	Signature     string                 `protobuf:"bytes,8,opt,name=signature,proto3" json:"signature,omitempty"`                            // method for X-Hub-Signature, empty: the hub's
 	VerifyToken   string                 `protobuf:"bytes,9,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`     // PubSubHubbub 0.3
 	AutoRegister  bool                   `protobuf:"varint,10,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
-	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"` // absent: all defaults
-	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`     // sorted by name
+	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`                             // absent: all defaults
+	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`                               // standard-webhooks: its signatures too
+	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"` // seconds that the secret it replaces goes on signing, with standard-webhooks
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                 // sorted by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1583,11 +1585,78 @@ func (x *SubscriptionRequested) GetOptions() *SubscriptionOptions {
 	return nil
 }
 
+func (x *SubscriptionRequested) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *SubscriptionRequested) GetSecretGrace() int64 {
+	if x != nil {
+		return x.SecretGrace
+	}
+	return 0
+}
+
 func (x *SubscriptionRequested) GetExtra() []*ExtraField {
 	if x != nil {
 		return x.Extra
 	}
 	return nil
+}
+
+// FormerSecret is a secret that was replaced and goes on signing for a while.
+type FormerSecret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sealed        []byte                 `protobuf:"bytes,1,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"` // Unix nanoseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FormerSecret) Reset() {
+	*x = FormerSecret{}
+	mi := &file_hub_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormerSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormerSecret) ProtoMessage() {}
+
+func (x *FormerSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormerSecret.ProtoReflect.Descriptor instead.
+func (*FormerSecret) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *FormerSecret) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *FormerSecret) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
 }
 
 // ExtraField is a field of a subscribe request that the hub keeps for others and does not understand.
@@ -1601,7 +1670,7 @@ type ExtraField struct {
 
 func (x *ExtraField) Reset() {
 	*x = ExtraField{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1682,7 @@ func (x *ExtraField) String() string {
 func (*ExtraField) ProtoMessage() {}
 
 func (x *ExtraField) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1695,7 @@ func (x *ExtraField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
 func (*ExtraField) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExtraField) GetName() string {
@@ -1653,7 +1722,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1734,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1747,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -1699,7 +1768,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1780,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1793,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -1752,7 +1821,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1833,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1846,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -1808,7 +1877,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1889,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1902,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -1874,7 +1943,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +1955,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +1968,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Candidate) GetNode() string {
@@ -1926,7 +1995,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2007,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2020,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -1982,7 +2051,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2063,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2076,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2048,7 +2117,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2129,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2142,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2096,7 +2165,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2177,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2190,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -2171,7 +2240,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2252,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2265,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -2227,7 +2296,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2308,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2321,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -2302,7 +2371,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2383,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2396,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -2363,7 +2432,7 @@ type NodeSwitched struct {
 
 func (x *NodeSwitched) Reset() {
 	*x = NodeSwitched{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2444,7 @@ func (x *NodeSwitched) String() string {
 func (*NodeSwitched) ProtoMessage() {}
 
 func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2457,7 @@ func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
 func (*NodeSwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodeSwitched) GetNode() string {
@@ -2422,7 +2491,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2503,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2516,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -2481,7 +2550,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +2562,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +2575,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2590,7 +2659,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2671,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2684,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2702,7 +2771,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2714,7 +2783,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2727,7 +2796,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2775,7 +2844,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2856,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2869,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2820,7 +2889,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +2901,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +2914,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2866,7 +2935,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +2947,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +2960,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2926,7 +2995,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3007,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3020,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2978,7 +3047,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3059,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3072,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -3038,7 +3107,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3119,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3132,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -3152,7 +3221,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3233,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3246,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -3239,7 +3308,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3320,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3333,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -3293,7 +3362,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3374,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3387,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RuleSet) GetName() string {
@@ -3352,7 +3421,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3433,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3446,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -3405,7 +3474,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3417,7 +3486,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3430,7 +3499,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -3458,7 +3527,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3539,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3552,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -3521,7 +3590,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3602,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3615,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MetaRow) GetClusterId() string {
@@ -3651,7 +3720,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3663,7 +3732,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3676,7 +3745,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3714,7 +3783,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3726,7 +3795,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3739,7 +3808,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3852,6 +3921,8 @@ type SubscriptionRow struct {
 	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
 	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
 	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind began
+	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	FormerSecrets []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
 	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3859,7 +3930,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3871,7 +3942,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3884,7 +3955,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -4006,6 +4077,20 @@ func (x *SubscriptionRow) GetRewound() uint64 {
 	return 0
 }
 
+func (x *SubscriptionRow) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *SubscriptionRow) GetFormerSecrets() []*FormerSecret {
+	if x != nil {
+		return x.FormerSecrets
+	}
+	return nil
+}
+
 func (x *SubscriptionRow) GetExtra() []*ExtraField {
 	if x != nil {
 		return x.Extra
@@ -4024,7 +4109,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4036,7 +4121,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4049,7 +4134,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -4085,7 +4170,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4097,7 +4182,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4110,7 +4195,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -4164,7 +4249,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4176,7 +4261,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4189,7 +4274,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -4313,7 +4398,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4410,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4423,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -4410,7 +4495,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4422,7 +4507,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4435,7 +4520,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -4483,7 +4568,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4495,7 +4580,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4508,7 +4593,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -4535,7 +4620,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4547,7 +4632,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4560,7 +4645,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4586,7 +4671,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4598,7 +4683,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4611,7 +4696,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4633,7 +4718,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4645,7 +4730,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4658,7 +4743,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4692,7 +4777,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4704,7 +4789,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4717,7 +4802,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4743,7 +4828,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4840,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4853,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4790,7 +4875,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4802,7 +4887,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4815,7 +4900,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4856,7 +4941,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4868,7 +4953,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4908,7 +4993,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4920,7 +5005,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4933,7 +5018,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40, 0}
+	return file_hub_proto_rawDescGZIP(), []int{41, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -5027,7 +5112,7 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\xce\x03\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\x89\x04\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -5040,8 +5125,13 @@ const file_hub_proto_rawDesc = "" +
 	"\fverify_token\x18\t \x01(\tR\vverifyToken\x12#\n" +
 	"\rauto_register\x18\n" +
 	" \x01(\bR\fautoRegister\x12;\n" +
-	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12.\n" +
-	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"6\n" +
+	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
+	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
+	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"<\n" +
+	"\fFormerSecret\x12\x16\n" +
+	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"6\n" +
 	"\n" +
 	"ExtraField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -5220,7 +5310,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
-	"fetchError\"\xbe\x04\n" +
+	"fetchError\"\x99\x05\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -5242,7 +5332,9 @@ const file_hub_proto_rawDesc = "" +
 	"\tnext_node\x18\x0e \x01(\tR\bnextNode\x12;\n" +
 	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
 	"\x06paused\x18\x1f \x01(\bR\x06paused\x12\x18\n" +
-	"\arewound\x18  \x01(\x04R\arewound\x12.\n" +
+	"\arewound\x18  \x01(\x04R\arewound\x12\x16\n" +
+	"\x06scheme\x18( \x01(\tR\x06scheme\x12A\n" +
+	"\x0eformer_secrets\x18) \x03(\v2\x1a.quorumhub.v1.FormerSecretR\rformerSecrets\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"n\n" +
 	"\tCursorRow\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.quorumhub.v1.CursorR\x06cursor\x12\x10\n" +
@@ -5361,7 +5453,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -5381,54 +5473,55 @@ var file_hub_proto_goTypes = []any{
 	(*MessagePublished)(nil),      // 15: quorumhub.v1.MessagePublished
 	(*BatchPublished)(nil),        // 16: quorumhub.v1.BatchPublished
 	(*SubscriptionRequested)(nil), // 17: quorumhub.v1.SubscriptionRequested
-	(*ExtraField)(nil),            // 18: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),   // 19: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 20: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 21: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 22: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 23: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 24: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 25: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 26: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 27: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 28: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),          // 29: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),           // 30: quorumhub.v1.NodeChanged
-	(*NodeSwitched)(nil),          // 31: quorumhub.v1.NodeSwitched
-	(*CursorsAdvanced)(nil),       // 32: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 33: quorumhub.v1.Cursor
-	(*MessageDeadLettered)(nil),   // 34: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 35: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 36: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 37: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 38: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 39: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 40: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 41: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 42: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 43: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 44: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 45: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 46: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 47: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 48: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 49: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 50: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 51: quorumhub.v1.SubscriptionRow
-	(*CursorRow)(nil),             // 52: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 53: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 54: quorumhub.v1.DeadLetterRow
-	(*NodeRow)(nil),               // 55: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 56: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 57: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 58: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 59: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 60: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 61: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 62: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 63: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 64: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 65: quorumhub.v1.LogTrimmed.Range
+	(*FormerSecret)(nil),          // 18: quorumhub.v1.FormerSecret
+	(*ExtraField)(nil),            // 19: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 20: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 21: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 22: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 23: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 24: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 25: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 26: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 27: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 28: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 29: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 30: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 31: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 32: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 33: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 34: quorumhub.v1.Cursor
+	(*MessageDeadLettered)(nil),   // 35: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 36: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 37: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 38: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 39: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 40: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 41: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 42: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 43: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 44: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 45: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 46: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 47: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 48: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 49: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 50: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 51: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 52: quorumhub.v1.SubscriptionRow
+	(*CursorRow)(nil),             // 53: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 54: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 55: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 56: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 57: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 58: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 59: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 60: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 61: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 62: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 63: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 64: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 65: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 66: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	8,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -5439,65 +5532,66 @@ var file_hub_proto_depIdxs = []int32{
 	14, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	15, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
 	17, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	22, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	24, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	25, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	32, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	34, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	40, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	41, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	47, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	26, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	28, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	29, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	30, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	31, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
-	42, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	43, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	44, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	45, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	46, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	20, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	21, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	23, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	25, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	26, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	33, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	35, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	41, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	42, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	48, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	27, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	29, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	30, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	31, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	32, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	43, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	44, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	45, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	46, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	47, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	21, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	22, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	16, // 28: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	36, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	37, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	39, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	37, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	38, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	40, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	12, // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
 	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	64, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	65, // 34: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	1,  // 35: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	19, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	18, // 37: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	23, // 38: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	20, // 36: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	19, // 37: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	24, // 38: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
 	2,  // 39: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	27, // 40: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	28, // 40: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
 	3,  // 41: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
 	4,  // 42: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
 	5,  // 43: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
-	33, // 44: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	35, // 45: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	38, // 46: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	35, // 47: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	34, // 44: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	36, // 45: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	39, // 46: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	36, // 47: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
 	6,  // 48: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	65, // 49: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	49, // 50: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	19, // 51: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	18, // 52: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	33, // 53: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	17, // 54: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	35, // 55: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	3,  // 56: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	42, // 57: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	44, // 58: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	61, // 59: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	62, // 60: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	63, // 61: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	66, // 49: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	50, // 50: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	20, // 51: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	18, // 52: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	19, // 53: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	34, // 54: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	17, // 55: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	36, // 56: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	3,  // 57: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	43, // 58: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	45, // 59: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	62, // 60: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	63, // 61: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	64, // 62: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -5543,7 +5637,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   59,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
