@@ -1,10 +1,12 @@
 package delivery
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"hash"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -31,23 +33,36 @@ func (s *WebhookSigner) Add(secret []byte, until time.Time) {
 
 // Sign returns the values of webhook-timestamp and webhook-signature for a message that is sent now.
 func (s *WebhookSigner) Sign(id string, now time.Time, body []byte) (timestamp, signature string) {
+	timestamp, signature, _ = s.SignReader(id, now, bytes.NewReader(body)) // never fails
+	return timestamp, signature
+}
+
+// SignReader is Sign for a body that is read; its error is the reader's.
+func (s *WebhookSigner) SignReader(id string, now time.Time, body io.Reader) (timestamp, signature string, err error) {
 	timestamp = strconv.FormatInt(now.Unix(), 10)
-	var out strings.Builder
+	s.buf = append(append(append(append(s.buf[:0], id...), '.'), timestamp...), '.')
+	var macs []hash.Hash
+	var all []io.Writer
 	for _, k := range s.keys {
 		if !k.until.IsZero() && !now.Before(k.until) {
 			continue
 		}
-		if out.Len() > 0 {
+		k.mac.Reset()
+		k.mac.Write(s.buf)
+		macs, all = append(macs, k.mac), append(all, k.mac)
+	}
+	if _, err := io.Copy(io.MultiWriter(all...), body); err != nil {
+		return "", "", err
+	}
+	var out strings.Builder
+	for i, mac := range macs {
+		if i > 0 {
 			out.WriteByte(' ')
 		}
-		k.mac.Reset()
-		s.buf = append(append(append(append(s.buf[:0], id...), '.'), timestamp...), '.')
-		k.mac.Write(s.buf)
-		k.mac.Write(body)
 		out.WriteString("v1,")
-		out.WriteString(base64.StdEncoding.EncodeToString(k.mac.Sum(nil)))
+		out.WriteString(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 	}
-	return timestamp, out.String()
+	return timestamp, out.String(), nil
 }
 
 // webhookSecrets say that a subscription wants the signatures of Standard Webhooks too.
@@ -87,4 +102,9 @@ func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bo
 		}
 	}
 	return s, nil
+}
+
+// webhookFields are the header fields of Standard Webhooks.
+func webhookFields(id, timestamp, signature string) []field {
+	return []field{{"Webhook-Id", id}, {"Webhook-Timestamp", timestamp}, {"Webhook-Signature", signature}}
 }

@@ -43,6 +43,8 @@ func rowTables() map[string]hub.RowKey {
 		"DeadLetterRow":   {Table: hub.TableDeadLetter, ID: 1},
 		"IdempotencyRow":  {Table: hub.TableIdempotency, ID: 1, Name: "key"},
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
+		"BlobRow":         {Table: hub.TableBlob, Name: "blob"},
+		"LargeRow":        {Table: hub.TableLarge, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
 		"NodeRow":         {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
 		"RuleRow":         {Table: hub.TableRule, Name: "name"},

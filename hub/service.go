@@ -189,6 +189,9 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := checkContentType(p.ContentType); err != nil {
 		return Receipt{}, err
 	}
+	if len(p.Body) > MaxInlineBytes {
+		return s.publishInParts(ctx, p)
+	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
 	var err error
 	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
@@ -205,6 +208,18 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+}
+
+// publishInParts publishes a large body that is in memory.
+func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
+	u, err := s.NewUpload(ctx, p.Topic, p.ContentType)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := u.AddAll(ctx, p.Body); err != nil {
+		return Receipt{}, err
+	}
+	return s.PublishLarge(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.
