@@ -107,7 +107,7 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	case id == s.id:
 		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
 	case cluster != "" && slices.Contains(s.former, cluster):
-		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir and a new cluster.node_id",
+		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir, so that it joins this one",
 			id, cluster, s.id, s.cluster)
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
 		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)

@@ -265,7 +265,12 @@ func (n *Node) selfLocked() *self {
 	if n.founded || s.cluster != "" {
 		maps.Copy(s.members, n.identity.Members)
 	}
-	for id, node := range n.nodes() {
+	// Before a refounding is applied the state is that of the former cluster, whose nodes are strangers.
+	known := n.nodes()
+	if slices.Contains(s.former, n.clusterID()) {
+		known = nil
+	}
+	for id, node := range known {
 		if node.Instance != "" {
 			s.members[id] = node.Instance
 		}
