@@ -67,6 +67,7 @@ const (
 type refusedError struct {
 	what    refusal
 	text    string
+	theirs  bool // the other node refuses this one; else this one the other
 	settled bool // it comes from a node that is no fresh one, so it is not for want of agreement among beginners
 }
 
@@ -149,7 +150,7 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, fmt.Errorf("read welcome: %w", err)
 	}
 	if w.Refused != "" {
-		return nil, &refusedError{what: w.Refused, text: line(w.Reason), settled: w.Settled}
+		return nil, &refusedError{what: w.Refused, text: line(w.Reason), theirs: true, settled: w.Settled}
 	}
 	if w.Version != protocolVersion {
 		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)

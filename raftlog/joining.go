@@ -335,9 +335,9 @@ func (n *Node) move(ctx context.Context) (done bool) {
 	return false
 }
 
-// hearRefusal is told when another node refuses this one.
+// hearRefusal is told when this node and another one do not agree.
 func (n *Node) hearRefusal(r *refusedError) {
-	if r.what != refusedRemoved || !n.running.Load() {
+	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return
 	}
 	n.members.once.Do(func() {

@@ -37,7 +37,7 @@ type port struct {
 	log      *slog.Logger
 	self     atomic.Pointer[self]
 	serve    func(conn net.Conn, from string)
-	refused  func(*refusedError) // told when another node refuses this one; it must be quick
+	refused  func(*refusedError) // told when this node and another one do not agree; it must be quick
 
 	clusters sync.Map // id of a node: the cluster that it said it belongs to, when it dialed last
 
