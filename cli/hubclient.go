@@ -258,6 +258,8 @@ type intent struct {
 	// Lease of 0 leaves the choice to the hub.
 	Lease  time.Duration
 	Secret string
+	// Scheme is hub.signature_scheme; empty is X-Hub-Signature only.
+	Scheme string
 	// Start is hub.start; empty leaves it to the hub.
 	Start string
 }
@@ -270,6 +272,9 @@ func (c *hubClient) request(ctx context.Context, i intent) error {
 	}
 	if i.Secret != "" {
 		form.Set("hub.secret", i.Secret)
+	}
+	if i.Scheme != "" {
+		form.Set("hub.signature_scheme", i.Scheme)
 	}
 	if i.Start != "" {
 		form.Set("hub.start", i.Start)

@@ -43,6 +43,7 @@ type subscribeCmd struct {
 	Callback string       `arg:"" help:"The URL that the hub sends content to."`
 	Lease    flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
 	Start    string       `help:"Where a new subscription begins: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	Scheme   string       `name:"signature-scheme" help:"standard-webhooks: sign with the headers of Standard Webhooks too." placeholder:"SCHEME"`
 	JSON     bool         `name:"json" help:"Print JSON."`
 }
 
@@ -55,7 +56,7 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 		return usageError("--lease: expected at least 1s")
 	}
 	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
-		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, Start: c.Start,
+		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, Start: c.Start, Scheme: c.Scheme,
 	})
 }
 

@@ -5,13 +5,13 @@ import "quorumhub/hub/hubpb"
 func (t *Topic) row() *hubpb.TopicRow {
 	return &hubpb.TopicRow{Id: uint64(t.ID), Name: t.Name, First: t.First, Head: t.Head, PublishedAt: nanos(t.PublishedAt),
 		Ping: t.Ping, FetchedPing: t.FetchedPing, Etag: t.ETag, LastModified: t.LastModified, ContentHash: t.ContentHash,
-		LinkSelf: t.LinkSelf, CreatedAt: nanos(t.CreatedAt), FetchError: t.FetchError}
+		LinkSelf: t.LinkSelf, CreatedAt: nanos(t.CreatedAt), FetchError: t.FetchError, Retention: t.Retention.pb()}
 }
 
 func topicFromRow(r *hubpb.TopicRow) *Topic {
 	return &Topic{ID: TopicID(r.Id), Name: r.Name, First: r.First, Head: r.Head, PublishedAt: timeOf(r.PublishedAt),
 		Ping: r.Ping, FetchedPing: r.FetchedPing, ETag: r.Etag, LastModified: r.LastModified, ContentHash: r.ContentHash,
-		LinkSelf: r.LinkSelf, CreatedAt: timeOf(r.CreatedAt), FetchError: r.FetchError}
+		LinkSelf: r.LinkSelf, CreatedAt: timeOf(r.CreatedAt), FetchError: r.FetchError, Retention: retentionFromPB(r.Retention)}
 }
 
 func (s *Subscription) row() *hubpb.SubscriptionRow {
@@ -19,14 +19,15 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: nanos(s.CreatedAt), RenewedAt: nanos(s.RenewedAt),
 		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused,
-		Extra: extraPB(s.Extra)}
+		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former)}
 }
 
 func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 	return &Subscription{ID: SubscriptionID(r.Id), Topic: TopicID(r.Topic), TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
 		ExpiresAt: timeOf(r.ExpiresAt), CreatedAt: timeOf(r.CreatedAt), RenewedAt: timeOf(r.RenewedAt),
-		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Extra: extraFromPB(r.Extra)}
+		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Extra: extraFromPB(r.Extra),
+		Scheme: r.Scheme, Former: formerFromPB(r.FormerSecrets)}
 }
 
 func (c *Cursor) row(id uint64) *hubpb.CursorRow {
@@ -44,7 +45,8 @@ func (r *Request) row() *hubpb.RequestRow {
 	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
-			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: optionsPB(r.Start), Extra: extraPB(r.Extra)}}
+			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: optionsPB(r.Start), Extra: extraPB(r.Extra),
+			Scheme: r.Scheme, SecretGrace: r.SecretGrace}}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {
@@ -52,7 +54,8 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 	return &Request{ID: RequestID(r.Id), RequestedAt: timeOf(r.RequestedAt), Reason: r.Reason, Mode: q.GetMode(),
 		TopicName: q.GetTopic(), TopicRaw: q.GetTopicRaw(), Callback: q.GetCallback(), CallbackKey: q.GetCallbackKey(),
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
-		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Extra: extraFromPB(q.GetExtra())}
+		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Extra: extraFromPB(q.GetExtra()),
+		Scheme: q.GetScheme(), SecretGrace: q.GetSecretGrace()}
 }
 
 // optionsPB is nil when all is as the hub does by default, so that most rows hold nothing of it.
