@@ -376,7 +376,7 @@ func checkState(rt *rapid.T, s *hub.State) {
 		subscribers[sub.Topic]++
 		if a := sub.Assignment; a.Node == "" {
 			unowned++
-			if a.Next != "" { // a refounding takes all owners away, under new epochs
+			if a.Next != "" {
 				rt.Fatalf("%s has no owner, but %+v", sub.ID, a)
 			}
 		} else if owned[a.Node]++; a.Epoch == 0 || a.Next == a.Node {
