@@ -32,7 +32,7 @@ type summary struct {
 	out                     io.Writer
 	said                    map[string][]string // package and test: its lines
 	passed, failed, skipped int
-	ran, skips              []string
+	ran, skips, later       []string
 }
 
 func main() {
@@ -143,10 +143,18 @@ func (s *summary) end(e event, key string) {
 		s.failed++
 		fmt.Fprintf(s.out, "%s\n%s", e.Package, said)
 	case e.Action == "skip":
+		what := e.Package + " " + e.Test + ": " + reason(said)
+		if strings.Contains(what, longVersion) {
+			s.later = append(s.later, what)
+			return
+		}
 		s.skipped++
-		s.skips = append(s.skips, e.Package+" "+e.Test+": "+reason(said))
+		s.skips = append(s.skips, what)
 	}
 }
+
+// longVersion is said by tests that take minutes and are left to make chaos: that is no lack of this machine.
+const longVersion = "in the long version only"
 
 // reason is what a skipped test said, in one line.
 func reason(said string) string {
@@ -168,6 +176,9 @@ func (s *summary) close(nothingMayBeSkipped bool) bool {
 	}
 	for _, what := range s.skips {
 		fmt.Fprintf(s.out, "skipped: %s\n", what)
+	}
+	for _, what := range s.later {
+		fmt.Fprintf(s.out, "not run: %s\n", what)
 	}
 	if len(s.skips) == 0 {
 		fmt.Fprintln(s.out, "skipped: nothing")

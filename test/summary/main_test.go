@@ -14,6 +14,8 @@ func TestSummaryShowsFailuresAndSkips(t *testing.T) {
 {"Action":"fail","Package":"p","Test":"TestB"}
 {"Action":"output","Package":"p","Test":"TestC","Output":"    c_test.go:1: php is missing\n"}
 {"Action":"skip","Package":"p","Test":"TestC"}
+{"Action":"output","Package":"p","Test":"TestL","Output":"    l_test.go:1: in the long version only: X=10\n"}
+{"Action":"skip","Package":"p","Test":"TestL"}
 {"Action":"output","Package":"p","Test":"TestD","Output":"cut short\n"}
 {"Action":"output","Package":"p","Output":"panic: test timed out\n"}
 {"Action":"fail","Package":"p","Elapsed":1.5}
@@ -29,7 +31,7 @@ func TestSummaryShowsFailuresAndSkips(t *testing.T) {
 	}
 	for _, want := range []string{
 		"what went wrong", "cut short", "panic: test timed out", "FAIL\tp\t1.5s", "ok  \tq\t0.5s",
-		"ran against the hub: thing 1.0", "skipped: p TestC: c_test.go:1: php is missing", "\n1 passed, 2 failed, 1 skipped\n",
+		"ran against the hub: thing 1.0", "skipped: p TestC: c_test.go:1: php is missing", "not run: p TestL: l_test.go:1: in the long version only: X=10\n", "\n1 passed, 2 failed, 1 skipped\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, out.String())
