@@ -26,6 +26,7 @@ type SubscribeRequest struct {
 	Secret       []byte // nil: none
 	Signature    string // empty: the hub's default
 	VerifyToken  string
+	Options      Options
 	Start        *Position // where a new subscription begins; nil: behind the newest message
 }
 

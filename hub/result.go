@@ -13,6 +13,8 @@ const (
 	OutcomeKeyConflict // the idempotency key was used with other content
 	OutcomeStale       // the request, subscription or assignment is no longer the current one; nothing changed
 	OutcomeForgotten   // a repeated batch too old to be answered; it was not applied again
+	// OutcomeGroupConflict: the members of the consumer group want their messages in another order.
+	OutcomeGroupConflict
 )
 
 // Result is the outcome of one event, with what it made.
@@ -42,6 +44,8 @@ func (r Result) Err(topic string) error {
 		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", topic)
 	case OutcomeStale:
 		return Errorf(CodeConflict, "this was replaced by something newer")
+	case OutcomeGroupConflict:
+		return Errorf(CodeConflict, "the consumer group has another delivery mode, window or key")
 	case OutcomeForgotten:
 		return ErrAmbiguous
 	}

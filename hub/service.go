@@ -5,6 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 
 	"quorumhub/hub/hubpb"
 )
@@ -23,6 +26,9 @@ type Rules struct {
 	CheckCallback func(*url.URL) error
 	// CheckTopic is the same for topics that the hub fetches.
 	CheckTopic func(*url.URL) error
+	// KeyHeaders are the publishers' headers that are kept with a message, in canonical form, so that delivery keys can
+	// name them.
+	KeyHeaders []string
 	// Clock tells whether a time lies in the future; nil: the machine's.
 	Clock Clock
 }
@@ -66,12 +72,17 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
 		AutoRegister: s.rules.AutoRegister}
+	start := ""
 	if r.Start != nil {
+		start = r.Start.String()
 		if err := s.checkStart(r); err != nil {
 			return err
 		}
-		ev.Options = optionsPB(r.Start.String())
 	}
+	if err := s.checkOptions(r); err != nil {
+		return err
+	}
+	ev.Options = r.Options.pb(start)
 	if r.Secret != nil {
 		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
 			return fmt.Errorf("seal hub.secret: %w", err)
@@ -227,4 +238,40 @@ func (s *Service) proposeTopic(ctx context.Context, topic string, ev *hubpb.Even
 func (s *Service) known(topic string) (ok bool) {
 	s.state.View(func(st *State) { _, ok = st.TopicByName(topic) })
 	return ok
+}
+
+// checkOptions refuses what contradicts the other members of the consumer group, and a key that is not stored.
+func (s *Service) checkOptions(r *SubscribeRequest) error {
+	o := &r.Options
+	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.rules.KeyHeaders, name) {
+		return ParamErrorf("hub.delivery_key", "names the header %s, which is not kept with a message; expected one of %s (message.key_headers)",
+			quote(name), strings.Join(append([]string{contentTypeHeader}, s.rules.KeyHeaders...), ", "))
+	}
+	if o.Group == "" {
+		return nil
+	}
+	var have Options
+	fits := true
+	s.state.View(func(st *State) {
+		var t Topic
+		if t, fits = st.TopicByName(r.Topic); !fits {
+			fits = true
+			return
+		}
+		sub, _ := st.SubscriptionByKey(r.Topic, r.CallbackKey)
+		fits = st.joins(t.ID, sub.ID, o)
+		have, _ = st.GroupOrder(r.Topic, o.Group)
+	})
+	if fits {
+		return nil
+	}
+	param, is, want := "hub.delivery_key", quote(o.Key), quote(have.Key)
+	switch {
+	case have.Mode != o.Mode:
+		param, is, want = "hub.delivery_mode", DeliveryModeName(o.Mode), DeliveryModeName(have.Mode)
+	case have.Window != o.Window:
+		param, is, want = "hub.delivery_window", strconv.Itoa(o.Window), strconv.Itoa(have.Window)
+	}
+	return &Error{Code: CodeConflict, Param: param, Message: "is " + is + ", and the consumer group " + quote(o.Group) +
+		" has " + want + "; its members must agree, so expected " + want}
 }

@@ -23,7 +23,10 @@ type State struct {
 	deadLetters  map[uint64]*DeadLetter
 	origins      map[string]*origin
 	idempotency  idempotency
-	owned        map[string]int // subscriptions by the node that delivers them
+	groups       map[GroupID]*group
+	groupByKey   map[groupKey]GroupID
+	grouped      int            // subscriptions that are in groups
+	owned        map[string]int // units by the node that delivers them
 
 	dirty map[RowKey]struct{}
 }
@@ -47,6 +50,8 @@ func NewState() *State {
 		subByKey:     map[subscriptionKey]SubscriptionID{},
 		requests:     map[RequestID]*Request{},
 		requestByKey: map[requestKey]RequestID{},
+		groups:       map[GroupID]*group{},
+		groupByKey:   map[groupKey]GroupID{},
 		deadLetters:  map[uint64]*DeadLetter{},
 		origins:      map[string]*origin{},
 		idempotency:  newIdempotency(),

@@ -21,7 +21,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	r := s.addRequest(Request{
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
-		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(),
+		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
 	}, fx)
 	s.requestByKey[key] = r.ID
 	return Result{ID: uint64(r.ID)}
@@ -83,19 +83,23 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 		s.endSubscription(id, hubpb.EndReason_END_EXPIRED, fx)
 		renewal = false
 	}
+	if r.Options.Group != "" && !s.joins(t.ID, id, &r.Options) {
+		return Result{Outcome: OutcomeGroupConflict, Topic: t.ID}
+	}
 	var sub *Subscription
 	if renewal {
 		sub = s.subs[id]
 	} else {
 		s.meta.NextSubscription++
 		sub = &Subscription{ID: SubscriptionID(s.meta.NextSubscription), Topic: t.ID, TopicName: t.Name,
-			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now)}
+			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now), Options: r.Options.shared()}
 		sub.Cursor.Offset = min(max(e.StartOffset, t.First-1), t.Head)
 		s.subs[sub.ID] = sub
 		s.subByKey[key] = sub.ID
 		t.subscriptions = append(t.subscriptions, sub.ID) // ids rise, so the list stays sorted
-		s.hand(sub, s.leastLoaded(t, e.Candidates))
-		s.touch(TableCursor, uint64(sub.ID))
+		if r.Options.Group == "" {
+			s.hand(s.unitOf(sub), s.leastLoaded(t, e.Candidates))
+		}
 	}
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
@@ -103,8 +107,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	sub.LeaseSeconds = r.LeaseSeconds
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
-	s.touch(TableSubscription, uint64(sub.ID))
-	fx.Subscriptions = append(fx.Subscriptions, *sub)
+	s.regroup(sub, r.Options, e.Candidates, fx)
 	return Result{Topic: t.ID, ID: uint64(sub.ID)}
 }
 
@@ -130,7 +133,7 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 		if i < len(e.RenewedAt) && nanos(sub.RenewedAt) != e.RenewedAt[i] {
 			continue
 		}
-		if i < len(e.Epochs) && sub.Assignment.Epoch != e.Epochs[i] {
+		if i < len(e.Epochs) && s.unitOf(sub).assignment.Epoch != e.Epochs[i] {
 			continue
 		}
 		if e.Reason == hubpb.EndReason_END_OPERATOR {
@@ -143,7 +146,11 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 
 func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *Effects) {
 	sub := s.subs[id]
-	s.count(sub, -1)
+	if sub.Group != 0 {
+		s.leave(sub)
+	} else {
+		s.count(s.topics[sub.Topic], sub.Assignment.Node, -1)
+	}
 	delete(s.subs, id)
 	delete(s.subByKey, subscriptionKey{sub.Topic, sub.CallbackKey})
 	t := s.topics[sub.Topic]
@@ -159,47 +166,4 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 func (s *State) denyNotice(sub *Subscription, reason string, fx *Effects) {
 	s.addRequest(Request{Mode: ModeDenied, TopicName: sub.TopicName, TopicRaw: sub.TopicRaw,
 		Callback: sub.Callback, CallbackKey: sub.CallbackKey, Reason: reason}, fx)
-}
-
-// advanceCursors takes over what a delivering node got done, if the subscription is still its (invariant
-// I4). A cursor never goes back.
-func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
-	for _, c := range e.Cursors {
-		sub := s.subs[SubscriptionID(c.Subscription)]
-		if sub == nil || c.Epoch != sub.Assignment.Epoch {
-			continue
-		}
-		if c.Offset >= sub.Cursor.Offset && c.Offset <= s.topics[sub.Topic].Head {
-			cur := &sub.Cursor
-			cur.Offset, cur.Attempts, cur.Refused, cur.FailingSince = c.Offset, c.Attempts, c.Refused, c.FailingSince
-			cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
-			s.touch(TableCursor, c.Subscription)
-		}
-		if c.Released && sub.Assignment.Next != "" {
-			s.hand(sub, sub.Assignment.Next)
-			fx.Subscriptions = append(fx.Subscriptions, *sub)
-		}
-	}
-	return Result{}
-}
-
-func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
-	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil || e.Epoch != sub.Assignment.Epoch || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
-		return Result{Outcome: OutcomeStale}
-	}
-	s.meta.NextDeadLetter++
-	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
-		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: e.Reason, At: timeOf(s.meta.Now)}
-	s.deadLetters[d.ID] = d
-	s.touch(TableDeadLetter, d.ID)
-	if d.ID > maxDeadLetters {
-		delete(s.deadLetters, d.ID-maxDeadLetters)
-		s.touch(TableDeadLetter, d.ID-maxDeadLetters)
-	}
-	c := &sub.Cursor
-	c.Offset, c.Attempts, c.Refused = e.Offset, 0, 0
-	c.DeadLetters++
-	s.touch(TableCursor, e.Subscription)
-	return Result{ID: d.ID}
 }

@@ -149,16 +149,23 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {
-			c := &s.subs[id].Cursor
-			if c.Offset >= through {
-				continue
+			if sub := s.subs[id]; sub.Group == 0 {
+				s.drop(s.unitOf(sub), through, fx)
 			}
-			c.Gap += through - c.Offset
-			s.meta.GapMessages += through - c.Offset
-			c.Offset, c.Attempts, c.Refused = through, 0, 0
-			s.touch(TableCursor, uint64(id))
-			fx.Moved = append(fx.Moved, id)
+		}
+		for _, id := range t.groups {
+			s.drop(s.groupUnit(s.groups[id]), through, fx)
 		}
 	}
 	return Result{}
+}
+
+// drop moves a unit over what is gone.
+func (s *State) drop(u unit, through uint64, fx *Effects) {
+	if u.cursor.Offset >= through {
+		return
+	}
+	s.meta.GapMessages += u.cursor.drop(through)
+	u.touchCursor(s)
+	fx.Moved = append(fx.Moved, u.first())
 }

@@ -43,6 +43,7 @@ type Topic struct {
 	LinkSelf           string // rel=self discovered by the fetch, empty: the topic's own URL
 
 	subscriptions []SubscriptionID // sorted
+	groups        []GroupID        // sorted
 	owned         map[string]int   // of these, by the node that delivers them
 }
 
@@ -84,7 +85,9 @@ type Subscription struct {
 	RenewedAt    time.Time
 	Cursor       Cursor
 	Assignment   Assignment
-	Paused       bool // by an operator: nothing is delivered, the place is kept, the lease runs on
+	Group        GroupID  // consumer group, 0: none; then place and owner are the group's
+	Options      *Options // nil: the defaults
+	Paused       bool     // by an operator: nothing is delivered, the place is kept, the lease runs on
 }
 
 // Expired tells whether the lease has run out at now.
@@ -102,14 +105,19 @@ type Assignment struct {
 
 // Cursor is how far a subscription has come.
 type Cursor struct {
-	Offset       uint64 // last message that needs no further attempt
+	Offset       uint64 // last message that needs no further attempt, and all before it
 	Attempts     uint32 // attempts already made at Offset+1
 	Refused      uint32 // of these, those answered with a definite refusal
 	FailingSince int64  // Unix nanoseconds of the first failure since the last success, 0: none
 	Delivered    uint64 // messages the subscriber acknowledged, all told
 	Failures     uint64 // failed attempts in a row, over all messages
-	Gap          uint64 // messages dropped by retention before they were delivered (invariant I9)
-	DeadLetters  uint64
+	// Where messages are done with out of order: of those behind Offset up to Through all are but the open ones. A copy
+	// shares them; they are never changed.
+	Through uint64
+	Open    []Open // in order of offset
+
+	Gap         uint64 // messages dropped by retention before they were delivered (invariant I9)
+	DeadLetters uint64
 }
 
 // Request is a subscribe or unsubscribe request that waits for its verification of intent, or a
@@ -127,6 +135,7 @@ type Request struct {
 	Signature    string
 	VerifyToken  string
 	AutoRegister bool
+	Options      Options
 	Start        string // where a new subscription begins, see ParsePosition; empty: latest
 	RequestedAt  time.Time
 	Reason       string // ModeDenied: what the callback is told
