@@ -38,7 +38,11 @@ func (b Backoff) Delay(n int, retryAfter time.Duration) time.Duration {
 // retryAfter reads a Retry-After header in either form (RFC 9110 section 10.2.3); 0 when there is none,
 // it cannot be read, or it lies in the past. The result is at most MaxRetryAfter.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	v := strings.TrimSpace(h.Get("Retry-After"))
+	return parseRetryAfter(h.Get("Retry-After"), now)
+}
+
+func parseRetryAfter(v string, now time.Time) time.Duration {
+	v = strings.TrimSpace(v)
 	if v == "" {
 		return 0
 	}

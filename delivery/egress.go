@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,26 +18,36 @@ const (
 	maxResponseHeaderBytes = 32 << 10
 	defaultDialTimeout     = 10 * time.Second
 	defaultHeaderTimeout   = 60 * time.Second
+	defaultIdleTimeout     = 60 * time.Second
+	defaultMaxIdle         = 2048
+	handshakeTimeout       = 10 * time.Second
 )
 
 // ClientOptions tunes a Client. The zero value is ready to use.
 type ClientOptions struct {
 	Resolver      *net.Resolver // nil: the system's
 	DialTimeout   time.Duration // one connection with its name lookup; 0: 10 s
-	HeaderTimeout time.Duration // from the end of the request to the response header; 0: 60 s
+	HeaderTimeout time.Duration // of RoundTrip, from the end of the request to the response header; 0: 60 s
 	// MaxIdlePerHost is the number of idle connections kept for one host; 0: 256. It must not be below the
 	// number of requests usually in flight to one host, or connections are thrown away after each use.
 	MaxIdlePerHost int
-	// MaxConnsPerHost bounds all connections to one host; 0: no bound besides the callers' own.
-	MaxConnsPerHost int
+	// MaxIdle is the number of idle connections kept for deliveries to all hosts together; 0: 2048. The one that
+	// was idle for longest makes room.
+	MaxIdle int
+	// IdleTimeout is how long a connection is kept without use; 0: 60 s.
+	IdleTimeout time.Duration
+	// RootCAs are the certificate authorities to trust; nil: the system's.
+	RootCAs *x509.CertPool
 }
 
 // Client is the guarded HTTP client: every connection it makes passed its Policy on the concrete address,
 // at the moment of dialling. It follows no redirect, uses no proxy, keeps no cookies and decodes nothing.
-// Safe for concurrent use.
+// RoundTrip goes through net/http; a Pusher makes its requests over connections of the Client's own, which
+// leave by the same dialler. Safe for concurrent use.
 type Client struct {
 	policy    *Policy
 	transport *http.Transport
+	wires     *wirePool
 }
 
 // NewClient builds a client with its own connection pool. Close it when done.
@@ -52,22 +64,26 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 	if maxIdle <= 0 {
 		maxIdle = 256
 	}
-	return &Client{policy: p, transport: &http.Transport{
-		Proxy: nil, // never from the environment: the guard would check the proxy's address only
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			host, _, err := net.SplitHostPort(address)
-			if err != nil {
-				return nil, fmt.Errorf("dial %s: %w", address, err)
-			}
-			return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
-		},
+	// The only way out: both kinds of connections are made here.
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, fmt.Errorf("dial %s: %w", address, err)
+		}
+		return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
+	}
+	idleTimeout := orDuration(o.IdleTimeout, defaultIdleTimeout)
+	wires := newWirePool(dial, o.RootCAs, maxIdle, o.MaxIdle, idleTimeout)
+	return &Client{policy: p, wires: wires, transport: &http.Transport{
+		Proxy:                  nil, // never from the environment: the guard would check the proxy's address only
+		DialContext:            dial,
+		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           0, // bounded per host and by IdleConnTimeout
 		MaxIdleConnsPerHost:    maxIdle,
-		MaxConnsPerHost:        o.MaxConnsPerHost,
-		IdleConnTimeout:        60 * time.Second,
-		TLSHandshakeTimeout:    10 * time.Second,
+		IdleConnTimeout:        idleTimeout,
+		TLSHandshakeTimeout:    handshakeTimeout,
 		ResponseHeaderTimeout:  orDuration(o.HeaderTimeout, defaultHeaderTimeout),
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
@@ -95,7 +111,10 @@ func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
 }
 
 // Close closes the idle connections. Requests under way are not touched.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.wires.close()
+	c.transport.CloseIdleConnections()
+}
 
 // dialHost is the context key of the host name a dial is made for.
 type dialHost struct{}

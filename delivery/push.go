@@ -3,10 +3,12 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/hub"
@@ -34,7 +36,7 @@ type PushResult struct {
 
 // Pusher makes content distribution requests. Safe for concurrent use.
 type Pusher struct {
-	Client    http.RoundTripper // a *Client
+	Client    http.RoundTripper // a *Client; requests through anything else are net/http's
 	Clock     hub.Clock
 	UserAgent string
 }
@@ -42,9 +44,11 @@ type Pusher struct {
 // Endpoint is where one subscription's messages go: all of a request that does not change from message to
 // message. Immutable but for its Signer, hence not safe for concurrent use when it signs.
 type Endpoint struct {
-	request   http.Request // template
-	userAgent string
-	signer    *Signer
+	url    *url.URL
+	route  route
+	agent  string
+	signer *Signer
+	http2  atomic.Bool // it speaks nothing else
 }
 
 // NewEndpoint prepares a callback, which is used exactly as given, query included. signer may be nil:
@@ -54,9 +58,11 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 	if err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}
-	return &Endpoint{signer: signer, userAgent: p.UserAgent, request: http.Request{
-		Method: http.MethodPost, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}}, nil
+	r, err := newRoute(http.MethodPost, u, p.UserAgent)
+	if err != nil {
+		return nil, fmt.Errorf("callback: %w", err)
+	}
+	return &Endpoint{url: u, route: r, agent: p.UserAgent, signer: signer}, nil
 }
 
 // Content is one message as it goes out. The strings are header values and must hold no line breaks.
@@ -77,63 +83,88 @@ const (
 	headerMessageID = "X-Hub-Message-Id"
 	headerSignature = "X-Hub-Signature"
 	// headerReplay, present without a value, tells net/http that the request may be sent again when a
-	// connection from the pool turns out to be closed. It is not sent. Receivers can tell a repetition by the
-	// message id, and the alternative is a failed attempt whenever a server drops an idle connection.
+	// connection from the pool turns out to be closed (see wirePool.post). It is not sent.
 	headerReplay = "X-Idempotency-Key"
 )
+
+// fields are the header fields of one request beyond those of its route and its length.
+func (e *Endpoint) fields(c *Content, out []field) []field {
+	if c.ContentType != "" {
+		out = append(out, field{"Content-Type", c.ContentType})
+	}
+	out = append(out, field{"Link", c.Link}, field{headerMessageID, c.MessageID})
+	if e.signer != nil {
+		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
+	}
+	return out
+}
 
 // Push sends one message and waits for the end of the answer, of which at most 4 KiB are read. ctx bounds
 // the whole of it. Redirects are answers like any other.
 func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	start := p.Clock.Now()
-	req := e.request.WithContext(ctx)
-	values := [...]string{c.ContentType, c.Link, c.MessageID, e.userAgent, ""}
-	// The map is made anew for each request: net/http may still read it after an early answer.
-	h := make(http.Header, 8)
-	if c.ContentType != "" {
-		h["Content-Type"] = values[0:1:1]
-	}
-	h["Link"] = values[1:2:2]
-	h[headerMessageID] = values[2:3:3]
-	h["User-Agent"] = values[3:4:4]
-	if e.signer != nil {
-		values[4] = e.signer.Sign(c.Body)
-		h[headerSignature] = values[4:5:5]
-	}
-	h[headerReplay] = nil
-	req.Header = h
-	if len(c.Body) > 0 {
-		// These two types net/http knows to be in memory, and sends header and body in one write.
-		req.Body = io.NopCloser(bytes.NewReader(c.Body))
-		req.ContentLength = int64(len(c.Body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.Body)), nil }
-	} else {
-		req.Body = http.NoBody
-	}
-
-	resp, err := p.Client.RoundTrip(req)
+	a, err := p.post(ctx, e, &c)
 	if err != nil {
 		return p.failed(ctx, err, start)
 	}
-	drain(resp.Body)
-	_ = resp.Body.Close()
 	now := p.Clock.Now()
-	res := PushResult{Outcome: PushDelivered, Status: resp.StatusCode, Latency: now.Sub(start)}
-	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+	res := PushResult{Outcome: PushDelivered, Status: a.status, Latency: now.Sub(start)}
+	if a.status >= 200 && a.status < 300 {
 		return res
 	}
 	res.Reason = ReasonStatus
 	switch {
-	case resp.StatusCode == http.StatusGone:
+	case a.status == http.StatusGone:
 		res.Outcome = PushGone
-	case transient(resp.StatusCode):
+	case transient(a.status):
 		res.Outcome = PushDown
-		res.RetryAfter = retryAfter(resp.Header, now)
+		res.RetryAfter = parseRetryAfter(a.retryAfter, now)
 	default:
 		res.Outcome = PushRefused
-		res.RetryAfter = retryAfter(resp.Header, now)
+		res.RetryAfter = parseRetryAfter(a.retryAfter, now)
 	}
 	return res
+}
+
+// post makes the request over the client's own connections, or through net/http when the server speaks nothing
+// but HTTP/2, or Client is not a *Client.
+func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content) (answer, error) {
+	var room [8]field
+	fields := e.fields(c, room[:0])
+	if client, ok := p.Client.(*Client); ok && !e.http2.Load() {
+		a, err := client.wires.post(ctx, &e.route, fields, c.Body)
+		if !errors.Is(err, errNeedsHTTP2) {
+			return a, err
+		}
+		e.http2.Store(true)
+	}
+	return p.roundTrip(ctx, e, fields, c.Body)
+}
+
+// roundTrip is post through net/http.
+func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, body []byte) (answer, error) {
+	// The map is made anew for each request: net/http may still read it after an early answer.
+	h := make(http.Header, len(fields)+2)
+	for _, f := range fields {
+		h[f.name] = []string{f.value}
+	}
+	h["User-Agent"] = []string{e.agent}
+	h[headerReplay] = nil
+	req := (&http.Request{Method: http.MethodPost, URL: e.url, Host: e.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h, Body: http.NoBody}).WithContext(ctx)
+	if len(body) > 0 {
+		// These two types net/http knows to be in memory, and sends header and body in one write.
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.ContentLength = int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	}
+	resp, err := p.Client.RoundTrip(req)
+	if err != nil {
+		return answer{}, err
+	}
+	drain(resp.Body)
+	_ = resp.Body.Close()
+	return answer{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}, nil
 }
 
 func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushResult {

@@ -1,0 +1,219 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Content distribution makes its requests itself, over connections of its own: a request is one write and one or
+// two reads in the goroutine that wants it made, without others to hand anything over to. net/http's client is
+// for everything else.
+
+// inlineBody is the size up to which header and body leave in one write, in bytes. Larger ones are not copied.
+const inlineBody = 16 << 10
+
+// duplexBody is the size from which a server may answer, or want to, before all of the body is out.
+const duplexBody = 64 << 10
+
+// duplexPatience is how long the end of the body may come behind the end of the answer.
+const duplexPatience = 20 * time.Millisecond
+
+// past is a deadline that ends whatever waits for a connection.
+func past() time.Time { return time.Unix(1, 0) }
+
+// route is the part of a request that does not change: where it goes and how it begins.
+type route struct {
+	to   wireAddr
+	head []byte // request line, Host and User-Agent, each with its line end
+}
+
+// newRoute prepares requests to u, which is used as it is. Only absolute http and https URLs with a name or an
+// address for a host can be.
+func newRoute(method string, u *url.URL, userAgent string) (route, error) {
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return route{}, fmt.Errorf("scheme %q, expected http or https", u.Scheme)
+	}
+	host, port := u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(host); err != nil {
+		if err := checkHostSyntax(host); err != nil {
+			return route{}, err
+		}
+	}
+	if port == "" {
+		port = "80"
+		if u.Scheme == "https" {
+			port = "443"
+		}
+	}
+	target := u.RequestURI()
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c == 0x7f {
+			return route{}, errors.New("the URL holds a blank or a control character")
+		}
+	}
+	if !fieldValue(userAgent) {
+		return route{}, errHeaderValue
+	}
+	r := route{to: wireAddr{secure: u.Scheme == "https", addr: net.JoinHostPort(host, port), name: host}}
+	r.head = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n", method, target, u.Host, userAgent)
+	return r, nil
+}
+
+// field is one header field of a request.
+type field struct{ name, value string }
+
+var errHeaderValue = errors.New("a header value holds a line break or another control character")
+
+// fieldValue tells whether v may be sent as a header value: whoever chooses it must not choose what follows
+// (RFC 9110 section 5.5).
+func fieldValue(v string) bool {
+	for i := range len(v) {
+		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// post makes one request with a body and reads the answer. ctx bounds all of it; the error of a request that ctx
+// ended wraps its cause.
+//
+// A server may close an idle connection at any moment. A request that met one which had been used before, and
+// got not a single byte back, is made once more on a fresh connection. Such a server may have seen the first, but
+// what is sent here carries an id that does not change, so receivers can tell; the alternative is a failed attempt, and
+// then the same repetition.
+func (p *wirePool) post(ctx context.Context, r *route, fields []field, body []byte) (answer, error) {
+	if ctx.Err() != nil {
+		return answer{}, context.Cause(ctx)
+	}
+	for _, f := range fields {
+		if !fieldValue(f.value) {
+			return answer{}, errHeaderValue
+		}
+	}
+	b := p.takeBuffers()
+	defer p.giveBuffers(b)
+	b.out = appendRequest(b.out[:0], r, fields, len(body))
+
+	if w := p.take(r.to); w != nil {
+		a, err := p.exchange(ctx, w, b, body)
+		if !errors.Is(err, errSilent) || ctx.Err() != nil {
+			return a, err
+		}
+	}
+	w, err := p.connect(ctx, r.to)
+	if err != nil {
+		return answer{}, ended(ctx, err)
+	}
+	return p.exchange(ctx, w, b, body)
+}
+
+// appendRequest writes everything before the body.
+func appendRequest(out []byte, r *route, fields []field, length int) []byte {
+	out = append(out, r.head...)
+	for _, f := range fields {
+		out = append(out, f.name...)
+		out = append(out, ": "...)
+		out = append(out, f.value...)
+		out = append(out, "\r\n"...)
+	}
+	out = append(out, "Content-Length: "...)
+	out = strconv.AppendInt(out, int64(length), 10)
+	return append(out, "\r\n\r\n"...)
+}
+
+// errSilent: a connection ended without a byte of an answer.
+var errSilent = errors.New("no answer")
+
+// exchange sends what is in b, and the body, and reads the answer. The connection is in the pool or closed
+// afterwards.
+func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body []byte) (answer, error) {
+	stop := context.AfterFunc(ctx, func() { _ = w.tcp.SetDeadline(past()) })
+	b.br.Reset(w.conn)
+	a, err := w.ask(b, body)
+	if stop() && err == nil && a.reuse {
+		p.give(w)
+		return a, nil
+	}
+	w.drop()
+	if err != nil {
+		return answer{}, ended(ctx, err)
+	}
+	return a, nil
+}
+
+// ask is the exchange itself.
+func (w *wire) ask(b *wireBuffers, body []byte) (answer, error) {
+	if len(body) > duplexBody {
+		return w.askDuplex(b, body)
+	}
+	sent := w.send(b, body)
+	// Even a server that stopped reading may have answered.
+	a, err := b.answer()
+	if err != nil && sent != nil && errors.Is(err, errSilent) {
+		return a, fmt.Errorf("%w: %w", errSilent, sent)
+	}
+	a.reuse = a.reuse && sent == nil
+	return a, err
+}
+
+// askDuplex reads while it still writes, so that an early answer to a large body is heard.
+func (w *wire) askDuplex(b *wireBuffers, body []byte) (answer, error) {
+	sent := make(chan error, 1)
+	go func() { sent <- w.send(b, body) }()
+	a, err := b.answer()
+	patience := time.NewTimer(duplexPatience)
+	defer patience.Stop()
+	select {
+	case failed := <-sent:
+		a.reuse = a.reuse && failed == nil
+		return a, err
+	case <-patience.C:
+	}
+	// The server has made up its mind without the rest.
+	a.reuse = false
+	_ = w.tcp.SetDeadline(past())
+	<-sent
+	return a, err
+}
+
+func (w *wire) send(b *wireBuffers, body []byte) error {
+	if len(body) <= inlineBody {
+		b.out = append(b.out, body...)
+		_, err := w.conn.Write(b.out)
+		b.out = b.out[:len(b.out)-len(body)] // for another try
+		return err
+	}
+	if w.conn == w.tcp {
+		parts := net.Buffers{b.out, body}
+		_, err := parts.WriteTo(w.conn)
+		return err
+	}
+	if _, err := w.conn.Write(b.out); err != nil {
+		return err
+	}
+	_, err := w.conn.Write(body)
+	return err
+}
+
+// answer reads the answer. errSilent is wrapped when the connection ended before its first byte.
+func (b *wireBuffers) answer() (answer, error) {
+	if _, err := b.br.Peek(1); err != nil {
+		return answer{}, fmt.Errorf("%w: %w", errSilent, err)
+	}
+	return readAnswer(b.br)
+}
+
+// ended is err, or why ctx ended the request.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+}

@@ -1,0 +1,325 @@
+package delivery_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"quorumhub/delivery"
+)
+
+// wildServer does to every connection what behave says; nth counts connections from 1. It has ended with the test.
+type wildServer struct {
+	url   string
+	conns atomic.Int64
+}
+
+func wild(t *testing.T, behave func(c net.Conn, br *bufio.Reader, nth int64)) *wildServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &wildServer{url: "http://" + l.Addr().String() + "/cb"}
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[c] = true
+			mu.Unlock()
+			nth := s.conns.Add(1)
+			wg.Go(func() {
+				defer c.Close()
+				behave(c, bufio.NewReader(c), nth)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return s
+}
+
+// request reads one request with its body; false at the end of the connection.
+func request(br *bufio.Reader) bool {
+	req, err := http.ReadRequest(br)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, req.Body)
+	return err == nil
+}
+
+func say(c net.Conn, text string) bool {
+	_, err := io.WriteString(c, text)
+	return err == nil
+}
+
+// TestHostileAnswers: whatever an endpoint does costs one attempt at most until its time is up.
+func TestHostileAnswers(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	forever := func(c net.Conn, text string) {
+		for say(c, text) {
+		}
+	}
+	for name, c := range map[string]struct {
+		behave  func(c net.Conn)
+		outcome delivery.PushOutcome
+		reason  delivery.Reason
+		timeout bool // it takes all the time there is
+	}{
+		"says nothing":       {behave: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, outcome: delivery.PushDown, reason: delivery.ReasonTimeout, timeout: true},
+		"closes":             {behave: func(net.Conn) {}, outcome: delivery.PushDown, reason: delivery.ReasonUnreachable},
+		"closes in header":   {behave: func(c net.Conn) { say(c, ok+"Content-Le") }, outcome: delivery.PushDown, reason: delivery.ReasonUnreachable},
+		"stops in header":    {behave: func(c net.Conn) { say(c, ok+"Content-Le"); _, _ = c.Read(make([]byte, 1)) }, outcome: delivery.PushDown, reason: delivery.ReasonTimeout, timeout: true},
+		"garbage":            {behave: func(c net.Conn) { say(c, "what do you want?\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"endless garbage":    {behave: func(c net.Conn) { forever(c, strings.Repeat("x", 4096)) }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"endless header":     {behave: func(c net.Conn) { say(c, ok); forever(c, "X-A: "+strings.Repeat("x", 1000)+"\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"endless line":       {behave: func(c net.Conn) { say(c, ok+"X-A: "); forever(c, strings.Repeat("x", 1000)) }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"endless interims":   {behave: func(c net.Conn) { forever(c, "HTTP/1.1 103 Early Hints\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"other protocol":     {behave: func(c net.Conn) { say(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"smuggled length":    {behave: func(c net.Conn) { say(c, ok+"Content-Length: 0\r\nContent-Length: 40\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
+		"endless body":       {behave: func(c net.Conn) { say(c, ok+"\r\n"); forever(c, strings.Repeat("x", 4096)) }, outcome: delivery.PushDelivered},
+		"endless chunks":     {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n"); forever(c, "1\r\nx\r\n") }, outcome: delivery.PushDelivered},
+		"endless chunk size": {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n"); forever(c, "0000") }, outcome: delivery.PushDelivered},
+		"endless trailer":    {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n0\r\n"); forever(c, "A: b\r\n") }, outcome: delivery.PushDelivered},
+		"huge length":        {behave: func(c net.Conn) { say(c, ok+"Content-Length: 9000000000000000000\r\n\r\n") }, outcome: delivery.PushDelivered},
+		"short body":         {behave: func(c net.Conn) { say(c, ok+"Content-Length: 10\r\n\r\nhi") }, outcome: delivery.PushDelivered},
+		"body stops":         {behave: func(c net.Conn) { say(c, ok+"Content-Length: 10\r\n\r\nhi"); _, _ = c.Read(make([]byte, 1)) }, outcome: delivery.PushDelivered, timeout: true},
+		"old server":         {behave: func(c net.Conn) { say(c, "HTTP/1.0 202 x\r\n\r\nthanks") }, outcome: delivery.PushDelivered},
+		"interim first":      {behave: func(c net.Conn) { say(c, "HTTP/1.1 103 x\r\nLink: <a>\r\n\r\nHTTP/1.1 410 x\r\n\r\n") }, outcome: delivery.PushGone, reason: delivery.ReasonStatus},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := wild(t, func(conn net.Conn, br *bufio.Reader, _ int64) {
+				if request(br) {
+					c.behave(conn)
+				}
+			})
+			p := pusher(t)
+			limit := 30 * time.Second
+			if c.timeout {
+				limit = 200 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			e := endpoint(t, p, s.url, nil)
+			res := p.Push(ctx, e, delivery.Content{Body: []byte("x")})
+			if res.Outcome != c.outcome || res.Reason != c.reason {
+				t.Errorf("%+v, want outcome %v, reason %q", res, c.outcome, c.reason)
+			}
+			if c.timeout != (ctx.Err() != nil) {
+				t.Errorf("the time was up: %v, want %v", ctx.Err() != nil, c.timeout)
+			}
+			if n := s.conns.Load(); n != 1 {
+				t.Errorf("%d connections for one attempt", n)
+			}
+			// A connection in doubt is not used again.
+			ctx, cancel = context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			p.Push(ctx, e, delivery.Content{Body: []byte("x")})
+			if n := s.conns.Load(); n != 2 {
+				t.Errorf("%d connections for two attempts", n)
+			}
+		})
+	}
+}
+
+// TestHostileAnswersCostNoMemory: many endpoints that send without end at the same time.
+func TestHostileAnswersCostNoMemory(t *testing.T) {
+	const attempts = 64
+	zeros := bytes.Repeat([]byte("0"), 64<<10)
+	s := wild(t, func(c net.Conn, br *bufio.Reader, nth int64) {
+		if !request(br) {
+			return
+		}
+		say(c, "HTTP/1.1 200 OK\r\n"+[]string{"\r\n", "X-A: ", "Transfer-Encoding: chunked\r\n\r\n"}[nth%3])
+		for {
+			if _, err := c.Write(zeros); err != nil {
+				return
+			}
+		}
+	})
+	p := pusher(t)
+	e := endpoint(t, p, s.url, nil)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var wg sync.WaitGroup
+	for range attempts {
+		wg.Go(func() { p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}) })
+	}
+	wg.Wait()
+	runtime.ReadMemStats(&after)
+	// The server's buffers are among them.
+	if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > attempts*(64<<10) {
+		t.Errorf("%d KiB allocated for %d attempts", grown>>10, attempts)
+	}
+}
+
+// TestAnswersDoNotRunAhead: an answer too many is not taken for the answer to the next message.
+func TestAnswersDoNotRunAhead(t *testing.T) {
+	s := wild(t, func(c net.Conn, br *bufio.Reader, nth int64) {
+		for request(br) {
+			if nth == 1 {
+				say(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				continue
+			}
+			say(c, "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	p := pusher(t)
+	e := endpoint(t, p, s.url, nil)
+	for i, want := range []int{200, 500, 500} {
+		if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}); res.Status != want {
+			t.Errorf("attempt %d: status %d, want %d", i+1, res.Status, want)
+		}
+	}
+	if n := s.conns.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// TestRepeatOnlyUnanswered: a request is made again only on a connection that was used before and gave no byte of
+// an answer.
+func TestRepeatOnlyUnanswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		second string // what the server says to the second request of its first connection, and closes
+		conns  int64
+		status int
+	}{
+		"nothing":              {second: "", conns: 2, status: 204},
+		"one byte":             {second: "H", conns: 1, status: 0},
+		"a header without end": {second: "HTTP/1.1 200 OK\r\nA: b\r\n", conns: 1, status: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := wild(t, func(conn net.Conn, br *bufio.Reader, nth int64) {
+				for n := 1; request(br); n++ {
+					if nth == 1 && n == 2 {
+						say(conn, c.second)
+						return
+					}
+					say(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+				}
+			})
+			p := pusher(t)
+			e := endpoint(t, p, s.url, nil)
+			if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}); res.Status != 204 {
+				t.Fatalf("first: %+v", res)
+			}
+			if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}); res.Status != c.status {
+				t.Errorf("second: %+v, want status %d", res, c.status)
+			}
+			if n := s.conns.Load(); n != c.conns {
+				t.Errorf("%d connections, want %d", n, c.conns)
+			}
+		})
+	}
+	// A server that always behaves like that is asked twice, not for ever.
+	var requests atomic.Int64
+	s := wild(t, func(conn net.Conn, br *bufio.Reader, nth int64) {
+		for n := 1; request(br); n++ {
+			requests.Add(1)
+			if nth > 1 || n > 1 {
+				return
+			}
+			say(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	})
+	p := pusher(t)
+	e := endpoint(t, p, s.url, nil)
+	p.Push(t.Context(), e, delivery.Content{})
+	if res := p.Push(t.Context(), e, delivery.Content{}); res.Outcome != delivery.PushDown || res.Reason != delivery.ReasonUnreachable {
+		t.Errorf("%+v", res)
+	}
+	if n := requests.Load(); n != 3 {
+		t.Errorf("%d requests, want 3", n)
+	}
+}
+
+// TestCancelledPushLeavesNothingBehind: what was cut off does not disturb the requests after it.
+func TestCancelledPushLeavesNothingBehind(t *testing.T) {
+	s := record(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Hub-Message-Id") == "slow" {
+			<-r.Context().Done()
+		}
+	})
+	p := pusher(t)
+	e := endpoint(t, p, s.URL, nil)
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan delivery.PushResult, 1)
+		go func() { done <- p.Push(ctx, e, delivery.Content{Body: []byte("x"), MessageID: "slow"}) }()
+		runtime.Gosched()
+		cancel()
+		if res := <-done; res.Outcome != delivery.PushCancelled {
+			t.Fatalf("cancelled: %+v", res)
+		}
+		if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x"), MessageID: "1-1"}); res.Outcome != delivery.PushDelivered {
+			t.Fatalf("after that: %+v", res)
+		}
+	}
+}
+
+func TestPushLargeBodies(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		for _, size := range []int{16<<10 + 1, 64<<10 + 1, 3 << 20} {
+			body := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
+			var got atomic.Int64
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if b, _ := io.ReadAll(r.Body); bytes.Equal(b, body) {
+					got.Add(1)
+				}
+			}))
+			p := start(t, s, secure, delivery.ClientOptions{})
+			e := endpoint(t, p, s.URL, nil)
+			for range 3 {
+				if res := p.Push(t.Context(), e, delivery.Content{Body: body}); res.Outcome != delivery.PushDelivered {
+					t.Errorf("TLS %v, %d bytes: %+v", secure, size, res)
+				}
+			}
+			if n := got.Load(); n != 3 {
+				t.Errorf("TLS %v, %d bytes: arrived %d times, want 3", secure, size, n)
+			}
+		}
+	}
+}
+
+// TestPushEarlyAnswer: a server that answers a large body without reading it is heard.
+func TestPushEarlyAnswer(t *testing.T) {
+	s := wild(t, func(c net.Conn, br *bufio.Reader, _ int64) {
+		if _, err := http.ReadRequest(br); err == nil {
+			say(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+			_, _ = io.Copy(io.Discard, io.LimitReader(c, 1)) // and keeps the connection open
+			<-t.Context().Done()
+		}
+	})
+	p := pusher(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	res := p.Push(ctx, endpoint(t, p, s.url, nil), delivery.Content{Body: make([]byte, 64<<20)})
+	if res.Status != 413 || res.Outcome != delivery.PushRefused {
+		t.Errorf("%+v", res)
+	}
+}
