@@ -97,6 +97,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
 		AutoRegister:    cfg.Topics.AutoRegister,
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
+		KeyHeaders:      cfg.Message.KeyHeaders,
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 	}, namer, n.raft, n.store, secrets)

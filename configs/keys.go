@@ -64,6 +64,8 @@ func entries() []entry {
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Delivery.Timeout }),
 		scalar("delivery.concurrency", "256", "how many deliveries to endpoints that answer quickly are under way at most; slow and failing ones have places of their own (up to 16 times as many)",
 			num, between(num, 1, 65536), func(c *Config) *int { return &c.Delivery.Concurrency }),
+		scalar("delivery.host_concurrency", "1024", "how many deliveries to one host are under way at most, whatever its callbacks; 0: no limit but the others",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.HostConcurrency }),
 		scalar("delivery.retry.initial", "1s", "the upper end of the first wait after a failed delivery; it doubles with every failure",
 			dur, between(dur, time.Millisecond, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.Initial }),
 		scalar("delivery.retry.max_interval", "10m", "the longest wait between two attempts",

@@ -17,6 +17,9 @@ const maxOpen = 16 * 4 * MaxWindow
 // Owed is the number of messages up to head that are not done with.
 func (c *Cursor) Owed(head uint64) uint64 { return c.owedUpTo(head) }
 
+// Ahead is the number of messages behind the cursor that are done with.
+func (c *Cursor) Ahead() uint64 { return c.doneAbove(c.Offset) }
+
 // owedUpTo counts the messages up to offset that are not done with.
 func (c *Cursor) owedUpTo(offset uint64) uint64 {
 	if offset <= c.Offset {

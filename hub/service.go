@@ -118,7 +118,11 @@ type Publication struct {
 	ContentType    string
 	Body           []byte
 	IdempotencyKey string // empty: none
+	Headers        []Header // those of Rules.KeyHeaders that the publisher sent
 }
+
+// maxHeaderBytes is the longest value of a header that is kept.
+const maxHeaderBytes = 255
 
 // maxIdempotencyKeyBytes is the longest Idempotency-Key.
 const maxIdempotencyKeyBytes = 255
@@ -146,6 +150,12 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
+	for _, h := range p.Headers {
+		if len(h.Value) > maxHeaderBytes {
+			return Receipt{}, ParamErrorf(h.Name, "is %d bytes long; at most %d are kept with a message", len(h.Value), maxHeaderBytes)
+		}
+		ev.Headers = append(ev.Headers, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD")})
+	}
 	if p.IdempotencyKey != "" {
 		if len(p.IdempotencyKey) > maxIdempotencyKeyBytes {
 			return Receipt{}, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(p.IdempotencyKey), maxIdempotencyKeyBytes)

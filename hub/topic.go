@@ -72,7 +72,11 @@ func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
 			return r
 		}
 	}
-	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body}, fx)
+	m := Message{ContentType: e.ContentType, Body: e.Body}
+	for _, h := range e.Headers {
+		m.Headers = append(m.Headers, Header{h.Name, h.Value})
+	}
+	offset := s.append(t, m, fx)
 	if len(e.IdempotencyKey) > 0 {
 		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
 	}

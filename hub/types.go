@@ -58,6 +58,25 @@ type Message struct {
 	ContentType string
 	Body        []byte
 	LinkSelf    string // rel=self for deliveries, empty: the topic's own URL
+	Headers     []Header
+}
+
+// Header is a publisher's header that is kept with its message, so that a delivery key can name it.
+type Header struct {
+	Name, Value string // the name in canonical form
+}
+
+// Header is the value of a header that was kept, empty when the publisher sent none.
+func (m *Message) Header(name string) string {
+	if name == contentTypeHeader {
+		return m.ContentType
+	}
+	for i := range m.Headers {
+		if m.Headers[i].Name == name {
+			return m.Headers[i].Value
+		}
+	}
+	return ""
 }
 
 // ID is the message's identity on the wire: the same on every retry and from every node (invariant I3).

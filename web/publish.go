@@ -45,6 +45,11 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 		}
 		p.IdempotencyKey = given[0]
 	}
+	for _, name := range s.Service.Rules().KeyHeaders {
+		if given := r.Header[name]; given != nil {
+			p.Headers = append(p.Headers, hub.Header{Name: name, Value: given[0]})
+		}
+	}
 	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
 	defer body.release()
 	if err != nil {
