@@ -37,6 +37,7 @@ type commands struct {
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
+	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`
 
 	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`

@@ -31,6 +31,9 @@ const stopBound = 15 * time.Second
 // time, so further batches would only be smaller: one in flight costs about a tenth less CPU a message.
 const voterInFlight = 1
 
+// lockFile is in every data directory that was ever used.
+const lockFile = "lock"
+
 // node is one running hub: every room, wired. Open it, run it once.
 type node struct {
 	cfg      *configs.Config
@@ -97,7 +100,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
 		AutoRegister:    cfg.Topics.AutoRegister,
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
-		KeyHeaders:      cfg.Message.KeyHeaders,
+		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 	}, namer, n.raft, n.store, secrets)
@@ -138,15 +141,8 @@ func (n *node) openFiles() (err error) {
 			return fmt.Errorf("cluster.addr: %w", err)
 		}
 	}
-	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data_dir: %w", err)
-	}
-	path := filepath.Join(n.cfg.DataDir, "lock")
-	if n.lock, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return fmt.Errorf("data_dir: %w", err)
-	}
-	if err := syscall.Flock(int(n.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", n.cfg.DataDir)
+	if n.lock, err = lockDataDir(n.cfg.DataDir); err != nil {
+		return err
 	}
 	n.store, err = store.Open(store.Options{
 		Dir:           filepath.Join(n.cfg.DataDir, "fsm"),
@@ -157,6 +153,21 @@ func (n *node) openFiles() (err error) {
 		Fatal:         n.fail,
 	})
 	return err
+}
+
+// lockDataDir makes the data directory this process's own until the file is closed.
+func lockDataDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", dir), lock.Close())
+	}
+	return lock, nil
 }
 
 // openKeyring makes the key on the first start only: a new key in place of a lost one would leave every

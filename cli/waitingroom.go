@@ -43,6 +43,10 @@ func newWaitingRoom(l net.Listener) *waitingRoom {
 func (w *waitingRoom) close() {
 	w.guest.leave()
 	<-w.ended
+	// Only now: Accept may end, with a caller that has just come, before leave has set the deadline.
+	if d, ok := w.guest.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = d.SetDeadline(time.Time{})
+	}
 	_ = w.server.Close()
 }
 
@@ -56,7 +60,7 @@ type guestListener struct {
 func (g *guestListener) leave() {
 	g.once.Do(func() {
 		close(g.left)
-		if d, ok := g.Listener.(*net.TCPListener); ok {
+		if d, ok := g.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 			_ = d.SetDeadline(time.Unix(1, 0))
 		}
 	})
@@ -69,9 +73,6 @@ func (g *guestListener) Accept() (net.Conn, error) {
 	case <-g.left:
 		if err == nil {
 			conn.Close()
-		}
-		if d, ok := g.Listener.(*net.TCPListener); ok {
-			_ = d.SetDeadline(time.Time{})
 		}
 		return nil, net.ErrClosed
 	default:

@@ -101,6 +101,8 @@ func entries() []entry {
 
 		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
+		list("message.key_headers", "publishers' headers kept with each message, so that hub.delivery_key can name them, beyond X-Hub-Key, Ce-Subject and Ce-Partitionkey; the same on every node",
+			textLike("headers", "the name of a header such as X-Order-Id, and none that holds credentials", parseKeyHeader), func(c *Config) *[]string { return &c.Message.KeyHeaders }),
 
 		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),

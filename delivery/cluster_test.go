@@ -46,6 +46,7 @@ type fleetNode struct {
 	touch   bool // it and the leader hear of each other
 	lagging bool // entries do not get through
 	since   time.Time
+	mute    bool // its answers do not get through, whether it is in touch or not; guarded by the fleet's logMu
 }
 
 // fleetTest runs f with n nodes in virtual time.
@@ -133,6 +134,12 @@ func (m *fleetNode) set(touch, lagging bool) {
 	m.catchUp()
 }
 
+func (m *fleetNode) setMute(mute bool) {
+	m.f.logMu.Lock()
+	defer m.f.logMu.Unlock()
+	m.mute = mute
+}
+
 func (m *fleetNode) cut()  { m.set(false, false) }
 func (m *fleetNode) heal() { m.set(true, false) }
 
@@ -203,8 +210,8 @@ func (m *fleetNode) Nodes() (out []hub.NodeStatus) {
 	defer m.f.logMu.Unlock()
 	for _, o := range m.f.nodes {
 		touch, _, since := o.state()
-		s := hub.NodeStatus{ID: o.id, Alive: touch}
-		if !touch {
+		s := hub.NodeStatus{ID: o.id, Alive: touch && !o.mute}
+		if !s.Alive {
 			s.DeadFor = time.Since(since)
 		}
 		if o.member {

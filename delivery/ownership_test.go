@@ -271,6 +271,32 @@ func TestI4GuardMoveAfter(t *testing.T) {
 	}
 }
 
+// TestI4ANodeThatIsBackIsNotLost: after a partition a node may hear of the leader, and deliver, before the leader gets
+// answers to its questions again. It is not lost then, however long the answers have been missing.
+func TestI4ANodeThatIsBackIsNotLost(t *testing.T) {
+	fleetTest(t, 2, ok200, nil, func(c *fleet) {
+		c.subscribe("t", callback(0))
+		owner := c.subscribe("u", cb)
+		c.numbered("u", 30, 0)
+		for range 3 {
+			owner.setMute(true)
+			owner.cut()
+			c.after(2 * time.Second)
+			owner.heal()
+			c.after(1500 * time.Millisecond)
+			owner.setMute(false)
+			c.after(2 * time.Second)
+		}
+		c.after(10 * time.Second)
+		if f := c.faults(cb, 30, 0); len(f) > 0 {
+			t.Error(f)
+		}
+		if sub, _ := c.subscription(2); sub.Assignment.Epoch != 1 {
+			t.Errorf("it was moved: %+v", sub.Assignment)
+		}
+	})
+}
+
 // TestI4AShortLossOfContactChangesNothing: no move, no repetition, not even of what was under way.
 func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
 	slow := func(string, int, string) answer { return answer{after: 300 * time.Millisecond} }

@@ -62,7 +62,14 @@ type Placer struct {
 	settling time.Time // since when members are as they are
 	pending  time.Time // since when something changed that evenness was not looked at; zero: nothing
 	absent   map[string]time.Time
-	done     bool // nothing was left to do, and nothing has changed since
+	resumed  map[string]comeback // nodes that were out of touch and are back
+	done     bool                // nothing was left to do, and nothing has changed since
+}
+
+// comeback is when a node was seen to have resumed its deliveries, and how often it has.
+type comeback struct {
+	times uint64
+	at    time.Time
 }
 
 const (
@@ -74,7 +81,7 @@ const (
 func NewPlacer(o PlacerOptions) *Placer {
 	o.MoveAfter = orDuration(o.MoveAfter, DefaultMoveAfter)
 	o.Settle = orDuration(o.Settle, 2*time.Second)
-	return &Placer{o: o, changed: true, wake: make(chan struct{}, 1), absent: map[string]time.Time{}}
+	return &Placer{o: o, changed: true, wake: make(chan struct{}, 1), absent: map[string]time.Time{}, resumed: map[string]comeback{}}
 }
 
 // Applied implements hub.Observer.
@@ -149,6 +156,7 @@ func (p *Placer) run(ctx context.Context) {
 		}
 		if !p.o.Cluster.IsLeader() {
 			p.leads = false
+			p.notice(time.Now()) // who leads next must know who came back a moment ago
 			continue
 		}
 		if !p.leads {
@@ -218,12 +226,32 @@ type membership struct {
 	urgent  bool // subscriptions lack an owner that lives
 }
 
+// notice looks for nodes that have come back. They say so in the log, which is quicker than answering questions when
+// connections are just coming back too.
+func (p *Placer) notice(now time.Time) {
+	p.o.State.View(func(s *hub.State) {
+		owners, _ := s.Owners()
+		for id := range owners {
+			times := s.Resumed(id)
+			if was, ok := p.resumed[id]; !ok {
+				p.resumed[id] = comeback{times: times} // how long ago it was nobody knows; the questions tell
+			} else if was.times != times {
+				p.resumed[id] = comeback{times, now}
+			}
+		}
+	})
+}
+
 // see looks at the members.
 func (p *Placer) see(now time.Time) membership {
+	p.notice(now) // before the questions' results: who comes back in between is not lost (hubpb.Assignment.resumed)
 	m := membership{lost: map[string]bool{}, holds: map[string]bool{}}
 	var seen strings.Builder
 	for _, n := range p.o.Cluster.Nodes() {
 		delete(p.absent, n.ID)
+		if !n.Alive {
+			n.DeadFor = min(n.DeadFor, now.Sub(p.resumed[n.ID].at))
+		}
 		seen.WriteString(n.ID)
 		switch {
 		case n.Alive:
@@ -320,7 +348,7 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 		if eligible[to] {
 			// Without an owner nobody is left to let go of it; to the owner itself there is nothing to hand over.
 			decided = append(decided, &hubpb.Assignment{Subscription: uint64(h.Subscription), Group: uint64(h.Group), Node: to, Epoch: a.Epoch,
-				Drain: owned && to != a.Node})
+				Drain: owned && to != a.Node, Resumed: p.resumed[a.Node].times})
 		}
 	}
 	return decided

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"slices"
+	"strings"
 
 	"quorumhub/hub/hubpb"
 )
@@ -24,12 +25,37 @@ func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 			u.touch(s)
 		case a.Node == now.Node && now.Next == "":
 			continue
+		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumed(now.Node):
+			continue // the owner was taken for lost, and has come back meanwhile
 		default:
 			s.hand(u, a.Node)
 		}
 		s.tell(u, fx)
 	}
 	return Result{}
+}
+
+// resume counts that a node delivers again. Callers touch the meta row.
+func (s *State) resume(node string) {
+	i, ok := s.resumedAt(node)
+	if !ok {
+		s.meta.Resumed = slices.Insert(s.meta.Resumed, i, &hubpb.NodeResumed{Node: node})
+	}
+	s.meta.Resumed[i].Times++
+}
+
+func (s *State) resumedAt(node string) (int, bool) {
+	return slices.BinarySearchFunc(s.meta.Resumed, node, func(r *hubpb.NodeResumed, node string) int { return strings.Compare(r.Node, node) })
+}
+
+// Resumed is how often a node was out of touch and has taken up its deliveries again. Whoever gives a node's
+// subscriptions to others because it is lost must have read the number before finding it lost, and pass it on
+// in hubpb.Assignment.
+func (s *State) Resumed(node string) uint64 {
+	if i, ok := s.resumedAt(node); ok {
+		return s.meta.Resumed[i].Times
+	}
+	return 0
 }
 
 // hand gives a subscription or group to a node, under a new epoch. No node is no change.

@@ -183,3 +183,24 @@ func TestNewSubscriptionsGoToTheLeastLoaded(t *testing.T) {
 		t.Errorf("big has %d, small %d", w.Owned("big"), w.Owned("small"))
 	}
 }
+
+// A node that was taken for lost keeps what it has when it came back before the decision was made known (hubpb.Assignment.resumed).
+func TestI4ANodeThatCameBackIsNotLost(t *testing.T) {
+	back := &hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{DeliveryResumed: &hubpb.DeliveryResumed{Node: "node-1", Mark: 7}}}
+	w := newWorld(t)
+	id := w.subscribed("news", cb, hr, "")
+	w.assign(id, "node-1", 0, false)
+	w.apply(back)
+	w.assign(id, "node-2", 1, false) // decided on the picture before it
+	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1})
+	if n := w.Resumed("node-1"); n != 1 || w.Resumed("node-2") != 0 {
+		t.Errorf("node-1 has resumed %d times", n)
+	}
+	w.assign(id, "node-2", 1, true) // a planned move waits for the owner anyway
+	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1, Next: "node-2"})
+	w.apply(assigned(&hubpb.Assignment{Subscription: uint64(id), Node: "node-3", Epoch: 1, Resumed: 1}))
+	w.owner(id, hub.Assignment{Node: "node-3", Epoch: 2})
+	w.apply(back)
+	w.assign(id, "node-1", 2, false) // node-3 never was away
+	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 3})
+}

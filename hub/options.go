@@ -217,6 +217,10 @@ func validPointer(p string) bool {
 	return true
 }
 
+// KeyHeaders are the publishers' headers that are kept with a message whatever the configuration says: the hub's own,
+// and those of CloudEvents that say what belongs together. Content-Type can be named as well.
+func KeyHeaders() []string { return []string{"X-Hub-Key", "Ce-Subject", "Ce-Partitionkey"} }
+
 // KeyHeader is the header that a delivery key names, ok false for one that names none.
 func KeyHeader(key string) (name string, ok bool) { return strings.CutPrefix(key, headerKeyPrefix) }
 

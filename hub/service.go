@@ -117,7 +117,7 @@ type Publication struct {
 	Topic          string // topic name, see TopicNamer
 	ContentType    string
 	Body           []byte
-	IdempotencyKey string // empty: none
+	IdempotencyKey string   // empty: none
 	Headers        []Header // those of Rules.KeyHeaders that the publisher sent
 }
 

@@ -151,10 +151,13 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_SubscriptionPaused:
 		return s.pause(k.SubscriptionPaused, fx)
 	case *hubpb.Event_DeliveryResumed:
+		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
+	case *hubpb.Event_ClusterRefounded:
+		return s.refound(k.ClusterRefounded, fx)
 	}
 	panic(fmt.Sprintf("event kind %T passed knownKinds but has no fold", e.Kind))
 }

@@ -83,7 +83,7 @@ func (n *Node) openPort(ctx context.Context) error {
 
 // self is what the node says of itself now.
 func (n *Node) self() *self {
-	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID}
+	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former}
 	if n.founded || s.cluster != "" {
 		s.members = maps.Clone(n.identity.Members)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 )
 
 // Between nodes: a byte that says what the stream is for, a hello of the one who dials, a welcome of the other.
@@ -71,6 +72,7 @@ type self struct {
 	id, instance string
 	cluster      string            // empty: not known yet
 	members      map[string]string // instance of each member when the cluster was founded
+	former       []string          // ids of the clusters that this one goes on from
 }
 
 // judge compares a node that says it is id with what this node knows.
@@ -78,6 +80,9 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	switch {
 	case id == s.id:
 		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
+	case cluster != "" && slices.Contains(s.former, cluster):
+		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir and a new cluster.node_id",
+			id, cluster, s.id, s.cluster)
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
 		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
 	}

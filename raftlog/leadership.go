@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -130,18 +131,25 @@ func (n *Node) clusterID() (id string) {
 // learnCluster writes the cluster's id to node.json once it is known, and reports whether that is done. Until
 // then nothing is acknowledged on this node, which checkFiles relies on.
 func (n *Node) learnCluster() bool {
+	var former []string
+	n.store.View(func(s *hub.State) { former = s.FormerClusterIDs() })
 	id := n.clusterID()
 	switch {
 	case id == "":
 		return false
 	case n.identity.ClusterID == id:
 		return true
-	case n.identity.ClusterID != "":
+	case slices.Contains(n.identity.Former, id):
+		return false // the refounding is in the log and not applied yet
+	case n.identity.ClusterID != "" && !n.formerly(id, former):
 		n.fail(&FileError{File: filepath.Join(n.opts.Dir, identityFile), Hint: hintRestore,
 			Problem: "says cluster " + n.identity.ClusterID + ", but the log is that of cluster " + id})
 		return false
 	}
 	known := n.identity
+	if known.ClusterID != "" { // recovered, and the process ended before node.json was written
+		known.refounded(id, former)
+	}
 	known.ClusterID = id
 	if err := known.write(n.opts.Dir); err != nil {
 		n.fail(err)

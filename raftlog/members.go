@@ -40,7 +40,8 @@ type Member struct {
 	// Alive: it answered a moment ago, and the leader's heartbeats reach it as far as this node, leading, knows.
 	Alive bool
 	// Silent is how long the node has left questions unanswered, counted from when the last one that it answered
-	// was asked, or from this node's start. 0 for this node.
+	// was asked, or from this node's start. 0 for this node. On the leader raft's own messages are questions too: a
+	// node that answers those hears of the leader and goes on, even where other connections do not get through.
 	Silent time.Duration
 
 	// What the node itself last said; zero while it never answered.
@@ -120,6 +121,11 @@ func (n *Node) Members() []Member {
 				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
 			}
 			n.view.mu.Unlock()
+			if leads && n.port != nil {
+				if at := n.port.answered(m.Address); !at.IsZero() {
+					m.Silent = min(m.Silent, time.Since(at))
+				}
+			}
 		}
 		out = append(out, m)
 	}

@@ -48,6 +48,7 @@ type port struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	said  map[string]time.Time
+	heard map[string]time.Time // when raft last had an answer from an address
 }
 
 var _ raft.StreamLayer = (*port)(nil)
@@ -62,6 +63,7 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 		pending: make(chan struct{}, maxStrangers),
 		conns:   map[net.Conn]struct{}{},
 		said:    map[string]time.Time{},
+		heard:   map[string]time.Time{},
 	}
 	p.self.Store(me)
 	for _, peer := range o.Peers {
@@ -353,7 +355,35 @@ func (p *port) Accept() (net.Conn, error) {
 func (p *port) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, helloTimeout))
 	defer cancel()
-	return p.dial(ctx, streamRaft, string(address))
+	conn, err := p.dial(ctx, streamRaft, string(address))
+	if err != nil {
+		return nil, err
+	}
+	return &answeredConn{Conn: conn, port: p, address: string(address)}, nil
+}
+
+// answeredConn notes when raft gets answers.
+type answeredConn struct {
+	net.Conn
+	port    *port
+	address string
+}
+
+func (c *answeredConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.port.mu.Lock()
+		c.port.heard[c.address] = time.Now()
+		c.port.mu.Unlock()
+	}
+	return n, err
+}
+
+// answered is when raft last had an answer from an address; zero: never.
+func (p *port) answered(address string) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard[address]
 }
 
 // Addr implements net.Listener: the address under which others know this node.

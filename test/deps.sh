@@ -18,6 +18,9 @@ need php-cli command -v php
 need php-curl php -r 'exit(extension_loaded("curl") ? 0 : 1);'
 need php-pubsubhubbub-publisher test -e /usr/share/php/Pubsubhubbub/Publisher/autoload.php
 need strace command -v strace
+need iproute2 command -v ip  # networks of a test's own
+need nftables command -v nft # and cuts in them
+need util-linux command -v nsenter
 need e2fsprogs test -x /sbin/mkfs.ext4 -o -x /usr/sbin/mkfs.ext4
 need gcc command -v gcc                     # the race detector is linked with it
 need libc6-dev test -e /usr/include/stdio.h # and with this

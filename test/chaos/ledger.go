@@ -49,7 +49,8 @@ type Delivery struct {
 	Intact       bool   // the body is the one that was published, and the signature, where due, is right
 	ID           string
 	Offset       uint64
-	Run          int // the life of the hub that sent it
+	Run          int    // the life of the hub that sent it
+	From         string // the address of who sent it: not the same for all nodes only where each has a network of its own
 	At           time.Time
 	Reply        Reply
 	Replied      time.Time
@@ -95,6 +96,8 @@ type Ledger struct {
 	deliveries []*Delivery
 	episodes   []*Episode
 	runs       []Run // number 1 is at 0
+	troubles   []*Trouble
+	noticed    int // of the troubles
 	oddities   []error
 }
 

@@ -25,11 +25,17 @@ type Publisher struct {
 	MaxSize int
 }
 
+// Door is where a publisher sends to: a node, or a Roamer among several.
+type Door interface {
+	// TryPublish is as in hubtest.Node.
+	TryPublish(topic, contentType string, body []byte, more ...string) (hubtest.Ack, error)
+}
+
 // downPause is how long a publisher waits after an attempt without an acknowledgement.
 const downPause = 10 * time.Millisecond
 
 // Run publishes until ctx ends. A message that is under way then is finished, but not repeated.
-func (p Publisher) Run(ctx context.Context, node *hubtest.Node, l *Ledger, r *rand.Rand) {
+func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) {
 	type message struct {
 		body, key string
 		content   []byte
@@ -43,7 +49,7 @@ func (p Publisher) Run(ctx context.Context, node *hubtest.Node, l *Ledger, r *ra
 		}
 		content := p.content(body, r)
 		for {
-			acknowledged := send(node, l, p.Topic, body, key, content)
+			acknowledged := send(door, l, p.Topic, body, key, content)
 			if !acknowledged {
 				wait(ctx, downPause)
 			}
@@ -58,7 +64,7 @@ func (p Publisher) Run(ctx context.Context, node *hubtest.Node, l *Ledger, r *ra
 			}
 			if r.IntN(10) == 0 {
 				again := recent[r.IntN(len(recent))]
-				send(node, l, p.Topic, again.body, again.key, again.content)
+				send(door, l, p.Topic, again.body, again.key, again.content)
 			}
 		}
 		if p.Every > 0 {
@@ -80,13 +86,13 @@ func (p Publisher) content(name string, r *rand.Rand) []byte {
 }
 
 // send makes one attempt and books it.
-func send(node *hubtest.Node, l *Ledger, topic, body, key string, content []byte) (acknowledged bool) {
+func send(door Door, l *Ledger, topic, body, key string, content []byte) (acknowledged bool) {
 	var more []string
 	if key != "" {
 		more = []string{"Idempotency-Key", key}
 	}
 	p := l.Sending(Publish{Topic: topic, Body: body, Key: key}, content)
-	ack, err := node.TryPublish(topic, "text/plain", content, more...)
+	ack, err := door.TryPublish(topic, "text/plain", content, more...)
 	var refused *hubtest.RefusedError
 	switch {
 	case err == nil:

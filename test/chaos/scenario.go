@@ -145,7 +145,7 @@ func (s *Scenario) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64
 func (s *Scenario) subscription(name, topic, secret string, m Manner) *Subscription {
 	url := s.Node.TopicURL(topic)
 	return &Subscription{
-		Name: name, Topic: url, Secret: secret, Callback: s.subscribers.Add(name, url, secret, m), node: s.Node, ledger: s.Ledger,
+		Name: name, Topic: url, Secret: secret, Callback: s.subscribers.Add(name, url, secret, m), hub: s.Node, ledger: s.Ledger,
 	}
 }
 

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -71,7 +72,12 @@ type callback struct {
 
 // NewSubscribers starts the server. A connection belongs to the life of the hub in which it was made.
 func NewSubscribers(l *Ledger, run func() int, r *rand.Rand) (*Subscribers, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	return newSubscribers("", l, run, r)
+}
+
+// newSubscribers is NewSubscribers at an address of this machine; empty: loopback.
+func newSubscribers(host string, l *Ledger, run func() int, r *rand.Rand) (*Subscribers, error) {
+	listener, err := net.Listen("tcp4", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), "0"))
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +144,7 @@ func (s *Subscribers) take(w http.ResponseWriter, r *http.Request, name string, 
 		return // the hub went away in the middle: nothing was delivered
 	}
 	d := Delivery{Subscription: name, Topic: c.topic, Body: firstLine(content), Intact: true, ID: r.Header.Get("X-Hub-Message-Id")}
+	d.From, _, _ = net.SplitHostPort(r.RemoteAddr)
 	d.Run, _ = r.Context().Value(lifeKey{}).(int)
 	if d.Offset, err = hubtest.OffsetOf(d.ID); err != nil {
 		d.Intact = false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -19,8 +20,19 @@ type Subscription struct {
 	Callback string
 	Secret   string
 
-	node   *hubtest.Node
+	// Rest is how long ComeAndGo stays away after an end, at the least.
+	Rest time.Duration
+
+	hub    Desk
 	ledger *Ledger
+}
+
+// Desk is where a subscriber makes its requests: a node, or a Roamer among several.
+type Desk interface {
+	// Send is as in hubtest.Node.
+	Send(method, target string, header http.Header, body io.Reader) (*hubtest.Reply, error)
+	// ListSubscriptions is as in hubtest.Node.
+	ListSubscriptions(topic, callback string) ([]hubtest.Subscription, error)
 }
 
 // Begin subscribes and waits until the hub lists the subscription as active.
@@ -70,7 +82,7 @@ func (s *Subscription) ask(ctx context.Context, mode string) error {
 	}
 	last := errors.New("no attempt")
 	for ctx.Err() == nil {
-		reply, err := s.node.Send(http.MethodPost, "/hub", hubtest.Headers("Content-Type", hubtest.FormType), strings.NewReader(hubtest.Form(form...)))
+		reply, err := s.hub.Send(http.MethodPost, "/hub", hubtest.Headers("Content-Type", hubtest.FormType), strings.NewReader(hubtest.Form(form...)))
 		switch {
 		case err != nil:
 			last = err
@@ -90,7 +102,7 @@ func (s *Subscription) ask(ctx context.Context, mode string) error {
 func (s *Subscription) await(ctx context.Context, want func(*hubtest.Subscription) bool) (*hubtest.Subscription, error) {
 	var last error
 	for ctx.Err() == nil {
-		found, err := s.node.ListSubscriptions(s.Topic, s.Callback)
+		found, err := s.hub.ListSubscriptions(s.Topic, s.Callback)
 		if err == nil {
 			var one *hubtest.Subscription
 			for i := range found {
@@ -129,6 +141,6 @@ func (s *Subscription) ComeAndGo(ctx context.Context, stop <-chan struct{}, r *r
 		if err := s.Finish(ctx, e); err != nil {
 			return err
 		}
-		wait(ctx, time.Duration(r.IntN(100))*time.Millisecond)
+		wait(ctx, s.Rest+time.Duration(r.IntN(100))*time.Millisecond)
 	}
 }

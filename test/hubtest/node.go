@@ -1,6 +1,7 @@
 package hubtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +24,8 @@ type Options struct {
 	Binary   string   // empty: the built one (set by Start)
 	Env      []string // more environment variables, "KEY=value"
 	ReadyIn  time.Duration
+	Timeout  time.Duration // of the requests that the test makes; 0: Patience
+	Through  []string      // a command that runs the command given behind it, as "ip netns exec NAME" does
 }
 
 // Node is one quorumhub process and its files. Its methods may be called concurrently, except for those that
@@ -38,6 +42,7 @@ type Node struct {
 	binary  string
 	env     []string
 	readyIn time.Duration
+	through []string
 	ownDir  bool
 	client  *http.Client
 
@@ -100,10 +105,10 @@ func StartNode(opts Options) (*Node, error) {
 // PrepareNode lays out the directory and the configuration of a node without starting it.
 func PrepareNode(opts Options) (*Node, error) {
 	n := &Node{
-		Dir: opts.Dir, binary: opts.Binary, env: opts.Env, readyIn: opts.ReadyIn,
+		Dir: opts.Dir, binary: opts.Binary, env: opts.Env, readyIn: opts.ReadyIn, through: opts.Through,
 		Settings: Defaults().With(opts.Settings),
 		client: &http.Client{
-			Timeout:       Patience,
+			Timeout:       cmp.Or(opts.Timeout, Patience),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			// Idle connections are given up long before the hub does it: a POST on one that the hub is closing fails.
 			Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: 15 * time.Second},
@@ -138,13 +143,18 @@ func (n *Node) setAddresses() error {
 	if err != nil {
 		return err
 	}
-	n.Addr = addrs[0]
+	n.Place("node-1", addrs[0], addrs[1])
+	return nil
+}
+
+// Place gives a prepared node its name and addresses, as host:port.
+func (n *Node) Place(id, httpAddr, clusterAddr string) {
+	n.Addr = httpAddr
 	n.URL = "http://" + n.Addr
 	n.Settings = n.Settings.With(Settings{
-		"http.addr": n.Addr, "http.public_url": n.URL, "cluster.addr": addrs[1],
-		"cluster.node_id": "node-1", "data_dir": n.DataDir,
+		"http.addr": n.Addr, "http.public_url": n.URL, "cluster.addr": clusterAddr,
+		"cluster.node_id": id, "data_dir": n.DataDir,
 	})
-	return nil
 }
 
 // Run writes the configuration, starts the process and waits until it is ready. The error is a *StartError
@@ -162,7 +172,8 @@ func (n *Node) Run() error {
 	if err != nil {
 		return err
 	}
-	proc, err := spawn(n.binary, []string{"serve", "--config", n.ConfigPath}, n.env, log)
+	command := slices.Concat(n.through, []string{n.binary, "serve", "--config", n.ConfigPath})
+	proc, err := spawn(command[0], command[1:], n.env, log)
 	if err != nil {
 		return err
 	}

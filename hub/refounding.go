@@ -1,0 +1,31 @@
+package hub
+
+import "quorumhub/hub/hubpb"
+
+// refound begins a new cluster with the state of a former one. Nobody delivers anything any more until the new
+// leader says who does, under new epochs: words of former owners change nothing. The answers kept for former
+// origins go, for nobody asks for them any more. Topics, messages, subscriptions, cursors and pending requests
+// stay; leases go on running.
+func (s *State) refound(e *hubpb.ClusterRefounded, fx *Effects) Result {
+	if e.ClusterId == "" || e.FormerClusterId != s.meta.ClusterId || e.ClusterId == s.meta.ClusterId {
+		return Result{Outcome: OutcomeStale}
+	}
+	s.meta.FormerClusterIds = append(s.meta.FormerClusterIds, s.meta.ClusterId)
+	s.meta.ClusterId = e.ClusterId
+	for _, h := range s.Held() {
+		u := s.unitOf(s.subs[h.Subscription])
+		s.count(u.topic, u.assignment.Node, -1)
+		*u.assignment = Assignment{Epoch: u.assignment.Epoch + 1}
+		u.touch(s)
+		s.tell(u, fx)
+	}
+	for name := range s.origins {
+		delete(s.origins, name)
+		s.touchName(TableOrigin, name)
+	}
+	return Result{}
+}
+
+// FormerClusterIDs are the ids that the cluster had before it was restored from a backup or recovered, oldest first.
+// They are not to be changed.
+func (s *State) FormerClusterIDs() []string { return s.meta.FormerClusterIds }

@@ -1,0 +1,278 @@
+package chaos
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"quorumhub/auth"
+	"quorumhub/test/hubtest"
+)
+
+// ClusterNode is a node as GET /v1/cluster lists it.
+type ClusterNode struct {
+	ID            string `json:"id"`
+	Role          string `json:"role"`
+	AppliedIndex  uint64 `json:"applied_index"`
+	StateHash     string `json:"state_hash"`
+	Subscriptions int    `json:"subscriptions"`
+}
+
+// ClusterView is GET /v1/cluster.
+type ClusterView struct {
+	Leader string        `json:"leader"`
+	Nodes  []ClusterNode `json:"nodes"`
+}
+
+// Cluster is some nodes that found a cluster together. Its methods are called by one goroutine, unless they say
+// otherwise.
+type Cluster struct {
+	Nodes []*hubtest.Node
+	stops []bool // by SIGSTOP
+}
+
+// requestTimeout of clients and tests: a node that is stopped or cut off answers nobody.
+const requestTimeout = 2 * time.Second
+
+// Site is where a node lives: its addresses and how it is run.
+type Site struct {
+	HTTP, Cluster string   // host:port, to listen on
+	Advertised    string   // the address that its peers are given; empty: Cluster
+	Through       []string // see hubtest.Options
+	Settings      hubtest.Settings
+	DataDir       string // empty: beside its configuration
+}
+
+// FreeSites are so many places on loopback.
+func FreeSites(n int) ([]Site, error) {
+	addrs, err := hubtest.FreeAddrs(2 * n)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Site, n)
+	for i := range out {
+		out[i] = Site{HTTP: addrs[i], Cluster: addrs[n+i]}
+	}
+	return out, nil
+}
+
+// PrepareCluster lays out the nodes; nothing runs yet. Everything ends with the test.
+func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Cluster {
+	tb.Helper()
+	dir := tb.TempDir()
+	key, err := auth.GenerateKey()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	keyFile := filepath.Join(dir, "secrets.key")
+	if err := os.WriteFile(keyFile, []byte(key+"\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	c := &Cluster{stops: make([]bool, len(sites))}
+	var peers, urls []string
+	for i, site := range sites {
+		id := fmt.Sprintf("node-%d", i+1)
+		own := filepath.Join(dir, id)
+		if err := os.Mkdir(own, 0o700); err != nil {
+			tb.Fatal(err)
+		}
+		n, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: own, Through: site.Through, Timeout: requestTimeout,
+			ReadyIn: 2 * hubtest.Patience,
+			// Two busy cores and more than one process.
+			Env: []string{"GOMAXPROCS=2"}})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if site.DataDir != "" {
+			n.DataDir = site.DataDir
+		}
+		n.Place(id, site.HTTP, site.Cluster)
+		if site.Advertised == "" {
+			site.Advertised = site.Cluster
+		}
+		n.Settings = n.Settings.With(site.Settings)
+		peers = append(peers, id+"="+site.Advertised)
+		urls = append(urls, n.URL)
+		c.Nodes = append(c.Nodes, n)
+	}
+	for _, n := range c.Nodes {
+		n.Settings = n.Settings.With(hubtest.Settings{
+			"http.public_url": urls[0], "http.alias_urls": urls, "cluster.peers": peers, "secrets.key_file": keyFile, "delivery.timeout": "10s",
+		}).With(settings)
+	}
+	tb.Cleanup(func() {
+		for _, n := range c.Nodes {
+			if err := n.Close(); err != nil {
+				tb.Error(err)
+			}
+		}
+	})
+	for _, n := range c.Nodes {
+		n.ShowLogOnFailure(tb)
+	}
+	return c
+}
+
+// Start starts the nodes given at the same time, all without any given, and waits until each is ready.
+func (c *Cluster) Start(tb testing.TB, which ...int) {
+	tb.Helper()
+	if err := c.TryStart(which...); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// TryStart is Start for nodes that may refuse.
+func (c *Cluster) TryStart(which ...int) error {
+	if len(which) == 0 {
+		for i := range c.Nodes {
+			which = append(which, i)
+		}
+	}
+	errs := make([]error, len(which))
+	var wg sync.WaitGroup
+	for k, i := range which {
+		wg.Go(func() { errs[k] = c.Nodes[i].TryRestart() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Kill ends nodes with SIGKILL, all of them before it waits for any.
+func (c *Cluster) Kill(tb testing.TB, which ...int) {
+	tb.Helper()
+	for _, i := range which {
+		// One that has ended by itself needs none.
+		_ = syscall.Kill(c.Nodes[i].PID(), syscall.SIGKILL)
+		c.stops[i] = false
+	}
+	for _, i := range which {
+		c.Nodes[i].Kill(tb)
+	}
+}
+
+// Pause stops a node with SIGSTOP; Resume lets it go on.
+func (c *Cluster) Pause(tb testing.TB, i int) {
+	tb.Helper()
+	if err := syscall.Kill(c.Nodes[i].PID(), syscall.SIGSTOP); err != nil {
+		tb.Fatal(err)
+	}
+	c.stops[i] = true
+}
+
+// Resume lets a paused node go on.
+func (c *Cluster) Resume(tb testing.TB, i int) {
+	tb.Helper()
+	if err := syscall.Kill(c.Nodes[i].PID(), syscall.SIGCONT); err != nil {
+		tb.Fatal(err)
+	}
+	c.stops[i] = false
+}
+
+// View is the cluster as node i sees it. It may be called concurrently.
+func (c *Cluster) View(i int) (v ClusterView, err error) {
+	reply, err := c.Nodes[i].Send(http.MethodGet, "/v1/cluster", nil, nil)
+	if err != nil {
+		return v, err
+	}
+	if reply.Status != http.StatusOK {
+		return v, fmt.Errorf("GET /v1/cluster: got %v", reply)
+	}
+	return v, json.Unmarshal(reply.Body, &v)
+}
+
+// index of a node by its id, -1 when there is none.
+func (c *Cluster) index(id string) int {
+	for i, n := range c.Nodes {
+		if n.Settings["cluster.node_id"] == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// Leader waits until a node that runs says who leads, and the leader says so itself.
+func (c *Cluster) Leader(tb testing.TB) int {
+	tb.Helper()
+	leader := -1
+	hubtest.EventuallyWithin(tb, 2*hubtest.Patience, "a leader", func() error {
+		var errs []error
+		for i := range c.Nodes {
+			if !c.Nodes[i].Running() || c.stops[i] {
+				continue
+			}
+			v, err := c.View(i)
+			if err == nil && v.Leader != "" && c.index(v.Leader) == i {
+				leader = i
+				return nil
+			}
+			errs = append(errs, fmt.Errorf("node-%d: %w, leader %q", i+1, errors.Join(err, nil), v.Leader))
+		}
+		return errors.Join(errs...)
+	})
+	return leader
+}
+
+// Even waits until all nodes are there and the subscriptions are shared evenly, to within one.
+func (c *Cluster) Even(tb testing.TB, subscriptions int) []int {
+	tb.Helper()
+	var shares []int
+	hubtest.EventuallyWithin(tb, 3*hubtest.Patience, "even shares", func() error {
+		v, err := c.View(0)
+		if err != nil {
+			return err
+		}
+		shares = nil
+		least, most, sum := subscriptions, 0, 0
+		for _, n := range v.Nodes {
+			if n.Role == "down" {
+				return fmt.Errorf("%s is down", n.ID)
+			}
+			if n.Role == "nonvoter" && n.Subscriptions == 0 {
+				continue
+			}
+			shares = append(shares, n.Subscriptions)
+			least, most, sum = min(least, n.Subscriptions), max(most, n.Subscriptions), sum+n.Subscriptions
+		}
+		if most-least > 1 || sum < subscriptions {
+			return fmt.Errorf("shares %v of %d subscriptions", shares, subscriptions)
+		}
+		return nil
+	})
+	return shares
+}
+
+// SameState waits until all nodes have applied the same index and compares their hashes (I6).
+func (c *Cluster) SameState(tb testing.TB) {
+	tb.Helper()
+	hubtest.EventuallyWithin(tb, 3*hubtest.Patience, "the same index on all nodes", func() error {
+		var said []string
+		hashes, indexes := map[string]bool{}, map[uint64]bool{}
+		for i := range c.Nodes {
+			v, err := c.View(i)
+			if err != nil {
+				return err
+			}
+			for _, n := range v.Nodes {
+				if c.index(n.ID) == i { // what a node says of itself
+					hashes[n.StateHash], indexes[n.AppliedIndex] = true, true
+					said = append(said, fmt.Sprintf("%s %d %s", n.ID, n.AppliedIndex, n.StateHash))
+				}
+			}
+		}
+		if len(indexes) != 1 || len(said) != len(c.Nodes) {
+			return fmt.Errorf("they differ: %s", strings.Join(said, ", "))
+		}
+		if len(hashes) != 1 {
+			tb.Errorf("the same index and different states: %s", strings.Join(said, ", "))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,305 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"quorumhub/test/hubtest"
+)
+
+const (
+	trioTopics = 8
+	trioEach   = 5 // subscriptions at each topic that are there to stay
+)
+
+// Trio is a cluster of three nodes under load with everyone around it. Its methods are called by one goroutine.
+type Trio struct {
+	*Cluster
+	Ledger *Ledger
+	Bounds Bounds
+	Rand   *rand.Rand
+
+	subscribers *Subscribers
+	lasting     []*Subscription
+	comers      []*Subscription
+	watch       *Watch
+
+	ctx       context.Context
+	stopLoad  context.CancelFunc
+	stopWatch context.CancelFunc
+	load      sync.WaitGroup
+	watching  sync.WaitGroup
+	stopComer chan struct{}
+	comerDone chan error
+	barriers  int
+	onces     []*Once
+	starters  []starter
+	noQuorum  time.Duration // the slowest refusal
+}
+
+// starter is a publisher with its client.
+type starter struct {
+	p    Publisher
+	door Door
+}
+
+// TrioOptions of a scenario.
+type TrioOptions struct {
+	Settings hubtest.Settings
+	// Sites of the nodes; nil: three on loopback.
+	Sites []Site
+	// SubscribersAt is the address of the callbacks; empty: loopback.
+	SubscribersAt string
+	// Every is the time from one message of a publisher to its next; 0: 80 ms. There are two publishers a topic.
+	Every time.Duration
+	// AllRetry: no publisher sends without a key.
+	AllRetry bool
+	// NoComers: all subscriptions are there to stay.
+	NoComers bool
+}
+
+// StartTrio starts the nodes and begins the lasting subscriptions; there is no load yet. Everything ends with the test.
+func StartTrio(tb testing.TB, o TrioOptions) *Trio {
+	tb.Helper()
+	seed := seedOf(tb)
+	tb.Logf("to repeat the random choices: %s=%d", SeedEnv, seed)
+	s := &Trio{Ledger: NewLedger(), Rand: rand.New(rand.NewPCG(seed, 0)), watch: &Watch{}, stopLoad: func() {}, stopWatch: func() {}}
+	s.Bounds = Bounds{CursorFlush: 100 * time.Millisecond, Commit: 250 * time.Millisecond, AfterEnd: 500 * time.Millisecond,
+		Lease: 2500 * time.Millisecond, Recovery: time.Second, Load: s.watch.Load}
+	if o.Sites == nil {
+		var err error
+		if o.Sites, err = FreeSites(3); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	s.Cluster = PrepareCluster(tb, o.Sites, o.Settings)
+	var err error
+	if s.subscribers, err = newSubscribers(o.SubscribersAt, s.Ledger, func() int { return 0 }, s.fork()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.subscribers.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ctx, s.stopComer = ctx, make(chan struct{})
+	tb.Cleanup(func() {
+		cancel()
+		s.load.Wait()
+		s.watching.Wait()
+	})
+	s.Cluster.Start(tb)
+	s.Leader(tb)
+	for t := range trioTopics {
+		for i := range trioEach {
+			manner, secret := Manner(Steady), ""
+			switch i {
+			case 1:
+				secret = fmt.Sprintf("the secret at topic %d", t)
+			case 2:
+				manner = Slow
+			}
+			s.lasting = append(s.lasting, s.subscription(fmt.Sprintf("t%d-%d", t, i), t, secret, manner))
+		}
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.lasting))
+	patient, done := context.WithTimeout(ctx, 2*hubtest.Patience)
+	defer done()
+	for i, sub := range s.lasting {
+		wg.Go(func() { _, errs[i] = sub.Begin(patient) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		tb.Fatal(err)
+	}
+	if !o.NoComers {
+		for t := range 2 {
+			c := s.subscription(fmt.Sprintf("comer-%d", t), t, "", Steady)
+			c.Rest = s.Bounds.Lease
+			s.comers = append(s.comers, c)
+		}
+	}
+	s.publishers(o)
+	return s
+}
+
+func (s *Trio) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64(), s.Rand.Uint64())) }
+
+func (s *Trio) topic(t int) string { return s.Nodes[0].TopicURL(fmt.Sprintf("t%d", t)) }
+
+func (s *Trio) subscription(name string, topic int, secret string, m Manner) *Subscription {
+	url := s.topic(topic)
+	return &Subscription{Name: name, Topic: url, Secret: secret, Callback: s.subscribers.Add(name, url, secret, m),
+		hub: Roam(s.Nodes, s.Rand.IntN(len(s.Nodes)), false), ledger: s.Ledger}
+}
+
+// publishers are two a topic: one that sends again, with a key and to another node, until it is acknowledged, and one that
+// sends once to the node it knows. They begin with Load.
+func (s *Trio) publishers(o TrioOptions) {
+	every := o.Every
+	if every == 0 {
+		every = 80 * time.Millisecond
+	}
+	for t := range trioTopics {
+		keyed := &Once{Roamer: Roam(s.Nodes, t, false)}
+		s.onces = append(s.onces, keyed)
+		doors := []Door{keyed, Roam(s.Nodes, t+1, true)}
+		for k, door := range doors {
+			p := Publisher{Name: fmt.Sprintf("t%d-p%d", t, k), Topic: s.topic(t), Keyed: k == 0, Every: every, MaxSize: 32 << 10}
+			if k == 1 && o.AllRetry {
+				again := &Once{Roamer: Roam(s.Nodes, t+1, false)}
+				s.onces = append(s.onces, again)
+				door, p.Keyed = again, true
+			}
+			s.starters = append(s.starters, starter{p, door})
+		}
+	}
+}
+
+// Load starts publishers, subscribers that come and go, and the watch.
+func (s *Trio) Load() {
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.stopLoad = cancel
+	for _, st := range s.starters {
+		choices := s.fork()
+		s.load.Go(func() { st.p.Run(ctx, st.door, s.Ledger, choices) })
+	}
+	if s.comerDone == nil {
+		s.comerDone = make(chan error, len(s.comers))
+		for _, c := range s.comers {
+			choices := s.fork()
+			s.load.Go(func() { s.comerDone <- c.ComeAndGo(s.ctx, s.stopComer, choices) })
+		}
+		watched, stop := context.WithCancel(s.ctx)
+		s.stopWatch = stop
+		s.watching.Go(func() { s.watch.Run(watched, s.Cluster, s.Ledger) })
+	}
+}
+
+// Under lets the load run for a random time.
+func (s *Trio) Under(low, high time.Duration) {
+	wait(s.ctx, low+time.Duration(s.Rand.Int64N(int64(high-low))))
+}
+
+// Settle stops the load, waits until every lasting subscription has got everything, and runs all checks. All nodes must
+// be running.
+func (s *Trio) Settle(tb testing.TB) Figures {
+	tb.Helper()
+	s.stopLoad()
+	if s.comerDone != nil {
+		close(s.stopComer)
+		for range s.comers {
+			select {
+			case err := <-s.comerDone:
+				if err != nil {
+					tb.Error(err)
+				}
+			case <-time.After(drainWithin):
+				tb.Errorf("a subscriber that comes and goes is not done after %v", drainWithin)
+			}
+		}
+	}
+	s.load.Wait()
+	s.drain(tb)
+	shares := s.Even(tb, len(s.lasting)+len(s.comers))
+	s.stopWatch()
+	s.watching.Wait()
+	s.SameState(tb)
+	bad := false
+	for _, err := range s.Ledger.CheckCluster(s.Bounds) {
+		if err != nil {
+			bad = true
+			tb.Errorf("the ledger does not balance:\n%v", err)
+		}
+	}
+	figures := s.Ledger.Figures()
+	tb.Logf("%v shares %v", figures, shares)
+	if bad {
+		s.Ledger.tell(tb)
+		s.keep(tb)
+	}
+	return figures
+}
+
+// keepEnv names the environment variable with a directory in which failures leave what was seen.
+const keepEnv = "QUORUMHUB_CHAOS_KEEP"
+
+// keep writes the nodes' logs and all deliveries, when that is asked for.
+func (s *Trio) keep(tb testing.TB) {
+	tb.Helper()
+	dir := os.Getenv(keepEnv)
+	if dir == "" {
+		return
+	}
+	for i, n := range s.Nodes {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("node-%d.log", i+1)), []byte(n.Log()), 0o600); err != nil {
+			tb.Error(err)
+		}
+	}
+	var b strings.Builder
+	for _, d := range s.Ledger.deliveries {
+		fmt.Fprintf(&b, "%s %s %s %d %s %d %s\n", d.At.Format(clock+"000"), d.Subscription, d.ID, d.Offset, d.From, d.Reply, d.Replied.Format(clock+"000"))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "deliveries"), []byte(b.String()), 0o600); err != nil {
+		tb.Error(err)
+	}
+}
+
+// tell logs the troubles, to be read beside the nodes' logs.
+func (l *Ledger) tell(tb testing.TB) {
+	for _, t := range l.troubles {
+		tb.Logf("%s to %s: %s", t.Began.Format(clock), t.Ended.Format(clock), t.What)
+	}
+}
+
+// drain publishes one more message to each topic and waits until it is everywhere.
+func (s *Trio) drain(tb testing.TB) {
+	tb.Helper()
+	s.barriers++
+	last := map[string]string{}
+	door := Roam(s.Nodes, 0, false)
+	for t := range trioTopics {
+		body := fmt.Sprintf("barrier-%d-%d", t, s.barriers)
+		hubtest.EventuallyWithin(tb, 2*hubtest.Patience, "the last publish", func() error {
+			if !send(door, s.Ledger, s.topic(t), body, "key of "+body, []byte(body+"\n")) {
+				return errors.New("not acknowledged")
+			}
+			return nil
+		})
+		last[s.topic(t)] = body
+	}
+	start := time.Now()
+	for _, sub := range append(s.lasting[:len(s.lasting):len(s.lasting)], s.comers...) {
+		for !s.Ledger.HasGot(sub.Name, last[sub.Topic]) {
+			still := start
+			if at := s.Ledger.LastTaken(sub.Name); at.After(still) {
+				still = at
+			}
+			if time.Since(still) > drainWithin {
+				tb.Errorf("%s has not got %s, and nothing else for %v", sub.Name, last[sub.Topic], drainWithin)
+				return
+			}
+			wait(s.ctx, downPause)
+		}
+	}
+}
+
+// GaveUp is how many messages of retrying publishers all nodes refused one after another, and how long the slowest
+// message took.
+func (s *Trio) GaveUp() (n int64, slowest time.Duration) {
+	for _, o := range s.onces {
+		n += o.Failed()
+		slowest = max(slowest, o.Worst())
+	}
+	return n, slowest
+}
