@@ -191,8 +191,8 @@ type intent struct {
 	// Lease of 0 leaves the choice to the hub.
 	Lease  time.Duration
 	Secret string
-	// Start is hub.start; empty leaves it to the hub.
-	Start string
+	// More are further parameters.
+	More url.Values
 }
 
 // request sends an intent. Success means that the hub will ask the callback, not that the callback agreed.
@@ -204,8 +204,8 @@ func (c *hubClient) request(ctx context.Context, i intent) error {
 	if i.Secret != "" {
 		form.Set("hub.secret", i.Secret)
 	}
-	if i.Start != "" {
-		form.Set("hub.start", i.Start)
+	for name, values := range i.More {
+		form[name] = values
 	}
 	return c.form(ctx, form)
 }
