@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,7 +54,7 @@ type story struct {
 func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint64, trouble int, steps []string) string {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	s := &story{key: map[string]string{}, segment: map[string]int{}, acked: map[string]int{}}
-	healed := false
+	var healed atomic.Bool
 	var rngMu sync.Mutex
 	roll := func(n int) int {
 		rngMu.Lock()
@@ -63,7 +64,7 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 	behave := func(_ string, _ int, body string) answer {
 		s.arrived(o.Mode, body)
 		a := answer{after: time.Duration(roll(20)) * time.Millisecond}
-		if !healed && roll(100) < trouble {
+		if !healed.Load() && roll(100) < trouble {
 			a.status = []int{503, 404, 429, 500}[roll(4)]
 		}
 		if a.status == 0 {
@@ -138,7 +139,7 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 				}
 			}
 		}
-		healed = true
+		healed.Store(true)
 		r.after(time.Hour)
 		for _, id := range ids {
 			sub, _ := r.subscription(id)
