@@ -68,6 +68,16 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 // ID names the sealing key without giving it away.
 func (k *Keyring) ID() string { return hex.EncodeToString(k.keys[0].id[:]) }
 
+// Opens tells whether the keyring has the key that ID names.
+func (k *Keyring) Opens(id string) bool {
+	for _, key := range k.keys {
+		if hex.EncodeToString(key.id[:]) == id {
+			return true
+		}
+	}
+	return false
+}
+
 // Seal encrypts secret so that it opens only together with the same binding.
 func (k *Keyring) Seal(secret []byte, bound string) ([]byte, error) {
 	key := k.keys[0]

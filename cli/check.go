@@ -43,6 +43,9 @@ func (c *checkCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
+	if err := checkAccess(cfg); err != nil {
+		return withCode(codeUsage, err)
+	}
 	for _, w := range cfg.Warnings() {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -112,15 +111,7 @@ func (c *devCluster) publish(i int, body string) (status int, answer http.Header
 }
 
 // newest is the newest message of the topic on node i.
-func (c *devCluster) newest(i int) string {
-	resp, err := http.Get(c.urls[i] + "/topics/news")
-	if err != nil {
-		return err.Error()
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
-	return string(body)
-}
+func (c *devCluster) newest(i int) string { return c.content(i, "") }
 
 // same tells whether node i sees every node up, with the same state.
 func (c *devCluster) same(i int) bool {

@@ -20,7 +20,8 @@ type clusterView struct {
 	clusterAddr string
 	node        *raftlog.Node // set before anything but describe is called
 	store       *store.Store
-	delivering  atomic.Bool // the delivery room has taken over the subscriptions
+	issuers     func() []string // those whose tokens cannot be checked; nil without access control
+	delivering  atomic.Bool     // the delivery room has taken over the subscriptions
 }
 
 // ID implements web.Node.
@@ -68,6 +69,13 @@ func (v *clusterView) Owner(id hub.SubscriptionID) (node string) {
 	return node
 }
 
+func (v *clusterView) hearsLeader() bool {
+	return v.node.LeaderID() != "" && v.node.Contact() <= contactLimit
+}
+
+// InTouch implements web.Node.
+func (v *clusterView) InTouch() bool { return v.hearsLeader() && v.node.CaughtUp() }
+
 // NotReady implements web.Node.
 func (v *clusterView) NotReady() []string {
 	var why []string
@@ -75,13 +83,16 @@ func (v *clusterView) NotReady() []string {
 		why = append(why, "the node stopped: "+err.Error())
 	}
 	switch {
-	case v.node.LeaderID() == "" || v.node.Contact() > contactLimit:
+	case !v.hearsLeader():
 		why = append(why, "no leader")
 	case !v.node.CaughtUp():
 		why = append(why, "this node has not caught up with the leader")
 	}
 	if !v.delivering.Load() {
 		why = append(why, "deliveries have not started")
+	}
+	if v.issuers != nil {
+		why = append(why, v.issuers()...)
 	}
 	if v.store.Overloaded() {
 		why = append(why, hub.ErrOverloaded.Error())

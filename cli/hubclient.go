@@ -3,12 +3,15 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -22,17 +25,39 @@ const maxAnswerBytes = 32 << 20
 // hubFlags are the flags of every command that talks to a hub.
 type hubFlags struct {
 	Hub     string       `help:"The hub's endpoint." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Token   string       `help:"An API key or access token to call the hub with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
+	CA      string       `name:"ca" help:"Certificates (PEM) to trust for https besides the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
 	Timeout flagDuration `name:"request-timeout" help:"How long the hub may take to answer." default:"30s" placeholder:"DURATION"`
 }
 
 func (f *hubFlags) client() (*hubClient, error) {
-	return newHubClient(f.Hub, time.Duration(f.Timeout))
+	c, err := newHubClient(f.Hub, time.Duration(f.Timeout))
+	if err != nil {
+		return nil, err
+	}
+	c.token = f.Token
+	if f.CA != "" {
+		pem, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, usageError("--ca: " + err.Error())
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, usageError(fmt.Sprintf("--ca: %s holds no certificate; expected PEM", f.CA))
+		}
+		c.http.Transport.(*http.Transport).TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	}
+	return c, nil
 }
 
 // hubClient talks to one hub. It is safe for concurrent use.
 type hubClient struct {
 	base     string // without a trailing slash
 	endpoint string
+	token    string // empty: no credentials
 	http     *http.Client
 }
 
@@ -54,6 +79,11 @@ func newHubClient(hub string, timeout time.Duration) (*hubClient, error) {
 			Transport:     &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second},
 		},
 	}, nil
+}
+
+// waitForHeaderOnly bounds the time until an answer begins, and not that of its body.
+func (c *hubClient) waitForHeaderOnly() {
+	c.http.Transport.(*http.Transport).ResponseHeaderTimeout, c.http.Timeout = c.http.Timeout, 0
 }
 
 func (c *hubClient) close() { c.http.CloseIdleConnections() }
@@ -82,7 +112,27 @@ type answer struct {
 
 // do sends a request and turns every answer that is no success into an error with its exit code.
 func (c *hubClient) do(req *http.Request) (*answer, error) {
+	resp, err := c.exchange(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, refusal(resp, body)
+	}
+	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+// exchange sends a request; the caller reads and closes the answer's body.
+func (c *hubClient) exchange(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "quorumhub-cli")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if req.Context().Err() != nil {
@@ -94,15 +144,7 @@ func (c *hubClient) do(req *http.Request) (*answer, error) {
 		}
 		return nil, withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, withCode(codeUnreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.base, err))
-	}
-	if resp.StatusCode/100 != 2 {
-		return nil, refusal(resp, body)
-	}
-	return &answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return resp, nil
 }
 
 func refusal(resp *http.Response, body []byte) error {
@@ -159,20 +201,45 @@ func (c *hubClient) publishHosted(ctx context.Context, topicURL string, m messag
 	return c.post(ctx, topicURL, m)
 }
 
+// publishBatch sends several messages at once, and returns the hub's answer and the ids of the messages.
+func (c *hubClient) publishBatch(ctx context.Context, topicURL string, m message) (raw []byte, ids []string, err error) {
+	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {topicURL}, "hub.batch": {"true"}}
+	a, err := c.send(ctx, c.endpoint+"?"+query.Encode(), m)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out struct {
+		Messages []struct {
+			ID string `json:"id"`
+		} `json:"messages"`
+	}
+	if err := json.Unmarshal(a.Body, &out); err != nil || len(out.Messages) == 0 {
+		return nil, nil, fmt.Errorf("the answer of %s is not what a hub says to a batch", c.endpoint)
+	}
+	for _, m := range out.Messages {
+		ids = append(ids, m.ID)
+	}
+	return a.Body, ids, nil
+}
+
 func (c *hubClient) post(ctx context.Context, target string, m message) (string, error) {
+	a, err := c.send(ctx, target, m)
+	if err != nil {
+		return "", err
+	}
+	return a.Header.Get("X-Hub-Message-Id"), nil
+}
+
+func (c *hubClient) send(ctx context.Context, target string, m message) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(m.Body))
 	if err != nil {
-		return "", fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", m.ContentType)
 	if m.IdempotencyKey != "" {
 		req.Header.Set("Idempotency-Key", m.IdempotencyKey)
 	}
-	a, err := c.do(req)
-	if err != nil {
-		return "", err
-	}
-	return a.Header.Get("X-Hub-Message-Id"), nil
+	return c.do(req)
 }
 
 // ping tells the hub that a topic has changed.

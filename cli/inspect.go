@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -15,12 +16,17 @@ import (
 )
 
 type inspectCmd struct {
-	DataDir string `arg:"" placeholder:"DIR" help:"The data_dir of a stopped node."`
+	DataDir string `arg:"" placeholder:"DIR|FILE" help:"The data_dir of a stopped node, or a backup."`
 	JSON    bool   `name:"json" help:"Print JSON."`
+	Deep    bool   `help:"Of a backup check every row and message too. It is unpacked for that to a temporary directory (TMPDIR)."`
+	decryptFlags
 }
 
-// Run reads a stopped node's files, checks every checksum in them and says what they hold. It changes nothing.
+// Run reads a stopped node's files or a backup, checks every checksum in them and says what they hold. It changes nothing.
 func (c *inspectCmd) Run(s Streams) error {
+	if fi, err := os.Stat(c.DataDir); err == nil && fi.Mode().IsRegular() {
+		return c.inspectBackup(s)
+	}
 	log, err := raftlog.Inspect(c.DataDir)
 	if err != nil {
 		return err
@@ -41,6 +47,80 @@ func (c *inspectCmd) Run(s Streams) error {
 		return fmt.Errorf("%s: %d problems found", c.DataDir, n)
 	}
 	return nil
+}
+
+// inspectBackup verifies a backup to its end.
+func (c *inspectCmd) inspectBackup(s Streams) error {
+	file, err := os.Open(c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	in, err := c.open(file)
+	if err != nil {
+		return err
+	}
+	var meta *store.BackupMeta
+	var deep *store.Report
+	if c.Deep {
+		meta, deep, err = unpacked(c.DataDir, in)
+	} else {
+		meta, err = store.VerifyBackup(c.DataDir, in)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = writeJSON(s.Out, meta)
+	} else {
+		err = printBackup(s.Out, meta, deep)
+	}
+	if deep != nil && len(deep.Problems) > 0 {
+		for _, p := range deep.Problems {
+			err = errors.Join(err, p)
+		}
+		err = errors.Join(err, fmt.Errorf("%s: %d problems found", c.DataDir, len(deep.Problems)))
+	}
+	return err
+}
+
+// unpacked checks the files of a backup in a directory that is removed again.
+func unpacked(name string, in io.Reader) (_ *store.BackupMeta, _ *store.Report, err error) {
+	dir, err := os.MkdirTemp("", "quorumhub-inspect-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	fsm := filepath.Join(dir, "fsm")
+	meta, err := store.Extract(name, in, fsm)
+	if err != nil {
+		return nil, nil, err
+	}
+	report, err := store.Inspect(fsm)
+	return meta, report, err
+}
+
+func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
+	line("backup\tformat %d, feature level %d, written by quorumhub %s", m.Format, m.FeatureLevel, oneLine(m.Program))
+	line("taken\t%s from %s", moment(m.TakenAt), oneLine(m.Node))
+	if !m.Complete {
+		line("\tthe node had no leader then: what others acknowledged last may be missing")
+	}
+	line("cluster\t%s", oneLine(m.ClusterID))
+	line("state\tas of entry %d of term %d, hash %s, %s", m.Index, m.Term, oneLine(m.StateHash), moment(m.LogTime))
+	line("secrets\tsealed with the key %s, which is not in the backup", orDash(m.SecretsKey))
+	for _, f := range m.Files {
+		line("file\t%s, %d bytes", f.Name, f.Size)
+	}
+	if deep != nil {
+		line("content\t%d topics, %d subscriptions, %d requests, %d dead letters", deep.Counts.Topics, deep.Counts.Subscriptions, deep.Counts.Requests, deep.Counts.DeadLetters)
+	}
+	if deep == nil || len(deep.Problems) == 0 {
+		line("\nEvery checksum is right.")
+	}
+	return t.Flush()
 }
 
 // inspection is the form of a report in JSON.
@@ -101,6 +181,9 @@ func newInspection(log *raftlog.Report, files *store.Report) inspection {
 	}
 	if log.Identity != nil {
 		in.Node = log.Identity.ID
+		if log.Identity.ClusterID != "" { // the log may have a newer one than the state
+			in.ClusterID = log.Identity.ClusterID
+		}
 	}
 	for _, t := range files.Topics {
 		in.Topics = append(in.Topics, inspectedTopic{t.Name, t.First, t.Head, t.Subscriptions})

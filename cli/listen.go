@@ -24,6 +24,8 @@ type listenCmd struct {
 	hubFlags
 	secretFlags
 	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a topic that the hub hosts. Without it, every intent is confirmed and somebody else subscribes." placeholder:"TOPIC"`
+	Stream            []string     `help:"Follow this topic as an event stream, without being called by the hub: the topic's URL on a node. Give the URLs of several nodes, and it goes on with another one when a node stops." placeholder:"URL"`
+	Start             string       `help:"With --stream, where to begin: latest (the default), earliest, an offset, or an RFC 3339 time." placeholder:"WHERE"`
 	Addr              string       `help:"Where to listen." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
 	CallbackURL       string       `name:"callback-url" help:"The URL under which the hub reaches this listener. Default: made from the address." placeholder:"URL"`
 	Lease             flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
@@ -40,6 +42,7 @@ func (c *listenCmd) Help() string {
 
     quorumhub listen --topic news --secret s3cret
     quorumhub listen --topic news --count 3 --timeout 10s --json
+    quorumhub listen --stream http://10.0.0.1:8080/topics/news --stream http://10.0.0.2:8080/topics/news --start earliest
     quorumhub listen --addr 127.0.0.1:9000        # and elsewhere: quorumhub subscribe news http://127.0.0.1:9000/callback`
 }
 
@@ -47,6 +50,10 @@ func (c *listenCmd) validate() error {
 	switch {
 	case c.Count < 0:
 		return usageError("--count: expected a positive number")
+	case len(c.Stream) > 0 && (c.Topic != "" || c.CallbackURL != "" || c.Lease > 0 || c.UnsubscribeOnExit || c.signed()):
+		return usageError("--stream needs no subscription, so --topic, --callback-url, --lease, --secret and --unsubscribe-on-exit mean nothing with it")
+	case len(c.Stream) == 0 && c.Start != "":
+		return usageError("--start needs --stream")
 	case c.UnsubscribeOnExit && c.Topic == "":
 		return usageError("--unsubscribe-on-exit needs --topic")
 	case c.Lease > 0 && c.Topic == "":
@@ -64,6 +71,9 @@ func (c *listenCmd) validate() error {
 func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	if err := c.validate(); err != nil {
 		return err
+	}
+	if len(c.Stream) > 0 {
+		return c.follow(ctx, s)
 	}
 	secret, err := c.read()
 	if err != nil {
@@ -134,10 +144,10 @@ func (l *listening) run(ctx context.Context, hub *hubClient, sub *Subscriber, se
 	case err := <-l.ended:
 		return err
 	case <-overdue:
-		return withCode(codeTimeout, fmt.Errorf("%s passed before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
+		return l.overdue()
 	case <-ctx.Done():
 		if l.cmd.Count > 0 {
-			return withCode(codeInterrupted, errors.New("interrupted before all messages arrived"))
+			return errInterrupted()
 		}
 		return nil
 	}
@@ -197,7 +207,62 @@ func (l *listening) delivery(d Delivery) bool {
 	return true
 }
 
-func (l *listening) signed() bool { return l.cmd.Secret != "" || l.cmd.SecretFile != "" }
+func (l *listening) signed() bool { return l.cmd.signed() }
+
+func (c *listenCmd) signed() bool { return c.Secret != "" || c.SecretFile != "" }
+
+// follow is the command with --stream.
+func (c *listenCmd) follow(ctx context.Context, s Streams) error {
+	l := &listening{cmd: c, out: s.Out, notes: s.Out, ended: make(chan error, 1)}
+	if c.JSON {
+		l.notes = s.Err
+	}
+	errDone := errors.New("all messages arrived")
+	stream, err := NewStream(StreamOptions{
+		URLs: c.Stream, Start: c.Start,
+		Note: func(text string) { fmt.Fprintln(l.notes, text) },
+		Deliver: func(d Delivery) error {
+			l.delivery(d)
+			select {
+			case err := <-l.ended:
+				if err == nil {
+					return errDone
+				}
+				return err
+			default:
+				return nil
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	run, cancel := ctx, func() {}
+	if c.Timeout > 0 {
+		run, cancel = context.WithTimeout(ctx, time.Duration(c.Timeout))
+	}
+	defer cancel()
+	err = stream.Run(run)
+	switch {
+	case errors.Is(err, errDone):
+		return nil
+	case err != nil:
+		return err
+	case ctx.Err() == nil:
+		return l.overdue()
+	case c.Count > 0:
+		return errInterrupted()
+	}
+	return nil
+}
+
+func (l *listening) overdue() error {
+	return withCode(codeTimeout, fmt.Errorf("%s passed before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
+}
+
+func errInterrupted() error {
+	return withCode(codeInterrupted, errors.New("interrupted before all messages arrived"))
+}
 
 func (l *listening) unsubscribe(ctx context.Context, hub *hubClient, sub *Subscriber) error {
 	sub.Expect("unsubscribe", l.topic)

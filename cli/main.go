@@ -35,13 +35,18 @@ type commands struct {
 	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
+	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export messages that were given up."`
+
+	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
+	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
+	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`
 	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`
 
 	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
-	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and check the files of a stopped node."`
+	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and check the files of a stopped node, or a backup."`
 	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
 	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
 }

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // ordered is a message of TestEveryModeSurvivesItsOwner.

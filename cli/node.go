@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type node struct {
 	store    *store.Store
 	raft     *raftlog.Node
 	out      *outbound
+	access   *accessControl // nil: everybody may do everything
+	secure   *tls.Config    // nil: plain HTTP
 	server   *web.Server
 	view     *clusterView
 	fatal    chan error // the first failure after which nothing may be acknowledged
@@ -57,12 +60,18 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 			err = errors.Join(err, n.abandon(ctx))
 		}
 	}()
+	if n.secure, err = serverTLS(cfg, log); err != nil {
+		return nil, err
+	}
 	if err := n.openFiles(); err != nil {
 		return nil, err
 	}
 	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Hub.Profile != string(web.ProfileNative) {
+		namer.TakeBareNames()
 	}
 	secrets, err := n.openKeyring()
 	if err != nil {
@@ -80,6 +89,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if n.cluster != nil {
 		own = append(own, n.cluster.Addr().String())
 	}
+	if n.access, err = openAccess(cfg, own); err != nil {
+		return nil, err
+	}
 	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
 		secrets: secrets, own: own, registry: registry})
 	if err != nil {
@@ -87,6 +99,9 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
+	feed := web.NewFeed()
+	n.store.Observe(feed)
+	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
@@ -96,16 +111,30 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
-	service := hub.NewService(hub.Rules{
+	rules := hub.Rules{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
-		AutoRegister:    cfg.Topics.AutoRegister,
+		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
-	}, namer, n.raft, n.store, secrets)
-	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Node: n.view,
-		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof})
+	}
+	var service *hub.Service
+	var guard *auth.Guard
+	if n.access != nil {
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, log)
+		rules.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
+			return guard.Allow(ctx, auth.Action(a), topic)
+		}
+		n.view.issuers = n.access.notReady
+	}
+	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
+	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
+		Node: n.view, Reads: n.raft, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
+		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
+		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }
 
@@ -125,7 +154,7 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 	if t := n.cfg.Cluster.TLS; t.Cert != "" {
 		o.TLS = &raftlog.TLSFiles{CA: t.CA, Cert: t.Cert, Key: t.Key}
 	}
-	w := newWaitingRoom(n.listener)
+	w := newWaitingRoom(n.listener, n.secure)
 	defer w.close()
 	return raftlog.Open(ctx, o)
 }
@@ -220,6 +249,7 @@ func (n *node) run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	n.out.start(work)
+	n.access.start(work)
 	n.view.delivering.Store(true)
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(work, n.listener) }()
@@ -247,6 +277,7 @@ func (n *node) stop(ctx context.Context, served <-chan error) error {
 	if served != nil {
 		errs = append(errs, <-served)
 	}
+	n.access.close()
 	n.view.delivering.Store(false)
 	errs = append(errs, n.out.close(ctx), n.raft.Close(ctx), n.store.Close(), n.lock.Close())
 	err := errors.Join(errs...)

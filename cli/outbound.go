@@ -13,6 +13,7 @@ import (
 	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/store"
+	"quorumhub/web"
 )
 
 // outbound is everything that goes out of a node: the delivery room, wired.
@@ -24,6 +25,7 @@ type outbound struct {
 	fetcher                     *delivery.Fetcher
 	sweeper                     *delivery.Sweeper
 	placer                      *delivery.Placer
+	replayer                    *delivery.Replayer
 }
 
 type outboundOptions struct {
@@ -72,6 +74,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
 		State:    o.store, Messages: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
+		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
 		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
@@ -81,9 +84,19 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
 		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
+		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
+	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
 	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
 	return out, nil
+}
+
+// unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
+func unknownTopic(p web.Profile) func(string) string {
+	if p == web.ProfileNative {
+		return nil
+	}
+	return web.UnknownTopic
 }
 
 // egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
@@ -103,7 +116,7 @@ func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy,
 
 // observer is told of everything applied.
 func (o *outbound) observer() hub.Observer {
-	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer}
+	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
 // reload brings everything up to a state that was replaced by a snapshot.
@@ -112,6 +125,7 @@ func (o *outbound) reload() {
 	o.verifier.Reload()
 	o.fetcher.Reload()
 	o.placer.Reload()
+	o.replayer.Reload()
 }
 
 // start takes over what the state holds.
@@ -121,11 +135,13 @@ func (o *outbound) start(ctx context.Context) {
 	o.fetcher.Start(ctx)
 	o.sweeper.Start(ctx)
 	o.placer.Start(ctx)
+	o.replayer.Start(ctx)
 }
 
 // close ends all work in good order; cursors are in the log when it returns without an error.
 func (o *outbound) close(ctx context.Context) error {
 	o.placer.Close()
+	o.replayer.Close()
 	o.sweeper.Close()
 	o.fetcher.Close()
 	o.verifier.Close()

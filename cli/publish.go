@@ -18,6 +18,7 @@ type publishCmd struct {
 	Data           *string `short:"d" help:"The content." xor:"content" placeholder:"TEXT"`
 	File           string  `short:"f" help:"The file with the content, - for standard input (the default)." xor:"content" placeholder:"FILE"`
 	ContentType    string  `short:"t" help:"The content's type. Default: by the file's name, else text/plain for --data and application/octet-stream." placeholder:"TYPE"`
+	Batch          string  `short:"b" help:"A file of JSON values, one a line, - for standard input: each is a message, and all are published or none." xor:"content" placeholder:"FILE"`
 	Thin           bool    `help:"Send no content: tell the hub to fetch the topic." xor:"content"`
 	IdempotencyKey string  `short:"k" help:"Publishing again with the same key and content within a day is one message." placeholder:"KEY"`
 	JSON           bool    `name:"json" help:"Print JSON."`
@@ -29,6 +30,7 @@ func (c *publishCmd) Help() string {
 
     quorumhub publish news --data "hello"
     quorumhub publish news --file feed.xml
+    quorumhub publish orders --batch orders.ndjson --idempotency-key import-17
     quorumhub publish https://example.org/feed.xml --thin`
 }
 
@@ -50,6 +52,9 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 			return err
 		}
 		return c.report(s, topic, "")
+	}
+	if c.Batch != "" {
+		return c.publishBatch(ctx, s, hub, topic)
 	}
 	m, err := c.message(s.In)
 	if err != nil {
@@ -75,6 +80,36 @@ func (c *publishCmd) report(s Streams, topic, id string) error {
 		return err
 	}
 	_, err := fmt.Fprintf(s.Out, "published message %s to %s\n", printable(id), topic)
+	return err
+}
+
+// publishBatch is the command with --batch.
+func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient, topic string) error {
+	if c.ContentType != "" {
+		return usageError("--content-type means nothing with --batch, whose messages are application/json")
+	}
+	name, in := "standard input", s.In
+	if c.Batch != "-" {
+		f, err := os.Open(c.Batch)
+		if err != nil {
+			return usageError(fmt.Sprintf("--batch: %v", err))
+		}
+		defer f.Close()
+		name, in = c.Batch, f
+	}
+	body, err := readContent(name, in)
+	if err != nil {
+		return err
+	}
+	raw, ids, err := hub.publishBatch(ctx, topic, message{Body: body, ContentType: "application/x-ndjson", IdempotencyKey: c.IdempotencyKey})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		_, err := s.Out.Write(raw)
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "published %d messages to %s: %s to %s\n", len(ids), topic, printable(ids[0]), printable(ids[len(ids)-1]))
 	return err
 }
 

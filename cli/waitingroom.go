@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -15,7 +16,7 @@ type waitingRoom struct {
 	ended  chan struct{}
 }
 
-func newWaitingRoom(l net.Listener) *waitingRoom {
+func newWaitingRoom(l net.Listener, secure *tls.Config) *waitingRoom {
 	w := &waitingRoom{guest: &guestListener{Listener: l, left: make(chan struct{})}, ended: make(chan struct{})}
 	w.server = &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
@@ -32,9 +33,13 @@ func newWaitingRoom(l net.Listener) *waitingRoom {
 			http.Error(w, "this node is starting: it waits for the other nodes of the cluster", http.StatusServiceUnavailable)
 		}),
 	}
+	var at net.Listener = w.guest
+	if secure != nil {
+		at = tls.NewListener(at, secure)
+	}
 	go func() {
 		defer close(w.ended)
-		_ = w.server.Serve(w.guest) // ends with close
+		_ = w.server.Serve(at) // ends with close
 	}()
 	return w
 }

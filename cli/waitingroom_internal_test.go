@@ -39,7 +39,7 @@ func TestWaitingRoomLeavesTheAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	w := newWaitingRoom(&calledListener{l.(*net.TCPListener), make(chan struct{}, 1)})
+	w := newWaitingRoom(&calledListener{l.(*net.TCPListener), make(chan struct{}, 1)}, nil)
 	w.close()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

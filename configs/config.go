@@ -20,7 +20,9 @@ type Config struct {
 	Delivery  Delivery
 	Fetch     Fetch
 	Retention Retention
+	Letters   DeadLetters
 	Message   Message
+	Streams   Streams
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
@@ -38,6 +40,14 @@ type HTTP struct {
 	// AliasURLs are other base URLs under which the same hub is reached; a topic URL below any of them
 	// means the same topic.
 	AliasURLs []string
+	TLS       HTTPTLS
+}
+
+// HTTPTLS names the PEM files of HTTPS; Cert and Key together or neither.
+type HTTPTLS struct {
+	Cert, Key string
+	// ClientCA signs client certificates; empty: none are asked for.
+	ClientCA string
 }
 
 // Cluster says how the node takes part in replication.
@@ -68,11 +78,14 @@ type ClusterTLS struct {
 
 // Hub holds the rules of the WebSub endpoint.
 type Hub struct {
+	// Profile is native, ballerina or mosip.
 	Profile      string
 	Lease        Lease
 	Verification Verification
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
+	// CompactJSON rewrites JSON content without spaces between its tokens.
+	CompactJSON bool
 }
 
 // Lease bounds the time a subscription is granted; a wish outside Min..Max is moved to the nearer end.
@@ -137,11 +150,25 @@ type Retention struct {
 	MaxBytes Bytes
 }
 
+// DeadLetters bounds what is kept of messages that were given up. Zero means no bound.
+type DeadLetters struct {
+	MaxAge   time.Duration
+	MaxCount int
+	// MaxBytes counts their bodies.
+	MaxBytes Bytes
+}
+
 // Message bounds one message.
 type Message struct {
 	MaxBytes Bytes
 	// KeyHeaders are the publishers' headers that are kept with a message, for delivery keys.
 	KeyHeaders []string
+}
+
+// Streams bounds the readers that follow topics as event streams.
+type Streams struct {
+	Max       int
+	Heartbeat time.Duration
 }
 
 // Storage tunes what is written to disk and when.
@@ -162,8 +189,14 @@ type Secrets struct {
 
 // Auth says who may call.
 type Auth struct {
-	// Mode is "" (loopback listeners only) or open.
+	// Mode is "" (loopback listeners only), open or required.
 	Mode string
+	// File holds issuers, keys and rules (see package auth); with Mode required only.
+	File string
+	// Audit is control or all.
+	Audit string
+	// Egress says where the issuers may be.
+	Egress Egress
 }
 
 // Log tunes the node's own log.
@@ -178,21 +211,25 @@ type Debug struct {
 	Pprof bool
 }
 
-// PublicURL is the hub's base URL without a trailing slash: http.public_url, or http:// and http.addr when that
-// is empty. A listener on all addresses is then named by the loopback address, which is right for one machine
+// PublicURL is the hub's base URL without a trailing slash: http.public_url, or http:// (https:// with http.tls.cert)
+// and http.addr when that is empty. A listener on all addresses is then named by the loopback address, which is right for one machine
 // only (see Warnings).
 func (c *Config) PublicURL() string {
 	if c.HTTP.PublicURL != "" {
 		return c.HTTP.PublicURL
 	}
+	scheme := "http://"
+	if c.HTTP.TLS.Cert != "" {
+		scheme = "https://"
+	}
 	host, port, err := net.SplitHostPort(c.HTTP.Addr)
 	if err != nil {
-		return "http://" + c.HTTP.Addr
+		return scheme + c.HTTP.Addr
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + net.JoinHostPort(host, port)
 }
 
 // KeyFile is the path of the key for secrets at rest: secrets.key_file, or secrets.key in the data directory.

@@ -59,7 +59,7 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
-		"secrets.key_file": "/k77", "auth.mode": "open", "log.level": "warn", "log.format": "json",
+		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
 		"storage.tail_bytes": "77MiB", "cluster.token": "t77", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
 	}
@@ -174,7 +174,7 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"size", "", "", "message.max_bytes=1 GB", []string{`--set: message.max_bytes: got "1000000000", expected a size from 1KiB to 64MiB (such as 1048576`}},
 		{"bool", "topics:\n  auto_register: yes\n", "", "", []string{`hub.yaml:2: topics.auto_register: got "yes", expected true or false`}},
 		{"enum", "", "", "log.level=loud", []string{`log.level: got "loud", expected one of debug, info, warn, error`}},
-		{"profile of a later version", "", "", "hub.profile=ballerina", []string{`hub.profile: got "ballerina", expected native (the profiles ballerina and mosip are not available in this version)`}},
+		{"unknown profile", "", "", "hub.profile=kafka", []string{`hub.profile: got "kafka"`, "ballerina"}},
 		{"list where one value belongs", "data_dir: [a]\n", "", "", []string{"hub.yaml:1: data_dir: got a list, expected the path of a directory"}},
 		{"mapping where a value belongs", "data_dir:\n  a: b\n", "", "", []string{"hub.yaml:1: data_dir: expected a plain value"}},
 		{"bad network", "", "", "fetch.egress.allow_cidrs=10.0.0.0/8,10.0.0.300", []string{`fetch.egress.allow_cidrs: got "10.0.0.300", expected a network such as`}},

@@ -19,6 +19,12 @@ func entries() []entry {
 			baseURL(), rule[string]{}, func(c *Config) *string { return &c.HTTP.PublicURL }),
 		list("http.alias_urls", "other base URLs of the same hub; a topic below any of them is the same topic",
 			baseURL(), func(c *Config) *[]string { return &c.HTTP.AliasURLs }),
+		filePath("http.tls.cert", "the certificate (with its chain) for HTTPS, read again when it changes; empty: plain HTTP",
+			func(c *Config) *string { return &c.HTTP.TLS.Cert }),
+		filePath("http.tls.key", "the key of http.tls.cert",
+			func(c *Config) *string { return &c.HTTP.TLS.Key }),
+		filePath("http.tls.client_ca", "the certificates that sign client certificates; empty: none are asked for",
+			func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
 
 		scalar("cluster.addr", "127.0.0.1:8180", "where the node listens for the other nodes",
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
@@ -39,11 +45,8 @@ func entries() []entry {
 			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.DataDir }),
 
-		scalar("hub.profile", "native", "the dialect of the hub endpoint",
-			text(), rule[string]{
-				"native (the profiles ballerina and mosip are not available in this version)",
-				func(s string) bool { return s == "native" },
-			}, func(c *Config) *string { return &c.Hub.Profile }),
+		scalar("hub.profile", "native", "the dialect of the hub endpoint: native (WebSub), ballerina (the Kafka hub of Ballerina and WSO2) or mosip",
+			text(), oneOf("native", "ballerina", "mosip"), func(c *Config) *string { return &c.Hub.Profile }),
 		scalar("hub.lease.min", "5m", "the shortest lease; a shorter wish is raised to it",
 			dur, atLeast(dur, time.Second), func(c *Config) *time.Duration { return &c.Hub.Lease.Min }),
 		scalar("hub.lease.default", "10d", "the lease when a subscriber names none",
@@ -57,7 +60,10 @@ func entries() []entry {
 		scalar("hub.signature", "sha256", "the method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
-		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it",
+		scalar("hub.compact_json", "false", "whether JSON content loses the spaces between its tokens, for receivers that sign a body line by line (MOSIP's)",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
+
+		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it; always so with hub.profile: mosip",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
 
 		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery",
@@ -99,10 +105,22 @@ func entries() []entry {
 		scalar("retention.max_bytes", "10GiB", "how much of the message log is kept; 0: no limit",
 			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
 
+		scalar("dead_letters.max_age", "30d", "how long messages that were given up are kept, with their content; 0: no limit",
+			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Letters.MaxAge }),
+		scalar("dead_letters.max_count", "100000", "how many of them are kept",
+			num, between(num, 1, 100000), func(c *Config) *int { return &c.Letters.MaxCount }),
+		scalar("dead_letters.max_bytes", "256MiB", "how much of their content is kept; 0: no limit",
+			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Letters.MaxBytes }),
+
 		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
 		list("message.key_headers", "publishers' headers kept with each message, so that hub.delivery_key can name them, beyond X-Hub-Key, Ce-Subject and Ce-Partitionkey; the same on every node",
 			textLike("headers", "the name of a header such as X-Order-Id, and none that holds credentials", parseKeyHeader), func(c *Config) *[]string { return &c.Message.KeyHeaders }),
+
+		scalar("streams.max", "4096", "how many event streams this node serves at a time; more are refused with 503",
+			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),
+		scalar("streams.heartbeat", "15s", "how often an event stream without events gets a comment, so that both sides notice a broken connection",
+			dur, between(dur, 100*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Streams.Heartbeat }),
 
 		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
@@ -117,8 +135,19 @@ func entries() []entry {
 			text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.Secrets.KeyFile }),
 
-		scalar("auth.mode", "", "who may call; empty: this machine only (http.addr must be a loopback address); open: everyone",
-			text(), oneOf("", "open"), func(c *Config) *string { return &c.Auth.Mode }),
+		scalar("auth.mode", "", "who may call; empty: this machine only (http.addr must be a loopback address); open: everyone; required: who the rules of auth.file allow",
+			text(), oneOf("", "open", "required"), func(c *Config) *string { return &c.Auth.Mode }),
+		filePath("auth.file", "the YAML file of issuers, keys and rules, the same on every node; for auth.mode: required",
+			func(c *Config) *string { return &c.Auth.File }),
+		scalar("auth.audit", "control", "which decisions are written to the log besides refusals: control: every change but publishing; all: publishing too",
+			text(), oneOf("control", "all"), func(c *Config) *string { return &c.Auth.Audit }),
+
+		egressMode("auth.egress.mode", "where the issuers of tokens may be: public addresses only, also the listed ones (edge), also this machine (dev-loopback)",
+			func(c *Config) *string { return &c.Auth.Egress.Mode }),
+		list("auth.egress.allow_cidrs", "private networks whose issuers may be called in mode edge",
+			network(), func(c *Config) *[]netip.Prefix { return &c.Auth.Egress.AllowCIDRs }),
+		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge",
+			hostPattern(), func(c *Config) *[]string { return &c.Auth.Egress.AllowHosts }),
 
 		scalar("log.level", "info", "the least level that is logged",
 			text(), oneOf("debug", "info", "warn", "error"), func(c *Config) *string { return &c.Log.Level }),

@@ -54,13 +54,17 @@ type relation struct {
 
 func (c *Config) relations() []relation {
 	retry, lease := c.Delivery.Retry, c.Hub.Lease
-	open := c.Auth.Mode == "open"
+	judged := c.Auth.Mode != ""
+	tls := c.HTTP.TLS
 	return []relation{
 		{
-			"http.addr", "auth.mode", open || isLoopback(c.HTTP.Addr),
+			"http.addr", "auth.mode", judged || isLoopback(c.HTTP.Addr),
 			fmt.Sprintf("%q is not a loopback address, so everyone who reaches it could publish and subscribe; "+
-				"expected 127.0.0.1, [::1] or localhost, or auth.mode: open to allow just that", c.HTTP.Addr),
+				"expected 127.0.0.1, [::1] or localhost, or auth.mode: required, or auth.mode: open to allow just that", c.HTTP.Addr),
 		},
+		{"auth.file", "auth.mode", (c.Auth.Mode == "required") == (c.Auth.File != ""), "auth.mode: required and auth.file belong together; expected both or neither"},
+		{"http.tls.cert", "http.tls.key", (tls.Cert == "") == (tls.Key == ""), "http.tls.cert and http.tls.key belong together; expected both or neither"},
+		{"http.tls.client_ca", "http.tls.cert", tls.ClientCA == "" || tls.Cert != "", "client certificates need HTTPS; expected http.tls.cert and http.tls.key too"},
 		{
 			"cluster.addr", "cluster.tls.cert", c.Cluster.TLS.Cert != "" || isLoopback(c.Cluster.Addr),
 			fmt.Sprintf("%q is not a loopback address, and the traffic between nodes would be plain TCP; "+

@@ -88,6 +88,8 @@ type Dispatcher struct {
 	settle     []settlement
 	hot        []*lane // ring of lanes that keep their endpoint
 	hotNext    int
+	pasts      []*lane // ring of lanes that remember their attempts
+	pastsNext  int
 	stats      Stats
 	started    bool
 	closing    bool // nothing new is sent
@@ -186,7 +188,7 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 		d.adopt(&fx.Subscriptions[i])
 	}
 	for i := range fx.Messages {
-		d.grow(fx.Messages[i].Topic, fx.Messages[i].Offset)
+		d.grow(fx.Messages[i].Topic, fx.Messages[i].Offset, fx.Messages[i].Time)
 	}
 	if len(fx.Moved) > 0 {
 		through := make(map[hub.TopicID]uint64, len(fx.Trims))
@@ -214,8 +216,9 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 	d.schedule()
 }
 
-// grow notes a topic's head and wakes the lanes that had caught up. Callers hold mu.
-func (d *Dispatcher) grow(id hub.TopicID, head uint64) {
+// grow notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
+// caught up. Callers hold mu.
+func (d *Dispatcher) grow(id hub.TopicID, head uint64, published int64) {
 	if d.heads[id] >= head {
 		return
 	}
@@ -227,6 +230,7 @@ func (d *Dispatcher) grow(id hub.TopicID, head uint64) {
 	t.head = head
 	for i, l := range t.idle {
 		t.idle[i] = nil
+		l.facing = published
 		d.ready(l)
 	}
 	t.idle = t.idle[:0]

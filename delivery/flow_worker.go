@@ -279,6 +279,7 @@ func (d *Dispatcher) build(l *lane) (*Endpoint, PushResult, bool) {
 // since it began. Callers hold mu.
 func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale, fresh bool) {
 	d.stats.Attempts++
+	d.remember(l, e.m.Offset, res)
 	f := l.flow
 	if l.state != laneEnded {
 		l.status, l.reason = int32(res.Status), res.Reason
@@ -359,7 +360,8 @@ func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale, fresh 
 	if policy.exhausted(e.attempts, e.refused, e.m.Time, since, now) {
 		e.state = entrySettling
 		d.settle = append(d.settle, settlement{lane: l, entry: e, flowGen: f.gen, offset: e.m.Offset, attempts: e.attempts,
-			status: int32(res.Status), reason: res.Reason})
+			status: int32(res.Status), reason: res.Reason, tries: d.triesAt(l, e.m.Offset), size: len(e.m.Body),
+			published: e.m.Time, contentType: e.m.ContentType})
 		d.notify()
 		return
 	}

@@ -46,6 +46,9 @@ type lane struct {
 	attempts     uint32 // at done+1
 	refused      uint32 // of these, definite refusals
 
+	facing int64    // Unix nanoseconds at which the message behind done was published; 0: not looked at yet
+	past   *history // last attempts, nil: none
+
 	due      time.Duration // laneWaiting: when, on the dispatcher's own clock
 	endpoint *Endpoint     // nil until needed, and again when it was not used for long
 	worker   *worker       // laneRunning

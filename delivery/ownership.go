@@ -42,7 +42,7 @@ func (d *Dispatcher) load(replaced bool) {
 		d.forget(subs, topics)
 	}
 	for i := range topics {
-		d.grow(topics[i].ID, topics[i].Head)
+		d.grow(topics[i].ID, topics[i].Head, 0)
 	}
 	for i := range subs {
 		d.adopt(&subs[i])

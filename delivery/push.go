@@ -65,10 +65,11 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 	return &Endpoint{url: u, route: r, agent: p.UserAgent, signer: signer}, nil
 }
 
-// Content is one message as it goes out. The strings are header values and must hold no line breaks.
+// Content is one message as it goes out. The strings are header values; empty ones are not sent. One with a line break
+// or another control character makes the request fail.
 type Content struct {
 	Body        []byte // sent and signed as it is
-	ContentType string // exactly the topic's; empty: none is sent
+	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
 }
@@ -89,10 +90,11 @@ const (
 
 // fields are the header fields of one request beyond those of its route and its length.
 func (e *Endpoint) fields(c *Content, out []field) []field {
-	if c.ContentType != "" {
-		out = append(out, field{"Content-Type", c.ContentType})
+	for _, f := range [...]field{{"Content-Type", c.ContentType}, {"Link", c.Link}, {headerMessageID, c.MessageID}} {
+		if f.value != "" {
+			out = append(out, f)
+		}
 	}
-	out = append(out, field{"Link", c.Link}, field{headerMessageID, c.MessageID})
 	if e.signer != nil {
 		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
 	}

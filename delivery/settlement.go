@@ -24,6 +24,12 @@ type settlement struct {
 	status   int32
 	reason   Reason
 	delay    time.Duration // wait before the lane's next message
+
+	// Of the message given up.
+	tries       []*hubpb.Attempt
+	size        int
+	published   int64
+	contentType string
 }
 
 const (
@@ -180,14 +186,19 @@ func (s *settlement) event() *hubpb.Event {
 	case s.entry != nil:
 		return s.entryEvent()
 	case s.gone && s.lane.gen == s.gen:
-		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
-			Subscriptions: []uint64{uint64(s.lane.id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{s.lane.renewed},
-			Epochs: []uint64{s.epoch}}}}
+		return goneEvent(s.lane.id, s.lane.renewed, s.epoch)
 	case s.gone || s.lane.jumps != s.jumps:
 		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
 	}
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
-		Subscription: uint64(s.lane.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason), Epoch: s.epoch}}}
+		Subscription: uint64(s.lane.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason), Epoch: s.epoch,
+		Tries: s.tries, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
+}
+
+// goneEvent ends a subscription whose callback answered 410, unless it was renewed or given to another node meanwhile.
+func goneEvent(id hub.SubscriptionID, renewed int64, epoch uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+		Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{renewed}, Epochs: []uint64{epoch}}}}
 }
 
 // settled lets a lane go on after its settlement is in the log. Callers hold mu.
@@ -313,7 +324,7 @@ func (s *settlement) entryEvent() *hubpb.Event {
 	}
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
 		Subscription: uint64(l.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason),
-		Epoch: f.epoch, Cursor: c}}}
+		Epoch: f.epoch, Cursor: c, Tries: s.tries, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
 }
 
 // settledEntry goes on after a message of a flow was given up, or gives it to another lane if that came to nothing.

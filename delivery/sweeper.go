@@ -30,10 +30,20 @@ type SweeperOptions struct {
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
 	RetentionInterval time.Duration // 0: 1 min
+
+	// Letters bounds the dead letters that are kept.
+	Letters LetterRetention
+}
+
+// LetterRetention bounds what is kept of dead letters; the oldest go first. 0 is no bound.
+type LetterRetention struct {
+	MaxAge   time.Duration
+	MaxCount int
+	MaxBytes int64 // of their bodies
 }
 
 // Sweeper proposes, on the leader, what time brings about: the end of subscriptions whose lease ran out
-// (they get nothing any more from that moment on, swept or not) and the trimming of the message log. Both are
+// (they get nothing any more from that moment on, swept or not) and the trimming of the message log and of the dead letters. All are
 // events, so that all nodes drop the same.
 type Sweeper struct {
 	o      SweeperOptions
@@ -56,6 +66,10 @@ func (s *Sweeper) Start(ctx context.Context) {
 	if s.o.Retention != nil && (s.o.MaxAge > 0 || s.o.MaxBytes > 0) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
+	}
+	if s.o.Letters != (LetterRetention{}) {
+		s.work.Add(1)
+		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
 	}
 }
 
@@ -128,6 +142,28 @@ func (s *Sweeper) sweepLog(ctx context.Context) error {
 	}
 	s.o.Log.Info("messages dropped by retention", "topics", len(trims))
 	return nil
+}
+
+// maxDropped is how many dead letters one event drops.
+const maxDropped = 2000
+
+func (s *Sweeper) sweepLetters(ctx context.Context) error {
+	for {
+		var ids []uint64
+		l, now := s.o.Letters, s.o.Clock.Now()
+		s.o.State.View(func(st *hub.State) { ids = st.SurplusLetters(l.MaxAge, l.MaxCount, l.MaxBytes, now, maxDropped) })
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{
+			Letters: ids, Reason: "retention"}}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("dead letters dropped by retention", "letters", len(ids))
+		if len(ids) < maxDropped {
+			return nil
+		}
+	}
 }
 
 func (s *Sweeper) propose(ctx context.Context, e *hubpb.Event) error {

@@ -19,6 +19,13 @@ func (d *Dispatcher) outOfTouch() bool {
 	return d.lapsed || d.now() >= d.leaseUntil
 }
 
+// InTouch tells whether this node may send: it has heard of the cluster a moment ago and knows what was decided.
+func (d *Dispatcher) InTouch() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.outOfTouch()
+}
+
 // keepLease is the one goroutine that watches the contact with the cluster. The lease ends by itself, so that a
 // process that was stopped for a while sends nothing when it goes on, whatever wakes first.
 func (d *Dispatcher) keepLease(ctx context.Context) {

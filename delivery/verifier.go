@@ -26,6 +26,9 @@ type VerifierOptions struct {
 	// Candidates are the nodes of which one is to deliver a new subscription, see Placer.
 	Candidates func() []*hubpb.Candidate
 
+	// UnknownTopic is what a callback is told that asked for a topic which does not exist; nil: that it is not known.
+	UnknownTopic func(topic string) string
+
 	Attempts    int     // for one request, the first included; 0: 3
 	Backoff     Backoff // between attempts; zero: 2 s doubling up to 1 min
 	Concurrency int     // verifications under way; 0: 64
@@ -80,6 +83,9 @@ const leaderCheck = 250 * time.Millisecond
 func NewVerifier(o VerifierOptions) *Verifier {
 	if o.Attempts <= 0 {
 		o.Attempts = 3
+	}
+	if o.UnknownTopic == nil {
+		o.UnknownTopic = func(string) string { return "the topic is not known to this hub" }
 	}
 	if o.Concurrency <= 0 {
 		o.Concurrency = 64
@@ -330,7 +336,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	case r.Mode == hub.ModeDenied:
 		res = v.o.Outbound.Deny(ctx, r.Callback, r.TopicRaw, r.Reason)
 	case denied:
-		res = v.o.Outbound.Deny(ctx, r.Callback, r.TopicRaw, unknownTopic)
+		res = v.o.Outbound.Deny(ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
 	default:
 		// The lease counts from now, and what is published from now on is owed to the subscriber.
 		verified.VerifiedFrom = v.o.Clock.Now().UnixNano()
@@ -368,7 +374,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	}
 	if err == nil && out[0].Outcome == hub.OutcomeNoTopic {
 		// The topic went away while the subscriber was asked, and now waits in vain.
-		v.o.Outbound.Deny(v.ctx, r.Callback, r.TopicRaw, unknownTopic)
+		v.o.Outbound.Deny(v.ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
 	}
 	return false, 0
 }
@@ -384,5 +390,3 @@ func (v *Verifier) start(r *hub.Request, t hub.Topic) (uint64, error) {
 	}
 	return p.Resolve(t, v.o.Messages)
 }
-
-const unknownTopic = "the topic is not known to this hub"

@@ -175,6 +175,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 			continue
 		}
 		m := &w.batch[0]
+		l.facing = m.Time
 		var res PushResult
 		jumps := l.jumps
 		switch e := l.endpoint; {
@@ -349,6 +350,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 // attempt. Callers hold mu.
 func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
 	d.stats.Attempts++
+	d.remember(l, m.Offset, res)
 	if l.state != laneRunning {
 		return false // ended meanwhile
 	}
@@ -399,7 +401,8 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 		d.wait(l, delay)
 		return
 	}
-	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason}
+	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
+		tries: d.triesAt(l, m.Offset), size: len(m.Body), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}

@@ -174,32 +174,3 @@ func (s *State) advanceMember(c *hubpb.Cursor) {
 	cur.FailingSince, cur.Delivered, cur.Failures = c.FailingSince, max(cur.Delivered, c.Delivered), c.Failures
 	s.touch(TableCursor, c.Subscription)
 }
-
-func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
-	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil {
-		return Result{Outcome: OutcomeStale}
-	}
-	u := s.unitOf(sub)
-	if e.Epoch != u.assignment.Epoch || !u.cursor.owes(e.Offset) || e.Offset > u.topic.Head {
-		return Result{Outcome: OutcomeStale}
-	}
-	s.meta.NextDeadLetter++
-	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
-		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: e.Reason, At: timeOf(s.meta.Now)}
-	s.deadLetters[d.ID] = d
-	s.touch(TableDeadLetter, d.ID)
-	if d.ID > maxDeadLetters {
-		delete(s.deadLetters, d.ID-maxDeadLetters)
-		s.touch(TableDeadLetter, d.ID-maxDeadLetters)
-	}
-	if e.Cursor == nil {
-		u.cursor.place(e.Offset)
-	} else {
-		u.cursor.adopt(e.Cursor, u.topic.Head)
-	}
-	u.touchCursor(s)
-	sub.Cursor.DeadLetters++
-	s.touch(TableCursor, e.Subscription)
-	return Result{ID: d.ID}
-}

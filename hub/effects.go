@@ -14,6 +14,7 @@ type Effects struct {
 	Trims         []Trim           // messages dropped
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward
 	RemovedTopics []TopicID
+	Replays       []Replay  // dead letters to be sent once more
 	Resumed       []Resumed // nodes' marks, see hubpb.DeliveryResumed
 }
 
@@ -21,6 +22,12 @@ type Effects struct {
 type Resumed struct {
 	Node string
 	Mark uint64
+}
+
+// Replay names a dead letter to be sent once more to its subscription.
+type Replay struct {
+	Letter       uint64
+	Subscription SubscriptionID
 }
 
 // Ended names a subscription that ended and why.

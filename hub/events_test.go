@@ -198,7 +198,25 @@ func advanced(id hub.SubscriptionID, offset uint64, change ...func(*hubpb.Cursor
 
 func deadLettered(id hub.SubscriptionID, offset uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
-		Subscription: uint64(id), Offset: offset, Attempts: 5, Status: 500, Reason: "status"}}}
+		Subscription: uint64(id), Offset: offset, Attempts: 5, Status: 500, Reason: "status", Size: 10 * offset, ContentType: "text/plain",
+		PublishedAt: 7, Tries: []*hubpb.Attempt{{At: 5, Status: 503, Latency: 1e6, Reason: "status", Node: "node-1"}, {At: 9, Reason: "timeout"}}}}}
+}
+
+func replaying(letters ...uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: letters}}}
+}
+
+// tried says that a replay was delivered (0), failed (1), or was not made after all.
+func tried(letter uint64, outcome int) *hubpb.Event {
+	try := &hubpb.DeadLetterTry{Letter: letter, Delivered: outcome == 0}
+	if outcome == 1 {
+		try.Attempt = &hubpb.Attempt{At: 11, Status: 404, Latency: 2e6, Reason: "http-status", Node: "node-2"}
+	}
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersTried{DeadLettersTried: &hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{try}}}}
+}
+
+func droppedLetters(letters ...uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: letters}}}
 }
 
 func pinged(topic string) *hubpb.Event {

@@ -15,7 +15,11 @@ const MaxTopicNameBytes = 512
 // other topic goes by its normalised URL.
 type TopicNamer struct {
 	bases []string // normalised, each ending in "/topics/"; the first one is the public one
+	bare  bool
 }
+
+// TakeBareNames makes Name take the name of a hosted topic for what it is. It must be called before the namer is used.
+func (n *TopicNamer) TakeBareNames() { n.bare = true }
 
 // NewTopicNamer takes the hub's public URL and further URLs it is reached at, such as those of other
 // nodes. Errors name the URL that is none.
@@ -32,6 +36,9 @@ func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {
 
 // Name is the name of the topic a client calls raw in the parameter param. Errors are *Error naming param.
 func (n *TopicNamer) Name(param, raw string) (string, error) {
+	if n.bare && raw != "" && !looksLikeURL(raw) {
+		return n.HostedName(param, raw)
+	}
 	if _, err := ParseURL(param, raw); err != nil {
 		return "", err
 	}

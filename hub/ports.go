@@ -41,6 +41,13 @@ type MessageReader interface {
 	Read(topic TopicID, from uint64, max, maxBytes int) ([]Message, error)
 }
 
+// LetterReader reads what dead letters are about. Safe for concurrent use.
+type LetterReader interface {
+	// ReadLetter returns the message of a dead letter, also when the message log holds it no longer. A letter that
+	// is gone is ErrTrimmed.
+	ReadLetter(ctx context.Context, d *DeadLetter) (Message, error)
+}
+
 // SecretBox seals hub.secret before it enters the log and opens it to sign (invariant I10). bound is
 // authenticated with the secret: a sealed secret moved to another subscription does not open.
 type SecretBox interface {

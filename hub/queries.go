@@ -99,11 +99,6 @@ func (s *State) Requests(after RequestID, max int, match func(*Request) bool) []
 	return page(s.requests, after, max, match)
 }
 
-// DeadLetters returns copies of at most max dead letters with an id above after that match, in order of id.
-func (s *State) DeadLetters(after uint64, max int, match func(*DeadLetter) bool) []DeadLetter {
-	return page(s.deadLetters, after, max, match)
-}
-
 // Counts is the size of the state.
 type Counts struct {
 	Topics, Subscriptions, Requests, DeadLetters int
@@ -111,7 +106,7 @@ type Counts struct {
 
 // Counts returns the number of things of each kind.
 func (s *State) Counts() Counts {
-	return Counts{len(s.topics), len(s.subs), len(s.requests), len(s.deadLetters)}
+	return Counts{len(s.topics), len(s.subs), len(s.requests), len(s.letters.byID)}
 }
 
 func page[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) []V {

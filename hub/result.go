@@ -13,6 +13,8 @@ const (
 	OutcomeKeyConflict // the idempotency key was used with other content
 	OutcomeStale       // the request, subscription or assignment is no longer the current one; nothing changed
 	OutcomeForgotten   // a repeated batch too old to be answered; it was not applied again
+	OutcomeNotFound    // the API key or rule does not exist
+	OutcomeFull        // no room is left for more of it
 	// OutcomeGroupConflict: the members of the consumer group want their messages in another order.
 	OutcomeGroupConflict
 )
@@ -31,23 +33,27 @@ type BatchResult struct {
 	Proposals [][]Result
 }
 
-// Err is the refusal in words, nil for OutcomeOK and OutcomeDuplicate.
-func (r Result) Err(topic string) error {
+// Err is the refusal in words, nil for OutcomeOK and OutcomeDuplicate. name is what the event was about: the topic, for most.
+func (r Result) Err(name string) error {
 	switch r.Outcome {
 	case OutcomeOK, OutcomeDuplicate:
 		return nil
 	case OutcomeNoTopic:
-		return Errorf(CodeNotFound, "topic %q is not registered with this hub; register it first (hub.mode=register)", topic)
+		return Errorf(CodeNotFound, "topic %q is not registered with this hub; register it first (hub.mode=register)", name)
 	case OutcomeTopicExists:
-		return Errorf(CodeConflict, "topic %q is already registered", topic)
+		return Errorf(CodeConflict, "topic %q is already registered", name)
 	case OutcomeKeyConflict:
-		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", topic)
+		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", name)
 	case OutcomeStale:
 		return Errorf(CodeConflict, "this was replaced by something newer")
 	case OutcomeGroupConflict:
 		return Errorf(CodeConflict, "the consumer group has another delivery mode, window or key")
 	case OutcomeForgotten:
 		return ErrAmbiguous
+	case OutcomeNotFound:
+		return Errorf(CodeNotFound, "%q does not exist", name)
+	case OutcomeFull:
+		return Errorf(CodeUnavailable, "too many are kept at present; try again later")
 	}
 	return Errorf(CodeInternal, "unknown outcome %d", r.Outcome)
 }

@@ -18,7 +18,8 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 	r := &hubpb.SubscriptionRow{Id: uint64(s.ID), Topic: uint64(s.Topic), TopicRaw: s.TopicRaw, Callback: s.Callback,
 		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: nanos(s.CreatedAt), RenewedAt: nanos(s.RenewedAt),
-		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group)}
+		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
+		Extra: extraPB(s.Extra)}
 	if s.Options != nil {
 		r.Options = s.Options.pb("")
 	}
@@ -30,14 +31,14 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
 		ExpiresAt: timeOf(r.ExpiresAt), CreatedAt: timeOf(r.CreatedAt), RenewedAt: timeOf(r.RenewedAt),
 		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
-		Options: optionsFromPB(r.Options).shared()}
+		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra)}
 }
 
 func (r *Request) row() *hubpb.RequestRow {
 	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
-			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start)}}
+			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra)}}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {
@@ -45,15 +46,6 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 	return &Request{ID: RequestID(r.Id), RequestedAt: timeOf(r.RequestedAt), Reason: r.Reason, Mode: q.GetMode(),
 		TopicName: q.GetTopic(), TopicRaw: q.GetTopicRaw(), Callback: q.GetCallback(), CallbackKey: q.GetCallbackKey(),
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
-		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Options: optionsFromPB(q.GetOptions())}
-}
-
-func (d *DeadLetter) row() *hubpb.DeadLetterRow {
-	return &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
-		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback}
-}
-
-func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
-	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
-		Attempts: r.Attempts, Status: r.Status, Reason: r.Reason, At: timeOf(r.At), TopicName: r.TopicName, Callback: r.Callback}
+		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Options: optionsFromPB(q.GetOptions()),
+		Extra: extraFromPB(q.GetExtra())}
 }

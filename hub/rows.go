@@ -24,11 +24,14 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableAPIKey       Table = 20
+	TableRule         Table = 21
+	TableNonce        Table = 22
 	TableGroup        Table = 24
 )
 
-// RowKey names one row of the state. ID is used by all tables but TableOrigin, Name by TableIdempotency
-// and TableOrigin.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableAPIKey, TableRule and
+// TableNonce by Name, and those of TableIdempotency by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -44,7 +47,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableOrigin) && b[0] != byte(TableGroup) {
+	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableGroup) {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
@@ -103,7 +106,7 @@ func (s *State) row(k RowKey) proto.Message {
 			return r.row()
 		}
 	case TableDeadLetter:
-		if d := s.deadLetters[k.ID]; d != nil {
+		if d := s.letters.byID[k.ID]; d != nil {
 			return d.row()
 		}
 	case TableIdempotency:
@@ -118,6 +121,8 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.row(k)
 	}
 	return nil
 }
@@ -151,7 +156,7 @@ func (s *State) keys() []RowKey {
 	for id := range s.requests {
 		keys = append(keys, RowKey{Table: TableRequest, ID: uint64(id)})
 	}
-	for id := range s.deadLetters {
+	for id := range s.letters.byID {
 		keys = append(keys, RowKey{Table: TableDeadLetter, ID: id})
 	}
 	for k := range s.idempotency.byKey {
@@ -160,6 +165,7 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
+	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		switch {
 		case a.Table != b.Table:
@@ -233,7 +239,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		s.deadLetters[r.Id] = deadLetterFromRow(r)
+		s.letters.insert(deadLetterFromRow(r))
 	case TableIdempotency:
 		r := new(hubpb.IdempotencyRow)
 		if err := proto.Unmarshal(value, r); err != nil {
@@ -254,6 +260,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
+	case TableAPIKey, TableRule, TableNonce:
+		return s.access.load(k, value)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
 	}

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net/url"
 	"slices"
@@ -29,9 +28,27 @@ type Rules struct {
 	// KeyHeaders are the publishers' headers that are kept with a message, in canonical form, so that delivery keys can
 	// name them.
 	KeyHeaders []string
+	// Authorize refuses what the caller of ctx may not do with a topic. It is asked before anything is looked up, so that
+	// its answer tells nothing about what exists. nil: everybody may do everything.
+	Authorize func(ctx context.Context, action Action, topic string) error
+	// KeepExtra stores the fields of a subscribe request that the hub does not know.
+	KeepExtra bool
 	// Clock tells whether a time lies in the future; nil: the machine's.
 	Clock Clock
 }
+
+// Action is what a caller wants to do with a topic.
+type Action string
+
+// Actions.
+const (
+	ActionRegister    Action = "topic.register"
+	ActionDeregister  Action = "topic.deregister"
+	ActionPublish     Action = "publish"
+	ActionSubscribe   Action = "subscribe"
+	ActionUnsubscribe Action = "unsubscribe"
+	ActionRead        Action = "read"
+)
 
 // Service turns requests into events: what a WebSub hub may do and refuse (W3C Recommendation), without a
 // word about how requests come in. Safe for concurrent use.
@@ -48,6 +65,18 @@ func NewService(rules Rules, namer *TopicNamer, proposer Proposer, state StateRe
 	return &Service{rules: rules, namer: namer, proposer: proposer, state: state, secrets: secrets}
 }
 
+func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
+	if s.rules.Authorize == nil {
+		return nil
+	}
+	return s.rules.Authorize(ctx, a, topic)
+}
+
+// AuthorizeRead refuses a caller of ctx who may not read a topic's messages.
+func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
+	return s.authorize(ctx, ActionRead, topic)
+}
+
 // Namer translates between topic names and URLs.
 func (s *Service) Namer() *TopicNamer { return s.namer }
 
@@ -59,6 +88,13 @@ func (s *Service) Rules() Rules { return s.rules }
 func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	r, err := ParseSubscribe(form, s.namer, s.rules.Leases)
 	if err != nil {
+		return err
+	}
+	action := ActionSubscribe
+	if r.Mode == ModeUnsubscribe {
+		action = ActionUnsubscribe
+	}
+	if err := s.authorize(ctx, action, r.Topic); err != nil {
 		return err
 	}
 	if s.pending() >= s.maxPending() {
@@ -83,6 +119,13 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		return err
 	}
 	ev.Options = r.Options.pb(start)
+	if s.rules.KeepExtra {
+		fields, err := extraFields(form)
+		if err != nil {
+			return err
+		}
+		ev.Extra = extraPB(fields)
+	}
 	if r.Secret != nil {
 		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
 			return fmt.Errorf("seal hub.secret: %w", err)
@@ -143,6 +186,9 @@ func (r Receipt) MessageID() string {
 // Publish takes content for distribution. When it returns without an error the message is durable and will be
 // delivered at least once to every active subscription (invariant I1). The body must not be changed afterwards.
 func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
+	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
+		return Receipt{}, err
+	}
 	if int64(len(p.Body)) > s.rules.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
 	}
@@ -156,12 +202,11 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		}
 		ev.Headers = append(ev.Headers, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD")})
 	}
-	if p.IdempotencyKey != "" {
-		if len(p.IdempotencyKey) > maxIdempotencyKeyBytes {
-			return Receipt{}, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(p.IdempotencyKey), maxIdempotencyKeyBytes)
-		}
-		key := sha256.Sum256([]byte(p.IdempotencyKey))
-		ev.IdempotencyKey = key[:]
+	var err error
+	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
+		return Receipt{}, err
+	}
+	if ev.IdempotencyKey != nil {
 		ev.ContentHash = ContentHash(p.ContentType, p.Body)
 	}
 	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})
@@ -203,6 +248,11 @@ func (s *Service) Ping(ctx context.Context, form url.Values) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range names {
+		if err := s.authorize(ctx, ActionPublish, name); err != nil {
+			return err
+		}
+	}
 	var events []*hubpb.Event
 	for _, name := range names {
 		if !s.rules.AutoRegister && !s.known(name) {
@@ -228,12 +278,18 @@ func (s *Service) Ping(ctx context.Context, form url.Values) error {
 
 // Register makes a topic known. A topic that is known already is CodeConflict.
 func (s *Service) Register(ctx context.Context, topic string) error {
+	if err := s.authorize(ctx, ActionRegister, topic); err != nil {
+		return err
+	}
 	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
 }
 
 // Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are told
 // (WebSub 5.2). An unknown topic is CodeNotFound.
 func (s *Service) Deregister(ctx context.Context, topic string) error {
+	if err := s.authorize(ctx, ActionDeregister, topic); err != nil {
+		return err
+	}
 	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
 }
 

@@ -20,9 +20,10 @@ type State struct {
 	subByKey     map[subscriptionKey]SubscriptionID
 	requests     map[RequestID]*Request
 	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
-	deadLetters  map[uint64]*DeadLetter
+	letters      letters
 	origins      map[string]*origin
 	idempotency  idempotency
+	access       access
 	groups       map[GroupID]*group
 	groupByKey   map[groupKey]GroupID
 	grouped      int            // subscriptions that are in groups
@@ -52,9 +53,10 @@ func NewState() *State {
 		requestByKey: map[requestKey]RequestID{},
 		groups:       map[GroupID]*group{},
 		groupByKey:   map[groupKey]GroupID{},
-		deadLetters:  map[uint64]*DeadLetter{},
+		letters:      newLetters(),
 		origins:      map[string]*origin{},
 		idempotency:  newIdempotency(),
+		access:       newAccess(),
 		owned:        map[string]int{},
 		dirty:        map[RowKey]struct{}{},
 	}
@@ -122,6 +124,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_BatchPublished:
+		return s.publishBatch(k.BatchPublished, fx)
 	case *hubpb.Event_CursorsAdvanced:
 		return s.advanceCursors(k.CursorsAdvanced, fx)
 	case *hubpb.Event_SubscriptionRequested:
@@ -154,6 +158,22 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_DeadLettersReplaying:
+		return s.replayLetters(k.DeadLettersReplaying, fx)
+	case *hubpb.Event_DeadLettersTried:
+		return s.triedLetters(k.DeadLettersTried)
+	case *hubpb.Event_DeadLettersDropped:
+		return s.dropLetters(k.DeadLettersDropped)
+	case *hubpb.Event_NonceClaimed:
+		return s.claimNonce(k.NonceClaimed)
+	case *hubpb.Event_ApiKeyCreated:
+		return s.createAPIKey(k.ApiKeyCreated)
+	case *hubpb.Event_ApiKeyRevoked:
+		return s.revokeAPIKey(k.ApiKeyRevoked)
+	case *hubpb.Event_RuleSet:
+		return s.setRule(k.RuleSet)
+	case *hubpb.Event_RuleRemoved:
+		return s.removeRule(k.RuleRemoved)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_ClusterRefounded:

@@ -227,7 +227,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed"}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
-	switch rapid.IntRange(0, 17).Draw(t, "kind") {
+	switch rapid.IntRange(0, 20).Draw(t, "kind") {
 	case 0, 1:
 		return published(topic, rapid.StringN(0, 4, -1).Draw(t, "body"))
 	case 2:
@@ -279,6 +279,12 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 13, 14:
 		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Group: anyGroup.Draw(t, "group"), Node: aNode.Draw(t, "node"),
 			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
+	case 16:
+		return replaying(small("letter"), small("another"))
+	case 17:
+		return tried(small("letter"), rapid.IntRange(0, 2).Draw(t, "what came of it"))
+	case 18:
+		return droppedLetters(small("letter"))
 	}
 	switch rapid.IntRange(0, 2).Draw(t, "other kind") {
 	case 0:
@@ -429,6 +435,20 @@ func checkState(rt *rapid.T, s *hub.State) {
 			rt.Fatalf("topic %q counts %d subscribers, there are %d", top.Name, top.Subscribers(), subscribers[top.ID])
 		}
 	}
+	size := uint64(0)
+	replays := 0
+	for _, d := range s.DeadLetters(0, 0, nil) {
+		size += d.Size
+		if !d.Replaying.IsZero() {
+			replays++
+			if _, ok := s.Subscription(d.Subscription); !ok {
+				rt.Fatalf("%s is to be replayed to a subscription that ended", hub.LetterID(d.ID))
+			}
+		}
+	}
+	if size != s.DeadLetterBytes() || replays != len(s.Replays()) {
+		rt.Fatalf("%d bytes of dead letters and %d replays, counted %d and %d", size, replays, s.DeadLetterBytes(), len(s.Replays()))
+	}
 	pending := map[string]bool{}
 	for _, r := range s.Requests(0, 0, nil) {
 		key := r.TopicName + " " + r.CallbackKey
@@ -450,6 +470,8 @@ func FuzzDecodeEntry(f *testing.F) {
 		{requested(hub.ModeSubscribe, "news", cb, hr, ""), verifiedFrom(1, now, 0), assigned(&hubpb.Assignment{Subscription: 1, Node: "a", Drain: true}),
 			&hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{DeliveryResumed: &hubpb.DeliveryResumed{Node: "a", Mark: 1}}}},
 		{requested(hub.ModeDenied, "news", cb, -1, ""), failed(1), ended(hubpb.EndReason_END_OPERATOR, 1)},
+		{requested(hub.ModeSubscribe, "news", cb, hr, ""), verifiedFrom(1, now, 0), published("news", "x"), published("news", "y"), deadLettered(1, 1),
+			deadLettered(1, 2), replaying(1, 2), tried(1, 0), tried(2, 1), droppedLetters(2)},
 		{published("news", "x"), deadLettered(1, 1), trimmed(1, 1), pinged("news"), fetched(1, 1, hubpb.FetchOutcome_FETCH_CHANGED, "x")},
 	} {
 		f.Add(entry(f, now, "node-1/a", 1, events...)[5:])

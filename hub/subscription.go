@@ -7,10 +7,6 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// maxDeadLetters bounds the dead letters kept; past it the oldest are dropped. It is part of the fold, so
-// it can change only together with a new feature level.
-const maxDeadLetters = 100_000
-
 // request records a subscribe or unsubscribe request; it replaces an earlier one for the same
 // subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
 func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
@@ -22,6 +18,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
 		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
+		Extra: extraFromPB(e.Extra),
 	}, fx)
 	s.requestByKey[key] = r.ID
 	return Result{ID: uint64(r.ID)}
@@ -104,7 +101,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
 	sub.SealedSecret, sub.Signature = r.SealedSecret, r.Signature
-	sub.LeaseSeconds = r.LeaseSeconds
+	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.regroup(sub, r.Options, e.Candidates, fx)
@@ -159,6 +156,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	}
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
+	s.endReplays(id)
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 

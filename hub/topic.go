@@ -83,6 +83,26 @@ func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
 	return Result{Topic: t.ID, Offset: offset}
 }
 
+func (s *State) publishBatch(e *hubpb.BatchPublished, fx *Effects) Result {
+	t := s.findTopic(e.Topic, e.AutoRegister)
+	if t == nil {
+		return Result{Outcome: OutcomeNoTopic}
+	}
+	if len(e.IdempotencyKey) > 0 {
+		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
+			return r
+		}
+	}
+	first := t.Head + 1
+	for _, item := range e.Items {
+		s.append(t, Message{ContentType: item.ContentType, Body: item.Body}, fx)
+	}
+	if len(e.IdempotencyKey) > 0 {
+		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, first)
+	}
+	return Result{Topic: t.ID, Offset: first}
+}
+
 func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	t.Head++
 	t.PublishedAt = timeOf(s.meta.Now)

@@ -104,10 +104,14 @@ type Subscription struct {
 	RenewedAt    time.Time
 	Cursor       Cursor
 	Assignment   Assignment
-	Group        GroupID  // consumer group, 0: none; then place and owner are the group's
-	Options      *Options // nil: the defaults
-	Paused       bool     // by an operator: nothing is delivered, the place is kept, the lease runs on
+	Group        GroupID      // consumer group, 0: none; then place and owner are the group's
+	Options      *Options     // nil: the defaults
+	Paused       bool         // by an operator: nothing is delivered, the place is kept, the lease runs on
+	Extra        []ExtraField // sorted by name; shared and never changed
 }
+
+// ExtraField is a field of a subscribe request that the hub keeps and does not understand.
+type ExtraField struct{ Name, Value string }
 
 // Expired tells whether the lease has run out at now.
 func (s *Subscription) Expired(now time.Time) bool { return !now.Before(s.ExpiresAt) }
@@ -158,6 +162,7 @@ type Request struct {
 	Start        string // where a new subscription begins, see ParsePosition; empty: latest
 	RequestedAt  time.Time
 	Reason       string // ModeDenied: what the callback is told
+	Extra        []ExtraField
 }
 
 // Modes of a Request.
@@ -179,18 +184,4 @@ func (r *Request) ModeName() string {
 	case hubpb.Mode_MODE_UNSPECIFIED: // no request has it
 	}
 	return r.Mode.String()
-}
-
-// DeadLetter is a message that was given up for one subscription.
-type DeadLetter struct {
-	ID           uint64
-	Subscription SubscriptionID
-	Topic        TopicID
-	TopicName    string
-	Callback     string
-	Offset       uint64
-	Attempts     uint32
-	Status       int32 // last HTTP status, 0: none came
-	Reason       string
-	At           time.Time
 }

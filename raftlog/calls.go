@@ -19,9 +19,11 @@ const (
 	// maxFrame bounds a frame: the largest message a hub may be configured for, and what goes with it.
 	maxFrame = 72 << 20
 
-	methodState   byte = 1 // see stateQuestion
-	methodStatus  byte = 2 // see statusAnswer
-	methodForward byte = 3 // see encodeForward
+	methodState     byte = 1  // see stateQuestion
+	methodStatus    byte = 2  // see statusAnswer
+	methodForward   byte = 3  // see encodeForward
+	methodReadIndex byte = 20 // see answerReadIndex
+	methodTerm      byte = 21 // see answerTerm
 
 	statusOK        byte = 0
 	statusNotLeader byte = 1 // surely nothing was done

@@ -19,12 +19,13 @@ type Hooks struct {
 	TruncateUnchecked   bool
 	MetaFromMemory      bool
 	InstallUnchecked    bool
+	ReadUnverified      bool
 }
 
 func (o Options) With(h Hooks) Options {
 	o.hooks = hooks{
 		wrapLog: h.WrapLog, afterApply: h.AfterApply, persistWithoutFlush: h.PersistWithoutFlush,
-		truncateUnchecked: h.TruncateUnchecked, metaFromMemory: h.MetaFromMemory, installUnchecked: h.InstallUnchecked,
+		readUnverified: h.ReadUnverified, truncateUnchecked: h.TruncateUnchecked, metaFromMemory: h.MetaFromMemory, installUnchecked: h.InstallUnchecked,
 	}
 	return o
 }
@@ -55,6 +56,9 @@ func (n *Node) AddVoter(id, address string) error {
 }
 
 func (n *Node) TransferLeadership() error { return n.raft.LeadershipTransfer().Error() }
+
+// VerifyTerm asks a quorum whether it knows of no later term.
+func (n *Node) VerifyTerm(ctx context.Context, term uint64) error { return n.verifyTerm(ctx, term) }
 
 // Raft is the node's raft.
 func (n *Node) Raft() *raft.Raft { return n.raft }

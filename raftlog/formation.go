@@ -312,6 +312,10 @@ func (n *Node) answerCalls(conn net.Conn, _ string) {
 			return n.answerStatus()
 		case methodForward:
 			return n.takeForwarded(body)
+		case methodReadIndex:
+			return n.answerReadIndex()
+		case methodTerm:
+			return n.answerTerm()
 		}
 		return statusRefused, []byte("unknown call")
 	})

@@ -69,6 +69,7 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 	if answer.Seq != b.seq || len(answer.Proposals) != len(b.proposals) {
 		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer is not that of batch %d", errUnknown, b.seq)
 	}
+	n.written.raise(index)
 	// The batch is in the log whatever happens here: a node that lags delays the answer for a while only.
 	wait, end := context.WithTimeout(n.ctx, n.opts.RetryFor)
 	defer end()

@@ -102,6 +102,7 @@ func (n *Node) becomeReady(poll *time.Ticker) {
 
 // establish makes the node a leader that may decide.
 func (n *Node) establish() bool {
+	term := n.raft.CurrentTerm()
 	if err := await(n.ctx, n.raft.Barrier(0)); err != nil {
 		return false // lost leadership again, or stopping; raft tells
 	}
@@ -119,6 +120,10 @@ func (n *Node) establish() bool {
 	if !n.learnCluster() {
 		return false
 	}
+	if n.raft.CurrentTerm() != term {
+		return false // another term has begun, and raft tells who leads in it
+	}
+	n.leadTerm.Store(term)
 	n.leading.Store(true)
 	return true
 }

@@ -52,13 +52,17 @@ type Node struct {
 	diskFull atomic.Bool
 	freeDisk atomic.Int64
 	leading  atomic.Bool
-	running  atomic.Bool // raft is set
+	leadTerm atomic.Uint64 // in which leading was set
+	written  highest       // see Written
+	running  atomic.Bool   // raft is set
 	progress progress
 	view     clusterView
 
 	forwarded atomic.Int64              // bytes of other nodes' batches
 	contact   atomic.Pointer[time.Time] // see Contact
 	formation formation
+	reading   *readGate     // of consistent reads on this node
+	verifying *readGate     // of those that ask this node as leader
 	founded   bool          // the node took part in a cluster, or founds one; set before raft runs
 	ready     chan struct{} // see Ready
 	reload    sync.Mutex    // of raft's configuration; also held until raft is set
@@ -176,14 +180,14 @@ func (n *Node) startRaft() (err error) {
 	n.fsm = &fsm{store: n.store, log: n.log, fail: n.fail, hooks: o.hooks, applied: n.progress.reach,
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
 	n.progress.reach(n.store.Applied().Index)
-	transport := o.Transport
+	link := o.Transport
 	if n.port != nil {
-		transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		link = &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
 			Logger: newRaftLogger(o.Logger, &n.loud).Named("transport"),
-		})
-	} else if transport == nil {
-		_, transport = raft.NewInmemTransport(raft.ServerAddress(o.Address))
+		})}
+	} else if link == nil {
+		_, link = raft.NewInmemTransport(raft.ServerAddress(o.Address))
 	}
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.ID)
@@ -200,23 +204,24 @@ func (n *Node) startRaft() (err error) {
 	c.TrailingLogs = n.trailing()
 	c.NotifyCh = n.notify
 
-	if err := n.bootstrap(c, snapshots, transport); err != nil {
+	if err := n.bootstrap(c, snapshots, link); err != nil {
 		return err
 	}
 	cache, err := raft.NewLogCache(o.LogCache, n.log)
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	followers := newNudger(raft.Server{ID: c.LocalID, Address: transport.LocalAddr()}, transport, n.servers)
-	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, n.ctx.Done())
+	followers := newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
 		to = &router{node: n, own: n.own}
 	}
+	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
 	n.batcher = newBatcher(o, o.ID+"/"+randomID(), to, n.refuse)
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
-	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, snapshots, transport)
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, snapshots, link)
 	n.reload.Unlock()
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
@@ -224,6 +229,8 @@ func (n *Node) startRaft() (err error) {
 	n.running.Store(true)
 	n.owned.Go(n.watchLeadership)
 	n.owned.Go(func() { followers.run(n.ctx) })
+	n.owned.Go(func() { n.reading.run(n.ctx) })
+	n.owned.Go(func() { n.verifying.run(n.ctx) })
 	if n.port != nil {
 		n.watchMembers()
 	}

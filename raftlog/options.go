@@ -66,7 +66,8 @@ type Options struct {
 	// MinFreeBytes is the free disk space below which new work gets hub.ErrDiskFull; 0: no check.
 	MinFreeBytes int64
 	// RetryFor is how long a batch whose outcome is unknown is proposed again before its callers get
-	// hub.ErrAmbiguous, default 3 seconds.
+	// hub.ErrAmbiguous, default 1.7 seconds, so that a client has
+	// its answer within two.
 	RetryFor time.Duration
 	// LeaderWait is how long a batch waits for a leader before its callers get hub.ErrNoLeader, default 0; with a
 	// Listener 800 ms.
@@ -116,6 +117,7 @@ type hooks struct {
 	persistWithoutFlush bool                              // a snapshot does not make the store durable
 	truncateUnchecked   bool                              // the log is cut beyond what is durable
 	metaFromMemory      bool                              // a snapshot's index is the applied, not the durable one
+	readUnverified      bool                              // a leader answers reads without asking a quorum
 	installUnchecked    bool                              // a received snapshot need not be at the index announced
 }
 
@@ -139,7 +141,7 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.MaxInFlight, 4)
 	orDefault(&o.MaxEntryBytes, 256<<10)
 	orDefault(&o.MaxQueuedBytes, 64<<20)
-	orDefault(&o.RetryFor, 3*time.Second)
+	orDefault(&o.RetryFor, 1700*time.Millisecond)
 	orDefault(&o.SnapshotInterval, 15*time.Second)
 	orDefault(&o.SnapshotThreshold, 1024)
 	orDefault(&o.SnapshotBytes, 64<<20)

@@ -41,6 +41,7 @@ type leader struct {
 	maxBytes int
 	stop     <-chan struct{}
 	nudger   *nudger   // told of what is committed
+	written  *highest  // index of what was answered
 	pool     sync.Pool // of *hub.EntryBuilder
 
 	mu       sync.Mutex
@@ -59,8 +60,8 @@ type group struct {
 	err     error
 }
 
-func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, followers *nudger, stop <-chan struct{}) *leader {
-	return &leader{raft: apply, clock: o.Clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, nudger: followers, stop: stop,
+func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, followers *nudger, written *highest, stop <-chan struct{}) *leader {
+	return &leader{raft: apply, clock: o.Clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, nudger: followers, written: written, stop: stop,
 		pool: sync.Pool{New: func() any { return new(hub.EntryBuilder) }}}
 }
 
@@ -161,6 +162,7 @@ func (l *leader) commit(g *group) {
 	switch answer := future.Response().(type) {
 	case applied:
 		l.nudger.reached(g.index, answer.term)
+		l.written.raise(g.index)
 		if g.answers = answer.batches; len(g.answers) != len(g.batches) {
 			g.err = fmt.Errorf("%w: %d answers to %d batches", errUnknown, len(g.answers), len(g.batches))
 		}

@@ -184,9 +184,15 @@ func (s *Store) writeState(b *batch) error {
 		if err != nil {
 			return err
 		}
+		letters := tx.Bucket([]byte(bucketLetters))
 		for i := range b.rows {
 			if err := putRow(rows, &b.rows[i], &meta); err != nil {
 				return err
+			}
+			if r := &b.rows[i]; letters != nil && r.value == nil && r.key.Table == hub.TableDeadLetter {
+				if err := letters.Delete(letterKey(r.key.ID)); err != nil {
+					return err
+				}
 			}
 		}
 		head, err := bucket(file.path, tx, bucketMeta)

@@ -19,6 +19,7 @@ const (
 	bucketMeta    = "meta"    // formatKey; state.db: positionKey; segments: createdKey
 	bucketRows    = "rows"    // hub.RowKey -> row
 	bucketRecords = "records" // topic id, offset (big endian) -> hub record
+	bucketLetters = "letters" // state.db, made when needed: dead letter id -> topic id, offset, hub record
 	bucketRanges  = "ranges"  // topic id -> span of the topic's offsets in this segment
 
 	formatKey   = "format"

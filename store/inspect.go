@@ -83,6 +83,7 @@ func Inspect(dir string) (*Report, error) {
 		if err = checkPages(path, file.raw); err == nil {
 			state, meta, err = loadState(file)
 			r.Position = meta.position
+			err = errors.Join(err, checkLetters(file, func(err error) { r.Problems = append(r.Problems, err) }))
 		}
 		err = errors.Join(err, file.release())
 	}

@@ -100,6 +100,9 @@ func (s *Store) unlinkDead(g *generation, dead []*segment) error {
 	if len(dead) == 0 {
 		return nil
 	}
+	if err := s.keepLetters(g, dead); err != nil {
+		return err
+	}
 	s.log.mu.Lock()
 	for _, seg := range dead {
 		if i := slices.Index(s.log.segments, seg); i >= 0 {

@@ -13,13 +13,18 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"go.etcd.io/bbolt"
+
+	"quorumhub/hub"
 )
 
 // Snapshot is the store's files as of one position, as a stream that Receive takes. Close ends it; until
 // then its files are kept, and pages in them are not reused, so it should be read at once.
 type Snapshot struct {
-	Position Position
-	Size     int64 // bytes that Read will return, exactly
+	Position  Position
+	ClusterID string
+	StateHash uint64    // rolling hash at Position
+	LogTime   time.Time // newest leader's time in the log
+	Size      int64     // bytes that Read will return, exactly
 	io.ReadCloser
 }
 
@@ -80,6 +85,11 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin snapshot: %w", err)
 	}
+	state, err := readHead(pinned[0])
+	if err != nil {
+		unpin(pinned)
+		return nil, fmt.Errorf("begin snapshot: %w", err)
+	}
 	header, err := m.header()
 	if err != nil {
 		unpin(pinned)
@@ -100,7 +110,32 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 		r.end(ErrClosed) // Close ended the others already
 		return nil, ErrClosed
 	}
-	return &Snapshot{Position: m.Position, Size: m.size(header), ReadCloser: r}, nil
+	return &Snapshot{Position: m.Position, ClusterID: state.ClusterID(), StateHash: state.Hash(), LogTime: state.Now(),
+		Size: m.size(header), ReadCloser: r}, nil
+}
+
+// readHead reads of a pinned state file what the state says of itself.
+func readHead(p pinnedFile) (state *hub.State, err error) {
+	err = p.file.guarded(func() error {
+		rows, err := bucket(p.file.path, p.tx, bucketRows)
+		if err != nil {
+			return err
+		}
+		loader, key := hub.NewLoader(), hub.RowKey{Table: hub.TableMeta}
+		k := key.Append(nil)
+		if stored := rows.Get(k); stored != nil { // there is none before the first entry
+			v, ok := unseal(k, stored)
+			if !ok {
+				return corrupt(p.file.path, "row %x does not match its checksum", k)
+			}
+			if err := loader.Add(key, v); err != nil {
+				return corrupt(p.file.path, "%v", err)
+			}
+		}
+		state, err = loader.State()
+		return err
+	})
+	return state, err
 }
 
 // pin begins a read transaction on each file. No flush comes between them, so that the segments hold

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 )
 
 const correlationHeader = "X-Correlation-Id"
@@ -15,22 +16,35 @@ const correlationHeader = "X-Correlation-Id"
 type exchange struct {
 	http.ResponseWriter
 	route  *route
-	status int // 0 until the answer has begun
+	status int     // 0 until the answer has begun
+	signed content // a body that was read to check its signature, until the end
+	reads  Reads   // nil: the request writes nothing
 }
 
 // WriteHeader notes the status.
 func (x *exchange) WriteHeader(code int) {
 	if x.status == 0 && code >= 200 {
-		x.status = code
+		x.begin(code)
 	}
 	x.ResponseWriter.WriteHeader(code)
 }
 
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.begin(http.StatusOK)
 	}
 	return x.ResponseWriter.Write(b)
+}
+
+// begin notes the status. The answer to a write says where in the log the write stands at the latest.
+func (x *exchange) begin(status int) {
+	x.status = status
+	if x.reads == nil || status >= 300 {
+		return
+	}
+	if index := x.reads.Written(); index > 0 {
+		x.Header()[indexHeader] = []string{strconv.FormatUint(index, 10)}
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -40,6 +54,9 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
 	*x = exchange{ResponseWriter: w}
+	if writes(r.Method) {
+		x.reads = s.Reads
+	}
 	w.Header()[correlationHeader] = []string{correlationID(r)}
 	defer s.finish(x, r)
 	s.router.ServeHTTP(x, r)
@@ -55,11 +72,13 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 		if x.status != 0 {
 			// The answer has begun; ending the connection is the only way to show that it is not whole.
 			s.metrics.request(x.route, http.StatusInternalServerError)
+			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
 		writeProblem(x, r, internalProblem(x))
 	}
 	s.metrics.request(x.route, x.status)
+	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
 }

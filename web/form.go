@@ -85,9 +85,22 @@ type publishQuery struct {
 	mode, topic   string
 	modes, topics int
 	badTopic      bool
+	batch         string // hub.batch
+	batches       int
 }
 
-// parseQuery picks hub.mode and hub.topic out of a query. Everything else is nobody's business (WebSub 5.1).
+// isBatch tells whether the body is a batch of messages.
+func (q *publishQuery) isBatch() (bool, error) {
+	switch {
+	case q.batches == 0, q.batches == 1 && q.batch == "false":
+		return false, nil
+	case q.batches == 1 && q.batch == "true":
+		return true, nil
+	}
+	return false, hub.ParamErrorf("hub.batch", "is %s; expected true or false, once", quote(q.batch))
+}
+
+// parseQuery picks hub.mode, hub.topic and hub.batch out of a query. Everything else is nobody's business (WebSub 5.1).
 func parseQuery(raw string) publishQuery {
 	var q publishQuery
 	for raw != "" {
@@ -103,6 +116,9 @@ func parseQuery(raw string) publishQuery {
 				q.topics++
 				topic, err := url.QueryUnescape(value)
 				q.topic, q.badTopic = topic, q.badTopic || err != nil
+			case "hub.batch":
+				q.batches++
+				q.batch, _ = url.QueryUnescape(value) // a malformed one is neither true nor false
 			}
 		}
 	}

@@ -20,6 +20,14 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		q := parseQuery(raw)
 		if q.mode == "publish" {
 			name, err := q.topicName(s.Service.Namer())
+			batch := false
+			if err == nil {
+				batch, err = q.isBatch()
+			}
+			if batch {
+				s.publishBatch(w, r, name)
+				return
+			}
 			if err == nil {
 				s.queries.put(raw, name)
 			}

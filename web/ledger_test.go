@@ -9,6 +9,7 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/web"
 )
 
 // ledger is a log of one node in memory: it folds events with the real hub.State and keeps the messages.
@@ -18,13 +19,15 @@ type ledger struct {
 	messages map[hub.TopicID][]hub.Message
 	seq      uint64
 	clock    *clock
+	feed     *web.Feed
+	silent   bool  // the feed is not told
 	refuse   error // Propose answers with it when it is set
 	block    chan struct{}
 	entered  chan struct{}
 }
 
 func newLedger(c *clock) *ledger {
-	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, clock: c}
+	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, clock: c, feed: web.NewFeed()}
 }
 
 func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
@@ -59,7 +62,25 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	for _, t := range fx.RemovedTopics {
 		delete(l.messages, t)
 	}
+	if !l.silent {
+		l.feed.Applied(&fx)
+	}
 	return res[0].Proposals[0], nil
+}
+
+// OffsetAt walks over all messages.
+func (l *ledger) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	t, ok := l.state.TopicByID(topic)
+	if !ok {
+		return 0, hub.ErrUnknownTopic
+	}
+	n := t.First
+	for n <= t.Head && l.messages[topic][n-1].Time < at.UnixNano() {
+		n++
+	}
+	return n, nil
 }
 
 func (l *ledger) View(f func(*hub.State)) {
@@ -81,6 +102,16 @@ func (l *ledger) Read(topic hub.TopicID, from uint64, limit, _ int) ([]hub.Messa
 		return nil, nil
 	}
 	return l.messages[topic][from-1 : min(int(t.Head), int(from)-1+limit)], nil
+}
+
+// ReadLetter reads from the log whatever was trimmed.
+func (l *ledger) ReadLetter(_ context.Context, d *hub.DeadLetter) (hub.Message, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if _, ok := l.state.DeadLetter(d.ID); !ok {
+		return hub.Message{}, hub.ErrTrimmed
+	}
+	return l.messages[d.Topic][d.Offset-1], nil
 }
 
 // must proposes events that have to be taken.

@@ -59,3 +59,11 @@ func (c *slotConn) CloseWrite() error {
 	}
 	return nil
 }
+
+// SetWriteBuffer bounds what the kernel keeps of what was written and not yet received.
+func (c *slotConn) SetWriteBuffer(bytes int) error {
+	if tcp, ok := c.Conn.(interface{ SetWriteBuffer(int) error }); ok {
+		return tcp.SetWriteBuffer(bytes)
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -8,20 +9,36 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
-// Options is what a Server is made of. Service, State, Messages, Node and PublicURL are required.
+// Options is what a Server is made of. Service, State, Messages, Letters, Times, Node and PublicURL are required.
 type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Times    hub.TimeIndex
+	Letters  hub.LetterReader
 	Node     Node
+	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
+	Feed  *Feed
+	Reads Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
 	PublicURL string
 	Version   string
+
+	// Profile is the dialect of the hub endpoint. Empty: ProfileNative.
+	Profile Profile
+	// CompactJSON removes the spaces between the tokens of JSON content, and what its content type says besides.
+	CompactJSON bool
+
+	// Guard tells who calls and what they may do. nil: everybody may do everything.
+	Guard *auth.Guard
+	// TLS makes it HTTPS. nil: plain HTTP.
+	TLS *tls.Config
 
 	Clock hub.Clock    // nil: the machine's
 	Log   *slog.Logger // nil: nothing is logged
@@ -31,17 +48,29 @@ type Options struct {
 	// BudgetBytes bounds the bodies held in memory at a time, requests and answers together. 0: 64 MiB or
 	// 16 times the largest message, whichever is more.
 	BudgetBytes int64
-	// MaxConnections bounds the connections open at a time; more wait to be accepted. 0: 8192.
+	// MaxConnections bounds the connections open at a time; more wait to be accepted. 0: 8192 and StreamMax.
 	MaxConnections int
 	// BodyTimeout bounds the time a request's body may take. 0: 30 s.
 	BodyTimeout time.Duration
 	// StopGrace is how long requests under way may take to end once Serve's context is done. 0: 10 s.
 	StopGrace time.Duration
+	// StreamMax bounds the event streams open at a time; more are refused with 503. 0: 4096.
+	StreamMax int
+	// StreamHeartbeat is how often an idle stream gets a comment. 0: 15 s.
+	StreamHeartbeat time.Duration
+	// StreamWriteTimeout is how long a reader may take for what it is sent before it is dropped. 0: 10 s.
+	StreamWriteTimeout time.Duration
+	// StreamCatchUp is how long a stream that resumes behind this node's newest message waits for the node, which may
+	// be a little behind the one the reader comes from. 0: 3 s.
+	StreamCatchUp time.Duration
 	// LiveGrace is how long the node must have been in trouble without a break before /health/live says so.
 	// 0: 30 s.
 	LiveGrace time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
 	TrustedProxies []netip.Prefix
+	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
+	Backups     Backups
+	BackupStall time.Duration
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
@@ -78,6 +107,8 @@ type Node interface {
 	Nodes() []NodeView
 	// Owner is the id of the node that delivers a subscription, empty when none does.
 	Owner(hub.SubscriptionID) string
+	// InTouch tells whether this node follows the log: it hears of a leader and has caught up with it.
+	InTouch() bool
 	// NotReady says in words why this node cannot take requests now: no leader known, state not loaded, disk
 	// full. Empty: it can.
 	NotReady() []string
@@ -87,11 +118,20 @@ type Node interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Service == nil, o.State == nil, o.Messages == nil, o.Node == nil:
-		return errors.New("web: Service, State, Messages and Node are required")
+	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Times == nil, o.Node == nil:
+		return errors.New("web: Service, State, Messages, Times and Node are required")
+	}
+	if o.Feed == nil {
+		o.Feed = NewFeed()
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err
+	}
+	if o.Reads == nil {
+		o.Reads = alone{}
+	}
+	if o.Profile == "" {
+		o.Profile = ProfileNative
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}
@@ -105,10 +145,15 @@ func (o *Options) setDefaults() error {
 	if o.BudgetBytes == 0 {
 		o.BudgetBytes = max(64<<20, 16*o.Service.Rules().MaxMessageBytes)
 	}
-	orDefault(&o.MaxConnections, 8192)
 	orDefault(&o.BodyTimeout, 30*time.Second)
 	orDefault(&o.StopGrace, 10*time.Second)
+	orDefault(&o.StreamMax, 4096)
+	orDefault(&o.MaxConnections, 8192+o.StreamMax)
+	orDefault(&o.StreamHeartbeat, 15*time.Second)
+	orDefault(&o.StreamCatchUp, 3*time.Second)
+	orDefault(&o.StreamWriteTimeout, 10*time.Second)
 	orDefault(&o.LiveGrace, 30*time.Second)
+	orDefault(&o.BackupStall, 30*time.Second)
 	return nil
 }
 

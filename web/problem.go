@@ -18,8 +18,9 @@ type problem struct {
 	code       string // stable, for programs
 	param      string // the parameter that is wrong, if one is
 	detail     string
-	allow      string // Allow header of a 405
-	retryAfter int    // seconds, 0: no Retry-After
+	allow      string   // Allow header of a 405
+	retryAfter int      // seconds, 0: no Retry-After
+	challenges []string // WWW-Authenticate, of a 401 or 403
 }
 
 func (p *problem) Error() string {
@@ -58,6 +59,10 @@ func problemOf(err error) *problem {
 		}
 		return p
 	}
+	var ended *hub.LetterEndedError
+	if errors.As(err, &ended) {
+		return &problem{status: http.StatusGone, code: "gone", param: "id", detail: ended.Error()}
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &problem{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 1,
 			detail: "the request was given up before it was written; try again"}
@@ -73,7 +78,10 @@ func internalProblem(w http.ResponseWriter) *problem {
 // fail answers with an error and tells what it answered. An error of the hub itself is logged; its text is not
 // shown.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) *problem {
-	p := problemOf(err)
+	p := s.accessProblem(err)
+	if p == nil {
+		p = problemOf(err)
+	}
 	if p == nil {
 		p = internalProblem(w)
 		s.Log.Error("request failed", "error", err, "method", r.Method, "path", r.URL.Path, "correlation_id", idOf(w))
@@ -90,6 +98,9 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *problem) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.allow != "" {
 		h.Set("Allow", p.allow)
+	}
+	for _, c := range p.challenges {
+		h.Add("WWW-Authenticate", c)
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))

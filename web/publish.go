@@ -39,11 +39,9 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 	case len(given) > 1:
 		return hub.Receipt{}, 0, hub.ParamErrorf("Content-Type", "is given %d times; expected once", len(given))
 	}
-	if given := r.Header["Idempotency-Key"]; given != nil {
-		if len(given) > 1 || given[0] == "" {
-			return hub.Receipt{}, 0, hub.ParamErrorf("Idempotency-Key", "is empty or given more than once; expected one key of the publisher's choice")
-		}
-		p.IdempotencyKey = given[0]
+	var err error
+	if p.IdempotencyKey, err = idempotencyKey(r); err != nil {
+		return hub.Receipt{}, 0, err
 	}
 	for _, name := range s.Service.Rules().KeyHeaders {
 		if given := r.Header[name]; given != nil {
@@ -56,8 +54,24 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 		return hub.Receipt{}, 0, fmt.Errorf("read content: %w", err)
 	}
 	p.Body = body.bytes
+	if s.CompactJSON {
+		if err := compact(&p); err != nil {
+			return hub.Receipt{}, 0, err
+		}
+	}
 	receipt, err := s.Service.Publish(r.Context(), p)
 	return receipt, len(p.Body), err
+}
+
+func idempotencyKey(r *http.Request) (string, error) {
+	given := r.Header["Idempotency-Key"]
+	if given == nil {
+		return "", nil
+	}
+	if len(given) > 1 || given[0] == "" {
+		return "", hub.ParamErrorf("Idempotency-Key", "is empty or given more than once; expected one key of the publisher's choice")
+	}
+	return given[0], nil
 }
 
 // writeAccepted is the answer to what was carried out at once.

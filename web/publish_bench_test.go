@@ -32,7 +32,7 @@ func BenchmarkFatPublish(b *testing.B) {
 	service := hub.NewService(hub.Rules{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
 	l := newLedger(newClock())
 	server := func() *web.Server {
-		srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Node: &node{}, PublicURL: publicURL, StopGrace: time.Second})
+		srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Letters: l, Times: l, Node: &node{}, PublicURL: publicURL, StopGrace: time.Second})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func BenchmarkFatPublishHandler(b *testing.B) {
 	}
 	service := hub.NewService(hub.Rules{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
 	l := newLedger(newClock())
-	srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Node: &node{}, PublicURL: publicURL})
+	srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Letters: l, Times: l, Node: &node{}, PublicURL: publicURL})
 	if err != nil {
 		b.Fatal(err)
 	}

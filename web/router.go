@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"quorumhub/auth"
 )
 
 // route is one path with the methods it takes. Its name labels the metrics.
@@ -16,6 +18,7 @@ type route struct {
 	name    string
 	paths   []string // in the router's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
+	access  access
 	allow   string
 	counts  routeCounts
 }
@@ -28,33 +31,57 @@ func (s *Server) table() []*route {
 	post := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodPost: h}
 	}
+	hubEndpoint := s.postHub
+	if s.Profile != ProfileNative {
+		hubEndpoint = s.postCompat
+	}
+	subscriptions := access{changes: auth.ActionSubscriptions}
+	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
-		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: map[string]http.HandlerFunc{http.MethodPost: s.postHub}},
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}},
+			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions)},
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}},
-		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription)},
-		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription)},
-		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription)},
+			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: subscriptions},
+		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription), access: subscriptions},
+		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: subscriptions},
+		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
-		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters)},
-		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI)},
-		{name: "health", paths: []string{"/health"}, methods: get(getHealth)},
-		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive)},
-		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady)},
+		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: letters},
+		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
+		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters), access: letters},
+		{name: "dead_letter_drop", paths: []string{"/v1/dead-letters/drop"}, methods: post(s.dropDeadLetters), access: letters},
+		{name: "dead_letter", paths: []string{"/v1/dead-letters/:id"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getDeadLetter, http.MethodHead: s.getDeadLetter, http.MethodDelete: s.dropDeadLetter}, access: letters},
+		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter), access: letters},
+		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
+		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true}},
+		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true}},
+		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true}},
+		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true}},
 		{name: "metrics", paths: []string{"/metrics"}, methods: get(metricsHandler(s.Registry))},
-		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding)},
+		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true}},
+	}
+	routes = append(routes, s.accessRoutes()...)
+	if s.Profile != ProfileNative {
+		routes = append(routes, s.compatRoutes()...)
 	}
 	if s.Profiling {
 		routes = append(routes,
-			&route{name: "pprof", paths: []string{"/debug/pprof/*"}, methods: get(pprof.Index)},
-			&route{name: "pprof", paths: []string{"/debug/pprof/profile"}, methods: get(unhurried(pprof.Profile))},
-			&route{name: "pprof", paths: []string{"/debug/pprof/trace"}, methods: get(unhurried(pprof.Trace))})
+			&route{name: "pprof", paths: []string{"/debug/pprof/*"}, methods: get(pprof.Index), access: access{reads: auth.ActionCluster}},
+			&route{name: "pprof", paths: []string{"/debug/pprof/profile"}, methods: get(unhurried(pprof.Profile)), access: access{reads: auth.ActionCluster}},
+			&route{name: "pprof", paths: []string{"/debug/pprof/trace"}, methods: get(unhurried(pprof.Trace)), access: access{reads: auth.ActionCluster}})
 	}
 	for _, rt := range routes {
+		if readsState(rt.paths[0]) {
+			for _, m := range []string{http.MethodGet, http.MethodHead} {
+				if read := rt.methods[m]; read != nil {
+					rt.methods[m] = s.freshEnough(read)
+				}
+			}
+		}
 		allowed := []string{http.MethodOptions}
 		for m := range rt.methods {
 			allowed = append(allowed, m)
@@ -73,7 +100,7 @@ func (s *Server) Routes() []string {
 			continue
 		}
 		for _, path := range rt.paths {
-			path = strings.NewReplacer(":id", "{id}", "/topics/*", "/topics/{name}").Replace(path)
+			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}").Replace(path)
 			for m := range rt.methods {
 				if m != http.MethodHead {
 					out = append(out, m+" "+path)
@@ -86,11 +113,15 @@ func (s *Server) Routes() []string {
 }
 
 // serve hands the request to the route's handler for its method.
-func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
-	if x, ok := w.(*exchange); ok {
-		x.route = rt
-	}
+func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
+	x, _ := w.(*exchange)
+	x.route = rt
 	if h := rt.methods[r.Method]; h != nil {
+		r, err := s.admit(x, r, rt)
+		if err != nil {
+			s.turnAway(rt, w, r, err)
+			return
+		}
 		h(w, r)
 		return
 	}
@@ -120,7 +151,7 @@ func (s *Server) newRouter() http.Handler {
 	}
 	for _, rt := range s.routes {
 		h := func(c echo.Context) error {
-			rt.serve(c.Response().Writer, c.Request())
+			s.serve(rt, c.Response().Writer, c.Request())
 			return nil
 		}
 		for _, path := range rt.paths {

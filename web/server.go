@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,8 +35,11 @@ type Server struct {
 	queries   *nameCache // raw query of a publish -> topic
 	paths     *nameCache // escaped path below /topics/ -> topic
 	tooLarge  error      // for content over message.max_bytes
+	streams   streams
 	exchanges sync.Pool
 	http      *http.Server
+
+	backingUp atomic.Bool // one at a time
 
 	draining atomic.Bool
 	closing  sync.Once
@@ -56,7 +60,15 @@ func New(o Options) (*Server, error) {
 	if s.metrics, err = newMetrics(o.Registry, &s.budget); err != nil {
 		return nil, err
 	}
+	if err := s.newStreams(); err != nil {
+		return nil, err
+	}
 	s.routes = s.table()
+	for _, rt := range s.routes {
+		if err := rt.check(); err != nil {
+			return nil, err
+		}
+	}
 	s.router = s.newRouter()
 	s.http = &http.Server{
 		Handler:           s,
@@ -68,6 +80,7 @@ func New(o Options) (*Server, error) {
 		MaxHeaderBytes: maxHeaderBytes,
 		WriteTimeout:   o.BodyTimeout + answerTime,
 		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	return s, nil
 }
@@ -81,7 +94,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = s.Close(grace) // the error stays in closeErr, which Serve returns
 	})
 	defer stop()
-	err := s.http.Serve(limitConnections(ln, s.MaxConnections))
+	var at net.Listener = limitConnections(ln, s.MaxConnections)
+	if s.TLS != nil {
+		// Outermost: net/http looks for it to speak HTTP/2 and to hand over the client's certificate.
+		at = tls.NewListener(at, s.TLS)
+	}
+	err := s.http.Serve(at)
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %s: %w", ln.Addr(), err)
 	}
@@ -95,6 +113,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		defer close(s.closed)
 		s.draining.Store(true)
+		s.streams.stop()
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: requests were cut off: %w", err), s.http.Close())
 		}

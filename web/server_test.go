@@ -33,6 +33,11 @@ func (n *node) ID() string                      { return "node-1" }
 func (n *node) LeaderID() string                { return n.leader }
 func (n *node) Nodes() []web.NodeView           { return n.nodes }
 func (n *node) Owner(hub.SubscriptionID) string { return "node-1" }
+func (n *node) InTouch() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leader != ""
+}
 func (n *node) NotReady() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -67,7 +72,7 @@ func newFixture(tb testing.TB, change ...func(*hub.Rules, *web.Options)) *fixtur
 			}
 			return nil
 		}}
-	o := web.Options{State: f.ledger, Messages: f.ledger, Node: f.node, PublicURL: publicURL, Version: "test", Clock: f.clock,
+	o := web.Options{State: f.ledger, Messages: f.ledger, Letters: f.ledger, Times: f.ledger, Feed: f.ledger.feed, Node: f.node, PublicURL: publicURL, Version: "test", Clock: f.clock,
 		Log: slog.New(slog.NewTextHandler(f.logged, nil))}
 	for _, c := range change {
 		c(&rules, &o)

@@ -31,6 +31,14 @@ func (s *Server) topicInPath(r *http.Request) (string, error) {
 // postTopic publishes to a hosted topic.
 func (s *Server) postTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicInPath(r)
+	if err == nil && r.URL.RawQuery != "" {
+		q := parseQuery(r.URL.RawQuery)
+		var batch bool
+		if batch, err = q.isBatch(); batch {
+			s.publishBatch(w, r, name)
+			return
+		}
+	}
 	s.publish(w, r, name, err)
 }
 
@@ -41,6 +49,14 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicInPath(r)
 	if err != nil {
 		s.fail(w, r, err)
+		return
+	}
+	if err := s.Service.AuthorizeRead(r.Context(), name); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if wantsStream(r.Header["Accept"]) {
+		s.getStream(w, r, name)
 		return
 	}
 	offset, err := offsetParam(r.URL.RawQuery)
@@ -55,6 +71,7 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
+	h.Set("Vary", "Accept") // an event stream stands under the same URL
 	h.Set("Link", s.links(name, m))
 	if m == nil {
 		w.WriteHeader(http.StatusNoContent)

@@ -226,7 +226,7 @@ func (s *Trio) Settle(tb testing.TB) Figures {
 	tb.Logf("%v shares %v", figures, shares)
 	if bad {
 		s.Ledger.tell(tb)
-		s.keep(tb)
+		s.Keep(tb)
 	}
 	return figures
 }
@@ -234,8 +234,8 @@ func (s *Trio) Settle(tb testing.TB) Figures {
 // keepEnv names the environment variable with a directory in which failures leave what was seen.
 const keepEnv = "QUORUMHUB_CHAOS_KEEP"
 
-// keep writes the nodes' logs and all deliveries, when that is asked for.
-func (s *Trio) keep(tb testing.TB) {
+// Keep writes the nodes' logs and all deliveries, when that is asked for.
+func (s *Trio) Keep(tb testing.TB) {
 	tb.Helper()
 	dir := os.Getenv(keepEnv)
 	if dir == "" {

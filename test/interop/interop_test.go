@@ -224,3 +224,42 @@ func TestCurl(t *testing.T) {
 		t.Errorf("a mistake is answered after %v", took)
 	}
 }
+
+// A topic followed with the EventSource of a browser: live, and through a restart of the hub without a gap or a
+// repetition.
+func TestNPMEventSource(t *testing.T) {
+	node := needsNPM(t, "eventsource", "4.1.1")
+	n := hubtest.Start(t, hubtest.Options{})
+	topic := n.TopicURL("news")
+	n.Publish(t, topic, "text/plain; charset=utf-8", []byte("before"))
+	d := startDriver(t, node, "eventsource.mjs", topic+"?start=earliest")
+	expect := func(offset int, contentType, body string) {
+		t.Helper()
+		if e := d.wait(t, "message"); e.Text != fmt.Sprintf("1-%d", offset) || e.Type != contentType || string(e.Body) != body {
+			t.Fatalf("got %+v, want message %d %q", e, offset, body)
+		}
+	}
+	expect(1, "text/plain; charset=utf-8", "before")
+	n.Publish(t, topic, "application/atom+xml", []byte("<feed>\r\n\n<title>Straße</title>\n</feed>"))
+	expect(2, "application/atom+xml", "<feed>\r\n\n<title>Straße</title>\n</feed>")
+	n.Publish(t, topic, "image/png", []byte("\x89PNG\r\n\x1a\n\xff"))
+	expect(3, "image/png", "\x89PNG\r\n\x1a\n\xff")
+
+	if code := n.Stop(t); code != 0 {
+		t.Errorf("the hub ended with %d", code)
+	}
+	if e := d.wait(t, "end"); e.Text != "stopping" {
+		t.Errorf("the stream ended with %+v", e)
+	}
+	n.Restart(t)
+	for i := range 20 {
+		n.Publish(t, topic, "text/plain", fmt.Appendf(nil, "after %d", i))
+	}
+	for i := range 20 {
+		expect(4+i, "text/plain", fmt.Sprintf("after %d", i))
+	}
+	n.Kill(t)
+	n.Restart(t)
+	n.Publish(t, topic, "text/plain", []byte("after the kill"))
+	expect(24, "text/plain", "after the kill")
+}

@@ -1,0 +1,206 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // only for keys whose settings ask for it
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// GEOAuth are the settings for GEO-Auth, an older scheme of signed requests that some callers still have. Its
+// signature covers neither method nor path nor host; RFC 9421 (SignedRequests) does.
+type GEOAuth struct {
+	// MaxAge is how far in the future geo-expires-by may be; default: 5m.
+	MaxAge time.Duration `yaml:"max_age"`
+	Keys   []GEOKey      `yaml:"keys"`
+}
+
+// GEOKey is a shared key of GEO-Auth.
+type GEOKey struct {
+	ID     string       `yaml:"id"`
+	Secret SecretSource `yaml:",inline"`
+	// Algorithm is sha512 (the default), sha256, or sha1 for callers that cannot do better.
+	Algorithm string `yaml:"algorithm"`
+	// NonceLength makes the key's nonces other than UUIDs: of exactly so many letters, digits and dashes. A length
+	// that is not fixed would let a caller in between move the border between nonce and body.
+	NonceLength int `yaml:"nonce_length"`
+	// Usernames are those the key may speak for; empty: all. SourceSystem and TargetSystem must be the same as in
+	// the request unless they are empty.
+	Usernames    []string `yaml:"usernames"`
+	SourceSystem string   `yaml:"source_system"`
+	TargetSystem string   `yaml:"target_system"`
+	Scopes       []string `yaml:"scopes"`
+	Roles        []string `yaml:"roles"`
+
+	secret []byte
+}
+
+const geoSkew = 5 * time.Second
+
+var (
+	uuidForm  = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	nonceForm = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+)
+
+func (g *GEOAuth) check() error {
+	if g.MaxAge == 0 {
+		g.MaxAge = 5 * time.Minute
+	}
+	if g.MaxAge < time.Second || g.MaxAge > time.Hour {
+		return fmt.Errorf("max_age: %s; expected 1s to 1h", g.MaxAge)
+	}
+	if len(g.Keys) == 0 {
+		return fmt.Errorf("keys: lists none")
+	}
+	seen := map[string]bool{}
+	for i := range g.Keys {
+		k := &g.Keys[i]
+		where := fmt.Sprintf("keys[%d] (%s)", i, k.ID)
+		if k.ID == "" || seen[k.ID] {
+			return fmt.Errorf("%s: the id is empty or given twice", where)
+		}
+		seen[k.ID] = true
+		switch k.Algorithm {
+		case "":
+			k.Algorithm = "sha512"
+		case "sha512", "sha256", "sha1":
+		default:
+			return fmt.Errorf("%s: algorithm: %q; expected sha512, sha256 or sha1", where, k.Algorithm)
+		}
+		if k.NonceLength != 0 && (k.NonceLength < 16 || k.NonceLength > maxNonceBytes) {
+			return fmt.Errorf("%s: nonce_length: %d; expected 16 to %d", where, k.NonceLength, maxNonceBytes)
+		}
+		var err error
+		if k.secret, err = k.Secret.read(minSecretBytes); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+	}
+	return nil
+}
+
+// GEO accepts requests signed by GEO-Auth: in the query of a GET, in the header GEO-Auth (or Authorization: GEO-Auth)
+// of a POST.
+type GEO struct {
+	settings GEOAuth
+	keys     map[string]*GEOKey
+	nonces   Nonces
+	now      func() time.Time
+}
+
+// NewGEO makes the authenticator of checked settings.
+func NewGEO(s GEOAuth, nonces Nonces, now func() time.Time) *GEO {
+	g := &GEO{settings: s, keys: make(map[string]*GEOKey), nonces: nonces, now: now}
+	for i := range s.Keys {
+		g.keys[s.Keys[i].ID] = &s.Keys[i]
+	}
+	return g
+}
+
+// Challenge names the scheme.
+func (g *GEO) Challenge() string { return `GEO-Auth realm="quorumhub"` }
+
+// Authenticate checks, in this order: form, key, time, signature, nonce.
+func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	said, err := geoClaimOf(r)
+	if err != nil {
+		return nil, err
+	}
+	key := g.keys[said.fields["geo-key-id"]]
+	if key == nil {
+		return nil, refuse(MethodGEO, "key %q is not in the settings", clip(said.fields["geo-key-id"]))
+	}
+	expires, err := g.checkFields(said, key)
+	if err != nil {
+		return nil, err
+	}
+	if !key.verify(said.signed, said.signature) {
+		return nil, refuse(MethodGEO, "signature of key %s does not hold", key.ID)
+	}
+	if err := claim(ctx, g.nonces, MethodGEO, key.ID, said.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
+		return nil, err
+	}
+	return &Principal{Method: MethodGEO, Subject: key.ID, User: said.fields["geo-username"], Client: said.fields["geo-source-system-name"],
+		Scopes: key.Scopes, Roles: key.Roles}, nil
+}
+
+func (g *GEO) checkFields(c *geoClaim, key *GEOKey) (expires time.Time, err error) {
+	nonce := c.fields["geo-nonce"]
+	switch {
+	case key.NonceLength == 0 && !uuidForm.MatchString(nonce):
+		return expires, refuse(MethodGEO, "geo-nonce of key %s is no UUID", key.ID)
+	case key.NonceLength != 0 && (len(nonce) != key.NonceLength || !nonceForm.MatchString(nonce)):
+		return expires, refuse(MethodGEO, "geo-nonce of key %s is not %d letters, digits and dashes", key.ID, key.NonceLength)
+	}
+	ms, ok := decimal(c.fields["geo-expires-by"])
+	if !ok {
+		return expires, refuse(MethodGEO, "geo-expires-by is no number of milliseconds")
+	}
+	expires = time.UnixMilli(ms)
+	now := g.now()
+	switch {
+	case now.After(expires.Add(geoSkew)):
+		return expires, refuse(MethodGEO, "expired at %s", expires.UTC().Format(time.RFC3339))
+	case expires.Sub(now) > g.settings.MaxAge:
+		return expires, refuse(MethodGEO, "valid until %s, which is more than %s ahead", expires.UTC().Format(time.RFC3339), g.settings.MaxAge)
+	}
+	for _, f := range []struct{ name, want string }{{"geo-source-system-name", key.SourceSystem}, {"geo-target-system-name", key.TargetSystem}} {
+		if f.want != "" && c.fields[f.name] != f.want {
+			return expires, refuse(MethodGEO, "%s %q, but key %s is for %q", f.name, clip(c.fields[f.name]), key.ID, f.want)
+		}
+	}
+	if len(key.Usernames) > 0 {
+		for _, u := range key.Usernames {
+			if u == c.fields["geo-username"] {
+				return expires, nil
+			}
+		}
+		return expires, refuse(MethodGEO, "key %s does not speak for user %q", key.ID, clip(c.fields["geo-username"]))
+	}
+	return expires, nil
+}
+
+// decimal reads up to 15 digits, which no time in milliseconds exceeds before the year 33658.
+func decimal(s string) (n int64, ok bool) {
+	if s == "" || len(s) > 15 {
+		return 0, false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(s[i]-'0')
+	}
+	return n, true
+}
+
+// verify checks a signature in hex, base64 or base64url.
+func (k *GEOKey) verify(signed, signature string) bool {
+	var mac hash.Hash
+	switch k.Algorithm {
+	case "sha1":
+		mac = hmac.New(sha1.New, k.secret)
+	case "sha256":
+		mac = hmac.New(sha256.New, k.secret)
+	default:
+		mac = hmac.New(sha512.New, k.secret)
+	}
+	mac.Write([]byte(signed))
+	want := mac.Sum(nil)
+	var got []byte
+	var err error
+	if len(signature) == 2*len(want) {
+		got, err = hex.DecodeString(signature)
+	} else {
+		text := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(signature), "=")
+		got, err = base64.RawStdEncoding.DecodeString(text)
+	}
+	return err == nil && hmac.Equal(got, want)
+}

@@ -1,0 +1,279 @@
+package auth_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	httpsig "github.com/remitly-oss/httpsig-go"
+
+	"quorumhub/auth"
+)
+
+const hmacSecret = "a secret of thirty-two bytes or more"
+
+// signers are keys of every algorithm: the hub's settings for them, and what an independent implementation of
+// RFC 9421 signs with.
+func signers(t *testing.T) (settings string, keys map[string]httpsig.SigningKey) {
+	t.Helper()
+	dir := t.TempDir()
+	keys = map[string]httpsig.SigningKey{}
+	var b strings.Builder
+	b.WriteString("signed_requests:\n  keys:\n")
+	add := func(algorithm string, private crypto.Signer) {
+		der, err := x509.MarshalPKIXPublicKey(private.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, algorithm+".pem")
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "    - {id: k-%s, algorithm: %s, public_key_file: %s, subject: meter, roles: [device]}\n", algorithm, algorithm, path)
+		keys[algorithm] = httpsig.SigningKey{Key: private, MetaKeyID: "k-" + algorithm, MetaTag: "websub-hub"}
+	}
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("ed25519", ed)
+	add("ecdsa-p256-sha256", ecKey(t))
+	add("ecdsa-p384-sha384", p384)
+	add("rsa-pss-sha512", rsaKey(t, 2048))
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte(hmacSecret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&b, "    - {id: k-hmac-sha256, algorithm: hmac-sha256, secret_file: %s, subject: meter, roles: [device]}\n", secret)
+	keys["hmac-sha256"] = httpsig.SigningKey{Secret: []byte(hmacSecret), MetaKeyID: "k-hmac-sha256", MetaTag: "websub-hub"}
+	return b.String(), keys
+}
+
+var fullProfile = httpsig.SigningProfile{Digest: httpsig.DigestSHA256,
+	Fields:          httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),
+	Metadata:        []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag},
+	ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32}
+
+// signedBy makes a request and has it signed.
+func signedBy(t *testing.T, key httpsig.SigningKey, algorithm string, profile httpsig.SigningProfile) *http.Request {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "http://hub.example/hub?hub.mode=publish&hub.topic=a%2Fb", strings.NewReader(`{"a":1}`))
+	r.Header.Set("Content-Type", "application/json")
+	profile.Algorithm = httpsig.Algorithm(algorithm)
+	if err := httpsig.Sign(r, profile, key); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func seen(t *testing.T, r *http.Request) *auth.Request {
+	t.Helper()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Body: func() ([]byte, error) { return body, nil }}
+}
+
+func TestSignedRequests(t *testing.T) {
+	text, keys := signers(t)
+	s, err := auth.ParseSettings([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := auth.NewSignatures(*s.SignedRequests, &memory{}, time.Now)
+	for algorithm, key := range keys {
+		r := seen(t, signedBy(t, key, algorithm, fullProfile))
+		p, err := a.Authenticate(t.Context(), r)
+		if err != nil || p.String() != "signature:meter" || !p.HasRole("device") {
+			t.Errorf("%s: %v, %v", algorithm, p, err)
+			continue
+		}
+		if _, err := a.Authenticate(t.Context(), r); err == nil || !strings.Contains(err.Error(), "used before") {
+			t.Errorf("%s: sent again: %v", algorithm, err)
+		}
+	}
+
+	// A GET has no body, so nothing of one is covered.
+	r := httptest.NewRequest(http.MethodGet, "http://hub.example/v1/topics", nil)
+	profile := fullProfile
+	profile.Algorithm, profile.Fields = httpsig.Algo_ED25519, httpsig.Fields("@method", "@authority", "@path", "@query")
+	if err := httpsig.Sign(r, profile, keys["ed25519"]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Authenticate(t.Context(), seen(t, r)); err != nil {
+		t.Errorf("GET: %v", err)
+	}
+}
+
+func TestSignedRequestsThatDoNotHold(t *testing.T) {
+	text, keys := signers(t)
+	s, err := auth.ParseSettings([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := func(field string) httpsig.SigningProfile {
+		p := fullProfile
+		p.Fields = nil
+		for _, f := range fullProfile.Fields {
+			if f.Name != field {
+				p.Fields = append(p.Fields, f)
+			}
+		}
+		return p
+	}
+	lacking := func(m httpsig.Metadata) httpsig.SigningProfile {
+		p := fullProfile
+		p.Metadata = nil
+		for _, x := range fullProfile.Metadata {
+			if x != m {
+				p.Metadata = append(p.Metadata, x)
+			}
+		}
+		return p
+	}
+	long := fullProfile
+	long.ExpiresDuration = 10 * time.Minute
+	withAlg := fullProfile
+	withAlg.Metadata = append([]httpsig.Metadata{httpsig.MetaAlgorithm}, fullProfile.Metadata...)
+	rename := func(k httpsig.SigningKey, id, tag string) httpsig.SigningKey {
+		k.MetaKeyID, k.MetaTag = id, tag
+		return k
+	}
+	edit := func(header, pattern, with string) func(*http.Request) {
+		return func(r *http.Request) {
+			old := r.Header.Get(header)
+			r.Header.Set(header, regexp.MustCompile(pattern).ReplaceAllString(old, with))
+			if r.Header.Get(header) == old {
+				t.Errorf("nothing in %s matches %s", old, pattern)
+			}
+		}
+	}
+	const hm = "hmac-sha256"
+	h := keys[hm]
+	for name, c := range map[string]struct {
+		key     httpsig.SigningKey
+		profile httpsig.SigningProfile
+		change  func(*http.Request)
+		at      time.Duration
+		want    string
+	}{
+		"another method":        {h, fullProfile, func(r *http.Request) { r.Method = "PUT" }, 0, "does not hold"},
+		"another host":          {h, fullProfile, func(r *http.Request) { r.Host = "other.example" }, 0, "does not hold"},
+		"another path":          {h, fullProfile, func(r *http.Request) { r.URL.Path = "/topics/x" }, 0, "does not hold"},
+		"another topic":         {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=x" }, 0, "does not hold"},
+		"the same topic, plain": {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=a/b" }, 0, "does not hold"},
+		"another content type":  {h, fullProfile, func(r *http.Request) { r.Header.Set("Content-Type", "text/html") }, 0, "does not hold"},
+		"another body":          {h, fullProfile, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"a":2}`)) }, 0, "Content-Digest"},
+		"the body taken away":   {h, fullProfile, func(r *http.Request) { r.Body = http.NoBody }, 0, "Content-Digest"},
+		"another digest too": {h, fullProfile, func(r *http.Request) {
+			sum := sha256.Sum256([]byte(`{"a":2}`))
+			r.Body = io.NopCloser(strings.NewReader(`{"a":2}`))
+			r.Header.Set("Content-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+		}, 0, "does not hold"},
+		"a body where none was": {h, without("content-digest"), nil, 0, "content-digest"},
+		"method not covered":    {h, without("@method"), nil, 0, "@method"},
+		"host not covered":      {h, without("@authority"), nil, 0, "@authority"},
+		"path not covered":      {h, without("@path"), nil, 0, "@path"},
+		"query not covered":     {h, without("@query"), nil, 0, "@query"},
+		"type not covered":      {h, without("content-type"), nil, 0, "content-type"},
+		"no nonce":              {h, lacking(httpsig.MetaNonce), nil, 0, "missing"},
+		"no created":            {h, lacking(httpsig.MetaCreated), nil, 0, "missing"},
+		"no expires":            {h, lacking(httpsig.MetaExpires), nil, 0, "missing"},
+		"no keyid":              {h, lacking(httpsig.MetaKeyID), nil, 0, "missing"},
+		"no tag":                {h, lacking(httpsig.MetaTag), nil, 0, "tag"},
+		"made for another app":  {rename(h, h.MetaKeyID, "bank"), fullProfile, nil, 0, "tag"},
+		"unknown key":           {rename(h, "nobody", "websub-hub"), fullProfile, nil, 0, "not in the settings"},
+		"key of another":        {rename(h, "k-ed25519", "websub-hub"), fullProfile, nil, 0, "does not hold"},
+		"valid for too long":    {h, long, nil, 0, "valid for"},
+		"expired":               {h, fullProfile, nil, 70 * time.Second, "expired"},
+		"from the future":       {h, fullProfile, nil, -10 * time.Second, "future"},
+		"alg of another":        {rename(h, "k-ed25519", "websub-hub"), withAlg, nil, 0, "alg"},
+		"longer life":           {h, fullProfile, edit("Signature-Input", `expires=\d+`, fmt.Sprintf("expires=%d", time.Now().Add(2*time.Minute).Unix())), 0, "does not hold"},
+		"nonce changed":         {h, fullProfile, edit("Signature-Input", `nonce="[^"]+"`, `nonce="x"`), 0, "does not hold"},
+		"keyid a number":        {h, fullProfile, edit("Signature-Input", `keyid="[^"]+"`, `keyid=1`), 0, "wrong type"},
+		"created a text":        {h, fullProfile, edit("Signature-Input", `created=\d+`, `created="x"`), 0, "wrong type"},
+		"unknown parameter":     {h, fullProfile, edit("Signature-Input", `$`, `;x=1`), 0, "not known"},
+		"component parameters":  {h, fullProfile, edit("Signature-Input", `"content-digest"`, `"content-digest";tr`), 0, "parameters"},
+		"covered twice":         {h, fullProfile, edit("Signature-Input", `\("@method"`, `("@method" "@method"`), 0, "twice"},
+		"unknown component":     {h, fullProfile, edit("Signature-Input", `\("@method"`, `("@status" "@method"`), 0, "not known"},
+		"header that is absent": {h, fullProfile, edit("Signature-Input", `\("@method"`, `("x-none" "@method"`), 0, "does not have"},
+		"no list":               {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", "sig1=1") }, 0, "inner list"},
+		"garbage":               {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", "((((") }, 0, "Signature-Input"},
+		"no signature":          {h, fullProfile, func(r *http.Request) { r.Header.Del("Signature") }, 0, "no item"},
+		"signature a text":      {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature", `sig1="x"`) }, 0, "byte sequence"},
+		"another label":         {h, fullProfile, edit("Signature", `^sig1`, "sig2"), 0, "no item"},
+		"too long":              {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", strings.Repeat("a", 5000)) }, 0, "bytes"},
+		"a second signature with the tag": {h, fullProfile, func(r *http.Request) {
+			r.Header.Set("Signature-Input", r.Header.Get("Signature-Input")+", evil=();tag=\"websub-hub\"")
+		}, 0, "more than one"},
+	} {
+		algorithm := hm
+		r := signedBy(t, c.key, algorithm, c.profile)
+		if c.change != nil {
+			c.change(r)
+		}
+		n := &memory{}
+		a := auth.NewSignatures(*s.SignedRequests, n, func() time.Time { return time.Now().Add(c.at) })
+		_, err := a.Authenticate(t.Context(), seen(t, r))
+		var refusal *auth.Refusal
+		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
+			t.Errorf("%s: %v; want a refusal that says %q", name, err, c.want)
+		}
+		if len(n.used) > 0 {
+			t.Errorf("%s: its nonce was used up", name)
+		}
+	}
+	a := auth.NewSignatures(*s.SignedRequests, &memory{}, time.Now)
+	if _, err := a.Authenticate(t.Context(), request("POST", "/hub", "x")); !errors.Is(err, auth.ErrNotMine) {
+		t.Errorf("without a signature: %v, want ErrNotMine", err)
+	}
+}
+
+func TestSharedSecretsAreChecked(t *testing.T) {
+	dir := t.TempDir()
+	short := filepath.Join(dir, "short")
+	if err := os.WriteFile(short, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := filepath.Join(dir, "long")
+	if err := os.WriteFile(long, bytes.Repeat([]byte("s"), 40), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"algorithm: hmac-sha256, secret_file: " + short:                           "at least 32",
+		"algorithm: hmac-sha256, secret_file: " + long + ", secret_encoding: hex": "is not hex",
+		"algorithm: hmac-sha256, secret_env: NO_SUCH_VARIABLE":                    "NO_SUCH_VARIABLE",
+		"algorithm: hmac-sha256":                                                  "either secret_file or secret_env",
+		"algorithm: hmac-md5, secret_file: " + long:                               "algorithm",
+		"algorithm: ed25519, public_key_file: " + long:                            "PEM",
+		"algorithm: ed25519, secret_file: " + long:                                "public_key_file",
+	} {
+		_, err := auth.ParseSettings([]byte("signed_requests: {keys: [{id: k, " + line + "}]}"))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "ssss") {
+			t.Errorf("%s: %v; want %q", line, err, want)
+		}
+	}
+}

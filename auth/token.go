@@ -1,0 +1,292 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwa"
+	"github.com/lestrrat-go/jwx/v3/jws"
+)
+
+// maxTokenBytes bounds what is decoded of a token before anything of it is proven.
+const maxTokenBytes = 16 << 10
+
+// Tokens accepts OAuth2 access tokens in JWT form (RFC 9068, RFC 8725) of several issuers. The issuer a token
+// names selects the keys and the rules; an issuer that is not in the settings is refused without any request.
+type Tokens struct {
+	issuers map[string]*tokenIssuer // by iss
+	cookies []string
+	now     func() time.Time
+}
+
+type tokenIssuer struct {
+	Issuer
+	keys *KeySource
+}
+
+// NewTokens makes the authenticator. keys gives the key source of an issuer; now is the clock.
+func NewTokens(issuers []Issuer, keys func(Issuer) *KeySource, now func() time.Time) *Tokens {
+	t := &Tokens{issuers: make(map[string]*tokenIssuer), now: now}
+	for _, is := range issuers {
+		t.issuers[is.URL] = &tokenIssuer{Issuer: is, keys: keys(is)}
+		if is.Cookie != "" && !slices.Contains(t.cookies, is.Cookie) {
+			t.cookies = append(t.cookies, is.Cookie)
+		}
+	}
+	return t
+}
+
+const bearerChallenge = `Bearer realm="quorumhub"`
+
+// Challenge is that of RFC 6750.
+func (t *Tokens) Challenge() string { return bearerChallenge }
+
+// Authenticate checks a bearer token: in the Authorization header, else in a cookie where an issuer's settings
+// name one.
+func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	raw, cookie, err := t.find(r.HTTP)
+	if err != nil {
+		return nil, err
+	}
+	head, claims, err := decodeToken(raw)
+	if err != nil {
+		return nil, err
+	}
+	is := t.issuers[claims.text("iss")]
+	switch {
+	case is == nil:
+		return nil, refuse(MethodToken, "issuer %q is not in the settings", clip(claims.text("iss")))
+	case cookie != "" && is.Cookie != cookie:
+		return nil, refuse(MethodToken, "tokens of issuer %s are not taken from cookie %q", is.Name, cookie)
+	}
+	if err := is.checkHeader(head); err != nil {
+		return nil, err
+	}
+	alg, _ := jwa.LookupSignatureAlgorithm(head.Alg)
+	key, err := is.keys.Key(ctx, head.Kid, head.Alg)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := jws.VerifyCompactFast(key, []byte(raw), alg); err != nil {
+		return nil, refuse(MethodToken, "signature of issuer %s does not hold", is.Name)
+	}
+	if err := is.checkClaims(claims, t.now()); err != nil {
+		return nil, err
+	}
+	if err := is.checkBinding(claims, r.HTTP); err != nil {
+		return nil, err
+	}
+	return is.principal(claims)
+}
+
+// find is the token of a request and the cookie it came in, if it did.
+func (t *Tokens) find(r *http.Request) (raw, cookie string, err error) {
+	switch given := r.Header["Authorization"]; {
+	case len(given) > 1:
+		return "", "", refuse(MethodToken, "more than one Authorization header")
+	case len(given) == 1:
+		scheme, value, _ := strings.Cut(given[0], " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			if value = strings.TrimSpace(value); !strings.HasPrefix(value, keyPrefix) {
+				return value, "", nil
+			}
+		}
+		return "", "", ErrNotMine
+	}
+	for _, name := range t.cookies {
+		if found := r.CookiesNamed(name); len(found) > 1 {
+			return "", "", refuse(MethodToken, "cookie %q is given %d times", name, len(found))
+		} else if len(found) == 1 {
+			return strings.TrimPrefix(found[0].Value, "Bearer "), name, nil
+		}
+	}
+	return "", "", ErrNotMine
+}
+
+// tokenHeader is the JOSE header: everything a token may say there without being refused.
+type tokenHeader struct {
+	Alg  string          `json:"alg"`
+	Typ  string          `json:"typ"`
+	Kid  string          `json:"kid"`
+	Crit json.RawMessage `json:"crit"`
+	B64  json.RawMessage `json:"b64"`
+}
+
+type tokenClaims map[string]any
+
+// decodeToken takes a token apart. Nothing of what it returns is proven.
+func decodeToken(raw string) (tokenHeader, tokenClaims, error) {
+	var head tokenHeader
+	if len(raw) > maxTokenBytes {
+		return head, nil, refuse(MethodToken, "token of %d bytes, at most %d are read", len(raw), maxTokenBytes)
+	}
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return head, nil, refuse(MethodToken, "not a signed JWT in compact form")
+	}
+	if err := decodePart(parts[0], &head); err != nil {
+		return head, nil, refuse(MethodToken, "header: %v", err)
+	}
+	claims := tokenClaims{}
+	if err := decodePart(parts[1], &claims); err != nil {
+		return head, nil, refuse(MethodToken, "claims: %v", err)
+	}
+	return head, claims, nil
+}
+
+func decodePart(part string, into any) error {
+	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	if err != nil {
+		return fmt.Errorf("not base64url: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("not a JSON object: %w", err)
+	}
+	if dec.More() {
+		return fmt.Errorf("more than one JSON value")
+	}
+	return nil
+}
+
+func (is *tokenIssuer) checkHeader(h tokenHeader) error {
+	switch {
+	case h.Crit != nil || h.B64 != nil:
+		return refuse(MethodToken, "header parameter crit or b64, which no access token needs")
+	case !slices.Contains(is.Algorithms, h.Alg):
+		return refuse(MethodToken, "algorithm %q, issuer %s signs with %s", clip(h.Alg), is.Name, strings.Join(is.Algorithms, ", "))
+	case is.StrictType && !strings.EqualFold(h.Typ, "at+jwt") && !strings.EqualFold(h.Typ, "application/at+jwt"):
+		return refuse(MethodToken, "typ %q, issuer %s is set to at+jwt", clip(h.Typ), is.Name)
+	case strings.EqualFold(h.Typ, "dpop+jwt"), strings.EqualFold(h.Typ, "logout+jwt"), strings.EqualFold(h.Typ, "secevent+jwt"):
+		return refuse(MethodToken, "typ %q is no access token", clip(h.Typ))
+	}
+	return nil
+}
+
+// checkClaims checks what RFC 9068 section 4 demands of an access token.
+func (is *tokenIssuer) checkClaims(c tokenClaims, now time.Time) error {
+	exp, ok := c.time("exp")
+	if !ok {
+		return refuse(MethodToken, "exp is missing or no number")
+	}
+	iat, ok := c.time("iat")
+	if !ok {
+		return refuse(MethodToken, "iat is missing or no number")
+	}
+	nbf, given := c.time("nbf")
+	if _, there := c["nbf"]; there && !given {
+		return refuse(MethodToken, "nbf is no number")
+	}
+	switch {
+	case now.After(exp.Add(is.Leeway)):
+		return refuse(MethodToken, "expired at %s", exp.UTC().Format(time.RFC3339))
+	case now.Add(is.Leeway).Before(iat):
+		return refuse(MethodToken, "issued in the future, at %s", iat.UTC().Format(time.RFC3339))
+	case given && now.Add(is.Leeway).Before(nbf):
+		return refuse(MethodToken, "not valid before %s", nbf.UTC().Format(time.RFC3339))
+	case exp.Sub(iat) > is.MaxLifetime:
+		return refuse(MethodToken, "valid for %s, issuer %s is allowed %s", exp.Sub(iat), is.Name, is.MaxLifetime)
+	}
+	audience, ok := c.list("aud")
+	if !ok || !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(is.Audiences, a) }) {
+		return refuse(MethodToken, "audience %q, expected one of %q", audience, is.Audiences)
+	}
+	return nil
+}
+
+// checkBinding checks that a token bound to a certificate (RFC 8705 section 3) came over a connection with it.
+func (is *tokenIssuer) checkBinding(c tokenClaims, r *http.Request) error {
+	cnf, bound := c["cnf"]
+	if !bound {
+		if is.RequireBinding {
+			return refuse(MethodToken, "not bound to a certificate, which issuer %s is set to require", is.Name)
+		}
+		return nil
+	}
+	m, _ := cnf.(map[string]any)
+	want, _ := m["x5t#S256"].(string)
+	if want == "" {
+		return refuse(MethodToken, "bound (cnf) to something other than a certificate")
+	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return refuse(MethodToken, "bound to a certificate that the connection does not show")
+	}
+	sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+	if subtle.ConstantTimeCompare([]byte(want), []byte(base64.RawURLEncoding.EncodeToString(sum[:]))) != 1 {
+		return refuse(MethodToken, "bound to another certificate than the connection's")
+	}
+	return nil
+}
+
+func (is *tokenIssuer) principal(c tokenClaims) (*Principal, error) {
+	p := &Principal{Method: MethodToken, Authority: is.Name, Subject: c.text("sub")}
+	if p.Subject == "" {
+		return nil, refuse(MethodToken, "sub is missing")
+	}
+	var err error
+	if p.Client, err = is.Claims.first(c, is.Claims.Client); err != nil {
+		return nil, err
+	}
+	if p.User, err = is.Claims.first(c, is.Claims.User); err != nil {
+		return nil, err
+	}
+	p.Scopes = is.Claims.words(c, is.Claims.Scopes)
+	p.Roles = is.Claims.words(c, is.Claims.Roles)
+	return p, nil
+}
+
+func (c tokenClaims) text(name string) string {
+	s, _ := c[name].(string)
+	return s
+}
+
+// list reads a claim that is a string or an array of strings.
+func (c tokenClaims) list(name string) ([]string, bool) {
+	switch v := c[name].(type) {
+	case string:
+		return []string{v}, true
+	case []any:
+		out := make([]string, 0, len(v))
+		for _, e := range v {
+			s, ok := e.(string)
+			if !ok {
+				return nil, false
+			}
+			out = append(out, s)
+		}
+		return out, true
+	}
+	return nil, false
+}
+
+// time reads a NumericDate (RFC 7519 section 2); one that no clock shows is none.
+func (c tokenClaims) time(name string) (time.Time, bool) {
+	n, ok := c[name].(json.Number)
+	if !ok {
+		return time.Time{}, false
+	}
+	f, err := n.Float64()
+	if err != nil || math.IsNaN(f) || f < 0 || f > 1<<40 {
+		return time.Time{}, false
+	}
+	return time.Unix(0, 0).Add(time.Duration(math.Min(f, 1<<33) * float64(time.Second))), true
+}
+
+// clip keeps what a stranger wrote short in a log line.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:77] + "..."
+	}
+	return s
+}

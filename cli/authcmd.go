@@ -1,0 +1,250 @@
+package cli
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"quorumhub/auth"
+)
+
+// authCmd groups what is about access.
+type authCmd struct {
+	NewKey  newKeyCmd  `cmd:"" help:"Make an API key for auth.file, without a hub: for the first operator, who makes the others."`
+	Keys    authKeys   `cmd:"" help:"List, create and revoke API keys of a running hub."`
+	Rules   authRules  `cmd:"" help:"List, set and remove rules of a running hub."`
+	Explain explainCmd `cmd:"" help:"Say why something is or would be allowed or refused."`
+	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Say what the hub takes you for."`
+}
+
+type newKeyCmd struct {
+	Name string   `required:"" help:"Whose key it is." placeholder:"NAME"`
+	Role []string `help:"A role for rules. May be repeated." placeholder:"ROLE"`
+}
+
+func (c *newKeyCmd) Run(s Streams) error {
+	text, id, hash, err := auth.GenerateAPIKey()
+	if err != nil {
+		return err
+	}
+	line, err := yaml.MarshalWithOptions(map[string]any{"api_keys": []auth.KeySetting{{ID: id, Name: c.Name, SHA256: hex.EncodeToString(hash), Roles: c.Role}}},
+		yaml.Indent(2), yaml.IndentSequence(true))
+	if err != nil {
+		return fmt.Errorf("write the setting: %w", err)
+	}
+	_, err = fmt.Fprintf(s.Out, "The key, which is shown only now; keep it (QUORUMHUB_TOKEN, --token):\n\n  %s\n\nWhat goes into auth.file:\n\n%s", text, line)
+	return err
+}
+
+type authKeys struct {
+	List   listKeysCmd  `cmd:"" default:"withargs" help:"List the API keys (the default)."`
+	Create createKeyCmd `cmd:"" help:"Make an API key and print it. It is shown only once."`
+	Revoke revokeKeyCmd `cmd:"" help:"End an API key at once."`
+}
+
+type listKeysCmd struct {
+	hubFlags
+	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
+}
+
+func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
+	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/keys", nil, "ID\tNAME\tSCOPES\tROLES\tEXPIRES\tMADE BY",
+		func(k struct {
+			ID        string   `json:"id"`
+			Name      string   `json:"name"`
+			Scopes    []string `json:"scopes"`
+			Roles     []string `json:"roles"`
+			ExpiresAt string   `json:"expires_at"`
+			CreatedBy string   `json:"created_by"`
+		}) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", oneLine(k.ID), oneLine(k.Name), orDash(strings.Join(k.Scopes, " ")), orDash(strings.Join(k.Roles, " ")),
+				orDash(k.ExpiresAt), orDash(k.CreatedBy))
+		})
+}
+
+type createKeyCmd struct {
+	hubFlags
+	Name    string        `required:"" help:"Whose key it is." placeholder:"NAME"`
+	Scope   []string      `help:"A scope for rules. May be repeated." placeholder:"SCOPE"`
+	Role    []string      `help:"A role for rules. May be repeated." placeholder:"ROLE"`
+	Expires *flagDuration `help:"How long it holds; without it, until it is revoked." placeholder:"DURATION"`
+	JSON    bool          `name:"json" help:"Print JSON."`
+}
+
+func (c *createKeyCmd) Run(ctx context.Context, s Streams) error {
+	body := map[string]any{"name": c.Name, "scopes": c.Scope, "roles": c.Role}
+	if c.Expires != nil {
+		body["expires_in"] = time.Duration(*c.Expires).String()
+	}
+	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/keys", body, func(raw json.RawMessage) (string, error) {
+		var made struct{ Key string }
+		err := json.Unmarshal(raw, &made)
+		return oneLine(made.Key), err
+	})
+}
+
+type revokeKeyCmd struct {
+	hubFlags
+	ID string `arg:"" help:"The key's id: the 12 digits behind qhk_."`
+}
+
+func (c *revokeKeyCmd) Run(ctx context.Context, s Streams) error {
+	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/keys/"+url.PathEscape(c.ID), nil,
+		func(json.RawMessage) (string, error) { return c.ID + " is revoked", nil })
+}
+
+type authRules struct {
+	List   listRulesCmd  `cmd:"" default:"withargs" help:"List the rules in force (the default)."`
+	Set    setRuleCmd    `cmd:"" help:"Add rules, or replace those of the same names."`
+	Remove removeRuleCmd `cmd:"" help:"Take a rule away."`
+}
+
+type listRulesCmd struct {
+	hubFlags
+	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
+}
+
+func (c *listRulesCmd) Run(ctx context.Context, s Streams) error {
+	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/rules", nil, "NAME\tMAY\tTOPICS\tWHO\tFROM",
+		func(r struct {
+			auth.Rule
+			Source string `json:"source"`
+		}) string {
+			who := make([]string, len(r.Who))
+			for i, w := range r.Who {
+				who[i] = w.String()
+			}
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", oneLine(r.Name), oneLine(strings.Join(r.May, " ")), orDash(strings.Join(r.Topics, " ")),
+				oneLine(strings.Join(who, " | ")), oneLine(r.Source))
+		})
+}
+
+type setRuleCmd struct {
+	hubFlags
+	File string `arg:"" help:"A YAML file as auth.file, of which the part rules is taken; - for standard input."`
+}
+
+func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
+	var text []byte
+	var err error
+	if c.File == "-" {
+		text, err = io.ReadAll(io.LimitReader(s.In, maxAnswerBytes))
+	} else {
+		text, err = os.ReadFile(c.File)
+	}
+	if err != nil {
+		return usageError("FILE: " + err.Error())
+	}
+	settings, err := auth.ParseSettings(text)
+	if err != nil {
+		return usageError(c.File + ": " + err.Error())
+	}
+	if len(settings.Rules) == 0 {
+		return usageError(c.File + ": holds no rules")
+	}
+	for _, r := range settings.Rules {
+		if err := callHub(ctx, s, &c.hubFlags, false, http.MethodPut, "/v1/auth/rules/"+url.PathEscape(r.Name), r,
+			func(json.RawMessage) (string, error) { return r.Name + " is set", nil }); err != nil {
+			return fmt.Errorf("rule %s: %w", r.Name, err)
+		}
+	}
+	return nil
+}
+
+type removeRuleCmd struct {
+	hubFlags
+	Name string `arg:"" help:"The rule's name."`
+}
+
+func (c *removeRuleCmd) Run(ctx context.Context, s Streams) error {
+	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/rules/"+url.PathEscape(c.Name), nil,
+		func(json.RawMessage) (string, error) { return c.Name + " is removed", nil })
+}
+
+type explainCmd struct {
+	hubFlags
+	Action  string   `arg:"" help:"What is wanted: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
+	Topic   string   `arg:"" optional:"" help:"The topic: its name or URL."`
+	Subject string   `help:"As this subject, instead of yourself." placeholder:"NAME"`
+	Method  string   `help:"As one who proved it so: token, api-key, certificate, signature or geo-auth." default:"token"`
+	Issuer  string   `help:"As one of this issuer." placeholder:"NAME"`
+	Client  string   `help:"As this client." placeholder:"NAME"`
+	User    string   `help:"As this user." placeholder:"NAME"`
+	Scope   []string `help:"With this scope. May be repeated." placeholder:"SCOPE"`
+	Role    []string `help:"With this role. May be repeated." placeholder:"ROLE"`
+	JSON    bool     `name:"json" help:"Print JSON."`
+}
+
+func (c *explainCmd) Run(ctx context.Context, s Streams) error {
+	body := map[string]any{"action": c.Action, "topic": c.Topic}
+	if c.Subject != "" || c.Issuer != "" || c.Client != "" || c.User != "" || len(c.Scope)+len(c.Role) > 0 {
+		body["principal"] = map[string]any{"method": c.Method, "subject": c.Subject, "issuer": c.Issuer, "client": c.Client, "user": c.User,
+			"scopes": c.Scope, "roles": c.Role}
+	}
+	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/explain", body, func(raw json.RawMessage) (string, error) {
+		var out struct {
+			Allowed bool
+			Reason  string
+		}
+		err := json.Unmarshal(raw, &out)
+		verdict := "refused: "
+		if out.Allowed {
+			verdict = ""
+		}
+		return oneLine(verdict + out.Reason), err
+	})
+}
+
+type whoAmICmd struct {
+	hubFlags
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+func (c *whoAmICmd) Run(ctx context.Context, s Streams) error {
+	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodGet, "/v1/auth/whoami", nil, func(raw json.RawMessage) (string, error) {
+		var p struct {
+			Method, Issuer, Subject, Client, User string
+			Scopes, Roles                         []string
+		}
+		err := json.Unmarshal(raw, &p)
+		var b strings.Builder
+		for _, part := range [][2]string{{"method", p.Method}, {"issuer", p.Issuer}, {"subject", p.Subject}, {"client", p.Client}, {"user", p.User},
+			{"scopes", strings.Join(p.Scopes, " ")}, {"roles", strings.Join(p.Roles, " ")}} {
+			if part[1] != "" {
+				fmt.Fprintf(&b, "%-8s %s\n", part[0], oneLine(part[1]))
+			}
+		}
+		return strings.TrimSuffix(b.String(), "\n"), err
+	})
+}
+
+// callHub makes one request of the admin API and prints its answer, as JSON or in words.
+func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
+	hub, err := flags.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.operate(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	if asJSON && len(answer) > 0 {
+		return writeJSON(s.Out, answer)
+	}
+	text, err := words(answer)
+	if err != nil {
+		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+	}
+	_, err = fmt.Fprintln(s.Out, text)
+	return err
+}

@@ -1,0 +1,401 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// deadLettersCmd lists when no other of its commands is named.
+type deadLettersCmd struct {
+	List   listLettersCmd   `cmd:"" default:"withargs" help:"List the dead letters (the default)."`
+	Show   showLetterCmd    `cmd:"" help:"Show one dead letter: its content and every attempt."`
+	Replay replayLettersCmd `cmd:"" help:"Send dead letters once more to their subscriptions. What is acknowledged is gone, the rest stays."`
+	Drop   dropLettersCmd   `cmd:"" help:"Remove dead letters for good."`
+	Export exportLettersCmd `cmd:"" help:"Print dead letters with their content, one JSON object a line."`
+}
+
+// letterFilterFlags choose dead letters.
+type letterFilterFlags struct {
+	Topic        string `help:"Only those of this topic: a URL, or the name of a topic that the hub hosts." placeholder:"TOPIC"`
+	Callback     string `help:"Only those of this callback." placeholder:"URL"`
+	Subscription string `help:"Only those of this subscription." placeholder:"ID"`
+	Status       string `help:"Only those whose last HTTP status is this: 404, a class such as 5xx, or none." placeholder:"STATUS"`
+	Reason       string `help:"Only those whose last failure is of this class, such as http-status or timeout." placeholder:"CLASS"`
+	Since        string `help:"Only those given up at this time or later, or within this duration: 2026-01-31T12:00:00Z, 1h." placeholder:"TIME"`
+	Until        string `help:"Only those given up before this time, or longer ago than this duration." placeholder:"TIME"`
+}
+
+// values are the filters that are set, by their names in the API.
+func (f *letterFilterFlags) values(now time.Time) (map[string]string, error) {
+	out := map[string]string{}
+	for name, v := range map[string]string{"topic": f.Topic, "callback": f.Callback, "subscription": f.Subscription, "status": f.Status, "reason": f.Reason} {
+		if v != "" {
+			out[name] = v
+		}
+	}
+	for name, v := range map[string]string{"since": f.Since, "until": f.Until} {
+		if v == "" {
+			continue
+		}
+		var ago flagDuration
+		if err := ago.UnmarshalText([]byte(v)); err == nil {
+			out[name] = now.Add(-time.Duration(ago)).UTC().Format(time.RFC3339Nano)
+		} else if _, err := time.Parse(time.RFC3339, v); err == nil {
+			out[name] = v
+		} else {
+			return nil, usageError(fmt.Sprintf("--%s: got %q, expected a time such as 2026-01-31T12:00:00Z or a duration such as 1h", name, v))
+		}
+	}
+	return out, nil
+}
+
+func (f *letterFilterFlags) query() (url.Values, error) {
+	values, err := f.values(time.Now())
+	query := url.Values{}
+	for name, v := range values {
+		query.Set(name, v)
+	}
+	return query, err
+}
+
+// letterItem is a dead letter as the admin API lists it.
+type letterItem struct {
+	ID           string `json:"id"`
+	Subscription string `json:"subscription"`
+	Topic        string `json:"topic"`
+	Callback     string `json:"callback"`
+	MessageID    string `json:"message_id"`
+	Attempts     uint32 `json:"attempts"`
+	Status       int    `json:"status"`
+	Reason       string `json:"reason"`
+	At           string `json:"at"`
+	PublishedAt  string `json:"published_at"`
+	ContentType  string `json:"content_type"`
+	Size         uint64 `json:"size"`
+	Replaying    string `json:"replaying_since"`
+}
+
+// outcome is what the last attempt came to.
+func outcome(status int, reason string) string {
+	switch {
+	case status != 0:
+		return fmt.Sprint(status)
+	case reason == "":
+		return "-"
+	}
+	return oneLine(reason)
+}
+
+type listLettersCmd struct {
+	hubFlags
+	letterFilterFlags
+	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
+}
+
+func (c *listLettersCmd) Run(ctx context.Context, s Streams) error {
+	query, err := c.query()
+	if err != nil {
+		return err
+	}
+	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/dead-letters", query,
+		"ID\tGIVEN UP\tTOPIC\tSUBSCRIPTION\tCALLBACK\tMESSAGE\tATTEMPTS\tLAST\tBYTES",
+		func(d letterItem) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d", oneLine(d.ID), orDash(d.At), oneLine(d.Topic), oneLine(d.Subscription),
+				oneLine(d.Callback), oneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), d.Size)
+		})
+}
+
+type showLetterCmd struct {
+	hubFlags
+	ID   string `arg:"" help:"The dead letter's id, such as d-17."`
+	Full bool   `help:"Print the whole body."`
+	JSON bool   `name:"json" help:"Print JSON, with the whole body."`
+}
+
+// attemptLine is an attempt as the admin API tells it.
+type attemptLine struct {
+	At      string  `json:"at"`
+	Status  int     `json:"status"`
+	Latency float64 `json:"latency_ms"`
+	Reason  string  `json:"reason"`
+	Node    string  `json:"node"`
+}
+
+func letterPath(id string) (string, error) {
+	if !strings.HasPrefix(id, "d-") {
+		return "", usageError(fmt.Sprintf("ID: got %q, expected the id of a dead letter such as d-17", id))
+	}
+	return "/v1/dead-letters/" + url.PathEscape(id), nil
+}
+
+func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
+	path, err := letterPath(c.ID)
+	if err != nil {
+		return err
+	}
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.fetch(ctx, path)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.Out, json.RawMessage(answer))
+	}
+	var d struct {
+		letterItem
+		Active     bool              `json:"subscription_active"`
+		Tries      []attemptLine     `json:"tries"`
+		Headers    map[string]string `json:"headers"`
+		Body       string            `json:"body"`
+		BodyBase64 string            `json:"body_base64"`
+	}
+	if err := json.Unmarshal(answer, &d); err != nil {
+		return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+	}
+	body := []byte(d.Body)
+	if d.BodyBase64 != "" {
+		if body, err = base64.StdEncoding.DecodeString(d.BodyBase64); err != nil {
+			return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+		}
+	}
+	state := "active"
+	if !d.Active {
+		state = "ended"
+	}
+	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", oneLine(d.ID), oneLine(d.MessageID),
+		oneLine(d.Topic), orDash(d.PublishedAt), orDash(d.At), oneLine(d.Subscription), state, oneLine(d.Callback), d.Attempts)
+	if d.Replaying != "" {
+		fmt.Fprintf(s.Out, "to be replayed since %s\n", oneLine(d.Replaying))
+	}
+	fmt.Fprintln(s.Out)
+	if err := writeAttempts(s.Out, d.Tries); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%d bytes:\n%s\n", orDash(d.Headers["Content-Type"]), orDash(d.Headers["Link"]),
+		len(body), bodyText(body, c.Full))
+	return err
+}
+
+func writeAttempts(w io.Writer, attempts []attemptLine) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ATTEMPT AT\tSTATUS\tREASON\tLATENCY\tNODE")
+	for _, a := range attempts {
+		status := "-"
+		if a.Status != 0 {
+			status = fmt.Sprint(a.Status)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fms\t%s\n", orDash(a.At), status, orDash(a.Reason), a.Latency, orDash(a.Node))
+	}
+	return table.Flush()
+}
+
+// letterActionFlags choose what replay and drop are about.
+type letterActionFlags struct {
+	hubFlags
+	letterFilterFlags
+	ID     string `arg:"" optional:"" help:"One dead letter, such as d-17; else a filter or --all."`
+	All    bool   `help:"All dead letters."`
+	DryRun bool   `help:"Only say how many they are."`
+	Expect int    `help:"Do nothing unless just so many are chosen." default:"-1" placeholder:"N"`
+	JSON   bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *letterActionFlags) body() (map[string]any, error) {
+	filter, err := c.values(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	many := len(filter) > 0 || c.All || c.DryRun || c.Expect >= 0
+	switch {
+	case c.ID != "" && many:
+		return nil, usageError("give one dead letter, or a filter, not both")
+	case c.ID != "":
+		return nil, nil
+	case len(filter) == 0 && !c.All:
+		return nil, usageError("expected the id of a dead letter, a filter such as --topic or --status, or --all")
+	case len(filter) > 0 && c.All:
+		return nil, usageError("--all goes with no filter")
+	}
+	body := map[string]any{"dry_run": c.DryRun}
+	for name, v := range filter {
+		body[name] = v
+	}
+	if c.All {
+		body["all"] = true
+	}
+	if c.Expect >= 0 {
+		body["expect"] = c.Expect
+	}
+	return body, nil
+}
+
+// act sends the action about one letter, or about those that the filter chooses, and prints what it came to.
+func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, action, done string) error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	path := "/v1/dead-letters/" + action
+	if body == nil {
+		if path, err = letterPath(c.ID); err != nil {
+			return err
+		}
+		path += below
+	} else {
+		method = http.MethodPost
+	}
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	var given any
+	if body != nil {
+		given = body
+	}
+	answer, err := hub.operate(ctx, method, path, given)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		if len(answer) == 0 {
+			answer = json.RawMessage("{}")
+		}
+		return writeJSON(s.Out, answer)
+	}
+	if body == nil {
+		_, err = fmt.Fprintf(s.Out, "%s %s\n", c.ID, done)
+		return err
+	}
+	var n struct {
+		Matched   int `json:"matched"`
+		Ended     int `json:"ended"`
+		Replaying int `json:"replaying"`
+		Dropped   int `json:"dropped"`
+	}
+	if err := json.Unmarshal(answer, &n); err != nil {
+		return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+	}
+	text := fmt.Sprintf("%d chosen", n.Matched)
+	if !c.DryRun {
+		text += fmt.Sprintf(", %d %s", n.Replaying+n.Dropped, done)
+	}
+	if n.Ended > 0 && action == "replay" {
+		text += fmt.Sprintf("; the subscriptions of %d have ended", n.Ended)
+	}
+	_, err = fmt.Fprintln(s.Out, text)
+	return err
+}
+
+type replayLettersCmd struct{ letterActionFlags }
+
+// Help is shown by --help below the flags.
+func (c *replayLettersCmd) Help() string {
+	return `Each is one request, made by the node that delivers the subscription, beside the messages it delivers anyway. An endpoint
+that is down three times in a row gets no more; the rest stays. Examples:
+
+    quorumhub dead-letters replay d-17
+    quorumhub dead-letters replay --topic news --status 5xx --dry-run
+    quorumhub dead-letters replay --topic news --status 5xx --expect 12`
+}
+
+func (c *replayLettersCmd) Run(ctx context.Context, s Streams) error {
+	return c.act(ctx, s, http.MethodPost, "/replay", "replay", "to be replayed")
+}
+
+type dropLettersCmd struct{ letterActionFlags }
+
+func (c *dropLettersCmd) Run(ctx context.Context, s Streams) error {
+	return c.act(ctx, s, http.MethodDelete, "", "drop", "dropped")
+}
+
+type exportLettersCmd struct {
+	hubFlags
+	letterFilterFlags
+}
+
+func (c *exportLettersCmd) Run(ctx context.Context, s Streams) error {
+	query, err := c.query()
+	if err != nil {
+		return err
+	}
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	return hub.stream(ctx, "/v1/dead-letters/export?"+query.Encode(), time.Duration(c.Timeout), s.Out)
+}
+
+// fetch gets a path of the admin API.
+func (c *hubClient) fetch(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	a, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	return a.Body, nil
+}
+
+// stream copies an answer of any length to w. patience bounds the wait for its beginning and for each part of it.
+func (c *hubClient) stream(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
+	outer := ctx
+	ctx, cancel := context.WithCancel(outer)
+	defer cancel()
+	idle := time.AfterFunc(patience, cancel)
+	defer idle.Stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("User-Agent", "quorumhub-cli")
+	client := *c.http
+	client.Timeout = 0
+	resp, err := client.Do(req)
+	switch {
+	case outer.Err() != nil:
+		return outer.Err()
+	case err != nil:
+		return withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what there is of it is told
+		return refusal(resp, body)
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := resp.Body.Read(buf)
+		idle.Reset(patience)
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return fmt.Errorf("write: %w", werr)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case outer.Err() != nil:
+			return outer.Err()
+		case err != nil && ctx.Err() != nil:
+			return withCode(codeTimeout, fmt.Errorf("the hub at %s sent nothing for %s; what was printed is not whole", c.base, patience))
+		case err != nil:
+			return withCode(codeUnreachable, fmt.Errorf("the answer of the hub at %s broke off; what was printed is not whole: %w", c.base, err))
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const aLetter = `{"id":"d-3","subscription":"s-2","topic":"news","callback":"http://cb.example/","offset":4,"message_id":"1-4","attempts":2,"status":503,` +
+	`"reason":"http-status","at":"2026-11-01T12:00:00Z","published_at":"2026-11-01T11:00:00Z","content_type":"text/plain","size":5,"replaying_since":null`
+
+func TestDeadLetterCommands(t *testing.T) {
+	answer := func(w http.ResponseWriter, r request) {
+		switch {
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
+		case strings.HasSuffix(r.Path, "/d-9/replay"):
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusGone)
+			_, _ = w.Write([]byte(`{"status":410,"detail":"id: d-9 cannot be replayed: its subscription s-2 to http://cb.example/ has ended","param":"id"}`))
+		case strings.HasSuffix(r.Path, "/d-3/replay"):
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(`{"id":"d-3","replaying":true}`))
+		case strings.HasSuffix(r.Path, "/d-3"):
+			_, _ = w.Write([]byte(aLetter + `,"subscription_active":true,"tries":[{"at":"2026-11-01T11:59:00Z","status":503,"latency_ms":12.5,"reason":"http-status","node":"node-1"}],` +
+				`"headers":{"Content-Type":"text/plain","Link":"<x>; rel=\"self\""},"body":"hello"}`))
+		case strings.HasSuffix(r.Path, "/replay"):
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(`{"matched":12,"ended":2,"replaying":10,"dry_run":false}`))
+		case strings.HasSuffix(r.Path, "/drop"):
+			_, _ = w.Write([]byte(`{"matched":12,"ended":2,"dropped":12,"dry_run":false}`))
+		case strings.HasSuffix(r.Path, "/export"):
+			_, _ = w.Write([]byte(aLetter + "}\n" + aLetter + "}\n"))
+		default:
+			_, _ = w.Write([]byte(`{"items":[` + aLetter + `}],"next":""}`))
+		}
+	}
+	for _, tc := range []struct {
+		args []string
+		asks string
+		code int
+		says string
+	}{
+		{[]string{"--topic", "news", "--status", "5xx"}, "GET /v1/dead-letters status=5xx&topic=news ", 0, "503"},
+		{[]string{"list", "--reason", "timeout", "--since", "2026-01-31T12:00:00Z"}, "GET /v1/dead-letters reason=timeout&since=2026-01-31T12%3A00%3A00Z ", 0, "1-4"},
+		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "12.5ms"},
+		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "    hello"},
+		{[]string{"replay", "d-3"}, "POST /v1/dead-letters/d-3/replay  ", 0, "d-3 to be replayed\n"},
+		{[]string{"replay", "d-9"}, "POST /v1/dead-letters/d-9/replay  ", 4, "s-2 to http://cb.example/ has ended"},
+		{[]string{"replay", "--topic", "news", "--expect", "12"}, `POST /v1/dead-letters/replay  {"dry_run":false,"expect":12,"topic":"news"}`, 0,
+			"12 chosen, 10 to be replayed; the subscriptions of 2 have ended\n"},
+		{[]string{"replay", "--all", "--dry-run"}, `POST /v1/dead-letters/replay  {"all":true,"dry_run":true}`, 0, "12 chosen; the subscriptions of 2"},
+		{[]string{"drop", "d-3"}, "DELETE /v1/dead-letters/d-3  ", 0, "d-3 dropped\n"},
+		{[]string{"drop", "--subscription", "s-2"}, `POST /v1/dead-letters/drop  {"dry_run":false,"subscription":"s-2"}`, 0, "12 chosen, 12 dropped\n"},
+		{[]string{"export", "--topic", "news"}, "GET /v1/dead-letters/export topic=news ", 0, aLetter + "}\n" + aLetter + "}\n"},
+		{[]string{"drop"}, "", 2, "expected the id of a dead letter, a filter"},
+		{[]string{"drop", "d-3", "--all"}, "", 2, "not both"},
+		{[]string{"drop", "--all", "--topic", "news"}, "", 2, "--all goes with no filter"},
+		{[]string{"show", "17"}, "", 2, "expected the id of a dead letter such as d-17"},
+		{[]string{"--since", "yesterday"}, "", 2, "--since: got \"yesterday\""},
+	} {
+		hub := newScriptedHub(t, answer)
+		got := run(t, "", append(append([]string{"dead-letters"}, tc.args...), "--hub", hub.URL)...)
+		asked := ""
+		for _, r := range hub.requests() {
+			asked += r.Method + " " + r.Path + " " + r.Query.Encode() + " " + r.Body
+		}
+		if asked != tc.asks || !strings.Contains(got.out+got.err, tc.says) || got.code != tc.code {
+			t.Errorf("%v: asked %q, got %+v", tc.args, asked, got)
+		}
+	}
+}
+
+func TestAnExportThatBreaksOffIsNoSuccess(t *testing.T) {
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(aLetter + "}\n"))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer hub.Close()
+	if got := run(t, "", "dead-letters", "export", "--hub", hub.URL); got.code != 3 || !strings.Contains(got.err, "not whole") || !strings.Contains(got.out, "d-3") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// troubled is a callback that answers with the status it is told, and remembers what it took.
+type troubled struct {
+	*httptest.Server
+	mu     sync.Mutex
+	status int
+	tried  int
+	got    []string
+}
+
+func newTroubled(t *testing.T, status int) *troubled {
+	c := &troubled{status: status}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, r.URL.Query().Get("hub.challenge"))
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.tried++
+		if c.status/100 == 2 {
+			c.got = append(c.got, r.Header.Get("X-Hub-Message-Id")+" "+string(body))
+		}
+		w.WriteHeader(c.status)
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (c *troubled) answer(status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status = status
+}
+
+func (c *troubled) taken() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.got, ", ")
+}
+
+// get reads JSON from node i.
+func (c *devCluster) get(i int, path string, into any) bool {
+	resp, err := http.Get(c.urls[i] + path)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(into) == nil
+}
+
+func (c *devCluster) letters(i int) (ids []string) {
+	var page struct{ Items []struct{ ID string } }
+	c.get(i, "/v1/dead-letters", &page)
+	for _, d := range page.Items {
+		ids = append(ids, d.ID)
+	}
+	return ids
+}
+
+// Three real nodes: what one of them gave up is seen, replayed and dropped through any other.
+func TestDeadLettersOfACluster(t *testing.T) {
+	c := startDevCluster(t, 3, "delivery.retry.initial=5ms", "delivery.retry.max_interval=20ms", "delivery.retry.max_attempts=3")
+	callback := newTroubled(t, http.StatusServiceUnavailable)
+	c.subscribe(0, "news", callback.URL+"/cb")
+	eventually(t, "the subscription has a node", func() bool {
+		sum := 0
+		for _, n := range c.shares(0) {
+			sum += n
+		}
+		return sum == 1
+	})
+	for _, body := range []string{"one", "two", "three"} {
+		if status, _ := c.publish(1, body); status != http.StatusOK {
+			t.Fatalf("publish: %d", status)
+		}
+	}
+	for i := range c.urls {
+		eventually(t, "three dead letters on every node", func() bool { return len(c.letters(i)) == 3 })
+	}
+	for i, url := range c.urls {
+		got := run(t, "", "dead-letters", "show", "d-1", "--hub", url)
+		if got.code != 0 || !strings.Contains(got.out, "one") || strings.Count(got.out, "  503     http-status  ") != 3 {
+			t.Errorf("node-%d shows %+v", i+1, got)
+		}
+	}
+	// A replay that fails adds its attempt; one that is acknowledged takes the letter away, on all nodes.
+	if got := run(t, "", "dead-letters", "replay", "d-1", "--hub", c.urls[2]); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	eventually(t, "the failed replay is recorded", func() bool {
+		var d struct {
+			Attempts  int
+			Replaying *string `json:"replaying_since"`
+		}
+		return c.get(0, "/v1/dead-letters/d-1", &d) && d.Attempts == 4 && d.Replaying == nil
+	})
+	callback.answer(http.StatusNoContent)
+	if got := run(t, "", "dead-letters", "replay", "--topic", "news", "--until", "0s", "--expect", "3", "--hub", c.urls[1]); got.code != 0 || !strings.Contains(got.out, "3 to be replayed") {
+		t.Fatalf("%+v", got)
+	}
+	for i := range c.urls {
+		eventually(t, "no dead letters are left", func() bool { return len(c.letters(i)) == 0 })
+	}
+	if got := callback.taken(); got != "1-1 one, 1-2 two, 1-3 three" {
+		t.Errorf("the callback took %s", got)
+	}
+
+	// After the end there is nobody to replay to; the content can still be had.
+	callback.answer(http.StatusBadGateway)
+	c.publish(0, "four")
+	eventually(t, "a fourth dead letter", func() bool { return fmt.Sprint(c.letters(2)) == "[d-4]" })
+	if got := run(t, "", "subscriptions", "end", "s-1", "--hub", c.urls[0]); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if got := run(t, "", "dead-letters", "replay", "d-4", "--hub", c.urls[0]); got.code != 4 || !strings.Contains(got.err, "has ended") {
+		t.Errorf("%+v", got)
+	}
+	if got := run(t, "", "dead-letters", "export", "--hub", c.urls[1]); got.code != 0 || !strings.Contains(got.out, `"body_base64":"Zm91cg=="`) || strings.Count(got.out, "\n") != 1 {
+		t.Errorf("%+v", got)
+	}
+	if got := run(t, "", "dead-letters", "drop", "--all", "--hub", c.urls[2]); got.code != 0 || !strings.Contains(got.out, "1 dropped") {
+		t.Errorf("%+v", got)
+	}
+	for i := range c.urls {
+		eventually(t, "it is gone everywhere", func() bool { return len(c.letters(i)) == 0 })
+	}
+}

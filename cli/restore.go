@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"quorumhub/auth"
+	"quorumhub/configs"
+	"quorumhub/raftlog"
+	"quorumhub/store"
+)
+
+type restoreCmd struct {
+	File string `arg:"" placeholder:"FILE" help:"The backup."`
+	configFlags
+	decryptFlags
+	DataDir string `help:"The data_dir to make, if not that of the configuration." placeholder:"DIR"`
+}
+
+// Help is the longer text of --help.
+func (*restoreCmd) Help() string {
+	return "The backup is verified to its end before anything is written. Then data_dir, which must be empty but for the key file and the configuration, becomes that of one node, " +
+		"the only voter of a new cluster with the state of the backup: topics, messages, subscriptions, cursors and pending requests. Start it with serve, then let other nodes " +
+		"join it with empty data directories. The nodes of the former cluster cannot talk to it; stop them, or subscribers hear from both.\n\n" +
+		"It needs the key file of the former nodes (secrets.key_file, by default secrets.key in data_dir): the backup holds the secrets sealed, and not the key.\n\n" +
+		"Leases have run on since the backup was taken. Messages published after it are gone, and their ids are given again to new messages."
+}
+
+func (c *restoreCmd) Run(_ context.Context, s Streams) error {
+	if c.DataDir != "" {
+		c.Set = append(c.Set, "data_dir="+c.DataDir)
+	}
+	cfg, err := c.load(s.Env)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(c.File)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	meta, err := c.verify(file)
+	if err != nil {
+		return err
+	}
+	if err := checkRestoreDir(cfg, c.Config); err != nil {
+		return err
+	}
+	if err := checkRestoreKey(cfg, meta); err != nil {
+		return err
+	}
+	lock, err := lockDataDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	id, err := nodeID(cfg)
+	if err != nil {
+		return err
+	}
+	cluster, err := c.restore(file, cfg, id)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "%s holds node %s of cluster %s now, with the state of cluster %s as of entry %d, %s; start it with quorumhub serve\n",
+		cfg.DataDir, id, cluster, meta.ClusterID, meta.Index, moment(meta.LogTime))
+	return err
+}
+
+func (c *restoreCmd) verify(file *os.File) (*store.BackupMeta, error) {
+	in, err := c.open(file)
+	if err != nil {
+		return nil, err
+	}
+	return store.VerifyBackup(c.File, in)
+}
+
+// restore fills the data directory, and empties it again when that fails.
+func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (cluster string, err error) {
+	dir := filepath.Join(cfg.DataDir, "fsm")
+	addr := cfg.Cluster.Addr
+	if self, ok := cfg.Self(); ok {
+		addr = self.Addr
+	}
+	var st *store.Store
+	cluster, err = raftlog.Refound(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
+		in, err := c.open(file)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := store.Extract(c.File, in, dir); err != nil {
+			return nil, err
+		}
+		st, err = store.Open(store.Options{Dir: dir})
+		return st, err
+	})
+	if st != nil {
+		err = errors.Join(err, st.Close())
+	}
+	if err != nil {
+		for _, name := range []string{"fsm", "raft.db", "node.json"} { // node.json last: without it alone the rest could start
+			err = errors.Join(err, os.RemoveAll(filepath.Join(cfg.DataDir, name)))
+		}
+	}
+	return cluster, err
+}
+
+// checkRestoreDir refuses a directory that holds anything but what a node is given from outside.
+func checkRestoreDir(cfg *configs.Config, config string) error {
+	entries, err := os.ReadDir(cfg.DataDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	given := []string{lockFile, "lost+found", "config.yaml", "quorumhub.log", "quorumhub.pid"}
+	for _, f := range []string{cfg.KeyFile(), config, cfg.Cluster.TLS.CA, cfg.Cluster.TLS.Cert, cfg.Cluster.TLS.Key} {
+		given = append(given, filepath.Base(f))
+	}
+	var found []string
+	for _, e := range entries {
+		if !slices.Contains(given, e.Name()) {
+			found = append(found, e.Name())
+		}
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, oneLine(strings.Join(found[:min(len(found), 5)], ", ")))
+	}
+	return nil
+}
+
+// checkRestoreKey refuses a restore after which the secrets could not be opened.
+func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
+	if meta.SecretsKey == "" {
+		return nil
+	}
+	keys, err := auth.LoadKeyring(cfg.KeyFile(), false)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w; the secrets in the backup are sealed with the key %s, which is not in the backup: put the former nodes' key file there", err, meta.SecretsKey)
+	case err != nil:
+		return err
+	case !keys.Opens(meta.SecretsKey):
+		return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there", cfg.KeyFile(), keys.ID(), meta.SecretsKey)
+	}
+	return nil
+}

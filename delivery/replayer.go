@@ -1,0 +1,319 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+const (
+	// replaysUnderWay bounds the replays that a node makes at a time; one subscription gets one at a time.
+	replaysUnderWay = 16
+	// replayTick is how often a replay under way is checked for the node's being in touch.
+	replayTick = 100 * time.Millisecond
+	// replayDowns is how many replays in a row an endpoint may not be able to take; then those that still wait for it are
+	// taken back without an attempt.
+	replayDowns = 3
+	// maxTried bounds the letters of one event.
+	maxTried = 1000
+)
+
+// Replayer sends dead letters once more, one attempt each, when an operator asks for it. It does so beside the lane of
+// the subscription: neither order nor cursor of what is published are touched, and the message id is the old one.
+// Each node makes the replays of the subscriptions that it delivers. What came of a replay is an event.
+//
+// It is a hub.Observer. All methods are safe for concurrent use.
+type Replayer struct {
+	d       *Dispatcher
+	letters hub.LetterReader
+
+	mu      sync.Mutex
+	queues  map[hub.SubscriptionID]*replayQueue
+	known   map[uint64]struct{} // letters in queues or under way
+	ready   []hub.SubscriptionID
+	working int
+	stats   ReplayStats
+
+	wake   chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+type replayQueue struct {
+	letters []uint64
+	downs   int                     // in a row
+	cut     context.CancelCauseFunc // of the attempt under way, nil: none
+}
+
+// ReplayStats are figures about a Replayer.
+type ReplayStats struct {
+	Delivered, Failed uint64 // since the start
+	Waiting           int    // letters to be replayed by this node
+}
+
+// NewReplayer makes a replayer that sends the way d does.
+func NewReplayer(d *Dispatcher, letters hub.LetterReader) *Replayer {
+	return &Replayer{d: d, letters: letters, queues: map[hub.SubscriptionID]*replayQueue{}, known: map[uint64]struct{}{},
+		wake: make(chan struct{}, 1)}
+}
+
+// Start begins to replay what the state says is to be replayed. The dispatcher is started first.
+func (r *Replayer) Start(ctx context.Context) {
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	r.work.Add(1)
+	go r.run()
+	r.Reload()
+}
+
+// Close cuts off what is under way and waits for it. Replays that were not made are made by whoever delivers next.
+func (r *Replayer) Close() {
+	if r.cancel != nil {
+		r.cancel()
+		r.work.Wait()
+	}
+}
+
+// Stats returns the current figures.
+func (r *Replayer) Stats() ReplayStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.stats
+	s.Waiting = len(r.known)
+	return s
+}
+
+// Applied implements hub.Observer.
+func (r *Replayer) Applied(fx *hub.Effects) {
+	if len(fx.Ended) > 0 {
+		r.mu.Lock()
+		for _, e := range fx.Ended {
+			if q := r.queues[e.ID]; q != nil && q.cut != nil {
+				q.cut(errEnded)
+			}
+		}
+		r.mu.Unlock()
+	}
+	if len(fx.Replays)+len(fx.Subscriptions) > 0 { // new replays, or new owners of old ones
+		r.Reload()
+	}
+}
+
+// Reload looks at the state anew.
+func (r *Replayer) Reload() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Replayer) run() {
+	defer r.work.Done()
+	tick := time.NewTicker(replayTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.wake:
+			r.scan()
+		case <-tick.C:
+			r.mu.Lock()
+			idle := len(r.queues) == 0
+			r.mu.Unlock()
+			if idle {
+				continue
+			}
+		}
+		r.schedule(r.d.InTouch())
+	}
+}
+
+// scan takes up the replays of this node's subscriptions.
+func (r *Replayer) scan() {
+	var mine []hub.Replay
+	now := r.d.o.Clock.Now()
+	r.d.o.State.View(func(s *hub.State) {
+		for _, p := range s.Replays() {
+			if sub, ok := s.Subscription(p.Subscription); ok && r.owes(&sub, now) {
+				mine = append(mine, p)
+			}
+		}
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range mine {
+		if _, ok := r.known[p.Letter]; ok {
+			continue
+		}
+		r.known[p.Letter] = struct{}{}
+		q := r.queues[p.Subscription]
+		if q == nil {
+			q = &replayQueue{}
+			r.queues[p.Subscription] = q
+			r.ready = append(r.ready, p.Subscription)
+		}
+		q.letters = append(q.letters, p.Letter)
+	}
+}
+
+// owes tells whether this node is to send to the subscription at now.
+func (r *Replayer) owes(sub *hub.Subscription, now time.Time) bool {
+	return sub.Assignment.Node == r.d.o.Node && sub.Assignment.Next == "" && !sub.Paused && !sub.Expired(now)
+}
+
+// schedule starts what there is room for; out of touch nothing is sent, and what is under way is cut off.
+func (r *Replayer) schedule(inTouch bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !inTouch {
+		for _, q := range r.queues {
+			if q.cut != nil {
+				q.cut(errOutOfTouch)
+			}
+		}
+		return
+	}
+	for len(r.ready) > 0 && r.working < replaysUnderWay && r.ctx.Err() == nil {
+		id := r.ready[0]
+		r.ready = r.ready[1:]
+		r.working++
+		r.work.Add(1)
+		go r.serve(id, r.queues[id])
+	}
+}
+
+// serve makes one replay, and puts the subscription behind the others that wait.
+func (r *Replayer) serve(id hub.SubscriptionID, q *replayQueue) {
+	defer r.work.Done()
+	r.mu.Lock()
+	letter := q.letters[0]
+	ctx, cut := context.WithCancelCause(r.ctx)
+	q.cut = cut
+	r.mu.Unlock()
+	defer cut(nil)
+
+	again := r.replay(ctx, id, letter, q)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q.cut = nil
+	r.working--
+	if !again {
+		q.letters = q.letters[1:]
+		delete(r.known, letter)
+	}
+	if len(q.letters) == 0 {
+		delete(r.queues, id)
+	} else {
+		r.ready = append(r.ready, id)
+	}
+	if again {
+		return // the next tick tries
+	}
+	r.Reload()
+}
+
+// replay makes one replay and tells whether it is to be made again.
+func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uint64, q *replayQueue) (again bool) {
+	var d hub.DeadLetter
+	var sub hub.Subscription
+	due := false
+	now := r.d.o.Clock.Now()
+	r.d.o.State.View(func(s *hub.State) {
+		d, due = s.DeadLetter(letter)
+		if due = due && !d.Replaying.IsZero(); due {
+			sub, due = s.Subscription(id)
+		}
+	})
+	if !due || !r.owes(&sub, now) { // done, or another node's, or over
+		return false
+	}
+	m, err := r.letters.ReadLetter(ctx, &d)
+	switch {
+	case errors.Is(err, hub.ErrTrimmed):
+		return false // dropped meanwhile
+	case ctx.Err() != nil:
+		return true
+	case err != nil:
+		r.d.o.Log.Error("cannot read a dead letter; it is not replayed", "letter", hub.LetterID(letter), "error", err)
+		r.record(&hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{{Letter: letter}}})
+		return false
+	case !r.d.InTouch():
+		return true
+	}
+	start := r.d.o.Clock.Now()
+	res := r.send(ctx, &sub, &m)
+	if res.Outcome == PushCancelled {
+		return true // if it is not owed any more, the next look at the state says so
+	}
+	try := &hubpb.DeadLetterTry{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
+		Status: int32(res.Status), Latency: int64(res.Latency), Reason: string(res.Reason), Node: r.d.o.Node}}
+	tried := &hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{try}}
+	r.count(q, res.Outcome, tried)
+	var end []*hubpb.Event
+	if res.Outcome == PushGone {
+		end = append(end, goneEvent(id, sub.RenewedAt.UnixNano(), sub.Assignment.Epoch))
+	}
+	r.record(tried, end...)
+	r.d.o.Log.Info("dead letter replayed", "letter", hub.LetterID(letter), "subscription", id.String(), "outcome", res.Outcome.String(),
+		"status", res.Status, "reason", string(res.Reason))
+	return false
+}
+
+// record brings what replays came to into the log. When the node stops first, they are made again by who comes next.
+func (r *Replayer) record(tried *hubpb.DeadLettersTried, more ...*hubpb.Event) {
+	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersTried{DeadLettersTried: tried}}}, more...)
+	_, _ = recorder{r.d.o.Proposer, r.d.o.Log}.record(r.ctx, "replay of a dead letter", events...) // only ever the context's
+}
+
+// count takes note of an outcome. An endpoint that is down again and again gets no more for now: what waits for it is
+// added to tried, as not tried.
+func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadLettersTried) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if outcome == PushDelivered {
+		r.stats.Delivered++
+	} else {
+		r.stats.Failed++
+	}
+	if outcome != PushDown {
+		q.downs = 0
+		return
+	}
+	if q.downs++; q.downs < replayDowns {
+		return
+	}
+	q.downs = 0
+	n := min(len(q.letters), maxTried)
+	for _, waiting := range q.letters[1:n] {
+		tried.Tries = append(tried.Tries, &hubpb.DeadLetterTry{Letter: waiting})
+		delete(r.known, waiting)
+	}
+	q.letters = append(q.letters[:1], q.letters[n:]...)
+}
+
+// send makes the attempt, with the subscription's present secret and callback.
+func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Message) PushResult {
+	o := &r.d.o
+	e, res, err := r.d.endpoint(sub.Callback, sub.SealedSecret, sub.Signature, hub.SecretBinding(sub.TopicName, sub.CallbackKey))
+	if err != nil {
+		o.Log.Error("cannot replay", "subscription", sub.ID.String(), "error", err)
+		return res
+	}
+	self := m.LinkSelf
+	if self == "" {
+		self = o.Namer.URL(sub.TopicName)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	res = o.Pusher.Push(ctx, e, Content{Body: m.Body, ContentType: m.ContentType, Link: LinkHeader(o.HubURL, self), MessageID: m.ID()})
+	if o.Attempted != nil {
+		o.Attempted(sub.Topic, res)
+	}
+	return res
+}

@@ -1,0 +1,291 @@
+package hub
+
+import (
+	"slices"
+	"strconv"
+	"time"
+	"unique"
+
+	"quorumhub/hub/hubpb"
+)
+
+const (
+	// maxDeadLetters bounds the dead letters kept; past it the oldest are dropped. It is part of the fold, so
+	// it can change only together with a new feature level. So is maxTries.
+	maxDeadLetters = 100_000
+	// maxTries is how many attempts a dead letter remembers, the newest ones.
+	maxTries = 16
+)
+
+// DeadLetter is a message that was given up for one subscription. It outlives the subscription, and its content
+// outlives the message log's retention (see LetterReader).
+type DeadLetter struct {
+	ID           uint64
+	Subscription SubscriptionID
+	Topic        TopicID
+	TopicName    string
+	Callback     string
+	Offset       uint64
+	Attempts     uint32 // all there were
+	Status       int32  // last HTTP status, 0: none came
+	Reason       string // class of the last failure
+	At           time.Time
+	PublishedAt  time.Time
+	Size         uint64 // bytes of the body
+	ContentType  string
+	// Tries are the last attempts, oldest first, at most 16. Those that a node made before it died are not among
+	// them.
+	Tries []Attempt
+	// Replaying is when a replay was asked for that has not been made yet, zero: none.
+	Replaying time.Time
+}
+
+// Attempt is one request that was made to deliver a message.
+type Attempt struct {
+	At      time.Time // its start
+	Status  int32     // HTTP status, 0: no answer
+	Latency time.Duration
+	Reason  string // class of the failure, empty: acknowledged
+	Node    string // who made it
+}
+
+// LetterID is the public form of a dead letter's id, such as "d-17".
+func LetterID(id uint64) string { return "d-" + strconv.FormatUint(id, 10) }
+
+// MessageID is the id that every delivery of the message carried.
+func (d *DeadLetter) MessageID() string {
+	m := Message{Topic: d.Topic, Offset: d.Offset}
+	return m.ID()
+}
+
+// letters are the dead letters with what is counted of them.
+type letters struct {
+	byID      map[uint64]*DeadLetter
+	replaying map[uint64]struct{}
+	bytes     uint64 // of their bodies
+}
+
+func newLetters() letters {
+	return letters{byID: map[uint64]*DeadLetter{}, replaying: map[uint64]struct{}{}}
+}
+
+func (l *letters) insert(d *DeadLetter) {
+	l.byID[d.ID] = d
+	l.bytes += d.Size
+	if !d.Replaying.IsZero() {
+		l.replaying[d.ID] = struct{}{}
+	}
+}
+
+func (l *letters) remove(d *DeadLetter) {
+	delete(l.byID, d.ID)
+	delete(l.replaying, d.ID)
+	l.bytes -= d.Size
+}
+
+// deadLetter takes note of a message that is given up; the subscription goes on behind it.
+func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
+	sub := s.subs[SubscriptionID(e.Subscription)]
+	if sub == nil {
+		return Result{Outcome: OutcomeStale}
+	}
+	u := s.unitOf(sub)
+	if e.Epoch != u.assignment.Epoch || !u.cursor.owes(e.Offset) || e.Offset > u.topic.Head {
+		return Result{Outcome: OutcomeStale}
+	}
+	s.meta.NextDeadLetter++
+	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
+		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: shared(e.Reason), At: timeOf(s.meta.Now),
+		PublishedAt: timeOf(e.PublishedAt), Size: e.Size, ContentType: shared(e.ContentType), Tries: attemptsFrom(e.Tries)}
+	s.letters.insert(d)
+	s.touch(TableDeadLetter, d.ID)
+	if old := s.letters.byID[d.ID-min(d.ID, maxDeadLetters)]; old != nil {
+		s.letters.remove(old)
+		s.touch(TableDeadLetter, old.ID)
+	}
+	if e.Cursor == nil {
+		u.cursor.place(e.Offset)
+	} else {
+		u.cursor.adopt(e.Cursor, u.topic.Head)
+	}
+	u.touchCursor(s)
+	sub.Cursor.DeadLetters++
+	s.touch(TableCursor, e.Subscription)
+	return Result{ID: d.ID}
+}
+
+// replayLetters marks dead letters to be sent once more. Those that are gone, that wait for it already, or whose
+// subscription has ended are left alone; the result's ID is the number of the others.
+func (s *State) replayLetters(e *hubpb.DeadLettersReplaying, fx *Effects) Result {
+	n := uint64(0)
+	for _, id := range e.Letters {
+		d := s.letters.byID[id]
+		if d == nil || !d.Replaying.IsZero() || s.subs[d.Subscription] == nil {
+			continue
+		}
+		d.Replaying = timeOf(max(s.meta.Now, 1))
+		s.letters.replaying[id] = struct{}{}
+		s.touch(TableDeadLetter, id)
+		fx.Replays = append(fx.Replays, Replay{Letter: id, Subscription: d.Subscription})
+		n++
+	}
+	if n == 0 {
+		return Result{Outcome: OutcomeStale}
+	}
+	return Result{ID: n}
+}
+
+// triedLetters takes over what replays came to: a delivered letter is done with, another one stays with the attempt
+// added.
+func (s *State) triedLetters(e *hubpb.DeadLettersTried) Result {
+	for _, t := range e.Tries {
+		d := s.letters.byID[t.Letter]
+		if d == nil {
+			continue
+		}
+		s.touch(TableDeadLetter, d.ID)
+		if t.Delivered {
+			s.letters.remove(d)
+			continue
+		}
+		if !d.Replaying.IsZero() {
+			d.Replaying = time.Time{}
+			delete(s.letters.replaying, d.ID)
+		}
+		if t.Attempt == nil {
+			continue
+		}
+		// Copies of the letter are about: its list is made anew, not added to.
+		d.Tries = append(slices.Clone(d.Tries), attemptFrom(t.Attempt))
+		if len(d.Tries) > maxTries {
+			d.Tries = d.Tries[len(d.Tries)-maxTries:]
+		}
+		d.Attempts++
+		d.Status, d.Reason = t.Attempt.Status, t.Attempt.Reason
+	}
+	return Result{}
+}
+
+// dropLetters removes dead letters; the result's ID is how many.
+func (s *State) dropLetters(e *hubpb.DeadLettersDropped) Result {
+	n := uint64(0)
+	for _, id := range e.Letters {
+		if d := s.letters.byID[id]; d != nil {
+			s.letters.remove(d)
+			s.touch(TableDeadLetter, id)
+			n++
+		}
+	}
+	return Result{ID: n}
+}
+
+// endReplays takes back the replays that nobody will make: the subscription has ended.
+func (s *State) endReplays(id SubscriptionID) {
+	for letter := range s.letters.replaying {
+		if d := s.letters.byID[letter]; d.Subscription == id {
+			d.Replaying = time.Time{}
+			delete(s.letters.replaying, letter)
+			s.touch(TableDeadLetter, letter)
+		}
+	}
+}
+
+// DeadLetter returns a copy of a dead letter.
+func (s *State) DeadLetter(id uint64) (DeadLetter, bool) {
+	d := s.letters.byID[id]
+	if d == nil {
+		return DeadLetter{}, false
+	}
+	return *d, true
+}
+
+// DeadLetters returns copies of at most max dead letters with an id above after that match, in order of id.
+func (s *State) DeadLetters(after uint64, max int, match func(*DeadLetter) bool) []DeadLetter {
+	return page(s.letters.byID, after, max, match)
+}
+
+// DeadLetterIDs returns the ids of all dead letters that match, in order. A nil match takes all.
+func (s *State) DeadLetterIDs(match func(*DeadLetter) bool) []uint64 {
+	var ids []uint64
+	for id, d := range s.letters.byID {
+		if match == nil || match(d) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Replays returns the dead letters that wait to be sent once more, in order of id.
+func (s *State) Replays() []Replay {
+	out := make([]Replay, 0, len(s.letters.replaying))
+	for id := range s.letters.replaying {
+		out = append(out, Replay{id, s.letters.byID[id].Subscription})
+	}
+	slices.SortFunc(out, func(a, b Replay) int { return int(min(max(int64(a.Letter)-int64(b.Letter), -1), 1)) })
+	return out
+}
+
+// DeadLetterBytes is the size of all dead letters' bodies.
+func (s *State) DeadLetterBytes() uint64 { return s.letters.bytes }
+
+// SurplusLetters returns the dead letters that are older than maxAge at now, or beyond the newest maxCount or maxBytes
+// of bodies, in order of id, at most limit of them. A bound of 0 does not apply.
+func (s *State) SurplusLetters(maxAge time.Duration, maxCount int, maxBytes int64, now time.Time, limit int) []uint64 {
+	ids := s.DeadLetterIDs(nil)
+	count, bytes := len(ids), s.letters.bytes
+	n := 0
+	for n < len(ids) && n < limit {
+		d := s.letters.byID[ids[n]]
+		old := maxAge > 0 && now.Sub(d.At) > maxAge
+		if !old && (maxCount <= 0 || count <= maxCount) && (maxBytes <= 0 || bytes <= uint64(maxBytes)) {
+			break // ids rise with time
+		}
+		count, bytes = count-1, bytes-d.Size
+		n++
+	}
+	return ids[:n]
+}
+
+func attemptFrom(a *hubpb.Attempt) Attempt {
+	return Attempt{At: timeOf(a.At), Status: a.Status, Latency: time.Duration(a.Latency), Reason: shared(a.Reason), Node: shared(a.Node)}
+}
+
+// shared is the one copy of a text that many dead letters hold.
+func shared(s string) string { return unique.Make(s).Value() }
+
+func attemptsFrom(rows []*hubpb.Attempt) []Attempt {
+	if len(rows) > maxTries {
+		rows = rows[len(rows)-maxTries:]
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	out := make([]Attempt, len(rows))
+	for i, a := range rows {
+		out[i] = attemptFrom(a)
+	}
+	return out
+}
+
+// Proto is the attempt as events and rows carry it.
+func (a *Attempt) Proto() *hubpb.Attempt {
+	return &hubpb.Attempt{At: nanos(a.At), Status: a.Status, Latency: int64(a.Latency), Reason: a.Reason, Node: a.Node}
+}
+
+func (d *DeadLetter) row() *hubpb.DeadLetterRow {
+	r := &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
+		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback,
+		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying)}
+	for i := range d.Tries {
+		r.Tries = append(r.Tries, d.Tries[i].Proto())
+	}
+	return r
+}
+
+func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
+	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
+		Attempts: r.Attempts, Status: r.Status, Reason: shared(r.Reason), At: timeOf(r.At), TopicName: shared(r.TopicName),
+		Callback: shared(r.Callback), Size: r.Size, PublishedAt: timeOf(r.PublishedAt), ContentType: shared(r.ContentType), Tries: attemptsFrom(r.Tries),
+		Replaying: timeOf(r.ReplayingSince)}
+}

@@ -1,0 +1,257 @@
+package raftlog
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+)
+
+const (
+	// readIndexLimit is how long a consistent read waits for a leader's word before it is refused.
+	readIndexLimit = 1500 * time.Millisecond
+	// readPause lies between two attempts to get that word.
+	readPause = 20 * time.Millisecond
+)
+
+// Written is an index of the log at or before which everything stands that was written through this node and
+// answered.
+func (n *Node) Written() uint64 { return n.written.Load() }
+
+// AwaitIndex returns when the node has applied the entry at index. It returns hub.CodeUnavailable when ctx ends first.
+func (n *Node) AwaitIndex(ctx context.Context, index uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.ctx, cancel)()
+	n.progress.wait(ctx, index)
+	if at := n.store.Applied().Index; at < index {
+		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry %d and not yet %d; try again shortly, or another node", at, index)
+	}
+	return nil
+}
+
+// Consistent returns when the node has applied everything that was acknowledged anywhere before the call: a read
+// after it is linearizable (Raft thesis 6.4). It returns hub.ErrNoLeader when no leader that a quorum follows answered
+// in time, or hub.CodeUnavailable when ctx ended before this node had caught up.
+func (n *Node) Consistent(ctx context.Context) error {
+	select {
+	case <-n.ready:
+	default:
+		return hub.ErrNoLeader
+	}
+	ask, cancel := context.WithTimeout(ctx, readIndexLimit) // a question may have to wait for the one before it
+	defer cancel()
+	index, err := n.reading.read(ask)
+	if err != nil {
+		return err
+	}
+	return n.AwaitIndex(ctx, index)
+}
+
+// readIndex finds an index at or after everything acknowledged before the call.
+func (n *Node) readIndex() (uint64, error) {
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	defer cancel()
+	pause := time.NewTicker(readPause)
+	defer pause.Stop()
+	for {
+		index, err := n.askReadIndex(ctx)
+		if err == nil {
+			return index, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, hub.ErrNoLeader
+		case <-pause.C:
+		}
+	}
+}
+
+func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
+	if n.IsLeader() {
+		return n.verifying.read(ctx)
+	}
+	id, address := n.Leader()
+	if n.caller == nil || address == "" || id == n.opts.ID {
+		return 0, errNotLeader
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer n.whenLeaderChanges(ctx, id, cancel)()
+	status, body, err := n.caller.call(ctx, address, 0, methodReadIndex, nil)
+	switch {
+	case err != nil:
+		return 0, err
+	case status != statusOK:
+		return 0, fmt.Errorf("%w: %s", errNotLeader, line(string(body)))
+	}
+	index, size := binary.Uvarint(body)
+	if size <= 0 {
+		return 0, fmt.Errorf("the leader's read index: %w", hub.ErrCorrupt)
+	}
+	return index, nil
+}
+
+// answerReadIndex answers another node. It never passes the question on.
+func (n *Node) answerReadIndex() (status byte, out []byte) {
+	if !n.running.Load() || !n.IsLeader() {
+		return statusNotLeader, nil
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	defer cancel()
+	index, err := n.verifying.read(ctx)
+	if err != nil {
+		return statusNotLeader, []byte(err.Error())
+	}
+	return statusOK, binary.AppendUvarint(nil, index)
+}
+
+// verifiedIndex is the leader's part. An entry of this term is committed before the node counts as leader, so the
+// commit index is at or after everything acknowledged so far, by earlier leaders too. That none came after this one is
+// known when a quorum has answered to it, asked after the index was read.
+func (n *Node) verifiedIndex() (uint64, error) {
+	term := n.leadTerm.Load()
+	index := n.raft.CommitIndex()
+	if !n.IsLeader() || n.raft.CurrentTerm() != term {
+		return 0, errNotLeader
+	}
+	if !n.opts.hooks.readUnverified {
+		ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+		defer cancel()
+		if err := n.verifyTerm(ctx, term); err != nil {
+			return 0, fmt.Errorf("%w: %w", errNotLeader, err)
+		}
+		if n.raft.CurrentTerm() != term {
+			return 0, errNotLeader
+		}
+	}
+	return index, nil
+}
+
+// verifyTerm returns nil when a quorum, asked after the call, knew of no later term: then no later leader had been
+// elected. Raft's own VerifyLeader counts answers to heartbeats that it had sent before, which may have lain in
+// the socket of a process that was stopped meanwhile.
+func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
+	if n.caller == nil {
+		return await(ctx, n.raft.VerifyLeader())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	voters, agreed := 0, 0
+	servers := n.servers()
+	answers := make(chan bool, len(servers))
+	for _, s := range servers {
+		switch {
+		case s.Suffrage != raft.Voter:
+			continue
+		case string(s.ID) == n.opts.ID:
+			agreed++
+		default:
+			asking.Go(func() {
+				status, body, err := n.caller.call(ctx, string(s.Address), 0, methodTerm, nil)
+				its, size := binary.Uvarint(body)
+				answers <- err == nil && status == statusOK && size > 0 && its == term
+			})
+		}
+		voters++
+	}
+	for left := voters - agreed; agreed <= voters/2; left-- {
+		if left == 0 {
+			return errors.New("no quorum answered")
+		}
+		select {
+		case yes := <-answers:
+			if yes {
+				agreed++
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (n *Node) answerTerm() (status byte, out []byte) {
+	if !n.running.Load() {
+		return statusRefused, []byte("starting")
+	}
+	return statusOK, binary.AppendUvarint(nil, n.raft.CurrentTerm())
+}
+
+// readGate answers many callers with one question. A question answers only those who came before it was asked.
+type readGate struct {
+	ask  func() (uint64, error)
+	wake chan struct{}
+
+	mu   sync.Mutex
+	next *readRound
+}
+
+type readRound struct {
+	done  chan struct{}
+	index uint64
+	err   error
+}
+
+func newReadGate(ask func() (uint64, error)) *readGate {
+	return &readGate{ask: ask, wake: make(chan struct{}, 1)}
+}
+
+func (g *readGate) read(ctx context.Context) (uint64, error) {
+	g.mu.Lock()
+	if g.next == nil {
+		g.next = &readRound{done: make(chan struct{})}
+	}
+	r := g.next
+	g.mu.Unlock()
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-r.done:
+		return r.index, r.err
+	case <-ctx.Done():
+		return 0, hub.ErrNoLeader
+	}
+}
+
+func (g *readGate) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wake:
+		}
+		g.mu.Lock()
+		r := g.next
+		g.next = nil
+		g.mu.Unlock()
+		if r == nil {
+			continue
+		}
+		r.index, r.err = g.ask()
+		close(r.done)
+	}
+}
+
+// highest is a number that only rises.
+type highest struct{ atomic.Uint64 }
+
+func (h *highest) raise(to uint64) {
+	for {
+		now := h.Load()
+		if to <= now || h.CompareAndSwap(now, to) {
+			return
+		}
+	}
+}

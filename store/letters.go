@@ -1,0 +1,203 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"quorumhub/hub"
+)
+
+// The content of a dead letter is the message in the log. Only when retention is about to remove the segment that
+// holds it, it is copied beside the rows in state.db, where it stays as long as the letter's row.
+
+var _ hub.LetterReader = (*Store)(nil)
+
+func letterKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
+
+// keptLetter is a message to be copied for a dead letter.
+type keptLetter struct {
+	id     uint64
+	topic  hub.TopicID
+	offset uint64
+}
+
+// keepLetters copies what dead letters need out of segments that are about to be removed. A crash in between leaves the
+// segments, and copying again writes the same.
+func (s *Store) keepLetters(g *generation, dead []*segment) error {
+	needed := map[*segment][]keptLetter{}
+	s.View(func(st *hub.State) {
+		st.DeadLetterIDs(func(d *hub.DeadLetter) bool {
+			for _, seg := range dead {
+				if r, ok := seg.ranges[d.Topic]; ok && d.Offset >= r.lo && d.Offset <= r.hi {
+					needed[seg] = append(needed[seg], keptLetter{d.ID, d.Topic, d.Offset})
+				}
+			}
+			return false
+		})
+	})
+	for _, seg := range dead {
+		letters := needed[seg]
+		slices.SortFunc(letters, func(a, b keptLetter) int { return int(min(max(int64(a.id)-int64(b.id), -1), 1)) })
+		for len(letters) > 0 {
+			n, err := copyLetters(g.state, seg, letters)
+			if err != nil {
+				return fmt.Errorf("keep the content of dead letters: %w", err)
+			}
+			letters = letters[n:]
+		}
+	}
+	return nil
+}
+
+// copyLetters copies the first of the letters, as many as one transaction should hold, and tells how many.
+func copyLetters(state *boltFile, seg *segment, letters []keptLetter) (n int, err error) {
+	err = state.update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte(bucketLetters))
+		if err != nil {
+			return err
+		}
+		for size := 0; n < len(letters) && size < commitBytes; n++ {
+			l := letters[n]
+			msgs, err := seg.read(nil, l.topic, l.offset, l.offset, 1, 1)
+			if err != nil {
+				return err
+			}
+			value := appendRecordKey(nil, l.topic, l.offset)
+			value = hub.AppendRecord(value, &msgs[0])
+			key := letterKey(l.id)
+			if err := b.Put(key, seal(key, value)); err != nil {
+				return err
+			}
+			size += len(value)
+		}
+		return nil
+	})
+	return n, err
+}
+
+// ReadLetter implements hub.LetterReader. Errors are hub.ErrTrimmed for a letter that is gone, ErrClosed, the context's
+// or a *CorruptError.
+func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
+	for try := 0; ; try++ {
+		m, ok, err := s.findLetter(d)
+		if ok || err != nil {
+			return m, err
+		}
+		there := false
+		s.View(func(st *hub.State) { _, there = st.DeadLetter(d.ID) })
+		switch {
+		case !there:
+			return hub.Message{}, hub.ErrTrimmed
+		case try > 0:
+			return hub.Message{}, corrupt(stateFile, "the content of dead letter %s, message %s, is missing", hub.LetterID(d.ID), d.MessageID())
+		}
+		// It is neither in the log any more nor in a file yet; or it moved from one to the other just now.
+		if err := s.Flush(ctx); err != nil {
+			return hub.Message{}, err
+		}
+	}
+}
+
+// findLetter looks in the log, beside the rows, and in segments whose messages are trimmed but which are still there.
+func (s *Store) findLetter(d *hub.DeadLetter) (m hub.Message, ok bool, err error) {
+	msgs, err := s.Read(d.Topic, d.Offset, 1, 1)
+	switch {
+	case err == nil && len(msgs) == 1 && msgs[0].Offset == d.Offset:
+		return msgs[0], true, nil
+	case err != nil && !errors.Is(err, hub.ErrTrimmed) && !errors.Is(err, hub.ErrUnknownTopic):
+		return m, false, err
+	}
+	for range 2 { // it may go from a segment into state.db between the two looks
+		if m, ok, err = s.findKept(d); ok || err != nil {
+			return m, ok, err
+		}
+		if m, ok, err = s.findTrimmed(d); ok || err != nil {
+			return m, ok, err
+		}
+	}
+	return m, false, nil
+}
+
+func (s *Store) findKept(d *hub.DeadLetter) (m hub.Message, ok bool, err error) {
+	s.mu.RLock()
+	if s.closed.Load() {
+		s.mu.RUnlock()
+		return m, false, ErrClosed
+	}
+	state := s.gen.state
+	state.acquire()
+	s.mu.RUnlock()
+	defer func() { err = errors.Join(err, state.release()) }()
+	err = state.view(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketLetters))
+		if b == nil {
+			return nil
+		}
+		key := letterKey(d.ID)
+		stored := b.Get(key)
+		if stored == nil {
+			return nil
+		}
+		m, err = parseLetter(state.path, key, stored)
+		ok = err == nil
+		return err
+	})
+	return m, ok, err
+}
+
+func parseLetter(path string, key, stored []byte) (hub.Message, error) {
+	v, ok := unseal(key, stored)
+	if ok && len(v) >= recordKeySize {
+		if topic, offset, ok := parseRecordKey(v[:recordKeySize]); ok {
+			m, err := hub.ParseRecord(topic, offset, v[recordKeySize:])
+			if err != nil {
+				return m, corrupt(path, "%v", err)
+			}
+			return m, nil
+		}
+	}
+	return hub.Message{}, corrupt(path, "the content of dead letter %x does not match its checksum", key)
+}
+
+func (s *Store) findTrimmed(d *hub.DeadLetter) (m hub.Message, ok bool, err error) {
+	var seg *segment
+	s.log.mu.RLock()
+	for _, candidate := range slices.Backward(s.log.segments) { // the newest one wins, see addSpan
+		if r, has := candidate.ranges[d.Topic]; has && d.Offset >= r.lo && d.Offset <= r.hi {
+			seg = candidate
+			seg.file.acquire()
+			break
+		}
+	}
+	s.log.mu.RUnlock()
+	if seg == nil {
+		return m, false, nil
+	}
+	defer func() { err = errors.Join(err, seg.file.release()) }()
+	msgs, err := seg.read(nil, d.Topic, d.Offset, d.Offset, 1, 1)
+	if err != nil || len(msgs) == 0 {
+		return m, false, err
+	}
+	return msgs[0], true, nil
+}
+
+// checkLetters checks all that is kept for dead letters and reports what is damaged.
+func checkLetters(file *boltFile, problem func(error)) error {
+	return file.view(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketLetters))
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			if _, err := parseLetter(file.path, k, v); err != nil {
+				problem(err)
+			}
+			return nil
+		})
+	})
+}

@@ -1,0 +1,116 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"quorumhub/auth"
+)
+
+// access says who may call a route. The zero value is the operator's: GET and HEAD need auth.ActionView, and
+// other methods the action that changes names.
+type access struct {
+	public  bool        // everybody, also when credentials are needed elsewhere
+	byTopic bool        // the handler asks for each topic
+	reads   auth.Action // in place of auth.ActionView
+	changes auth.Action
+}
+
+// check says what a route lacks: something that changes the hub and names no action would be open to nobody or,
+// worse, to everybody.
+func (rt *route) check() error {
+	for m := range rt.methods {
+		if m != http.MethodGet && m != http.MethodHead && !rt.access.public && !rt.access.byTopic && rt.access.changes == "" {
+			return fmt.Errorf("web: %s %s names no action that it needs", m, rt.paths[0])
+		}
+	}
+	return nil
+}
+
+// admit finds out who calls and whether the route is theirs to call. The request it returns carries the caller.
+func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
+	if s.Guard == nil || rt.access.public {
+		return r, nil
+	}
+	caller := auth.Caller{CorrelationID: idOf(x), Address: r.RemoteAddr}
+	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Body: func() ([]byte, error) { return s.bodyForSignature(x, r) }}
+	if r.TLS != nil {
+		read.Scheme = "https"
+	}
+	p, err := s.Guard.Authenticate(r.Context(), read)
+	if err != nil {
+		var refusal *auth.Refusal
+		if errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable) {
+			s.Guard.Refused(r.Context(), caller, err)
+		}
+		return r, err
+	}
+	caller.Principal = p
+	r = r.WithContext(auth.WithCaller(r.Context(), caller))
+	if rt.access.byTopic {
+		return r, nil
+	}
+	action := rt.access.changes
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+		action = auth.ActionView
+		if rt.access.reads != "" {
+			action = rt.access.reads
+		}
+	}
+	return r, s.Guard.Allow(r.Context(), action, "")
+}
+
+// turnAway answers a caller that is not admitted. On the hub endpoint of the profile ballerina its clients expect a form; MOSIP's
+// fetch a fresh token on 401, and only then.
+func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
+	if rt.name == "hub" && s.Profile == ProfileBallerina {
+		if q, qerr := s.readCompat(w, r); qerr == nil {
+			s.failCompat(w, r, q, err)
+			return
+		}
+	}
+	s.fail(w, r, err)
+}
+
+// bodyForSignature reads the body whole and puts it back, for who checks what was signed.
+func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) {
+	c, err := s.readBody(x, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
+	if err != nil {
+		c.release()
+		return nil, err
+	}
+	x.signed = c
+	r.Body = io.NopCloser(bytes.NewReader(c.bytes))
+	r.ContentLength = int64(len(c.bytes))
+	return c.bytes, nil
+}
+
+// accessProblem is what a client is told about credentials: that they are needed, that they do not hold, or what they
+// are not enough for. All that do not hold are answered alike.
+func (s *Server) accessProblem(err error) *problem {
+	if s.Guard == nil {
+		return nil
+	}
+	var refusal *auth.Refusal
+	var denied *auth.Denied
+	switch {
+	case errors.As(err, &refusal):
+		return &problem{status: http.StatusUnauthorized, code: "unauthenticated", detail: "the credentials do not hold", challenges: s.Guard.ChallengesFor(err)}
+	case errors.As(err, &denied) && denied.Principal.Method == auth.MethodAnonymous:
+		return &problem{status: http.StatusUnauthorized, code: "unauthenticated", detail: denied.Error(), challenges: s.Guard.ChallengesFor(err)}
+	case errors.As(err, &denied):
+		return &problem{status: http.StatusForbidden, code: "forbidden", detail: denied.Error(), challenges: s.Guard.ChallengesFor(err)}
+	case errors.Is(err, auth.ErrUnavailable):
+		return &problem{status: http.StatusServiceUnavailable, code: "unavailable", detail: "credentials cannot be checked at present; try again shortly", retryAfter: 5}
+	}
+	return nil
+}
+
+// principalName is who is written down as the author of a change.
+func principalName(r *http.Request) string {
+	return strings.ToValidUTF8(auth.CallerOf(r.Context()).Principal.String(), "?")
+}

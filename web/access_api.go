@@ -1,0 +1,274 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"quorumhub/auth"
+	"quorumhub/hub"
+)
+
+// maxAccessBytes is the longest body of a request about keys and rules.
+const maxAccessBytes = 64 << 10
+
+// accessRoutes are those under /v1/auth. They are there without a guard too: what is set then holds once one stands.
+func (s *Server) accessRoutes() []*route {
+	of := access{reads: auth.ActionAuth, changes: auth.ActionAuth}
+	get, post := http.MethodGet, http.MethodPost
+	return []*route{
+		{name: "api_keys", paths: []string{"/v1/auth/keys"}, access: of, methods: map[string]http.HandlerFunc{get: s.listAPIKeys, post: s.createAPIKey}},
+		{name: "api_key", paths: []string{"/v1/auth/keys/:id"}, access: of, methods: map[string]http.HandlerFunc{http.MethodDelete: s.revokeAPIKey}},
+		{name: "rules", paths: []string{"/v1/auth/rules"}, access: of, methods: map[string]http.HandlerFunc{get: s.listRules}},
+		{name: "rule", paths: []string{"/v1/auth/rules/:name"}, access: of, methods: map[string]http.HandlerFunc{
+			http.MethodPut: s.putRule, http.MethodDelete: s.deleteRule}},
+		{name: "explain", paths: []string{"/v1/auth/explain"}, access: of, methods: map[string]http.HandlerFunc{post: s.explain}},
+		{name: "whoami", paths: []string{"/v1/auth/whoami"}, access: access{byTopic: true}, methods: map[string]http.HandlerFunc{get: s.whoAmI}},
+	}
+}
+
+type apiKeyItem struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Scopes    []string   `json:"scopes"`
+	Roles     []string   `json:"roles"`
+	CreatedAt *time.Time `json:"created_at,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	CreatedBy string     `json:"created_by,omitempty"`
+	Key       string     `json:"key,omitempty"` // in the answer to its creation only
+}
+
+func (s *Server) listAPIKeys(w http.ResponseWriter, _ *http.Request) {
+	var keys []hub.APIKey
+	s.State.View(func(st *hub.State) { keys = st.APIKeys() })
+	items := make([]apiKeyItem, 0, len(keys))
+	for _, k := range keys {
+		items = append(items, apiKeyItem{ID: k.ID, Name: k.Name, Scopes: orEmpty(k.Scopes), Roles: orEmpty(k.Roles),
+			CreatedAt: moment(k.CreatedAt), ExpiresAt: moment(k.ExpiresAt), CreatedBy: k.By})
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// createAPIKey makes a key and shows it, once.
+func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
+	const expected = `expected JSON such as {"name": "meter-1", "scopes": ["publish"], "expires_in": "720h"}`
+	var in struct {
+		Name      string   `json:"name"`
+		Scopes    []string `json:"scopes"`
+		Roles     []string `json:"roles"`
+		ExpiresIn string   `json:"expires_in"`
+	}
+	if err := s.readJSON(w, r, &in, expected); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	k := hub.APIKey{Name: in.Name, Scopes: in.Scopes, Roles: in.Roles, By: principalName(r)}
+	err := checkKeyRequest(in.Name, in.Scopes, in.Roles)
+	if err == nil && in.ExpiresIn != "" {
+		d, perr := time.ParseDuration(in.ExpiresIn)
+		if perr != nil || d <= 0 {
+			err = hub.ParamErrorf("expires_in", "is %s; expected a time above 0 such as 720h", quote(in.ExpiresIn))
+		} else {
+			k.ExpiresAt = s.Clock.Now().Add(d)
+		}
+	}
+	var text string
+	if err == nil {
+		text, k.ID, k.Hash, err = auth.GenerateAPIKey()
+	}
+	if err == nil {
+		err = s.Service.CreateAPIKey(r.Context(), k)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, apiKeyItem{ID: k.ID, Name: k.Name, Scopes: orEmpty(k.Scopes), Roles: orEmpty(k.Roles),
+		ExpiresAt: moment(k.ExpiresAt), CreatedBy: k.By, Key: text})
+}
+
+func checkKeyRequest(name string, scopes, roles []string) error {
+	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that say whose key it is", quote(name))
+	}
+	for param, list := range map[string][]string{"scopes": scopes, "roles": roles} {
+		if len(list) > 100 {
+			return hub.ParamErrorf(param, "are %d; expected at most 100", len(list))
+		}
+		for _, v := range list {
+			if v == "" || len(v) > 256 || strings.ContainsAny(v, " \t\r\n,") {
+				return hub.ParamErrorf(param, "has %s; expected words of at most 256 bytes", quote(v))
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
+	id := strings.TrimPrefix(r.URL.Path, "/v1/auth/keys/")
+	if err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r)); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+type ruleItem struct {
+	auth.Rule
+	Source string     `json:"source"` // file, or api
+	SetAt  *time.Time `json:"set_at,omitempty"`
+	SetBy  string     `json:"set_by,omitempty"`
+}
+
+func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) {
+	items := []ruleItem{}
+	var stored []hub.StoredRule
+	s.State.View(func(st *hub.State) { stored = st.Rules() })
+	byName := map[string]hub.StoredRule{}
+	for _, r := range stored {
+		byName[r.Name] = r
+	}
+	var rules []auth.Rule
+	if s.Guard != nil {
+		rules = s.Guard.Rules()
+	} else {
+		rules = auth.StoredRules(stored)
+	}
+	for _, r := range rules {
+		item := ruleItem{Rule: r, Source: "file"}
+		if st, ok := byName[r.Name]; ok {
+			item.Source, item.SetAt, item.SetBy = "api", moment(st.SetAt), st.By
+		}
+		items = append(items, item)
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
+}
+
+func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/")
+	var rule auth.Rule
+	err := s.readJSON(w, r, &rule, `expected JSON such as {"may": ["publish"], "topics": ["orders/**"], "who": [{"scope": "orders.write"}]}`)
+	if err == nil && rule.Name != "" && rule.Name != name {
+		err = hub.ParamErrorf("name", "is %s in the body and %s in the path; expected the same, or none in the body", quote(rule.Name), quote(name))
+	}
+	if err == nil {
+		rule.Name = name
+		if cerr := rule.Check(); cerr != nil {
+			err = hub.ParamErrorf("rule", "%s", cerr.Error())
+		}
+	}
+	if err == nil && s.Guard != nil && s.Guard.FromFile(name) {
+		err = hub.Errorf(hub.CodeConflict, "rule %s stands in auth.file; change it there, or choose another name", quote(name))
+	}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(rule)
+	}
+	if err == nil {
+		err = s.Service.SetRule(r.Context(), hub.StoredRule{Name: name, Rule: text, By: principalName(r)})
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, rule)
+}
+
+func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
+	if err := s.Service.RemoveRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r)); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// principalItem is a principal as the API takes and shows it.
+type principalItem struct {
+	Method    auth.Method `json:"method"`
+	Authority string      `json:"issuer,omitempty"`
+	Subject   string      `json:"subject,omitempty"`
+	Client    string      `json:"client,omitempty"`
+	User      string      `json:"user,omitempty"`
+	Scopes    []string    `json:"scopes,omitempty"`
+	Roles     []string    `json:"roles,omitempty"`
+}
+
+func itemOf(p *auth.Principal) principalItem {
+	return principalItem{p.Method, p.Authority, p.Subject, p.Client, p.User, p.Scopes, p.Roles}
+}
+
+// whoAmI shows the caller what the hub takes it for.
+func (s *Server) whoAmI(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusOK, itemOf(auth.CallerOf(r.Context()).Principal))
+}
+
+// explain tells what the rules say about a wish, of the caller or of a principal that is given.
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Principal *principalItem `json:"principal"`
+		Action    auth.Action    `json:"action"`
+		Topic     string         `json:"topic"`
+	}
+	err := s.readJSON(w, r, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
+	if err == nil && !in.Action.Known() {
+		err = hub.ParamErrorf("action", "is %s; expected %s", quote(string(in.Action)), auth.ActionNames())
+	}
+	name := in.Topic
+	if err == nil && name != "" && strings.Contains(name, "://") {
+		name, err = s.Service.Namer().Name("topic", in.Topic)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	p := auth.CallerOf(r.Context()).Principal
+	if in.Principal != nil {
+		p = &auth.Principal{Method: in.Principal.Method, Authority: in.Principal.Authority, Subject: in.Principal.Subject, Client: in.Principal.Client,
+			User: in.Principal.User, Scopes: in.Principal.Scopes, Roles: in.Principal.Roles}
+	}
+	out := struct {
+		Allowed   bool          `json:"allowed"`
+		Reason    string        `json:"reason"`
+		Rule      string        `json:"rule,omitempty"`
+		Missing   []string      `json:"missing,omitempty"`
+		Action    auth.Action   `json:"action"`
+		Topic     string        `json:"topic,omitempty"`
+		Principal principalItem `json:"principal"`
+	}{Action: in.Action, Topic: name, Principal: itemOf(p)}
+	if s.Guard == nil {
+		out.Allowed, out.Reason = true, "auth.mode is open: everybody may do everything"
+	} else {
+		d := auth.Decide(s.Guard.Rules(), p, in.Action, name)
+		out.Allowed, out.Reason, out.Rule, out.Missing = d.Allowed, d.Reason(), d.Rule, d.Missing
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// readJSON decodes a body that is one JSON value with known fields only.
+func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, into any, expected string) error {
+	body, err := s.readBody(w, r, maxAccessBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxAccessBytes))
+	defer body.release()
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(body.bytes))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	}
+	return nil
+}

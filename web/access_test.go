@@ -1,0 +1,352 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	httpsig "github.com/remitly-oss/httpsig-go"
+
+	"quorumhub/auth"
+	"quorumhub/hub"
+	"quorumhub/web"
+)
+
+// guarded is a server behind rules, with an operator's key from the settings.
+type guarded struct {
+	*fixture
+	root string // the operator's key
+}
+
+const someRules = `
+rules:
+  - {name: root, may: [admin.*], who: [{role: root}]}
+  - {name: writers, may: [publish, topic.register, topic.deregister], topics: ["orders/**"], who: [{scope: orders.write}]}
+  - {name: readers, may: [subscribe, unsubscribe, read], topics: ["orders/*"], who: [{scope: orders.read}]}
+  - {name: news, may: [read], topics: [news], who: [{anonymous: true}]}
+`
+
+func newGuarded(t *testing.T, more string) *guarded {
+	t.Helper()
+	text, id, hash, err := auth.GenerateAPIKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, err := auth.ParseSettings([]byte(someRules + more + "\napi_keys: [{id: '" + id + "', name: root, sha256: '" + hexOf(hash) + "', roles: [root]}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var service *hub.Service
+	g := &guarded{root: text}
+	g.fixture = newFixture(t, func(r *hub.Rules, o *web.Options) {
+		now := o.Clock.Now
+		list := []auth.Authenticator{}
+		if settings.SignedRequests != nil {
+			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
+		}
+		list = append(list, auth.NewKeys(auth.NewKeyLookup(settings.APIKeys, o.State), now))
+		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
+		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
+			return o.Guard.Allow(ctx, auth.Action(a), topic)
+		}
+	})
+	service = g.Service
+	return g
+}
+
+type claims struct{ service **hub.Service }
+
+func (c claims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
+	return (*c.service).ClaimNonce(ctx, nonce, until)
+}
+
+func hexOf(b []byte) string {
+	const digits = "0123456789abcdef"
+	var out strings.Builder
+	for _, c := range b {
+		out.WriteByte(digits[c>>4])
+		out.WriteByte(digits[c&15])
+	}
+	return out.String()
+}
+
+// key makes an API key over the API.
+func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"name": name, "scopes": scopes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ Key string }
+	if err := json.Unmarshal([]byte(want(t, g.send("POST", "/v1/auth/keys", string(body), "X-API-Key", g.root), 201)), &made); err != nil {
+		t.Fatal(err)
+	}
+	return made.Key
+}
+
+// Nobody gets anywhere without credentials but where the hub says so: a new route is closed until it is opened here.
+func TestRoutesAreClosedWithoutCredentials(t *testing.T) {
+	g := newGuarded(t, "")
+	open := map[string]bool{"GET /": true, "GET /health": true, "GET /health/live": true, "GET /health/ready": true,
+		"GET /v1/openapi.json": true, "GET /v1/auth/whoami": true}
+	for _, rt := range g.Routes() {
+		method, path, _ := strings.Cut(rt, " ")
+		path = strings.NewReplacer("{id}", "s-1", "{name}", "x").Replace(path)
+		body, header := "x", []string{}
+		if path == "/hub" || path == "/hub/" {
+			body, header = encode("hub.mode", "register", "hub.topic", topicURL), []string{"Content-Type", formType}
+		}
+		w := g.send(method, path, body, header...)
+		if open[rt] {
+			if w.Code == http.StatusUnauthorized {
+				t.Errorf("%s: 401 for everybody", rt)
+			}
+			continue
+		}
+		if w.Code != http.StatusUnauthorized {
+			t.Errorf("%s without credentials: %d, want 401", rt, w.Code)
+		}
+	}
+}
+
+func TestWhoMayDoWhat(t *testing.T) {
+	g := newGuarded(t, "")
+	writer, reader := g.key(t, "writer", "orders.write"), g.key(t, "reader", "orders.read")
+	as := func(key string) []string {
+		if key == "" {
+			return []string{"Content-Type", formType}
+		}
+		return []string{"Content-Type", formType, "Authorization", "Bearer " + key}
+	}
+	form := func(key string, params ...string) int {
+		return g.send("POST", "/hub", encode(params...), as(key)...).Code
+	}
+	topic := publicURL + "/topics/orders/eu"
+	subscribe := []string{"hub.mode", "subscribe", "hub.topic", topic, "hub.callback", "https://s.example/cb"}
+	for name, c := range map[string]struct{ got, want int }{
+		"register, nobody":        {form("", "hub.mode", "register", "hub.topic", topic), 401},
+		"register, reader":        {form(reader, "hub.mode", "register", "hub.topic", topic), 403},
+		"register, root":          {form(g.root, "hub.mode", "register", "hub.topic", topic), 403},
+		"register, writer":        {form(writer, "hub.mode", "register", "hub.topic", topic), 200},
+		"another topic, writer":   {form(writer, "hub.mode", "register", "hub.topic", publicURL+"/topics/secret"), 403},
+		"subscribe, writer":       {form(writer, subscribe...), 403},
+		"subscribe, reader":       {form(reader, subscribe...), 202},
+		"publish, reader":         {g.send("POST", publishURL(topic), "x", as(reader)...).Code, 403},
+		"publish, writer":         {g.send("POST", publishURL(topic), "x", as(writer)...).Code, 200},
+		"publish by path, writer": {g.send("POST", "/topics/orders/eu", "x", as(writer)...).Code, 200},
+		"publish by path, nobody": {g.send("POST", "/topics/orders/eu", "x").Code, 401},
+		"read, writer":            {g.send("GET", "/topics/orders/eu", "", as(writer)...).Code, 403},
+		"read, reader":            {g.send("GET", "/topics/orders/eu", "", as(reader)...).Code, 200},
+		"read news, nobody":       {g.send("GET", "/topics/news", "").Code, 404},
+		"head, nobody":            {g.send("HEAD", "/topics/orders/eu", "").Code, 401},
+		"ping, writer":            {form(writer, "hub.mode", "publish", "hub.url", topic), 204},
+		"ping of two, one not":    {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 403},
+		"lists, reader":           {g.send("GET", "/v1/subscriptions", "", as(reader)...).Code, 403},
+		"lists, root":             {g.send("GET", "/v1/subscriptions", "", as(g.root)...).Code, 200},
+		"metrics, nobody":         {g.send("GET", "/metrics", "").Code, 401},
+		"metrics, root":           {g.send("GET", "/metrics", "", as(g.root)...).Code, 200},
+		"pause, reader":           {g.send("POST", "/v1/subscriptions/s-1/pause", "", as(reader)...).Code, 403},
+		"keys, reader":            {g.send("POST", "/v1/auth/keys", `{"name":"x"}`, as(reader)...).Code, 403},
+	} {
+		_ = name
+		if c.got != c.want {
+			t.Errorf("%s: %d, want %d", name, c.got, c.want)
+		}
+	}
+}
+
+// What is refused must say nothing about what is there.
+func TestRefusalsDoNotTellWhatExists(t *testing.T) {
+	g := newGuarded(t, "")
+	writer, stranger := g.key(t, "writer", "orders.write"), g.key(t, "stranger")
+	want(t, g.send("POST", "/hub", encode("hub.mode", "register", "hub.topic", publicURL+"/topics/orders/eu"), "Content-Type", formType, "X-API-Key", writer), 200)
+	strip := func(s string) string { return strings.NewReplacer("eu", "", "none", "").Replace(s) }
+	for _, c := range []struct{ method, target, key string }{
+		{"GET", "/topics/orders/%s", ""}, {"GET", "/topics/orders/%s", stranger}, {"POST", "/topics/orders/%s", stranger},
+		{"GET", "/v1/subscriptions/s-1?x=%s", stranger},
+	} {
+		var answers []string
+		for _, name := range []string{"eu", "none"} {
+			w := g.send(c.method, strings.Replace(c.target, "%s", name, 1), "x", "X-API-Key", c.key, "X-Correlation-Id", "same")
+			if c.key == "" {
+				w = g.send(c.method, strings.Replace(c.target, "%s", name, 1), "x", "X-Correlation-Id", "same")
+			}
+			answers = append(answers, http.StatusText(w.Code)+strip(w.Body.String()))
+		}
+		if answers[0] != answers[1] {
+			t.Errorf("%s %s: a topic that is there answers %q, one that is not %q", c.method, c.target, answers[0], answers[1])
+		}
+	}
+}
+
+func TestBadCredentialsAreAnsweredAlike(t *testing.T) {
+	g := newGuarded(t, "")
+	var bodies []string
+	for _, header := range [][2]string{
+		{"X-API-Key", "hello"}, {"X-API-Key", "qhk_000000000000_x"}, {"Authorization", "Bearer " + g.root + "x"},
+	} {
+		// A wrong key is no better than none, also where everybody may go.
+		w := g.send("GET", "/topics/news", "", header[0], header[1])
+		bodies = append(bodies, want(t, w, 401))
+	}
+	if bodies[0] != bodies[1] || bodies[1] != bodies[2] {
+		t.Errorf("different answers to different failures: %q", bodies)
+	}
+	w := g.send("GET", "/v1/topics", "")
+	want(t, w, 401)
+	if got := w.Header().Values("WWW-Authenticate"); len(got) != 1 || !strings.HasPrefix(got[0], "Bearer ") {
+		t.Errorf("WWW-Authenticate: %q", got)
+	}
+	if text := g.logged.String(); !strings.Contains(text, "does not exist") || !strings.Contains(text, "its secret is wrong") || strings.Contains(text, g.root) {
+		t.Errorf("the log must name each reason, and no key: %s", text)
+	}
+}
+
+func TestKeysAndRulesOverTheAPI(t *testing.T) {
+	g := newGuarded(t, "")
+	root := []string{"X-API-Key", g.root, "Content-Type", "application/json"}
+	key := g.key(t, "meter", "orders.read")
+	list := want(t, g.send("GET", "/v1/auth/keys", "", root...), 200)
+	if !strings.Contains(list, `"name":"meter"`) || !strings.Contains(list, `"created_by":"api-key:root"`) || strings.Contains(list, key[17:]) {
+		t.Errorf("list: %s", list)
+	}
+	if got := want(t, g.send("GET", "/v1/auth/whoami", "", "X-API-Key", key), 200); !strings.Contains(got, `"subject":"meter"`) {
+		t.Errorf("whoami: %s", got)
+	}
+	read := func() int { return g.send("GET", "/topics/prices", "", "X-API-Key", key).Code }
+	if got := read(); got != 403 {
+		t.Fatalf("before the rule: %d", got)
+	}
+	explain := `{"action":"read","topic":"prices","principal":{"method":"api-key","subject":"meter"}}`
+	if got := want(t, g.send("POST", "/v1/auth/explain", explain, root...), 200); !strings.Contains(got, `"allowed":false`) || !strings.Contains(got, "no rule") {
+		t.Errorf("explain: %s", got)
+	}
+	want(t, g.send("PUT", "/v1/auth/rules/prices", `{"may":["read"],"topics":["prices"],"who":[{"subject":"meter"}]}`, root...), 200)
+	if got := read(); got != 404 {
+		t.Errorf("with the rule: %d, want 404 for a topic that is not there", got)
+	}
+	if got := want(t, g.send("POST", "/v1/auth/explain", explain, root...), 200); !strings.Contains(got, `"rule":"prices"`) {
+		t.Errorf("explain: %s", got)
+	}
+	if got := want(t, g.send("GET", "/v1/auth/rules", "", root...), 200); !strings.Contains(got, `"source":"api"`) || !strings.Contains(got, `"set_by":"api-key:root"`) {
+		t.Errorf("rules: %s", got)
+	}
+	want(t, g.send("DELETE", "/v1/auth/rules/prices", "", root...), 204)
+	if got := read(); got != 403 {
+		t.Errorf("after the rule was taken away: %d", got)
+	}
+	want(t, g.send("DELETE", "/v1/auth/keys/"+key[4:16], "", root...), 204)
+	if got := read(); got != 401 {
+		t.Errorf("with a revoked key: %d", got)
+	}
+
+	for target, c := range map[string]struct {
+		method, body string
+		status       int
+		text         string
+	}{
+		"/v1/auth/rules/root":  {"PUT", `{"may":["*"],"topics":["**"],"who":[{"anonymous":true}]}`, 409, "auth.file"},
+		"/v1/auth/rules/bad":   {"PUT", `{"may":["fly"],"topics":["**"],"who":[{"role":"x"}]}`, 400, "fly"},
+		"/v1/auth/rules/b%20d": {"PUT", `{"may":["read"],"topics":["**"],"who":[{"role":"x"}]}`, 400, "name"},
+		"/v1/auth/rules/name":  {"PUT", `{"name":"other","may":["read"],"topics":["**"],"who":[{"role":"x"}]}`, 400, "path"},
+		"/v1/auth/rules/none":  {"DELETE", "", 404, "none"},
+		"/v1/auth/keys/none":   {"DELETE", "", 404, "none"},
+		"/v1/auth/keys":        {"POST", `{"name":"x","expires_in":"soon"}`, 400, "expires_in"},
+		"/v1/auth/keys?":       {"POST", `{"name":""}`, 400, "name"},
+		"/v1/auth/keys?2":      {"POST", `{"name":"x","scopes":["a b"]}`, 400, "scopes"},
+		"/v1/auth/keys?3":      {"POST", `{"nme":"x"}`, 400, "nme"},
+		"/v1/auth/explain":     {"POST", `{"action":"fly"}`, 400, "fly"},
+	} {
+		w := g.send(c.method, target, c.body, root...)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
+			t.Errorf("%s %s: %d %s; want %d and %q", c.method, target, w.Code, w.Body, c.status, c.text)
+		}
+	}
+}
+
+func TestEveryChangeIsAudited(t *testing.T) {
+	g := newGuarded(t, "")
+	writer := g.key(t, "writer", "orders.write")
+	g.send("POST", "/topics/orders/eu", "x", "X-API-Key", writer, "X-Correlation-Id", "good-1")
+	g.send("POST", "/topics/secret", "x", "X-API-Key", writer, "X-Correlation-Id", "bad-1")
+	text := g.logged.String()
+	for _, line := range []string{
+		`principal=api-key:root action=admin.auth topic="" allowed=true reason="allowed by rule root"`,
+		`principal=api-key:writer action=publish topic=orders/eu allowed=true reason="allowed by rule writers" correlation_id=good-1`,
+		`principal=api-key:writer action=publish topic=secret allowed=false reason="no rule allows it to anybody" correlation_id=bad-1`,
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the log lacks %s\n%s", line, text)
+		}
+	}
+}
+
+func TestSignedPublish(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	const secret = "a secret of thirty-two bytes or more"
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := newGuarded(t, "signed_requests: {keys: [{id: k1, algorithm: hmac-sha256, secret_file: "+path+", scopes: [orders.write]}]}")
+	sign := func(body string) *http.Request {
+		r := httptest.NewRequest(http.MethodPost, publishURL(publicURL+"/topics/orders/eu"), strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
+			Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),
+			Metadata: []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag}},
+			httpsig.SigningKey{Secret: []byte(secret), MetaKeyID: "k1", MetaTag: "websub-hub"}); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	serve := func(r *http.Request) int {
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, r)
+		return w.Code
+	}
+	g.clock.advance(time.Since(g.clock.Now()))
+	r := sign(`{"n":1}`)
+	again := r.Clone(t.Context())
+	again.Body, again.ContentLength = http.NoBody, 0
+	if got := serve(r); got != 200 {
+		t.Fatalf("signed publish: %d, log %s", got, g.logged)
+	}
+	if got := want(t, g.send("GET", "/v1/topics", "", "X-API-Key", g.root), 200); !strings.Contains(got, `"head_offset":1`) {
+		t.Errorf("the content was not published: %s", got)
+	}
+	if got := serve(again); got != 401 {
+		t.Errorf("without the body: %d", got)
+	}
+	var accepted atomic.Int32
+	one := sign(`{"n":2}`)
+	copies := make([]*http.Request, 10)
+	for i := range copies {
+		copies[i] = httptest.NewRequest(one.Method, one.URL.String(), strings.NewReader(`{"n":2}`))
+		copies[i].Header, copies[i].Host = one.Header, one.Host
+	}
+	done := make(chan struct{})
+	for _, c := range copies {
+		go func() {
+			if serve(c) == 200 {
+				accepted.Add(1)
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range copies {
+		<-done
+	}
+	if n := accepted.Load(); n != 1 {
+		t.Errorf("of 10 copies sent at once %d were accepted", n)
+	}
+	if metrics := want(t, g.send("GET", "/metrics", "", "X-API-Key", g.root), 200); !strings.Contains(metrics, "quorumhub_http_body_bytes 0\n") {
+		t.Errorf("bytes of bodies are still counted: %s", metrics)
+	}
+}

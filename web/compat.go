@@ -1,0 +1,221 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"quorumhub/auth"
+	"quorumhub/hub"
+)
+
+// Profile is the dialect of the hub endpoint.
+type Profile string
+
+// Profiles. Ballerina speaks as the Kafka hub of Ballerina and WSO2 does, MOSIP as the one of MOSIP, which is a
+// relative of it: parameters in query or form, answers as forms, refusals as hub.mode=denied. Both renew a
+// subscription that is asked for again and let leases end, where those hubs deny the one and forget the other.
+const (
+	ProfileNative    Profile = "native"
+	ProfileBallerina Profile = "ballerina"
+	ProfileMOSIP     Profile = "mosip"
+)
+
+// publisherHeader tells content from an event where both come as forms.
+const publisherHeader = "x-ballerina-publisher"
+
+// compatRequest is a request to the endpoint of a compatible profile, with its parameters wherever they stood.
+type compatRequest struct {
+	params  url.Values
+	content bool // the body is content to publish
+	mode    string
+}
+
+// postCompat is the hub endpoint of the profiles ballerina and mosip.
+func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	q, err := s.readCompat(w, r)
+	if err == nil && q.mode == "publish" {
+		s.publishCompat(w, r, q, start)
+		return
+	}
+	if err == nil {
+		err = s.dispatchCompat(r, q)
+	}
+	if err != nil {
+		s.metrics.hubRequest(q.mode, s.failCompat(w, r, q, err), start)
+		return
+	}
+	s.metrics.hubRequest(q.mode, nil, start)
+	status := http.StatusOK
+	if q.mode == "subscribe" || q.mode == "unsubscribe" {
+		status = http.StatusAccepted
+	}
+	writeCompat(w, status, "hub.mode=accepted")
+}
+
+// readCompat finds the parameters: in the query of content, in the body of everything else.
+func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatRequest, err error) {
+	given := r.Header.Get("Content-Type")
+	kind, _, merr := mime.ParseMediaType(given)
+	if merr != nil {
+		kind = strings.ToLower(strings.TrimSpace(given))
+	}
+	publisher := r.Header.Get(publisherHeader)
+	switch {
+	case publisher != "" && publisher != "publish" && publisher != "event":
+		return q, hub.Errorf(hub.CodeInvalid, "Invalid value for header %s", publisherHeader)
+	case kind == formType && publisher != "publish":
+		q.params, err = s.readForm(w, r)
+	case slices.Contains([]string{formType, "application/json", "application/xml", "application/octet-stream", "text/plain"}, kind):
+		q.content = true
+		q.params, err = parseForm(r.URL.RawQuery)
+	default:
+		return q, hub.Errorf(hub.CodeInvalid, "Endpoint only supports content type of application/x-www-form-urlencoded, "+
+			"application/json, application/xml, application/octet-stream and text/plain")
+	}
+	if err != nil {
+		return q, err
+	}
+	mode := q.params.Get("hub.mode")
+	if mode == "unregister" && s.Profile == ProfileMOSIP {
+		mode = "deregister" // as MOSIP's client calls it
+	}
+	if !slices.Contains([]string{"register", "deregister", "publish", "subscribe", "unsubscribe"}, mode) {
+		return q, hub.Errorf(hub.CodeInvalid, "The request does not include valid `hub.mode` form param.")
+	}
+	q.mode = mode
+	for _, p := range []string{"hub.topic", "hub.callback"} {
+		if p == "hub.callback" && mode != "subscribe" && mode != "unsubscribe" {
+			continue
+		}
+		if q.params.Get(p) == "" {
+			return q, hub.Errorf(hub.CodeInvalid, "Empty value found for parameter '%s'", p)
+		}
+	}
+	if lease := q.params.Get("hub.lease_seconds"); q.params.Has("hub.lease_seconds") && strings.Trim(lease, "0123456789") != "" || lease == "" {
+		q.params.Del("hub.lease_seconds") // unreadable, so the default
+	}
+	return q, nil
+}
+
+func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
+	ctx := r.Context()
+	switch q.mode {
+	case "subscribe", "unsubscribe":
+		return s.Service.Subscribe(ctx, q.params)
+	}
+	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
+	if err != nil {
+		return err
+	}
+	if q.mode == "register" {
+		return s.Service.Register(ctx, topic)
+	}
+	return s.Service.Deregister(ctx, topic)
+}
+
+// publishCompat publishes the body, or for an event takes note that a topic has news.
+func (s *Server) publishCompat(w http.ResponseWriter, r *http.Request, q compatRequest, start time.Time) {
+	if !q.content {
+		if err := s.Service.Ping(r.Context(), url.Values{"hub.topic": {q.params.Get("hub.topic")}}); err != nil {
+			s.metrics.hubRequest("publish", s.failCompat(w, r, q, err), start)
+			return
+		}
+		s.metrics.hubRequest("publish", nil, start)
+		writeCompat(w, http.StatusOK, "hub.mode=accepted")
+		return
+	}
+	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
+	var receipt hub.Receipt
+	var size int
+	if err == nil {
+		receipt, size, err = s.publishContent(w, r, topic, nil)
+	}
+	if err != nil {
+		s.metrics.notPublished(s.failCompat(w, r, q, err))
+		return
+	}
+	s.metrics.published(size, receipt.Duplicate, start)
+	w.Header()[messageIDHeader] = []string{receipt.MessageID()}
+	writeCompat(w, http.StatusOK, "hub.mode=accepted")
+}
+
+// UnknownTopic is the reason of a refusal in the profiles ballerina and mosip.
+func UnknownTopic(topic string) string {
+	return fmt.Sprintf("Topic [%s] is not registered with the Hub", topic)
+}
+
+// failCompat answers a refusal the way the profile's clients know it. Where the hub cannot serve it is 503, which no
+// client of theirs takes for an acceptance.
+func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequest, err error) *problem {
+	publisher := q.mode != "subscribe" && q.mode != "unsubscribe"
+	status, reason := 0, ""
+	var refusal *auth.Refusal
+	var denied *auth.Denied
+	topic := q.params.Get("hub.topic")
+	switch {
+	case errors.As(err, &denied), errors.As(err, &refusal):
+		status, reason = http.StatusOK, "Not authorized"
+		if s.Profile == ProfileMOSIP {
+			reason = "Publisher is not authorized"
+		}
+		if !publisher {
+			status = http.StatusInternalServerError
+			if s.Profile == ProfileMOSIP {
+				reason = "Subscriber is not authorized"
+			}
+		}
+	case hub.CodeOf(err) == hub.CodeConflict && q.mode == "register":
+		status, reason = http.StatusConflict, "Topic has already registered with the Hub"
+	case hub.CodeOf(err) == hub.CodeNotFound && q.mode == "deregister":
+		status, reason = http.StatusNotFound, "Topic has not been registered in the Hub"
+	case hub.CodeOf(err) == hub.CodeNotFound:
+		status, reason = http.StatusNotFound, UnknownTopic(topic)
+	default:
+		return s.fail(w, r, err)
+	}
+	if s.Profile == ProfileMOSIP && status < 500 {
+		status = http.StatusOK
+	}
+	writeCompat(w, status, "hub.mode=denied&hub.reason="+oneLine(reason))
+	return &problem{status: status, code: "denied", detail: reason}
+}
+
+// writeCompat answers with a form as those hubs write it: values are not encoded.
+func writeCompat(w http.ResponseWriter, status int, form string) {
+	h := w.Header()
+	h["Content-Type"] = []string{formType}
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(form))
+}
+
+// compact makes JSON content fit for receivers that read a body line by line and sign what they put together again.
+func compact(p *hub.Publication) error {
+	kind, _, err := mime.ParseMediaType(p.ContentType)
+	if err != nil || kind != "application/json" {
+		return nil //nolint:nilerr // what is no JSON stays as it is
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, p.Body); err != nil {
+		return hub.ParamErrorf("body", "is no JSON, as its content type says (%v)", err)
+	}
+	p.Body, p.ContentType = b.Bytes(), "application/json"
+	return nil
+}
+
+// getUp is the health check of the profile mosip: 503 as soon as requests had better go to another node.
+func (s *Server) getUp(w http.ResponseWriter, _ *http.Request) {
+	if len(s.Node.NotReady()) > 0 || s.draining.Load() {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "DOWN"})
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "UP"})
+}

@@ -1,0 +1,373 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"quorumhub/hub"
+)
+
+// deadLetterItem is a dead letter as lists show it.
+type deadLetterItem struct {
+	ID           string     `json:"id"`
+	Subscription string     `json:"subscription"`
+	Topic        string     `json:"topic"`
+	Callback     string     `json:"callback"`
+	Offset       uint64     `json:"offset"`
+	MessageID    string     `json:"message_id"`
+	Attempts     uint32     `json:"attempts"`
+	Status       int32      `json:"status"`
+	Reason       string     `json:"reason"`
+	At           *time.Time `json:"at"`
+	PublishedAt  *time.Time `json:"published_at"`
+	ContentType  string     `json:"content_type"`
+	Size         uint64     `json:"size"`
+	Replaying    *time.Time `json:"replaying_since"`
+}
+
+// deadLetterDetail is all there is to know about one. The body is text where it is valid UTF-8, else base64.
+type deadLetterDetail struct {
+	deadLetterItem
+	Active     bool              `json:"subscription_active"`
+	Tries      []attemptItem     `json:"tries"`
+	Headers    map[string]string `json:"headers"`
+	Body       *string           `json:"body,omitempty"`
+	BodyBase64 *[]byte           `json:"body_base64,omitempty"`
+}
+
+type attemptItem struct {
+	At        *time.Time `json:"at"`
+	Status    int32      `json:"status"`
+	LatencyMS float64    `json:"latency_ms"`
+	Reason    string     `json:"reason"`
+	Node      string     `json:"node"`
+}
+
+func letterItem(d *hub.DeadLetter) deadLetterItem {
+	return deadLetterItem{hub.LetterID(d.ID), d.Subscription.String(), d.TopicName, d.Callback, d.Offset, d.MessageID(), d.Attempts,
+		d.Status, d.Reason, moment(d.At), moment(d.PublishedAt), d.ContentType, d.Size, moment(d.Replaying)}
+}
+
+// letterParams are the filters of dead letters, in queries and, by the same names, in bodies.
+func letterParams() []string {
+	return []string{"topic", "callback", "subscription", "status", "reason", "since", "until"}
+}
+
+// letterFilter reads the filters that get returns by name, empty where there is none.
+func (s *Server) letterFilter(get func(string) string) (f hub.DeadLetterFilter, err error) {
+	if v := get("topic"); v != "" {
+		if f.Topic, err = s.Service.Namer().HostedName("topic", v); err != nil {
+			return f, err
+		}
+	}
+	if v := get("callback"); v != "" {
+		if _, err := hub.ParseURL("callback", v); err != nil {
+			return f, err
+		}
+		f.CallbackKey = hub.NormalizeURL(v)
+	}
+	if v := get("subscription"); v != "" {
+		kind, n, ok := parseID(v)
+		if !ok || kind != 's' {
+			return f, hub.ParamErrorf("subscription", "is %s; expected an id such as s-17", quote(v))
+		}
+		f.Subscription = hub.SubscriptionID(n)
+	}
+	var ok bool
+	if f.Status, ok = hub.ParseStatusFilter(get("status")); !ok {
+		return f, hub.ParamErrorf("status", "is %s; expected an HTTP status such as 404, a class such as 4xx, or none", quote(get("status")))
+	}
+	f.Reason = get("reason")
+	for param, at := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
+		if v := get(param); v != "" {
+			if *at, err = time.Parse(time.RFC3339, v); err != nil {
+				return f, hub.ParamErrorf(param, "is %s; expected a time such as 2026-01-31T12:00:00Z", quote(v))
+			}
+		}
+	}
+	return f, nil
+}
+
+func (s *Server) listDeadLetters(w http.ResponseWriter, r *http.Request) {
+	q, values, err := s.parseList(r, "d", letterParams()...)
+	var f hub.DeadLetterFilter
+	if err == nil {
+		f, err = s.letterFilter(values.Get)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	var letters []hub.DeadLetter
+	s.State.View(func(st *hub.State) { letters = st.DeadLetters(q.after, q.limit+1, f.Match) })
+	out := page[deadLetterItem]{Items: []deadLetterItem{}}
+	if len(letters) > q.limit {
+		letters = letters[:q.limit]
+		out.Next = hub.LetterID(letters[q.limit-1].ID)
+	}
+	for i := range letters {
+		out.Items = append(out.Items, letterItem(&letters[i]))
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// letterInPath is the id in /v1/dead-letters/<id> and in what lies below it.
+func letterInPath(r *http.Request) (uint64, error) {
+	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/dead-letters/"), "/")
+	kind, n, ok := parseID(id)
+	if !ok || kind != 'd' {
+		return 0, noLetter(id)
+	}
+	return n, nil
+}
+
+func noLetter(id string) *problem {
+	return &problem{status: http.StatusNotFound, code: "not_found", param: "id",
+		detail: quote(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
+}
+
+func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {
+	id, err := letterInPath(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out, release, err := s.letterDetail(r, id)
+	defer release()
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if utf8.Valid(*out.BodyBase64) {
+		text := string(*out.BodyBase64)
+		out.Body, out.BodyBase64 = &text, nil
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// letterDetail reads one dead letter with its content, in base64. release gives back its share of the memory for bodies,
+// also after an error.
+func (s *Server) letterDetail(r *http.Request, id uint64) (out *deadLetterDetail, release func(), err error) {
+	release = func() {}
+	var d hub.DeadLetter
+	var ok, active bool
+	s.State.View(func(st *hub.State) {
+		if d, ok = st.DeadLetter(id); ok {
+			_, active = st.Subscription(d.Subscription)
+		}
+	})
+	if !ok {
+		return nil, release, noLetter(hub.LetterID(id))
+	}
+	size := 4 * int64(d.Size) // read, as text or base64, and encoded
+	if !s.budget.take(size) {
+		return nil, release, hub.ErrOverloaded
+	}
+	release = func() { s.budget.give(size) }
+	m, err := s.Letters.ReadLetter(r.Context(), &d)
+	switch {
+	case errors.Is(err, hub.ErrTrimmed):
+		return nil, release, noLetter(hub.LetterID(id))
+	case err != nil:
+		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.LetterID(id), err)
+	}
+	if m.Body == nil {
+		m.Body = []byte{}
+	}
+	out = &deadLetterDetail{deadLetterItem: letterItem(&d), Active: active, Tries: []attemptItem{}, BodyBase64: &m.Body,
+		Headers: map[string]string{"Content-Type": m.ContentType, "Link": s.links(d.TopicName, &m), messageIDHeader: m.ID()}}
+	for i := range d.Tries {
+		a := &d.Tries[i]
+		out.Tries = append(out.Tries, attemptItem{moment(a.At), a.Status, float64(a.Latency.Microseconds()) / 1000, a.Reason, a.Node})
+	}
+	return out, release, nil
+}
+
+func (s *Server) replayDeadLetter(w http.ResponseWriter, r *http.Request) {
+	id, err := letterInPath(r)
+	if err == nil {
+		err = s.Service.ReplayDeadLetter(r.Context(), id)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusAccepted, struct {
+		ID        string `json:"id"`
+		Replaying bool   `json:"replaying"`
+	}{hub.LetterID(id), true})
+}
+
+func (s *Server) dropDeadLetter(w http.ResponseWriter, r *http.Request) {
+	id, err := letterInPath(r)
+	if err == nil {
+		err = s.Service.DropDeadLetter(r.Context(), id)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// letterActionAnswer says how many dead letters an action is about.
+type letterActionAnswer struct {
+	Matched   int  `json:"matched"`
+	Ended     int  `json:"ended"`
+	Replaying *int `json:"replaying,omitempty"`
+	Dropped   *int `json:"dropped,omitempty"`
+	DryRun    bool `json:"dry_run"`
+}
+
+// replayDeadLetters replays what a filter chooses: {"topic": "news", "status": "5xx", "dry_run": true}.
+func (s *Server) replayDeadLetters(w http.ResponseWriter, r *http.Request) {
+	a, err := s.readLetterAction(w, r)
+	var n hub.LetterCount
+	if err == nil {
+		n, err = s.Service.ReplayDeadLetters(r.Context(), a)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusAccepted, letterActionAnswer{Matched: n.Matched, Ended: n.Ended, Replaying: &n.Done, DryRun: a.DryRun})
+}
+
+// dropDeadLetters drops what a filter chooses.
+func (s *Server) dropDeadLetters(w http.ResponseWriter, r *http.Request) {
+	a, err := s.readLetterAction(w, r)
+	var n hub.LetterCount
+	if err == nil {
+		n, err = s.Service.DropDeadLetters(r.Context(), a)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, letterActionAnswer{Matched: n.Matched, Ended: n.Ended, Dropped: &n.Done, DryRun: a.DryRun})
+}
+
+// readLetterAction reads the body of a request about many dead letters. Without a filter it takes "all": true, so that an
+// empty body does no harm.
+func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub.LetterAction, err error) {
+	const expected = `expected JSON such as {"topic": "news", "status": "5xx", "dry_run": true}, or {"all": true}`
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+		return a, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", param: "Content-Type",
+			detail: "is " + quote(r.Header.Get("Content-Type")) + "; expected application/json"}
+	}
+	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
+	defer body.release()
+	if err != nil {
+		return a, err
+	}
+	var in struct {
+		Topic        string `json:"topic"`
+		Callback     string `json:"callback"`
+		Subscription string `json:"subscription"`
+		Status       string `json:"status"`
+		Reason       string `json:"reason"`
+		Since        string `json:"since"`
+		Until        string `json:"until"`
+		All          bool   `json:"all"`
+		DryRun       bool   `json:"dry_run"`
+		Expect       *int   `json:"expect"`
+	}
+	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return a, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return a, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	}
+	fields := url.Values{"topic": {in.Topic}, "callback": {in.Callback}, "subscription": {in.Subscription}, "status": {in.Status},
+		"reason": {in.Reason}, "since": {in.Since}, "until": {in.Until}}
+	if a.Filter, err = s.letterFilter(fields.Get); err != nil {
+		return a, err
+	}
+	if none := a.Filter == (hub.DeadLetterFilter{}); none != in.All {
+		if none {
+			return a, hub.ParamErrorf("body", "names no dead letters; %s", expected)
+		}
+		return a, hub.ParamErrorf("all", "is true beside a filter; expected one of the two")
+	}
+	a.DryRun, a.Expect = in.DryRun, -1
+	if in.Expect != nil {
+		if a.Expect = *in.Expect; a.Expect < 0 {
+			return a, hub.ParamErrorf("expect", "is %d; expected the number of dead letters that the filter chooses", a.Expect)
+		}
+	}
+	return a, nil
+}
+
+// exportStep bounds the time for one line of an export.
+const exportStep = time.Minute
+
+// exportDeadLetters streams what the filter chooses with its content, one JSON object a line. An export that cannot be
+// completed ends without an end, so that it does not look whole.
+func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		s.fail(w, r, hub.ParamErrorf("query", "cannot be read (%v)", err))
+		return
+	}
+	for name, v := range values {
+		if !contains(letterParams(), name) || len(v) > 1 {
+			s.fail(w, r, hub.ParamErrorf(quote(name), "is not a parameter of the export or given twice; expected %s", strings.Join(letterParams(), ", ")))
+			return
+		}
+	}
+	f, err := s.letterFilter(values.Get)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	var ids []uint64
+	s.State.View(func(st *hub.State) { ids = st.DeadLetterIDs(f.Match) })
+	h := w.Header()
+	h.Set("Content-Type", "application/x-ndjson")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Disposition", `attachment; filename="dead-letters.ndjson"`)
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	control := http.NewResponseController(w)
+	for _, id := range ids {
+		_ = control.SetWriteDeadline(time.Now().Add(exportStep)) // without a connection there is none
+		switch err := s.exportLetter(w, r, id); {
+		case err == nil:
+		case r.Context().Err() != nil:
+			panic(http.ErrAbortHandler)
+		default:
+			s.Log.Error("export of dead letters is cut short", "error", err, "correlation_id", idOf(w))
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// exportLetter writes one line; a letter that went meanwhile is left out.
+func (s *Server) exportLetter(w io.Writer, r *http.Request, id uint64) error {
+	out, release, err := s.letterDetail(r, id)
+	defer release()
+	var p *problem
+	if errors.As(err, &p) && p.status == http.StatusNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(out)
+	if err == nil {
+		_, err = w.Write(append(line, '\n'))
+	}
+	return err
+}
