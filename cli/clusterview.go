@@ -43,7 +43,7 @@ func (v *clusterView) Nodes() []web.NodeView {
 	v.store.View(func(s *hub.State) { owned, _ = s.Owners() })
 	for _, m := range v.node.Members() {
 		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
-			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID]}
+			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], ClockOffset: m.ClockOffset}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,28 @@ func (c *devCluster) get(i int, path string, into any) bool {
 	return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(into) == nil
 }
 
+// metric is the sum of a metric over the nodes.
+func (c *devCluster) metric(name string) (sum float64) {
+	for _, url := range c.urls {
+		resp, err := http.Get(url + "/metrics")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		for line := range strings.SplitSeq(string(body), "\n") {
+			if value, ok := strings.CutPrefix(line, name+" "); ok {
+				n, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				sum += n
+			}
+		}
+	}
+	return sum
+}
+
 func (c *devCluster) letters(i int) (ids []string) {
 	var page struct{ Items []struct{ ID string } }
 	c.get(i, "/v1/dead-letters", &page)
@@ -172,6 +195,36 @@ func TestDeadLettersOfACluster(t *testing.T) {
 		got := run(t, "", "dead-letters", "show", "d-1", "--hub", url)
 		if got.code != 0 || !strings.Contains(got.out, "one") || strings.Count(got.out, "  503     http-status  ") != 3 {
 			t.Errorf("node-%d shows %+v", i+1, got)
+		}
+	}
+	// The attempts are known to the node that made them, and shown by any.
+	for i, url := range c.urls {
+		eventually(t, "the cursor is in the log", func() bool {
+			var sub struct{ Failures int }
+			return c.get(i, "/v1/subscriptions/s-1", &sub) && sub.Failures == 9
+		})
+		got := run(t, "", "subscriptions", "show", "s-1", "--hub", url)
+		if got.code != 0 || strings.Count(got.out, "  down     503   ") != 9 || !strings.Contains(got.out, "0% of the last 9") || !strings.Contains(got.out, "failing since") {
+			t.Errorf("node-%d shows %+v", i+1, got)
+		}
+		var a struct {
+			Node     string
+			Total    int
+			Attempts []struct {
+				Offset int
+				Status int
+			}
+		}
+		if !c.get(i, "/v1/subscriptions/s-1/attempts", &a) || a.Total != 9 || len(a.Attempts) != 9 || a.Attempts[0].Offset != 3 || a.Attempts[8].Status != 503 {
+			t.Errorf("node-%d says %+v", i+1, a)
+		}
+	}
+	// The metrics of the three nodes add up to the same.
+	for name, sum := range map[string]float64{`quorumhub_delivery_failures_total{outcome="down",reason="http-status"}`: 9,
+		`quorumhub_delivery_seconds_count{outcome="down"}`: 9, "quorumhub_delivery_dead_lettered_total": 3, "quorumhub_dead_letters": 9, // on each of them
+		"quorumhub_delivery_lag_messages": 0, "quorumhub_delivery_oldest_undelivered_seconds": 0} {
+		if got := c.metric(name); got != sum {
+			t.Errorf("%s adds up to %v, want %v", name, got, sum)
 		}
 	}
 	// A replay that fails adds its attempt; one that is acknowledged takes the letter away, on all nodes.

@@ -15,17 +15,23 @@ type raftNode interface {
 	hub.Cluster
 }
 
+// timedNode also says by what time the cluster acts.
+type timedNode interface {
+	raftNode
+	Clock() hub.Clock
+}
+
 // lateNode stands in for the raft node until it is open: those who observe the log must be there before the
 // log moves, and act through the node that moves it.
 type lateNode struct {
 	ready chan struct{}
-	to    raftNode // set before ready is closed
+	to    timedNode // set before ready is closed
 }
 
 func newLateNode() *lateNode { return &lateNode{ready: make(chan struct{})} }
 
 // set gives the node that everything goes to from now on. It is called once.
-func (n *lateNode) set(to raftNode) {
+func (n *lateNode) set(to timedNode) {
 	n.to = to
 	close(n.ready)
 }
@@ -67,5 +73,15 @@ func (n *lateNode) Contact() time.Duration {
 		return n.to.Contact()
 	default:
 		return math.MaxInt64
+	}
+}
+
+// Now implements hub.Clock: the time by which the cluster acts, and before set the machine's.
+func (n *lateNode) Now() time.Time {
+	select {
+	case <-n.ready:
+		return n.to.Clock().Now()
+	default:
+		return time.Now()
 	}
 }

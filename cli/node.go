@@ -37,19 +37,20 @@ const lockFile = "lock"
 
 // node is one running hub: every room, wired. Open it, run it once.
 type node struct {
-	cfg      *configs.Config
-	log      *slog.Logger
-	lock     *os.File
-	listener net.Listener
-	cluster  net.Listener // nil without other nodes; the raft node takes it over
-	store    *store.Store
-	raft     *raftlog.Node
-	out      *outbound
-	access   *accessControl // nil: everybody may do everything
-	secure   *tls.Config    // nil: plain HTTP
-	server   *web.Server
-	view     *clusterView
-	fatal    chan error // the first failure after which nothing may be acknowledged
+	cfg        *configs.Config
+	log        *slog.Logger
+	lock       *os.File
+	listener   net.Listener
+	cluster    net.Listener // nil without other nodes; the raft node takes it over
+	store      *store.Store
+	raft       *raftlog.Node
+	out        *outbound
+	access     *accessControl // nil: everybody may do everything
+	secure     *tls.Config    // nil: plain HTTP
+	server     *web.Server
+	view       *clusterView
+	deliveries *deliveries
+	fatal      chan error // the first failure after which nothing may be acknowledged
 }
 
 // openNode brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
@@ -92,7 +93,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if n.access, err = openAccess(cfg, own); err != nil {
 		return nil, err
 	}
-	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late,
+	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late, clock: late,
 		secrets: secrets, own: own, registry: registry})
 	if err != nil {
 		return nil, err
@@ -103,11 +104,13 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
+	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
 		return nil, err
 	}
 	n.view.node = n.raft
+	n.deliveries.ask = n.raft.Ask
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
@@ -119,6 +122,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
+		Clock:           n.raft.Clock(),
 	}
 	var service *hub.Service
 	var guard *auth.Guard
@@ -131,9 +135,10 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
 	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
-		Node: n.view, Reads: n.raft, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		Node: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
+		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
 		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }
@@ -147,6 +152,7 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 		return raftlog.Open(ctx, o)
 	}
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, n.cfg.Cluster.Token, secrets.ID(), n.view.describe
+	o.Answer = n.deliveries.answer
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})

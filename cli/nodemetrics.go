@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"quorumhub/delivery"
@@ -46,20 +48,26 @@ type nodeReading struct {
 	store  store.Stats
 	counts hub.Counts
 	gap    uint64
+	offset time.Duration
+
+	letterBytes uint64
+	replays     int
 }
 
 func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c := &collector[nodeReading]{read: func() nodeReading {
-		r := nodeReading{raft: n.Stats(), store: st.Stats()}
+		r := nodeReading{raft: n.Stats(), store: st.Stats(), offset: n.ClockOffset()}
 		st.View(func(s *hub.State) {
 			r.counts = s.Counts()
 			r.gap = s.GapMessages()
+			r.letterBytes, r.replays = s.DeadLetterBytes(), len(s.Replays())
 		})
 		return r
 	}}
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	c.add(gauge, "raft_is_leader", "1 while this node leads.", func(r nodeReading) float64 { return flag(r.raft.IsLeader) })
 	c.add(gauge, "raft_term", "Raft term.", func(r nodeReading) float64 { return float64(r.raft.Term) })
+	c.add(gauge, "clock_offset_seconds", "How far this machine's clock is ahead of the voters' clocks.", func(r nodeReading) float64 { return r.offset.Seconds() })
 	c.add(gauge, "raft_commit_index", "Raft commit index.", func(r nodeReading) float64 { return float64(r.raft.CommitIndex) })
 	c.add(gauge, "raft_applied_index", "Index applied in memory.", func(r nodeReading) float64 { return float64(r.raft.AppliedIndex) })
 	c.add(gauge, "raft_durable_index", "Index that the state files hold.", func(r nodeReading) float64 { return float64(r.raft.DurableIndex) })
@@ -75,7 +83,59 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c.add(gauge, "subscriptions", "Active subscriptions.", func(r nodeReading) float64 { return float64(r.counts.Subscriptions) })
 	c.add(gauge, "subscription_requests_pending", "Requests that wait for verification of intent.", func(r nodeReading) float64 { return float64(r.counts.Requests) })
 	c.add(gauge, "dead_letters", "Dead letters kept.", func(r nodeReading) float64 { return float64(r.counts.DeadLetters) })
+	c.add(gauge, "dead_letter_bytes", "Bodies of dead letters kept.", func(r nodeReading) float64 { return float64(r.letterBytes) })
+	c.add(gauge, "dead_letter_replays_pending", "Dead letters that wait to be sent once more.", func(r nodeReading) float64 { return float64(r.replays) })
 	c.add(counter, "gap_messages_total", "Messages dropped by retention before a subscription had got them.", func(r nodeReading) float64 { return float64(r.gap) })
+	return c
+}
+
+// attemptMetrics count the attempts of this node by what they came to.
+type attemptMetrics struct {
+	seconds [delivery.PushCancelled + 1]prometheus.Observer
+	reasons *prometheus.CounterVec
+}
+
+func newAttemptMetrics(reg prometheus.Registerer) *attemptMetrics {
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "quorumhub_delivery_seconds",
+		Help:    "Time from the start of a delivery attempt to the end of the answer, by outcome (delivered, refused, down, gone, cancelled).",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"outcome"})
+	m := &attemptMetrics{reasons: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorumhub_delivery_failures_total",
+		Help: "Delivery attempts that failed, by outcome and class of the failure."}, []string{"outcome", "reason"})}
+	for o := delivery.PushDelivered; o <= delivery.PushCancelled; o++ {
+		m.seconds[o] = seconds.WithLabelValues(o.String())
+	}
+	reg.MustRegister(seconds, m.reasons)
+	return m
+}
+
+// attempted is delivery.DispatcherOptions.Attempted.
+func (m *attemptMetrics) attempted(_ hub.TopicID, r delivery.PushResult) {
+	if r.Outcome == 0 || int(r.Outcome) >= len(m.seconds) {
+		return
+	}
+	m.seconds[r.Outcome].Observe(r.Latency.Seconds())
+	if r.Outcome != delivery.PushDelivered {
+		m.reasons.WithLabelValues(r.Outcome.String(), string(r.Reason)).Inc()
+	}
+}
+
+func newBacklogCollector(d *delivery.Dispatcher, p *delivery.Replayer) prometheus.Collector {
+	type reading struct {
+		delivery.Backlog
+		replays delivery.ReplayStats
+	}
+	c := &collector[reading]{read: func() reading { return reading{d.Backlog(), p.Stats()} }}
+	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+	c.add(gauge, "delivery_lag_messages", "Messages that this node has still to deliver, over all its subscriptions.", func(r reading) float64 { return float64(r.Messages) })
+	c.add(gauge, "delivery_subscriptions_behind", "Subscriptions of this node that have not got all.", func(r reading) float64 { return float64(r.Behind) })
+	c.add(gauge, "delivery_oldest_undelivered_seconds", "Age of the oldest message that this node has still to deliver; 0: none.", func(r reading) float64 {
+		if r.Oldest.IsZero() {
+			return 0
+		}
+		return max(time.Since(r.Oldest), 0).Seconds()
+	})
+	c.add(counter, "dead_letters_replayed_total", "Replays of dead letters that were acknowledged.", func(r reading) float64 { return float64(r.replays.Delivered) })
+	c.add(counter, "dead_letter_replays_failed_total", "Replays of dead letters that were not.", func(r reading) float64 { return float64(r.replays.Failed) })
 	return c
 }
 

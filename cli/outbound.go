@@ -35,6 +35,7 @@ type outboundOptions struct {
 	namer    *hub.TopicNamer
 	store    *store.Store
 	raft     raftNode
+	clock    hub.Clock
 	secrets  hub.SecretBox
 	own      []string // host:port where this node listens, or would as a cluster
 	registry *prometheus.Registry
@@ -49,7 +50,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
 		return nil, err
 	}
-	clock := hub.SystemClock{}
+	clock := o.clock
 	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
 	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency})
 	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
@@ -68,6 +69,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		},
 		CursorFlush: o.cfg.Delivery.CursorFlush,
 		Contact:     o.raft.Contact,
+		Attempted:   newAttemptMetrics(o.registry).attempted,
 	})
 	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
 	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
@@ -87,7 +89,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
-	o.registry.MustRegister(newDeliveryCollector(out.dispatcher))
+	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out, nil
 }
 

@@ -5,14 +5,20 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"text/tabwriter"
+	"time"
+
+	"quorumhub/configs"
 )
 
 // subscriptionsCmd lists when no other of its commands is named.
 type subscriptionsCmd struct {
 	List   listSubscriptionsCmd `cmd:"" default:"withargs" help:"List the subscriptions (the default)."`
+	Show   showSubscriptionCmd  `cmd:"" help:"Show one subscription: how it stands and its last attempts."`
 	Pause  pauseCmd             `cmd:"" help:"Stop the deliveries of a subscription. It keeps its place; its lease runs on."`
 	Resume resumeCmd            `cmd:"" help:"Go on with the deliveries of a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's place in its topic's log, back or forth."`
@@ -161,4 +167,111 @@ type subscriptionItem struct {
 	Cursor         uint64 `json:"cursor"`
 	Lag            uint64 `json:"lag"`
 	Mode           string `json:"mode"`
+}
+
+type showSubscriptionCmd struct {
+	hubFlags
+	ID   string `arg:"" help:"The subscription's id, such as s-17, or that of a pending request, such as r-17."`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+// subscriptionDetail is a subscription as the admin API shows it.
+type subscriptionDetail struct {
+	subscriptionItem
+	Signed       bool    `json:"signed"`
+	LeaseSeconds int64   `json:"lease_seconds"`
+	CreatedAt    string  `json:"created_at"`
+	Delivered    uint64  `json:"delivered"`
+	Failures     uint64  `json:"failures"`
+	FailingSince string  `json:"failing_since"`
+	Gap          uint64  `json:"gap"`
+	DeadLetters  uint64  `json:"dead_letters"`
+	OldestAge    float64 `json:"oldest_undelivered_seconds"`
+	Delivery     *struct {
+		State       string   `json:"state"`
+		NextAttempt string   `json:"next_attempt_at"`
+		SuccessRate *float64 `json:"success_rate"`
+		Attempts    []struct {
+			At      string  `json:"at"`
+			Offset  uint64  `json:"offset"`
+			Outcome string  `json:"outcome"`
+			Status  int     `json:"status"`
+			Latency float64 `json:"latency_ms"`
+			Reason  string  `json:"reason"`
+		} `json:"attempts"`
+	} `json:"delivery"`
+	DeliveryError string `json:"delivery_error"`
+}
+
+func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
+	if !strings.HasPrefix(c.ID, "s-") && !strings.HasPrefix(c.ID, "r-") {
+		return usageError(fmt.Sprintf("ID: got %q, expected the id of a subscription such as s-17", c.ID))
+	}
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.fetch(ctx, "/v1/subscriptions/"+url.PathEscape(c.ID))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.Out, json.RawMessage(answer))
+	}
+	var d subscriptionDetail
+	if err := json.Unmarshal(answer, &d); err != nil {
+		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+	}
+	return d.write(s.Out)
+}
+
+func (d *subscriptionDetail) write(w io.Writer) error {
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(out, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("subscription", "%s, %s, %s", oneLine(d.ID), oneLine(d.State), oneLine(d.Mode))
+	line("topic", "%s", oneLine(d.Topic))
+	line("callback", "%s", oneLine(d.Callback))
+	line("made", "%s, lease ends %s", orDash(d.CreatedAt), orDash(d.LeaseExpiresAt))
+	line("signed", "%t", d.Signed)
+	line("node", "%s", orDash(d.Node))
+	line("cursor", "%d, lag %d", d.Cursor, d.Lag)
+	if d.Lag > 0 {
+		line("oldest undelivered", "%s", configs.FormatDuration(time.Duration(d.OldestAge*float64(time.Second)).Round(time.Millisecond)))
+	}
+	line("delivered", "%d", d.Delivered)
+	if d.FailingSince != "" {
+		line("failing since", "%s, %d attempts in a row", oneLine(d.FailingSince), d.Failures)
+	}
+	if d.DeadLetters > 0 {
+		line("dead letters", "%d", d.DeadLetters)
+	}
+	if d.Gap > 0 {
+		line("dropped by retention", "%d", d.Gap)
+	}
+	switch {
+	case d.Delivery == nil && d.DeliveryError != "":
+		line("attempts", "not known: %s", oneLine(d.DeliveryError))
+	case d.Delivery != nil:
+		next := ""
+		if d.Delivery.NextAttempt != "" {
+			next = ", next attempt " + oneLine(d.Delivery.NextAttempt)
+		}
+		line("delivery", "%s%s", oneLine(d.Delivery.State), next)
+		if rate := d.Delivery.SuccessRate; rate != nil {
+			line("success rate", "%.0f%% of the last %d", *rate*100, len(d.Delivery.Attempts))
+		}
+	}
+	if err := out.Flush(); err != nil || d.Delivery == nil || len(d.Delivery.Attempts) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ATTEMPT AT\tMESSAGE\tOUTCOME\tLAST\tLATENCY")
+	for _, a := range d.Delivery.Attempts {
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%.1fms\n", orDash(a.At), a.Offset, oneLine(a.Outcome), outcome(a.Status, a.Reason), a.Latency)
+	}
+	return table.Flush()
 }

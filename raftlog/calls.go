@@ -24,6 +24,7 @@ const (
 	methodForward   byte = 3  // see encodeForward
 	methodReadIndex byte = 20 // see answerReadIndex
 	methodTerm      byte = 21 // see answerTerm
+	methodAsk       byte = 32 // see Ask
 
 	statusOK        byte = 0
 	statusNotLeader byte = 1 // surely nothing was done

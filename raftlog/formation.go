@@ -316,6 +316,8 @@ func (n *Node) answerCalls(conn net.Conn, _ string) {
 			return n.answerReadIndex()
 		case methodTerm:
 			return n.answerTerm()
+		case methodAsk:
+			return n.answerAsked(body)
 		}
 		return statusRefused, []byte("unknown call")
 	})

@@ -35,6 +35,9 @@ type router struct {
 func (r *router) send(b *batch) (hub.BatchResult, error) {
 	n := r.node
 	if n.raft.State() == raft.Leader {
+		if !n.timed() {
+			return hub.BatchResult{}, errNotLeader // see establish
+		}
 		return r.own.send(b)
 	}
 	id, address := n.Leader()

@@ -106,6 +106,9 @@ func (n *Node) establish() bool {
 	if err := await(n.ctx, n.raft.Barrier(0)); err != nil {
 		return false // lost leadership again, or stopping; raft tells
 	}
+	if !n.compareClocks() {
+		return false
+	}
 	if n.clusterID() == "" {
 		_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_ClusterInitialized{
 			ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: randomID()},

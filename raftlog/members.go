@@ -47,7 +47,8 @@ type Member struct {
 	// What the node itself last said; zero while it never answered.
 	Description
 	AppliedIndex uint64
-	StateHash    uint64 // at AppliedIndex
+	StateHash    uint64        // at AppliedIndex
+	ClockOffset  time.Duration // see Node.ClockOffset; 0 while it is not known
 }
 
 // statusAnswer is what a node says when asked.
@@ -55,6 +56,7 @@ type statusAnswer struct {
 	Description
 	Applied uint64 `json:"applied"`
 	Hash    uint64 `json:"hash,string"`
+	Clock   int64  `json:"clock"` // Unix nanoseconds, by the machine's own clock
 }
 
 // clusterView is what is known of the other nodes.
@@ -105,6 +107,7 @@ func (n *Node) Nodes() []hub.NodeStatus {
 // Members lists the nodes of the cluster in order of id, as this node sees them. It does not wait for them.
 func (n *Node) Members() []Member {
 	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
+	offsets := n.clock.offsets(n.opts.ID)
 	var out []Member
 	for _, s := range n.servers() {
 		m := Member{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter, Leader: string(s.ID) == leader}
@@ -127,6 +130,7 @@ func (n *Node) Members() []Member {
 				}
 			}
 		}
+		m.ClockOffset = offsets[m.ID]
 		out = append(out, m)
 	}
 	return out
@@ -153,8 +157,11 @@ func (n *Node) position() (index, hash uint64) {
 // for another node, of the last word from a leader. 0 for the only voter.
 func (n *Node) Contact() time.Duration {
 	const never = math.MaxInt64
-	if n.onlyVoter() {
+	switch {
+	case n.onlyVoter():
 		return 0
+	case !n.timed():
+		return never // leases are not to be judged yet
 	}
 	if n.raft.State() == raft.Leader {
 		if at := n.contact.Load(); at != nil {
@@ -185,7 +192,7 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
-	a := statusAnswer{Description: n.opts.Describe()}
+	a := statusAnswer{Description: n.opts.Describe(), Clock: n.opts.Clock.Now().UnixNano()}
 	a.Applied, a.Hash = n.position()
 	out, err := json.Marshal(a)
 	if err != nil {
@@ -283,11 +290,12 @@ func (n *Node) askAround() {
 			}
 			if !seen.asking {
 				seen.asking = true
-				asking.Go(func() { n.ask(address, seen) })
+				asking.Go(func() { n.ask(id, address, seen) })
 			}
 		}
 		maps.DeleteFunc(n.view.nodes, func(id string, _ *seenNode) bool { return !members[id] })
 		n.view.mu.Unlock()
+		n.setClock()
 		select {
 		case <-n.ctx.Done():
 			return
@@ -296,17 +304,15 @@ func (n *Node) askAround() {
 	}
 }
 
-func (n *Node) ask(address string, seen *seenNode) {
+func (n *Node) ask(id, address string, seen *seenNode) {
 	ctx, cancel := context.WithTimeout(n.ctx, statusLimit)
 	defer cancel()
 	at := time.Now()
-	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
-	var a statusAnswer
-	ok := err == nil && status == statusOK && json.Unmarshal(body, &a) == nil
+	a, err := n.askStatus(ctx, id, address)
 	n.view.mu.Lock()
 	defer n.view.mu.Unlock()
 	seen.asking = false
-	if ok {
+	if err == nil {
 		seen.asked, seen.status = at, a
 	}
 }

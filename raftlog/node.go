@@ -56,6 +56,7 @@ type Node struct {
 	written  highest       // see Written
 	running  atomic.Bool   // raft is set
 	progress progress
+	clock    *clusterClock
 	view     clusterView
 
 	forwarded atomic.Int64              // bytes of other nodes' batches
@@ -91,7 +92,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{opts: o, store: o.Store, ready: make(chan struct{}), notify: make(chan bool, 16)}
+	n := &Node{opts: o, store: o.Store, clock: newClusterClock(o.Clock), ready: make(chan struct{}), notify: make(chan bool, 16)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.view.start()
 	defer func() {
@@ -212,7 +213,7 @@ func (n *Node) startRaft() (err error) {
 		return fmt.Errorf("raft: %w", err)
 	}
 	followers := newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
-	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, &n.written, n.ctx.Done())
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, n.clock, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
 		to = &router{node: n, own: n.own}

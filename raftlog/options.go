@@ -52,6 +52,8 @@ type Options struct {
 	Shared string
 	// Describe is what the others are told about this node, beside what raftlog knows itself. It must be quick.
 	Describe func() Description
+	// Answer answers what other nodes Ask. It must be quick and safe for concurrent use. nil: nothing is answered.
+	Answer func(question []byte) ([]byte, error)
 
 	// Timing of elections and replication.
 	Timing Timing

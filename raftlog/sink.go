@@ -60,8 +60,8 @@ type group struct {
 	err     error
 }
 
-func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, followers *nudger, written *highest, stop <-chan struct{}) *leader {
-	return &leader{raft: apply, clock: o.Clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, nudger: followers, written: written, stop: stop,
+func newLeader(apply func(data []byte) raft.ApplyFuture, o Options, followers *nudger, clock hub.Clock, written *highest, stop <-chan struct{}) *leader {
+	return &leader{raft: apply, clock: clock, limit: o.MaxInFlight, maxBytes: o.MaxEntryBytes, nudger: followers, written: written, stop: stop,
 		pool: sync.Pool{New: func() any { return new(hub.EntryBuilder) }}}
 }
 

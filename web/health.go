@@ -36,8 +36,9 @@ func getHealth(w http.ResponseWriter, _ *http.Request) {
 }
 
 type healthBody struct {
-	Status  string   `json:"status"`
-	Reasons []string `json:"reasons"`
+	Status   string   `json:"status"`
+	Reasons  []string `json:"reasons"`
+	Warnings []string `json:"warnings,omitempty"` // of a node that can take requests all the same
 }
 
 // getLive fails only when the node has been stuck for Options.LiveGrace: a restart is then the cure.
@@ -61,11 +62,11 @@ func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) {
 		reasons = append(reasons, "this node is stopping")
 	}
 	if len(reasons) == 0 {
-		writeJSON(w, http.StatusOK, healthBody{"ready", []string{}})
+		writeJSON(w, http.StatusOK, healthBody{"ready", []string{}, s.Warnings()})
 		return
 	}
 	w.Header().Set("Retry-After", "1")
-	writeJSON(w, http.StatusServiceUnavailable, healthBody{"not_ready", reasons})
+	writeJSON(w, http.StatusServiceUnavailable, healthBody{"not_ready", reasons, s.Warnings()})
 }
 
 // writeJSON answers with v, which must be encodable.

@@ -3,10 +3,24 @@ package web_test
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"quorumhub/hub"
+	"quorumhub/web"
 )
+
+// A node that works may have something to be looked after.
+func TestReadyTellsWarnings(t *testing.T) {
+	f := newFixture(t, func(_ *hub.Rules, o *web.Options) {
+		o.Warnings = func() []string { return []string{"the clock is off"} }
+	})
+	if body := want(t, f.send("GET", "/health/ready", ""), http.StatusOK); !strings.Contains(body, `"warnings":["the clock is off"]`) {
+		t.Error(body)
+	}
+}
 
 func (f *fixture) set(change func(*node)) {
 	f.node.mu.Lock()

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -22,8 +23,10 @@ type Options struct {
 	Letters  hub.LetterReader
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
-	Feed  *Feed
-	Reads Reads // nil: no other node is ahead of this one
+	Feed *Feed
+	// Deliveries shows attempts; nil: there are none to show.
+	Deliveries Deliveries
+	Reads      Reads // nil: no other node is ahead of this one
 
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
@@ -40,8 +43,10 @@ type Options struct {
 	// TLS makes it HTTPS. nil: plain HTTP.
 	TLS *tls.Config
 
-	Clock hub.Clock    // nil: the machine's
-	Log   *slog.Logger // nil: nothing is logged
+	Clock hub.Clock // nil: the machine's
+	// Warnings says in words what an operator should look after although the node works. nil: nothing.
+	Warnings func() []string
+	Log      *slog.Logger // nil: nothing is logged
 	// Registry takes the server's metrics, and is what /metrics shows. nil: a registry of its own.
 	Registry *prometheus.Registry
 
@@ -93,8 +98,9 @@ type NodeView struct {
 	ClusterAddr   string
 	Role          Role
 	AppliedIndex  uint64
-	StateHash     uint64 // rolling hash at AppliedIndex (invariant I6)
-	Subscriptions int    // that this node delivers
+	StateHash     uint64        // rolling hash at AppliedIndex (invariant I6)
+	Subscriptions int           // that this node delivers
+	ClockOffset   time.Duration // how far its clock is ahead of the cluster's time
 }
 
 // Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.
@@ -116,6 +122,35 @@ type Node interface {
 	Alive() error
 }
 
+// Deliveries tells how the deliveries to a subscription go. Safe for concurrent use.
+type Deliveries interface {
+	// Delivery asks the node that delivers the subscription, which may be another one. An error is for those who operate
+	// the hub: nobody delivers it, or that node cannot be asked.
+	Delivery(ctx context.Context, id hub.SubscriptionID) (*DeliveryView, error)
+}
+
+// DeliveryView is what the node that delivers a subscription knows of it, ahead of what is in the log. Nothing of what
+// endpoints answer is in it but the status.
+type DeliveryView struct {
+	Node        string        `json:"node"`
+	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
+	NextAttempt *time.Time    `json:"next_attempt_at"`
+	Total       uint64        `json:"total"` // attempts since this node delivers it
+	Failed      uint64        `json:"failed"`
+	SuccessRate *float64      `json:"success_rate"` // of Attempts; null without any
+	Attempts    []DeliveryTry `json:"attempts"`     // the last 32 at most, newest first
+}
+
+// DeliveryTry is one attempt to deliver a message.
+type DeliveryTry struct {
+	At        time.Time `json:"at"`
+	Offset    uint64    `json:"offset"`
+	Outcome   string    `json:"outcome"` // delivered, refused, down, gone or cancelled
+	Status    int       `json:"status"`  // HTTP status, 0: none came
+	LatencyMS float64   `json:"latency_ms"`
+	Reason    string    `json:"reason"` // class of the failure
+}
+
 func (o *Options) setDefaults() error {
 	switch {
 	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Times == nil, o.Node == nil:
@@ -129,6 +164,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Reads == nil {
 		o.Reads = alone{}
+	}
+	if o.Warnings == nil {
+		o.Warnings = func() []string { return nil }
 	}
 	if o.Profile == "" {
 		o.Profile = ProfileNative

@@ -48,6 +48,7 @@ func (s *Server) table() []*route {
 		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription), access: subscriptions},
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: subscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
+		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts)},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: letters},
 		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},

@@ -63,6 +63,11 @@ type subscriptionDetail struct {
 	FailingSince *time.Time `json:"failing_since"`
 	Gap          uint64     `json:"gap"`
 	DeadLetters  uint64     `json:"dead_letters"`
+	// Oldest is when the oldest message was published that it has not got; null when it has all.
+	Oldest        *time.Time    `json:"oldest_undelivered_at"`
+	OldestAge     float64       `json:"oldest_undelivered_seconds"`
+	Delivery      *DeliveryView `json:"delivery"` // null when it cannot be had
+	DeliveryError string        `json:"delivery_error,omitempty"`
 	// Ahead are messages behind the cursor that it has acknowledged out of order.
 	Ahead   uint64          `json:"ahead"`
 	Options deliveryOptions `json:"options"`
@@ -184,6 +189,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 			if since := sub.Cursor.FailingSince; since != 0 {
 				out.FailingSince = moment(time.Unix(0, since))
 			}
+			s.addDelivery(r.Context(), &out, &sub, head, now)
 		}
 	case ok && kind == 'r':
 		var req hub.Request
