@@ -2,7 +2,7 @@ package hub
 
 import (
 	"math"
-	"net/http"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -196,7 +196,7 @@ func parseKey(param, text string) (string, error) {
 		return "", ParamErrorf(param, "is %d bytes long; at most %d are accepted", len(text), maxKeyBytes)
 	}
 	if name, ok := strings.CutPrefix(text, headerKeyPrefix); ok && name != "" {
-		return headerKeyPrefix + http.CanonicalHeaderKey(name), nil
+		return headerKeyPrefix + textproto.CanonicalMIMEHeaderKey(name), nil
 	}
 	if pointer, ok := strings.CutPrefix(text, pointerKeyPrefix); ok && validPointer(pointer) {
 		return text, nil
