@@ -27,7 +27,7 @@ type backupCmd struct {
 func (*backupCmd) Help() string {
 	return "Any running node will do. The backup is consistent: topics, messages, subscriptions and cursors as of one moment, with everything acknowledged before the command began. " +
 		"The node serves meanwhile. It is a tar archive with meta.json, the files and SHA256SUMS; --recipient or --passphrase-file encrypt it on this side.\n\n" +
-		"The subscribers' secrets are in it as they are in the files: sealed. THE KEY THAT OPENS THEM IS NOT IN IT. Keep a copy of the nodes' secrets.key " +
+		"The messages are in it as they were published, so encrypt it or keep it where only you can read it. The subscribers' secrets are in it as they are in the files: sealed. THE KEY THAT OPENS THEM IS NOT IN IT. Keep a copy of the nodes' secrets.key " +
 		"(secrets.key_file) apart from the backups; without it a backup cannot be restored."
 }
 

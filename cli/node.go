@@ -50,12 +50,13 @@ type node struct {
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
+	damaged    chan error // see found
 	fatal      chan error // the first failure after which nothing may be acknowledged
 }
 
 // openNode brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
 func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{cfg: cfg, log: log, fatal: make(chan error, 2)}
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.abandon(ctx))
@@ -186,6 +187,7 @@ func (n *node) openFiles() (err error) {
 		TailBytes:     int64(n.cfg.Storage.TailBytes),
 		Logger:        n.log,
 		Fatal:         n.fail,
+		Damaged:       n.found,
 	})
 	return err
 }
@@ -257,6 +259,12 @@ func (n *node) run(ctx context.Context) error {
 	n.out.start(work)
 	n.access.start(work)
 	n.view.delivering.Store(true)
+	leave := n.watchDamage(work)
+	defer func() {
+		cancel()
+		for range leave { //nolint:revive // until it is closed
+		}
+	}()
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(work, n.listener) }()
 	n.log.Info("serving", "url", n.cfg.PublicURL(), "listen", n.listener.Addr().String(), "node", n.raft.ID(), "data_dir", n.cfg.DataDir)
@@ -265,6 +273,9 @@ func (n *node) run(ctx context.Context) error {
 	case <-ctx.Done():
 		n.log.Info("stopping")
 		return n.stop(ctx, served)
+	case err := <-leave:
+		err = errors.Join(err, store.MarkDamaged(filepath.Join(n.cfg.DataDir, "fsm"), err), n.stop(ctx, served))
+		return fmt.Errorf("stopped, for the other nodes hold what is damaged here: %w", err)
 	case err := <-n.fatal:
 		// Nothing is flushed any more: what the disk holds is what was acknowledged.
 		return fmt.Errorf("stopped because data is at stake: %w", err)

@@ -29,7 +29,7 @@ type SweeperOptions struct {
 	Retention         Retention     // nil: nothing is dropped
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
-	RetentionInterval time.Duration // 0: 1 min
+	RetentionInterval time.Duration // 0: a quarter of MaxAge, 1 s to 1 min
 
 	// Letters bounds the dead letters that are kept.
 	Letters LetterRetention
@@ -54,7 +54,11 @@ type Sweeper struct {
 // NewSweeper builds a sweeper.
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
-	o.RetentionInterval = orDuration(o.RetentionInterval, time.Minute)
+	interval := time.Minute
+	if o.MaxAge > 0 {
+		interval = max(min(o.MaxAge/4, time.Minute), time.Second)
+	}
+	o.RetentionInterval = orDuration(o.RetentionInterval, interval)
 	return &Sweeper{o: o}
 }
 

@@ -134,10 +134,16 @@ var errSilent = errors.New("no answer")
 // exchange sends what is in b, and the body, and reads the answer. The connection is in the pool or closed
 // afterwards.
 func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body []byte) (answer, error) {
-	stop := context.AfterFunc(ctx, func() { _ = w.tcp.SetDeadline(past()) })
+	t, stop := tie(ctx, w.tcp)
 	b.br.Reset(w.conn)
 	a, err := w.ask(b, body)
-	if stop() && err == nil && a.reuse {
+	var alone bool
+	if t != nil {
+		alone = t.release()
+	} else {
+		alone = stop()
+	}
+	if alone && err == nil && a.reuse {
 		p.give(w)
 		return a, nil
 	}

@@ -3,12 +3,16 @@ package delivery
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // rest is what a reader still holds.
@@ -206,4 +210,66 @@ func TestRequestIsOne(t *testing.T) {
 			t.Errorf("%q is taken for a callback", u)
 		}
 	}
+}
+
+// TestTether: a context with a tether cuts off what is under way, now and later, and contexts made from it do as well.
+func TestTether(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := newWirePool((&net.Dialer{}).DialContext, nil, 10, 10, time.Minute)
+	defer p.close()
+	u := &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/"}
+	r, err := newRoute("POST", u, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("enough")
+	parent, stop := context.WithCancel(t.Context())
+	defer stop()
+	ctx, cancel := withTether(parent)
+	derived, cancelDerived := context.WithCancelCause(ctx)
+	answers := make(chan error, 3)
+	ask := func(ctx context.Context) {
+		_, err := p.post(ctx, &r, nil, []byte("x"))
+		answers <- err
+	}
+	accept := func() {
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go ask(ctx)
+	accept()
+	go ask(ctx) // a second one at the same time
+	accept()
+	go ask(derived)
+	accept()
+	cancelDerived(cause)
+	if err := <-answers; !errors.Is(err, cause) {
+		t.Errorf("derived: %v", err)
+	}
+	cancel(cause)
+	for range 2 {
+		if err := <-answers; !errors.Is(err, cause) {
+			t.Errorf("cut off: %v", err)
+		}
+	}
+	if _, err := p.post(ctx, &r, nil, nil); !errors.Is(err, cause) {
+		t.Errorf("after the end: %v", err)
+	}
+	ctx, cancel = withTether(parent)
+	stop()
+	<-ctx.Done()
+	if _, err := p.post(ctx, &r, nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the parent's end: %v", err)
+	}
+	cancel(nil)
 }

@@ -117,3 +117,6 @@ func (n *Node) Dial(ctx context.Context, address string) error {
 	}
 	return conn.Close()
 }
+
+// SealValue is the stored form of a value beside the log.
+func SealValue(key string, val []byte) []byte { return sealValue([]byte(key), val) }

@@ -250,7 +250,7 @@ func TestFirstStartCutShort(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return b.Put([]byte("CurrentTerm"), []byte{0, 0, 0, 0, 0, 0, 0, 1})
+				return b.Put([]byte("CurrentTerm"), raftlog.SealValue("CurrentTerm", []byte{0, 0, 0, 0, 0, 0, 0, 1}))
 			})
 			if err := errors.Join(err, db.Close()); err != nil {
 				t.Fatal(err)

@@ -73,6 +73,9 @@ func (r *Report) read(db *raftboltdb.BoltStore) (err error) {
 	if r.Last, err = db.LastIndex(); err != nil {
 		return fmt.Errorf("read %s: %w", r.File, err)
 	}
+	for _, err := range checkValues(db) {
+		r.Problems = append(r.Problems, fmt.Errorf("%s: %w", r.File, err))
+	}
 	for i := r.First; i > 0 && i <= r.Last; i++ {
 		var l raft.Log
 		if err := db.GetLog(i, &l); err != nil {
@@ -81,6 +84,10 @@ func (r *Report) read(db *raftboltdb.BoltStore) (err error) {
 		}
 		r.Entries++
 		r.Term = l.Term
+		if err := checkEntry(i, &l); err != nil {
+			r.Problems = append(r.Problems, fmt.Errorf("%s: %w", r.File, err))
+			continue
+		}
 		if l.Type != raft.LogCommand {
 			continue
 		}

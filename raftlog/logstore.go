@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,8 @@ var (
 	keyInstalled   = []byte("quorumhub/installed") // a snapshot at this index was installed over the log
 	keyCurrentTerm = []byte("CurrentTerm")         // raft's own
 	keyVoteTerm    = []byte("LastVoteTerm")        // raft's own
+
+	keyVoteCandidate = []byte("LastVoteCand") // raft's own
 )
 
 // positions is what the log's guard knows of the store.
@@ -116,6 +119,9 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 	if o.hooks.wrapLog != nil {
 		l.logs = o.hooks.wrapLog(db)
 	}
+	if err := l.check(); err != nil {
+		return nil, errors.Join(damaged(path, err), db.Close())
+	}
 	c, err := l.mark64(keyCompacted)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -124,7 +130,34 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 	return l, nil
 }
 
-// checkLogFile finds what bbolt would only notice when it falls over it: a file shorter than its pages.
+// check reads the whole log, some 128 MiB at most: raft itself looks at the entries behind the store only, and would find damage in
+// the others when another node asks for them.
+func (l *logStore) check() error {
+	if errs := checkValues(l.db); len(errs) > 0 {
+		return errs[0]
+	}
+	first, err := l.db.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := l.db.LastIndex()
+	if err != nil {
+		return err
+	}
+	for i := first; i > 0 && i <= last; i++ {
+		var e raft.Log
+		if err := l.db.GetLog(i, &e); err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		if err := checkEntry(i, &e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLogFile finds what bbolt would only notice when it falls over it: a file shorter than its pages, and pages that
+// form no tree, over which bbolt ends the process when it opens the file for writing.
 func checkLogFile(path string, size int64, lockTimeout time.Duration) error {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if err != nil {
@@ -134,15 +167,16 @@ func checkLogFile(path string, size int64, lockTimeout time.Duration) error {
 		if want := tx.Size(); size < want {
 			return fmt.Errorf("it has %d bytes and should have %d", size, want)
 		}
-		for _, name := range []string{"logs", "conf"} {
-			if b := tx.Bucket([]byte(name)); b != nil {
-				b.Cursor().First()
-				b.Cursor().Last()
-			}
-		}
 		return nil
 	})
+	if err == nil {
+		err = store.CheckPages(path)
+	}
 	if err = errors.Join(err, db.Close()); err != nil {
+		var c *store.CorruptError
+		if errors.As(err, &c) {
+			err = errors.New(c.Problem)
+		}
 		return damaged(path, err)
 	}
 	return nil
@@ -199,6 +233,10 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	// What is damaged on its way is refused, and comes again; the file is not at fault.
+	if err := sealEntries(logs); err != nil {
+		return err
+	}
 	if err := l.write("append entries", func() error { return l.logs.StoreLogs(logs) }); err != nil {
 		return err
 	}
@@ -273,18 +311,27 @@ func (l *logStore) LastIndex() (index uint64, err error) {
 
 // GetLog implements raft.LogStore.
 func (l *logStore) GetLog(index uint64, log *raft.Log) error {
-	return l.read("read an entry", func() error { return l.logs.GetLog(index, log) })
+	return l.read("read an entry", func() error {
+		err := l.logs.GetLog(index, log)
+		if err != nil {
+			return err
+		}
+		if err := checkEntry(index, log); err != nil {
+			panic(err) // as bbolt says of a damaged page: it ends the log
+		}
+		return nil
+	})
 }
 
 // Set implements raft.StableStore.
 func (l *logStore) Set(key, val []byte) error {
-	return l.write("save "+string(key), func() error { return l.db.Set(key, val) })
+	return l.write("save "+string(key), func() error { return l.db.Set(key, sealValue(key, val)) })
 }
 
 // SetUint64 implements raft.StableStore. Raft panics when its term cannot be saved; once it runs, its
 // goroutine ends here instead, and Options.Fatal ends the process in good order.
 func (l *logStore) SetUint64(key []byte, val uint64) error {
-	err := l.write("save "+string(key), func() error { return l.db.SetUint64(key, val) })
+	err := l.Set(key, binary.BigEndian.AppendUint64(nil, val))
 	if err != nil && string(key) == string(keyCurrentTerm) && l.started.Load() {
 		runtime.Goexit()
 	}
@@ -293,14 +340,29 @@ func (l *logStore) SetUint64(key []byte, val uint64) error {
 
 // Get implements raft.StableStore.
 func (l *logStore) Get(key []byte) (val []byte, err error) {
-	err = l.read("read "+string(key), func() (err error) { val, err = l.db.Get(key); return })
+	err = l.read("read "+string(key), func() error {
+		stored, err := l.db.Get(key)
+		if err != nil {
+			return err
+		}
+		if val, err = openValue(key, stored); err != nil {
+			panic(err)
+		}
+		return nil
+	})
 	return val, err
 }
 
 // GetUint64 implements raft.StableStore.
 func (l *logStore) GetUint64(key []byte) (val uint64, err error) {
-	err = l.read("read "+string(key), func() (err error) { val, err = l.db.GetUint64(key); return })
-	return val, err
+	b, err := l.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, l.poison(fmt.Errorf("%s: read %s: %w: it has %d bytes, expected 8", l.path, key, ErrLogFailed, len(b)))
+	}
+	return binary.BigEndian.Uint64(b), nil
 }
 
 // mark64 is GetUint64 with 0 for a key that was never set.

@@ -35,6 +35,9 @@ type Options struct {
 	// Nothing is flushed after it. It may end the process. It is called on a goroutine of the Store and must
 	// not call Close.
 	Fatal func(error)
+	// Damaged is called when a file turns out to be damaged while the store runs, once for each file, with a *CorruptError. The
+	// store goes on; what is damaged is not served. It is called on a goroutine of the Store or of a reader, and must not call Close.
+	Damaged func(error)
 	// BeforeCommit, if set, is called before each commit with the name of the file relative to Dir. An
 	// error from it counts as a failed commit.
 	BeforeCommit func(file string) error
@@ -65,6 +68,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(error) {}
+	}
+	if o.Damaged == nil {
+		o.Damaged = func(error) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -3,10 +3,21 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"os"
 )
+
+// CheckPages checks the pages of a bbolt file that nobody writes to (see checkPages). Damage is a *CorruptError.
+func CheckPages(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkPages(path, f), f.Close())
+}
 
 // checkPages walks all pages of a bbolt file and checks that they form a sound tree: bbolt looks at all
 // pages when it opens a file for writing, does so in a goroutine of its own, and ends the process when it

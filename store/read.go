@@ -32,6 +32,7 @@ func (s *Store) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hub.M
 		case err != nil && had > 0:
 			return out, nil // what was read is good; who goes on reading meets the error
 		case err != nil:
+			s.damage(err)
 			return nil, err
 		}
 		for i := had; i < len(msgs); i++ {

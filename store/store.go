@@ -52,6 +52,7 @@ type Store struct {
 	stopOnce  sync.Once
 	stopped   sync.WaitGroup
 	failOnce  sync.Once
+	damaged   sync.Map // files whose damage was told
 
 	snapshots snapshots
 	figures   figures
@@ -89,8 +90,10 @@ func Open(opts Options) (*Store, error) {
 	if err := s.unlinkDead(gen, s.deadSegments()); err != nil {
 		return nil, fmt.Errorf("open store: %w", errors.Join(err, gen.release(s.log.segments)))
 	}
-	s.stopped.Add(1)
+	segments := s.scrubbed()
+	s.stopped.Add(2)
 	go s.runFlusher()
+	go s.runScrub(segments)
 	return s, nil
 }
 
@@ -105,6 +108,9 @@ func (s *Store) open() (*generation, *content, error) {
 		if err = s.checkFresh(); err == nil {
 			err = s.opts.createGeneration(number)
 		}
+	}
+	if err == nil {
+		err = s.opts.checkMark()
 	}
 	if err != nil {
 		return nil, nil, err

@@ -71,6 +71,18 @@ func startHub(ctx context.Context, binary, parent string, env []string, more ...
 	return c, nil
 }
 
+// restart ends the hub at once, without a chance to say goodbye, and starts another one on its files.
+func (c *child) restart(ctx context.Context, binary string, env []string, more ...string) (*child, error) {
+	if err := c.kill(); err != nil {
+		return nil, err
+	}
+	next, err := launch(ctx, binary, c.dir, env, more)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(c.dir))
+	}
+	return next, nil
+}
+
 func launch(ctx context.Context, binary, dir string, env, more []string) (*child, error) {
 	addrs, err := freeAddrs(2)
 	if err != nil {
@@ -86,7 +98,7 @@ func launch(ctx context.Context, binary, dir string, env, more []string) (*child
 	}
 	c := &child{
 		URL: "http://" + addrs[0], dir: dir, output: output, ended: make(chan struct{}),
-		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second},
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 10 * time.Second},
 	}
 	c.cmd = exec.Command(binary, "serve", "--config", config)
 	c.cmd.Env = append(withoutHub(os.Environ()), env...)
@@ -206,6 +218,37 @@ func (c *child) memory() (now, peak int64, err error) {
 	return now, peak, err
 }
 
+// metric reads one figure of /metrics.
+func (c *child) metric(ctx context.Context, name string) (float64, error) {
+	got, err := c.get(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(got.body) {
+		if rest, ok := bytes.CutPrefix(line, []byte(name+" ")); ok {
+			return strconv.ParseFloat(string(bytes.TrimSpace(rest)), 64)
+		}
+	}
+	return 0, fmt.Errorf("/metrics has no %s", name)
+}
+
+// files is the size of everything in the hub's data directory, or below a directory in it, as the disk holds it.
+func (c *child) files(below string) (int64, error) {
+	var total int64
+	err := filepath.WalkDir(filepath.Join(c.dir, "data", below), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		n, err := diskUsage(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // unlinked meanwhile
+		}
+		total += n
+		return err
+	})
+	return total, err
+}
+
 func kibibytes(status []byte, name string) (int64, error) {
 	for line := range bytes.Lines(status) {
 		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
@@ -248,6 +291,7 @@ func (c *child) kill() error {
 		err = e
 	}
 	<-c.ended
+	c.client.CloseIdleConnections()
 	return errors.Join(err, c.output.Close())
 }
 

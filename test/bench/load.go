@@ -17,11 +17,20 @@ type target struct {
 	url      string
 	endpoint *delivery.Endpoint
 	status   int
+	rotate   []target // if set: message seq goes to number seq%len
+}
+
+// of is where message seq goes.
+func (t target) of(seq int) target {
+	if len(t.rotate) == 0 {
+		return t
+	}
+	return t.rotate[seq%len(t.rotate)]
 }
 
 func newTarget(raw string, status int) (target, error) {
 	e, err := (&delivery.Pusher{UserAgent: "quorumhub-bench"}).NewEndpoint(raw, nil)
-	return target{raw, e, status}, err
+	return target{url: raw, endpoint: e, status: status}, err
 }
 
 // pool is a set of publishers with a kept-alive connection each. They use the hub's own client for deliveries, which
@@ -148,6 +157,7 @@ const answersWithin = 30 * time.Second
 // publish sends one message, again after a 503, until it is accepted, failed, or ctx ends.
 func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time.Duration) {
 	body := p.messages.body(seq, at)
+	to = to.of(seq)
 	for {
 		status, err := p.post(ctx, to, body)
 		switch {

@@ -36,7 +36,7 @@ func (o Options) limit() time.Duration {
 	if o.Quick {
 		return 20 * time.Second
 	}
-	return max(90*time.Second, 18*o.Duration)
+	return max(4*time.Minute, 48*o.Duration)
 }
 
 // MinDuration is the shortest Duration that says anything.

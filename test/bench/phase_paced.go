@@ -57,33 +57,60 @@ func (b *bench) pacedRaw(ctx context.Context, d time.Duration) (*Quantiles, erro
 
 type pacedOptions struct {
 	callbacks int
-	rate      float64 // messages a second
+	topics    int     // message and callback number n are about topic n%topics; 0: there is one
+	rate      float64 // messages a second, of all topics together
 	duration  time.Duration
 	sick      func(callback int) bool // not measured and not waited for; nil: none
 	hold      func(ctx context.Context, callback int)
+	url       func(callback int) string // as in stage
+	ready     func()                    // called when all subscriptions are there; nil: nothing to do
+}
+
+// topicOf names one of several topics.
+func topicOf(n int) string { return fmt.Sprintf("bench-%d", n) }
+
+// every returns the mask (see tally.owed) of the numbers that leave the rest n%k. k divides 64.
+func every(k, n int) uint64 {
+	var mask uint64
+	for bit := n % k; bit < 64; bit += k {
+		mask |= 1 << bit
+	}
+	return mask
 }
 
 func (b *bench) pacedRun(ctx context.Context, c *child, res *Result, o pacedOptions) error {
-	messages := int(o.duration.Seconds()*o.rate) + 1
-	st := &stage{tally: newTally(o.callbacks, messages), secret: []byte(benchSecret), hold: o.hold}
+	topics := max(o.topics, 1)
+	messages := int(o.duration.Seconds()*o.rate) + topics
+	st := &stage{tally: newTally(o.callbacks, messages), secret: []byte(benchSecret), hold: o.hold, url: o.url}
 	st.tally.latency = newLatencies(o.sick)
+	st.tally.owed = func(callback int) uint64 { return every(topics, callback) }
+	st.topic = func(callback int) string { return topicOf(callback % topics) }
 	b.sink.set(st)
-	if err := b.subscribe(ctx, c, "bench", st, o.callbacks); err != nil {
+	if err := b.subscribe(ctx, c, "", st, o.callbacks); err != nil {
 		return err
 	}
-	to, err := newTarget(c.publishURL("bench"), 200)
-	if err != nil {
-		return err
+	if o.ready != nil {
+		o.ready()
+	}
+	var to target
+	for n := range topics {
+		t, err := newTarget(c.publishURL(topicOf(n)), 200)
+		if err != nil {
+			return err
+		}
+		to.rotate = append(to.rotate, t)
 	}
 	p := newPool(pacedPublishers, b.clock)
 	defer p.close()
 	l := newLoad(messages)
-	if err := b.warmUp(ctx, c, p, to, l, st.tally, o.sick); err != nil {
-		return err
+	for range topics {
+		if err := b.warmUp(ctx, c, p, to, l, st.tally, o.sick); err != nil {
+			return err
+		}
 	}
 	st.tally.latency.since.Store(int64(b.clock.now()))
 	written := b.profile(ctx, c, res.Phase, o.duration)
-	p.paced(ctx, to, l, messages-1, o.rate)
+	p.paced(ctx, to, l, messages-topics, o.rate)
 	lost, unfinished, err := drain(ctx, c, l, st.tally, o.duration+stallAfter, o.sick)
 	if err := written(); err != nil {
 		return err

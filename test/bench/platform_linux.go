@@ -14,6 +14,15 @@ func childAttributes() *syscall.SysProcAttr {
 
 func syncData(f *os.File) error { return syscall.Fdatasync(int(f.Fd())) }
 
+// diskUsage is what a file takes on the disk, in bytes; holes take nothing.
+func diskUsage(path string) (int64, error) {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		return 0, err
+	}
+	return st.Blocks * 512, nil
+}
+
 // filesystem names what a directory lies on.
 func filesystem(dir string) string {
 	var st syscall.Statfs_t

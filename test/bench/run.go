@@ -29,9 +29,13 @@ func phases() []phase {
 		fanoutPhase(10, 0.6, 0.6, true, nil),
 		fanoutPhase(1, 0.6, 0.3, false, nil),
 		pacedPhase(),
+		mosipPhase(),
 		noisyPhase(),
+		sickPhase(),
 		catchupPhase(),
 		footprintPhase(),
+		idlePhase(),
+		churnPhase(),
 	}
 }
 

@@ -36,6 +36,8 @@ type stage struct {
 	tally  *tally
 	secret []byte                                  // nil: deliveries are not signed
 	hold   func(ctx context.Context, callback int) // called before a delivery is answered, may be nil
+	url    func(callback int) string               // where a callback is; nil: sink.callback
+	topic  func(callback int) string               // what it subscribes to; nil: what subscribe is told
 	intent atomic.Int64                            // verifications answered
 	denied atomic.Int64                            // hub.mode=denied
 	sample atomic.Uint64
@@ -61,6 +63,31 @@ func (s *sink) Close() error {
 	}
 	return err
 }
+
+// door is another way into the sink, which can be shut.
+type door struct {
+	url  string
+	shut func() // connections are refused from then on
+}
+
+func (s *sink) door() (*door, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: s, ErrorLog: log.New(io.Discard, "", 0)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l) // ends when it is shut
+	}()
+	return &door{"http://" + l.Addr().String(), sync.OnceFunc(func() {
+		_ = server.Close() // nobody needs what was under way
+		<-done
+	})}, nil
+}
+
+func (d *door) callback(n int) string { return d.url + "/cb/" + strconv.Itoa(n) }
 
 func (s *sink) callback(n int) string { return s.URL + "/cb/" + strconv.Itoa(n) }
 

@@ -14,9 +14,10 @@ const setupWithin = 15 * time.Second
 
 // subscribe makes a subscription for each of the callbacks and waits until all are confirmed.
 func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage, callbacks int) error {
-	ctx, cancel := context.WithTimeout(ctx, setupWithin)
+	within := setupWithin + time.Duration(callbacks)*time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.topicURL(topic)}}
+	form := url.Values{"hub.mode": {"subscribe"}}
 	if st.secret != nil {
 		form.Set("hub.secret", string(st.secret))
 	}
@@ -26,7 +27,14 @@ func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage
 	for range min(callbacks, 16) {
 		wg.Go(func() {
 			for n := range work {
-				errs[n] = b.subscribeOne(ctx, c, form, n)
+				of, at := topic, b.sink.callback(n)
+				if st.topic != nil {
+					of = st.topic(n)
+				}
+				if st.url != nil {
+					at = st.url(n)
+				}
+				errs[n] = subscribeOne(ctx, c, form, c.topicURL(of), at)
 			}
 		})
 	}
@@ -40,14 +48,14 @@ func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage
 	}
 	return await(ctx, c, func() error {
 		if n := st.intent.Load(); n < int64(callbacks) {
-			return fmt.Errorf("%d of %d subscriptions were verified within %v", n, callbacks, setupWithin)
+			return fmt.Errorf("%d of %d subscriptions were verified within %v", n, callbacks, within)
 		}
 		return nil
 	})
 }
 
-func (b *bench) subscribeOne(ctx context.Context, c *child, common url.Values, n int) error {
-	form := url.Values{"hub.callback": {b.sink.callback(n)}}
+func subscribeOne(ctx context.Context, c *child, common url.Values, topic, callback string) error {
+	form := url.Values{"hub.callback": {callback}, "hub.topic": {topic}}
 	for k, v := range common {
 		form[k] = v
 	}

@@ -14,6 +14,9 @@ type tally struct {
 	callbacks int
 	capacity  int // messages
 	seen      [][]atomic.Uint64
+	// owed says which messages a callback is to get, as a mask for each 64 of them: message seq when bit seq%64 is
+	// set. nil: all.
+	owed func(callback int) uint64
 
 	first    atomic.Int64 // arrivals that were new
 	doubled  atomic.Int64 // arrivals of what was there already
@@ -40,6 +43,10 @@ func (t *tally) arrived(callback, seq int, scheduled, now time.Duration) {
 		return
 	}
 	bit := uint64(1) << (seq % 64)
+	if t.mask(callback)&bit == 0 {
+		t.foreign.Add(1)
+		return
+	}
 	if t.seen[callback][seq/64].Or(bit)&bit != 0 {
 		t.doubled.Add(1)
 		return
@@ -49,6 +56,13 @@ func (t *tally) arrived(callback, seq int, scheduled, now time.Duration) {
 	if t.latency != nil {
 		t.latency.record(callback, scheduled, now)
 	}
+}
+
+func (t *tally) mask(callback int) uint64 {
+	if t.owed == nil {
+		return ^uint64(0)
+	}
+	return t.owed(callback)
 }
 
 // has reports whether message seq came to a callback.
@@ -64,8 +78,9 @@ func (t *tally) missing(owed *bitset, skip func(callback int) bool) int {
 		if skip != nil && skip(c) {
 			continue
 		}
+		mask := t.mask(c)
 		for w := range t.seen[c] {
-			n += bits.OnesCount64(owed.words[w].Load() &^ t.seen[c][w].Load())
+			n += bits.OnesCount64(owed.words[w].Load() & mask &^ t.seen[c][w].Load())
 		}
 	}
 	return n

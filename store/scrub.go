@@ -1,0 +1,152 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"go.etcd.io/bbolt"
+
+	"quorumhub/hub"
+)
+
+const (
+	// damagedFile is in a store's directory after MarkDamaged.
+	damagedFile = "DAMAGED"
+	// scrubBytes a second are read of the message log after a start.
+	scrubBytes = 64 << 20
+)
+
+// MarkDamaged notes in the directory of a store that damage was found in it, for the next Open: it looks at everything then, and refuses a
+// store in which damage is still there.
+func MarkDamaged(dir string, damage error) error {
+	if err := renameio.WriteFile(filepath.Join(dir, damagedFile), []byte(damage.Error()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("note the damage: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// checkMark refuses a store that was marked, unless it is sound by now.
+func (o *Options) checkMark() error {
+	path := filepath.Join(o.Dir, damagedFile)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	r, err := Inspect(o.Dir)
+	if err != nil {
+		return err
+	}
+	if len(r.Problems) > 0 {
+		return r.Problems[0]
+	}
+	o.Logger.Info("the damage that was found in the store is not there any more", "dir", o.Dir)
+	return os.Remove(path)
+}
+
+// damage tells Options.Damaged of damage that was found while the store runs, once for each file.
+func (s *Store) damage(err error) {
+	var c *CorruptError
+	if !errors.As(err, &c) || s.closed.Load() {
+		return
+	}
+	if _, told := s.damaged.LoadOrStore(c.File, true); !told {
+		s.opts.Damaged(err)
+	}
+}
+
+// toScrub is a segment as it was when the store was opened.
+type toScrub struct {
+	*segment
+	bytes  int64
+	sealed bool
+}
+
+// scrubbed lists the segments to scrub. The caller is Open.
+func (s *Store) scrubbed() []toScrub {
+	var all []toScrub
+	for _, seg := range s.log.segments {
+		all = append(all, toScrub{seg, seg.size, seg.sealed})
+	}
+	return all
+}
+
+// runScrub reads all messages in segments once after the start, for a record is else looked at only when
+// somebody wants it, which may be when another node's copy of it is gone.
+func (s *Store) runScrub(all []toScrub) {
+	defer s.stopped.Done()
+	for _, seg := range all {
+		s.log.mu.RLock()
+		there := slices.Contains(s.log.segments, seg.segment)
+		if there {
+			seg.file.acquire()
+		}
+		s.log.mu.RUnlock()
+		if !there {
+			continue
+		}
+		err := s.scrub(seg)
+		if err := errors.Join(err, seg.file.release()); err != nil {
+			s.damage(err)
+		}
+	}
+}
+
+// scrub reads a segment. It returns the first damage, nil when the store is closed meanwhile.
+func (s *Store) scrub(seg toScrub) error {
+	if seg.sealed { // the pages of one that is written to were looked at when it was opened
+		if err := checkPages(seg.file.path, seg.file.raw); err != nil || !s.pause(seg.bytes) {
+			return err
+		}
+	}
+	for key := []byte{0}; key != nil; {
+		var bytes int64
+		err := seg.file.view(func(tx *bbolt.Tx) error {
+			records, err := bucket(seg.file.path, tx, bucketRecords)
+			if err != nil {
+				return err
+			}
+			c := records.Cursor()
+			k, v := c.Seek(key)
+			for ; k != nil && bytes < readBytes; k, v = c.Next() {
+				topic, offset, ok := parseRecordKey(k)
+				if !ok {
+					return corrupt(seg.file.path, "record key %x is damaged", k)
+				}
+				if _, err := seg.parse(topic, offset, k, v); err != nil && s.retained(topic, offset) {
+					return err
+				}
+				bytes += int64(len(k) + len(v))
+			}
+			key = slices.Clone(k)
+			return nil
+		})
+		if err != nil || !s.pause(bytes) {
+			return err
+		}
+	}
+	return nil
+}
+
+// retained tells whether a message may be asked for.
+func (s *Store) retained(topic hub.TopicID, offset uint64) bool {
+	s.log.mu.RLock()
+	defer s.log.mu.RUnlock()
+	t := s.log.topics[topic]
+	return t != nil && offset >= t.first && offset <= t.head
+}
+
+// pause waits as long as reading so many bytes may take. It reports false when the store is closed.
+func (s *Store) pause(bytes int64) bool {
+	timer := time.NewTimer(time.Duration(bytes) * time.Second / scrubBytes)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stop:
+		return false
+	}
+}

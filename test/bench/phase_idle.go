@@ -1,0 +1,123 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+const (
+	idleSubscriptions = 100_000
+	idleTopics        = 64
+)
+
+// idlePhase measures what many subscriptions cost that get nothing: memory, and the start of a node that has them.
+func idlePhase() phase {
+	p := phase{name: "idle", group: "idle", slow: true}
+	p.expected = func(time.Duration) time.Duration { return 75 * time.Second }
+	p.run = func(ctx context.Context, b *bench) ([]Result, error) {
+		memory := Result{
+			Phase: p.name + "-memory", Unit: "bytes each", Aim: atMost(1024, ofValue, " bytes"),
+			Title: fmt.Sprintf("memory of %s idle subscriptions", thousands(idleSubscriptions)),
+		}
+		start := Result{
+			Phase: p.name + "-start", Unit: "s", Aim: atMost(5, ofValue, " s"),
+			Title: fmt.Sprintf("exec to ready with %s subscriptions, after a kill", thousands(idleSubscriptions)),
+		}
+		err := b.idle(ctx, &memory, &start)
+		if err != nil {
+			return nil, err
+		}
+		return []Result{memory.judge(), start.judge()}, nil
+	}
+	return p
+}
+
+func (b *bench) idle(ctx context.Context, memory, start *Result) (err error) {
+	env := profileEnv(true) // to let the hub collect its garbage before its memory is read
+	c, err := startHub(ctx, b.Binary, b.Dir, env)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := c.Close(); err == nil {
+			err = e
+		}
+	}()
+	heapBefore, residentBefore, err := c.settled(ctx)
+	if err != nil {
+		return err
+	}
+	st := &stage{
+		tally: newTally(1, 64), secret: []byte(benchSecret),
+		topic: func(callback int) string { return topicOf(callback % idleTopics) },
+	}
+	b.sink.set(st)
+	began := time.Now()
+	if err := b.subscribe(ctx, c, "", st, idleSubscriptions); err != nil {
+		return err
+	}
+	if err := c.awaitSubscriptions(ctx, idleSubscriptions); err != nil {
+		return err
+	}
+	took := time.Since(began)
+
+	next, err := c.restart(ctx, b.Binary, env)
+	if err != nil {
+		return err
+	}
+	c = next
+	if err := c.awaitSubscriptions(ctx, idleSubscriptions); err != nil {
+		return err
+	}
+	start.Value = c.StartUp.Seconds()
+	heap, resident, err := c.settled(ctx)
+	if err != nil {
+		return err
+	}
+	// What a heap needs besides what is alive depends on GOGC and what happened before; both are told.
+	memory.Value = (heap - heapBefore) / idleSubscriptions
+	memory.Note = fmt.Sprintf("live heap; %.0f bytes each resident, garbage of the start included (%.0f MiB in all); made at %s a second",
+		float64(resident-residentBefore)/idleSubscriptions, mebibytes(resident), plain(perSecond(idleSubscriptions, took)))
+	return nil
+}
+
+// awaitSubscriptions waits until the hub has so many.
+func (c *child) awaitSubscriptions(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, setupWithin)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		have, err := c.metric(ctx, "quorumhub_subscriptions")
+		if err == nil && int(have) == n {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-c.ended:
+			return c.alive()
+		case <-ctx.Done():
+			return fmt.Errorf("the hub has %.0f subscriptions, expected %d (%w)", have, n, ctx.Err())
+		}
+	}
+}
+
+// settled returns the bytes of live objects and of resident memory after a garbage collection. The hub must offer
+// its profiles.
+func (c *child) settled(ctx context.Context) (heap float64, resident int64, err error) {
+	pause(ctx, time.Second)
+	got, err := c.get(ctx, "/debug/pprof/heap?gc=1")
+	if err != nil {
+		return 0, 0, err
+	}
+	if got.status != http.StatusOK {
+		return 0, 0, fmt.Errorf("/debug/pprof/heap was answered %d, expected 200", got.status)
+	}
+	if heap, err = c.metric(ctx, "go_memstats_heap_alloc_bytes"); err != nil {
+		return 0, 0, err
+	}
+	resident, _, err = c.memory()
+	return heap, resident, err
+}
