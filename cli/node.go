@@ -28,6 +28,10 @@ import (
 // stopBound is how long an orderly stop may take before the rest is cut short.
 const stopBound = 15 * time.Second
 
+// handOverBound is how long a node that stops waits for deliveries under way, so that others can go on where it
+// stopped. What is left then comes to rest by itself.
+const handOverBound = 5 * time.Second
+
 // voterInFlight is how many batches a node that is the only voter has under way. Its log takes one write at a
 // time, so further batches would only be smaller: one in flight costs about a tenth less CPU a message.
 const voterInFlight = 1
@@ -104,7 +108,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	feed := web.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
-	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, store: n.store}
+	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, weight: cfg.Cluster.Weight, store: n.store}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
@@ -136,7 +140,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
 	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
-		Node: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
@@ -152,7 +156,10 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 		o.MaxInFlight = voterInFlight
 		return raftlog.Open(ctx, o)
 	}
-	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, n.cfg.Cluster.Token, secrets.ID(), n.view.describe
+	c := &n.cfg.Cluster
+	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
+	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
+	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
 	o.Answer = n.deliveries.answer
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
@@ -273,6 +280,9 @@ func (n *node) run(ctx context.Context) error {
 	case <-ctx.Done():
 		n.log.Info("stopping")
 		return n.stop(ctx, served)
+	case <-n.raft.Removed():
+		n.log.Info("stopping: this node was removed from the cluster")
+		return n.stop(ctx, served)
 	case err := <-leave:
 		err = errors.Join(err, store.MarkDamaged(filepath.Join(n.cfg.DataDir, "fsm"), err), n.stop(ctx, served))
 		return fmt.Errorf("stopped, for the other nodes hold what is damaged here: %w", err)
@@ -284,24 +294,76 @@ func (n *node) run(ctx context.Context) error {
 	}
 }
 
-// stop ends the node in the order in which work flows: no new requests, no new deliveries, cursors written,
-// log and files closed.
+// stop ends the node in the order in which work flows: another node leads, no new requests, what it delivers goes to
+// others or comes to rest, cursors written, log and files closed.
 func (n *node) stop(ctx context.Context, served <-chan error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
 	defer cancel()
+	n.view.stopping.Store(true)
+	begin := time.Now()
+	heirs := n.raft.Farewell(ctx)
 	var errs []error
+	handedOver := make(chan struct{})
+	go func() {
+		defer close(handedOver)
+		if heirs {
+			n.awaitHandOver(ctx)
+		}
+	}()
 	errs = append(errs, n.server.Close(ctx))
 	if served != nil {
 		errs = append(errs, <-served)
 	}
+	<-handedOver
 	n.access.close()
 	n.view.delivering.Store(false)
-	errs = append(errs, n.out.close(ctx), n.raft.Close(ctx), n.store.Close(), n.lock.Close())
-	err := errors.Join(errs...)
+	err := n.out.close(ctx)
+	switch {
+	case n.removed():
+		err = nil // its last words reach nobody, and nobody needs them: its subscriptions are others' already
+	case err == nil && heirs:
+		if err := n.raft.Rest(ctx); err != nil {
+			n.log.Info("the others find out by themselves that this node delivers no more", "error", err)
+		}
+	}
+	if heirs {
+		n.log.Info("handed over", "took", time.Since(begin))
+	}
+	errs = append(errs, err, n.raft.Close(ctx), n.store.Close(), n.lock.Close())
+	err = errors.Join(errs...)
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
+}
+
+func (n *node) removed() bool {
+	select {
+	case <-n.raft.Removed():
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitHandOver waits until others deliver what this node delivered, while there are others.
+func (n *node) awaitHandOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOverBound)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for n.raft.HasHeirs() {
+		left := 0
+		n.store.View(func(s *hub.State) { left = s.Owned(n.raft.ID()) })
+		if left == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // abandon gives back what a node that did not come up has taken.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"quorumhub/configs"
+	"quorumhub/raftlog"
 )
 
 type serveCmd struct {
@@ -26,7 +27,11 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	}
 	n, err := openNode(ctx, cfg, log)
 	if err != nil {
-		return fmt.Errorf("start: %w", err)
+		err = fmt.Errorf("start: %w", err)
+		if raftlog.IsRefusal(err) {
+			err = withCode(codeUsage, err)
+		}
+		return err
 	}
 	return n.run(ctx)
 }

@@ -56,11 +56,29 @@ type Cluster struct {
 	Addr string
 	// NodeID may be empty: see Config.Self.
 	NodeID string
-	// Peers are all nodes that found the cluster, this one included. Empty: a cluster of this node alone.
+	// Peers are the nodes that found a cluster together, or those of the cluster to join; this one included. Empty: a
+	// cluster of this node alone, which no other can join.
 	Peers []Peer
+	// Voter is whether this node, when it joins, is to get a vote.
+	Voter bool
+	// Weight is this node's share of the subscriptions in proportion to the others'.
+	Weight int
+	// Admission is open or listed: whether a node joins that was not announced.
+	Admission string
+	Autopilot Autopilot
 	// Token, when not empty, must be the same on every node.
 	Token string
 	TLS   ClusterTLS
+}
+
+// Autopilot says when the set of nodes changes by itself.
+type Autopilot struct {
+	// Stabilization is how long a new node must have kept up before it gets its vote.
+	Stabilization time.Duration
+	// CleanupDead is how long a node is dead before it is removed; 0: it stays.
+	CleanupDead time.Duration
+	// MinVoters is how many voters CleanupDead leaves at least.
+	MinVoters int
 }
 
 // Peer is a node of the cluster and the host:port at which the others reach it.

@@ -61,7 +61,7 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
 		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
-		"storage.tail_bytes": "77MiB", "cluster.token": "t77", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
+		"storage.tail_bytes": "77MiB", "cluster.token": "t77", "cluster.admission": "listed", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
 	}
 	for _, k := range configs.Keys() {
 		v, ok := special[k.Name]

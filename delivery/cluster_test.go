@@ -44,6 +44,8 @@ type fleetNode struct {
 
 	mu      sync.Mutex
 	touch   bool // it and the leader hear of each other
+	drains  bool
+	weight  int
 	lagging bool // entries do not get through
 	since   time.Time
 	mute    bool // its answers do not get through, whether it is in touch or not; guarded by the fleet's logMu
@@ -210,7 +212,7 @@ func (m *fleetNode) Nodes() (out []hub.NodeStatus) {
 	defer m.f.logMu.Unlock()
 	for _, o := range m.f.nodes {
 		touch, _, since := o.state()
-		s := hub.NodeStatus{ID: o.id, Alive: touch && !o.mute}
+		s := hub.NodeStatus{ID: o.id, Alive: touch && !o.mute, Draining: o.drains, Weight: o.weight}
 		if !s.Alive {
 			s.DeadFor = time.Since(since)
 		}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -86,10 +87,10 @@ func NewPlacer(o PlacerOptions) *Placer {
 
 // Applied implements hub.Observer.
 func (p *Placer) Applied(fx *hub.Effects) {
-	if len(fx.Subscriptions)+len(fx.Ended) == 0 {
+	if len(fx.Subscriptions)+len(fx.Ended)+len(fx.Nodes) == 0 {
 		return
 	}
-	urgent := false
+	urgent := len(fx.Nodes) > 0
 	for i := range fx.Subscriptions {
 		urgent = urgent || fx.Subscriptions[i].Assignment.Node == ""
 	}
@@ -136,8 +137,8 @@ func (p *Placer) Candidates() []*hubpb.Candidate {
 	nodes := p.o.Cluster.Nodes()
 	out := make([]*hubpb.Candidate, 0, len(nodes))
 	for _, n := range nodes {
-		if n.Alive {
-			out = append(out, &hubpb.Candidate{Node: n.ID})
+		if n.Alive && !n.Draining {
+			out = append(out, &hubpb.Candidate{Node: n.ID, Weight: uint32(max(1, n.Weight))}) //nolint:gosec // configs bounds it
 		}
 	}
 	return out
@@ -217,10 +218,11 @@ func (p *Placer) propose(ctx context.Context, part []*hubpb.Assignment) error {
 
 // membership is the members as they bear upon placement.
 type membership struct {
-	nodes []PlacementNode // may be given subscriptions
-	lost  map[string]bool // not heard of for so long that their subscriptions must go to others
-	holds map[string]bool // not lost: what they have is theirs until they let go of it
-	waits bool            // one is neither alive nor lost
+	nodes  []PlacementNode // may be given subscriptions
+	lost   map[string]bool // not heard of for so long that their subscriptions must go to others
+	holds  map[string]bool // not lost: what they have is theirs until they let go of it
+	drains map[string]bool // alive, and to let go of what they have: they stop or leave
+	waits  bool            // one is neither alive nor lost
 
 	changed bool // since the last look
 	urgent  bool // subscriptions lack an owner that lives
@@ -245,7 +247,7 @@ func (p *Placer) notice(now time.Time) {
 // see looks at the members.
 func (p *Placer) see(now time.Time) membership {
 	p.notice(now) // before the questions' results: who comes back in between is not lost (hubpb.Assignment.resumed)
-	m := membership{lost: map[string]bool{}, holds: map[string]bool{}}
+	m := membership{lost: map[string]bool{}, holds: map[string]bool{}, drains: map[string]bool{}}
 	var seen strings.Builder
 	for _, n := range p.o.Cluster.Nodes() {
 		delete(p.absent, n.ID)
@@ -254,10 +256,13 @@ func (p *Placer) see(now time.Time) membership {
 		}
 		seen.WriteString(n.ID)
 		switch {
+		case n.Alive && n.Draining:
+			m.holds[n.ID], m.drains[n.ID] = true, true
+			seen.WriteString(" draining,")
 		case n.Alive:
-			m.nodes = append(m.nodes, PlacementNode{ID: n.ID})
+			m.nodes = append(m.nodes, PlacementNode{ID: n.ID, Weight: n.Weight})
 			m.holds[n.ID] = true
-			seen.WriteString(" alive,")
+			fmt.Fprintf(&seen, " alive %d,", n.Weight)
 		case n.DeadFor >= p.o.MoveAfter || p.o.without.moveAfter:
 			m.lost[n.ID] = true
 			seen.WriteString(" lost,")
@@ -288,7 +293,7 @@ func (p *Placer) see(now time.Time) membership {
 		}
 	}
 	for id := range owners {
-		m.urgent = m.urgent || m.lost[id]
+		m.urgent = m.urgent || m.lost[id] || m.drains[id]
 	}
 	if seen := seen.String(); seen != p.members {
 		p.members, p.settling, m.changed = seen, now, true
@@ -317,7 +322,7 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 		switch {
 		case a.Next != "" && eligible[a.Next]:
 			node = a.Next
-		case !eligible[node] && m.holds[node]:
+		case !eligible[node] && m.holds[node] && !m.drains[node]:
 			continue // it may come back; until it is lost what it has stays out of this
 		}
 		placed = append(placed, Placed{Subscription: held[i].Subscription, Topic: held[i].Topic, Node: node})
@@ -336,13 +341,14 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 			}
 		}
 		owned := m.holds[a.Node]
-		stranded := a.Next != "" && !m.holds[a.Next] // the owner has stopped for somebody who is lost
+		// The owner has stopped for somebody who is lost, or who is on the way out too.
+		stranded := a.Next != "" && (!m.holds[a.Next] || m.drains[a.Next])
 		switch {
 		case to == a.Next || to == a.Node && !stranded:
 			if owned || to == a.Node {
 				continue
 			}
-		case owned && !stranded && !balance:
+		case owned && !stranded && !balance && !m.drains[a.Node]:
 			continue
 		}
 		if eligible[to] {

@@ -60,9 +60,13 @@ func (s *State) Resumed(node string) uint64 {
 
 // hand gives a subscription or group to a node, under a new epoch. No node is no change.
 func (s *State) hand(u unit, node string) {
-	if node == "" {
-		return
+	if node != "" {
+		s.give(u, node)
 	}
+}
+
+// give is hand, also to no node.
+func (s *State) give(u unit, node string) {
 	a := u.assignment
 	s.count(u.topic, a.Node, -1)
 	*a = Assignment{Node: node, Epoch: a.Epoch + 1, Rewound: a.Rewound}

@@ -16,6 +16,7 @@ type Effects struct {
 	RemovedTopics []TopicID
 	Replays       []Replay  // dead letters to be sent once more
 	Resumed       []Resumed // nodes' marks, see hubpb.DeliveryResumed
+	Nodes         []Node    // admitted or changed, each as it then was, in log order
 }
 
 // Resumed is the mark of a node that was out of touch.

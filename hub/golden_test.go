@@ -44,6 +44,7 @@ func rowTables() map[string]hub.RowKey {
 		"IdempotencyRow":  {Table: hub.TableIdempotency, ID: 1, Name: "key"},
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
 		"GroupRow":        {Table: hub.TableGroup, ID: 1},
+		"NodeRow":         {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
 		"RuleRow":         {Table: hub.TableRule, Name: "name"},
 		"NonceRow":        {Table: hub.TableNonce, Name: "nonce"},

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -165,5 +167,15 @@ func TestRenewalsChangeGroupAndMode(t *testing.T) {
 	check("alone again", 2, w.join(cb, 9, nil, "node-1"))
 	if w.sub(other).Cursor.Offset != 2 || w.GroupMembers(w.sub(other).Group) != 1 || w.sub(id).Group != 0 {
 		t.Errorf("%+v and %+v", w.sub(other), w.sub(id))
+	}
+}
+
+var anyGroup = rapid.SampledFrom([]uint64{0, 0, 1, 2})
+
+// ahead draws messages done with out of order, some of them nonsense.
+func ahead(t *rapid.T, c *hubpb.Cursor) {
+	c.Through = rapid.Uint64Range(0, 9).Draw(t, "through")
+	for range rapid.IntRange(0, 4).Draw(t, "open") {
+		c.Open = append(c.Open, &hubpb.Open{Offset: rapid.Uint64Range(0, 9).Draw(t, "open offset"), Attempts: 1})
 	}
 }

@@ -72,6 +72,9 @@ type NodeStatus struct {
 	// DeadFor is how long the leader has not heard of a node that is not alive. A leader that has not heard of
 	// it since it leads counts from the moment it came to lead, or, for the leader before it, from that one's last word.
 	DeadFor time.Duration
+	// Draining: it stops or leaves. It is given nothing more, and what it has goes to others.
+	Draining bool
+	Weight   int // its share of the subscriptions in proportion to the others'; below 1 counts as 1
 }
 
 // Cluster is what placing and delivering subscriptions need to know of the cluster. Safe for concurrent use.

@@ -4,7 +4,7 @@ import "quorumhub/hub/hubpb"
 
 // refound begins a new cluster with the state of a former one. Nobody delivers anything any more until the new
 // leader says who does, under new epochs: words of former owners change nothing. The answers kept for former
-// origins go, for nobody asks for them any more. Topics, messages, subscriptions, cursors and pending requests
+// origins go, for nobody asks for them any more, and so do the former nodes. Topics, messages, subscriptions, cursors and pending requests
 // stay; leases go on running.
 func (s *State) refound(e *hubpb.ClusterRefounded, fx *Effects) Result {
 	if e.ClusterId == "" || e.FormerClusterId != s.meta.ClusterId || e.ClusterId == s.meta.ClusterId {
@@ -19,6 +19,12 @@ func (s *State) refound(e *hubpb.ClusterRefounded, fx *Effects) Result {
 		u.touch(s)
 		s.tell(u, fx)
 	}
+	// The new id keeps the former nodes out, so theirs are free.
+	for id := range s.nodes {
+		delete(s.nodes, id)
+		s.touchName(TableNode, id)
+	}
+	s.nodesChanged++
 	for name := range s.origins {
 		delete(s.origins, name)
 		s.touchName(TableOrigin, name)

@@ -23,8 +23,12 @@ func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
 	id := w.subscribed("news", cb, hr, "secret")
 	w.assign(id, "node-1", 0, false)
 	w.assign(id, "node-2", 1, true) // on the move
+	w.apply(admitted("node-1", "a", true), nodeChanged("node-1", hub.NodeRemoved, 0))
 	before := w.sub(id)
 	if res := w.apply(refounded("three", "two")); res.Outcome != hub.OutcomeStale {
+		if _, ok := w.Node("node-1"); ok {
+			t.Error("a former node is still known")
+		}
 		t.Errorf("another former cluster: %v", res.Outcome)
 	}
 	if res := w.apply(refounded("two", "one")); res.Outcome != hub.OutcomeOK {

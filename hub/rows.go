@@ -24,13 +24,14 @@ const (
 	TableDeadLetter   Table = 6
 	TableIdempotency  Table = 7
 	TableOrigin       Table = 8
+	TableNode         Table = 16
 	TableAPIKey       Table = 20
 	TableRule         Table = 21
 	TableNonce        Table = 22
 	TableGroup        Table = 24
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableAPIKey, TableRule and
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule and
 // TableNonce by Name, and those of TableIdempotency by both.
 type RowKey struct {
 	Table Table
@@ -45,9 +46,13 @@ func (k RowKey) Append(dst []byte) []byte {
 	return append(dst, k.Name...)
 }
 
+func (t Table) known() bool {
+	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableGroup && t != 23
+}
+
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
 func ParseRowKey(b []byte) (RowKey, error) {
-	if len(b) < 9 || b[0] < byte(TableMeta) || b[0] > byte(TableGroup) {
+	if len(b) < 9 || !Table(b[0]).known() {
 		return RowKey{}, fmt.Errorf("row key %x: %w", b, ErrCorrupt)
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
@@ -121,6 +126,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
+	case TableNode:
+		if n := s.nodes[k.Name]; n != nil {
+			return n.row()
+		}
 	case TableAPIKey, TableRule, TableNonce:
 		return s.access.row(k)
 	}
@@ -164,6 +173,9 @@ func (s *State) keys() []RowKey {
 	}
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
+	}
+	for id := range s.nodes {
+		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
@@ -260,6 +272,12 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
+	case TableNode:
+		r := new(hubpb.NodeRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.nodes[r.Node] = nodeFromRow(r)
 	case TableAPIKey, TableRule, TableNonce:
 		return s.access.load(k, value)
 	default:

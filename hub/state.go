@@ -28,6 +28,8 @@ type State struct {
 	groupByKey   map[groupKey]GroupID
 	grouped      int            // subscriptions that are in groups
 	owned        map[string]int // units by the node that delivers them
+	nodes        map[string]*Node
+	nodesChanged uint64 // rises with every change of nodes; not part of the state
 
 	dirty map[RowKey]struct{}
 }
@@ -58,6 +60,7 @@ func NewState() *State {
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
+		nodes:        map[string]*Node{},
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -158,6 +161,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_NodeAdmitted:
+		return s.admitNode(k.NodeAdmitted, fx)
+	case *hubpb.Event_NodeChanged:
+		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_NodeSwitched:
+		return s.switchNode(k.NodeSwitched, fx)
 	case *hubpb.Event_DeadLettersReplaying:
 		return s.replayLetters(k.DeadLettersReplaying, fx)
 	case *hubpb.Event_DeadLettersTried:

@@ -206,7 +206,11 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 			t.Errorf("without the rows of table %d: %v", missing, err)
 		}
 	}
-	for _, table := range []hub.Table{1, 2, 3, 4, 5, 6, 7, 8, hub.TableGroup} {
+	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableRule, hub.TableNonce, hub.TableGroup}
+	for table := hub.TableMeta; table <= hub.TableOrigin; table++ {
+		tables = append(tables, table)
+	}
+	for _, table := range tables {
 		if err := hub.NewLoader().Add(hub.RowKey{Table: table, ID: 1}, []byte{0xff}); !errors.Is(err, hub.ErrCorrupt) {
 			t.Errorf("nonsense in table %d: %v", table, err)
 		}
@@ -279,6 +283,11 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	case 13, 14:
 		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Group: anyGroup.Draw(t, "group"), Node: aNode.Draw(t, "node"),
 			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
+	case 15, 19:
+		node, files := aNode.Draw(t, "node"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "files")
+		return rapid.SampledFrom([]*hubpb.Event{admitted(node, files, rapid.Bool().Draw(t, "member")),
+			nodeChanged(node, hub.NodePhase(rapid.Int32Range(0, 4).Draw(t, "phase")), hubpb.NodeVote(rapid.Int32Range(0, 2).Draw(t, "vote"))),
+			switched(node, files, hubpb.NodeRun(rapid.Int32Range(1, 3).Draw(t, "run")))}).Draw(t, "event")
 	case 16:
 		return replaying(small("letter"), small("another"))
 	case 17:
@@ -293,16 +302,6 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		return paused(hub.SubscriptionID(small("subscription")), rapid.Bool().Draw(t, "paused"))
 	}
 	return trimmed(hub.TopicID(small("topic id")), small("through"))
-}
-
-var anyGroup = rapid.SampledFrom([]uint64{0, 0, 1, 2})
-
-// ahead draws messages done with out of order, some of them nonsense.
-func ahead(t *rapid.T, c *hubpb.Cursor) {
-	c.Through = rapid.Uint64Range(0, 9).Draw(t, "through")
-	for range rapid.IntRange(0, 4).Draw(t, "open") {
-		c.Open = append(c.Open, &hubpb.Open{Offset: rapid.Uint64Range(0, 9).Draw(t, "open offset"), Attempts: 1})
-	}
 }
 
 var aNode = rapid.SampledFrom([]string{"", "node-1", "node-2", "node-3"})

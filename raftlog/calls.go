@@ -22,6 +22,8 @@ const (
 	methodState     byte = 1  // see stateQuestion
 	methodStatus    byte = 2  // see statusAnswer
 	methodForward   byte = 3  // see encodeForward
+	methodJoin      byte = 4  // see joinRequest
+	methodChange    byte = 5  // see Change
 	methodReadIndex byte = 20 // see answerReadIndex
 	methodTerm      byte = 21 // see answerTerm
 	methodAsk       byte = 32 // see Ask
@@ -30,6 +32,7 @@ const (
 	statusNotLeader byte = 1 // surely nothing was done
 	statusRefused   byte = 2 // nothing was done; the body says why
 	statusUnknown   byte = 3 // it may have been done
+	statusRemoved   byte = 4 // the caller is not part of the cluster any more; the body says so in words
 )
 
 // maxCalls is how many calls of one connection are answered at the same time.

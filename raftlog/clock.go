@@ -256,6 +256,9 @@ func (n *Node) compareClocks() bool {
 func (n *Node) askStatus(ctx context.Context, id, address string) (a statusAnswer, err error) {
 	asked := n.clock.monotonic()
 	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
+	if err == nil && status == statusRemoved {
+		n.hearRefusal(&refusedError{what: refusedRemoved, text: line(string(body))})
+	}
 	if err == nil && status != statusOK {
 		err = fmt.Errorf("status %d: %s", status, line(string(body)))
 	}

@@ -20,12 +20,15 @@ const (
 	questionLimit  = time.Second           // for one answer
 	firstWaitLog   = 2 * time.Second
 	nextWaitLog    = 10 * time.Second
+	// patience is how long beginners may refuse this one before it gives up: certificates may be on their way.
+	patience = 3 * time.Second
 )
 
 // stateQuestion is what a fresh node asks its peers; it tells its own opinion too, so that both sides see when they
 // differ.
 type stateQuestion struct {
 	Node   string `json:"node"`
+	Member bool   `json:"member,omitempty"` // it asks as a member of a cluster, not as one that wants to found one
 	Peers  []Peer `json:"peers"`
 	Shared string `json:"shared"`
 }
@@ -44,6 +47,7 @@ type stateAnswer struct {
 // formation is what a node knows before raft runs. Guarded by mu.
 type formation struct {
 	mu            sync.Mutex
+	refused       time.Time // since when more than half of the others refuse this node
 	fresh         bool
 	contradiction error
 }
@@ -65,6 +69,7 @@ func (n *Node) openPort(ctx context.Context) error {
 	if n.port, err = newPort(n.opts, n.self(), n.answerCalls); err != nil {
 		return err
 	}
+	n.port.refused = n.hearRefusal
 	n.caller = newCaller(func(ctx context.Context, address string) (conn net.Conn, err error) {
 		return n.port.dial(ctx, streamCalls, address)
 	})
@@ -74,20 +79,19 @@ func (n *Node) openPort(ctx context.Context) error {
 	}
 	if len(n.opts.Peers) > 1 {
 		err = n.form(ctx)
-	} else {
+	} else if err = n.mayFound(); err == nil {
 		n.founders()
 	}
 	n.port.self.Store(n.self())
 	return err
 }
 
-// self is what the node says of itself now.
-func (n *Node) self() *self {
-	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former}
-	if n.founded || s.cluster != "" {
-		s.members = maps.Clone(n.identity.Members)
+// mayFound refuses the founding of a cluster by a node that is not to vote.
+func (n *Node) mayFound() error {
+	if n.opts.Nonvoter {
+		return refuse(refusedID, "%s is not to vote (cluster.voter: false), so it cannot found a cluster; start the nodes that vote first", n.opts.ID)
 	}
-	return s
+	return nil
 }
 
 // founders makes the peers the first configuration.
@@ -111,7 +115,7 @@ func (n *Node) form(ctx context.Context) error {
 	nextLog := begin.Add(firstWaitLog)
 	for {
 		answers, missing := n.askPeers(ctx)
-		if err := n.decided(answers, missing); err != nil {
+		if err := n.decided(ctx, answers, missing); err != nil {
 			return err
 		}
 		if n.opts.Join || n.founded {
@@ -126,12 +130,12 @@ func (n *Node) form(ctx context.Context) error {
 			for _, id := range slices.Sorted(maps.Keys(missing)) {
 				why = append(why, fmt.Sprintf("%s (%v)", id, missing[id]))
 			}
-			n.opts.Logger.Info("waiting for all nodes of cluster.peers to found the cluster", "missing", strings.Join(why, ", "))
+			n.opts.Logger.Info("waiting for the other nodes of cluster.peers", "missing", strings.Join(why, ", "))
 		}
 		select {
 		case <-time.After(formationPause):
 		case <-ctx.Done():
-			return fmt.Errorf("start node: the cluster is not founded yet: %w", ctx.Err())
+			return fmt.Errorf("start node: not part of a cluster yet: %w", ctx.Err())
 		case <-n.ctx.Done():
 			return n.ctx.Err()
 		}
@@ -183,36 +187,45 @@ func (n *Node) askState(ctx context.Context, p Peer, question []byte, err error)
 	return a, nil
 }
 
-// decided draws the conclusion of one round: Join, a founding, an error, or none of them yet.
-func (n *Node) decided(answers map[string]*stateAnswer, missing map[string]error) error {
+// decided draws the conclusion of one round: Join, a founding, an error, or none of them yet. When it cannot join yet
+// it says why in missing.
+func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, missing map[string]error) error {
+	if err := n.turnedAway(answers, missing); err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(answers)) {
+		a := answers[id]
+		if a.Fresh {
+			continue
+		}
+		// There is a cluster. Whatever other beginners think, this node takes part in that one or in none.
+		joined, err := n.joinWith(ctx, a)
+		var r *refusedError
+		switch {
+		case joined:
+			return nil
+		case errors.As(err, &r):
+			return r
+		}
+		missing[id] = err
+		return nil
+	}
 	n.formation.mu.Lock()
 	err := n.formation.contradiction
 	n.formation.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	for _, id := range slices.Sorted(maps.Keys(missing)) {
-		var r *refusedError
-		if errors.As(missing[id], &r) && (r.what == refusedWiped || r.what == refusedID) {
-			return fmt.Errorf("start node: %w", r)
-		}
-	}
-	var old *stateAnswer
 	for _, id := range slices.Sorted(maps.Keys(answers)) {
-		a := answers[id]
-		if !a.Fresh {
-			old = a
-			continue
-		}
-		if err := n.contradicts(id, a.Peers, a.Shared); err != nil {
+		if err := n.contradicts(id, answers[id].Peers, answers[id].Shared); err != nil {
 			return err
 		}
 	}
-	if old != nil {
-		return n.joinLater(old)
-	}
 	if len(missing) > 0 {
 		return nil
+	}
+	if err := n.mayFound(); err != nil {
+		return err
 	}
 	if n.opts.Peers[0].ID != n.opts.ID {
 		return nil // the first of them founds it
@@ -234,22 +247,32 @@ func (n *Node) decided(answers map[string]*stateAnswer, missing map[string]error
 	return nil
 }
 
-// joinLater makes the node wait for the cluster that a belongs to.
-func (n *Node) joinLater(a *stateAnswer) error {
-	n.opts.Join = true
-	if len(a.Members) > 0 {
-		n.identity.Members = a.Members
-		if err := n.identity.write(n.opts.Dir); err != nil {
-			return err
+// turnedAway tells whether others have definitely refused this node, in contrast to those that are only not reachable.
+// A node that takes part in a cluster is believed at once; of beginners more than half must refuse for a while, for one of
+// them alone may be the one who is wrong.
+func (n *Node) turnedAway(answers map[string]*stateAnswer, missing map[string]error) error {
+	var refused *refusedError
+	count := 0
+	for _, id := range slices.Sorted(maps.Keys(missing)) {
+		var r *refusedError
+		if !errors.As(missing[id], &r) {
+			continue
 		}
+		switch {
+		case r.what == refusedWiped, r.what == refusedID, r.what == refusedRemoved, r.settled:
+			return r
+		}
+		refused = r
+		count++
 	}
-	member := slices.ContainsFunc(a.Configuration, func(p Peer) bool { return p == Peer{n.opts.ID, n.opts.Address} })
-	if len(a.Configuration) > 0 && !member {
-		n.opts.Logger.Warn("a node of cluster.peers belongs to a cluster that does not have this node; waiting to be added",
-			"node", a.Node, "cluster", a.Cluster, "members", peersText(a.Configuration))
-		return nil
+	switch {
+	case len(answers) > 0 || 2*count <= len(n.opts.Peers)-1:
+		n.formation.refused = time.Time{}
+	case n.formation.refused.IsZero():
+		n.formation.refused = time.Now()
+	case time.Since(n.formation.refused) >= patience:
+		return refused
 	}
-	n.opts.Logger.Info("waiting for the leader of the cluster", "asked", a.Node)
 	return nil
 }
 
@@ -290,7 +313,7 @@ func (n *Node) answerState(body []byte) (status byte, out []byte) {
 	} else {
 		n.formation.mu.Lock()
 		a.Fresh = n.formation.fresh
-		if a.Fresh && n.formation.contradiction == nil {
+		if a.Fresh && !q.Member && n.formation.contradiction == nil {
 			n.formation.contradiction = n.contradicts(q.Node, q.Peers, q.Shared)
 		}
 		n.formation.mu.Unlock()
@@ -303,8 +326,11 @@ func (n *Node) answerState(body []byte) (status byte, out []byte) {
 }
 
 // answerCalls serves one connection of another node.
-func (n *Node) answerCalls(conn net.Conn, _ string) {
+func (n *Node) answerCalls(conn net.Conn, from string) {
 	answerCalls(conn, func(method byte, body []byte) (byte, []byte) {
+		if me := n.port.self.Load(); me.removed[from] {
+			return statusRemoved, []byte(me.judge(from, "", "").text)
+		}
 		switch method {
 		case methodState:
 			return n.answerState(body)
@@ -312,6 +338,10 @@ func (n *Node) answerCalls(conn net.Conn, _ string) {
 			return n.answerStatus()
 		case methodForward:
 			return n.takeForwarded(body)
+		case methodJoin:
+			return n.takeJoin(body)
+		case methodChange:
+			return n.takeChange(body)
 		case methodReadIndex:
 			return n.answerReadIndex()
 		case methodTerm:

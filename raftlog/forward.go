@@ -73,8 +73,9 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer is not that of batch %d", errUnknown, b.seq)
 	}
 	n.written.raise(index)
-	// The batch is in the log whatever happens here: a node that lags delays the answer for a while only.
-	wait, end := context.WithTimeout(n.ctx, n.opts.RetryFor)
+	// The batch is in the log whatever happens here: a node that lags delays the answer for a while only, and one
+	// that was removed gets no more of the log.
+	wait, end := context.WithTimeout(n.members.part, n.opts.RetryFor)
 	defer end()
 	n.progress.wait(wait, index)
 	return answer, nil

@@ -36,6 +36,7 @@ type welcome struct {
 	Version  int     `json:"version"`
 	Refused  refusal `json:"refused,omitempty"`
 	Reason   string  `json:"reason,omitempty"`
+	Settled  bool    `json:"settled,omitempty"` // with Refused: the one who refuses is no fresh node
 	Cluster  string  `json:"cluster,omitempty"`
 	Node     string  `json:"node,omitempty"`
 	Instance string  `json:"instance,omitempty"`
@@ -51,14 +52,19 @@ const (
 	refusedID      refusal = "id"
 	refusedWiped   refusal = "wiped"
 	refusedPlain   refusal = "plain"
+	refusedRemoved refusal = "removed"
+	refusedTLS     refusal = "tls"
+	refusedKey     refusal = "key"
+	refusedAddress refusal = "address"
 	// refusedCertificate: it says it is another node than its certificate is for.
 	refusedCertificate refusal = "certificate"
 )
 
 // refusedError says why two nodes do not talk to each other.
 type refusedError struct {
-	what refusal
-	text string
+	what    refusal
+	text    string
+	settled bool // it comes from a node that is no fresh one, so it is not for want of agreement among beginners
 }
 
 func (e *refusedError) Error() string { return e.text }
@@ -71,7 +77,10 @@ func refuse(what refusal, format string, args ...any) *refusedError {
 type self struct {
 	id, instance string
 	cluster      string            // empty: not known yet
-	members      map[string]string // instance of each member when the cluster was founded
+	fresh        bool              // it takes part in nothing yet
+	members      map[string]string // instance of the files of each node, as far as known
+	removed      map[string]bool
+	ids          map[string]string // id by address
 	former       []string          // ids of the clusters that this one goes on from
 }
 
@@ -86,8 +95,11 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
 		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
 	}
+	if s.removed[id] {
+		return refuse(refusedRemoved, "%s was removed from the cluster; to take part again it needs an empty data_dir and a new cluster.node_id", id)
+	}
 	if known := s.members[id]; known != "" && known != instance {
-		return refuse(refusedWiped, "%s has lost its data: its votes are lost too, so it must come back under a new cluster.node_id", id)
+		return refuse(refusedWiped, "%s is known by other files: either its data are lost, and its votes with them, or the id is taken; start it with a new cluster.node_id", id)
 	}
 	return nil
 }
@@ -117,7 +129,7 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, fmt.Errorf("read welcome: %w", err)
 	}
 	if w.Refused != "" {
-		return nil, refuse(w.Refused, "%s", line(w.Reason))
+		return nil, &refusedError{what: w.Refused, text: line(w.Reason), settled: w.Settled}
 	}
 	if w.Version != protocolVersion {
 		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)

@@ -27,6 +27,8 @@ type Identity struct {
 	Instance string `json:"instance,omitempty"`
 	// Members are the instances of the nodes that founded the cluster, by id; empty for a cluster of one node.
 	Members map[string]string `json:"members,omitempty"`
+	// RemovedAt is when the node learnt that it is not part of the cluster any more. It never is again.
+	RemovedAt *time.Time `json:"removed_at,omitempty"`
 	// Former are the ids of the clusters that this one goes on from: restored from a backup, or recovered. Oldest first.
 	Former []string `json:"former_cluster_ids,omitempty"`
 }

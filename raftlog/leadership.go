@@ -142,6 +142,8 @@ func (n *Node) learnCluster() bool {
 	var former []string
 	n.store.View(func(s *hub.State) { former = s.FormerClusterIDs() })
 	id := n.clusterID()
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
 	switch {
 	case id == "":
 		return false
@@ -165,7 +167,7 @@ func (n *Node) learnCluster() bool {
 	}
 	n.identity = known
 	if n.port != nil {
-		n.port.self.Store(n.self())
+		n.port.self.Store(n.selfLocked())
 	}
 	return true
 }

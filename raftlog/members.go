@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,8 @@ import (
 const (
 	statusPause = 400 * time.Millisecond // between two questions to the same node
 	statusLimit = time.Second            // for one answer
+	firstPause  = 25 * time.Millisecond  // in place of statusPause for a node that never answered,
+	beginning   = 5 * time.Second        // this long after the start
 	// silence is how long a node may leave questions unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
 	// verifyPause is how often a leader makes sure that a quorum still follows it.
@@ -29,6 +32,7 @@ const (
 // Description is what a node tells the others about itself, for them to show.
 type Description struct {
 	HTTPAddr string `json:"http_addr,omitempty"`
+	Weight   int    `json:"weight,omitempty"` // share of the subscriptions in proportion to the others'
 }
 
 // Member is a node of the cluster as this node sees it.
@@ -43,6 +47,12 @@ type Member struct {
 	// was asked, or from this node's start. 0 for this node. On the leader raft's own messages are questions too: a
 	// node that answers those hears of the leader and goes on, even where other connections do not get through.
 	Silent time.Duration
+	// Contact is how long ago the node heard of the leader, as it last said; negative: never, or not known.
+	Contact time.Duration
+	// Healthy: alive, and as far as the leader but for what is under way.
+	Healthy bool
+	// Stopping: its process is about to end, or has ended in good order. Leaving: it is being removed.
+	Stopping, Leaving bool
 
 	// What the node itself last said; zero while it never answered.
 	Description
@@ -54,9 +64,12 @@ type Member struct {
 // statusAnswer is what a node says when asked.
 type statusAnswer struct {
 	Description
-	Applied uint64 `json:"applied"`
-	Hash    uint64 `json:"hash,string"`
-	Clock   int64  `json:"clock"` // Unix nanoseconds, by the machine's own clock
+	Applied  uint64        `json:"applied"`
+	Hash     uint64        `json:"hash,string"`
+	LastTerm uint64        `json:"last_term"` // of its log
+	Contact  time.Duration `json:"contact"`   // nanoseconds since it heard of the leader; negative: never
+	Instance string        `json:"instance"`
+	Clock    int64         `json:"clock"` // Unix nanoseconds, by the machine's own clock
 }
 
 // clusterView is what is known of the other nodes.
@@ -64,7 +77,7 @@ type clusterView struct {
 	since   time.Time // the node's start
 	mu      sync.Mutex
 	nodes   map[string]*seenNode
-	failing map[string]bool // heartbeats of this node, which leads, get no answer
+	failing map[string]time.Time // since when heartbeats of this node, which leads, get no answer
 }
 
 type seenNode struct {
@@ -77,7 +90,7 @@ type seenNode struct {
 
 func (v *clusterView) start() {
 	v.since = time.Now()
-	v.nodes, v.failing = map[string]*seenNode{}, map[string]bool{}
+	v.nodes, v.failing = map[string]*seenNode{}, map[string]time.Time{}
 }
 
 // servers is raft's newest configuration, in order of id.
@@ -95,7 +108,7 @@ func (n *Node) servers() []raft.Server {
 func (n *Node) Nodes() []hub.NodeStatus {
 	var out []hub.NodeStatus
 	for _, m := range n.Members() {
-		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive}
+		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving, Weight: m.Weight}
 		if !m.Alive {
 			s.DeadFor = m.Silent
 		}
@@ -107,20 +120,33 @@ func (n *Node) Nodes() []hub.NodeStatus {
 // Members lists the nodes of the cluster in order of id, as this node sees them. It does not wait for them.
 func (n *Node) Members() []Member {
 	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
+	nodes := n.nodes()
 	offsets := n.clock.offsets(n.opts.ID)
 	var out []Member
 	for _, s := range n.servers() {
 		m := Member{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter, Leader: string(s.ID) == leader}
 		if m.ID == n.opts.ID {
 			m.Alive = n.Err() == nil
+			if m.Contact = n.Contact(); m.Contact == math.MaxInt64 {
+				m.Contact = -1
+			}
 			m.Description = n.opts.Describe()
 			m.AppliedIndex, m.StateHash = n.position()
 		} else {
-			m.Silent = time.Since(n.view.since)
+			m.Silent, m.Contact = time.Since(n.view.since), -1
 			n.view.mu.Lock()
 			if seen := n.view.nodes[m.ID]; seen != nil && !seen.asked.IsZero() {
 				m.Silent = time.Since(seen.asked)
 				m.Alive = n.view.aliveLocked(m.ID, leads)
+				m.Contact = seen.status.Contact
+				if since, failing := n.view.failing[m.ID]; leads && failing {
+					// It answers, but does not hear of the leader: it counts as dead by what it says of that itself.
+					if m.Contact >= 0 {
+						m.Silent += m.Contact
+					} else {
+						m.Silent = max(m.Silent, time.Since(since))
+					}
+				}
 				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
 			}
 			n.view.mu.Unlock()
@@ -130,15 +156,37 @@ func (n *Node) Members() []Member {
 				}
 			}
 		}
+		known := nodes[m.ID]
+		m.Stopping, m.Leaving = known.Stopping, known.Phase == hub.NodeLeaving
 		m.ClockOffset = offsets[m.ID]
 		out = append(out, m)
 	}
+	var head uint64
+	for i := range out {
+		if out[i].Leader {
+			head = out[i].AppliedIndex
+		}
+	}
+	for i := range out {
+		out[i].Healthy = out[i].Alive && leader != "" && out[i].AppliedIndex+lagAllowed >= head
+	}
+	return out
+}
+
+// nodes is what the state says of the nodes, by id.
+func (n *Node) nodes() map[string]hub.Node {
+	out := map[string]hub.Node{}
+	n.store.View(func(s *hub.State) {
+		for _, known := range s.Nodes() {
+			out[known.ID] = known
+		}
+	})
 	return out
 }
 
 func (v *clusterView) aliveLocked(id string, leads bool) bool {
 	seen := v.nodes[id]
-	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && !(leads && v.failing[id])
+	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && (!leads || v.failing[id].IsZero())
 }
 
 // position is the applied index, and the state's hash there.
@@ -158,6 +206,8 @@ func (n *Node) position() (index, hash uint64) {
 func (n *Node) Contact() time.Duration {
 	const never = math.MaxInt64
 	switch {
+	case n.isRemoved():
+		return never
 	case n.onlyVoter():
 		return 0
 	case !n.timed():
@@ -192,8 +242,13 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
-	a := statusAnswer{Description: n.opts.Describe(), Clock: n.opts.Clock.Now().UnixNano()}
+	a := statusAnswer{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
+		Clock: n.opts.Clock.Now().UnixNano()}
+	if a.Contact == math.MaxInt64 {
+		a.Contact = -1
+	}
 	a.Applied, a.Hash = n.position()
+	a.LastTerm, _ = strconv.ParseUint(n.raft.Stats()["last_log_term"], 10, 64) //nolint:errcheck // 0 is no term
 	out, err := json.Marshal(a)
 	if err != nil {
 		return statusRefused, []byte(err.Error())
@@ -229,7 +284,11 @@ func (n *Node) watchHeartbeats(seen <-chan raft.Observation) {
 			n.view.mu.Lock()
 			switch d := o.Data.(type) {
 			case raft.FailedHeartbeatObservation:
-				n.view.failing[string(d.PeerID)] = true
+				since := d.LastContact
+				if since.IsZero() {
+					since = time.Now()
+				}
+				n.view.failing[string(d.PeerID)] = since
 			case raft.ResumedHeartbeatObservation:
 				delete(n.view.failing, string(d.PeerID))
 			case raft.LeaderObservation:
@@ -263,15 +322,19 @@ func (n *Node) watchQuorum() {
 
 // askAround asks every other node for its status, again and again.
 func (n *Node) askAround() {
-	tick := time.NewTicker(statusPause)
-	defer tick.Stop()
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for {
+		pause := statusPause
+		n.refresh()
 		leads := n.raft.State() == raft.Leader
 		members := map[string]bool{}
+		servers := n.servers()
+		if n.LeaderID() == "" {
+			servers = n.withPeers(servers) // the configuration may be long out of date
+		}
 		n.view.mu.Lock()
-		for _, s := range n.servers() {
+		for _, s := range servers {
 			id, address := string(s.ID), string(s.Address)
 			if id == n.opts.ID {
 				continue
@@ -288,6 +351,9 @@ func (n *Node) askAround() {
 				}
 				seen.alive, seen.known = alive, true
 			}
+			if seen.asked.IsZero() && time.Since(n.view.since) < beginning {
+				pause = firstPause // who starts together is soon there
+			}
 			if !seen.asking {
 				seen.asking = true
 				asking.Go(func() { n.ask(id, address, seen) })
@@ -299,7 +365,7 @@ func (n *Node) askAround() {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }

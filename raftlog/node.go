@@ -41,7 +41,9 @@ type Node struct {
 	own      *leader
 	port     *port    // nil: no other nodes
 	caller   *caller  // nil without port
-	identity Identity // ClusterID is written once, by the leadership goroutine or before it starts
+	identity Identity // guarded by idMu once raft runs
+	idMu     sync.Mutex
+	boot     string // this run of the node
 
 	ctx    context.Context // ends with the node, or with its failure
 	cancel context.CancelFunc
@@ -58,6 +60,7 @@ type Node struct {
 	progress progress
 	clock    *clusterClock
 	view     clusterView
+	members  membership
 
 	forwarded atomic.Int64              // bytes of other nodes' batches
 	contact   atomic.Pointer[time.Time] // see Contact
@@ -92,8 +95,9 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{opts: o, store: o.Store, clock: newClusterClock(o.Clock), ready: make(chan struct{}), notify: make(chan bool, 16)}
+	n := &Node{opts: o, store: o.Store, clock: newClusterClock(o.Clock), ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.members.start(n.ctx)
 	n.view.start()
 	defer func() {
 		if err != nil {
@@ -155,6 +159,10 @@ func (n *Node) openFiles(ctx context.Context) error {
 	if id.ID != n.opts.ID {
 		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this is the data of node %q, but cluster.node_id is %q", id.ID, n.opts.ID),
 			Hint: "set cluster.node_id to the former, or choose another data_dir"}
+	}
+	if id.RemovedAt != nil {
+		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this node was removed from its cluster (seen on %s)", id.RemovedAt.Format(time.RFC3339)),
+			Hint: "to take part again, empty data_dir and choose a new cluster.node_id"}
 	}
 	n.identity = *id
 	// Only a node that never finished its first start may be without a log.
@@ -234,6 +242,8 @@ func (n *Node) startRaft() (err error) {
 	n.owned.Go(func() { n.verifying.run(n.ctx) })
 	if n.port != nil {
 		n.watchMembers()
+		n.owned.Go(n.steward)
+		n.owned.Go(n.present)
 	}
 	n.owned.Go(n.watchLog)
 	if o.MinFreeBytes > 0 {

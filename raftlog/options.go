@@ -55,6 +55,14 @@ type Options struct {
 	// Answer answers what other nodes Ask. It must be quick and safe for concurrent use. nil: nothing is answered.
 	Answer func(question []byte) ([]byte, error)
 
+	// Nonvoter makes a node that joins a cluster one that never votes: it holds everything and delivers its share. It
+	// cannot found a cluster. What the node is to be later is the operators' choice, see Node.Change.
+	Nonvoter bool
+	// ListedOnly makes a leader let only those nodes join that were announced with Node.Change.
+	ListedOnly bool
+	// Autopilot is how a leader cares for the cluster's members.
+	Autopilot Autopilot
+
 	// Timing of elections and replication.
 	Timing Timing
 
@@ -110,6 +118,17 @@ type Timing struct {
 	Election  time.Duration // a candidate tries again after this long; default: Heartbeat
 	Lease     time.Duration // a leader without contact to a quorum for this long steps down; default 500 ms
 	Commit    time.Duration // how late followers of an idle leader learn of a commit that no nudge told them of; default 250 ms
+}
+
+// Autopilot says when the set of voters changes by itself.
+type Autopilot struct {
+	// Stabilization is how long a node that is to vote must have been caught up without a break before it gets its
+	// vote; default 10 s.
+	Stabilization time.Duration
+	// CleanupDead removes a node that was dead for this long; 0: never.
+	CleanupDead time.Duration
+	// MinVoters is how many voters CleanupDead leaves at least, default 3.
+	MinVoters int
 }
 
 // hooks take single guards away, so that tests can show that each of them is needed.
@@ -169,6 +188,8 @@ func (o Options) withDefaults() (Options, error) {
 		// Followers stand for election one to two of these after the leader's last sign of life.
 		orDefault(&o.Timing.Heartbeat, 500*time.Millisecond)
 	}
+	orDefault(&o.Autopilot.Stabilization, 10*time.Second)
+	orDefault(&o.Autopilot.MinVoters, 3)
 	orDefault(&o.Timing.Heartbeat, time.Second)
 	orDefault(&o.Timing.Election, o.Timing.Heartbeat)
 	orDefault(&o.Timing.Lease, min(o.Timing.Heartbeat, 500*time.Millisecond))

@@ -36,8 +36,8 @@ type port struct {
 	tls      *TLSFiles // nil: plain TCP, loopback only
 	log      *slog.Logger
 	self     atomic.Pointer[self]
-	ids      map[string]string // id by address, for those that are known
 	serve    func(conn net.Conn, from string)
+	refused  func(*refusedError) // told when another node refuses this one; it must be quick
 
 	raft     chan net.Conn
 	closed   chan struct{}
@@ -57,7 +57,6 @@ var _ raft.StreamLayer = (*port)(nil)
 func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	p := &port{
 		listener: o.Listener, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
-		ids:     map[string]string{},
 		raft:    make(chan net.Conn),
 		closed:  make(chan struct{}),
 		pending: make(chan struct{}, maxStrangers),
@@ -66,9 +65,6 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 		heard:   map[string]time.Time{},
 	}
 	p.self.Store(me)
-	for _, peer := range o.Peers {
-		p.ids[peer.Address] = peer.ID
-	}
 	if p.tls == nil {
 		if !loopback(o.Listener.Addr()) {
 			return nil, fmt.Errorf("cluster.addr: %s is reached from other machines, and the traffic between nodes is plain TCP; "+
@@ -195,7 +191,7 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 	}
 	if r != nil {
 		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
-		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text}))
+		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
 	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance}
 	if err := writeHello(conn, nil, &w); err != nil {
@@ -224,6 +220,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		var r *refusedError
 		if errors.As(err, &r) {
 			p.tell("no connection with a node", "address", address, "reason", string(r.what), "error", r.text)
+			p.refused(r)
 		}
 		return nil, err
 	}
@@ -238,6 +235,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	peer := raw
+	me := p.self.Load()
 	switch {
 	case p.tls != nil:
 		host, _, err := net.SplitHostPort(address)
@@ -251,13 +249,11 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		t := tls.Client(raw, c)
 		conn = &trackedConn{Conn: t, port: p, raw: raw}
 		if err := t.HandshakeContext(ctx); err != nil {
-			err = tlsProblem(err)
-			p.tell("no connection with a node: TLS", "address", address, "error", err)
-			return fail(err)
+			return fail(verdict(address, err))
 		}
 		peer = t
 		// Before the hello, which holds the token.
-		if id := p.ids[address]; id != "" {
+		if id := me.ids[address]; id != "" {
 			if r := checkPeer(peer, id); r != nil {
 				return fail(r)
 			}
@@ -265,15 +261,9 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	case !loopback(raw.RemoteAddr()):
 		return fail(refuse(refusedPlain, "%s is on another machine, and plain TCP is for loopback addresses only; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
-	w, err := introduce(conn, kind, p.self.Load(), p.ids[address], p.token)
+	w, err := introduce(conn, kind, me, me.ids[address], p.token)
 	if err != nil {
-		var r *refusedError
-		if p.tls != nil && !errors.As(err, &r) {
-			// With TLS 1.3 the other side's verdict on this node's certificate arrives only now.
-			err = tlsProblem(err)
-			p.tell("no connection with a node", "address", address, "error", err)
-		}
-		return fail(err)
+		return fail(verdict(address, err)) // with TLS 1.3 the other side's opinion of this node's certificate arrives only now
 	}
 	if r := checkPeer(peer, w.Node); r != nil {
 		return fail(r)
@@ -282,6 +272,17 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		return fail(ctx.Err())
 	}
 	return conn, raw.SetDeadline(time.Time{})
+}
+
+// verdict tells what TLS refuses from what merely failed.
+func verdict(address string, err error) error {
+	var own *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	var theirs *net.OpError
+	if errors.As(err, &own) || errors.As(err, &plain) || errors.As(err, &theirs) && theirs.Op == "remote error" {
+		return refuse(refusedTLS, "TLS with %s: %v", address, tlsProblem(err))
+	}
+	return err
 }
 
 // tell logs something about the network, the same thing once in a while only.

@@ -23,7 +23,7 @@ type network struct {
 	peers   []raftlog.Peer
 	logs    map[*member]*logBuffer
 	change  func(m *member, o *raftlog.Options)
-	mu      sync.RWMutex // guards member.node
+	mu      sync.RWMutex // guards member.node, and members while others look at it
 }
 
 type logBuffer struct {
@@ -64,6 +64,8 @@ func (w *network) add(id string) *member {
 		w.t.Fatal(err)
 	}
 	m := newMember(w.t, id)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.members = append(w.members, m)
 	w.logs[m] = new(logBuffer)
 	return m

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine does not have: Debian packages (as root) and the npm packages
-# of test/interop/clients. What cannot be had is named; the tests that need it are then skipped. With CI=true
+# of test/interop/clients and test/oidc. What cannot be had is named; the tests that need it are then skipped. With CI=true
 # that is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,10 +45,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 	fi
 fi
 
-cd test/interop/clients
-if ! command -v npm >/dev/null; then
-	give_up "npm is missing: the clients in test/interop/clients are not installed"
-elif [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-	echo "installing the npm packages of test/interop/clients"
-	npm ci --no-audit --no-fund --ignore-scripts --loglevel=error || give_up "npm ci failed in test/interop/clients"
-fi
+for dir in test/interop/clients test/oidc; do
+	if ! command -v npm >/dev/null; then
+		give_up "npm is missing: the packages of $dir are not installed"
+	elif [ ! -e $dir/node_modules/.package-lock.json ] || [ $dir/package-lock.json -nt $dir/node_modules/.package-lock.json ]; then
+		echo "installing the npm packages of $dir"
+		npm --prefix $dir ci --no-audit --no-fund --ignore-scripts --loglevel=error || give_up "npm ci failed in $dir"
+	fi
+done

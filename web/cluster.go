@@ -12,22 +12,36 @@ type clusterBody struct {
 }
 
 type nodeItem struct {
-	ID            string  `json:"id"`
-	HTTPAddr      string  `json:"http_addr"`
-	ClusterAddr   string  `json:"cluster_addr"`
-	Role          Role    `json:"role"`
-	AppliedIndex  uint64  `json:"applied_index"`
-	StateHash     string  `json:"state_hash"` // in hex: JSON's numbers do not hold 64 bits
-	Subscriptions int     `json:"subscriptions"`
-	ClockOffset   float64 `json:"clock_offset"` // seconds
+	ID            string `json:"id"`
+	HTTPAddr      string `json:"http_addr"`
+	ClusterAddr   string `json:"cluster_addr"`
+	Role          Role   `json:"role"`
+	AppliedIndex  uint64 `json:"applied_index"`
+	StateHash     string `json:"state_hash"` // in hex: JSON's numbers do not hold 64 bits
+	Subscriptions int    `json:"subscriptions"`
+
+	Voter       bool    `json:"voter"`
+	Healthy     bool    `json:"healthy"`
+	LastContact *int64  `json:"last_contact_ms"` // null: never, or not known
+	Stopping    bool    `json:"stopping"`
+	Leaving     bool    `json:"leaving"`
+	Weight      int     `json:"weight"`
+	ClockOffset float64 `json:"clock_offset"` // seconds
 }
 
 // getCluster shows the cluster as this node sees it.
 func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
 	out := clusterBody{Leader: s.Node.LeaderID(), Nodes: []nodeItem{}}
 	for _, n := range s.Node.Nodes() {
-		out.Nodes = append(out.Nodes, nodeItem{n.ID, n.HTTPAddr, n.ClusterAddr, n.Role, n.AppliedIndex,
-			fmt.Sprintf("%016x", n.StateHash), n.Subscriptions, math.Round(1000*n.ClockOffset.Seconds()) / 1000})
+		item := nodeItem{ID: n.ID, HTTPAddr: n.HTTPAddr, ClusterAddr: n.ClusterAddr, Role: n.Role, AppliedIndex: n.AppliedIndex,
+			StateHash: fmt.Sprintf("%016x", n.StateHash), Subscriptions: n.Subscriptions,
+			Voter: n.Voter, Healthy: n.Healthy, Stopping: n.Stopping, Leaving: n.Leaving, Weight: n.Weight,
+			ClockOffset: math.Round(1000*n.ClockOffset.Seconds()) / 1000}
+		if n.LastContact >= 0 {
+			ms := n.LastContact.Milliseconds()
+			item.LastContact = &ms
+		}
+		out.Nodes = append(out.Nodes, item)
 	}
 	writeJSON(w, http.StatusOK, out)
 }

@@ -28,6 +28,9 @@ type Options struct {
 	Deliveries Deliveries
 	Reads      Reads // nil: no other node is ahead of this one
 
+	// Membership changes the cluster's nodes. nil: there is one node and never another.
+	Membership Membership
+
 	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
 	// never depends on the Host header.
 	PublicURL string
@@ -98,9 +101,17 @@ type NodeView struct {
 	ClusterAddr   string
 	Role          Role
 	AppliedIndex  uint64
-	StateHash     uint64        // rolling hash at AppliedIndex (invariant I6)
-	Subscriptions int           // that this node delivers
-	ClockOffset   time.Duration // how far its clock is ahead of the cluster's time
+	StateHash     uint64 // rolling hash at AppliedIndex (invariant I6)
+	Subscriptions int    // that this node delivers
+
+	Voter   bool
+	Healthy bool // it answers, and is as far as the leader but for what is under way
+	// LastContact is how long ago it heard of the leader; negative: never, or not known.
+	LastContact time.Duration
+	Stopping    bool          // it is about to stop, or has stopped in good order
+	Leaving     bool          // it is being removed
+	Weight      int           // its share of the subscriptions in proportion to the others'
+	ClockOffset time.Duration // how far its clock is ahead of the cluster's time
 }
 
 // Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.

@@ -36,12 +36,19 @@ func (s *Server) table() []*route {
 		hubEndpoint = s.postCompat
 	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
+	nodes := access{changes: auth.ActionCluster}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
 		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
+		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
+		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
+		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
+		{name: "demote", paths: []string{"/v1/cluster/nodes/:id/demote"}, methods: post(s.demoteNode), access: nodes},
+		{name: "transfer_leadership", paths: []string{"/v1/cluster/transfer-leadership"}, methods: post(s.transferLeadership), access: nodes},
+		{name: "leave", paths: []string{"/v1/cluster/leave"}, methods: post(s.leave), access: nodes},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions)},
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: subscriptions},

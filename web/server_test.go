@@ -63,7 +63,7 @@ func newFixture(tb testing.TB, change ...func(*hub.Rules, *web.Options)) *fixtur
 	f := &fixture{clock: newClock(), logged: &strings.Builder{}}
 	f.ledger = newLedger(f.clock)
 	f.node = &node{leader: "node-1", nodes: []web.NodeView{{ID: "node-1", HTTPAddr: "127.0.0.1:8080", ClusterAddr: "127.0.0.1:8180",
-		Role: web.RoleLeader, AppliedIndex: 7, StateHash: 0xabc, Subscriptions: 3}}}
+		Role: web.RoleLeader, AppliedIndex: 7, StateHash: 0xabc, Subscriptions: 3, Voter: true, Healthy: true, LastContact: -1, Weight: 2}}}
 	rules := hub.Rules{Leases: hub.LeasePolicy{Min: time.Minute, Default: 240 * time.Hour, Max: 720 * time.Hour},
 		AutoRegister: true, MaxMessageBytes: 4096,
 		CheckCallback: func(u *url.URL) error {

@@ -234,6 +234,162 @@ func (EndReason) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{3}
 }
 
+type NodePhase int32
+
+const (
+	NodePhase_NODE_UNCHANGED NodePhase = 0
+	NodePhase_NODE_EXPECTED  NodePhase = 1 // it may join
+	NodePhase_NODE_MEMBER    NodePhase = 2
+	NodePhase_NODE_LEAVING   NodePhase = 3 // its subscriptions go to others, then it is removed
+	NodePhase_NODE_REMOVED   NodePhase = 4 // for ever: its id is not used again
+)
+
+// Enum value maps for NodePhase.
+var (
+	NodePhase_name = map[int32]string{
+		0: "NODE_UNCHANGED",
+		1: "NODE_EXPECTED",
+		2: "NODE_MEMBER",
+		3: "NODE_LEAVING",
+		4: "NODE_REMOVED",
+	}
+	NodePhase_value = map[string]int32{
+		"NODE_UNCHANGED": 0,
+		"NODE_EXPECTED":  1,
+		"NODE_MEMBER":    2,
+		"NODE_LEAVING":   3,
+		"NODE_REMOVED":   4,
+	}
+)
+
+func (x NodePhase) Enum() *NodePhase {
+	p := new(NodePhase)
+	*p = x
+	return p
+}
+
+func (x NodePhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodePhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[4].Descriptor()
+}
+
+func (NodePhase) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[4]
+}
+
+func (x NodePhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodePhase.Descriptor instead.
+func (NodePhase) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{4}
+}
+
+type NodeVote int32
+
+const (
+	NodeVote_VOTE_UNCHANGED NodeVote = 0
+	NodeVote_VOTE_YES       NodeVote = 1
+	NodeVote_VOTE_NO        NodeVote = 2
+)
+
+// Enum value maps for NodeVote.
+var (
+	NodeVote_name = map[int32]string{
+		0: "VOTE_UNCHANGED",
+		1: "VOTE_YES",
+		2: "VOTE_NO",
+	}
+	NodeVote_value = map[string]int32{
+		"VOTE_UNCHANGED": 0,
+		"VOTE_YES":       1,
+		"VOTE_NO":        2,
+	}
+)
+
+func (x NodeVote) Enum() *NodeVote {
+	p := new(NodeVote)
+	*p = x
+	return p
+}
+
+func (x NodeVote) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeVote) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[5].Descriptor()
+}
+
+func (NodeVote) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[5]
+}
+
+func (x NodeVote) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeVote.Descriptor instead.
+func (NodeVote) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{5}
+}
+
+type NodeRun int32
+
+const (
+	NodeRun_RUN_UNSPECIFIED NodeRun = 0
+	NodeRun_RUN_STARTED     NodeRun = 1
+	NodeRun_RUN_STOPPING    NodeRun = 2 // it takes no more subscriptions; those it has go to others
+	NodeRun_RUN_STOPPED     NodeRun = 3 // it sends nothing more, and its cursors are in the log: what it still has is nobody's
+)
+
+// Enum value maps for NodeRun.
+var (
+	NodeRun_name = map[int32]string{
+		0: "RUN_UNSPECIFIED",
+		1: "RUN_STARTED",
+		2: "RUN_STOPPING",
+		3: "RUN_STOPPED",
+	}
+	NodeRun_value = map[string]int32{
+		"RUN_UNSPECIFIED": 0,
+		"RUN_STARTED":     1,
+		"RUN_STOPPING":    2,
+		"RUN_STOPPED":     3,
+	}
+)
+
+func (x NodeRun) Enum() *NodeRun {
+	p := new(NodeRun)
+	*p = x
+	return p
+}
+
+func (x NodeRun) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[6].Descriptor()
+}
+
+func (NodeRun) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[6]
+}
+
+func (x NodeRun) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeRun.Descriptor instead.
+func (NodeRun) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{6}
+}
+
 type FetchOutcome int32
 
 const (
@@ -273,11 +429,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[4].Descriptor()
+	return file_hub_proto_enumTypes[7].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[4]
+	return &file_hub_proto_enumTypes[7]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -286,7 +442,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{4}
+	return file_hub_proto_rawDescGZIP(), []int{7}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -467,6 +623,9 @@ type Event struct {
 	//	*Event_LogTrimmed
 	//	*Event_SubscriptionsAssigned
 	//	*Event_DeliveryResumed
+	//	*Event_NodeAdmitted
+	//	*Event_NodeChanged
+	//	*Event_NodeSwitched
 	//	*Event_ApiKeyCreated
 	//	*Event_ApiKeyRevoked
 	//	*Event_RuleSet
@@ -656,6 +815,33 @@ func (x *Event) GetDeliveryResumed() *DeliveryResumed {
 	return nil
 }
 
+func (x *Event) GetNodeAdmitted() *NodeAdmitted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeAdmitted); ok {
+			return x.NodeAdmitted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeChanged() *NodeChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeChanged); ok {
+			return x.NodeChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeSwitched() *NodeSwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeSwitched); ok {
+			return x.NodeSwitched
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetApiKeyCreated() *ApiKeyCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ApiKeyCreated); ok {
@@ -828,6 +1014,18 @@ type Event_DeliveryResumed struct {
 	DeliveryResumed *DeliveryResumed `protobuf:"bytes,15,opt,name=delivery_resumed,json=deliveryResumed,proto3,oneof"`
 }
 
+type Event_NodeAdmitted struct {
+	NodeAdmitted *NodeAdmitted `protobuf:"bytes,16,opt,name=node_admitted,json=nodeAdmitted,proto3,oneof"`
+}
+
+type Event_NodeChanged struct {
+	NodeChanged *NodeChanged `protobuf:"bytes,17,opt,name=node_changed,json=nodeChanged,proto3,oneof"`
+}
+
+type Event_NodeSwitched struct {
+	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
+}
+
 type Event_ApiKeyCreated struct {
 	ApiKeyCreated *ApiKeyCreated `protobuf:"bytes,48,opt,name=api_key_created,json=apiKeyCreated,proto3,oneof"`
 }
@@ -905,6 +1103,12 @@ func (*Event_LogTrimmed) isEvent_Kind() {}
 func (*Event_SubscriptionsAssigned) isEvent_Kind() {}
 
 func (*Event_DeliveryResumed) isEvent_Kind() {}
+
+func (*Event_NodeAdmitted) isEvent_Kind() {}
+
+func (*Event_NodeChanged) isEvent_Kind() {}
+
+func (*Event_NodeSwitched) isEvent_Kind() {}
 
 func (*Event_ApiKeyCreated) isEvent_Kind() {}
 
@@ -2198,6 +2402,205 @@ func (x *DeliveryResumed) GetMark() uint64 {
 	return 0
 }
 
+// NodeAdmitted records a node of the cluster: which files carry its votes, and whether it is to vote.
+type NodeAdmitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of its files; empty: not known yet
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`   // host:port for the other nodes
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`      // whether it is to become a voter
+	Member        bool                   `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`    // it is in raft's configuration; else it is expected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAdmitted) Reset() {
+	*x = NodeAdmitted{}
+	mi := &file_hub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAdmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAdmitted) ProtoMessage() {}
+
+func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
+func (*NodeAdmitted) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *NodeAdmitted) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeAdmitted) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeAdmitted) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
+}
+
+// NodeChanged moves a node on, or changes whether it is to vote.
+type NodeChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeChanged) Reset() {
+	*x = NodeChanged{}
+	mi := &file_hub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeChanged) ProtoMessage() {}
+
+func (x *NodeChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
+func (*NodeChanged) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NodeChanged) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeChanged) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeChanged) GetVote() NodeVote {
+	if x != nil {
+		return x.Vote
+	}
+	return NodeVote_VOTE_UNCHANGED
+}
+
+// NodeSwitched says that a node starts or stops delivering.
+type NodeSwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"` // one run of its process; a word of an earlier run changes nothing
+	Run           NodeRun                `protobuf:"varint,3,opt,name=run,proto3,enum=quorumhub.v1.NodeRun" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSwitched) Reset() {
+	*x = NodeSwitched{}
+	mi := &file_hub_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSwitched) ProtoMessage() {}
+
+func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
+func (*NodeSwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *NodeSwitched) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeSwitched) GetRun() NodeRun {
+	if x != nil {
+		return x.Run
+	}
+	return NodeRun_RUN_UNSPECIFIED
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2208,7 +2611,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2623,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2636,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -2271,7 +2674,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2686,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2699,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -2396,7 +2799,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2811,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2824,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Open) GetOffset() uint64 {
@@ -2471,7 +2874,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2886,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2899,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -2590,7 +2993,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +3005,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +3018,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -2663,7 +3066,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +3078,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +3091,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -2708,7 +3111,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +3123,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +3136,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -2754,7 +3157,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2766,7 +3169,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2779,7 +3182,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -2814,7 +3217,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +3229,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +3242,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -2866,7 +3269,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +3281,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +3294,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -2926,7 +3329,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3341,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3354,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -3040,7 +3443,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3455,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3468,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -3127,7 +3530,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3542,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3555,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -3181,7 +3584,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3596,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3609,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RuleSet) GetName() string {
@@ -3240,7 +3643,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3252,7 +3655,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3265,7 +3668,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -3293,7 +3696,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3708,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3721,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -3346,7 +3749,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3761,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3774,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -3410,7 +3813,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3825,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3838,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -3547,7 +3950,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3962,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3975,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3610,7 +4013,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +4025,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +4038,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -3756,7 +4159,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +4171,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +4184,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -3935,7 +4338,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4350,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4363,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -4037,7 +4440,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4049,7 +4452,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4062,7 +4465,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -4098,7 +4501,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4513,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4526,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -4177,7 +4580,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4189,7 +4592,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4202,7 +4605,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -4310,6 +4713,106 @@ func (x *DeadLetterRow) GetReplayingSince() int64 {
 	return 0
 }
 
+type NodeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Phase         NodePhase              `protobuf:"varint,5,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
+	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
+	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds: when the phase began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRow) Reset() {
+	*x = NodeRow{}
+	mi := &file_hub_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRow) ProtoMessage() {}
+
+func (x *NodeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
+func (*NodeRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *NodeRow) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRow) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *NodeRow) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeRow) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *NodeRow) GetPhase() NodePhase {
+	if x != nil {
+		return x.Phase
+	}
+	return NodePhase_NODE_UNCHANGED
+}
+
+func (x *NodeRow) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeRow) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
+}
+
+func (x *NodeRow) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -4323,7 +4826,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4335,7 +4838,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4348,7 +4851,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -4396,7 +4899,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4911,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4924,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -4448,7 +4951,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4460,7 +4963,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4473,7 +4976,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -4499,7 +5002,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4511,7 +5014,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4524,7 +5027,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -4546,7 +5049,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4558,7 +5061,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4571,7 +5074,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -4605,7 +5108,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4617,7 +5120,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4630,7 +5133,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -4656,7 +5159,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4668,7 +5171,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4681,7 +5184,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -4703,7 +5206,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4715,7 +5218,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4728,7 +5231,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -4769,7 +5272,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4781,7 +5284,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4821,7 +5324,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4833,7 +5336,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4846,7 +5349,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39, 0}
+	return file_hub_proto_rawDescGZIP(), []int{42, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -4876,7 +5379,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xb1\x10\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf7\x11\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -4894,7 +5397,10 @@ const file_hub_proto_rawDesc = "" +
 	"\vlog_trimmed\x18\r \x01(\v2\x18.quorumhub.v1.LogTrimmedH\x00R\n" +
 	"logTrimmed\x12\\\n" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
-	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12E\n" +
+	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
+	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
+	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
+	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12E\n" +
 	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
 	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
 	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
@@ -5009,7 +5515,21 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x01(\x04R\aresumed\"9\n" +
 	"\x0fDeliveryResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04mark\x18\x02 \x01(\x04R\x04mark\"U\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\"\x86\x01\n" +
+	"\fNodeAdmitted\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\vNodeChanged\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"_\n" +
+	"\fNodeSwitched\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xe3\x02\n" +
@@ -5204,7 +5724,16 @@ const file_hub_proto_rawDesc = "" +
 	"\x04size\x18) \x01(\x04R\x04size\x12!\n" +
 	"\fpublished_at\x18* \x01(\x03R\vpublishedAt\x12!\n" +
 	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
-	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\x83\x01\n" +
+	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\"\xde\x01\n" +
+	"\aNodeRow\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12-\n" +
+	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
+	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
+	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -5253,7 +5782,22 @@ const file_hub_proto_rawDesc = "" +
 	"\vEND_EXPIRED\x10\x02\x12\f\n" +
 	"\bEND_GONE\x10\x03\x12\x1a\n" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
-	"\fEND_OPERATOR\x10\x05*y\n" +
+	"\fEND_OPERATOR\x10\x05*g\n" +
+	"\tNodePhase\x12\x12\n" +
+	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
+	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
+	"\vNODE_MEMBER\x10\x02\x12\x10\n" +
+	"\fNODE_LEAVING\x10\x03\x12\x10\n" +
+	"\fNODE_REMOVED\x10\x04*9\n" +
+	"\bNodeVote\x12\x12\n" +
+	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
+	"\bVOTE_YES\x10\x01\x12\v\n" +
+	"\aVOTE_NO\x10\x02*R\n" +
+	"\aNodeRun\x12\x13\n" +
+	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRUN_STARTED\x10\x01\x12\x10\n" +
+	"\fRUN_STOPPING\x10\x02\x12\x0f\n" +
+	"\vRUN_STOPPED\x10\x03*y\n" +
 	"\fFetchOutcome\x12\x15\n" +
 	"\x11FETCH_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rFETCH_CHANGED\x10\x01\x12\x13\n" +
@@ -5273,140 +5817,154 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
 	(DeliveryMode)(0),             // 2: quorumhub.v1.DeliveryMode
 	(EndReason)(0),                // 3: quorumhub.v1.EndReason
-	(FetchOutcome)(0),             // 4: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 5: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 6: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 7: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 8: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 9: quorumhub.v1.ClusterInitialized
-	(*ClusterRefounded)(nil),      // 10: quorumhub.v1.ClusterRefounded
-	(*TopicRegistered)(nil),       // 11: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 12: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 13: quorumhub.v1.MessagePublished
-	(*Header)(nil),                // 14: quorumhub.v1.Header
-	(*BatchPublished)(nil),        // 15: quorumhub.v1.BatchPublished
-	(*SubscriptionRequested)(nil), // 16: quorumhub.v1.SubscriptionRequested
-	(*ExtraField)(nil),            // 17: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),   // 18: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 19: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 20: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 21: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 22: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 23: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 24: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 25: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 26: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 27: quorumhub.v1.DeliveryResumed
-	(*CursorsAdvanced)(nil),       // 28: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 29: quorumhub.v1.Cursor
-	(*Open)(nil),                  // 30: quorumhub.v1.Open
-	(*MessageDeadLettered)(nil),   // 31: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 32: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 33: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 34: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 35: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 36: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 37: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 38: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 39: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 40: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 41: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 42: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 43: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 44: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 45: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 46: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 47: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 48: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),              // 49: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),             // 50: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 51: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 52: quorumhub.v1.DeadLetterRow
-	(*IdempotencyRow)(nil),        // 53: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 54: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 55: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 56: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 57: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 58: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 59: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 60: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 61: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 62: quorumhub.v1.LogTrimmed.Range
+	(NodePhase)(0),                // 4: quorumhub.v1.NodePhase
+	(NodeVote)(0),                 // 5: quorumhub.v1.NodeVote
+	(NodeRun)(0),                  // 6: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),             // 7: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                 // 8: quorumhub.v1.Entry
+	(*Batch)(nil),                 // 9: quorumhub.v1.Batch
+	(*Proposal)(nil),              // 10: quorumhub.v1.Proposal
+	(*Event)(nil),                 // 11: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),    // 12: quorumhub.v1.ClusterInitialized
+	(*ClusterRefounded)(nil),      // 13: quorumhub.v1.ClusterRefounded
+	(*TopicRegistered)(nil),       // 14: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),     // 15: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),      // 16: quorumhub.v1.MessagePublished
+	(*Header)(nil),                // 17: quorumhub.v1.Header
+	(*BatchPublished)(nil),        // 18: quorumhub.v1.BatchPublished
+	(*SubscriptionRequested)(nil), // 19: quorumhub.v1.SubscriptionRequested
+	(*ExtraField)(nil),            // 20: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 21: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 22: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 23: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 24: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 25: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 26: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 27: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 28: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 29: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 30: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 31: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 32: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 33: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 34: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 35: quorumhub.v1.Cursor
+	(*Open)(nil),                  // 36: quorumhub.v1.Open
+	(*MessageDeadLettered)(nil),   // 37: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 38: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 39: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 40: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 41: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 42: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 43: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 44: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 45: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 46: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 47: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 48: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 49: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 50: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 51: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 52: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 53: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 54: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),              // 55: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),             // 56: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 57: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 58: quorumhub.v1.DeadLetterRow
+	(*NodeRow)(nil),               // 59: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 60: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 61: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 62: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 63: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 64: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 65: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 66: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 67: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 68: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 69: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	6,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	7,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	8,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	9,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	11, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	12, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	13, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	16, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	21, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	23, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	24, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	28, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	31, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	37, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	38, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	44, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	25, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	27, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	39, // 18: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	40, // 19: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	41, // 20: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	42, // 21: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	43, // 22: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	19, // 23: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	20, // 24: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	15, // 25: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	33, // 26: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	34, // 27: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	36, // 28: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	10, // 29: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 30: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	14, // 31: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	61, // 32: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	1,  // 33: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	18, // 34: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	17, // 35: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	2,  // 36: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	22, // 37: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	3,  // 38: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	26, // 39: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	29, // 40: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	30, // 41: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
-	29, // 42: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	32, // 43: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	35, // 44: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	32, // 45: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	4,  // 46: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	62, // 47: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	46, // 48: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	18, // 49: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	17, // 50: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	18, // 51: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	50, // 52: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	29, // 53: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	16, // 54: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	32, // 55: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	39, // 56: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	41, // 57: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	58, // 58: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	59, // 59: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	60, // 60: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	10, // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	11, // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	12, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	14, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	15, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	16, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	19, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	24, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	26, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	27, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	34, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	37, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	43, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	44, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	50, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	28, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	30, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	31, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	32, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	33, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	45, // 21: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	46, // 22: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	47, // 23: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	48, // 24: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	49, // 25: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	22, // 26: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	23, // 27: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	18, // 28: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	39, // 29: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	40, // 30: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	42, // 31: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	13, // 32: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 33: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	17, // 34: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	68, // 35: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	1,  // 36: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	21, // 37: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	20, // 38: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	2,  // 39: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	25, // 40: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	3,  // 41: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	29, // 42: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	4,  // 43: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	5,  // 44: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	6,  // 45: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	35, // 46: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	36, // 47: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
+	35, // 48: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	38, // 49: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	41, // 50: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	38, // 51: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	7,  // 52: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	69, // 53: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	52, // 54: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	21, // 55: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	20, // 56: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	21, // 57: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	56, // 58: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	35, // 59: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	19, // 60: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	38, // 61: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	4,  // 62: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	45, // 63: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	47, // 64: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	65, // 65: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	66, // 66: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	67, // 67: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -5430,6 +5988,9 @@ func file_hub_proto_init() {
 		(*Event_LogTrimmed)(nil),
 		(*Event_SubscriptionsAssigned)(nil),
 		(*Event_DeliveryResumed)(nil),
+		(*Event_NodeAdmitted)(nil),
+		(*Event_NodeChanged)(nil),
+		(*Event_NodeSwitched)(nil),
 		(*Event_ApiKeyCreated)(nil),
 		(*Event_ApiKeyRevoked)(nil),
 		(*Event_RuleSet)(nil),
@@ -5448,8 +6009,8 @@ func file_hub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   58,
+			NumEnums:      8,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

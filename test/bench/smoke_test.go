@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 // A short run of the real program must measure something, lose nothing and leave nothing behind.
 func TestBenchMeasuresARealHub(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), "bench", "--quick", "--duration", "300ms",
+	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), "bench", "--quick", "--duration", "1s",
 		"--phases", "publish,fanout", "--json", "--data-dir", dir)
 	out, err := cmd.Output()
 	if err != nil {

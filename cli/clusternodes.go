@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+)
+
+// clusterNodesFlags are those of commands about a cluster's nodes; any node of it can be asked.
+type clusterNodesFlags struct {
+	hubFlags
+	JSON bool `name:"json" help:"Print JSON: the cluster as it then is."`
+}
+
+// change asks for a change and prints the cluster as it is afterwards, or a line of words.
+func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path string, body any, words string) error {
+	hub, err := f.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.operate(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	if f.JSON {
+		return writeJSON(s.Out, answer)
+	}
+	_, err = fmt.Fprintln(s.Out, words)
+	return err
+}
+
+type statusCmd struct{ clusterNodesFlags }
+
+// Run shows the nodes as the one that is asked sees them.
+func (c *statusCmd) Run(ctx context.Context, s Streams) error {
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.operate(ctx, http.MethodGet, "/v1/cluster", nil)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.Out, answer)
+	}
+	var cluster struct {
+		Leader string `json:"leader"`
+		Nodes  []struct {
+			ID            string `json:"id"`
+			HTTPAddr      string `json:"http_addr"`
+			ClusterAddr   string `json:"cluster_addr"`
+			Role          string `json:"role"`
+			AppliedIndex  uint64 `json:"applied_index"`
+			Subscriptions int    `json:"subscriptions"`
+			Voter         bool   `json:"voter"`
+			Healthy       bool   `json:"healthy"`
+			LastContact   *int64 `json:"last_contact_ms"`
+			Stopping      bool   `json:"stopping"`
+			Leaving       bool   `json:"leaving"`
+		} `json:"nodes"`
+	}
+	if err := json.Unmarshal(answer, &cluster); err != nil {
+		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+	}
+	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NODE\tROLE\tVOTE\tSTATE\tCONTACT\tENTRY\tSUBSCRIPTIONS\tHTTP\tCLUSTER")
+	voters, healthy := 0, 0
+	for _, n := range cluster.Nodes {
+		vote, state, contact := "no", "healthy", "-"
+		if n.Voter {
+			vote = "yes"
+			voters++
+		}
+		switch {
+		case n.Leaving:
+			state = "leaving"
+		case n.Stopping:
+			state = "stopping"
+		case n.Role == "down":
+			state = "down"
+		case !n.Healthy:
+			state = "behind"
+		case n.Voter:
+			healthy++
+		}
+		if n.LastContact != nil {
+			contact = fmt.Sprintf("%d ms", *n.LastContact)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", oneLine(n.ID), oneLine(n.Role), vote, state, contact, n.AppliedIndex,
+			n.Subscriptions, orDash(oneLine(n.HTTPAddr)), orDash(oneLine(n.ClusterAddr)))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	switch spare := healthy - (voters/2 + 1); {
+	case cluster.Leader == "":
+		_, err = fmt.Fprintln(s.Out, "\nno leader: nothing is accepted until more than half of the voters are there")
+	case spare <= 0:
+		_, err = fmt.Fprintf(s.Out, "\n%d of %d voters are healthy: none of them may fail\n", healthy, voters)
+	default:
+		_, err = fmt.Fprintf(s.Out, "\n%d of %d voters are healthy: %d may fail\n", healthy, voters, spare)
+	}
+	return err
+}
+
+type addNodeCmd struct {
+	clusterNodesFlags
+	Node     string `arg:"" help:"The cluster.node_id of the node that is to join."`
+	Address  string `arg:"" help:"HOST:PORT where the other nodes reach it."`
+	Nonvoter bool   `help:"It never gets a vote; it holds everything and delivers."`
+}
+
+// Run announces a node; it joins when it is started with cluster.peers that name a node of the cluster and itself.
+func (c *addNodeCmd) Run(ctx context.Context, s Streams) error {
+	body := struct {
+		Node    string `json:"node"`
+		Address string `json:"address"`
+		Voter   bool   `json:"voter"`
+	}{c.Node, c.Address, !c.Nonvoter}
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/nodes", body,
+		c.Node+" may join from "+c.Address+"; start it with cluster.peers that name it and a node of this cluster")
+}
+
+// nodeFlags are those of commands about one node.
+type nodeFlags struct {
+	clusterNodesFlags
+	Node string `arg:"" help:"The id of the node."`
+}
+
+func (f *nodeFlags) path(action string) string {
+	return "/v1/cluster/nodes/" + url.PathEscape(f.Node) + action
+}
+
+func (f *nodeFlags) check() error {
+	if f.Node == "" || strings.ContainsAny(f.Node, "/?#% ") {
+		return usageError(fmt.Sprintf("NODE: got %q, expected the id of a node such as node-3", f.Node))
+	}
+	return nil
+}
+
+type promoteCmd struct{ nodeFlags }
+
+func (c *promoteCmd) Run(ctx context.Context, s Streams) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.change(ctx, s, http.MethodPost, c.path("/promote"), nil, c.Node+" has a vote")
+}
+
+type demoteCmd struct{ nodeFlags }
+
+func (c *demoteCmd) Run(ctx context.Context, s Streams) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.change(ctx, s, http.MethodPost, c.path("/demote"), nil, c.Node+" loses its vote; it goes on to deliver")
+}
+
+type removeCmd struct{ nodeFlags }
+
+func (c *removeCmd) Run(ctx context.Context, s Streams) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.change(ctx, s, http.MethodDelete, c.path(""), nil, c.Node+" is removed; its id is not used again")
+}
+
+type transferLeadershipCmd struct {
+	clusterNodesFlags
+	Node string `arg:"" optional:"" help:"Which node is to lead; without it the one that has come farthest."`
+}
+
+func (c *transferLeadershipCmd) Run(ctx context.Context, s Streams) error {
+	body := struct {
+		Node string `json:"node,omitempty"`
+	}{c.Node}
+	to := c.Node
+	if to == "" {
+		to = "another node"
+	}
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/transfer-leadership", body, to+" leads")
+}
+
+type leaveCmd struct{ clusterNodesFlags }
+
+// Run removes the node that is asked; its process ends then.
+func (c *leaveCmd) Run(ctx context.Context, s Streams) error {
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub+" has left the cluster and ends")
+}

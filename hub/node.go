@@ -1,0 +1,136 @@
+package hub
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// Node is what the log says of a node of the cluster. Who takes part in consensus is raft's own configuration; this
+// says what it is to become, and by which files a node is known.
+type Node struct {
+	ID       string
+	Instance string // of the files that hold its votes; empty: not known yet
+	Address  string // host:port for the other nodes
+	Voter    bool   // it is to vote
+	Phase    NodePhase
+	Since    time.Time // when Phase began, by the leader's clock
+	Boot     string    // its newest run
+	Stopping bool      // this run has announced its end
+}
+
+// NodePhase is where a node is between joining and having left.
+type NodePhase = hubpb.NodePhase
+
+// Phases of a Node.
+const (
+	NodeExpected = hubpb.NodePhase_NODE_EXPECTED
+	NodeMember   = hubpb.NodePhase_NODE_MEMBER
+	NodeLeaving  = hubpb.NodePhase_NODE_LEAVING
+	NodeRemoved  = hubpb.NodePhase_NODE_REMOVED
+)
+
+// Draining tells whether the node takes no more subscriptions and hands over those it has.
+func (n Node) Draining() bool {
+	return n.Stopping || n.Phase == NodeLeaving || n.Phase == NodeRemoved
+}
+
+// Nodes are all nodes that were ever admitted or expected, those removed included, in order of id.
+func (s *State) Nodes() []Node {
+	out := make([]Node, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		out = append(out, *n)
+	}
+	slices.SortFunc(out, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Node is one of Nodes; ok is false for one that is not known.
+func (s *State) Node(id string) (n Node, ok bool) {
+	if known := s.nodes[id]; known != nil {
+		return *known, true
+	}
+	return Node{}, false
+}
+
+// NodesChanged rises with every change of Nodes, within one process.
+func (s *State) NodesChanged() uint64 { return s.nodesChanged }
+
+// admitNode records a node. Files other than those it is known by, and an id that was removed, change nothing.
+func (s *State) admitNode(e *hubpb.NodeAdmitted, fx *Effects) Result {
+	n := s.nodes[e.Node]
+	switch {
+	case e.Node == "":
+		return Result{Outcome: OutcomeStale}
+	case n == nil:
+		n = &Node{ID: e.Node, Phase: NodeExpected, Since: timeOf(s.meta.Now)}
+		s.nodes[e.Node] = n
+	case n.Phase == NodeRemoved, n.Instance != "" && e.Instance != "" && n.Instance != e.Instance:
+		return Result{Outcome: OutcomeStale}
+	}
+	if e.Instance != "" {
+		n.Instance = e.Instance
+	}
+	n.Address, n.Voter = e.Address, e.Voter
+	if e.Member && n.Phase == NodeExpected {
+		n.Phase, n.Since = NodeMember, timeOf(s.meta.Now)
+	}
+	s.changedNode(n, fx)
+	return Result{}
+}
+
+// changeNode moves a node on; there is no way back from a removal.
+func (s *State) changeNode(e *hubpb.NodeChanged, fx *Effects) Result {
+	n := s.nodes[e.Node]
+	if n == nil || n.Phase == NodeRemoved || e.Phase != hubpb.NodePhase_NODE_UNCHANGED && e.Phase < n.Phase {
+		return Result{Outcome: OutcomeStale}
+	}
+	if e.Phase != hubpb.NodePhase_NODE_UNCHANGED && e.Phase != n.Phase {
+		n.Phase, n.Since = e.Phase, timeOf(s.meta.Now)
+	}
+	if e.Vote != hubpb.NodeVote_VOTE_UNCHANGED {
+		n.Voter = e.Vote == hubpb.NodeVote_VOTE_YES
+	}
+	s.changedNode(n, fx)
+	return Result{}
+}
+
+// switchNode notes that a run of a node begins or ends. What a stopped node still has is nobody's: the epoch rises,
+// so that neither a decision made before nor the node's next run builds on it.
+func (s *State) switchNode(e *hubpb.NodeSwitched, fx *Effects) Result {
+	n := s.nodes[e.Node]
+	started := e.Run == hubpb.NodeRun_RUN_STARTED
+	if n == nil || !started && n.Boot != e.Boot {
+		return Result{Outcome: OutcomeStale}
+	}
+	n.Boot, n.Stopping = e.Boot, !started
+	if e.Run == hubpb.NodeRun_RUN_STOPPED && s.owned[n.ID] > 0 {
+		for _, h := range s.Held() {
+			if h.Assignment.Node == n.ID {
+				u := s.unitOf(s.subs[h.Subscription])
+				s.give(u, u.assignment.Next)
+				s.tell(u, fx)
+			}
+		}
+	}
+	s.changedNode(n, fx)
+	return Result{}
+}
+
+func (s *State) changedNode(n *Node, fx *Effects) {
+	s.nodesChanged++
+	s.touchName(TableNode, n.ID)
+	fx.Nodes = append(fx.Nodes, *n)
+}
+
+func (n *Node) row() *hubpb.NodeRow {
+	return &hubpb.NodeRow{Node: n.ID, Instance: n.Instance, Address: n.Address, Voter: n.Voter, Phase: n.Phase, Boot: n.Boot,
+		Stopping: n.Stopping, Since: nanos(n.Since)}
+}
+
+func nodeFromRow(r *hubpb.NodeRow) *Node {
+	return &Node{ID: r.Node, Instance: r.Instance, Address: r.Address, Voter: r.Voter, Phase: r.Phase, Boot: r.Boot,
+		Stopping: r.Stopping, Since: timeOf(r.Since)}
+}

@@ -1,0 +1,112 @@
+package hub_test
+
+import (
+	"testing"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+func admitted(node, instance string, member bool) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_NodeAdmitted{NodeAdmitted: &hubpb.NodeAdmitted{
+		Node: node, Instance: instance, Address: node + ":1", Voter: true, Member: member}}}
+}
+
+func nodeChanged(node string, phase hub.NodePhase, vote hubpb.NodeVote) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_NodeChanged{NodeChanged: &hubpb.NodeChanged{Node: node, Phase: phase, Vote: vote}}}
+}
+
+func switched(node, boot string, run hubpb.NodeRun) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_NodeSwitched{NodeSwitched: &hubpb.NodeSwitched{Node: node, Boot: boot, Run: run}}}
+}
+
+func (w *world) node(id string) hub.Node {
+	w.Helper()
+	n, ok := w.Node(id)
+	if !ok {
+		w.Errorf("%s is not known", id)
+	}
+	if back, _ := reloaded(w, w.State).Node(id); back != n {
+		w.Errorf("after a restart %s is %+v, want %+v", id, back, n)
+	}
+	return n
+}
+
+func TestANodeIsKnownByItsFiles(t *testing.T) {
+	w := newWorld(t)
+	w.apply(admitted("node-4", "", false)) // expected
+	w.apply(admitted("node-4", "a", false))
+	if n := w.node("node-4"); n.Instance != "a" || n.Phase != hub.NodeExpected {
+		t.Errorf("%+v", n)
+	}
+	w.apply(admitted("node-4", "b", true))
+	if n := w.node("node-4"); n.Instance != "a" || n.Phase != hub.NodeExpected {
+		t.Errorf("other files took its place: %+v", n)
+	}
+	w.apply(admitted("node-4", "a", true))
+	if n := w.node("node-4"); n.Phase != hub.NodeMember || !n.Voter || n.Draining() {
+		t.Errorf("%+v", n)
+	}
+	w.apply(nodeChanged("node-4", 0, hubpb.NodeVote_VOTE_NO))
+	if n := w.node("node-4"); n.Voter || n.Phase != hub.NodeMember {
+		t.Errorf("%+v", n)
+	}
+	if len(w.fx.Nodes) != 1 || w.fx.Nodes[0].ID != "node-4" {
+		t.Errorf("the change is told as %+v", w.fx.Nodes)
+	}
+}
+
+func TestARemovalIsForEver(t *testing.T) {
+	w := newWorld(t)
+	w.apply(admitted("node-4", "a", true))
+	w.apply(nodeChanged("node-4", hub.NodeLeaving, 0))
+	w.apply(nodeChanged("node-4", hub.NodeMember, 0))
+	if n := w.node("node-4"); n.Phase != hub.NodeLeaving || !n.Draining() {
+		t.Errorf("a leaving node turned back: %+v", n)
+	}
+	w.apply(nodeChanged("node-4", hub.NodeRemoved, 0))
+	for _, e := range []*hubpb.Event{admitted("node-4", "a", true), admitted("node-4", "b", true), nodeChanged("node-4", hub.NodeMember, hubpb.NodeVote_VOTE_YES)} {
+		w.apply(e)
+		if n := w.node("node-4"); n.Phase != hub.NodeRemoved || n.Instance != "a" {
+			t.Errorf("it is back: %+v", n)
+		}
+	}
+	w.apply(nodeChanged("node-9", hub.NodeLeaving, 0))
+	if _, ok := w.Node("node-9"); ok {
+		t.Error("a change made an unknown node known")
+	}
+}
+
+// Invariant I4: what a stopped node still had is nobody's, under a new epoch, so that neither its next run nor a
+// decision made before it stopped builds on it.
+func TestI4AStoppedNodeLetsGo(t *testing.T) {
+	w := newWorld(t)
+	w.apply(admitted("node-1", "a", true))
+	kept, moving := w.subscribed("news", cb, hr, ""), w.subscribed("news", cb+"2", hr, "")
+	w.assign(kept, "node-1", 0, false)
+	w.assign(moving, "node-1", 0, false)
+	w.assign(moving, "node-2", 1, true)
+
+	w.apply(switched("node-1", "run-1", hubpb.NodeRun_RUN_STARTED))
+	w.apply(switched("node-1", "run-0", hubpb.NodeRun_RUN_STOPPED)) // late word of an earlier run
+	if w.node("node-1").Draining() {
+		t.Error("an earlier run stopped this one")
+	}
+	w.apply(switched("node-1", "run-1", hubpb.NodeRun_RUN_STOPPING))
+	if !w.node("node-1").Draining() {
+		t.Error("a stopping node is given more")
+	}
+	w.owner(kept, hub.Assignment{Node: "node-1", Epoch: 1})
+	w.apply(switched("node-1", "run-1", hubpb.NodeRun_RUN_STOPPED))
+	w.owner(kept, hub.Assignment{Epoch: 2})
+	w.owner(moving, hub.Assignment{Node: "node-2", Epoch: 2})
+	if w.told(kept) != "/2/" || w.told(moving) != "node-2/2/" {
+		t.Errorf("told %q and %q", w.told(kept), w.told(moving))
+	}
+	w.assign(kept, "node-1", 1, false) // decided before
+	w.owner(kept, hub.Assignment{Epoch: 2})
+	w.apply(switched("node-1", "run-2", hubpb.NodeRun_RUN_STARTED))
+	if n := w.node("node-1"); n.Draining() || n.Boot != "run-2" {
+		t.Errorf("%+v", n)
+	}
+}

@@ -1,0 +1,396 @@
+package raftlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// joinRequest is how a node asks a cluster to take part: a fresh one to be added, a known one that moved to have its
+// address changed.
+type joinRequest struct {
+	Node     string `json:"node"`
+	Instance string `json:"instance"`
+	Address  string `json:"address"`
+	Fresh    bool   `json:"fresh"`
+	Voter    bool   `json:"voter"`
+	Shared   string `json:"shared"`
+}
+
+type joinAnswer struct {
+	Joined  bool              `json:"joined,omitempty"`
+	Members map[string]string `json:"members,omitempty"` // instances of all nodes
+	Leader  string            `json:"leader,omitempty"`  // address of the one to ask instead
+	Refused refusal           `json:"refused,omitempty"`
+	Reason  string            `json:"reason,omitempty"` // why not, or why not yet
+}
+
+// joinWith takes part in the cluster of the node that gave answer a. An error that is a *refusedError is final.
+func (n *Node) joinWith(ctx context.Context, a *stateAnswer) (joined bool, err error) {
+	if slices.Contains(a.Configuration, Peer{n.opts.ID, n.opts.Address}) {
+		n.opts.Logger.Info("waiting for the leader of the cluster", "asked", a.Node, "cluster", a.Cluster)
+		return true, n.joined(a.Members)
+	}
+	if len(a.Configuration) == 0 {
+		return false, errors.New("it does not know its cluster yet")
+	}
+	address := ""
+	for _, p := range a.Configuration {
+		if p.ID == a.Node {
+			address = p.Address
+		}
+	}
+	for _, p := range n.opts.Peers {
+		if p.ID == a.Node {
+			address = p.Address
+		}
+	}
+	answer, err := n.askToJoin(ctx, address)
+	if err == nil && answer.Leader != "" && answer.Leader != address {
+		answer, err = n.askToJoin(ctx, answer.Leader)
+	}
+	switch {
+	case err != nil:
+		return false, err
+	case answer.Joined:
+		n.opts.Logger.Info("joined a cluster", "asked", a.Node, "cluster", a.Cluster, "nodes", peersText(a.Configuration))
+		return true, n.joined(answer.Members)
+	case answer.Refused != "":
+		return false, &refusedError{what: answer.Refused, text: line(answer.Reason)}
+	case answer.Reason != "":
+		return false, errors.New(line(answer.Reason))
+	}
+	return false, errors.New("its cluster has no leader")
+}
+
+// joined makes the node wait for the leader of its cluster.
+func (n *Node) joined(members map[string]string) error {
+	n.opts.Join = true
+	n.formation.mu.Lock()
+	n.formation.fresh = false
+	n.formation.mu.Unlock()
+	if len(members) == 0 {
+		return nil
+	}
+	n.identity.Members = maps.Clone(members)
+	delete(n.identity.Members, n.opts.ID)
+	return n.identity.write(n.opts.Dir)
+}
+
+// askToJoin makes one request at the node at address.
+func (n *Node) askToJoin(ctx context.Context, address string) (*joinAnswer, error) {
+	request, err := json.Marshal(joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
+		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeLimit+2*reachLimit)
+	defer cancel()
+	status, body, err := n.caller.call(ctx, address, 0, methodJoin, request)
+	if err != nil {
+		return nil, err
+	}
+	if status != statusOK {
+		return nil, fmt.Errorf("it answered with status %d: %s", status, line(string(body)))
+	}
+	a := new(joinAnswer)
+	if err := json.Unmarshal(body, a); err != nil {
+		return nil, fmt.Errorf("its answer is not readable: %w", err)
+	}
+	return a, nil
+}
+
+// takeJoin answers a node that wants to take part.
+func (n *Node) takeJoin(body []byte) (status byte, out []byte) {
+	var q joinRequest
+	if err := json.Unmarshal(body, &q); err != nil {
+		return statusRefused, []byte("unreadable request")
+	}
+	if !n.running.Load() {
+		return statusRefused, []byte("starting")
+	}
+	var a joinAnswer
+	if !n.IsLeader() {
+		if id, address := n.Leader(); id != n.opts.ID {
+			a.Leader = address
+		}
+	} else {
+		ctx, cancel := context.WithTimeout(n.ctx, changeLimit+reachLimit)
+		defer cancel()
+		err := n.letJoin(ctx, &q)
+		var r *refusedError
+		switch {
+		case err == nil:
+			a.Joined, a.Members = true, n.port.self.Load().members
+		case errors.As(err, &r):
+			a.Refused, a.Reason = r.what, r.text
+			n.port.tell("refused a node", "node", line(q.Node), "reason", string(r.what), "error", line(r.text))
+		default:
+			a.Reason = err.Error()
+			n.port.tell("a node cannot join yet", "node", line(q.Node), "error", line(err.Error()))
+		}
+	}
+	out, err := json.Marshal(a)
+	if err != nil {
+		return statusRefused, []byte(err.Error())
+	}
+	return statusOK, out
+}
+
+// letJoin adds a node without a vote, or changes the address of a known one. An error that is a *refusedError is final,
+// others pass or wait for an operator.
+func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
+	n.members.changing.Lock()
+	defer n.members.changing.Unlock()
+	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
+		return errors.New("the cluster has no leader at the moment")
+	}
+	n.refresh()
+	if r := n.port.self.Load().judge(q.Node, q.Instance, ""); r != nil {
+		return r
+	}
+	known := n.nodes()[q.Node]
+	if known.Phase == hub.NodeLeaving {
+		return refuse(refusedRemoved, "%s is being removed from the cluster", q.Node)
+	}
+	if r := n.resolve(ctx, q.Address); r != nil {
+		r.text = fmt.Sprintf("the address of %s is %s; check cluster.peers on %s", q.Node, r.text, q.Node)
+		return r
+	}
+	if other := n.ownerOf(q.Address); other != "" && other != q.Node {
+		return fmt.Errorf("%s is the address of %s; if that node's data are lost, remove it: quorumhub cluster remove %s", q.Address, other, other)
+	}
+	m := memberOf(n.Members(), q.Node)
+	switch {
+	case m != nil && m.Address == q.Address:
+		return nil
+	case m != nil:
+		if err := n.reaches(ctx, q); err != nil {
+			return err
+		}
+		n.opts.Logger.Info("a node has moved", "node", q.Node, "from", m.Address, "to", q.Address)
+		return n.addAt(ctx, q) // of a voter it changes the address only
+	case !q.Fresh:
+		return refuse(refusedRemoved, "%s is not part of this cluster, and its files are those of a node; to take part it needs an empty data_dir and a new cluster.node_id", q.Node)
+	case q.Shared != n.opts.Shared:
+		return refuse(refusedKey, "%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
+			n.opts.ID, q.Node, n.opts.ID, n.opts.Shared, q.Node, line(q.Shared))
+	case n.opts.ListedOnly && known.Phase != hub.NodeExpected:
+		return fmt.Errorf("%s is not expected here (cluster.admission: listed); let it in with: quorumhub cluster add %s %s", q.Node, q.Node, q.Address)
+	case known.Phase == hub.NodeExpected && known.Address != q.Address && known.Instance == "":
+		return refuse(refusedAddress, "%s is expected at %s and not at %s; correct its cluster.peers, or repeat: quorumhub cluster add %s %s", q.Node, known.Address, q.Address, q.Node, q.Address)
+	}
+	if err := n.reaches(ctx, q); err != nil {
+		return err
+	}
+	voter := q.Voter
+	if known.Phase == hub.NodeExpected {
+		voter = known.Voter
+	}
+	if err := n.admit(ctx, &hubpb.NodeAdmitted{Node: q.Node, Instance: q.Instance, Address: q.Address, Voter: voter}); err != nil {
+		return err
+	}
+	if err := n.addAt(ctx, q); err != nil {
+		return err
+	}
+	n.opts.Logger.Info("a node has joined", "node", q.Node, "address", q.Address, "voter", voter)
+	n.refresh()
+	n.kickSteward()
+	return nil
+}
+
+func (n *Node) addAt(ctx context.Context, q *joinRequest) error {
+	return n.reconfigure(ctx, func() raft.Future {
+		return n.raft.AddNonvoter(raft.ServerID(q.Node), raft.ServerAddress(q.Address), 0, changeLimit)
+	})
+}
+
+// reaches makes sure that the node is where it says it is, so that an address that leads nowhere never gets into
+// the configuration.
+func (n *Node) reaches(ctx context.Context, q *joinRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, reachLimit)
+	defer cancel()
+	question, err := json.Marshal(stateQuestion{Node: n.opts.ID, Member: true})
+	if err != nil {
+		return err
+	}
+	status, body, err := n.caller.call(ctx, q.Address, 0, methodState, question)
+	var a stateAnswer
+	if err == nil && status == statusOK {
+		err = json.Unmarshal(body, &a)
+	}
+	switch {
+	case err != nil:
+		// Whatever keeps them apart, a refusal included, may pass.
+		return errors.New(q.Node + " cannot be reached from " + n.opts.ID + " at the address that it gives, " + q.Address + ": " + line(err.Error()) + "; check cluster.peers on " + q.Node)
+	case a.Node != q.Node || a.Instance != q.Instance:
+		return fmt.Errorf("the node at %s is not the %s that wants to join from there; check cluster.peers on %s", q.Address, q.Node, q.Node)
+	}
+	return nil
+}
+
+// refresh brings what the port knows of the nodes up to date.
+func (n *Node) refresh() {
+	var seen uint64
+	n.store.View(func(s *hub.State) { seen = s.NodesChanged() })
+	servers := n.servers()
+	n.members.mu.Lock()
+	defer n.members.mu.Unlock()
+	if n.members.seen == seen && slices.Equal(n.members.servers, servers) {
+		return
+	}
+	n.members.seen, n.members.servers = seen, servers
+	n.port.self.Store(n.self())
+}
+
+// self is what the node says of itself now, and knows of the others.
+func (n *Node) self() *self {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	return n.selfLocked()
+}
+
+func (n *Node) selfLocked() *self {
+	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former,
+		members: map[string]string{}, removed: map[string]bool{}, ids: map[string]string{}, fresh: !n.founded && !n.opts.Join && n.identity.ClusterID == ""}
+	if n.founded || s.cluster != "" {
+		maps.Copy(s.members, n.identity.Members)
+	}
+	for id, node := range n.nodes() {
+		if node.Instance != "" {
+			s.members[id] = node.Instance
+		}
+		if node.Phase == hub.NodeRemoved {
+			s.removed[id] = true
+		}
+	}
+	if n.running.Load() {
+		for _, server := range n.servers() {
+			s.ids[string(server.Address)] = string(server.ID)
+		}
+	}
+	if len(s.ids) == 0 {
+		for _, p := range n.opts.Peers {
+			s.ids[p.Address] = p.ID
+		}
+	}
+	return s
+}
+
+// withPeers adds the nodes of the node's own configuration to those of the cluster's.
+func (n *Node) withPeers(servers []raft.Server) []raft.Server {
+	for _, p := range n.opts.Peers {
+		if !slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == p.ID }) {
+			servers = append(servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Address)})
+		}
+	}
+	return servers
+}
+
+// move has the cluster change this node's address when it is another one than the configuration says. done: it is right.
+func (n *Node) move(ctx context.Context) (done bool) {
+	servers := n.servers()
+	i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == n.opts.ID })
+	if i < 0 {
+		return false
+	}
+	if string(servers[i].Address) == n.opts.Address {
+		return true
+	}
+	if n.IsLeader() {
+		return false // the steward sees to it
+	}
+	for _, s := range n.withPeers(servers) {
+		if string(s.ID) == n.opts.ID {
+			continue
+		}
+		a, err := n.askToJoin(ctx, string(s.Address))
+		if err == nil && a.Leader != "" && a.Leader != string(s.Address) {
+			a, err = n.askToJoin(ctx, a.Leader)
+		}
+		switch {
+		case err != nil:
+		case a.Joined:
+			n.opts.Logger.Info("the cluster knows this node's new address", "address", n.opts.Address)
+			return true
+		case a.Reason != "":
+			n.port.tell("the cluster does not take this node's new address", "address", n.opts.Address, "error", line(a.Reason))
+			return false
+		}
+	}
+	return false
+}
+
+// hearRefusal is told when another node refuses this one.
+func (n *Node) hearRefusal(r *refusedError) {
+	if r.what != refusedRemoved || !n.running.Load() {
+		return
+	}
+	n.members.once.Do(func() {
+		n.opts.Logger.Warn("this node is not part of the cluster any more", "reason", r.text)
+		n.idMu.Lock()
+		now := time.Now().UTC()
+		n.identity.RemovedAt = &now
+		err := n.identity.write(n.opts.Dir)
+		n.idMu.Unlock()
+		if err != nil {
+			n.opts.Logger.Warn("could not note that this node was removed; it will be told again", "error", err)
+		}
+		n.leading.Store(false)
+		n.members.why = r.text
+		close(n.members.gone)
+		n.members.leave()
+	})
+}
+
+func (n *Node) isRemoved() bool {
+	select {
+	case <-n.members.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Removed is closed when the node has learnt that it was removed from its cluster. It should end; it cannot start with
+// these files again.
+func (n *Node) Removed() <-chan struct{} { return n.members.gone }
+
+// AwaitRemoval waits until a node is no part of the cluster any more, as far as this one can tell.
+func (n *Node) AwaitRemoval(ctx context.Context, id string) error {
+	tick := time.NewTicker(changePause)
+	defer tick.Stop()
+	for {
+		if known, ok := n.nodes()[id]; !ok || known.Phase == hub.NodeRemoved {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-n.members.gone:
+			if id == n.opts.ID {
+				return nil
+			}
+			return hub.Errorf(hub.CodeConflict, "%s", n.members.why)
+		case <-ctx.Done():
+			return hub.Errorf(hub.CodeUnavailable, "%s is being removed and not gone yet; quorumhub cluster status tells", id)
+		case <-n.ctx.Done():
+			return hub.ErrStopping
+		}
+	}
+}
+
+// IsRefusal tells whether Open failed because other nodes refuse this one for good, which only another configuration
+// changes.
+func IsRefusal(err error) bool {
+	var r *refusedError
+	return errors.As(err, &r)
+}

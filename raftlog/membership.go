@@ -1,0 +1,418 @@
+package raftlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+const (
+	changeLimit   = 5 * time.Second       // for one attempt to change the configuration
+	changePause   = 50 * time.Millisecond // between two attempts
+	maxNodeID     = 64                    // bytes
+	removeWait    = 15 * time.Second      // for the subscriptions of a node that leaves to go to others
+	transferTries = 4
+	reachLimit    = 2 * time.Second // for a node to answer at the address it gave
+
+)
+
+// membership is what a node knows and does about who belongs to the cluster.
+type membership struct {
+	changing sync.Mutex      // one change after another, on the leader
+	kick     chan struct{}   // something changed that the steward looks after
+	gone     chan struct{}   // closed when the node is not part of the cluster any more
+	part     context.Context // ends then, and with the node
+	leave    context.CancelFunc
+	once     sync.Once
+	why      string // set before gone is closed
+
+	mu      sync.Mutex // guards what refresh compares
+	seen    uint64
+	servers []raft.Server
+}
+
+func (m *membership) start(ctx context.Context) {
+	m.kick, m.gone = make(chan struct{}, 1), make(chan struct{})
+	m.part, m.leave = context.WithCancel(ctx)
+}
+
+func (n *Node) kickSteward() {
+	select {
+	case n.members.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Operation is what Change does.
+type Operation string
+
+// Operations.
+const (
+	// AddNode announces a node: it may join from the address given, and votes unless Nonvoter says otherwise.
+	AddNode Operation = "add"
+	// PromoteNode gives a node a vote.
+	PromoteNode Operation = "promote"
+	// DemoteNode takes a node's vote; it goes on to deliver.
+	DemoteNode Operation = "demote"
+	// RemoveNode hands a node's subscriptions over to the others, and takes it out of the cluster for ever.
+	RemoveNode Operation = "remove"
+	// TransferLeadership makes another voter the leader: Node, or any.
+	TransferLeadership Operation = "transfer-leadership"
+)
+
+// Change is a change of the cluster's nodes that an operator asks for.
+type Change struct {
+	Operation Operation `json:"operation"`
+	Node      string    `json:"node,omitempty"`
+	Address   string    `json:"address,omitempty"` // AddNode: host:port for the other nodes
+	Nonvoter  bool      `json:"nonvoter,omitempty"`
+}
+
+// Change carries out a change, through the leader wherever this node is in the cluster. It returns when the change is
+// decided and in the log, and this node has applied it; what follows from it may take longer (see Members). Doing the
+// same again is harmless. An error is a *hub.Error for the one who asked, or ctx's.
+func (n *Node) Change(ctx context.Context, c Change) error {
+	if n.port == nil {
+		return hub.Errorf(hub.CodeConflict, "this node runs alone; to let others join, start it with cluster.peers that names itself and the address for the others")
+	}
+	body, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode the change: %w", err)
+	}
+	for {
+		index, err := n.changeOnce(ctx, c, body)
+		if err == nil {
+			n.progress.wait(ctx, index)
+			n.refresh()
+			return ctx.Err()
+		}
+		if !errors.Is(err, errNotLeader) {
+			return err
+		}
+		select {
+		case <-time.After(changePause):
+		case <-ctx.Done():
+			return hub.ErrNoLeader
+		case <-n.members.gone:
+			return hub.Errorf(hub.CodeConflict, "%s", n.members.why)
+		case <-n.ctx.Done():
+			return hub.ErrStopping
+		}
+	}
+}
+
+// changeOnce makes one attempt, here or on the leader.
+func (n *Node) changeOnce(ctx context.Context, c Change, body []byte) (index uint64, err error) {
+	if n.IsLeader() {
+		return n.carryOut(ctx, c)
+	}
+	id, address := n.Leader()
+	if address == "" || id == n.opts.ID {
+		return 0, errNotLeader
+	}
+	status, out, err := n.caller.call(ctx, address, 0, methodChange, body)
+	switch {
+	case err != nil, status == statusNotLeader:
+		return 0, errNotLeader // doing it twice is harmless
+	case status == statusOK:
+		var a changeAnswer
+		if err := json.Unmarshal(out, &a); err != nil {
+			return 0, hub.Errorf(hub.CodeInternal, "the leader's answer is not readable: %v", err)
+		}
+		if a.Error != nil {
+			return 0, a.Error
+		}
+		return a.Index, nil
+	}
+	return 0, hub.Errorf(hub.CodeUnavailable, "the leader refused: %s", line(string(out)))
+}
+
+type changeAnswer struct {
+	Index uint64     `json:"index"`
+	Error *hub.Error `json:"error,omitempty"`
+}
+
+// takeChange is the leader's side of Change.
+func (n *Node) takeChange(body []byte) (status byte, out []byte) {
+	if !n.running.Load() || !n.IsLeader() {
+		return statusNotLeader, nil
+	}
+	var c Change
+	if err := json.Unmarshal(body, &c); err != nil {
+		return statusRefused, []byte("unreadable change")
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, 2*changeLimit)
+	defer cancel()
+	var a changeAnswer
+	var err error
+	a.Index, err = n.carryOut(ctx, c)
+	if errors.Is(err, errNotLeader) {
+		return statusNotLeader, nil
+	}
+	if err != nil && !errors.As(err, &a.Error) {
+		a.Error = hub.Errorf(hub.CodeUnavailable, "%s failed: %s", c.Operation, line(err.Error()))
+	}
+	if out, err = json.Marshal(a); err != nil {
+		return statusRefused, []byte(err.Error())
+	}
+	return statusOK, out
+}
+
+// carryOut decides on a change as the leader. The index is that of the log up to which it is done.
+func (n *Node) carryOut(ctx context.Context, c Change) (index uint64, err error) {
+	n.members.changing.Lock()
+	defer n.members.changing.Unlock()
+	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
+		return 0, errNotLeader
+	}
+	members := n.Members()
+	m := memberOf(members, c.Node)
+	known, announced := n.nodes()[c.Node]
+	switch {
+	case c.Node == "" && c.Operation != TransferLeadership:
+		return 0, hub.ParamErrorf("node", "is missing; expected the id of a node")
+	case c.Operation == AddNode:
+		err = n.announce(ctx, c, m)
+	case known.Phase == hub.NodeRemoved:
+		return 0, hub.Errorf(hub.CodeConflict, "%s was removed from the cluster", c.Node)
+	case m == nil && !announced && c.Node != "":
+		return 0, hub.Errorf(hub.CodeNotFound, "%s is no node of this cluster; its nodes are %s", line(c.Node), idsOf(members))
+	case c.Operation == RemoveNode:
+		err = n.startRemoval(ctx, c.Node, members)
+	case c.Operation == TransferLeadership:
+		err = n.transferTo(ctx, c.Node, members)
+	case m == nil:
+		return 0, hub.Errorf(hub.CodeConflict, "%s is expected and has not joined yet", c.Node)
+	case known.Phase == hub.NodeLeaving:
+		return 0, hub.Errorf(hub.CodeConflict, "%s is being removed", c.Node)
+	case c.Operation == PromoteNode:
+		err = n.promote(ctx, m)
+	case c.Operation == DemoteNode:
+		if m.Voter {
+			if err := without(m.ID, members); err != nil {
+				return 0, err
+			}
+		}
+		err = n.record(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_NO})
+	default:
+		return 0, hub.ParamErrorf("operation", "is %q; expected add, promote, demote, remove or transfer-leadership", line(string(c.Operation)))
+	}
+	n.kickSteward()
+	return n.store.Applied().Index, err
+}
+
+func memberOf(members []Member, id string) *Member {
+	for i := range members {
+		if members[i].ID == id {
+			return &members[i]
+		}
+	}
+	return nil
+}
+
+func idsOf(members []Member) string {
+	var ids []string
+	for i := range members {
+		ids = append(ids, members[i].ID)
+	}
+	return strings.Join(ids, ", ")
+}
+
+// record brings a change of a node into the log.
+func (n *Node) record(ctx context.Context, e *hubpb.NodeChanged) error {
+	_, err := n.batcher.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeChanged{NodeChanged: e}})
+	return err
+}
+
+func (n *Node) admit(ctx context.Context, e *hubpb.NodeAdmitted) error {
+	res, err := n.batcher.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeAdmitted{NodeAdmitted: e}})
+	if err == nil && res[0].Outcome != hub.OutcomeOK {
+		return refuse(refusedWiped, "%s was admitted with other files meanwhile; start it with a new cluster.node_id", e.Node)
+	}
+	return err
+}
+
+// announce lets a node join that is to come.
+func (n *Node) announce(ctx context.Context, c Change, m *Member) error {
+	if len(c.Node) > maxNodeID || strings.ContainsFunc(c.Node, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("._-", r)
+	}) {
+		return hub.ParamErrorf("node", "is %q; expected at most %d letters, digits, dots, dashes and underscores", line(c.Node), maxNodeID)
+	}
+	if m != nil {
+		return hub.Errorf(hub.CodeConflict, "%s is a node of this cluster already, at %s; a node that moves to another address is restarted with it in cluster.peers", m.ID, m.Address)
+	}
+	if n.nodes()[c.Node].Phase == hub.NodeRemoved {
+		return hub.Errorf(hub.CodeConflict, "%s was removed from the cluster, and its id is not used again; choose another one", c.Node)
+	}
+	if err := n.resolve(ctx, c.Address); err != nil {
+		return hub.ParamErrorf("address", "is %s", err.text)
+	}
+	if other := n.ownerOf(c.Address); other != "" {
+		return hub.Errorf(hub.CodeConflict, "%s is the address of %s; remove that node first if it does not come back", c.Address, other)
+	}
+	return n.admit(ctx, &hubpb.NodeAdmitted{Node: c.Node, Address: c.Address, Voter: !c.Nonvoter})
+}
+
+// ownerOf is the id of the node at an address, empty when there is none.
+func (n *Node) ownerOf(address string) string {
+	for _, s := range n.servers() {
+		if string(s.Address) == address {
+			return string(s.ID)
+		}
+	}
+	return ""
+}
+
+// resolve checks that an address can be reached from here as far as can be told without trying.
+func (n *Node) resolve(ctx context.Context, address string) *refusedError {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" {
+		return refuse(refusedAddress, "%q; expected host:port such as 10.0.0.4:8180", line(address))
+	}
+	ips := []string{host}
+	if _, err := netip.ParseAddr(host); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, reachLimit)
+		defer cancel()
+		if ips, err = net.DefaultResolver.LookupHost(ctx, host); err != nil || len(ips) == 0 {
+			return refuse(refusedAddress, "%q, which %s cannot resolve (%v); expected an address that all nodes reach", line(address), n.opts.ID, err)
+		}
+	}
+	for _, text := range ips {
+		if ip, err := netip.ParseAddr(text); err == nil && n.opts.TLS == nil && !ip.IsLoopback() {
+			return refuse(refusedPlain, "%q, which is on another machine, and the nodes of this cluster talk plain TCP; expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key on every node", line(address))
+		}
+	}
+	return nil
+}
+
+// promote gives a vote to a node that has caught up.
+func (n *Node) promote(ctx context.Context, m *Member) error {
+	switch {
+	case m.Voter:
+	case !m.Alive:
+		return hub.Errorf(hub.CodeConflict, "%s does not answer; a voter that is not there endangers the quorum", m.ID)
+	case !m.Healthy:
+		return hub.Errorf(hub.CodeConflict, "%s has not caught up yet: it is at entry %d; try again shortly", m.ID, m.AppliedIndex)
+	}
+	if err := n.record(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_YES}); err != nil {
+		return err
+	}
+	if m.Voter {
+		return nil
+	}
+	return n.reconfigure(ctx, func() raft.Future {
+		return n.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.Address), 0, changeLimit)
+	})
+}
+
+// reconfigure makes one change of raft's configuration.
+func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error {
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
+	err := await(ctx, change())
+	switch {
+	case err == nil:
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrLeadershipLost):
+		return errNotLeader
+	case errors.Is(err, context.DeadlineExceeded):
+		return hub.ErrAmbiguous
+	}
+	return err
+}
+
+// startRemoval notes that a node is to go; the steward does the rest.
+func (n *Node) startRemoval(ctx context.Context, id string, members []Member) error {
+	if m := memberOf(members, id); m == nil {
+		return n.record(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it has not joined
+	} else if m.Voter {
+		if err := without(id, members); err != nil {
+			return err
+		}
+	} else if len(members) == 1 {
+		return hub.Errorf(hub.CodeConflict, "%s is the only node", id)
+	}
+	if _, known := n.nodes()[id]; !known { // it died before it said which files it has
+		if err := n.admit(ctx, &hubpb.NodeAdmitted{Node: id, Member: true}); err != nil {
+			return err
+		}
+	}
+	return n.record(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeLeaving})
+}
+
+// without tells why the cluster cannot do without the vote of a node; nil: it can.
+func without(id string, members []Member) error {
+	voters, alive := 0, 0
+	for i := range members {
+		m := &members[i]
+		if !m.Voter || m.ID == id || m.Leaving {
+			continue
+		}
+		voters++
+		if m.Alive {
+			alive++
+		}
+	}
+	switch need := voters/2 + 1; {
+	case voters == 0:
+		return hub.Errorf(hub.CodeConflict, "%s is the only voter left; let another node join and vote first", id)
+	case alive < need:
+		return hub.Errorf(hub.CodeConflict, "without %s the cluster would have %d voters of which %d are alive, and it needs %d; bring dead voters back or remove those first", id, voters, alive, need)
+	}
+	return nil
+}
+
+// transferTo makes another voter the leader, the one named or the one that has come farthest.
+func (n *Node) transferTo(ctx context.Context, id string, members []Member) error {
+	to := memberOf(members, id)
+	switch {
+	case id == n.opts.ID:
+		return nil
+	case id == "":
+		if to = heir(members, n.opts.ID); to == nil {
+			return hub.Errorf(hub.CodeConflict, "there is no other voter that is healthy; leadership stays with %s", n.opts.ID)
+		}
+	case to == nil:
+		return hub.Errorf(hub.CodeConflict, "%s has not joined yet", id)
+	case !to.Voter:
+		return hub.Errorf(hub.CodeConflict, "%s has no vote, so it cannot lead; promote it first", id)
+	case !to.Healthy || to.Stopping || to.Leaving:
+		return hub.Errorf(hub.CodeConflict, "%s is not healthy at the moment, so it cannot lead", id)
+	}
+	// One attempt lasts an election timeout, which is short for a busy machine.
+	for try := 1; ; try++ {
+		err := await(ctx, n.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address)))
+		if err == nil || n.raft.State() != raft.Leader {
+			return nil
+		}
+		if try == transferTries || ctx.Err() != nil {
+			return hub.Errorf(hub.CodeUnavailable, "leadership could not be transferred to %s: %v; try again", to.ID, err)
+		}
+		select {
+		case <-time.After(changePause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// heir is the voter that is best placed to lead in place of id; nil: nobody.
+func heir(members []Member, id string) (best *Member) {
+	for i := range members {
+		m := &members[i]
+		if m.ID != id && m.Voter && m.Healthy && !m.Stopping && !m.Leaving && (best == nil || m.AppliedIndex > best.AppliedIndex) {
+			best = m
+		}
+	}
+	return best
+}

@@ -1,0 +1,93 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"quorumhub/hub"
+)
+
+// Membership changes which nodes the cluster consists of. Each method returns when the change is done, on whichever
+// node it was asked for; its error is a *hub.Error for the one who asked.
+type Membership interface {
+	// AddNode lets a node join from an address.
+	AddNode(ctx context.Context, id, address string, voter bool) error
+	// PromoteNode gives a node a vote, DemoteNode takes it.
+	PromoteNode(ctx context.Context, id string) error
+	DemoteNode(ctx context.Context, id string) error
+	// RemoveNode takes a node out for good, after its subscriptions went to others.
+	RemoveNode(ctx context.Context, id string) error
+	// TransferLeadership makes a node the leader; an empty id leaves the choice to the cluster.
+	TransferLeadership(ctx context.Context, id string) error
+}
+
+// addNode announces a node: {"node": "node-4", "address": "10.0.0.4:8180", "voter": true}.
+func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
+	in := struct {
+		Node    string `json:"node"`
+		Address string `json:"address"`
+		Voter   *bool  `json:"voter"`
+	}{}
+	s.changeNodes(w, r, &in, `{"node": "node-4", "address": "10.0.0.4:8180"}`, func(ctx context.Context, m Membership) error {
+		switch {
+		case in.Node == "":
+			return hub.ParamErrorf("node", "is missing; expected the id of the node that is to join")
+		case in.Address == "":
+			return hub.ParamErrorf("address", "is missing; expected host:port where the other nodes reach it")
+		}
+		return m.AddNode(ctx, in.Node, in.Address, in.Voter == nil || *in.Voter)
+	})
+}
+
+func (s *Server) promoteNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.PromoteNode(ctx, nodeInPath(r)) })
+}
+
+func (s *Server) demoteNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.DemoteNode(ctx, nodeInPath(r)) })
+}
+
+func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.RemoveNode(ctx, nodeInPath(r)) })
+}
+
+// leave removes the node that is asked.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.RemoveNode(ctx, s.Node.ID()) })
+}
+
+// transferLeadership makes another node the leader: {"node": "node-2"}, or {} for any.
+func (s *Server) transferLeadership(w http.ResponseWriter, r *http.Request) {
+	in := struct {
+		Node string `json:"node"`
+	}{}
+	s.changeNodes(w, r, &in, `{"node": "node-2"} or {}`, func(ctx context.Context, m Membership) error { return m.TransferLeadership(ctx, in.Node) })
+}
+
+// nodeInPath is the id in /v1/cluster/nodes/<id> and in what lies below it.
+func nodeInPath(r *http.Request) string {
+	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/cluster/nodes/"), "/")
+	return id
+}
+
+// changeNodes reads a JSON body into in, unless it is nil, does the work and answers with the cluster as it then is.
+func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, example string, do func(context.Context, Membership) error) {
+	var err error
+	if in != nil {
+		err = s.readJSON(w, r, in, "expected JSON such as "+example)
+	}
+	if err == nil {
+		err = errAlone
+		if s.Membership != nil {
+			err = do(r.Context(), s.Membership)
+		}
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.getCluster(w, r)
+}
+
+var errAlone = hub.Errorf(hub.CodeConflict, "this node runs alone")
