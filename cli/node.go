@@ -134,6 +134,12 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if n.access != nil {
 		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, log)
 		rules.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
+			if topic == hub.EventsTopic && (a == hub.ActionSubscribe || a == hub.ActionRead) {
+				// It tells of all topics and callbacks, as the lists of the API do.
+				if err := guard.Allow(ctx, auth.ActionView, ""); err != nil {
+					return err
+				}
+			}
 			return guard.Allow(ctx, auth.Action(a), topic)
 		}
 		n.view.issuers = n.access.notReady

@@ -29,7 +29,7 @@ type SweeperOptions struct {
 	Retention         Retention     // nil: nothing is dropped
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
-	RetentionInterval time.Duration // 0: a quarter of MaxAge, 1 s to 1 min
+	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
 	// Letters bounds the dead letters that are kept.
 	Letters LetterRetention
@@ -54,12 +54,19 @@ type Sweeper struct {
 // NewSweeper builds a sweeper.
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
-	interval := time.Minute
-	if o.MaxAge > 0 {
-		interval = max(min(o.MaxAge/4, time.Minute), time.Second)
-	}
-	o.RetentionInterval = orDuration(o.RetentionInterval, interval)
+	o.RetentionInterval = orDuration(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
 	return &Sweeper{o: o}
+}
+
+// retentionInterval is short enough for what is to be dropped at these ages.
+func retentionInterval(ages ...time.Duration) time.Duration {
+	interval := time.Minute
+	for _, age := range ages {
+		if age > 0 {
+			interval = min(interval, max(age/4, time.Second))
+		}
+	}
+	return interval
 }
 
 // Start begins to sweep.

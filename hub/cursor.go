@@ -148,14 +148,17 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 	for _, c := range e.Cursors {
 		u, ok := s.unit(SubscriptionID(c.Subscription), GroupID(c.Group))
 		if !ok {
-			s.advanceMember(c)
+			s.advanceMember(c, fx)
 			continue
 		}
 		if c.Epoch != u.assignment.Epoch {
 			continue
 		}
-		if u.cursor.adopt(c, u.topic.Head) {
+		if failures := u.cursor.Failures; u.cursor.adopt(c, u.topic.Head) {
 			u.touchCursor(s)
+			if u.sub != nil {
+				s.announceFailing(u.sub, failures, fx)
+			}
 		}
 		if c.Released && u.assignment.Next != "" {
 			s.hand(u, u.assignment.Next)
@@ -165,12 +168,13 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 	return Result{}
 }
 
-func (s *State) advanceMember(c *hubpb.Cursor) {
+func (s *State) advanceMember(c *hubpb.Cursor, fx *Effects) {
 	sub := s.subs[SubscriptionID(c.Subscription)]
 	if sub == nil || c.Group != 0 || c.Epoch != s.groups[sub.Group].Assignment.Epoch {
 		return
 	}
-	cur := &sub.Cursor
+	cur, failures := &sub.Cursor, sub.Cursor.Failures
 	cur.FailingSince, cur.Delivered, cur.Failures = c.FailingSince, max(cur.Delivered, c.Delivered), c.Failures
 	s.touch(TableCursor, c.Subscription)
+	s.announceFailing(sub, failures, fx)
 }

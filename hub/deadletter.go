@@ -84,7 +84,7 @@ func (l *letters) remove(d *DeadLetter) {
 }
 
 // deadLetter takes note of a message that is given up; the subscription goes on behind it.
-func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
+func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
 	if sub == nil {
 		return Result{Outcome: OutcomeStale}
@@ -111,6 +111,7 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered) Result {
 	u.touchCursor(s)
 	sub.Cursor.DeadLetters++
 	s.touch(TableCursor, e.Subscription)
+	s.announceExhausted(sub, d, fx)
 	return Result{ID: d.ID}
 }
 

@@ -108,6 +108,11 @@ func (s *State) pause(e *hubpb.SubscriptionPaused, fx *Effects) Result {
 		sub.Paused = e.Paused
 		s.touch(TableSubscription, e.Subscription)
 		fx.Subscriptions = append(fx.Subscriptions, s.view(sub))
+		kind := LifecycleResumed
+		if sub.Paused {
+			kind = LifecyclePaused
+		}
+		s.announce(kind, sub, fx, nil)
 	}
 	return Result{ID: e.Subscription}
 }

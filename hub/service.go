@@ -66,6 +66,9 @@ func NewService(rules Rules, namer *TopicNamer, proposer Proposer, state StateRe
 }
 
 func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
+	if err := checkReserved(a, topic); err != nil {
+		return err
+	}
 	if s.rules.Authorize == nil {
 		return nil
 	}
@@ -107,7 +110,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
-		AutoRegister: s.rules.AutoRegister}
+		AutoRegister: s.rules.AutoRegister || r.Topic == EventsTopic}
 	start := ""
 	if r.Start != nil {
 		start = r.Start.String()

@@ -140,7 +140,7 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_SubscriptionsEnded:
 		return s.endSubscriptions(k.SubscriptionsEnded, fx)
 	case *hubpb.Event_MessageDeadLettered:
-		return s.deadLetter(k.MessageDeadLettered)
+		return s.deadLetter(k.MessageDeadLettered, fx)
 	case *hubpb.Event_TopicRegistered:
 		return s.registerTopic(k.TopicRegistered)
 	case *hubpb.Event_TopicDeregistered:

@@ -228,7 +228,7 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 // anyEvent draws an event that may or may not fit the state: ids, offsets and names from a small world, and half of
 // the time a request that is really pending.
 func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
-	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed"}).Draw(t, "topic")
+	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed", hub.EventsTopic}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
 	switch rapid.IntRange(0, 20).Draw(t, "kind") {

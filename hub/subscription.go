@@ -105,6 +105,11 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.regroup(sub, r.Options, e.Candidates, fx)
+	if renewal {
+		s.announce(LifecycleRenewed, sub, fx, nil)
+	} else {
+		s.announce(LifecycleVerified, sub, fx, nil)
+	}
 	return Result{Topic: t.ID, ID: uint64(sub.ID)}
 }
 
@@ -157,6 +162,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
 	s.endReplays(id)
+	s.announceEnd(sub, reason, fx)
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 

@@ -50,12 +50,12 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
+	delete(s.topicByName, t.Name) // first, so that nothing is announced in the very topic that goes
 	for _, id := range slices.Clone(t.subscriptions) {
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
 	delete(s.topics, t.ID)
-	delete(s.topicByName, t.Name)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
 	fx.RemovedTopics = append(fx.RemovedTopics, t.ID)
@@ -189,7 +189,12 @@ func (s *State) drop(u unit, through uint64, fx *Effects) {
 	if u.cursor.Offset >= through {
 		return
 	}
-	s.meta.GapMessages += u.cursor.drop(through)
+	from := u.cursor.Offset + 1
+	lost := u.cursor.drop(through)
+	s.meta.GapMessages += lost
 	u.touchCursor(s)
 	fx.Moved = append(fx.Moved, u.first())
+	if lost > 0 {
+		s.announceGap(s.subs[u.first()], from, through, lost, fx)
+	}
 }

@@ -224,14 +224,10 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
-// TestArchitectureNamesTestsThatExist keeps the table of invariants honest.
-func TestArchitectureNamesTestsThatExist(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(root(t), "ARCHITECTURE.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestPagesNameTestsThatExist keeps the tables of invariants and of attacks honest.
+func TestPagesNameTestsThatExist(t *testing.T) {
 	defined := map[string]bool{}
-	err = filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -244,17 +240,25 @@ func TestArchitectureNamesTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
-	if len(named) < 10 {
-		t.Errorf("ARCHITECTURE.md names %d tests; expected those of every invariant", len(named))
-	}
-	for _, m := range named {
-		if !defined[string(m[1])] {
-			t.Errorf("ARCHITECTURE.md names %s, which no test file defines", m[1])
+	pages := map[string]string{}
+	for name, least := range map[string]int{"ARCHITECTURE.md": 10, "SECURITY.md": 40} {
+		page, err := os.ReadFile(filepath.Join(root(t), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages[name] = string(page)
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(pages[name], -1)
+		if len(named) < least {
+			t.Errorf("%s names %d tests, expected at least %d", name, len(named), least)
+		}
+		for _, m := range named {
+			if !defined[m[1]] {
+				t.Errorf("%s names %s, which no test file defines", name, m[1])
+			}
 		}
 	}
 	for i := 1; i <= 10; i++ {
-		if !strings.Contains(string(page), fmt.Sprintf("| I%d |", i)) {
+		if !strings.Contains(pages["ARCHITECTURE.md"], fmt.Sprintf("| I%d |", i)) {
 			t.Errorf("ARCHITECTURE.md says nothing about I%d", i)
 		}
 	}

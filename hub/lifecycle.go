@@ -1,0 +1,142 @@
+package hub
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// EventsTopic is the hosted topic that carries what happens to subscriptions, as JSON (see Lifecycle). It begins with its
+// first subscription, or when it is registered. Nobody but the hub publishes to it.
+const EventsTopic = "hub.events"
+
+// reservedPrefix begins the names of topics that are the hub's own.
+const reservedPrefix = "hub."
+
+// failingAfter is how many attempts in a row must have failed for a subscription to count as failing. It is part of the
+// fold, so it can change only together with a new feature level.
+const failingAfter = 3
+
+// Kinds of Lifecycle.
+const (
+	LifecycleVerified  = "subscription.verified"
+	LifecycleRenewed   = "subscription.renewed"
+	LifecycleExpired   = "subscription.expired"
+	LifecycleFailing   = "subscription.failing"
+	LifecycleRecovered = "subscription.recovered"
+	LifecycleExhausted = "subscription.exhausted"
+	LifecycleGap       = "subscription.gap"
+	LifecyclePaused    = "subscription.paused"
+	LifecycleResumed   = "subscription.resumed"
+	LifecycleEnded     = "subscription.ended"
+)
+
+// Lifecycle is a message of EventsTopic: something that happened to a subscription. Each is written in the fold together
+// with what it tells, so that none is lost and none is there twice.
+//
+// Of subscriptions to EventsTopic itself, failing, recovered and exhausted are not told: each would be one more message to
+// fail with, for ever.
+type Lifecycle struct {
+	ID           string `json:"id"` // the message's id, as in X-Hub-Message-Id
+	Type         string `json:"type"`
+	Time         string `json:"time"`         // RFC 3339, the log's time
+	Subscription string `json:"subscription"` // s-17
+	Topic        string `json:"topic"`        // its name
+	Callback     string `json:"callback"`
+	Node         string `json:"node,omitempty"` // who delivers it
+	Cursor       uint64 `json:"cursor"`         // last message that is done with
+	LeaseEndsAt  string `json:"lease_expires_at"`
+
+	FailingSince string `json:"failing_since,omitempty"` // failing
+	Failures     uint64 `json:"failures,omitempty"`      // failing: attempts in a row
+
+	DeadLetter string `json:"dead_letter,omitempty"` // exhausted: its id, d-17
+	MessageID  string `json:"message_id,omitempty"`  // exhausted
+	Attempts   uint32 `json:"attempts,omitempty"`    // exhausted
+	Status     int32  `json:"status,omitempty"`      // exhausted: last HTTP status, if one came
+
+	GapFrom     uint64 `json:"gap_from,omitempty"` // gap: first and last offset that retention dropped before they were delivered
+	GapThrough  uint64 `json:"gap_through,omitempty"`
+	GapMessages uint64 `json:"gap_messages,omitempty"`
+
+	Reason string `json:"reason,omitempty"` // exhausted: class of the last failure; ended: unsubscribed, gone, operator or topic_deregistered
+}
+
+// checkReserved keeps clients from using the hub's own topics for theirs.
+func checkReserved(a Action, topic string) error {
+	if !strings.HasPrefix(topic, reservedPrefix) {
+		return nil
+	}
+	switch {
+	case a == ActionPublish:
+		return &Error{Code: CodeForbidden, Param: "hub.topic", Message: quote(topic) + " is the hub's own; topics whose names begin with " + reservedPrefix + " take no content from others"}
+	case (a == ActionRegister || a == ActionSubscribe) && topic != EventsTopic:
+		return &Error{Code: CodeForbidden, Param: "hub.topic", Message: quote(topic) + " does not exist; of the names that begin with " + reservedPrefix + " there is " + EventsTopic}
+	}
+	return nil
+}
+
+// announce tells EventsTopic, if there is one, what happened to a subscription.
+func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*Lifecycle)) {
+	t := s.topics[s.topicByName[EventsTopic]]
+	if t == nil {
+		return
+	}
+	v := s.view(sub)
+	m := Message{Topic: t.ID, Offset: t.Head + 1}
+	e := Lifecycle{ID: m.ID(), Type: kind, Time: stamp(s.meta.Now), Subscription: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback,
+		Node: v.Assignment.Node, Cursor: v.Cursor.Offset, LeaseEndsAt: stamp(nanos(sub.ExpiresAt))}
+	if add != nil {
+		add(&e)
+	}
+	body, err := json.Marshal(&e)
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	s.append(t, Message{ContentType: "application/json", Body: body}, fx)
+}
+
+// stamp is a time in the fold (Unix nanoseconds) for JSON.
+func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339Nano) }
+
+// announceFailing tells when a subscription begins to fail, and when it got over it. before is the number of failed
+// attempts in a row until now.
+func (s *State) announceFailing(sub *Subscription, before uint64, fx *Effects) {
+	c := &sub.Cursor
+	switch was, is := before >= failingAfter, c.Failures >= failingAfter; {
+	case was == is || sub.TopicName == EventsTopic:
+	case is:
+		s.announce(LifecycleFailing, sub, fx, func(e *Lifecycle) {
+			e.Failures = c.Failures
+			if c.FailingSince != 0 {
+				e.FailingSince = stamp(c.FailingSince)
+			}
+		})
+	default:
+		s.announce(LifecycleRecovered, sub, fx, nil)
+	}
+}
+
+func (s *State) announceExhausted(sub *Subscription, d *DeadLetter, fx *Effects) {
+	if sub.TopicName == EventsTopic {
+		return
+	}
+	s.announce(LifecycleExhausted, sub, fx, func(e *Lifecycle) {
+		e.DeadLetter, e.MessageID, e.Attempts, e.Status, e.Reason = LetterID(d.ID), d.MessageID(), d.Attempts, d.Status, d.Reason
+	})
+}
+
+// announceGap tells of messages that are lost; of those between, some may have been delivered out of order.
+func (s *State) announceGap(sub *Subscription, from, through, lost uint64, fx *Effects) {
+	s.announce(LifecycleGap, sub, fx, func(e *Lifecycle) { e.GapFrom, e.GapThrough, e.GapMessages = from, through, lost })
+}
+
+func (s *State) announceEnd(sub *Subscription, reason hubpb.EndReason, fx *Effects) {
+	if reason == hubpb.EndReason_END_EXPIRED {
+		s.announce(LifecycleExpired, sub, fx, nil)
+		return
+	}
+	s.announce(LifecycleEnded, sub, fx, func(e *Lifecycle) { e.Reason = strings.ToLower(strings.TrimPrefix(reason.String(), "END_")) })
+}
