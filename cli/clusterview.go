@@ -46,7 +46,7 @@ func (v *clusterView) Nodes() []web.NodeView {
 	for _, m := range v.node.Members() {
 		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
 			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], Voter: m.Voter, Healthy: m.Healthy,
-			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset}
+			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
 		}
@@ -62,6 +62,9 @@ func (v *clusterView) Nodes() []web.NodeView {
 	}
 	return out
 }
+
+// FeatureLevel implements web.Node.
+func (v *clusterView) FeatureLevel() uint32 { return v.node.FeatureLevel() }
 
 // Owner implements web.Node.
 func (v *clusterView) Owner(id hub.SubscriptionID) (node string) {

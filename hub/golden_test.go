@@ -279,7 +279,7 @@ func fill(m protoreflect.Message) {
 func sampleValue(f protoreflect.FieldDescriptor, empty func() protoreflect.Value) protoreflect.Value {
 	number := 10 + uint64(f.Number())
 	switch f.Name() {
-	case "id", "topic", "subscription", "subscriptions", "request", "group", "epoch", "epochs", "first", "offset", "seq", "through":
+	case "id", "topic", "subscription", "subscriptions", "request", "group", "epoch", "epochs", "first", "offset", "seq", "through", "level":
 		number = 1
 	}
 	text := string(f.Name())

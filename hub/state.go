@@ -92,6 +92,11 @@ func knownKinds(entry *hubpb.Entry) error {
 	for _, b := range entry.Batches {
 		for _, p := range b.Proposals {
 			for _, e := range p.Events {
+				if k, ok := e.Kind.(*hubpb.Event_FeatureLevelSet); ok {
+					if err := knownLevel(k.FeatureLevelSet); err != nil {
+						return err
+					}
+				}
 				if e.Kind == nil {
 					return fmt.Errorf("log entry holds an event of a kind this program does not know; it was written by a newer version")
 				}
@@ -183,6 +188,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.setRule(k.RuleSet)
 	case *hubpb.Event_RuleRemoved:
 		return s.removeRule(k.RuleRemoved)
+	case *hubpb.Event_FeatureLevelSet:
+		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_ClusterRefounded:

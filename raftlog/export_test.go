@@ -9,7 +9,11 @@ import (
 	"github.com/hashicorp/raft"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 )
+
+// LevelPause is how often a leader looks at its members' levels.
+const LevelPause = levelPause
 
 // Hooks are hooks for tests of other packages' view.
 type Hooks struct {
@@ -20,12 +24,14 @@ type Hooks struct {
 	MetaFromMemory      bool
 	InstallUnchecked    bool
 	ReadUnverified      bool
+	Level               *uint32
+	LevelOf             func(*hubpb.Event) uint32
 }
 
 func (o Options) With(h Hooks) Options {
 	o.hooks = hooks{
 		wrapLog: h.WrapLog, afterApply: h.AfterApply, persistWithoutFlush: h.PersistWithoutFlush,
-		readUnverified: h.ReadUnverified, truncateUnchecked: h.TruncateUnchecked, metaFromMemory: h.MetaFromMemory, installUnchecked: h.InstallUnchecked,
+		level: h.Level, levelOf: h.LevelOf, readUnverified: h.ReadUnverified, truncateUnchecked: h.TruncateUnchecked, metaFromMemory: h.MetaFromMemory, installUnchecked: h.InstallUnchecked,
 	}
 	return o
 }

@@ -259,7 +259,7 @@ func (n *Node) turnedAway(answers map[string]*stateAnswer, missing map[string]er
 			continue
 		}
 		switch {
-		case r.what == refusedWiped, r.what == refusedID, r.what == refusedRemoved, r.settled:
+		case r.what == refusedWiped, r.what == refusedLevel, r.what == refusedID, r.what == refusedRemoved, r.settled:
 			return r
 		}
 		refused = r

@@ -29,6 +29,7 @@ type hello struct {
 	Instance string `json:"instance"`
 	To       string `json:"to,omitempty"` // id of the node it means to reach
 	Token    string `json:"token,omitempty"`
+	Level    uint32 `json:"level"` // feature level that its program knows
 }
 
 // welcome is the answer. A refusal says nothing of the node that refuses.
@@ -40,6 +41,7 @@ type welcome struct {
 	Cluster  string  `json:"cluster,omitempty"`
 	Node     string  `json:"node,omitempty"`
 	Instance string  `json:"instance,omitempty"`
+	Level    uint32  `json:"level"`
 }
 
 // refusal says which rule two nodes do not agree on.
@@ -52,6 +54,7 @@ const (
 	refusedID      refusal = "id"
 	refusedWiped   refusal = "wiped"
 	refusedPlain   refusal = "plain"
+	refusedLevel   refusal = "level"
 	refusedRemoved refusal = "removed"
 	refusedTLS     refusal = "tls"
 	refusedKey     refusal = "key"
@@ -82,6 +85,20 @@ type self struct {
 	removed      map[string]bool
 	ids          map[string]string // id by address
 	former       []string          // ids of the clusters that this one goes on from
+	level        uint32            // feature level that the program knows
+	clusterLevel uint32            // that the cluster has agreed on
+}
+
+// judgeLevel refuses a node whose program knows less than the cluster has agreed on: it could not read the log.
+func (s *self) judgeLevel(id string, level uint32) *refusedError {
+	if level < s.clusterLevel {
+		return refuse(refusedLevel, "%s", levelText(id, level, "the cluster", s.clusterLevel)+"; run the same quorumhub there as on the other nodes")
+	}
+	return nil
+}
+
+func levelText(who string, level uint32, cluster string, has uint32) string {
+	return fmt.Sprintf("%s knows feature level %d, and %s is at level %d", who, level, cluster, has)
 }
 
 // judge compares a node that says it is id with what this node knows.
@@ -115,12 +132,15 @@ func (s *self) judgeHello(h *hello, token string) *refusedError {
 	case h.To != "" && h.To != s.id:
 		return refuse(refusedID, "it looks for %s, but this address is that of %s; check cluster.peers", h.To, s.id)
 	}
-	return s.judge(h.Node, h.Instance, h.Cluster)
+	if r := s.judge(h.Node, h.Instance, h.Cluster); r != nil {
+		return r
+	}
+	return s.judgeLevel(h.Node, h.Level)
 }
 
 // introduce is the dialing node's side: it says hello and checks the welcome.
 func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
-	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token})
+	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level})
 	if err != nil {
 		return nil, fmt.Errorf("say hello: %w", err)
 	}
@@ -138,6 +158,9 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, refuse(refusedID, "%s looks for %s, but this address is that of %s; check cluster.peers", me.id, to, w.Node)
 	}
 	if r := me.judge(w.Node, w.Instance, w.Cluster); r != nil {
+		return nil, r
+	}
+	if r := me.judgeLevel(w.Node, w.Level); r != nil {
 		return nil, r
 	}
 	return w, nil

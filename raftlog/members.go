@@ -58,6 +58,7 @@ type Member struct {
 	Description
 	AppliedIndex uint64
 	StateHash    uint64        // at AppliedIndex
+	FeatureLevel uint32        // that its program knows
 	ClockOffset  time.Duration // see Node.ClockOffset; 0 while it is not known
 }
 
@@ -69,6 +70,7 @@ type statusAnswer struct {
 	LastTerm uint64        `json:"last_term"` // of its log
 	Contact  time.Duration `json:"contact"`   // nanoseconds since it heard of the leader; negative: never
 	Instance string        `json:"instance"`
+	Level    uint32        `json:"level"` // feature level that its program knows
 	Clock    int64         `json:"clock"` // Unix nanoseconds, by the machine's own clock
 }
 
@@ -132,6 +134,7 @@ func (n *Node) Members() []Member {
 			}
 			m.Description = n.opts.Describe()
 			m.AppliedIndex, m.StateHash = n.position()
+			m.FeatureLevel = n.level()
 		} else {
 			m.Silent, m.Contact = time.Since(n.view.since), -1
 			n.view.mu.Lock()
@@ -148,6 +151,7 @@ func (n *Node) Members() []Member {
 					}
 				}
 				m.Description, m.AppliedIndex, m.StateHash = seen.status.Description, seen.status.Applied, seen.status.Hash
+				m.FeatureLevel = seen.status.Level
 			}
 			n.view.mu.Unlock()
 			if leads && n.port != nil {
@@ -243,7 +247,7 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 		return statusRefused, []byte("starting")
 	}
 	a := statusAnswer{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
-		Clock: n.opts.Clock.Now().UnixNano()}
+		Level: n.level(), Clock: n.opts.Clock.Now().UnixNano()}
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}

@@ -174,6 +174,9 @@ func (n *Node) openFiles(ctx context.Context) error {
 	if err := n.store.Flush(ctx); err != nil {
 		return fmt.Errorf("flush the store: %w", err)
 	}
+	if err := n.checkLevel(); err != nil {
+		return err
+	}
 	return n.checkFiles()
 }
 
@@ -238,6 +241,7 @@ func (n *Node) startRaft() (err error) {
 	n.running.Store(true)
 	n.owned.Go(n.watchLeadership)
 	n.owned.Go(func() { followers.run(n.ctx) })
+	n.owned.Go(n.watchLevel)
 	n.owned.Go(func() { n.reading.run(n.ctx) })
 	n.owned.Go(func() { n.verifying.run(n.ctx) })
 	if n.port != nil {
@@ -310,6 +314,9 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 	case <-n.ready:
 	default:
 		return nil, hub.ErrNoLeader
+	}
+	if err := n.allowed(events); err != nil {
+		return nil, err
 	}
 	return n.batcher.Propose(ctx, events...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 	"quorumhub/store"
 )
 
@@ -138,6 +139,8 @@ type hooks struct {
 	persistWithoutFlush bool                              // a snapshot does not make the store durable
 	truncateUnchecked   bool                              // the log is cut beyond what is durable
 	metaFromMemory      bool                              // a snapshot's index is the applied, not the durable one
+	level               *uint32                           // the program pretends to know another feature level
+	levelOf             func(*hubpb.Event) uint32         // see hub.LevelOf
 	readUnverified      bool                              // a leader answers reads without asking a quorum
 	installUnchecked    bool                              // a received snapshot need not be at the index announced
 }

@@ -193,7 +193,7 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
 		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
-	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance}
+	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level}
 	if err := writeHello(conn, nil, &w); err != nil {
 		return nil, 0, "", err
 	}

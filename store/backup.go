@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"quorumhub/hub"
 )
 
 // A backup is a tar archive, so that tar and sha256sum can look into it: meta.json (BackupMeta), the files of a generation
@@ -23,7 +25,7 @@ import (
 const (
 	backupFormat = 1
 	// backupFeatures is the feature level of the state in the files: a program of a lower one cannot read it.
-	backupFeatures = 1
+	backupFeatures = hub.FeatureLevel
 	backupMetaFile = "meta.json"
 	backupSumsFile = "SHA256SUMS"
 	backupFiles    = "fsm/"

@@ -7,8 +7,9 @@ import (
 )
 
 type clusterBody struct {
-	Leader string     `json:"leader"`
-	Nodes  []nodeItem `json:"nodes"`
+	Leader       string     `json:"leader"`
+	FeatureLevel uint32     `json:"feature_level"` // that all nodes know
+	Nodes        []nodeItem `json:"nodes"`
 }
 
 type nodeItem struct {
@@ -20,23 +21,24 @@ type nodeItem struct {
 	StateHash     string `json:"state_hash"` // in hex: JSON's numbers do not hold 64 bits
 	Subscriptions int    `json:"subscriptions"`
 
-	Voter       bool    `json:"voter"`
-	Healthy     bool    `json:"healthy"`
-	LastContact *int64  `json:"last_contact_ms"` // null: never, or not known
-	Stopping    bool    `json:"stopping"`
-	Leaving     bool    `json:"leaving"`
-	Weight      int     `json:"weight"`
-	ClockOffset float64 `json:"clock_offset"` // seconds
+	Voter        bool    `json:"voter"`
+	Healthy      bool    `json:"healthy"`
+	LastContact  *int64  `json:"last_contact_ms"` // null: never, or not known
+	Stopping     bool    `json:"stopping"`
+	Leaving      bool    `json:"leaving"`
+	Weight       int     `json:"weight"`
+	FeatureLevel uint32  `json:"feature_level"` // that its program knows
+	ClockOffset  float64 `json:"clock_offset"`  // seconds
 }
 
 // getCluster shows the cluster as this node sees it.
 func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
-	out := clusterBody{Leader: s.Node.LeaderID(), Nodes: []nodeItem{}}
+	out := clusterBody{Leader: s.Node.LeaderID(), FeatureLevel: s.Node.FeatureLevel(), Nodes: []nodeItem{}}
 	for _, n := range s.Node.Nodes() {
 		item := nodeItem{ID: n.ID, HTTPAddr: n.HTTPAddr, ClusterAddr: n.ClusterAddr, Role: n.Role, AppliedIndex: n.AppliedIndex,
 			StateHash: fmt.Sprintf("%016x", n.StateHash), Subscriptions: n.Subscriptions,
 			Voter: n.Voter, Healthy: n.Healthy, Stopping: n.Stopping, Leaving: n.Leaving, Weight: n.Weight,
-			ClockOffset: math.Round(1000*n.ClockOffset.Seconds()) / 1000}
+			FeatureLevel: n.FeatureLevel, ClockOffset: math.Round(1000*n.ClockOffset.Seconds()) / 1000}
 		if n.LastContact >= 0 {
 			ms := n.LastContact.Milliseconds()
 			item.LastContact = &ms

@@ -107,11 +107,12 @@ type NodeView struct {
 	Voter   bool
 	Healthy bool // it answers, and is as far as the leader but for what is under way
 	// LastContact is how long ago it heard of the leader; negative: never, or not known.
-	LastContact time.Duration
-	Stopping    bool          // it is about to stop, or has stopped in good order
-	Leaving     bool          // it is being removed
-	Weight      int           // its share of the subscriptions in proportion to the others'
-	ClockOffset time.Duration // how far its clock is ahead of the cluster's time
+	LastContact  time.Duration
+	Stopping     bool          // it is about to stop, or has stopped in good order
+	Leaving      bool          // it is being removed
+	Weight       int           // its share of the subscriptions in proportion to the others'
+	FeatureLevel uint32        // that its program knows
+	ClockOffset  time.Duration // how far its clock is ahead of the cluster's time
 }
 
 // Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.
@@ -122,6 +123,8 @@ type Node interface {
 	LeaderID() string
 	// Nodes lists all nodes, this one included, in order of id.
 	Nodes() []NodeView
+	// FeatureLevel is the level of events that all nodes know, 0 before they have agreed on one.
+	FeatureLevel() uint32
 	// Owner is the id of the node that delivers a subscription, empty when none does.
 	Owner(hub.SubscriptionID) string
 	// InTouch tells whether this node follows the log: it hears of a leader and has caught up with it.

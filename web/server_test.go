@@ -31,6 +31,7 @@ type node struct {
 
 func (n *node) ID() string                      { return "node-1" }
 func (n *node) LeaderID() string                { return n.leader }
+func (n *node) FeatureLevel() uint32            { return 1 }
 func (n *node) Nodes() []web.NodeView           { return n.nodes }
 func (n *node) Owner(hub.SubscriptionID) string { return "node-1" }
 func (n *node) InTouch() bool {
