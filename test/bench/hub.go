@@ -98,7 +98,7 @@ func launch(ctx context.Context, binary, dir string, env, more []string) (*child
 	}
 	c := &child{
 		URL: "http://" + addrs[0], dir: dir, output: output, ended: make(chan struct{}),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 10 * time.Second},
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}, Timeout: 10 * time.Second},
 	}
 	c.cmd = exec.Command(binary, "serve", "--config", config)
 	c.cmd.Env = append(withoutHub(os.Environ()), env...)

@@ -4,28 +4,32 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 )
 
 const (
-	idleSubscriptions = 100_000
-	idleTopics        = 64
+	// idleRate is how many subscriptions there are for each second of Options.Duration: 100,000 by default.
+	idleRate   = 20_000
+	idleTopics = 64
 )
 
 // idlePhase measures what many subscriptions cost that get nothing: memory, and the start of a node that has them.
 func idlePhase() phase {
 	p := phase{name: "idle", group: "idle", slow: true}
-	p.expected = func(time.Duration) time.Duration { return 75 * time.Second }
+	p.expected = expected(12, 4)
 	p.run = func(ctx context.Context, b *bench) ([]Result, error) {
+		n := int(idleRate * b.Duration.Seconds())
 		memory := Result{
 			Phase: p.name + "-memory", Unit: "bytes each", Aim: atMost(1024, ofValue, " bytes"),
-			Title: fmt.Sprintf("memory of %s idle subscriptions", thousands(idleSubscriptions)),
+			Title: fmt.Sprintf("memory of %s idle subscriptions", thousands(int64(n))),
 		}
 		start := Result{
 			Phase: p.name + "-start", Unit: "s", Aim: atMost(5, ofValue, " s"),
-			Title: fmt.Sprintf("exec to ready with %s subscriptions, after a kill", thousands(idleSubscriptions)),
+			Title: fmt.Sprintf("exec to ready with %s subscriptions, after a kill", thousands(int64(n))),
 		}
-		err := b.idle(ctx, &memory, &start)
+		err := b.idle(ctx, &memory, &start, n)
 		if err != nil {
 			return nil, err
 		}
@@ -34,7 +38,7 @@ func idlePhase() phase {
 	return p
 }
 
-func (b *bench) idle(ctx context.Context, memory, start *Result) (err error) {
+func (b *bench) idle(ctx context.Context, memory, start *Result, n int) (err error) {
 	env := profileEnv(true) // to let the hub collect its garbage before its memory is read
 	c, err := startHub(ctx, b.Binary, b.Dir, env)
 	if err != nil {
@@ -45,7 +49,7 @@ func (b *bench) idle(ctx context.Context, memory, start *Result) (err error) {
 			err = e
 		}
 	}()
-	heapBefore, residentBefore, err := c.settled(ctx)
+	heapBefore, residentBefore, _, err := c.settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,10 +59,10 @@ func (b *bench) idle(ctx context.Context, memory, start *Result) (err error) {
 	}
 	b.sink.set(st)
 	began := time.Now()
-	if err := b.subscribe(ctx, c, "", st, idleSubscriptions); err != nil {
+	if err := b.subscribe(ctx, c, "", st, n); err != nil {
 		return err
 	}
-	if err := c.awaitSubscriptions(ctx, idleSubscriptions); err != nil {
+	if err := c.awaitSubscriptions(ctx, n); err != nil {
 		return err
 	}
 	took := time.Since(began)
@@ -68,18 +72,21 @@ func (b *bench) idle(ctx context.Context, memory, start *Result) (err error) {
 		return err
 	}
 	c = next
-	if err := c.awaitSubscriptions(ctx, idleSubscriptions); err != nil {
+	if err := c.awaitSubscriptions(ctx, n); err != nil {
 		return err
 	}
 	start.Value = c.StartUp.Seconds()
-	heap, resident, err := c.settled(ctx)
+	heap, resident, profile, err := c.settled(ctx)
+	if err == nil && b.ProfileDir != "" {
+		err = os.WriteFile(filepath.Join(b.ProfileDir, memory.Phase+".pprof"), profile, 0o644)
+	}
 	if err != nil {
 		return err
 	}
 	// What a heap needs besides what is alive depends on GOGC and what happened before; both are told.
-	memory.Value = (heap - heapBefore) / idleSubscriptions
+	memory.Value = (heap - heapBefore) / float64(n)
 	memory.Note = fmt.Sprintf("live heap; %.0f bytes each resident, garbage of the start included (%.0f MiB in all); made at %s a second",
-		float64(resident-residentBefore)/idleSubscriptions, mebibytes(resident), plain(perSecond(idleSubscriptions, took)))
+		float64(resident-residentBefore)/float64(n), mebibytes(resident), plain(perSecond(int64(n), took)))
 	return nil
 }
 
@@ -104,20 +111,20 @@ func (c *child) awaitSubscriptions(ctx context.Context, n int) error {
 	}
 }
 
-// settled returns the bytes of live objects and of resident memory after a garbage collection. The hub must offer
-// its profiles.
-func (c *child) settled(ctx context.Context) (heap float64, resident int64, err error) {
+// settled returns the bytes of live objects and of resident memory after a garbage collection, and the profile of the
+// former. The hub must offer its profiles.
+func (c *child) settled(ctx context.Context) (heap float64, resident int64, profile []byte, err error) {
 	pause(ctx, time.Second)
 	got, err := c.get(ctx, "/debug/pprof/heap?gc=1")
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, nil, err
 	}
 	if got.status != http.StatusOK {
-		return 0, 0, fmt.Errorf("/debug/pprof/heap was answered %d, expected 200", got.status)
+		return 0, 0, nil, fmt.Errorf("/debug/pprof/heap was answered %d, expected 200", got.status)
 	}
 	if heap, err = c.metric(ctx, "go_memstats_heap_alloc_bytes"); err != nil {
-		return 0, 0, err
+		return 0, 0, nil, err
 	}
 	resident, _, err = c.memory()
-	return heap, resident, err
+	return heap, resident, got.body, err
 }

@@ -93,7 +93,7 @@ func (r Result) broken() string {
 func (r *Result) book(l *load, t *tally) {
 	r.Published, r.Refused, r.Failed = l.accepted.Load(), l.refused.Load(), l.failed.Load()
 	if err := l.firstProblem(); err != nil {
-		r.Note = "first failure: " + err.Error()
+		r.Note = join(r.Note, "first failure: "+err.Error())
 	}
 	if t != nil {
 		r.Delivered, r.Doubled = t.first.Load(), t.doubled.Load()

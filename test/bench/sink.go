@@ -38,6 +38,7 @@ type stage struct {
 	hold   func(ctx context.Context, callback int) // called before a delivery is answered, may be nil
 	url    func(callback int) string               // where a callback is; nil: sink.callback
 	topic  func(callback int) string               // what it subscribes to; nil: what subscribe is told
+	more   func(callback int) map[string]string    // further parameters of its subscription; nil: none
 	intent atomic.Int64                            // verifications answered
 	denied atomic.Int64                            // hub.mode=denied
 	sample atomic.Uint64

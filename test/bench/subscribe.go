@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"sync"
@@ -14,7 +13,7 @@ const setupWithin = 15 * time.Second
 
 // subscribe makes a subscription for each of the callbacks and waits until all are confirmed.
 func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage, callbacks int) error {
-	within := setupWithin + time.Duration(callbacks)*time.Millisecond
+	within := setupWithin + time.Duration(callbacks)*3*time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	form := url.Values{"hub.mode": {"subscribe"}}
@@ -22,9 +21,14 @@ func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage
 		form.Set("hub.secret", string(st.secret))
 	}
 	work := make(chan int)
-	errs := make([]error, callbacks)
-	var wg sync.WaitGroup
-	for range min(callbacks, 16) {
+	var (
+		wg      sync.WaitGroup
+		once    sync.Once
+		problem error // the first
+	)
+	asking, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	for range min(callbacks, 32) {
 		wg.Go(func() {
 			for n := range work {
 				of, at := topic, b.sink.callback(n)
@@ -34,17 +38,26 @@ func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage
 				if st.url != nil {
 					at = st.url(n)
 				}
-				errs[n] = subscribeOne(ctx, c, form, c.topicURL(of), at)
+				var more map[string]string
+				if st.more != nil {
+					more = st.more(n)
+				}
+				if err := subscribeOne(asking, c, form, c.topicURL(of), at, more); err != nil {
+					once.Do(func() {
+						problem = err
+						giveUp()
+					})
+				}
 			}
 		})
 	}
-	for n := range callbacks {
+	for n := 0; n < callbacks && asking.Err() == nil; n++ {
 		work <- n
 	}
 	close(work)
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if problem != nil {
+		return problem
 	}
 	return await(ctx, c, func() error {
 		if n := st.intent.Load(); n < int64(callbacks) {
@@ -54,10 +67,13 @@ func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage
 	})
 }
 
-func subscribeOne(ctx context.Context, c *child, common url.Values, topic, callback string) error {
+func subscribeOne(ctx context.Context, c *child, common url.Values, topic, callback string, more map[string]string) error {
 	form := url.Values{"hub.callback": {callback}, "hub.topic": {topic}}
 	for k, v := range common {
 		form[k] = v
+	}
+	for k, v := range more {
+		form.Set(k, v)
 	}
 	got, err := c.form(ctx, form)
 	if err != nil {
