@@ -9,7 +9,8 @@ RACE := ./hub/... ./store/... ./raftlog/... ./delivery/... ./web/... ./auth/... 
 REST := . ./cli/... ./test/...
 
 FUZZTIME ?= 30s
-CHAOS_ROUNDS ?= 50
+CHAOS_ROUNDS ?= 25
+CHAOS_FAULTS ?= 12
 
 .PHONY: help run demo test lint race fuzz chaos bench deps build
 
@@ -44,8 +45,8 @@ race: ## all tests of the rooms under the race detector, ten times
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	test/fuzz.sh $(FUZZTIME)
 
-chaos: ## kill a hub at random moments under load, CHAOS_ROUNDS (50) times
-	QUORUMHUB_CHAOS_ROUNDS=$(CHAOS_ROUNDS) go test -count=1 -v -timeout 60m ./test/chaos/...
+chaos: deps ## CHAOS_ROUNDS (25) kills of one hub and CHAOS_FAULTS (12) faults and partitions of three, in 10 minutes
+	QUORUMHUB_CHAOS_ROUNDS=$(CHAOS_ROUNDS) QUORUMHUB_CHAOS_FAULTS=$(CHAOS_FAULTS) go test -count=1 -v -timeout 60m ./test/chaos/...
 
 bench: ## figures of this machine, as ratios to what it can do without a hub
 	go run . bench

@@ -147,6 +147,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
 	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		Parts:     n.store,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
@@ -157,7 +158,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 // openRaft opens the log. A fresh node with peers waits for them here; whoever calls meanwhile is told so.
 func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
 	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
-		MinFreeBytes: int64(n.cfg.Storage.MinFreeBytes), Logger: n.log, Fatal: n.fail}
+		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
+		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
 	if n.cluster == nil {
 		o.MaxInFlight = voterInFlight
 		return raftlog.Open(ctx, o)

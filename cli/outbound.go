@@ -56,7 +56,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
-		Namer: o.namer, State: o.store, Messages: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
+		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
 		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
 		Timeout:     o.cfg.Delivery.Timeout,
 		Concurrency: o.cfg.Delivery.Concurrency,

@@ -93,18 +93,22 @@ func TestListenStreamGoesOnWithAnotherNode(t *testing.T) {
 
 // signal sends a signal to node i.
 func (c *devCluster) signal(i int, sig syscall.Signal) {
-	c.t.Helper()
+	if err := syscall.Kill(c.pid(i), sig); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// pid is the process of node i.
+func (c *devCluster) pid(i int) int {
 	raw, err := os.ReadFile(filepath.Join(c.node(i), "quorumhub.pid"))
 	if err != nil {
-		c.t.Fatal(err)
+		c.t.Error(err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
 	if err != nil {
-		c.t.Fatal(err)
+		c.t.Error(err)
 	}
-	if err := syscall.Kill(pid, sig); err != nil {
-		c.t.Fatal(err)
-	}
+	return pid
 }
 
 func TestListenStreamAnswers(t *testing.T) {

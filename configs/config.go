@@ -197,6 +197,8 @@ type Storage struct {
 	SegmentBytes Bytes
 	// TailBytes is the memory for messages that are not yet on disk or were just written.
 	TailBytes Bytes
+	// LogBytes is how much of raft's log stays behind a snapshot, and how much of it makes the next one due.
+	LogBytes Bytes
 }
 
 // Secrets says where the key is that encrypts secrets at rest.

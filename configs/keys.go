@@ -79,7 +79,7 @@ func entries() []entry {
 		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it; always so with hub.profile: mosip",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
 
-		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery",
+		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery, and a second more for each MiB of a message over 256 KiB",
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Delivery.Timeout }),
 		scalar("delivery.concurrency", "256", "how many deliveries to endpoints that answer quickly are under way at most; slow and failing ones have places of their own (up to 16 times as many)",
 			num, between(num, 1, 65536), func(c *Config) *int { return &c.Delivery.Concurrency }),
@@ -125,7 +125,7 @@ func entries() []entry {
 		scalar("dead_letters.max_bytes", "256MiB", "how much of their content is kept; 0: no limit",
 			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Letters.MaxBytes }),
 
-		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413",
+		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413. The same on all nodes",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
 		list("message.key_headers", "publishers' headers kept with each message, so that hub.delivery_key can name them, beyond X-Hub-Key, Ce-Subject and Ce-Partitionkey; the same on every node",
 			textLike("headers", "the name of a header such as X-Order-Id, and none that holds credentials", parseKeyHeader), func(c *Config) *[]string { return &c.Message.KeyHeaders }),
@@ -143,6 +143,8 @@ func entries() []entry {
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.SegmentBytes }),
 		scalar("storage.tail_bytes", "64MiB", "memory for the newest messages",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),
+		scalar("storage.log_bytes", "64MiB", "how much of raft's log is kept for nodes that were away; one that missed more is sent a snapshot of everything",
+			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.LogBytes }),
 
 		scalar("secrets.key_file", "", "the key that encrypts secrets at rest, made when missing; empty: secrets.key in data_dir",
 			text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }},

@@ -19,13 +19,14 @@ type DispatcherOptions struct {
 	Namer    *hub.TopicNamer
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Proposer hub.Proposer
 	Secrets  hub.SecretBox
 	Clock    hub.Clock
 	Log      *slog.Logger
 	Pusher   *Pusher
 
-	Timeout     time.Duration // for one attempt; 0: 10 s
+	Timeout     time.Duration // for one attempt, and a second more for each MiB of a large message; 0: 10 s
 	Concurrency int           // attempts under way to endpoints that answer quickly; 0: 256
 	// MaxInFlight bounds all attempts under way, slow ones included; 0: 16 times Concurrency, at least 2048.
 	// Each can hold one connection.

@@ -153,6 +153,7 @@ const (
 	ReasonRedirect    Reason = "redirect"   // too many, to a forbidden place, or from https to http
 	ReasonEncoding    Reason = "encoding"   // content encoded though that was not asked for
 	ReasonURL         Reason = "bad-url"    // cannot be used as a URL
+	ReasonUnreadable  Reason = "unreadable" // the message cannot be read from this node's log
 	ReasonSecret      Reason = "bad-secret" // the sealed secret does not open with this node's keys
 )
 

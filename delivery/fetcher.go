@@ -11,6 +11,9 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
+// fetchBytes bounds the contents that are fetched at a time, unless FetcherOptions.Concurrency is given.
+const fetchBytes = 64 << 20
+
 // FetcherOptions is what a Fetcher needs. Fields without a default are required.
 type FetcherOptions struct {
 	Reader     *TopicReader
@@ -22,7 +25,7 @@ type FetcherOptions struct {
 
 	Attempts    int     // for one ping, the first included; 0: 5
 	Backoff     Backoff // between attempts; zero: 1 s doubling up to 1 min
-	Concurrency int     // fetches under way; 0: 16
+	Concurrency int     // fetches under way; 0: 16, or as many as hold 64 MiB
 }
 
 // Fetcher fetches topics after thin pings and records what came: new content, which is thereby published, no
@@ -53,7 +56,11 @@ func NewFetcher(o FetcherOptions) *Fetcher {
 		o.Attempts = 5
 	}
 	if o.Concurrency <= 0 {
+		// What is fetched is held in memory as a whole.
 		o.Concurrency = 16
+		if o.Reader != nil && o.Reader.MaxBytes > 0 {
+			o.Concurrency = int(min(max(fetchBytes/o.Reader.MaxBytes, 1), 16))
+		}
 	}
 	if o.Backoff.Initial <= 0 {
 		o.Backoff.Initial = time.Second
@@ -193,6 +200,12 @@ func (f *Fetcher) answer(id hub.TopicID) {
 		e := &hubpb.TopicFetched{Topic: uint64(id), Ping: t.Ping, Outcome: hubpb.FetchOutcome_FETCH_NO_SUBSCRIBERS}
 		if subscribers > 0 {
 			wait, again := f.fetch(&t, n, e)
+			if !again && len(e.Body) > hub.MaxInlineBytes && f.ctx.Err() == nil {
+				if err := f.upload(e); err != nil {
+					f.o.Log.Warn("cannot record the fetch of a large topic yet; trying again", "topic", t.Name, "error", err)
+					wait, again = f.o.Backoff.Delay(n, 0), true
+				}
+			}
 			if f.ctx.Err() != nil {
 				return
 			}
@@ -206,6 +219,16 @@ func (f *Fetcher) answer(id hub.TopicID) {
 		_, _ = f.rec.record(f.ctx, "the fetch of "+t.Name, &hubpb.Event{Kind: &hubpb.Event_TopicFetched{TopicFetched: e}})
 		return // the only error is that the hub stops; then the ping stays unanswered
 	}
+}
+
+// upload brings a large body into the log and makes it that of e.
+func (f *Fetcher) upload(e *hubpb.TopicFetched) error {
+	up := hub.NewUpload(f.o.Proposer, e.ContentType)
+	if err := up.AddAll(f.ctx, e.Body); err != nil {
+		return err
+	}
+	up.Into(e)
+	return nil
 }
 
 // fetch fetches once and fills e with what came; again when there is no definite answer and tries are left.

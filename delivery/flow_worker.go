@@ -360,7 +360,7 @@ func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale, fresh 
 	if policy.exhausted(e.attempts, e.refused, e.m.Time, since, now) {
 		e.state = entrySettling
 		d.settle = append(d.settle, settlement{lane: l, entry: e, flowGen: f.gen, offset: e.m.Offset, attempts: e.attempts,
-			status: int32(res.Status), reason: res.Reason, tries: d.triesAt(l, e.m.Offset), size: len(e.m.Body),
+			status: int32(res.Status), reason: res.Reason, tries: d.triesAt(l, e.m.Offset), size: int(e.m.Size()),
 			published: e.m.Time, contentType: e.m.ContentType})
 		d.notify()
 		return

@@ -69,6 +69,7 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 // or another control character makes the request fail.
 type Content struct {
 	Body        []byte // sent and signed as it is
+	Large       *Large // in place of Body
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
@@ -95,7 +96,7 @@ func (e *Endpoint) fields(c *Content, out []field) []field {
 			out = append(out, f)
 		}
 	}
-	if e.signer != nil {
+	if e.signer != nil && c.Large == nil {
 		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
 	}
 	return out
@@ -105,10 +106,18 @@ func (e *Endpoint) fields(c *Content, out []field) []field {
 // the whole of it. Redirects are answers like any other.
 func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	start := p.Clock.Now()
+	if c.Large != nil {
+		return p.pushLarge(ctx, e, &c, start)
+	}
 	a, err := p.post(ctx, e, &c)
 	if err != nil {
 		return p.failed(ctx, err, start)
 	}
+	return p.answered(a, start)
+}
+
+// answered is what an answer means.
+func (p *Pusher) answered(a answer, start time.Time) PushResult {
 	now := p.Clock.Now()
 	res := PushResult{Outcome: PushDelivered, Status: a.status, Latency: now.Sub(start)}
 	if a.status >= 200 && a.status < 300 {
@@ -145,6 +154,18 @@ func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content) (answer, err
 
 // roundTrip is post through net/http.
 func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, body []byte) (answer, error) {
+	req := e.newRequest(ctx, fields)
+	if len(body) > 0 {
+		// These two types net/http knows to be in memory, and sends header and body in one write.
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.ContentLength = int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	}
+	return p.send(req)
+}
+
+// newRequest is a request for net/http, without a body.
+func (e *Endpoint) newRequest(ctx context.Context, fields []field) *http.Request {
 	// The map is made anew for each request: net/http may still read it after an early answer.
 	h := make(http.Header, len(fields)+2)
 	for _, f := range fields {
@@ -152,14 +173,11 @@ func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, bod
 	}
 	h["User-Agent"] = []string{e.agent}
 	h[headerReplay] = nil
-	req := (&http.Request{Method: http.MethodPost, URL: e.url, Host: e.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	return (&http.Request{Method: http.MethodPost, URL: e.url, Host: e.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: h, Body: http.NoBody}).WithContext(ctx)
-	if len(body) > 0 {
-		// These two types net/http knows to be in memory, and sends header and body in one write.
-		req.Body = io.NopCloser(bytes.NewReader(body))
-		req.ContentLength = int64(len(body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	}
+}
+
+func (p *Pusher) send(req *http.Request) (answer, error) {
 	resp, err := p.Client.RoundTrip(req)
 	if err != nil {
 		return answer{}, err

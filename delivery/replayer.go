@@ -309,9 +309,9 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 	if self == "" {
 		self = o.Namer.URL(sub.TopicName)
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout+largeTime(m))
 	defer cancel()
-	res = o.Pusher.Push(ctx, e, Content{Body: m.Body, ContentType: m.ContentType, Link: LinkHeader(o.HubURL, self), MessageID: m.ID()})
+	res = o.Pusher.Push(ctx, e, contentOf(m, o.Parts, LinkHeader(o.HubURL, self)))
 	if o.Attempted != nil {
 		o.Attempted(sub.Topic, res)
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"io"
 	"strings"
 )
 
@@ -59,6 +60,19 @@ func NewSigner(method string, secret []byte) (*Signer, error) {
 func (s *Signer) Sign(body []byte) string {
 	s.mac.Reset()
 	s.mac.Write(body) // never fails
+	return s.finish()
+}
+
+// SignReader is Sign for a body that is read to its end. The error is the reader's.
+func (s *Signer) SignReader(body io.Reader) (string, error) {
+	s.mac.Reset()
+	if _, err := io.Copy(s.mac, body); err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	return s.finish(), nil
+}
+
+func (s *Signer) finish() string {
 	sum := s.mac.Sum(s.sum[:0])
 	return string(hex.AppendEncode(s.out[:len(s.method)+1], sum))
 }

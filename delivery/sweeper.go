@@ -31,6 +31,8 @@ type SweeperOptions struct {
 	MaxBytes          int64         // 0: no bound
 	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
+	UploadIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
+
 	// Letters bounds the dead letters that are kept.
 	Letters LetterRetention
 }
@@ -55,6 +57,7 @@ type Sweeper struct {
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
 	o.RetentionInterval = orDuration(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
+	o.UploadIdle = orDuration(o.UploadIdle, 10*time.Minute)
 	return &Sweeper{o: o}
 }
 
@@ -78,6 +81,8 @@ func (s *Sweeper) Start(ctx context.Context) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
 	}
+	s.work.Add(1)
+	go s.every(ctx, s.o.RetentionInterval, s.sweepUploads)
 	if s.o.Letters != (LetterRetention{}) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
@@ -175,6 +180,21 @@ func (s *Sweeper) sweepLetters(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sweepUploads drops the parts of large bodies whose publisher went away half way.
+func (s *Sweeper) sweepUploads(ctx context.Context) error {
+	before := s.o.Clock.Now().Add(-s.o.UploadIdle).UnixNano()
+	idle := 0
+	s.o.State.View(func(st *hub.State) { idle = st.BlobsIdle(before) })
+	if idle == 0 {
+		return nil
+	}
+	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}); err != nil {
+		return err
+	}
+	s.o.Log.Info("large bodies dropped that nobody finished", "bodies", idle)
+	return nil
 }
 
 func (s *Sweeper) propose(ctx context.Context, e *hubpb.Event) error {

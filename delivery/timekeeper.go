@@ -52,7 +52,7 @@ func (d *Dispatcher) keepTime() {
 		for _, w := range d.running {
 			switch age := now - w.started; {
 			case w.started == 0:
-			case age >= d.o.Timeout:
+			case age >= d.o.Timeout+w.extra:
 				w.cancel(context.DeadlineExceeded)
 			case age >= d.o.SlowAfter && w.class == classFast:
 				d.demote(w)

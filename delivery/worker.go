@@ -37,6 +37,7 @@ type worker struct {
 	class   class
 	index   int           // in Dispatcher.running
 	started time.Duration // of the attempt under way on the dispatcher's clock, 0: none
+	extra   time.Duration // that it may take beyond the timeout
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -326,11 +327,11 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		}
 		link = t.slink
 	}
-	w.started = d.now()
+	w.started, w.extra = d.now(), largeTime(m)
 	d.enter(l)
 	h := l.host
 	d.mu.Unlock()
-	res := d.o.Pusher.Push(w.ctx, e, Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()})
+	res := d.o.Pusher.Push(w.ctx, e, contentOf(m, d.o.Parts, link))
 	if d.o.Attempted != nil {
 		d.o.Attempted(t.id, res)
 	}
@@ -402,7 +403,7 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 		return
 	}
 	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
-		tries: d.triesAt(l, m.Offset), size: len(m.Body), published: m.Time, contentType: m.ContentType}
+		tries: d.triesAt(l, m.Offset), size: int(m.Size()), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}

@@ -36,6 +36,8 @@ type DeadLetter struct {
 	// Tries are the last attempts, oldest first, at most 16. Those that a node made before it died are not among
 	// them.
 	Tries []Attempt
+	// FirstPart is the first part of a body that is in parts; they are kept as long as the letter. 0: it is not.
+	FirstPart uint64
 	// Replaying is when a replay was asked for that has not been made yet, zero: none.
 	Replaying time.Time
 }
@@ -96,7 +98,8 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	s.meta.NextDeadLetter++
 	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
 		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: shared(e.Reason), At: timeOf(s.meta.Now),
-		PublishedAt: timeOf(e.PublishedAt), Size: e.Size, ContentType: shared(e.ContentType), Tries: attemptsFrom(e.Tries)}
+		PublishedAt: timeOf(e.PublishedAt), Size: e.Size, ContentType: shared(e.ContentType), Tries: attemptsFrom(e.Tries),
+		FirstPart: s.topics[sub.Topic].firstPart(e.Offset)}
 	s.letters.insert(d)
 	s.touch(TableDeadLetter, d.ID)
 	if old := s.letters.byID[d.ID-min(d.ID, maxDeadLetters)]; old != nil {
@@ -277,7 +280,7 @@ func (a *Attempt) Proto() *hubpb.Attempt {
 func (d *DeadLetter) row() *hubpb.DeadLetterRow {
 	r := &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
 		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback,
-		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying)}
+		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying), FirstPart: d.FirstPart}
 	for i := range d.Tries {
 		r.Tries = append(r.Tries, d.Tries[i].Proto())
 	}
@@ -288,5 +291,5 @@ func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
 	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
 		Attempts: r.Attempts, Status: r.Status, Reason: shared(r.Reason), At: timeOf(r.At), TopicName: shared(r.TopicName),
 		Callback: shared(r.Callback), Size: r.Size, PublishedAt: timeOf(r.PublishedAt), ContentType: shared(r.ContentType), Tries: attemptsFrom(r.Tries),
-		Replaying: timeOf(r.ReplayingSince)}
+		Replaying: timeOf(r.ReplayingSince), FirstPart: r.FirstPart}
 }

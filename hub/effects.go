@@ -6,6 +6,8 @@ import "quorumhub/hub/hubpb"
 // delivery room (everything else). Values are copies; they stay valid.
 type Effects struct {
 	Messages      []Message        // appended, in log order
+	Parts         []Message        // parts of large bodies added: Offset is the part's number, Body its bytes
+	DroppedParts  uint64           // parts up to this one are gone; 0: nothing changed
 	Subscriptions []Subscription   // created, renewed or assigned, each as it then was, in log order
 	Ended         []Ended          // removed
 	Requests      []Request        // recorded, to be verified

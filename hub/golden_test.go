@@ -44,6 +44,8 @@ func rowTables() map[string]hub.RowKey {
 		"IdempotencyRow":  {Table: hub.TableIdempotency, ID: 1, Name: "key"},
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
 		"GroupRow":        {Table: hub.TableGroup, ID: 1},
+		"BlobRow":         {Table: hub.TableBlob, Name: "blob"},
+		"LargeRow":        {Table: hub.TableLarge, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
 		"NodeRow":         {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
 		"RuleRow":         {Table: hub.TableRule, Name: "name"},

@@ -274,3 +274,26 @@ func wholeNumber(form url.Values, param string, least, most int, unit string) (i
 	}
 	return n, nil
 }
+
+// maxHeaderBytes is the longest value of a header that is kept.
+const maxHeaderBytes = 255
+
+// keptHeaders are a publisher's headers as events hold them.
+func keptHeaders(in []Header) ([]*hubpb.Header, error) {
+	var out []*hubpb.Header
+	for _, h := range in {
+		if len(h.Value) > maxHeaderBytes {
+			return nil, ParamErrorf(h.Name, "is %d bytes long; at most %d are kept with a message", len(h.Value), maxHeaderBytes)
+		}
+		out = append(out, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD")})
+	}
+	return out, nil
+}
+
+func headersFrom(in []*hubpb.Header) []Header {
+	var out []Header
+	for _, h := range in {
+		out = append(out, Header{h.Name, h.Value})
+	}
+	return out
+}

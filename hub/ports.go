@@ -41,6 +41,13 @@ type MessageReader interface {
 	Read(topic TopicID, from uint64, max, maxBytes int) ([]Message, error)
 }
 
+// PartReader reads the parts of large bodies. Safe for concurrent use.
+type PartReader interface {
+	// ReadPart copies what a part holds from position at on to p and returns how much that was; 0 at the end of
+	// the part. A part that is gone is ErrTrimmed.
+	ReadPart(part uint64, at int, p []byte) (int, error)
+}
+
 // LetterReader reads what dead letters are about. Safe for concurrent use.
 type LetterReader interface {
 	// ReadLetter returns the message of a dead letter, also when the message log holds it no longer. A letter that

@@ -8,7 +8,8 @@ import (
 )
 
 // AppendRecord appends the stored form of m to dst: what the log keeps beside topic and offset, which are
-// its key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 30 headers as name, zero, value.
+// its key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 5 numbers of parts, 6 bytes of the parts,
+// 30 headers as name, zero, value.
 func AppendRecord(dst []byte, m *Message) []byte {
 	dst = protowire.AppendTag(dst, 1, protowire.Fixed64Type)
 	dst = protowire.AppendFixed64(dst, uint64(m.Time))
@@ -26,8 +27,24 @@ func AppendRecord(dst []byte, m *Message) []byte {
 		dst = append(dst, 0)
 		dst = append(dst, h.Value...)
 	}
+	if m.Large() {
+		dst = protowire.AppendTag(dst, 5, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(packedSize(m.Parts)))
+		for _, n := range m.Parts {
+			dst = protowire.AppendVarint(dst, n)
+		}
+		dst = protowire.AppendTag(dst, 6, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, uint64(m.PartsSize))
+	}
 	dst = protowire.AppendTag(dst, 3, protowire.BytesType)
 	return protowire.AppendBytes(dst, m.Body)
+}
+
+func packedSize(list []uint64) (n int) {
+	for _, v := range list {
+		n += protowire.SizeVarint(v)
+	}
+	return n
 }
 
 // RecordSize is the number of bytes AppendRecord appends.
@@ -41,7 +58,33 @@ func RecordSize(m *Message) int {
 		h := &m.Headers[i]
 		n += protowire.SizeTag(30) + protowire.SizeBytes(len(h.Name)+1+len(h.Value))
 	}
+	if m.Large() {
+		n += protowire.SizeTag(5) + protowire.SizeBytes(packedSize(m.Parts)) + protowire.SizeTag(6) + protowire.SizeVarint(uint64(m.PartsSize))
+	}
 	return n
+}
+
+// RecordBody is the body in a stored form, sharing its memory.
+func RecordBody(b []byte) ([]byte, error) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, protowire.ParseError(n))
+		}
+		b = b[n:]
+		if num == 3 && typ == protowire.BytesType {
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return nil, fmt.Errorf("%w: %w", ErrCorrupt, protowire.ParseError(n))
+			}
+			return v, nil
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, protowire.ParseError(n))
+		}
+		b = b[n:]
+	}
+	return nil, nil
 }
 
 // ParseRecord is the inverse of AppendRecord. The message's body is copied out of b.
@@ -68,6 +111,22 @@ func ParseRecord(topic TopicID, offset uint64, b []byte) (Message, error) {
 			if v, n = protowire.ConsumeBytes(b); n >= 0 {
 				name, value, _ := strings.Cut(string(v), "\x00")
 				m.Headers = append(m.Headers, Header{name, value})
+			}
+		case num == 6 && typ == protowire.VarintType:
+			var v uint64
+			if v, n = protowire.ConsumeVarint(b); n >= 0 {
+				m.PartsSize = int64(v)
+			}
+		case num == 5 && typ == protowire.BytesType:
+			var v []byte
+			v, n = protowire.ConsumeBytes(b)
+			for n >= 0 && len(v) > 0 {
+				part, used := protowire.ConsumeVarint(v)
+				if used < 0 {
+					return bad(used)
+				}
+				m.Parts = append(m.Parts, part)
+				v = v[used:]
 			}
 		case num >= 2 && num <= 4 && typ == protowire.BytesType:
 			var v []byte

@@ -29,10 +29,12 @@ const (
 	TableRule         Table = 21
 	TableNonce        Table = 22
 	TableGroup        Table = 24
+	TableBlob         Table = 40
+	TableLarge        Table = 41
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule and
-// TableNonce by Name, and those of TableIdempotency by both.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule,
+// TableNonce and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -47,7 +49,8 @@ func (k RowKey) Append(dst []byte) []byte {
 }
 
 func (t Table) known() bool {
-	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableGroup && t != 23
+	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
+		t == TableGroup || t == TableBlob || t == TableLarge
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -126,6 +129,14 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
+	case TableBlob:
+		if b := s.blobs[k.Name]; b != nil {
+			return b.row()
+		}
+	case TableLarge:
+		if r := s.largeRow(k); r != nil {
+			return r
+		}
 	case TableNode:
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
@@ -174,6 +185,7 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
+	keys = s.largeKeys(keys)
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
@@ -196,6 +208,7 @@ func (s *State) keys() []RowKey {
 type Loader struct {
 	s       *State
 	cursors map[SubscriptionID]Cursor
+	large   []*hubpb.LargeRow
 }
 
 // NewLoader starts with an empty state.
@@ -272,6 +285,18 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
+	case TableBlob:
+		r := new(hubpb.BlobRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		s.blobs[k.Name] = &blob{parts: r.Parts, size: r.Size, at: r.At}
+	case TableLarge:
+		r := new(hubpb.LargeRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		l.large = append(l.large, r)
 	case TableNode:
 		r := new(hubpb.NodeRow)
 		if err := proto.Unmarshal(value, r); err != nil {
@@ -315,6 +340,9 @@ func (l *Loader) State() (*State, error) {
 		s.subByKey[subscriptionKey{t.ID, sub.CallbackKey}] = id
 	}
 	if err := s.indexGroups(); err != nil {
+		return nil, err
+	}
+	if err := l.addLarge(); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {

@@ -167,9 +167,6 @@ type Publication struct {
 	Headers        []Header // those of Rules.KeyHeaders that the publisher sent
 }
 
-// maxHeaderBytes is the longest value of a header that is kept.
-const maxHeaderBytes = 255
-
 // maxIdempotencyKeyBytes is the longest Idempotency-Key.
 const maxIdempotencyKeyBytes = 255
 
@@ -198,14 +195,14 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := checkContentType(p.ContentType); err != nil {
 		return Receipt{}, err
 	}
-	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
-	for _, h := range p.Headers {
-		if len(h.Value) > maxHeaderBytes {
-			return Receipt{}, ParamErrorf(h.Name, "is %d bytes long; at most %d are kept with a message", len(h.Value), maxHeaderBytes)
-		}
-		ev.Headers = append(ev.Headers, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD")})
+	if len(p.Body) > MaxInlineBytes {
+		return s.publishInParts(ctx, p)
 	}
+	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
 	var err error
+	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
+		return Receipt{}, err
+	}
 	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
 		return Receipt{}, err
 	}
@@ -220,6 +217,18 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return Receipt{}, err
 	}
 	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+}
+
+// publishInParts publishes a large body that is in memory.
+func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
+	u, err := s.NewUpload(ctx, p.Topic, p.ContentType)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := u.AddAll(ctx, p.Body); err != nil {
+		return Receipt{}, err
+	}
+	return s.PublishLarge(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.

@@ -22,6 +22,7 @@ type State struct {
 	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
 	letters      letters
 	origins      map[string]*origin
+	blobs        map[string]*blob // large bodies on their way, by id
 	idempotency  idempotency
 	access       access
 	groups       map[GroupID]*group
@@ -57,6 +58,7 @@ func NewState() *State {
 		groupByKey:   map[groupKey]GroupID{},
 		letters:      newLetters(),
 		origins:      map[string]*origin{},
+		blobs:        map[string]*blob{},
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
@@ -132,6 +134,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_BlobPart:
+		return s.addPart(k.BlobPart, fx)
+	case *hubpb.Event_LargePublished:
+		return s.publishLarge(k.LargePublished, fx)
+	case *hubpb.Event_BlobsDropped:
+		return s.dropBlobs(k.BlobsDropped, fx)
 	case *hubpb.Event_BatchPublished:
 		return s.publishBatch(k.BatchPublished, fx)
 	case *hubpb.Event_CursorsAdvanced:

@@ -55,9 +55,11 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
+	s.forgetLarge(t, t.Head)
 	delete(s.topics, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
+	s.releaseParts(fx)
 	fx.RemovedTopics = append(fx.RemovedTopics, t.ID)
 	return Result{Topic: t.ID}
 }
@@ -72,11 +74,7 @@ func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
 			return r
 		}
 	}
-	m := Message{ContentType: e.ContentType, Body: e.Body}
-	for _, h := range e.Headers {
-		m.Headers = append(m.Headers, Header{h.Name, h.Value})
-	}
-	offset := s.append(t, m, fx)
+	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx)
 	if len(e.IdempotencyKey) > 0 {
 		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
 	}
@@ -108,8 +106,12 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	t.PublishedAt = timeOf(s.meta.Now)
 	m.Topic, m.Offset, m.Time = t.ID, t.Head, s.meta.Now
 	fx.Messages = append(fx.Messages, m)
+	if m.Large() {
+		t.large = append(t.large, largeRef{m.Offset, m.Parts[0]})
+		s.dirty[largeRow(t.ID, m.Offset)] = struct{}{}
+	}
 	s.meta.PublishedMessages++
-	s.meta.PublishedBytes += uint64(len(m.Body))
+	s.meta.PublishedBytes += uint64(m.Size())
 	s.touch(TableTopic, uint64(t.ID))
 	return t.Head
 }
@@ -147,9 +149,16 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 		t.ETag, t.LastModified = e.Etag, e.LastModified
 	}
 	if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED && !bytes.Equal(t.ContentHash, e.ContentHash) {
-		t.ContentHash, t.LinkSelf = e.ContentHash, e.LinkSelf
-		r.Offset = s.append(t, Message{ContentType: e.ContentType, Body: e.Body, LinkSelf: e.LinkSelf}, fx)
+		m := Message{ContentType: e.ContentType, Body: e.Body, LinkSelf: e.LinkSelf}
+		if len(e.Blob) == 0 || s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
+			t.ContentHash, t.LinkSelf = e.ContentHash, e.LinkSelf
+			r.Offset = s.append(t, m, fx)
+		} else {
+			t.FetchedPing = min(t.FetchedPing, t.Ping-1) // its parts were dropped meanwhile: it is fetched again
+			r.Outcome = OutcomeStale
+		}
 	}
+	s.dropBlob(e.Blob, fx)
 	if t.FetchedPing < t.Ping {
 		fx.Pinged = append(fx.Pinged, t.ID)
 	}
@@ -170,6 +179,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			continue
 		}
 		t.First = through + 1
+		s.forgetLarge(t, through)
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {
@@ -181,6 +191,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			s.drop(s.groupUnit(s.groups[id]), through, fx)
 		}
 	}
+	s.releaseParts(fx)
 	return Result{}
 }
 

@@ -42,6 +42,8 @@ type Topic struct {
 	ContentHash        []byte
 	LinkSelf           string // rel=self discovered by the fetch, empty: the topic's own URL
 
+	large []largeRef // retained messages with a body in parts, in order
+
 	subscriptions []SubscriptionID // sorted
 	groups        []GroupID        // sorted
 	owned         map[string]int   // of these, by the node that delivers them
@@ -50,7 +52,7 @@ type Topic struct {
 // Subscribers is the number of subscriptions of the topic.
 func (t *Topic) Subscribers() int { return len(t.subscriptions) }
 
-// Message is one message of a topic's log. Body and ContentType are shared and never changed.
+// Message is one message of a topic's log. Body, ContentType and Parts are shared and never changed.
 type Message struct {
 	Topic       TopicID
 	Offset      uint64 // from 1 per topic
@@ -59,6 +61,10 @@ type Message struct {
 	Body        []byte
 	LinkSelf    string // rel=self for deliveries, empty: the topic's own URL
 	Headers     []Header
+
+	// A body of more than MaxInlineBytes is in parts, and Body is nil: see NewBody.
+	Parts     []uint64 // their numbers, in order
+	PartsSize int64    // bytes of all of them
 }
 
 // Header is a publisher's header that is kept with its message, so that a delivery key can name it.
@@ -78,6 +84,12 @@ func (m *Message) Header(name string) string {
 	}
 	return ""
 }
+
+// Size is the number of bytes of the body, wherever it is.
+func (m *Message) Size() int64 { return int64(len(m.Body)) + m.PartsSize }
+
+// Large tells that the body is in parts.
+func (m *Message) Large() bool { return len(m.Parts) > 0 }
 
 // ID is the message's identity on the wire: the same on every retry and from every node (invariant I3).
 func (m *Message) ID() string {

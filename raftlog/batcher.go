@@ -132,7 +132,8 @@ func (b *batcher) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Re
 func newWork(events []*hubpb.Event) bool {
 	for _, e := range events {
 		switch e.Kind.(type) {
-		case *hubpb.Event_MessagePublished, *hubpb.Event_BatchPublished, *hubpb.Event_TopicRegistered, *hubpb.Event_TopicPinged,
+		case *hubpb.Event_MessagePublished, *hubpb.Event_BatchPublished, *hubpb.Event_BlobPart, *hubpb.Event_LargePublished,
+			*hubpb.Event_TopicRegistered, *hubpb.Event_TopicPinged,
 			*hubpb.Event_TopicFetched, *hubpb.Event_SubscriptionRequested:
 			return true
 		}

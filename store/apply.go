@@ -39,7 +39,7 @@ func (s *Store) Apply(entries []Entry) ([][]hub.BatchResult, error) {
 		out = append(out, results)
 		size += int64(len(entries[i].Data))
 	}
-	s.pending = append(s.pending, fx.Messages...)
+	s.pending = append(append(s.pending, fx.Parts...), fx.Messages...)
 	unflushed := s.unflushed.Add(size)
 	s.mu.RLock()
 	observers := s.observers
@@ -80,10 +80,18 @@ func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error)
 	if e.Configuration {
 		s.applied.Configuration, s.applied.ConfigurationIndex = bytes.Clone(e.Data), e.Index
 	} else {
-		messages, trims, removed := len(fx.Messages), len(fx.Trims), len(fx.RemovedTopics)
+		messages, parts, trims, removed := len(fx.Messages), len(fx.Parts), len(fx.Trims), len(fx.RemovedTopics)
+		fx.DroppedParts = 0
 		var err error
 		if results, err = s.state.Apply(e.Data, fx); err != nil {
 			return nil, fmt.Errorf("apply entry %d: %w", e.Index, err)
+		}
+		if len(fx.Parts) > parts {
+			s.log.append(fx.Parts[parts:])
+		}
+		if fx.DroppedParts > 0 {
+			s.log.trim(partsTopic, fx.DroppedParts)
+			s.trimmed.Store(true)
 		}
 		if len(fx.Messages) > messages {
 			s.log.append(fx.Messages[messages:])

@@ -46,7 +46,7 @@ type tailEntry struct {
 const messageOverhead = 160
 
 func messageSize(m *hub.Message) int64 {
-	return int64(len(m.Body)+len(m.ContentType)+len(m.LinkSelf)) + messageOverhead
+	return int64(len(m.Body)+len(m.ContentType)+len(m.LinkSelf)+8*len(m.Parts)) + messageOverhead
 }
 
 // append takes new messages, in log order.

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"quorumhub/hub"
@@ -51,6 +53,19 @@ func publish(topic string, body []byte) *hubpb.Event {
 		Topic: topic, ContentType: "text/plain", Body: body, AutoRegister: true}}}
 }
 
+func part(blob string, index int, data []byte) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_BlobPart{BlobPart: &hubpb.BlobPart{Blob: []byte(blob), Index: uint32(index), Data: data}}}
+}
+
+func publishLarge(topic, blob string, parts, size int) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_LargePublished{LargePublished: &hubpb.LargePublished{
+		Topic: topic, ContentType: "text/plain", Blob: []byte(blob), Parts: uint32(parts), Size: uint64(size), AutoRegister: true}}}
+}
+
+func dropBlobs(before int64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}
+}
+
 func trim(topic, through uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: &hubpb.LogTrimmed{
 		Ranges: []*hubpb.LogTrimmed_Range{{Topic: topic, Through: through}}, Reason: "retention"}}}
@@ -85,11 +100,13 @@ func ended(sub uint64) *hubpb.Event {
 type model struct {
 	state    *hub.State
 	messages map[hub.TopicID][]hub.Message // by offset-1
+	parts    [][]byte                      // by number-1
+	uploads  map[string][]byte             // bodies on their way
 	index    uint64
 }
 
 func newModel() *model {
-	return &model{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}}
+	return &model{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, uploads: map[string][]byte{}}
 }
 
 func (m *model) apply(t testing.TB, entries ...store.Entry) {
@@ -102,6 +119,9 @@ func (m *model) apply(t testing.TB, entries ...store.Entry) {
 		var fx hub.Effects
 		if _, err := m.state.Apply(e.Data, &fx); err != nil {
 			t.Fatal(err)
+		}
+		for _, p := range fx.Parts {
+			m.parts = append(m.parts, p.Body)
 		}
 		for _, msg := range fx.Messages {
 			m.messages[msg.Topic] = append(m.messages[msg.Topic], msg)
@@ -160,6 +180,27 @@ func (m *model) difference(t testing.TB, s *store.Store) string {
 		if d := sameMessages(msgs, all[topic.First-1:]); d != "" {
 			return fmt.Sprintf("topic %d from %d: %s", id, topic.First, d)
 		}
+		for i := range msgs {
+			if !msgs[i].Large() {
+				continue
+			}
+			var want []byte
+			for _, n := range msgs[i].Parts {
+				want = append(want, m.parts[n-1]...)
+			}
+			got, err := io.ReadAll(iotest.OneByteReader(hub.NewBody(s, &msgs[i])))
+			if err != nil || !bytes.Equal(got, want) || msgs[i].Size() != int64(len(want)) {
+				return fmt.Sprintf("the body of %s is %q (%v), want %q", msgs[i].ID(), got, err, want)
+			}
+		}
+	}
+	if first, last := m.state.Parts(); last > 0 {
+		if _, err := s.ReadPart(first-1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
+			return fmt.Sprintf("reading part %d, which was dropped: %v", first-1, err)
+		}
+		if _, err := s.ReadPart(last+1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
+			return fmt.Sprintf("reading part %d, which never was: %v", last+1, err)
+		}
 	}
 	return ""
 }
@@ -188,7 +229,7 @@ func sameMessages(got, want []hub.Message) string {
 	for i := range want {
 		g, w := &got[i], &want[i]
 		if g.Topic != w.Topic || g.Offset != w.Offset || g.Time != w.Time || g.ContentType != w.ContentType ||
-			g.LinkSelf != w.LinkSelf || !bytes.Equal(g.Body, w.Body) {
+			g.LinkSelf != w.LinkSelf || !bytes.Equal(g.Body, w.Body) || !slices.Equal(g.Parts, w.Parts) {
 			return fmt.Sprintf("message %s is %+v, want %+v", w.ID(), *g, *w)
 		}
 	}

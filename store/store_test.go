@@ -43,6 +43,27 @@ func drawEntry(rt *rapid.T, t testing.TB, w *writer, m *model) store.Entry {
 		return w.entry(t, advance(uint64(sub.ID), rapid.Uint64Range(0, m.state.Head(sub.Topic)).Draw(rt, "offset")))
 	}
 	body := rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(rt, "body")
+	switch rapid.IntRange(0, 5).Draw(rt, "large") {
+	case 0, 1:
+		blob := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(rt, "blob")
+		index := len(m.uploads[blob])
+		m.uploads[blob] = append(m.uploads[blob], byte(len(body)))
+		return w.entry(t, part(blob, index, body))
+	case 2:
+		blob := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(rt, "blob")
+		size := 0
+		for _, n := range m.uploads[blob] {
+			size += int(n)
+		}
+		e := publishLarge(topic, blob, len(m.uploads[blob]), size)
+		delete(m.uploads, blob)
+		return w.entry(t, e)
+	case 3:
+		if rapid.IntRange(0, 4).Draw(rt, "drop") == 0 {
+			clear(m.uploads)
+			return w.entry(t, dropBlobs(w.now+1))
+		}
+	}
 	return w.entry(t, publish(topic, body), publish("a", body))
 }
 

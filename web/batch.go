@@ -51,7 +51,7 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic stri
 	out := batchAnswer{Topic: s.Service.Namer().URL(topic), Duplicate: receipt.Duplicate, Messages: make([]batchMessage, receipt.Count)}
 	for i := range out.Messages {
 		out.Messages[i] = batchMessage{receipt.MessageID(i), receipt.First + uint64(i)}
-		s.metrics.published(len(b.Items[i].Body), receipt.Duplicate, start)
+		s.metrics.published(int64(len(b.Items[i].Body)), receipt.Duplicate, start)
 	}
 	if receipt.Duplicate {
 		w.Header().Set("Idempotency-Replayed", "true")

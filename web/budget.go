@@ -51,9 +51,8 @@ const firstChunk = 16 << 10
 // one. The content must be released, with or without an error.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
 	c := content{budget: &s.budget}
-	if enc := r.Header["Content-Encoding"]; len(enc) > 0 && !strings.EqualFold(enc[0], "identity") {
-		return c, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding",
-			detail: fmt.Sprintf("is %q; send the body without an encoding", enc[0])}
+	if err := checkEncoding(r); err != nil {
+		return c, err
 	}
 	n := r.ContentLength
 	switch {
@@ -93,16 +92,29 @@ func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
 				return badBody("ended after %d of %d bytes", have, n)
 			}
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return &problem{status: http.StatusRequestTimeout, code: "body_timeout", param: "body", detail: "did not arrive in time; send it again"}
 		case err != nil:
-			return badBody("cannot be read (%v)", err)
+			return unreadable(err)
 		case len(c.bytes) == cap(c.bytes):
 			if err := c.grow(min(2*have, limit+1)); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+func unreadable(err error) *problem {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &problem{status: http.StatusRequestTimeout, code: "body_timeout", param: "body", detail: "did not arrive in time; send it again"}
+	}
+	return badBody("cannot be read (%v)", err)
+}
+
+func checkEncoding(r *http.Request) error {
+	if enc := r.Header["Content-Encoding"]; len(enc) > 0 && !strings.EqualFold(enc[0], "identity") {
+		return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding",
+			detail: fmt.Sprintf("is %q; send the body without an encoding", enc[0])}
+	}
+	return nil
 }
 
 // grow makes room for size bytes in all and counts them.

@@ -135,7 +135,7 @@ func (s *Server) publishCompat(w http.ResponseWriter, r *http.Request, q compatR
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
 	var receipt hub.Receipt
-	var size int
+	var size int64
 	if err == nil {
 		receipt, size, err = s.publishContent(w, r, topic, nil)
 	}

@@ -178,6 +178,9 @@ func (s *Server) letterDetail(r *http.Request, id uint64) (out *deadLetterDetail
 	case err != nil:
 		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.LetterID(id), err)
 	}
+	if m.Body, err = hub.ReadBody(s.Parts, &m); err != nil {
+		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.LetterID(id), err)
+	}
 	if m.Body == nil {
 		m.Body = []byte{}
 	}

@@ -18,7 +18,7 @@ import (
 
 const (
 	// inlineBytes is the largest body that stands in an event; of a larger one the event holds the URL.
-	inlineBytes = 256 << 10
+	inlineBytes = hub.MaxInlineBytes
 	// frameBytes bounds the events held in memory for all streams of the node.
 	frameBytes = 64 << 20
 	// spareFrames bounds those of them that no stream is writing at the moment.
@@ -141,7 +141,7 @@ type messageEvent struct {
 	Offset      uint64    `json:"offset"`
 	Time        time.Time `json:"time"`
 	ContentType string    `json:"content_type"`
-	Size        int       `json:"size"`
+	Size        int64     `json:"size"`
 	Body        *string   `json:"body,omitempty"`
 	BodyBase64  *string   `json:"body_base64,omitempty"`
 	BodyURL     string    `json:"body_url,omitempty"`
@@ -157,9 +157,9 @@ func (s *Server) encodeMessage(topic hub.TopicID, offset uint64) ([]byte, error)
 		return nil, hub.ErrTrimmed // it was there; a snapshot of a later state has replaced it
 	}
 	m := &msgs[0]
-	e := messageEvent{ID: m.ID(), Offset: m.Offset, Time: time.Unix(0, m.Time).UTC(), ContentType: m.ContentType, Size: len(m.Body)}
+	e := messageEvent{ID: m.ID(), Offset: m.Offset, Time: time.Unix(0, m.Time).UTC(), ContentType: m.ContentType, Size: m.Size()}
 	switch {
-	case len(m.Body) > inlineBytes:
+	case m.Size() > inlineBytes:
 		e.BodyURL = "?offset=" + strconv.FormatUint(offset, 10)
 	case utf8.Valid(m.Body):
 		text := string(m.Body)

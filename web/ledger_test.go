@@ -17,17 +17,19 @@ type ledger struct {
 	mu       sync.RWMutex
 	state    *hub.State
 	messages map[hub.TopicID][]hub.Message
+	parts    map[uint64][]byte
 	seq      uint64
 	clock    *clock
 	feed     *web.Feed
 	silent   bool  // the feed is not told
+	discard  bool  // parts of large bodies are not kept
 	refuse   error // Propose answers with it when it is set
 	block    chan struct{}
 	entered  chan struct{}
 }
 
 func newLedger(c *clock) *ledger {
-	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, clock: c, feed: web.NewFeed()}
+	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, parts: map[uint64][]byte{}, clock: c, feed: web.NewFeed()}
 }
 
 func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
@@ -56,6 +58,11 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	if err != nil {
 		return nil, err
 	}
+	for _, p := range fx.Parts {
+		if !l.discard {
+			l.parts[p.Offset] = p.Body
+		}
+	}
 	for _, m := range fx.Messages {
 		l.messages[m.Topic] = append(l.messages[m.Topic], m)
 	}
@@ -66,6 +73,16 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 		l.feed.Applied(&fx)
 	}
 	return res[0].Proposals[0], nil
+}
+
+// ReadPart reads a part, as long as the state keeps it.
+func (l *ledger) ReadPart(part uint64, at int, p []byte) (int, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if first, last := l.state.Parts(); part < first || part > last {
+		return 0, hub.ErrTrimmed
+	}
+	return copy(p, l.parts[part][at:]), nil
 }
 
 // OffsetAt walks over all messages.

@@ -71,7 +71,7 @@ func (m *metrics) request(rt *route, status int) {
 	(*c).Inc()
 }
 
-func (m *metrics) published(size int, duplicate bool, start time.Time) {
+func (m *metrics) published(size int64, duplicate bool, start time.Time) {
 	if duplicate {
 		m.publishes.WithLabelValues("duplicate").Inc()
 		return

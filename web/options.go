@@ -19,6 +19,7 @@ type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
 	Messages hub.MessageReader
+	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Times    hub.TimeIndex
 	Letters  hub.LetterReader
 	Node     Node

@@ -28,7 +28,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, n
 	writeAccepted(w)
 }
 
-func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic string, nameErr error) (hub.Receipt, int, error) {
+func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic string, nameErr error) (hub.Receipt, int64, error) {
 	if nameErr != nil {
 		return hub.Receipt{}, 0, nameErr
 	}
@@ -48,6 +48,9 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 			p.Headers = append(p.Headers, hub.Header{Name: name, Value: given[0]})
 		}
 	}
+	if s.mayBeLarge(r) && !s.CompactJSON { // what is compacted must be in memory
+		return s.publishStream(w, r, p)
+	}
 	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
 	defer body.release()
 	if err != nil {
@@ -60,7 +63,7 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 		}
 	}
 	receipt, err := s.Service.Publish(r.Context(), p)
-	return receipt, len(p.Body), err
+	return receipt, int64(len(p.Body)), err
 }
 
 func idempotencyKey(r *http.Request) (string, error) {

@@ -37,6 +37,9 @@ func TestSlowStreamReadersAreDropped(t *testing.T) {
 	}
 	r.awaitMetric(t, `quorumhub_streams_ended_total{reason="slow"}`, "1")
 	r.awaitMetric(t, "quorumhub_streams", "1")
+	if err := slow.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	last := ""
 	for lines := bufio.NewReader(slow); ; {
 		line, err := lines.ReadString('\n')

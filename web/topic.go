@@ -85,19 +85,25 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	size := int64(len(m.Body))
-	if !s.budget.take(size) {
-		s.fail(w, r, hub.ErrOverloaded)
-		return
+	if !m.Large() {
+		size := int64(len(m.Body))
+		if !s.budget.take(size) {
+			s.fail(w, r, hub.ErrOverloaded)
+			return
+		}
+		defer s.budget.give(size)
 	}
-	defer s.budget.give(size)
 	h.Set("Content-Type", m.ContentType)
-	h.Set("Content-Length", strconv.Itoa(len(m.Body)))
+	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
 	// What publishers send must not act in the name of the hub's own pages.
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox")
 	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
+	switch {
+	case r.Method == http.MethodHead:
+	case m.Large():
+		s.sendLarge(w, m)
+	default:
 		_, _ = w.Write(m.Body) // the client is gone: nobody is left to tell
 	}
 }

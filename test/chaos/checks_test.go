@@ -242,8 +242,13 @@ func TestChecksObjectToAnotherTopicsMessage(t *testing.T) {
 
 // arrive books a delivery that was taken at a moment of the test's choice.
 func arrive(l *chaos.Ledger, to string, offset uint64, at time.Time) {
+	arriveIn(l, 1, to, offset, at)
+}
+
+// arriveIn is arrive in a life of the hub; 0 stands for a cluster.
+func arriveIn(l *chaos.Ledger, run int, to string, offset uint64, at time.Time) {
 	body := fmt.Sprintf("body %d", offset)
-	d := l.Arrived(chaos.Delivery{Subscription: to, Topic: "topic", Body: body, Intact: true, ID: fmt.Sprintf("t-%d", offset), Offset: offset, Run: 1}, []byte(body))
+	d := l.Arrived(chaos.Delivery{Subscription: to, Topic: "topic", Body: body, Intact: true, ID: fmt.Sprintf("t-%d", offset), Offset: offset, Run: run}, []byte(body))
 	l.Answered(d, chaos.Took)
 	d.At, d.Replied = at, at
 }

@@ -14,7 +14,7 @@ import (
 const roundsEnv = "QUORUMHUB_CHAOS_ROUNDS"
 
 const (
-	usualRounds = 10
+	usualRounds = 6
 	// loopWithin bounds a crash loop; what has not begun by then is left out.
 	loopWithin = 3 * time.Minute
 )

@@ -41,6 +41,9 @@ func volume(t *testing.T, mebibytes int) *chaos.Volume {
 // A failed fsync ends the process: it says why and acknowledges nothing more (I8).
 func TestI8FailedSyncEndsTheProcess(t *testing.T) {
 	for _, first := range []int{1, 3} {
+		if first == 1 && faultRounds(t) < longRun {
+			continue
+		}
 		t.Run(fmt.Sprintf("call %d of a thread", first), func(t *testing.T) {
 			s := chaos.Start(t, chaos.Options{})
 			s.Load()
@@ -71,6 +74,7 @@ func TestI8FailedSyncEndsTheProcess(t *testing.T) {
 
 // A slow disk makes answers late, not wrong.
 func TestI8SlowSyncChangesNoAnswer(t *testing.T) {
+	longOnly(t)
 	s := chaos.Start(t, chaos.Options{})
 	s.Load()
 	s.Under(100*time.Millisecond, 200*time.Millisecond)

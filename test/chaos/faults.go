@@ -182,8 +182,9 @@ func (s *Trio) RollingRestart(tb testing.TB, pause time.Duration) {
 	first := s.Rand.IntN(len(s.Nodes))
 	for k := range s.Nodes {
 		i := (first + k) % len(s.Nodes)
+		printed := len(s.Nodes[i].Log())
 		if code := s.Nodes[i].Stop(tb); code != 0 {
-			tb.Errorf("SIGTERM: node-%d ended with %d, want 0", i+1, code)
+			tb.Errorf("SIGTERM: node-%d ended with %d, want 0:\n%s", i+1, code, s.Nodes[i].Log()[printed:])
 		}
 		s.Start(tb, i)
 		wait(s.ctx, pause)

@@ -98,6 +98,7 @@ type Ledger struct {
 	runs       []Run // number 1 is at 0
 	troubles   []*Trouble
 	noticed    int // of the troubles
+	reads      []Read
 	oddities   []error
 }
 

@@ -21,12 +21,16 @@ var ErrNoNetwork = errors.New("network namespaces of our own cannot be made here
 // insideEnv marks a test process that has a network to itself.
 const insideEnv = "QUORUMHUB_CHAOS_INSIDE"
 
-// Inside reports whether this process has a network to itself. If not, it runs the test once more in a process that
+// Inside reports whether this process has a network and mounts to itself. If not, it runs the test once more in a process that
 // does, and reports how that went; the caller returns then. Nothing has a name that could be left behind: the networks go
 // with their processes.
 func Inside(tb testing.TB) (bool, error) {
 	tb.Helper()
 	if os.Getenv(insideEnv) != "" {
+		if err := syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""); err != nil {
+			return false, fmt.Errorf("keep mounts to ourselves: %w", err)
+		}
+		run(tb, "ip", "link", "set", "lo", "up")
 		return true, nil
 	}
 	if os.Geteuid() != 0 {
@@ -43,7 +47,7 @@ func Inside(tb testing.TB) (bool, error) {
 	args := []string{"-test.run", "^" + strings.ReplaceAll(tb.Name(), "/", "$/^") + "$", "-test.v", "-test.timeout", "9m"}
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), insideEnv+"=1", hubtest.BinaryEnv+"="+hubtest.Binary(tb))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // the child dies with this thread
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
@@ -68,7 +72,6 @@ const networkPrefix = "10.77.0."
 func NewNetwork(tb testing.TB, nodes int) *Network {
 	tb.Helper()
 	n := &Network{Host: networkPrefix + "1"}
-	run(tb, "ip", "link", "set", "lo", "up")
 	run(tb, "ip", "link", "add", "br0", "type", "bridge")
 	run(tb, "ip", "addr", "add", n.Host+"/24", "dev", "br0")
 	run(tb, "ip", "link", "set", "br0", "up")

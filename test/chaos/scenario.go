@@ -139,6 +139,12 @@ func seedOf(tb testing.TB) uint64 {
 	return seed
 }
 
+// Choices is a source of random choices that QUORUMHUB_CHAOS_SEED repeats.
+func Choices(tb testing.TB) *rand.Rand {
+	tb.Helper()
+	return rand.New(rand.NewPCG(seedOf(tb), 1))
+}
+
 // fork returns a source of choices for another goroutine.
 func (s *Scenario) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64(), s.Rand.Uint64())) }
 

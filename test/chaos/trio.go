@@ -174,6 +174,14 @@ func (s *Trio) Load() {
 		choices := s.fork()
 		s.load.Go(func() { st.p.Run(ctx, st.door, s.Ledger, choices) })
 	}
+	for i := range s.Nodes {
+		var topics []string
+		for t := range trioTopics {
+			topics = append(topics, s.topic(t))
+		}
+		choices := s.fork()
+		s.load.Go(func() { reader(ctx, Roam(s.Nodes, i, false), s.Ledger, topics, 30*time.Millisecond, choices) })
+	}
 	if s.comerDone == nil {
 		s.comerDone = make(chan error, len(s.comers))
 		for _, c := range s.comers {

@@ -13,7 +13,9 @@ import (
 const trioRoundsEnv = "QUORUMHUB_CHAOS_FAULTS"
 
 const (
-	usualFaults = 3
+	usualFaults = 2
+	// longRun is the number of faults from which on everything is run.
+	longRun = 10
 	// faultsWithin bounds the random faults; those that have not begun by then are left out.
 	faultsWithin = 3*time.Minute + 20*time.Second
 )
@@ -29,6 +31,14 @@ func faultRounds(t *testing.T) int {
 		t.Fatalf("%s=%q: expected a number from 0", trioRoundsEnv, given)
 	}
 	return n
+}
+
+// longOnly skips what the short version has a smaller part of elsewhere.
+func longOnly(t *testing.T) {
+	t.Helper()
+	if faultRounds(t) < longRun {
+		t.Skipf("in the long version only: %s=%d", trioRoundsEnv, longRun)
+	}
 }
 
 // What the cluster is for: 8 topics with 5 subscriptions each and publishers on all nodes, while the leader is killed
@@ -49,12 +59,9 @@ func TestI1I4ClusterShowsItself(t *testing.T) {
 
 // Random faults of processes, one after another, some of them before the last one is over.
 func TestI1ClusterUnderFaults(t *testing.T) {
-	rounds := faultRounds(t)
-	if rounds == 0 {
-		t.Skip("no rounds asked for")
-	}
+	longOnly(t)
 	s := chaos.StartTrio(t, chaos.TrioOptions{})
-	underFaults(t, s, chaos.ProcessFaults(), rounds)
+	underFaults(t, s, chaos.ProcessFaults(), faultRounds(t))
 }
 
 func underFaults(t *testing.T, s *chaos.Trio, faults []chaos.Fault, rounds int) {
@@ -76,4 +83,23 @@ func underFaults(t *testing.T, s *chaos.Trio, faults []chaos.Fault, rounds int) 
 	s.Under(time.Second, 2*time.Second)
 	s.Settle(t)
 	t.Logf("rounds: %v", done)
+}
+
+// A rolling restart of all three nodes under load: a client that tries another node when one refuses never fails, and
+// nothing is repeated (I1, I3).
+func TestI3RollingRestartRepeatsNothing(t *testing.T) {
+	s := chaos.StartTrio(t, chaos.TrioOptions{AllRetry: true})
+	s.Load()
+	s.Under(time.Second, 2*time.Second)
+	s.RollingRestart(t, 3*time.Second)
+	s.Under(time.Second, 2*time.Second)
+	f := s.Settle(t)
+	if n, slowest := s.GaveUp(); n > 0 {
+		t.Errorf("%d messages were refused by every node, one after another; the slowest took %v", n, slowest)
+	} else {
+		t.Logf("the slowest message took %v with all its attempts", slowest)
+	}
+	if f.Repeats > 0 {
+		t.Errorf("%d of %d deliveries were repeated", f.Repeats, f.Deliveries)
+	}
 }

@@ -87,7 +87,7 @@ func (l *Ledger) byArrival() map[string][]*Delivery {
 // CheckCluster runs all checks of a scenario with several nodes. There what is repeated is excused by a trouble and
 // not by the end of the one process there is.
 func (l *Ledger) CheckCluster(b Bounds) []error {
-	return []error{l.Answers(), l.Identities(), l.Lost(), l.Order(), l.RealTime(), l.Repeats(b), l.OneOwner(), l.AfterEnd(b), l.Gaps(b)}
+	return []error{l.Answers(), l.Identities(), l.Lost(), l.Order(), l.RealTime(), l.Repeats(b), l.OneOwner(), l.AfterEnd(b), l.Gaps(b), l.Linearizable()}
 }
 
 // Repeats checks that a delivery that was taken is repeated only when it was taken in a time of trouble or within
@@ -226,6 +226,7 @@ func (l *Ledger) disturbed(g gap) bool {
 type Figures struct {
 	Rounds, Noticed                            int
 	Acknowledged, Unknown, Deliveries, Repeats int
+	Reads                                      int
 	SlowestPublish                             time.Duration // from the first attempt to the acknowledgement, with a key
 	WorstGap                                   map[string]time.Duration
 }
@@ -234,7 +235,7 @@ type Figures struct {
 func (l *Ledger) Figures() Figures {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := Figures{Rounds: len(l.troubles) - l.noticed, Noticed: l.noticed, WorstGap: map[string]time.Duration{}}
+	f := Figures{Rounds: len(l.troubles) - l.noticed, Noticed: l.noticed, Reads: len(l.reads), WorstGap: map[string]time.Duration{}}
 	began := map[string]time.Time{}
 	acknowledged := map[string]bool{}
 	for _, p := range l.publishes {
@@ -271,8 +272,8 @@ func (l *Ledger) Figures() Figures {
 }
 
 func (f Figures) String() string {
-	out := fmt.Sprintf("%d troubles made, %d noticed; %d acknowledged, %d attempts of unknown outcome, slowest publish with its repeats %v; %d deliveries, %d repeated (%.2f %%); longest pauses:",
-		f.Rounds, f.Noticed, f.Acknowledged, f.Unknown, f.SlowestPublish.Round(time.Millisecond), f.Deliveries, f.Repeats, 100*float64(f.Repeats)/float64(max(f.Deliveries, 1)))
+	out := fmt.Sprintf("%d troubles made, %d noticed; %d acknowledged, %d attempts of unknown outcome, slowest publish with its repeats %v; %d consistent reads; %d deliveries, %d repeated (%.2f %%); longest pauses:",
+		f.Rounds, f.Noticed, f.Acknowledged, f.Unknown, f.SlowestPublish.Round(time.Millisecond), f.Reads, f.Deliveries, f.Repeats, 100*float64(f.Repeats)/float64(max(f.Deliveries, 1)))
 	type row struct {
 		what string
 		long time.Duration

@@ -1,0 +1,83 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// Large is a body that is read from the log as it is sent.
+type Large struct {
+	Open func() io.Reader // from the start; called for each time the body is gone through
+	Size int64
+}
+
+// contentOf is a message as it goes out.
+func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
+	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
+	if m.Large() {
+		c.Large = &Large{Open: func() io.Reader { return hub.NewBody(parts, m) }, Size: m.Size()}
+	}
+	return c
+}
+
+// largePerSecond is the rate at which a large body may be taken beyond DispatcherOptions.Timeout.
+const largePerSecond = 1 << 20
+
+// largeTime is how much longer an attempt may take for the size of its body.
+func largeTime(m *hub.Message) time.Duration {
+	if !m.Large() {
+		return 0
+	}
+	return time.Duration(m.Size()) * time.Second / largePerSecond
+}
+
+// largeBody is one pass over a large body. It ends with ctx.
+type largeBody struct {
+	ctx    context.Context
+	source io.Reader
+}
+
+func (b *largeBody) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.source.Read(p)
+}
+
+func (b *largeBody) Close() error { return nil }
+
+// pushLarge is Push for a body that is not in memory: one pass over it for the signature, which stands in the header,
+// and one to send it.
+func (p *Pusher) pushLarge(ctx context.Context, e *Endpoint, c *Content, start time.Time) PushResult {
+	fields := e.fields(c, nil)
+	if e.signer != nil {
+		signature, err := e.signer.SignReader(&largeBody{ctx, c.Large.Open()})
+		if err != nil {
+			return p.failedLarge(ctx, err, start)
+		}
+		fields = append(fields, field{headerSignature, signature})
+	}
+	req := e.newRequest(ctx, fields)
+	req.Body, req.ContentLength = &largeBody{ctx, c.Large.Open()}, c.Large.Size
+	req.GetBody = func() (io.ReadCloser, error) { return &largeBody{ctx, c.Large.Open()}, nil }
+	a, err := p.send(req)
+	if err != nil {
+		return p.failedLarge(ctx, err, start)
+	}
+	return p.answered(a, start)
+}
+
+// failedLarge tells a body that cannot be read from an endpoint that fails.
+func (p *Pusher) failedLarge(ctx context.Context, err error, start time.Time) PushResult {
+	switch {
+	case errors.Is(err, hub.ErrTrimmed):
+		return PushResult{Outcome: PushCancelled, Reason: ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention was faster
+	case errors.Is(err, hub.ErrCorrupt):
+		return PushResult{Outcome: PushDown, Reason: ReasonUnreadable, Latency: p.Clock.Now().Sub(start)}
+	}
+	return p.failed(ctx, err, start)
+}
