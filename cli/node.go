@@ -37,7 +37,10 @@ const handOverBound = 5 * time.Second
 const voterInFlight = 1
 
 // lockFile is in every data directory that was ever used.
-const lockFile = "lock"
+const (
+	lockFile     = "lock"
+	lockPatience = time.Second
+)
 
 // node is one running hub: every room, wired. Open it, run it once.
 type node struct {
@@ -216,8 +219,14 @@ func lockDataDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", dir), lock.Close())
+	// A process that was killed holds its files for a moment longer.
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 50) {
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", dir), lock.Close())
+		}
 	}
 	return lock, nil
 }

@@ -28,7 +28,7 @@ func (*recoverCmd) Help() string {
 		"run it there with --yes, then start that node with serve. What its log holds and nobody knows to be committed is committed by that. " +
 		"Messages that only the lost nodes had are lost.\n\n" +
 		"The node becomes the only voter of a new cluster with a new id, so that no node of the former one can talk to it. All others, survivors too, " +
-		"come back with empty data directories and new cluster.node_ids. One node only, because the logs of two survivors may differ where nothing was committed, and nobody could tell any more."
+		"join it with empty data directories, with the same configuration as before if you like: to the new cluster they are new nodes. One node only, because the logs of two survivors may differ where nothing was committed, and nobody could tell any more."
 }
 
 func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
@@ -104,7 +104,7 @@ func printPlan(w io.Writer, cfg *configs.Config, p *raftlog.Plan) error {
 		fmt.Fprintf(&b, "left out: %s; they, and the clusters they may still form, never meet this one again\n", strings.Join(p.LeftOut, ", "))
 	}
 	if p.NewCluster != "" {
-		fmt.Fprintf(&b, "%s is the only voter of cluster %s now; start it with quorumhub serve, then add nodes with empty data directories and new ids\n", p.Node, p.NewCluster)
+		fmt.Fprintf(&b, "%s is the only voter of cluster %s now; start it with quorumhub serve, then start others with empty data directories: they join it\n", p.Node, p.NewCluster)
 	} else {
 		fmt.Fprintf(&b, "of several survivors recover the one with the highest term, among these the one with the highest entry\n")
 	}

@@ -138,7 +138,7 @@ func (p *Placer) Candidates() []*hubpb.Candidate {
 	out := make([]*hubpb.Candidate, 0, len(nodes))
 	for _, n := range nodes {
 		if n.Alive && !n.Draining {
-			out = append(out, &hubpb.Candidate{Node: n.ID, Weight: uint32(max(1, n.Weight))}) //nolint:gosec // configs bounds it
+			out = append(out, &hubpb.Candidate{Node: n.ID, Weight: uint32(max(1, n.Weight))})
 		}
 	}
 	return out

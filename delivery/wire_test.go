@@ -119,29 +119,26 @@ func TestHostileAnswers(t *testing.T) {
 				}
 			})
 			p := pusher(t)
-			limit := 30 * time.Second
-			if c.timeout {
-				limit = 200 * time.Millisecond
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
 			e := endpoint(t, p, s.url, nil)
-			res := p.Push(ctx, e, delivery.Content{Body: []byte("x")})
-			if res.Outcome != c.outcome || res.Reason != c.reason {
-				t.Errorf("%+v, want outcome %v, reason %q", res, c.outcome, c.reason)
-			}
-			if c.timeout != (ctx.Err() != nil) {
-				t.Errorf("the time was up: %v, want %v", ctx.Err() != nil, c.timeout)
-			}
-			if n := s.conns.Load(); n != 1 {
-				t.Errorf("%d connections for one attempt", n)
-			}
-			// A connection in doubt is not used again.
-			ctx, cancel = context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			p.Push(ctx, e, delivery.Content{Body: []byte("x")})
-			if n := s.conns.Load(); n != 2 {
-				t.Errorf("%d connections for two attempts", n)
+			for n := int64(1); n <= 2; n++ { // a connection in doubt is not used again
+				ctx, cancel := context.WithCancelCause(t.Context())
+				limit := 30 * time.Second
+				if c.timeout {
+					limit = 2 * time.Second
+				}
+				timer := time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
+				res := p.Push(ctx, e, delivery.Content{Body: []byte("x")})
+				timer.Stop()
+				if res.Outcome != c.outcome || res.Reason != c.reason {
+					t.Errorf("attempt %d: %+v, want outcome %v, reason %q", n, res, c.outcome, c.reason)
+				}
+				if c.timeout != (ctx.Err() != nil) {
+					t.Errorf("attempt %d: the time was up: %v, want %v", n, ctx.Err() != nil, c.timeout)
+				}
+				if got := s.conns.Load(); got != n {
+					t.Errorf("%d connections for %d attempts", got, n)
+				}
+				cancel(nil)
 			}
 		})
 	}

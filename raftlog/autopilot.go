@@ -54,7 +54,7 @@ func (p *pilot) stop() {
 func (p *pilot) AutopilotConfig() *autopilot.Config {
 	o := p.node.opts.Autopilot
 	return &autopilot.Config{CleanupDeadServers: o.CleanupDead > 0, LastContactThreshold: pilotContact, MaxTrailingLogs: lagAllowed,
-		MinQuorum: uint(o.MinVoters), ServerStabilizationTime: o.Stabilization} //nolint:gosec // withDefaults makes it positive
+		MinQuorum: uint(o.MinVoters), ServerStabilizationTime: o.Stabilization}
 }
 
 // NotifyState implements autopilot.ApplicationIntegration.

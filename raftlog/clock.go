@@ -257,7 +257,7 @@ func (n *Node) askStatus(ctx context.Context, id, address string) (a statusAnswe
 	asked := n.clock.monotonic()
 	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
 	if err == nil && status == statusRemoved {
-		n.hearRefusal(&refusedError{what: refusedRemoved, text: line(string(body))})
+		n.hearRefusal(&refusedError{what: refusedRemoved, text: line(string(body)), theirs: true})
 	}
 	if err == nil && status != statusOK {
 		err = fmt.Errorf("status %d: %s", status, line(string(body)))

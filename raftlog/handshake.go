@@ -67,6 +67,7 @@ const (
 type refusedError struct {
 	what    refusal
 	text    string
+	theirs  bool // the other node refuses this one; else this one the other
 	settled bool // it comes from a node that is no fresh one, so it is not for want of agreement among beginners
 }
 
@@ -107,7 +108,7 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	case id == s.id:
 		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
 	case cluster != "" && slices.Contains(s.former, cluster):
-		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir and a new cluster.node_id",
+		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir, so that it joins this one",
 			id, cluster, s.id, s.cluster)
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
 		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
@@ -149,7 +150,7 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, fmt.Errorf("read welcome: %w", err)
 	}
 	if w.Refused != "" {
-		return nil, &refusedError{what: w.Refused, text: line(w.Reason), settled: w.Settled}
+		return nil, &refusedError{what: w.Refused, text: line(w.Reason), theirs: true, settled: w.Settled}
 	}
 	if w.Version != protocolVersion {
 		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)

@@ -265,7 +265,12 @@ func (n *Node) selfLocked() *self {
 	if n.founded || s.cluster != "" {
 		maps.Copy(s.members, n.identity.Members)
 	}
-	for id, node := range n.nodes() {
+	// Before a refounding is applied the state is that of the former cluster, whose nodes are strangers.
+	known := n.nodes()
+	if slices.Contains(s.former, n.clusterID()) {
+		known = nil
+	}
+	for id, node := range known {
 		if node.Instance != "" {
 			s.members[id] = node.Instance
 		}
@@ -330,9 +335,9 @@ func (n *Node) move(ctx context.Context) (done bool) {
 	return false
 }
 
-// hearRefusal is told when another node refuses this one.
+// hearRefusal is told when this node and another one do not agree.
 func (n *Node) hearRefusal(r *refusedError) {
-	if r.what != refusedRemoved || !n.running.Load() {
+	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return
 	}
 	n.members.once.Do(func() {

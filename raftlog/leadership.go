@@ -151,6 +151,8 @@ func (n *Node) learnCluster() bool {
 		return true
 	case slices.Contains(n.identity.Former, id):
 		return false // the refounding is in the log and not applied yet
+	case n.identity.ClusterID == "" && n.port != nil && !slices.Contains([]string{"", id}, n.port.clusterOf(n.LeaderID())):
+		return false // the same, on a node that joins: its leader belongs to the cluster that id becomes
 	case n.identity.ClusterID != "" && !n.formerly(id, former):
 		n.fail(&FileError{File: filepath.Join(n.opts.Dir, identityFile), Hint: hintRestore,
 			Problem: "says cluster " + n.identity.ClusterID + ", but the log is that of cluster " + id})
@@ -160,7 +162,7 @@ func (n *Node) learnCluster() bool {
 	if known.ClusterID != "" { // recovered, and the process ended before node.json was written
 		known.refounded(id, former)
 	}
-	known.ClusterID = id
+	known.ClusterID, known.Former = id, slices.Clone(former)
 	if err := known.write(n.opts.Dir); err != nil {
 		n.fail(err)
 		return false

@@ -252,7 +252,7 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 		a.Contact = -1
 	}
 	a.Applied, a.Hash = n.position()
-	a.LastTerm, _ = strconv.ParseUint(n.raft.Stats()["last_log_term"], 10, 64) //nolint:errcheck // 0 is no term
+	a.LastTerm, _ = strconv.ParseUint(n.raft.Stats()["last_log_term"], 10, 64)
 	out, err := json.Marshal(a)
 	if err != nil {
 		return statusRefused, []byte(err.Error())

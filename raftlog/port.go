@@ -37,7 +37,9 @@ type port struct {
 	log      *slog.Logger
 	self     atomic.Pointer[self]
 	serve    func(conn net.Conn, from string)
-	refused  func(*refusedError) // told when another node refuses this one; it must be quick
+	refused  func(*refusedError) // told when this node and another one do not agree; it must be quick
+
+	clusters sync.Map // id of a node: the cluster that it said it belongs to, when it dialed last
 
 	raft     chan net.Conn
 	closed   chan struct{}
@@ -193,6 +195,7 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
 		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
+	p.clusters.Store(h.Node, h.Cluster)
 	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level}
 	if err := writeHello(conn, nil, &w); err != nil {
 		return nil, 0, "", err
@@ -272,6 +275,13 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		return fail(ctx.Err())
 	}
 	return conn, raw.SetDeadline(time.Time{})
+}
+
+// clusterOf is the cluster that a node said it belongs to, when it dialed last; empty when it knew of none, or never dialed.
+func (p *port) clusterOf(id string) string {
+	said, _ := p.clusters.Load(id)
+	cluster, _ := said.(string)
+	return cluster
 }
 
 // verdict tells what TLS refuses from what merely failed.

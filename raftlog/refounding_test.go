@@ -122,7 +122,7 @@ func TestI1RecoverAfterALostQuorum(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, m.id+" is told to come back empty", func() bool {
-			return strings.Contains(w.logs[m].String(), "give it an empty data_dir and a new cluster.node_id")
+			return strings.Contains(w.logs[m].String(), "give it an empty data_dir")
 		})
 	}
 	if got := best.node.Members(); len(got) != 1 || !got[0].Leader {

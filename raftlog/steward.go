@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -45,14 +46,15 @@ func (n *Node) steward() {
 
 // composition is the nodes in words.
 func (n *Node) composition() string {
-	text := ""
+	var words []string
 	for _, s := range n.servers() {
-		text += " " + string(s.ID)
+		word := string(s.ID)
 		if s.Suffrage != raft.Voter {
-			text += "(no vote)"
+			word += " (no vote)"
 		}
+		words = append(words, word)
 	}
-	return text
+	return strings.Join(words, ", ")
 }
 
 // tend makes one round; it ends with the first change that needs a new look.

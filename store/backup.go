@@ -35,9 +35,9 @@ const (
 // BackupMeta is meta.json of a backup.
 type BackupMeta struct {
 	Format       int       `json:"format"`
-	FeatureLevel int       `json:"feature_level"`
-	Program      string    `json:"program"` // version of quorumhub that wrote it
-	Node         string    `json:"node"`    // that it was read from
+	FeatureLevel uint32    `json:"feature_level"` // of the cluster: a program of a lower one cannot read its state
+	Program      string    `json:"program"`       // version of quorumhub that wrote it
+	Node         string    `json:"node"`          // that it was read from
 	ClusterID    string    `json:"cluster_id"`
 	Index        uint64    `json:"index"` // last entry of raft's log in it
 	Term         uint64    `json:"term"`  // of that entry
@@ -82,7 +82,7 @@ func (s *Store) Backup(ctx context.Context, info BackupInfo) (_ *Backup, err err
 		return nil, err
 	}
 	b := &Backup{snap: snap, Meta: BackupMeta{
-		Format: backupFormat, FeatureLevel: backupFeatures, Program: info.Program, Node: info.Node, ClusterID: snap.ClusterID,
+		Format: backupFormat, FeatureLevel: max(snap.Level, 1), Program: info.Program, Node: info.Node, ClusterID: snap.ClusterID,
 		Index: snap.Position.Index, Term: snap.Position.Term, StateHash: fmt.Sprintf("%016x", snap.StateHash), LogTime: snap.LogTime.UTC(),
 		TakenAt: info.TakenAt.UTC(), Complete: info.Complete, SecretsKey: info.SecretsKey, Files: m.Files,
 	}}
@@ -279,8 +279,8 @@ func (m *BackupMeta) check(name string) error {
 	switch {
 	case m.Format != backupFormat:
 		return fmt.Errorf("%s has backup format %d, this program knows format %d; use the version of quorumhub that wrote it, %s", name, m.Format, backupFormat, m.Program)
-	case m.FeatureLevel > backupFeatures:
-		return fmt.Errorf("%s has feature level %d, this program knows level %d; use the version of quorumhub that wrote it, %s", name, m.FeatureLevel, backupFeatures, m.Program)
+	case m.FeatureLevel > hub.FeatureLevel:
+		return fmt.Errorf("%s has feature level %d, this program knows level %d; use the version of quorumhub that wrote it, %s", name, m.FeatureLevel, hub.FeatureLevel, m.Program)
 	case m.ClusterID == "" || m.Index == 0:
 		return backupProblem(name, nil, "it is that of no cluster")
 	}

@@ -24,6 +24,7 @@ type Snapshot struct {
 	ClusterID string
 	StateHash uint64    // rolling hash at Position
 	LogTime   time.Time // newest leader's time in the log
+	Level     uint32    // feature level of the cluster, 0 before it has one
 	Size      int64     // bytes that Read will return, exactly
 	io.ReadCloser
 }
@@ -110,7 +111,7 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 		r.end(ErrClosed) // Close ended the others already
 		return nil, ErrClosed
 	}
-	return &Snapshot{Position: m.Position, ClusterID: state.ClusterID(), StateHash: state.Hash(), LogTime: state.Now(),
+	return &Snapshot{Position: m.Position, ClusterID: state.ClusterID(), StateHash: state.Hash(), LogTime: state.Now(), Level: state.FeatureLevel(),
 		Size: m.size(header), ReadCloser: r}, nil
 }
 

@@ -109,3 +109,29 @@ func TestLatencyBeyondTheScaleIsKept(t *testing.T) {
 		t.Fatalf("got %+v", q)
 	}
 }
+
+// Several topics in one tally: each callback is owed every k-th message, and gets no other.
+func TestTallyOfSeveralTopics(t *testing.T) {
+	const topics, callbacks, messages = 8, 16, 200
+	y := newTally(callbacks, messages)
+	y.owed = func(callback int) uint64 { return every(topics, callback) }
+	owed := newBitset(messages)
+	for seq := range messages {
+		owed.add(seq)
+	}
+	if n := y.missing(owed, nil); n != messages/topics*callbacks {
+		t.Fatalf("%d pairs are owed, want %d", n, messages/topics*callbacks)
+	}
+	for callback := range callbacks {
+		for seq := callback % topics; seq < messages; seq += topics {
+			y.arrived(callback, seq, 0, 0)
+		}
+	}
+	if n := y.missing(owed, nil); n != 0 || y.foreign.Load() != 0 || y.doubled.Load() != 0 {
+		t.Errorf("%d missing, %d foreign, %d doubled", n, y.foreign.Load(), y.doubled.Load())
+	}
+	y.arrived(3, 4, 0, 0)
+	if y.foreign.Load() != 1 {
+		t.Error("a message of another topic is not noticed")
+	}
+}

@@ -37,6 +37,8 @@ type ClusterView struct {
 type Cluster struct {
 	Nodes []*hubtest.Node
 	stops []bool // by SIGSTOP
+	dir   string
+	peers []string
 }
 
 // requestTimeout of clients and tests: a node that is stopped or cut off answers nobody.
@@ -76,8 +78,8 @@ func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Clu
 	if err := os.WriteFile(keyFile, []byte(key+"\n"), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	c := &Cluster{stops: make([]bool, len(sites))}
-	var peers, urls []string
+	c := &Cluster{stops: make([]bool, len(sites)), dir: dir}
+	var urls []string
 	for i, site := range sites {
 		id := fmt.Sprintf("node-%d", i+1)
 		own := filepath.Join(dir, id)
@@ -99,13 +101,13 @@ func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Clu
 			site.Advertised = site.Cluster
 		}
 		n.Settings = n.Settings.With(site.Settings)
-		peers = append(peers, id+"="+site.Advertised)
+		c.peers = append(c.peers, id+"="+site.Advertised)
 		urls = append(urls, n.URL)
 		c.Nodes = append(c.Nodes, n)
 	}
 	for _, n := range c.Nodes {
 		n.Settings = n.Settings.With(hubtest.Settings{
-			"http.public_url": urls[0], "http.alias_urls": urls, "cluster.peers": peers, "secrets.key_file": keyFile, "delivery.timeout": "10s",
+			"http.public_url": urls[0], "http.alias_urls": urls, "cluster.peers": c.peers, "secrets.key_file": keyFile, "delivery.timeout": "10s",
 		}).With(settings)
 	}
 	tb.Cleanup(func() {
@@ -119,6 +121,35 @@ func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Clu
 		n.ShowLogOnFailure(tb)
 	}
 	return c
+}
+
+// Join lays out one more node, starts it and waits until it is ready. It is no part of Nodes.
+func (c *Cluster) Join(tb testing.TB) *hubtest.Node {
+	tb.Helper()
+	sites, err := FreeSites(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	id := fmt.Sprintf("node-%d", len(c.Nodes)+1)
+	n, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: tb.TempDir(), Timeout: requestTimeout, ReadyIn: 2 * hubtest.Patience})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	of := c.Nodes[0].Settings
+	n.Settings = of
+	n.Place(id, sites[0].HTTP, sites[0].Cluster)
+	n.Settings = n.Settings.With(hubtest.Settings{"http.public_url": of["http.public_url"],
+		"cluster.peers": append(c.peers[:len(c.peers):len(c.peers)], id+"="+sites[0].Cluster)})
+	tb.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	n.ShowLogOnFailure(tb)
+	if err := n.Run(); err != nil {
+		tb.Fatal(err)
+	}
+	return n
 }
 
 // Start starts the nodes given at the same time, all without any given, and waits until each is ready.

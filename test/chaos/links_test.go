@@ -2,6 +2,8 @@ package chaos_test
 
 import (
 	"errors"
+	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -65,4 +67,48 @@ func TestI1I8AwayLongerThanTheLog(t *testing.T) {
 		s.Under(3*time.Second, 4*time.Second)
 	}
 	s.Settle(t)
+}
+
+// A fourth node joins under load, gets its share, and leaves again: nothing is lost, and nothing is repeated, for every
+// move waits for the owner (I1, I3, I4).
+func TestI1I4JoinAndLeave(t *testing.T) {
+	longOnly(t)
+	s := chaos.StartTrio(t, chaos.TrioOptions{Settings: hubtest.Settings{"cluster.autopilot.stabilization": "1s"}})
+	s.Load()
+	s.Under(500*time.Millisecond, time.Second)
+	fourth := s.Join(t)
+	members := func(want int, share bool) {
+		t.Helper()
+		hubtest.EventuallyWithin(t, 3*hubtest.Patience, "members and shares", func() error {
+			v, err := s.View(0)
+			if err != nil || len(v.Nodes) != want {
+				return fmt.Errorf("%+v: %w", v.Nodes, errors.Join(err))
+			}
+			for _, n := range v.Nodes {
+				if n.Role == "down" || share && n.Subscriptions < 10 {
+					return fmt.Errorf("%+v", v.Nodes)
+				}
+			}
+			return nil
+		})
+	}
+	members(4, true)
+	s.Under(time.Second, 2*time.Second)
+	exited, code := fourth.Exited()
+	if out, err := exec.Command(hubtest.Binary(t), "cluster", "leave", "--hub", fourth.HubURL()).CombinedOutput(); err != nil {
+		t.Fatalf("cluster leave: %v: %s", err, out)
+	}
+	select {
+	case <-exited:
+		if code() != 0 {
+			t.Errorf("the node that left ended with %d, want 0", code())
+		}
+	case <-time.After(2 * hubtest.Patience):
+		t.Error("the node that left still runs")
+	}
+	members(3, true)
+	s.Under(time.Second, 2*time.Second)
+	if f := s.Settle(t); f.Repeats > 0 && f.Noticed == 0 {
+		t.Errorf("%d of %d deliveries were repeated", f.Repeats, f.Deliveries)
+	}
 }
