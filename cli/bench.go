@@ -18,6 +18,7 @@ type benchCmd struct {
 	Markdown  bool          `xor:"form" help:"Print a short table in Markdown."`
 	Quick     bool          `help:"Take about 20 s: fewer and shorter phases."`
 	Duration  time.Duration `default:"5s" help:"How long the main phases last."`
+	Nodes     int           `default:"1" help:"Measure a cluster of that many nodes on this machine (publish, fanout and paced; the publishers go to all nodes)."`
 	Phases    []string      `help:"Measure only these: ${bench_phases}." placeholder:"NAME"`
 	HubBinary string        `type:"existingfile" placeholder:"FILE" help:"The hub to measure; this program if not given."`
 	DataDir   string        `type:"existingdir" placeholder:"DIR" help:"Where the hubs keep their data during the run; the directory for temporary files if not given."`
@@ -35,11 +36,14 @@ func (c *benchCmd) Run(ctx context.Context, s Streams) error {
 	if err := bench.CheckPhases(c.Phases); err != nil {
 		return usageError("--phases: " + err.Error())
 	}
+	if c.Nodes < 1 || c.Nodes > 5 {
+		return usageError(fmt.Sprintf("--nodes: got %d, expected 1 to 5", c.Nodes))
+	}
 	if c.Duration < bench.MinDuration {
 		return usageError(fmt.Sprintf("--duration: %v is too short, expected at least %v", c.Duration, bench.MinDuration))
 	}
 	report, err := bench.Run(ctx, bench.Options{
-		Binary: binary, Duration: c.Duration, Phases: c.Phases, Quick: c.Quick, Dir: c.DataDir, ProfileDir: c.Pprof,
+		Binary: binary, Duration: c.Duration, Phases: c.Phases, Nodes: c.Nodes, Quick: c.Quick, Dir: c.DataDir, ProfileDir: c.Pprof,
 		Progress: terminal(s.Err),
 	})
 	if err != nil {

@@ -33,7 +33,7 @@ type commands struct {
 	Subscribe     subscribeCmd     `cmd:"" group:"client" help:"Ask the hub to send a topic to a callback."`
 	Unsubscribe   unsubscribeCmd   `cmd:"" group:"client" help:"Ask the hub to stop sending a topic to a callback."`
 	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
-	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub."`
+	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or limit how much of one is kept."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export messages that were given up."`
 

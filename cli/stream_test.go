@@ -239,3 +239,40 @@ func (c *devCluster) content(i int, query string) string {
 	body, _ := io.ReadAll(resp.Body)
 	return string(body)
 }
+
+// Limits of a topic are set through any node, seen on all of them, and applied.
+func TestTopicsSetOnACluster(t *testing.T) {
+	c := startDevCluster(t, 3, "retention.max_age=4s") // looked at every second; what it drops is in files that are closed
+	for i := range 5 {
+		if status, _ := c.publish(i%3, "message"); status/100 != 2 {
+			t.Fatal("a publish is refused")
+		}
+	}
+	run := func(node int, args ...string) (int, string) {
+		var out strings.Builder
+		code := cli.Run(t.Context(), append(append([]string{"topics"}, args...), "--hub", c.urls[node]+"/hub"),
+			cli.Streams{In: strings.NewReader(""), Out: &out, Err: &out})
+		return code, out.String()
+	}
+	if code, out := run(1, "set", "news", "--max-bytes", "1B", "--max-age", "7d"); code != 0 || out != "own limits of news: age 7d, size 1\n" {
+		t.Errorf("%d %q", code, out)
+	}
+	for node := range c.urls {
+		eventually(t, "the limits are applied", func() bool {
+			code, out := run(node)
+			fields := strings.Fields(out[strings.Index(out, "\n")+1:])
+			return code == 0 && strings.Join(fields, " ") == "news 1 5 5 0 age 7d, size 1"
+		})
+	}
+	if code, out := run(2, "set", "news"); code != 0 || !strings.Contains(out, "none, the hub's hold") {
+		t.Errorf("%d %q", code, out)
+	}
+	for _, bad := range [][]string{{"set", "none", "--max-age", "1h"}, {"set", "news", "--max-age", "soon"}} {
+		if code, out := run(0, bad...); code != 4 {
+			t.Errorf("%v: %d %q, want 4", bad, code, out)
+		}
+	}
+	if code, out := run(0, "set", "news", "--max-bytes", "much"); code != 2 {
+		t.Errorf("%d %q, want 2", code, out)
+	}
+}

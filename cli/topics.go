@@ -4,30 +4,115 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
+	"strings"
 	"text/tabwriter"
+
+	"quorumhub/configs"
 )
 
+// topicsCmd lists when no other of its commands is named.
 type topicsCmd struct {
+	List listTopicsCmd `cmd:"" default:"withargs" help:"List the topics (the default)."`
+	Set  setTopicCmd   `cmd:"" help:"Give a topic limits of its own on how much of it is kept."`
+}
+
+type listTopicsCmd struct {
 	hubFlags
 	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
-func (c *topicsCmd) Run(ctx context.Context, s Streams) error {
+// topicItem is a topic as the admin API shows it.
+type topicItem struct {
+	Name          string `json:"name"`
+	HeadOffset    uint64 `json:"head_offset"`
+	FirstOffset   uint64 `json:"first_offset"`
+	Subscriptions int    `json:"subscriptions"`
+	Retention     *struct {
+		MaxAge   string `json:"max_age"`
+		MaxBytes *int64 `json:"max_bytes"`
+	} `json:"retention"`
+}
+
+// limits are the topic's own limits in words.
+func (t *topicItem) limits() string {
+	var out []string
+	if t.Retention != nil {
+		if t.Retention.MaxAge != "" {
+			out = append(out, "age "+oneLine(t.Retention.MaxAge))
+		}
+		if t.Retention.MaxBytes != nil {
+			out = append(out, "size "+configs.Bytes(*t.Retention.MaxBytes).String())
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/topics", nil,
-		"TOPIC\tMESSAGES\tFIRST\tHEAD\tSUBSCRIPTIONS",
-		func(t struct {
-			Name          string `json:"name"`
-			HeadOffset    uint64 `json:"head_offset"`
-			FirstOffset   uint64 `json:"first_offset"`
-			Subscriptions int    `json:"subscriptions"`
-		}) string {
+		"TOPIC\tMESSAGES\tFIRST\tHEAD\tSUBSCRIPTIONS\tOWN LIMITS",
+		func(t topicItem) string {
 			kept := uint64(0)
 			if t.FirstOffset > 0 && t.HeadOffset >= t.FirstOffset {
 				kept = t.HeadOffset - t.FirstOffset + 1
 			}
-			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d", oneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions)
+			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s", oneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, orDash(t.limits()))
 		})
+}
+
+type setTopicCmd struct {
+	hubFlags
+	Topic    string  `arg:"" help:"The name of a topic that the hub hosts, or the URL of one elsewhere."`
+	MaxAge   *string `name:"max-age" help:"Drop messages older than this, such as 12h or 7d; 0: never for their age." placeholder:"DURATION"`
+	MaxBytes *string `name:"max-bytes" help:"Keep about this much of the topic's newest messages, such as 100MiB; 0: no limit of its own." placeholder:"SIZE"`
+	JSON     bool    `name:"json" help:"Print the topic as JSON."`
+}
+
+// Help is shown by --help below the flags.
+func (c *setTopicCmd) Help() string {
+	return `A limit that is not given is the hub's (retention.max_age, retention.max_bytes); without any, the topic has no limits of its
+own any more. The hub's size holds for all topics together in any case.
+
+    quorumhub topics set news --max-age 30d
+    quorumhub topics set metrics --max-age 1h --max-bytes 64MiB
+    quorumhub topics set news`
+}
+
+func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
+	limits := map[string]any{}
+	if c.MaxAge != nil {
+		limits["max_age"] = *c.MaxAge
+	}
+	if c.MaxBytes != nil {
+		n, err := configs.ParseBytes(*c.MaxBytes)
+		if err != nil {
+			return usageError(fmt.Sprintf("--max-bytes: got %q, expected a size such as 100MiB", *c.MaxBytes))
+		}
+		limits["max_bytes"] = int64(n)
+	}
+	hub, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	answer, err := hub.operate(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.Out, answer)
+	}
+	var t topicItem
+	if err := json.Unmarshal(answer, &t); err != nil {
+		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+	}
+	own := t.limits()
+	if own == "" {
+		own = "none, the hub's hold"
+	}
+	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", oneLine(t.Name), own)
+	return err
 }
 
 // listItems prints a list of the admin API: a table of the fields that row picks, or as JSON the items as they came.

@@ -3,6 +3,8 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +16,8 @@ import (
 type Retention interface {
 	// TrimCandidates returns what is older than maxAge at now or beyond maxBytes in all; zero is no bound.
 	TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim
+	// TopicTrims returns what the limits of single topics drop at now.
+	TopicTrims(limits []hub.TopicLimit, now time.Time) ([]hub.Trim, error)
 }
 
 // SweeperOptions is what a Sweeper needs. Fields without a default are required.
@@ -77,7 +81,7 @@ func (s *Sweeper) Start(ctx context.Context) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.work.Add(1)
 	go s.every(ctx, s.o.LeaseInterval, s.sweepLeases)
-	if s.o.Retention != nil && (s.o.MaxAge > 0 || s.o.MaxBytes > 0) {
+	if s.o.Retention != nil {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
 	}
@@ -145,9 +149,9 @@ func (s *Sweeper) sweepLeases(ctx context.Context) error {
 }
 
 func (s *Sweeper) sweepLog(ctx context.Context) error {
-	trims := s.o.Retention.TrimCandidates(s.o.MaxAge, s.o.MaxBytes, s.o.Clock.Now())
-	if len(trims) == 0 {
-		return nil
+	trims, err := s.trims(s.o.Clock.Now())
+	if err != nil || len(trims) == 0 {
+		return err
 	}
 	e := &hubpb.LogTrimmed{Reason: "retention"}
 	for _, t := range trims {
@@ -180,6 +184,43 @@ func (s *Sweeper) sweepLetters(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// trims is what all limits together drop. A topic's own age stands in place of the hub's. The hub's size holds for all
+// of them, whatever their own limits: it keeps the disk from filling up.
+func (s *Sweeper) trims(now time.Time) ([]hub.Trim, error) {
+	var limits []hub.TopicLimit
+	s.o.State.View(func(st *hub.State) { limits = st.TopicLimits() })
+	ownAge := map[hub.TopicID]bool{}
+	for _, l := range limits {
+		ownAge[l.Topic] = l.MaxAge != nil
+	}
+	through := map[hub.TopicID]uint64{}
+	add := func(t hub.Trim) { through[t.Topic] = max(through[t.Topic], t.Through) }
+	if s.o.MaxAge > 0 {
+		for _, t := range s.o.Retention.TrimCandidates(s.o.MaxAge, 0, now) {
+			if !ownAge[t.Topic] {
+				add(t)
+			}
+		}
+	}
+	if s.o.MaxBytes > 0 {
+		for _, t := range s.o.Retention.TrimCandidates(0, s.o.MaxBytes, now) {
+			add(t)
+		}
+	}
+	own, err := s.o.Retention.TopicTrims(limits, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range own {
+		add(t)
+	}
+	out := make([]hub.Trim, 0, len(through))
+	for _, id := range slices.Sorted(maps.Keys(through)) {
+		out = append(out, hub.Trim{Topic: id, Through: through[id]})
+	}
+	return out, nil
 }
 
 // sweepUploads drops the parts of large bodies whose publisher went away half way.

@@ -15,10 +15,87 @@ import (
 type keep struct{ n uint64 }
 
 func (k keep) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim {
-	if maxAge != time.Hour || maxBytes != 99 {
-		panic("other bounds than configured")
+	switch {
+	case maxAge == time.Hour && maxBytes == 0:
+		return []hub.Trim{{Topic: 1, Through: k.n}, {Topic: 2, Through: 4}, {Topic: 3, Through: 2}}
+	case maxAge == 0 && maxBytes == 99:
+		return []hub.Trim{{Topic: 1, Through: k.n - 1}, {Topic: 2, Through: 1}}
 	}
-	return []hub.Trim{{Topic: 1, Through: k.n}}
+	panic("other bounds than configured")
+}
+
+func (k keep) TopicTrims(limits []hub.TopicLimit, now time.Time) (out []hub.Trim, err error) {
+	for _, l := range limits {
+		if l.MaxBytes != nil {
+			out = append(out, hub.Trim{Topic: l.Topic, Through: uint64(*l.MaxBytes)})
+		}
+	}
+	return out, nil
+}
+
+// A topic's own age stands in place of the hub's, its own size adds to the limits, and the hub's size holds for all.
+func TestSweeperWithLimitsOfTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine(t)
+		s := delivery.NewSweeper(delivery.SweeperOptions{State: e, Proposer: e, Leadership: e, Clock: hub.SystemClock{}, Log: quiet(),
+			Retention: keep{3}, MaxAge: time.Hour, MaxBytes: 99, RetentionInterval: 10 * time.Second})
+		for _, topic := range []string{"t1", "t2", "t3"} {
+			for range 6 {
+				e.publish(topic, "x")
+			}
+		}
+		age, size := 24*time.Hour, int64(5)
+		limit := func(topic string, r hub.Retention) {
+			service := hub.NewService(hub.Rules{}, nil, e, e, box{})
+			if err := service.SetRetention(t.Context(), topic, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		limit("t2", hub.Retention{MaxAge: &age})
+		limit("t3", hub.Retention{MaxBytes: &size})
+		s.Start(t.Context())
+		defer s.Close()
+		time.Sleep(11 * time.Second)
+		for topic, want := range map[string]uint64{"t1": 4, "t2": 2, "t3": 6} {
+			e.View(func(st *hub.State) {
+				if got, _ := st.TopicByName(topic); got.First != want {
+					t.Errorf("%s begins at %d, want %d", topic, got.First, want)
+				}
+			})
+		}
+	})
+}
+
+// What a publisher left half way is dropped; what still comes in is not.
+func TestSweeperDropsUnfinishedUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine(t)
+		s := delivery.NewSweeper(delivery.SweeperOptions{State: e, Proposer: e, Leadership: e, Clock: hub.SystemClock{}, Log: quiet(),
+			RetentionInterval: 10 * time.Second, UploadIdle: time.Minute})
+		s.Start(t.Context())
+		defer s.Close()
+		left, going := hub.NewUpload(e, "text/plain"), hub.NewUpload(e, "text/plain")
+		if err := left.Add(t.Context(), []byte("left")); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			if err := going.Add(t.Context(), []byte("going on")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30 * time.Second)
+		}
+		e.View(func(st *hub.State) {
+			if first, last := st.Parts(); first != 2 || last != 6 {
+				t.Errorf("parts %d to %d are kept, want 2 to 6", first, last)
+			}
+		})
+		time.Sleep(2 * time.Minute)
+		e.View(func(st *hub.State) {
+			if first, last := st.Parts(); first != 7 || last != 6 {
+				t.Errorf("parts %d to %d are kept, want none", first, last)
+			}
+		})
+	})
 }
 
 func TestSweeper(t *testing.T) {

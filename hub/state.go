@@ -134,6 +134,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		return s.publish(k.MessagePublished, fx)
+	case *hubpb.Event_RetentionSet:
+		return s.setRetention(k.RetentionSet)
 	case *hubpb.Event_BlobPart:
 		return s.addPart(k.BlobPart, fx)
 	case *hubpb.Event_LargePublished:

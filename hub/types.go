@@ -42,6 +42,8 @@ type Topic struct {
 	ContentHash        []byte
 	LinkSelf           string // rel=self discovered by the fetch, empty: the topic's own URL
 
+	Retention Retention // its own limits
+
 	large []largeRef // retained messages with a body in parts, in order
 
 	subscriptions []SubscriptionID // sorted

@@ -98,7 +98,7 @@ func decodeStateMeta(b []byte) (stateMeta, error) {
 // span is a topic's part of a segment: offsets lo to hi, all of them there.
 type span struct {
 	lo, hi uint64
-	bytes  int64 // of records
+	bytes  int64 // of records, and of the parts that belong to them
 	newest int64 // time of the newest message, Unix nanoseconds
 }
 
@@ -131,7 +131,7 @@ func (s *span) add(m *hub.Message, size int) {
 		s.lo = m.Offset
 	}
 	s.hi = max(s.hi, m.Offset)
-	s.bytes += int64(size)
+	s.bytes += int64(size) + m.PartsSize
 	s.newest = max(s.newest, m.Time)
 }
 

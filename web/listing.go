@@ -104,6 +104,8 @@ type topicItem struct {
 	HeadOffset    uint64 `json:"head_offset"`
 	FirstOffset   uint64 `json:"first_offset"`
 	Subscriptions int    `json:"subscriptions"`
+	// Retention is there when the topic has limits of its own.
+	Retention *retentionItem `json:"retention,omitempty"`
 }
 
 func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
@@ -127,7 +129,7 @@ func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
 	}
 	for i := range topics {
 		t := &topics[i]
-		out.Items = append(out.Items, topicItem{t.Name, t.Head, t.First, t.Subscribers()})
+		out.Items = append(out.Items, topicItemOf(t))
 	}
 	writeJSON(w, http.StatusOK, out)
 }

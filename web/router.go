@@ -57,6 +57,8 @@ func (s *Server) table() []*route {
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts)},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
+		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
+			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics}},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: letters},
 		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
 		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters), access: letters},
@@ -108,7 +110,7 @@ func (s *Server) Routes() []string {
 			continue
 		}
 		for _, path := range rt.paths {
-			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}").Replace(path)
+			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}", "/v1/topics/*", "/v1/topics/{name}").Replace(path)
 			for m := range rt.methods {
 				if m != http.MethodHead {
 					out = append(out, m+" "+path)

@@ -13,8 +13,10 @@ import (
 )
 
 // topicInPath is the name of the topic that the path below /topics/ names, unescaped once.
-func (s *Server) topicInPath(r *http.Request) (string, error) {
-	raw := strings.TrimPrefix(r.URL.EscapedPath(), "/topics/")
+func (s *Server) topicInPath(r *http.Request) (string, error) { return s.topicBelow("/topics/", r) }
+
+func (s *Server) topicBelow(prefix string, r *http.Request) (string, error) {
+	raw := strings.TrimPrefix(r.URL.EscapedPath(), prefix)
 	if name := s.paths.get(raw); name != "" {
 		return name, nil
 	}

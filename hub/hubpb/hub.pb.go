@@ -638,6 +638,7 @@ type Event struct {
 	//	*Event_BlobPart
 	//	*Event_LargePublished
 	//	*Event_BlobsDropped
+	//	*Event_RetentionSet
 	//	*Event_DeadLettersReplaying
 	//	*Event_DeadLettersTried
 	//	*Event_DeadLettersDropped
@@ -954,6 +955,15 @@ func (x *Event) GetBlobsDropped() *BlobsDropped {
 	return nil
 }
 
+func (x *Event) GetRetentionSet() *RetentionSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RetentionSet); ok {
+			return x.RetentionSet
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetDeadLettersReplaying() *DeadLettersReplaying {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_DeadLettersReplaying); ok {
@@ -1114,6 +1124,10 @@ type Event_BlobsDropped struct {
 	BlobsDropped *BlobsDropped `protobuf:"bytes,43,opt,name=blobs_dropped,json=blobsDropped,proto3,oneof"`
 }
 
+type Event_RetentionSet struct {
+	RetentionSet *RetentionSet `protobuf:"bytes,44,opt,name=retention_set,json=retentionSet,proto3,oneof"`
+}
+
 type Event_DeadLettersReplaying struct {
 	DeadLettersReplaying *DeadLettersReplaying `protobuf:"bytes,32,opt,name=dead_letters_replaying,json=deadLettersReplaying,proto3,oneof"`
 }
@@ -1189,6 +1203,8 @@ func (*Event_BlobPart) isEvent_Kind() {}
 func (*Event_LargePublished) isEvent_Kind() {}
 
 func (*Event_BlobsDropped) isEvent_Kind() {}
+
+func (*Event_RetentionSet) isEvent_Kind() {}
 
 func (*Event_DeadLettersReplaying) isEvent_Kind() {}
 
@@ -1892,6 +1908,112 @@ func (x *BlobsDropped) GetBefore() int64 {
 	return 0
 }
 
+// RetentionSet gives a topic limits of its own.
+type RetentionSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Retention     *Retention             `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"` // absent: the hub's limits
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetentionSet) Reset() {
+	*x = RetentionSet{}
+	mi := &file_hub_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetentionSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetentionSet) ProtoMessage() {}
+
+func (x *RetentionSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetentionSet.ProtoReflect.Descriptor instead.
+func (*RetentionSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RetentionSet) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *RetentionSet) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// Retention is how much of a topic is kept. What is absent is as the hub is configured; 0 is no limit.
+type Retention struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MaxAge        *int64                 `protobuf:"varint,1,opt,name=max_age,json=maxAge,proto3,oneof" json:"max_age,omitempty"` // nanoseconds
+	MaxBytes      *int64                 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retention) Reset() {
+	*x = Retention{}
+	mi := &file_hub_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retention) ProtoMessage() {}
+
+func (x *Retention) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retention.ProtoReflect.Descriptor instead.
+func (*Retention) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Retention) GetMaxAge() int64 {
+	if x != nil && x.MaxAge != nil {
+		return *x.MaxAge
+	}
+	return 0
+}
+
+func (x *Retention) GetMaxBytes() int64 {
+	if x != nil && x.MaxBytes != nil {
+		return *x.MaxBytes
+	}
+	return 0
+}
+
 // SubscriptionRequested records a request before it is acknowledged. Nothing of the subscription changes.
 type SubscriptionRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1913,7 +2035,7 @@ type SubscriptionRequested struct {
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2047,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2060,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -2036,7 +2158,7 @@ type ExtraField struct {
 
 func (x *ExtraField) Reset() {
 	*x = ExtraField{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2170,7 @@ func (x *ExtraField) String() string {
 func (*ExtraField) ProtoMessage() {}
 
 func (x *ExtraField) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2183,7 @@ func (x *ExtraField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
 func (*ExtraField) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExtraField) GetName() string {
@@ -2097,7 +2219,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2231,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2244,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -2206,7 +2328,7 @@ type SubscriptionRewound struct {
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2340,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2353,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -2259,7 +2381,7 @@ type SubscriptionPaused struct {
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2393,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2406,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -2315,7 +2437,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2449,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2462,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -2381,7 +2503,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2515,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2528,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Candidate) GetNode() string {
@@ -2433,7 +2555,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2567,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2580,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -2489,7 +2611,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2623,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2636,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2555,7 +2677,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2689,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2702,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2604,7 +2726,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2738,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2751,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -2686,7 +2808,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2820,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2833,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -2742,7 +2864,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2876,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2889,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -2817,7 +2939,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2951,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2964,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -2878,7 +3000,7 @@ type NodeSwitched struct {
 
 func (x *NodeSwitched) Reset() {
 	*x = NodeSwitched{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3012,7 @@ func (x *NodeSwitched) String() string {
 func (*NodeSwitched) ProtoMessage() {}
 
 func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3025,7 @@ func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
 func (*NodeSwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NodeSwitched) GetNode() string {
@@ -2937,7 +3059,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3071,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3084,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -3000,7 +3122,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +3134,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +3147,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -3125,7 +3247,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +3259,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +3272,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Open) GetOffset() uint64 {
@@ -3200,7 +3322,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3334,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3347,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -3319,7 +3441,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3453,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3466,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -3392,7 +3514,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3404,7 +3526,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3539,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -3437,7 +3559,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3571,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3584,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -3483,7 +3605,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3617,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3630,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -3543,7 +3665,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +3677,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +3690,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -3595,7 +3717,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3729,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3742,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -3658,7 +3780,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3792,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3805,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -3793,7 +3915,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3805,7 +3927,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3818,7 +3940,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -3880,7 +4002,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3892,7 +4014,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3905,7 +4027,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -3934,7 +4056,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4068,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4081,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RuleSet) GetName() string {
@@ -3993,7 +4115,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4127,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4140,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -4046,7 +4168,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +4180,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4193,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -4099,7 +4221,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4233,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4246,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -4166,7 +4288,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4178,7 +4300,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4191,7 +4313,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -4324,7 +4446,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4458,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4471,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4381,13 +4503,14 @@ type TopicRow struct {
 	LinkSelf      string                 `protobuf:"bytes,11,opt,name=link_self,json=linkSelf,proto3" json:"link_self,omitempty"`
 	CreatedAt     int64                  `protobuf:"varint,12,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	FetchError    string                 `protobuf:"bytes,13,opt,name=fetch_error,json=fetchError,proto3" json:"fetch_error,omitempty"`
+	Retention     *Retention             `protobuf:"bytes,50,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4399,7 +4522,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4412,7 +4535,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -4506,6 +4629,13 @@ func (x *TopicRow) GetFetchError() string {
 	return ""
 }
 
+func (x *TopicRow) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
 type SubscriptionRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4533,7 +4663,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4545,7 +4675,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4558,7 +4688,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -4712,7 +4842,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +4854,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +4867,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -4814,7 +4944,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4826,7 +4956,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4839,7 +4969,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -4875,7 +5005,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4887,7 +5017,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4900,7 +5030,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -4955,7 +5085,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4967,7 +5097,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4980,7 +5110,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -5107,7 +5237,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5119,7 +5249,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5132,7 +5262,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -5168,7 +5298,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5180,7 +5310,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5193,7 +5323,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -5233,7 +5363,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5245,7 +5375,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5258,7 +5388,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -5330,7 +5460,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5342,7 +5472,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5355,7 +5485,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -5403,7 +5533,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5415,7 +5545,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5428,7 +5558,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -5455,7 +5585,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5467,7 +5597,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5480,7 +5610,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -5506,7 +5636,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5518,7 +5648,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5531,7 +5661,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -5553,7 +5683,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5565,7 +5695,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5578,7 +5708,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -5612,7 +5742,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5624,7 +5754,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5637,7 +5767,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -5663,7 +5793,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5675,7 +5805,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5688,7 +5818,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -5710,7 +5840,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5722,7 +5852,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5735,7 +5865,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -5776,7 +5906,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5788,7 +5918,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +5958,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +5970,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +5983,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46, 0}
+	return file_hub_proto_rawDescGZIP(), []int{48, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -5883,7 +6013,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\x87\x14\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xca\x14\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -5916,7 +6046,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x125\n" +
 	"\tblob_part\x18) \x01(\v2\x16.quorumhub.v1.BlobPartH\x00R\bblobPart\x12G\n" +
 	"\x0flarge_published\x18* \x01(\v2\x1c.quorumhub.v1.LargePublishedH\x00R\x0elargePublished\x12A\n" +
-	"\rblobs_dropped\x18+ \x01(\v2\x1a.quorumhub.v1.BlobsDroppedH\x00R\fblobsDropped\x12Z\n" +
+	"\rblobs_dropped\x18+ \x01(\v2\x1a.quorumhub.v1.BlobsDroppedH\x00R\fblobsDropped\x12A\n" +
+	"\rretention_set\x18, \x01(\v2\x1a.quorumhub.v1.RetentionSetH\x00R\fretentionSet\x12Z\n" +
 	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
 	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
 	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
@@ -5973,7 +6104,17 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_hash\x18\b \x01(\fR\vcontentHash\x12.\n" +
 	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\"&\n" +
 	"\fBlobsDropped\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before\"\xce\x03\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"[\n" +
+	"\fRetentionSet\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x125\n" +
+	"\tretention\x18\x02 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"e\n" +
+	"\tRetention\x12\x1c\n" +
+	"\amax_age\x18\x01 \x01(\x03H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
+	"\tmax_bytes\x18\x02 \x01(\x03H\x01R\bmaxBytes\x88\x01\x01B\n" +
+	"\n" +
+	"\b_max_ageB\f\n" +
+	"\n" +
+	"_max_bytes\"\xce\x03\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -6177,7 +6318,7 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05times\x18\x02 \x01(\x04R\x05times\"\xeb\x02\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xa2\x03\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -6194,7 +6335,8 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
-	"fetchError\"\xd4\x04\n" +
+	"fetchError\x125\n" +
+	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"\xd4\x04\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -6361,7 +6503,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -6386,59 +6528,61 @@ var file_hub_proto_goTypes = []any{
 	(*BlobPart)(nil),              // 20: quorumhub.v1.BlobPart
 	(*LargePublished)(nil),        // 21: quorumhub.v1.LargePublished
 	(*BlobsDropped)(nil),          // 22: quorumhub.v1.BlobsDropped
-	(*SubscriptionRequested)(nil), // 23: quorumhub.v1.SubscriptionRequested
-	(*ExtraField)(nil),            // 24: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),   // 25: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 26: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 27: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 28: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 29: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 30: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 31: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 32: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 33: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 34: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),          // 35: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),           // 36: quorumhub.v1.NodeChanged
-	(*NodeSwitched)(nil),          // 37: quorumhub.v1.NodeSwitched
-	(*CursorsAdvanced)(nil),       // 38: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 39: quorumhub.v1.Cursor
-	(*Open)(nil),                  // 40: quorumhub.v1.Open
-	(*MessageDeadLettered)(nil),   // 41: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 42: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 43: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 44: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 45: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 46: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 47: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 48: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 49: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 50: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 51: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 52: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 53: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 54: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 55: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 56: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 57: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 58: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),              // 59: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),             // 60: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 61: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 62: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 63: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 64: quorumhub.v1.LargeRow
-	(*NodeRow)(nil),               // 65: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 66: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 67: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 68: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 69: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 70: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 71: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 72: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 73: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 74: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 75: quorumhub.v1.LogTrimmed.Range
+	(*RetentionSet)(nil),          // 23: quorumhub.v1.RetentionSet
+	(*Retention)(nil),             // 24: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil), // 25: quorumhub.v1.SubscriptionRequested
+	(*ExtraField)(nil),            // 26: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),   // 27: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),   // 28: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),    // 29: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),       // 30: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),             // 31: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),         // 32: quorumhub.v1.RequestFailed
+	(*SubscriptionsEnded)(nil),    // 33: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 34: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 35: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 36: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 37: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 38: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 39: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 40: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 41: quorumhub.v1.Cursor
+	(*Open)(nil),                  // 42: quorumhub.v1.Open
+	(*MessageDeadLettered)(nil),   // 43: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 44: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 45: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 46: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 47: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 48: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 49: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 50: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 51: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 52: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 53: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 54: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 55: quorumhub.v1.NonceClaimed
+	(*LogTrimmed)(nil),            // 56: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 57: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 58: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 59: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 60: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),              // 61: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),             // 62: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 63: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 64: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 65: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 66: quorumhub.v1.LargeRow
+	(*NodeRow)(nil),               // 67: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 68: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 69: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 70: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 71: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 72: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 73: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 74: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 75: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 76: quorumhub.v1.BatchPublished.Item
+	(*LogTrimmed_Range)(nil),      // 77: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -6448,77 +6592,80 @@ var file_hub_proto_depIdxs = []int32{
 	15, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
 	16, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	17, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	23, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	28, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	30, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	31, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	38, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	41, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	47, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	48, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	54, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	32, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	34, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	35, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	36, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	37, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	25, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	30, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	32, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	33, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	40, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	43, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	49, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	50, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	56, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	34, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	36, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	37, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	38, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	39, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
 	14, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	49, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	50, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	51, // 24: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	52, // 25: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	53, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	26, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	27, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	51, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	52, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	53, // 24: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	54, // 25: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	55, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	28, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	29, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	19, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
 	20, // 30: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
 	21, // 31: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
 	22, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	43, // 33: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	44, // 34: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	46, // 35: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	13, // 36: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 37: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	18, // 38: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	74, // 39: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 40: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
-	1,  // 41: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	25, // 42: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	24, // 43: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	2,  // 44: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	29, // 45: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	3,  // 46: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	33, // 47: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	4,  // 48: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	5,  // 49: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	6,  // 50: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
-	39, // 51: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	40, // 52: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
-	39, // 53: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	42, // 54: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	45, // 55: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	42, // 56: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	7,  // 57: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	75, // 58: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	56, // 59: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	25, // 60: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	24, // 61: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	25, // 62: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	60, // 63: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	39, // 64: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	23, // 65: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	42, // 66: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	4,  // 67: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	49, // 68: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	51, // 69: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	71, // 70: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	72, // 71: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	73, // 72: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	73, // [73:73] is the sub-list for method output_type
-	73, // [73:73] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	23, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	45, // 34: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	46, // 35: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	48, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	13, // 37: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	0,  // 38: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	18, // 39: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	76, // 40: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	18, // 41: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
+	24, // 42: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,  // 43: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	27, // 44: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 45: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	2,  // 46: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	31, // 47: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	3,  // 48: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	35, // 49: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	4,  // 50: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	5,  // 51: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	6,  // 52: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	41, // 53: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	42, // 54: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
+	41, // 55: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	44, // 56: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	47, // 57: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	44, // 58: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	7,  // 59: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	77, // 60: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	58, // 61: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	24, // 62: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	27, // 63: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 64: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	27, // 65: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	62, // 66: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	41, // 67: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	25, // 68: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	44, // 69: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	4,  // 70: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	51, // 71: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	53, // 72: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	73, // 73: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	74, // 74: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	75, // 75: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	76, // [76:76] is the sub-list for method output_type
+	76, // [76:76] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -6557,18 +6704,20 @@ func file_hub_proto_init() {
 		(*Event_BlobPart)(nil),
 		(*Event_LargePublished)(nil),
 		(*Event_BlobsDropped)(nil),
+		(*Event_RetentionSet)(nil),
 		(*Event_DeadLettersReplaying)(nil),
 		(*Event_DeadLettersTried)(nil),
 		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
 	}
+	file_hub_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   68,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

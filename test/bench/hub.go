@@ -26,27 +26,53 @@ type child struct {
 	URL     string
 	StartUp time.Duration // from exec to the first 200 of /health/ready
 
+	others []*child // of its cluster
+	parent string   // directory of all of them
+
 	dir    string
 	cmd    *exec.Cmd
 	output *os.File
+	began  time.Time
 	ended  chan struct{}
 	client *http.Client
 }
 
+// place is where a hub runs, and with whom.
+type place struct {
+	id, http, cluster, dir string
+	public                 string   // HTTP address of the first node
+	peers                  []string // empty: alone
+	key                    string   // file with the key that the peers share
+}
+
 // settings are the configuration of the measured hub beyond its defaults, as YAML.
-func settings(httpAddr, clusterAddr, dir string, more []string) string {
+func settings(p place, more []string) string {
 	lines := []string{
-		"http: {addr: " + quote(httpAddr) + ", public_url: " + quote("http://"+httpAddr) + "}",
-		"cluster: {addr: " + quote(clusterAddr) + ", node_id: node-1}",
-		"data_dir: " + quote(filepath.Join(dir, "data")),
+		"http: {addr: " + quote(p.http) + ", public_url: " + quote("http://"+p.public) + "}",
+		"cluster: {addr: " + quote(p.cluster) + ", node_id: " + p.id + peersOf(p.peers) + "}",
+		"data_dir: " + quote(filepath.Join(p.dir, "data")),
 		"topics: {auto_register: true}",
 		"log: {level: warn}",
+	}
+	if p.key != "" {
+		lines = append(lines, "secrets: {key_file: "+quote(p.key)+"}")
 	}
 	delivery := "delivery: {egress: {mode: dev-loopback}"
 	for _, m := range more {
 		delivery += ", " + m
 	}
 	return strings.Join(append(lines, delivery+"}"), "\n") + "\n"
+}
+
+func peersOf(peers []string) string {
+	if len(peers) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(peers))
+	for i, p := range peers {
+		quoted[i] = quote(p)
+	}
+	return ", peers: [" + strings.Join(quoted, ", ") + "]"
 }
 
 func quote(s string) string { return strconv.Quote(s) }
@@ -88,16 +114,28 @@ func launch(ctx context.Context, binary, dir string, env, more []string) (*child
 	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(config, []byte(settings(addrs[0], addrs[1], dir, more)), 0o600); err != nil {
+	c, err := start(binary, place{id: "node-1", http: addrs[0], cluster: addrs[1], dir: dir, public: addrs[0]}, env, more)
+	if err != nil {
 		return nil, err
 	}
-	output, err := os.Create(filepath.Join(dir, "quorumhub.log"))
+	if err := c.started(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// start starts a hub and does not wait for it.
+func start(binary string, p place, env, more []string) (*child, error) {
+	config := filepath.Join(p.dir, "config.yaml")
+	if err := os.WriteFile(config, []byte(settings(p, more)), 0o600); err != nil {
+		return nil, err
+	}
+	output, err := os.Create(filepath.Join(p.dir, "quorumhub.log"))
 	if err != nil {
 		return nil, err
 	}
 	c := &child{
-		URL: "http://" + addrs[0], dir: dir, output: output, ended: make(chan struct{}),
+		URL: "http://" + p.http, dir: p.dir, output: output, ended: make(chan struct{}),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}, Timeout: 10 * time.Second},
 	}
 	c.cmd = exec.Command(binary, "serve", "--config", config)
@@ -105,7 +143,7 @@ func launch(ctx context.Context, binary, dir string, env, more []string) (*child
 	c.cmd.Stdout, c.cmd.Stderr = output, output
 	c.cmd.SysProcAttr = childAttributes()
 
-	began := time.Now()
+	c.began = time.Now()
 	started := make(chan error)
 	go func() {
 		// The parent-death signal is sent when the thread that started the child ends.
@@ -121,12 +159,17 @@ func launch(ctx context.Context, binary, dir string, env, more []string) (*child
 	if err := <-started; err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", binary, err), output.Close())
 	}
+	return c, nil
+}
+
+// started waits until the hub is ready. It ends one that does not get there.
+func (c *child) started(ctx context.Context) error {
 	if err := c.awaitReady(ctx); err != nil {
 		err = fmt.Errorf("the hub did not become ready: %w\n%s", err, c.log())
-		return nil, errors.Join(err, c.kill())
+		return errors.Join(err, c.kill())
 	}
-	c.StartUp = time.Since(began)
-	return c, nil
+	c.StartUp = time.Since(c.began)
+	return nil
 }
 
 func (c *child) awaitReady(ctx context.Context) error {
@@ -200,8 +243,13 @@ func (c *child) alive() error {
 	case <-c.ended:
 		return fmt.Errorf("the hub ended (%v):\n%s", c.cmd.ProcessState, c.log())
 	default:
-		return nil
 	}
+	for _, o := range c.others {
+		if err := o.alive(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // memory returns resident bytes now and at most.
@@ -259,7 +307,7 @@ func kibibytes(status []byte, name string) (int64, error) {
 	return 0, fmt.Errorf("/proc/<pid>/status has no %s", name)
 }
 
-// cpu is the processor time that the process has used.
+// cpu is the processor time that the process has used, with the others of its cluster.
 func (c *child) cpu() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
 	if err != nil {
@@ -272,7 +320,15 @@ func (c *child) cpu() (time.Duration, error) {
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+	used := time.Duration(user+system) * 10 * time.Millisecond
+	for _, o := range c.others {
+		its, err := o.cpu()
+		if err != nil {
+			return 0, err
+		}
+		used += its
+	}
+	return used, errors.Join(err1, err2)
 }
 
 func (c *child) log() string {
@@ -296,7 +352,16 @@ func (c *child) kill() error {
 }
 
 // Close ends the process and removes its files.
-func (c *child) Close() error { return errors.Join(c.kill(), os.RemoveAll(c.dir)) }
+func (c *child) Close() error {
+	err := c.kill()
+	for _, o := range c.others {
+		err = errors.Join(err, o.kill())
+	}
+	if c.parent != "" {
+		return errors.Join(err, os.RemoveAll(c.parent))
+	}
+	return errors.Join(err, os.RemoveAll(c.dir))
+}
 
 // withoutHub is an environment without the variables that configure a hub.
 func withoutHub(env []string) []string {

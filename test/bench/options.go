@@ -17,6 +17,9 @@ type Options struct {
 	Duration time.Duration
 	// Phases are names or groups of phases (see PhaseNames); none: all.
 	Phases []string
+	// Nodes is how many hubs form the cluster that is measured; up to 1: one hub without a cluster. Of the phases only
+	// publish, fanout and paced can be measured on several, whose publishers go to all nodes in turn.
+	Nodes int
 	// Quick leaves out the phases that say least and shortens the others to about a second.
 	Quick bool
 	// Dir is where the hubs keep their data during the run; empty: the directory for temporary files. What it
@@ -56,7 +59,18 @@ func (o Options) check() error {
 	if o.Duration < MinDuration {
 		return fmt.Errorf("a duration of %v is too short, expected at least %v", o.Duration, MinDuration)
 	}
+	if o.Nodes > maxNodes {
+		return fmt.Errorf("%d nodes are too many, expected at most %d", o.Nodes, maxNodes)
+	}
 	return CheckPhases(o.Phases)
+}
+
+// maxNodes is how many hubs a run starts at most.
+const maxNodes = 5
+
+// clustered tells whether a phase can be measured on several nodes.
+func (p phase) clustered() bool {
+	return p.group == "publish" || p.group == "fanout" || p.group == "paced"
 }
 
 // selected are the phases to run, in their order.
@@ -67,6 +81,9 @@ func (o Options) selected() []phase {
 		exact := slices.Contains(o.Phases, p.name)
 		if len(o.Phases) == 0 {
 			named = true
+		}
+		if o.Nodes > 1 && !p.clustered() {
+			continue
 		}
 		if exact || named && !(o.Quick && p.slow) {
 			out = append(out, p)

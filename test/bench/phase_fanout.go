@@ -44,7 +44,7 @@ func (b *bench) fanout(ctx context.Context, c *child, res *Result, subscriptions
 	if err := b.subscribe(ctx, c, "bench", st, subscriptions); err != nil {
 		return err
 	}
-	to, err := newTarget(c.publishURL("bench"), 200)
+	to, err := c.target("bench")
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func every(k, n int) uint64 {
 	return mask
 }
 
-func (b *bench) pacedRun(ctx context.Context, c *child, res *Result, o pacedOptions) error {
+func (b *bench) pacedRun(ctx context.Context, c *child, res *Result, o pacedOptions) (err error) {
 	topics := max(o.topics, 1)
 	messages := int(o.duration.Seconds()*o.rate) + topics
 	st := &stage{tally: newTally(o.callbacks, messages), secret: []byte(benchSecret), hold: o.hold, url: o.url}
@@ -92,13 +92,17 @@ func (b *bench) pacedRun(ctx context.Context, c *child, res *Result, o pacedOpti
 	if o.ready != nil {
 		o.ready()
 	}
-	var to target
+	of := make([][]target, topics)
 	for n := range topics {
-		t, err := newTarget(c.publishURL(topicOf(n)), 200)
-		if err != nil {
+		if of[n], err = c.targets(topicOf(n)); err != nil {
 			return err
 		}
-		to.rotate = append(to.rotate, t)
+	}
+	var to target
+	for node := range len(of[0]) { // message n stays about topic n%topics
+		for n := range topics {
+			to.rotate = append(to.rotate, of[n][node])
+		}
 	}
 	p := newPool(pacedPublishers, b.clock)
 	defer p.close()

@@ -37,7 +37,7 @@ func publishPhase(publishers int, share float64, slow bool, aim *Aim) phase {
 
 func (b *bench) publish(ctx context.Context, c *child, res *Result, publishers int, d time.Duration) error {
 	b.sink.set(nil)
-	to, err := newTarget(c.publishURL("bench"), 200)
+	to, err := c.target("bench")
 	if err != nil {
 		return err
 	}

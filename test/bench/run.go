@@ -94,6 +94,11 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		if err != nil {
 			results = append(results, Result{Phase: p.name, Title: p.name, Problem: err.Error()})
 		}
+		if o.Nodes > 1 {
+			for i, r := range results {
+				results[i] = r.onNodes(o.Nodes)
+			}
+		}
 		report.Results = append(report.Results, results...)
 		bar.end(p.expected(o.Duration))
 	}
@@ -103,7 +108,11 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 
 // hub starts a hub for one phase.
 func (b *bench) hub(ctx context.Context, delivery ...string) (*child, error) {
-	c, err := startHub(ctx, b.Binary, b.Dir, profileEnv(b.ProfileDir != ""), delivery...)
+	env := profileEnv(b.ProfileDir != "")
+	if b.Nodes > 1 {
+		return startCluster(ctx, b.Nodes, b.Binary, b.Dir, env, delivery...)
+	}
+	c, err := startHub(ctx, b.Binary, b.Dir, env, delivery...)
 	if err != nil {
 		return nil, err
 	}

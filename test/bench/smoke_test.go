@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"quorumhub/test/bench"
@@ -53,4 +54,29 @@ func TestBenchMeasuresARealHub(t *testing.T) {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 	t.Logf("%s", out)
+}
+
+// A cluster is measured with publishers on all nodes, and leaves nothing behind either.
+func TestBenchMeasuresACluster(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), "bench", "--nodes", "3", "--duration", "500ms", "--phases", "paced", "--json", "--data-dir", dir)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var report bench.Report
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(report.Results) == 0 {
+		t.Fatal("nothing was measured")
+	}
+	for _, r := range report.Results {
+		if r.Value <= 0 || r.Lost > 0 || !strings.HasSuffix(r.Title, ", 3 nodes") {
+			t.Errorf("%+v", r)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
 }

@@ -1,0 +1,84 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// Retention is how much of a topic is kept. nil: as the hub is configured. 0: no limit.
+type Retention struct {
+	MaxAge   *time.Duration
+	MaxBytes *int64 // of bodies with what is stored with them, about
+}
+
+// Default tells that there is no limit of its own.
+func (r Retention) Default() bool { return r.MaxAge == nil && r.MaxBytes == nil }
+
+func (r Retention) pb() *hubpb.Retention {
+	if r.Default() {
+		return nil
+	}
+	p := &hubpb.Retention{MaxBytes: r.MaxBytes}
+	if r.MaxAge != nil {
+		ns := int64(*r.MaxAge)
+		p.MaxAge = &ns
+	}
+	return p
+}
+
+func retentionFromPB(p *hubpb.Retention) (r Retention) {
+	if p == nil {
+		return r
+	}
+	r.MaxBytes = p.MaxBytes
+	if p.MaxAge != nil {
+		age := time.Duration(*p.MaxAge)
+		r.MaxAge = &age
+	}
+	return r
+}
+
+// minRetention is the shortest age: the log is looked through once a minute.
+const minRetention = time.Second
+
+// SetRetention gives a topic limits of its own, or takes them away. An unknown topic is CodeNotFound.
+func (s *Service) SetRetention(ctx context.Context, topic string, r Retention) error {
+	if r.MaxAge != nil && *r.MaxAge != 0 && *r.MaxAge < minRetention {
+		return ParamErrorf("max_age", "is %s; expected 0 (no limit) or at least %s", *r.MaxAge, minRetention)
+	}
+	if r.MaxBytes != nil && *r.MaxBytes < 0 {
+		return ParamErrorf("max_bytes", "is %d; expected 0 (no limit) or more", *r.MaxBytes)
+	}
+	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+}
+
+func (s *State) setRetention(e *hubpb.RetentionSet) Result {
+	t := s.findTopic(e.Topic, false)
+	if t == nil {
+		return Result{Outcome: OutcomeNoTopic}
+	}
+	t.Retention = retentionFromPB(e.Retention)
+	s.touch(TableTopic, uint64(t.ID))
+	return Result{Topic: t.ID}
+}
+
+// TopicLimit is a topic with limits of its own.
+type TopicLimit struct {
+	Topic TopicID
+	Retention
+}
+
+// TopicLimits lists the topics with limits of their own, in order of id.
+func (s *State) TopicLimits() (out []TopicLimit) {
+	for id, t := range s.topics {
+		if !t.Retention.Default() {
+			out = append(out, TopicLimit{id, t.Retention})
+		}
+	}
+	slices.SortFunc(out, func(a, b TopicLimit) int { return cmp.Compare(a.Topic, b.Topic) })
+	return out
+}
