@@ -260,6 +260,8 @@ type intent struct {
 	Secret string
 	// More are further parameters.
 	More url.Values
+	// Scheme is hub.signature_scheme; empty is X-Hub-Signature only.
+	Scheme string
 }
 
 // request sends an intent. Success means that the hub will ask the callback, not that the callback agreed.
@@ -270,6 +272,9 @@ func (c *hubClient) request(ctx context.Context, i intent) error {
 	}
 	if i.Secret != "" {
 		form.Set("hub.secret", i.Secret)
+	}
+	if i.Scheme != "" {
+		form.Set("hub.signature_scheme", i.Scheme)
 	}
 	for name, values := range i.More {
 		form[name] = values

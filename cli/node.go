@@ -128,6 +128,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
+		SecretGrace:     cfg.Hub.SecretGrace,
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 		Clock:           n.raft.Clock(),

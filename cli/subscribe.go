@@ -50,6 +50,7 @@ type subscribeCmd struct {
 	Key      string       `help:"What keyed deliveries go by: header:NAME or json:POINTER." placeholder:"KEY"`
 	Group    string       `help:"The consumer group to share the topic's messages with." placeholder:"NAME"`
 	Rate     float64      `help:"How many messages a second at most." placeholder:"N"`
+	Scheme   string       `name:"signature-scheme" help:"standard-webhooks: sign with the headers of Standard Webhooks too." placeholder:"SCHEME"`
 	JSON     bool         `name:"json" help:"Print JSON."`
 }
 
@@ -79,7 +80,7 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 		return usageError("--lease: expected at least 1s")
 	}
 	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
-		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(),
+		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,
 	})
 }
 

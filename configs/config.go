@@ -100,6 +100,8 @@ type Hub struct {
 	Profile      string
 	Lease        Lease
 	Verification Verification
+	// SecretGrace is how long a replaced secret goes on signing in Standard Webhooks.
+	SecretGrace time.Duration
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
 	// CompactJSON rewrites JSON content without spaces between its tokens.

@@ -76,6 +76,9 @@ func entries() []entry {
 		scalar("hub.compact_json", "false", "whether JSON content loses the spaces between its tokens, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
+		scalar("hub.secret_grace", "1d", "how long a secret that a renewal replaced goes on signing beside the new one, in webhook-signature (hub.signature_scheme=standard-webhooks); 0: not at all",
+			dur, between(dur, 0, 30*day), func(c *Config) *time.Duration { return &c.Hub.SecretGrace }),
+
 		scalar("topics.auto_register", "false", "whether a publish or subscribe to an unknown topic creates it; always so with hub.profile: mosip",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
 

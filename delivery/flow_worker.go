@@ -260,10 +260,10 @@ func (d *Dispatcher) attempt(w *worker, l *lane, e *entry) (res PushResult, ok b
 
 // build makes an endpoint for a lane; a result other than zero is a failed attempt. mu is held, but not while building.
 func (d *Dispatcher) build(l *lane) (*Endpoint, PushResult, bool) {
-	callback, sealed, signature, gen := l.callback, l.sealed, l.signature, l.gen
-	bound := hub.SecretBinding(l.topic.name, l.callbackKey)
+	callback, gen := l.callback, l.gen
+	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
 	d.mu.Unlock()
-	e, res, err := d.endpoint(callback, sealed, signature, bound)
+	e, res, err := d.endpoint(callback, c)
 	d.mu.Lock()
 	switch {
 	case l.gen != gen:

@@ -56,9 +56,9 @@ func (h *history) newest(f func(*try) bool) {
 }
 
 // reasons numbers the classes of failures.
-func reasons() [14]Reason {
+func reasons() [15]Reason {
 	return [...]Reason{ReasonNone, ReasonDenied, ReasonUnreachable, ReasonTimeout, ReasonTLS, ReasonStatus, ReasonChallenge,
-		ReasonCancelled, ReasonProtocol, ReasonTooLarge, ReasonRedirect, ReasonEncoding, ReasonURL, ReasonSecret}
+		ReasonCancelled, ReasonProtocol, ReasonTooLarge, ReasonRedirect, ReasonEncoding, ReasonURL, ReasonSecret, ReasonUnreadable}
 }
 
 func numberOf(r Reason) uint8 {

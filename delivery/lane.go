@@ -34,8 +34,9 @@ type lane struct {
 	callbackKey string
 	sealed      []byte
 	signature   string
-	expires     int64 // Unix nanoseconds
-	renewed     int64 // Unix nanoseconds of the request the fields above come from
+	webhooks    *webhookSecrets // nil: X-Hub-Signature only
+	expires     int64           // Unix nanoseconds
+	renewed     int64           // Unix nanoseconds of the request the fields above come from
 
 	epoch uint64 // of the assignment to this node
 

@@ -50,16 +50,23 @@ func (b *largeBody) Read(p []byte) (int, error) {
 
 func (b *largeBody) Close() error { return nil }
 
-// pushLarge is Push for a body that is not in memory: one pass over it for the signature, which stands in the header,
-// and one to send it.
+// pushLarge is Push for a body that is not in memory: one pass over it for each kind of signature, which stands in the
+// header, and one to send it.
 func (p *Pusher) pushLarge(ctx context.Context, e *Endpoint, c *Content, start time.Time) PushResult {
-	fields := e.fields(c, nil)
+	fields := e.fields(c, start, nil)
 	if e.signer != nil {
 		signature, err := e.signer.SignReader(&largeBody{ctx, c.Large.Open()})
 		if err != nil {
 			return p.failedLarge(ctx, err, start)
 		}
 		fields = append(fields, field{headerSignature, signature})
+	}
+	if e.webhooks != nil {
+		timestamp, signature, err := e.webhooks.SignReader(c.MessageID, start, &largeBody{ctx, c.Large.Open()})
+		if err != nil {
+			return p.failedLarge(ctx, err, start)
+		}
+		fields = append(fields, webhookFields(c.MessageID, timestamp, signature)...)
 	}
 	req := e.newRequest(ctx, fields)
 	req.Body, req.ContentLength = &largeBody{ctx, c.Large.Open()}, c.Large.Size

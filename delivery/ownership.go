@@ -116,7 +116,7 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 	l.paused = s.Paused
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
 		l.callback, l.callbackKey = s.Callback, s.CallbackKey
-		l.sealed, l.signature = s.SealedSecret, s.Signature
+		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.Signature, webhooksOf(s)
 		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
 		l.gen++
 		l.endpoint, l.spare = nil, nil

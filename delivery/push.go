@@ -42,13 +42,15 @@ type Pusher struct {
 }
 
 // Endpoint is where one subscription's messages go: all of a request that does not change from message to
-// message. Immutable but for its Signer, hence not safe for concurrent use when it signs.
+// message. Immutable but for its signers, hence not safe for concurrent use when it signs.
 type Endpoint struct {
 	url    *url.URL
 	route  route
 	agent  string
 	signer *Signer
 	http2  atomic.Bool // it speaks nothing else
+
+	webhooks *WebhookSigner // nil: no signatures of Standard Webhooks
 }
 
 // NewEndpoint prepares a callback, which is used exactly as given, query included. signer may be nil:
@@ -90,7 +92,7 @@ const (
 )
 
 // fields are the header fields of one request beyond those of its route and its length.
-func (e *Endpoint) fields(c *Content, out []field) []field {
+func (e *Endpoint) fields(c *Content, now time.Time, out []field) []field {
 	for _, f := range [...]field{{"Content-Type", c.ContentType}, {"Link", c.Link}, {headerMessageID, c.MessageID}} {
 		if f.value != "" {
 			out = append(out, f)
@@ -98,6 +100,10 @@ func (e *Endpoint) fields(c *Content, out []field) []field {
 	}
 	if e.signer != nil && c.Large == nil {
 		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
+	}
+	if e.webhooks != nil && c.Large == nil {
+		timestamp, signature := e.webhooks.Sign(c.MessageID, now, c.Body)
+		out = append(out, webhookFields(c.MessageID, timestamp, signature)...)
 	}
 	return out
 }
@@ -109,7 +115,7 @@ func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	if c.Large != nil {
 		return p.pushLarge(ctx, e, &c, start)
 	}
-	a, err := p.post(ctx, e, &c)
+	a, err := p.post(ctx, e, &c, start)
 	if err != nil {
 		return p.failed(ctx, err, start)
 	}
@@ -139,9 +145,9 @@ func (p *Pusher) answered(a answer, start time.Time) PushResult {
 
 // post makes the request over the client's own connections, or through net/http when the server speaks nothing
 // but HTTP/2, or Client is not a *Client.
-func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content) (answer, error) {
+func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (answer, error) {
 	var room [8]field
-	fields := e.fields(c, room[:0])
+	fields := e.fields(c, now, room[:0])
 	if client, ok := p.Client.(*Client); ok && !e.http2.Load() {
 		a, err := client.wires.post(ctx, &e.route, fields, c.Body)
 		if !errors.Is(err, errNeedsHTTP2) {

@@ -195,7 +195,7 @@ func TestRequestIsOne(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		out := appendRequest(nil, &e.route, e.fields(&Content{ContentType: "a/b", Link: "<l>", MessageID: "1-1"}, nil), 0)
+		out := appendRequest(nil, &e.route, e.fields(&Content{ContentType: "a/b", Link: "<l>", MessageID: "1-1"}, time.Time{}, nil), 0)
 		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(out)))
 		if err != nil {
 			t.Errorf("%s: %v in %q", u, err, out)

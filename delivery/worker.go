@@ -262,10 +262,10 @@ func (d *Dispatcher) read(w *worker, l *lane, from uint64) bool {
 // prepare builds the lane's endpoint. A result other than zero is a failed attempt. mu is held, but not while
 // building.
 func (d *Dispatcher) prepare(l *lane) PushResult {
-	callback, sealed, signature, gen := l.callback, l.sealed, l.signature, l.gen
-	bound := hub.SecretBinding(l.topic.name, l.callbackKey)
+	callback, gen := l.callback, l.gen
+	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
 	d.mu.Unlock()
-	e, res, err := d.endpoint(callback, sealed, signature, bound)
+	e, res, err := d.endpoint(callback, c)
 	d.mu.Lock()
 	switch {
 	case l.gen != gen || l.state != laneRunning:
@@ -279,18 +279,22 @@ func (d *Dispatcher) prepare(l *lane) PushResult {
 	return PushResult{}
 }
 
-func (d *Dispatcher) endpoint(callback string, sealed []byte, signature, bound string) (*Endpoint, PushResult, error) {
+func (d *Dispatcher) endpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
 	var signer *Signer
-	if len(sealed) > 0 {
+	var webhooks *WebhookSigner
+	if len(c.sealed) > 0 {
 		// Without the secret nothing may go out: an unsigned message is worth nothing to this subscriber.
-		secret, err := d.o.Secrets.Open(sealed, bound)
+		secret, err := d.o.Secrets.Open(c.sealed, c.bound)
+		if err == nil && c.webhooks != nil {
+			webhooks, err = d.webhookSigner(secret, c.webhooks.former, c.bound)
+		}
 		if err != nil {
 			return nil, PushResult{Outcome: PushDown, Reason: ReasonSecret}, fmt.Errorf("open the subscription's secret: %w", err)
 		}
-		if signature == "" {
-			signature = d.o.Signature
+		if c.signature == "" {
+			c.signature = d.o.Signature
 		}
-		if signer, err = NewSigner(signature, secret); err != nil {
+		if signer, err = NewSigner(c.signature, secret); err != nil {
 			return nil, PushResult{Outcome: PushDown, Reason: ReasonSecret}, err
 		}
 	}
@@ -298,6 +302,7 @@ func (d *Dispatcher) endpoint(callback string, sealed []byte, signature, bound s
 	if err != nil {
 		return nil, PushResult{Outcome: PushRefused, Reason: ReasonURL}, err
 	}
+	e.webhooks = webhooks
 	return e, PushResult{}, nil
 }
 

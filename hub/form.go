@@ -25,6 +25,7 @@ type SubscribeRequest struct {
 	LeaseSeconds int64
 	Secret       []byte // nil: none
 	Signature    string // empty: the hub's default
+	Scheme       string // SchemeStandardWebhooks, or empty
 	VerifyToken  string
 	Options      Options
 	Start        *Position // where a new subscription begins; nil: behind the newest message
@@ -90,6 +91,9 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 		r.Secret = []byte(secret)
 	}
 	if r.Signature, err = chooseSignature(form); err != nil {
+		return err
+	}
+	if err = r.chooseScheme(form); err != nil {
 		return err
 	}
 	return r.parseOptions(form)

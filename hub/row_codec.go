@@ -19,7 +19,7 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: nanos(s.CreatedAt), RenewedAt: nanos(s.RenewedAt),
 		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
-		Extra: extraPB(s.Extra)}
+		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former)}
 	if s.Options != nil {
 		r.Options = s.Options.pb("")
 	}
@@ -31,14 +31,16 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
 		ExpiresAt: timeOf(r.ExpiresAt), CreatedAt: timeOf(r.CreatedAt), RenewedAt: timeOf(r.RenewedAt),
 		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
-		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra)}
+		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra),
+		Scheme: r.Scheme, Former: formerFromPB(r.FormerSecrets)}
 }
 
 func (r *Request) row() *hubpb.RequestRow {
 	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
-			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra)}}
+			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra),
+			Scheme: r.Scheme, SecretGrace: r.SecretGrace}}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {
@@ -47,5 +49,5 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 		TopicName: q.GetTopic(), TopicRaw: q.GetTopicRaw(), Callback: q.GetCallback(), CallbackKey: q.GetCallbackKey(),
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
 		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Options: optionsFromPB(q.GetOptions()),
-		Extra: extraFromPB(q.GetExtra())}
+		Extra: extraFromPB(q.GetExtra()), Scheme: q.GetScheme(), SecretGrace: q.GetSecretGrace()}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"quorumhub/hub/hubpb"
 )
@@ -20,6 +21,8 @@ type Rules struct {
 	// MaxPending bounds the requests that wait for their verification, so that a flood of them cannot fill the
 	// state; past it a request is refused with CodeUnavailable. 0: 100,000.
 	MaxPending int
+	// SecretGrace is how long a secret that a renewal replaces goes on signing, with SchemeStandardWebhooks.
+	SecretGrace time.Duration
 	// CheckCallback refuses callbacks by policy (address ranges, ports) when the request arrives; the check
 	// that counts is made again when the connection is made. nil: all are accepted.
 	CheckCallback func(*url.URL) error
@@ -110,7 +113,10 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
-		AutoRegister: s.rules.AutoRegister || r.Topic == EventsTopic}
+		AutoRegister: s.rules.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
+	if r.Scheme != "" {
+		ev.SecretGrace = int64(s.rules.SecretGrace / time.Second)
+	}
 	start := ""
 	if r.Start != nil {
 		start = r.Start.String()

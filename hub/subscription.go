@@ -16,7 +16,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	}
 	r := s.addRequest(Request{
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
-		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature,
+		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature, Scheme: e.Scheme, SecretGrace: e.SecretGrace,
 		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
 		Extra: extraFromPB(e.Extra),
 	}, fx)
@@ -100,7 +100,8 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	}
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
-	sub.SealedSecret, sub.Signature = r.SealedSecret, r.Signature
+	sub.Former = formerSecrets(sub, r, timeOf(e.VerifiedFrom))
+	sub.SealedSecret, sub.Signature, sub.Scheme = r.SealedSecret, r.Signature, r.Scheme
 	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)

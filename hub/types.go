@@ -111,6 +111,8 @@ type Subscription struct {
 	Callback     string // hub.callback as the subscriber sent it; used exactly so
 	CallbackKey  string // its normal form
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
+	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
+	Former       []FormerSecret
 	Signature    string // sha1, sha256, sha384 or sha512; empty: the hub's default
 	LeaseSeconds int64
 	ExpiresAt    time.Time
@@ -169,6 +171,8 @@ type Request struct {
 
 	LeaseSeconds int64
 	SealedSecret []byte
+	Scheme       string
+	SecretGrace  int64 // seconds
 	Signature    string
 	VerifyToken  string
 	AutoRegister bool

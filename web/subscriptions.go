@@ -57,6 +57,7 @@ type subscriptionDetail struct {
 	RenewedAt    *time.Time `json:"renewed_at"`
 	Signed       bool       `json:"signed"`
 	Signature    string     `json:"signature"`
+	Scheme       string     `json:"signature_scheme"`
 	Delivered    uint64     `json:"delivered"`
 	Failures     uint64     `json:"failures"`
 	Attempts     uint32     `json:"attempts"`
@@ -183,7 +184,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 		if ok {
 			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
 				CreatedAt: moment(sub.CreatedAt), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
-				Signature: sub.Signature, Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
+				Signature: sub.Signature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
 				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters, Options: optionsOf(sub.Options)}
 			out.Ahead = sub.Cursor.Ahead()
 			if since := sub.Cursor.FailingSince; since != 0 {
@@ -196,7 +197,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 		s.State.View(func(st *hub.State) { req, ok = st.Request(hub.RequestID(n)) })
 		if ok = ok && req.Mode == hub.ModeSubscribe; ok {
 			out = subscriptionDetail{subscriptionItem: pendingItem(&req), LeaseSeconds: req.LeaseSeconds,
-				CreatedAt: moment(req.RequestedAt), Signed: len(req.SealedSecret) > 0, Signature: req.Signature, Options: optionsOf(&req.Options)}
+				CreatedAt: moment(req.RequestedAt), Signed: len(req.SealedSecret) > 0, Signature: req.Signature, Scheme: schemeName(req.Scheme), Options: optionsOf(&req.Options)}
 		}
 	default:
 		ok = false
@@ -207,4 +208,12 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 	}
 	out.TopicURL = s.Service.Namer().URL(out.Topic)
 	writeJSON(w, http.StatusOK, out)
+}
+
+// schemeName is a signature scheme as hub.signature_scheme spells it.
+func schemeName(scheme string) string {
+	if scheme == "" {
+		return "websub"
+	}
+	return scheme
 }

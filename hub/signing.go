@@ -1,0 +1,86 @@
+package hub
+
+import (
+	"encoding/base64"
+	"net/url"
+	"strings"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// SchemeStandardWebhooks is the signature scheme that adds the headers of Standard Webhooks to X-Hub-Signature.
+const SchemeStandardWebhooks = "standard-webhooks"
+
+const (
+	webhookSecretPrefix = "whsec_"
+	// maxFormerSecrets bounds the secrets that sign beside the present one. It is part of the fold.
+	maxFormerSecrets = 3
+)
+
+// FormerSecret is a secret that a renewal replaced, and that goes on signing for a while.
+type FormerSecret struct {
+	Sealed []byte
+	Until  time.Time
+}
+
+// WebhookKey is the key that a secret stands for in Standard Webhooks: what follows whsec_, from base64, or the secret as it
+// is. (The key of X-Hub-Signature is always the secret as it is, see WebSub 7.1.)
+func WebhookKey(secret []byte) []byte {
+	if encoded, ok := strings.CutPrefix(string(secret), webhookSecretPrefix); ok {
+		if key, err := base64.StdEncoding.DecodeString(encoded); err == nil {
+			return key
+		}
+	}
+	return secret
+}
+
+// chooseScheme reads hub.signature_scheme, an extension: standard-webhooks adds its three headers to X-Hub-Signature.
+func (r *SubscribeRequest) chooseScheme(form url.Values) (err error) {
+	const param = "hub.signature_scheme"
+	scheme, err := single(form, param)
+	switch {
+	case err != nil || scheme == "" || scheme == "websub":
+		return err
+	case scheme != SchemeStandardWebhooks:
+		return ParamErrorf(param, "is %s; expected websub or %s", quote(scheme), SchemeStandardWebhooks)
+	case r.Secret == nil:
+		return ParamErrorf(param, "is %s, which needs a hub.secret", scheme)
+	}
+	if encoded, ok := strings.CutPrefix(string(r.Secret), webhookSecretPrefix); ok {
+		if key, err := base64.StdEncoding.DecodeString(encoded); err != nil || len(key) < 24 || len(key) > 64 {
+			return ParamErrorf("hub.secret", "begins with %s and does not go on with 24 to 64 bytes in base64, as %s wants it", webhookSecretPrefix, scheme)
+		}
+	}
+	r.Scheme = scheme
+	return nil
+}
+
+// formerSecrets are those that sign beside the secret of a renewal: the one it replaces, for the grace that the hub
+// gives, and those from before as long as theirs lasts.
+func formerSecrets(sub *Subscription, r *Request, from time.Time) []FormerSecret {
+	if r.Scheme == "" || sub.Scheme == "" || len(r.SealedSecret) == 0 || len(sub.SealedSecret) == 0 || r.SecretGrace <= 0 {
+		return nil
+	}
+	out := []FormerSecret{{sub.SealedSecret, from.Add(time.Duration(min(r.SecretGrace, 1e9)) * time.Second)}}
+	for _, f := range sub.Former {
+		if f.Until.After(from) && len(out) < maxFormerSecrets {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func formerPB(list []FormerSecret) (out []*hubpb.FormerSecret) {
+	for _, f := range list {
+		out = append(out, &hubpb.FormerSecret{Sealed: f.Sealed, Until: nanos(f.Until)})
+	}
+	return out
+}
+
+func formerFromPB(rows []*hubpb.FormerSecret) (out []FormerSecret) {
+	for _, r := range rows {
+		out = append(out, FormerSecret{r.Sealed, timeOf(r.Until)})
+	}
+	return out
+}
