@@ -89,9 +89,7 @@ func (w *network) gone(m *member) {
 		if o == m || o.node == nil {
 			continue
 		}
-		if err := o.node.Dial(context.Background(), w.address(m)); err == nil {
-			w.t.Errorf("%s still talks to %s", o.id, m.id)
-		}
+		eventually(w.t, o.id+" does not talk to "+m.id, func() bool { return o.node.Dial(context.Background(), w.address(m)) != nil })
 		select {
 		case <-o.node.Removed():
 			w.t.Errorf("%s takes itself for removed", o.id)
