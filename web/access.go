@@ -33,6 +33,11 @@ func (rt *route) check() error {
 
 // admit finds out who calls and whether the route is theirs to call. The request it returns carries the caller.
 func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
+	if err := s.crossOrigin.Check(r); err != nil {
+		// A page that a browser shows must not act on a hub that the browser's machine reaches.
+		return r, &problem{status: http.StatusForbidden, code: "cross_origin", param: "Origin",
+			detail: "is that of another site; a browser may change this hub from its own pages only"}
+	}
 	if s.Guard == nil || rt.access.public {
 		return r, nil
 	}

@@ -350,3 +350,28 @@ func TestSignedPublish(t *testing.T) {
 		t.Errorf("bytes of bodies are still counted: %s", metrics)
 	}
 }
+
+// A page of another site must not act on a hub that only this machine reaches.
+func TestOtherSitesCannotActThroughABrowser(t *testing.T) {
+	f := newFixture(t)
+	for _, c := range []struct {
+		method, target string
+		header         []string
+		want           int
+	}{
+		{"POST", "/topics/a", nil, 200},
+		{"POST", "/topics/a", []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, 403},
+		{"POST", "/topics/a", []string{"Sec-Fetch-Site", "same-site", "Origin", "https://evil.example"}, 403},
+		{"POST", "/topics/a", []string{"Origin", "https://evil.example"}, 403},
+		{"POST", "/topics/a", []string{"Origin", "null"}, 403},
+		{"POST", "/topics/a", []string{"Sec-Fetch-Site", "same-origin", "Origin", publicURL}, 200},
+		{"POST", "/topics/a", []string{"Sec-Fetch-Site", "cross-site", "Origin", publicURL}, 200},
+		{"POST", "/v1/subscriptions/s-1/pause", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"DELETE", "/v1/subscriptions/s-1", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"GET", "/topics/a", []string{"Sec-Fetch-Site", "cross-site"}, 200},
+	} {
+		if w := f.send(c.method, c.target, "x", c.header...); w.Code != c.want {
+			t.Errorf("%s %s %v: %d %s, want %d", c.method, c.target, c.header, w.Code, w.Body, c.want)
+		}
+	}
+}

@@ -241,6 +241,7 @@ func TestUnusedCodesAreNotInTheDocument(t *testing.T) {
 	try("POST", "/topics/a", "x")
 	f.ledger.refuse = errWithPath
 	try("POST", "/topics/a", "x")
+	try("POST", "/topics/a", "x", "Sec-Fetch-Site", "cross-site")
 	f = newGuarded(t, "").fixture
 	try("POST", "/topics/a", "x")
 	for _, code := range codes {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,7 +42,9 @@ type Server struct {
 
 	backingUp atomic.Bool // one at a time
 
-	draining atomic.Bool
+	draining    atomic.Bool
+	crossOrigin *http.CrossOriginProtection
+
 	closing  sync.Once
 	closed   chan struct{}
 	closeErr error
@@ -64,6 +67,15 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.routes = s.table()
+	s.crossOrigin = http.NewCrossOriginProtection()
+	public, err := url.Parse(o.PublicURL)
+	if err == nil {
+		// The browser names this one also where a proxy changes Host.
+		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("web: PublicURL: %w", err)
+	}
 	for _, rt := range s.routes {
 		if err := rt.check(); err != nil {
 			return nil, err

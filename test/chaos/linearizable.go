@@ -106,6 +106,7 @@ func (l *Ledger) Linearizable() error {
 		switch porcupine.CheckOperationsTimeout(model, ops, historyLimit) {
 		case porcupine.Illegal:
 			c.add("%s: %w: %d operations", topic, errHistory, len(ops))
+		case porcupine.Ok:
 		case porcupine.Unknown:
 			c.add("%s: no answer within %v for %d operations", topic, historyLimit, len(ops))
 		}

@@ -251,6 +251,7 @@ func (l *Ledger) Figures() Figures {
 			acknowledged[p.Body] = true
 		case Unknown:
 			f.Unknown++
+		case Refused: // none of the figures
 		}
 	}
 	for _, ds := range l.byArrival() {

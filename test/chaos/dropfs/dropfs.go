@@ -72,6 +72,7 @@ func (d *Disk) mount() error {
 		return fmt.Errorf("stat %s: %w", d.live, err)
 	}
 	root := &fusefs.LoopbackRoot{Path: d.live, Dev: st.Dev,
+		//nolint:staticcheck // what replaces it wraps a node that exists; here the kind of node itself is another
 		NewNode: func(r *fusefs.LoopbackRoot, _ *fusefs.Inode, _ string, _ *syscall.Stat_t) fusefs.InodeEmbedder {
 			return &node{LoopbackNode: fusefs.LoopbackNode{RootData: r}, disk: d}
 		}}
