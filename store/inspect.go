@@ -90,7 +90,7 @@ func Inspect(dir string) (*Report, error) {
 	if err := r.problem(err); err != nil {
 		return nil, err
 	}
-	segments, err := r.inspectSegments(&opts, gen)
+	segments, err := r.inspectSegments(&opts, gen, keptOf(state))
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,23 @@ func (r *Report) describe(state *hub.State) {
 	}
 }
 
-func (r *Report) inspectSegments(opts *Options, gen string) ([]*segment, error) {
+// keptOf tells which offsets of a topic the state keeps; none for a topic that is gone, or where no state could be read.
+func keptOf(state *hub.State) func(hub.TopicID) (first, last uint64) {
+	return func(id hub.TopicID) (uint64, uint64) {
+		if state == nil {
+			return 1, 0
+		}
+		if id == partsTopic {
+			return state.Parts()
+		}
+		if t, ok := state.TopicByID(id); ok {
+			return t.First, t.Head
+		}
+		return 1, 0
+	}
+}
+
+func (r *Report) inspectSegments(opts *Options, gen string, kept func(hub.TopicID) (first, last uint64)) ([]*segment, error) {
 	numbers, err := segmentNumbers(gen)
 	if err != nil {
 		return nil, r.problem(err)
@@ -150,7 +166,7 @@ func (r *Report) inspectSegments(opts *Options, gen string) ([]*segment, error) 
 			report.Ranges = append(report.Ranges, RangeReport{Topic: id, First: s.lo, Last: s.hi, Bytes: s.bytes})
 		}
 		if err = checkPages(seg.file.path, seg.file.raw); err == nil {
-			report.Records, err = seg.checkRecords(func(err error) { r.Problems = append(r.Problems, err) })
+			report.Records, err = seg.checkRecords(kept, func(err error) { r.Problems = append(r.Problems, err) })
 		}
 		err = errors.Join(err, seg.file.release())
 		r.Segments = append(r.Segments, report)
@@ -162,8 +178,13 @@ func (r *Report) inspectSegments(opts *Options, gen string) ([]*segment, error) 
 	return segments, nil
 }
 
-// checkRecords reads all records and reports each that is damaged or missing. It returns how many are good.
-func (seg *segment) checkRecords(problem func(error)) (good int, err error) {
+// checkRecords reads all records and reports each that is damaged, and of those that are kept each that is missing: a segment that
+// became the active one again, in a snapshot that did without the dropped ones behind it, has a gap. It returns how many are good.
+func (seg *segment) checkRecords(kept func(hub.TopicID) (first, last uint64), problem func(error)) (good int, err error) {
+	want := func(id hub.TopicID) (lo, hi uint64) {
+		first, last := kept(id)
+		return max(first, seg.ranges[id].lo), min(last, seg.ranges[id].hi)
+	}
 	count := map[hub.TopicID]uint64{}
 	err = seg.file.view(func(tx *bbolt.Tx) error {
 		records, err := bucket(seg.file.path, tx, bucketRecords)
@@ -176,7 +197,7 @@ func (seg *segment) checkRecords(problem func(error)) (good int, err error) {
 				problem(corrupt(seg.file.path, "record key %x is damaged", k))
 				return nil
 			}
-			if r := seg.ranges[topic]; offset >= r.lo && offset <= r.hi {
+			if lo, hi := want(topic); offset >= lo && offset <= hi {
 				count[topic]++
 			}
 			if _, err := seg.parse(topic, offset, k, v); err != nil {
@@ -191,8 +212,8 @@ func (seg *segment) checkRecords(problem func(error)) (good int, err error) {
 		return good, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(seg.ranges)) {
-		if r := seg.ranges[id]; count[id] != r.hi-r.lo+1 {
-			problem(corrupt(seg.file.path, "topic %d has %d records in it, %d were written", id, count[id], r.hi-r.lo+1))
+		if lo, hi := want(id); lo <= hi && count[id] != hi-lo+1 {
+			problem(corrupt(seg.file.path, "topic %d has %d of its records from %d to %d in it, %d were written", id, count[id], lo, hi, hi-lo+1))
 		}
 	}
 	return good, nil
