@@ -78,8 +78,9 @@ func TestSubscribeAndUnsubscribeSendTheForm(t *testing.T) {
 	}{
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb?a=b"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb?a=b"}},
 		{
-			[]string{"subscribe", "http://t.example/", "http://127.0.0.1:9/cb", "--lease", "1d12h", "--secret", "s", "--start", "earliest"},
-			map[string]string{"hub.mode": "subscribe", "hub.topic": "http://t.example/", "hub.callback": "http://127.0.0.1:9/cb", "hub.lease_seconds": "129600", "hub.secret": "s", "hub.start": "earliest"},
+			[]string{"subscribe", "http://t.example/", "http://127.0.0.1:9/cb", "--lease", "1d12h", "--secret", "s", "--start", "earliest", "--mode", "keyed", "--window", "8", "--key", "json:/id", "--group", "g", "--rate", "2.5"},
+			map[string]string{"hub.mode": "subscribe", "hub.topic": "http://t.example/", "hub.callback": "http://127.0.0.1:9/cb", "hub.lease_seconds": "129600", "hub.secret": "s", "hub.start": "earliest",
+				"hub.delivery_mode": "keyed", "hub.delivery_window": "8", "hub.delivery_key": "json:/id", "hub.consumer_group": "g", "hub.rate": "2.5"},
 		},
 		{
 			[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--secret-file", secret},

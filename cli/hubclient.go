@@ -258,10 +258,10 @@ type intent struct {
 	// Lease of 0 leaves the choice to the hub.
 	Lease  time.Duration
 	Secret string
+	// More are further parameters.
+	More url.Values
 	// Scheme is hub.signature_scheme; empty is X-Hub-Signature only.
 	Scheme string
-	// Start is hub.start; empty leaves it to the hub.
-	Start string
 }
 
 // request sends an intent. Success means that the hub will ask the callback, not that the callback agreed.
@@ -276,8 +276,8 @@ func (c *hubClient) request(ctx context.Context, i intent) error {
 	if i.Scheme != "" {
 		form.Set("hub.signature_scheme", i.Scheme)
 	}
-	if i.Start != "" {
-		form.Set("hub.start", i.Start)
+	for name, values := range i.More {
+		form[name] = values
 	}
 	return c.form(ctx, form)
 }

@@ -127,6 +127,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
 		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
+		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
 		CheckTopic:      n.out.topicPolicy.CheckURL,

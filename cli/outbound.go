@@ -60,6 +60,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
 		Timeout:     o.cfg.Delivery.Timeout,
 		Concurrency: o.cfg.Delivery.Concurrency,
+		PerHost:     o.cfg.Delivery.HostConcurrency,
 		Retry: delivery.RetryPolicy{
 			Backoff:         delivery.Backoff{Initial: o.cfg.Delivery.Retry.Initial, Max: o.cfg.Delivery.Retry.MaxInterval},
 			MaxAge:          o.cfg.Delivery.Retry.MaxAge,

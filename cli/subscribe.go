@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -43,8 +45,30 @@ type subscribeCmd struct {
 	Callback string       `arg:"" help:"The URL that the hub sends content to."`
 	Lease    flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
 	Start    string       `help:"Where a new subscription begins: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	Mode     string       `help:"The order of deliveries: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
+	Window   int          `help:"How many messages may be under way at a time, parallel or keyed." placeholder:"N"`
+	Key      string       `help:"What keyed deliveries go by: header:NAME or json:POINTER." placeholder:"KEY"`
+	Group    string       `help:"The consumer group to share the topic's messages with." placeholder:"NAME"`
+	Rate     float64      `help:"How many messages a second at most." placeholder:"N"`
 	Scheme   string       `name:"signature-scheme" help:"standard-webhooks: sign with the headers of Standard Webhooks too." placeholder:"SCHEME"`
 	JSON     bool         `name:"json" help:"Print JSON."`
+}
+
+// options are the parameters of the request beyond WebSub.
+func (c *subscribeCmd) options() url.Values {
+	more := url.Values{}
+	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group} {
+		if value != "" {
+			more.Set(name, value)
+		}
+	}
+	if c.Window != 0 {
+		more.Set("hub.delivery_window", strconv.Itoa(c.Window))
+	}
+	if c.Rate != 0 {
+		more.Set("hub.rate", strconv.FormatFloat(c.Rate, 'f', -1, 64))
+	}
+	return more
 }
 
 func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
@@ -56,7 +80,7 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 		return usageError("--lease: expected at least 1s")
 	}
 	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
-		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, Start: c.Start, Scheme: c.Scheme,
+		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,
 	})
 }
 

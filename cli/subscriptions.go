@@ -149,10 +149,10 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 		query.Set("callback", c.Callback)
 	}
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
-		"ID\tSTATE\tTOPIC\tCALLBACK\tNODE\tCURSOR\tLAG\tLEASE ENDS",
+		"ID\tSTATE\tTOPIC\tCALLBACK\tMODE\tNODE\tCURSOR\tLAG\tLEASE ENDS",
 		func(sub subscriptionItem) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", oneLine(sub.ID), oneLine(sub.State), oneLine(sub.Topic), oneLine(sub.Callback),
-				orDash(sub.Node), sub.Cursor, sub.Lag, orDash(sub.LeaseExpiresAt))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", oneLine(sub.ID), oneLine(sub.State), oneLine(sub.Topic), oneLine(sub.Callback),
+				orDash(sub.Mode), orDash(sub.Node), sub.Cursor, sub.Lag, orDash(sub.LeaseExpiresAt))
 		})
 }
 

@@ -133,6 +133,8 @@ type Delivery struct {
 	// Concurrency is how many deliveries to endpoints that answer quickly a node has under way at most.
 	Concurrency int
 	Retry       Retry
+	// HostConcurrency is how many deliveries to one host are under way at most; 0: no limit of its own.
+	HostConcurrency int
 	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.
 	CursorFlush time.Duration
 	Egress      Egress
@@ -179,6 +181,8 @@ type DeadLetters struct {
 // Message bounds one message.
 type Message struct {
 	MaxBytes Bytes
+	// KeyHeaders are the publishers' headers that are kept with a message, for delivery keys.
+	KeyHeaders []string
 }
 
 // Streams bounds the readers that follow topics as event streams.

@@ -86,6 +86,8 @@ func entries() []entry {
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Delivery.Timeout }),
 		scalar("delivery.concurrency", "256", "how many deliveries to endpoints that answer quickly are under way at most; slow and failing ones have places of their own (up to 16 times as many)",
 			num, between(num, 1, 65536), func(c *Config) *int { return &c.Delivery.Concurrency }),
+		scalar("delivery.host_concurrency", "1024", "how many deliveries to one host are under way at most, whatever its callbacks; 0: no limit but the others",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.HostConcurrency }),
 		scalar("delivery.retry.initial", "1s", "the upper end of the first wait after a failed delivery; it doubles with every failure",
 			dur, between(dur, time.Millisecond, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.Initial }),
 		scalar("delivery.retry.max_interval", "10m", "the longest wait between two attempts",
@@ -128,6 +130,8 @@ func entries() []entry {
 
 		scalar("message.max_bytes", "1MiB", "the largest message; a larger one is refused with 413. The same on all nodes",
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
+		list("message.key_headers", "publishers' headers kept with each message, so that hub.delivery_key can name them, beyond X-Hub-Key, Ce-Subject and Ce-Partitionkey; the same on every node",
+			textLike("headers", "the name of a header such as X-Order-Id, and none that holds credentials", parseKeyHeader), func(c *Config) *[]string { return &c.Message.KeyHeaders }),
 
 		scalar("streams.max", "4096", "how many event streams this node serves at a time; more are refused with 503",
 			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -144,6 +145,19 @@ func parsePeer(s string) (Peer, error) {
 		return Peer{}, fmt.Errorf("%q is not an address that others can dial", s)
 	}
 	return Peer{ID: id, Addr: addr}, nil
+}
+
+// parseKeyHeader accepts the name of a header that may be kept with a message.
+func parseKeyHeader(s string) (string, error) {
+	name := http.CanonicalHeaderKey(s)
+	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		return "", fmt.Errorf("%q is not the name of a header", s)
+	}
+	switch name {
+	case "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie":
+		return "", fmt.Errorf("%q holds credentials", s)
+	}
+	return name, nil
 }
 
 // parseHostPattern accepts a host name, or *. and a name for all that lie below it.

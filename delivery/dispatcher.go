@@ -31,6 +31,7 @@ type DispatcherOptions struct {
 	// MaxInFlight bounds all attempts under way, slow ones included; 0: 16 times Concurrency, at least 2048.
 	// Each can hold one connection.
 	MaxInFlight int
+	PerHost     int // attempts under way to one host; 0: no limit but the others
 	// SlowAfter is how long an attempt counts against Concurrency; 0: 100 ms.
 	SlowAfter   time.Duration
 	Retry       RetryPolicy
@@ -71,28 +72,29 @@ type Dispatcher struct {
 	slowCap int
 	base    time.Time // origin of the dispatcher's own clock, which no change of the wall clock moves
 
-	mu      sync.Mutex
-	topics  map[hub.TopicID]*topicLanes
-	heads   map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
-	lanes   map[hub.SubscriptionID]*lane
-	fastQ   laneQueue
-	slowQ   laneQueue
-	retries retryHeap
-	running []*worker
-	fast    int // workers that count against Concurrency
-	slow    int // the others
-	dirty   []*lane
-	settle  []settlement
-	hot     []*lane // ring of lanes that keep their endpoint
-	hotNext int
-
-	pasts     []*lane // ring of lanes that remember their attempts
-	pastsNext int
-
-	stats   Stats
-	started bool
-	closing bool // nothing new is sent
-	closed  bool // Close was called
+	mu         sync.Mutex
+	topics     map[hub.TopicID]*topicLanes
+	heads      map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
+	lanes      map[hub.SubscriptionID]*lane
+	flows      map[hub.GroupID]*flow // of consumer groups
+	hosts      map[string]*host
+	fastQ      fairQueue
+	slowQ      fairQueue
+	retries    retryHeap
+	running    []*worker
+	fast       int // workers that count against Concurrency
+	slow       int // the others
+	dirty      []*lane
+	dirtyFlows []*flow
+	settle     []settlement
+	hot        []*lane // ring of lanes that keep their endpoint
+	hotNext    int
+	pasts      []*lane // ring of lanes that remember their attempts
+	pastsNext  int
+	stats      Stats
+	started    bool
+	closing    bool // nothing new is sent
+	closed     bool // Close was called
 
 	loading bool
 	late    map[hub.SubscriptionID]uint64 // see load
@@ -147,6 +149,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	return &Dispatcher{
 		o: o, slowCap: max(1, (o.MaxInFlight-o.Concurrency)/2), base: base,
 		topics: map[hub.TopicID]*topicLanes{}, heads: map[hub.TopicID]uint64{}, lanes: map[hub.SubscriptionID]*lane{},
+		flows: map[hub.GroupID]*flow{}, hosts: map[string]*host{},
 		loading: true, late: map[hub.SubscriptionID]uint64{},
 		// What the files of a node that was down say of assignments may be long out of date.
 		lapsed: o.Contact != nil, leaseUntil: leaseUntil, lastMark: uint64(base.UnixNano()), resumed: make(chan uint64, 1),
@@ -232,11 +235,17 @@ func (d *Dispatcher) grow(id hub.TopicID, head uint64, published int64) {
 		d.ready(l)
 	}
 	t.idle = t.idle[:0]
+	for _, f := range t.flows {
+		d.feed(f)
+	}
 }
 
 // place puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
 func (d *Dispatcher) place(l *lane) {
 	switch {
+	case l.flow != nil:
+		l.state = laneIdle
+		d.feed(l.flow)
 	case l.draining:
 		d.release(l)
 	case l.done >= l.topic.head:
@@ -248,14 +257,19 @@ func (d *Dispatcher) place(l *lane) {
 
 func (d *Dispatcher) ready(l *lane) {
 	if l.slow {
-		d.slowQ.push(l)
+		d.slowQ.push(l, &l.topic.slow)
 	} else {
-		d.fastQ.push(l)
+		d.fastQ.push(l, &l.topic.fast)
 	}
 }
 
 // skip moves a lane behind messages that retention dropped.
 func (d *Dispatcher) skip(l *lane, through uint64) {
+	if l.flow != nil {
+		l.flow.skip(through)
+		d.feed(l.flow)
+		return
+	}
 	if l.done >= through {
 		return
 	}

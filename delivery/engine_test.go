@@ -169,6 +169,7 @@ type want struct {
 	from            uint64        // start offset
 	at              time.Time     // of verification, zero: now
 	mode            hubpb.Mode    // 0: subscribe
+	options         *hubpb.SubscriptionOptions
 }
 
 // request records a request and returns its id.
@@ -186,7 +187,7 @@ func (e *engine) request(w want) hub.RequestID {
 	}
 	return hub.RequestID(e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
 		Mode: w.mode, Topic: w.topic, TopicRaw: w.topic, Callback: w.callback, CallbackKey: w.callback,
-		LeaseSeconds: int64(w.lease / time.Second), SealedSecret: sealed, AutoRegister: true}}})[0].ID)
+		LeaseSeconds: int64(w.lease / time.Second), SealedSecret: sealed, AutoRegister: true, Options: w.options}}})[0].ID)
 }
 
 // subscribe makes or renews a subscription, as if it had been verified.

@@ -7,3 +7,6 @@ func (o *DispatcherOptions) WithoutLease()     { o.without.lease = true }
 func (o *DispatcherOptions) WithoutCatchUp()   { o.without.catchUp = true }
 func (o *DispatcherOptions) WithoutDrain()     { o.without.drain = true }
 func (o *PlacerOptions) WithoutMoveAfter()     { o.without.moveAfter = true }
+
+// Pointed is the key of a message by its body.
+func Pointed(body []byte, key string) []byte { return pointed(body, newKeying(key).path) }

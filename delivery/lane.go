@@ -18,6 +18,7 @@ const (
 	laneSettling                   // waits until a dead letter or its end is in the log
 	laneExpired                    // the lease has run out; a renewal revives it
 	lanePaused                     // by an operator, until resumed
+	laneBlocked                    // waits for a place at its host
 	laneReleasing                  // drained: waits until another node has it
 	laneEnded                      // the subscription is gone, or another node's
 )
@@ -52,8 +53,17 @@ type lane struct {
 	due      time.Duration // laneWaiting: when, on the dispatcher's own clock
 	endpoint *Endpoint     // nil until needed, and again when it was not used for long
 	worker   *worker       // laneRunning
-	next     *lane         // laneReady: the one behind it
-	slot     int32         // laneIdle: index in the idle list; laneWaiting: index in the heap
+	next     *lane         // in a ready queue: the one behind it
+	options  *hub.Options  // nil: the defaults
+	pace     *pace         // nil: no limit
+	host     *host         // nil: no limit
+
+	// Of a lane whose messages come from a flow: how far it is, the flow knows.
+	flow    *flow
+	spare   []*Endpoint // not in use
+	running int         // workers that serve it
+
+	slot int32 // laneIdle: index in the idle list; laneWaiting: index in the heap
 
 	status   int32 // last HTTP status, 0: none
 	reason   Reason
@@ -62,6 +72,10 @@ type lane struct {
 	state    laneState
 	slow     bool // the last attempt took long or failed
 	dirty    bool // its cursor is to be written
+	queued   bool // linked in a ready queue, whatever its state
+	sick     bool // flow: its endpoint was down at last, and is probed with one message
+	clock    bool // no lane at all: it reminds of a flow's retries
+	invited  bool // a place at its host is kept for it
 	hot      bool // it is in the ring of kept endpoints
 	paused   bool
 	draining bool // another node is to take over: it stops after the attempt under way
@@ -77,6 +91,9 @@ type topicLanes struct {
 	slink string
 	lanes int // all of them
 	idle  []*lane
+	flows []*flow
+
+	fast, slow topicQueue // lanes that are ready
 }
 
 func (t *topicLanes) park(l *lane) {
@@ -90,39 +107,6 @@ func (t *topicLanes) unpark(l *lane) {
 	t.idle[l.slot] = t.idle[last]
 	t.idle[last] = nil
 	t.idle = t.idle[:last]
-}
-
-// laneQueue is a first-in first-out list through the lanes themselves.
-type laneQueue struct {
-	head, tail *lane
-	len        int
-}
-
-func (q *laneQueue) push(l *lane) {
-	l.state, l.next = laneReady, nil
-	if q.tail == nil {
-		q.head = l
-	} else {
-		q.tail.next = l
-	}
-	q.tail = l
-	q.len++
-}
-
-// pop skips lanes that ended while they waited; nil when there is none left.
-func (q *laneQueue) pop() *lane {
-	for q.head != nil {
-		l := q.head
-		q.head, l.next = l.next, nil
-		if q.head == nil {
-			q.tail = nil
-		}
-		q.len--
-		if l.state == laneReady {
-			return l
-		}
-	}
-	return nil
 }
 
 // retryHeap holds waiting lanes, the one due first on top.

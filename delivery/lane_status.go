@@ -34,7 +34,7 @@ func (d *Dispatcher) Stats() Stats {
 
 // LaneStatus is how delivery to one subscription stands on this node, ahead of what is in the log.
 type LaneStatus struct {
-	State        string // idle, ready, sending, waiting, settling, expired, paused or releasing
+	State        string // idle, ready, sending, waiting, settling, expired, paused, blocked or releasing
 	Offset       uint64 // last message that needs no further attempt
 	Attempts     uint32 // at the message behind it
 	Failures     uint64 // in a row
@@ -53,7 +53,13 @@ func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
 		return LaneStatus{}, false
 	}
 	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason}
-	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "paused", "releasing", "ended"}[l.state]
+	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "paused", "blocked", "releasing", "ended"}[l.state]
+	if f := l.flow; f != nil {
+		s.Offset = f.done
+		if l.running > 0 && (l.state == laneIdle || l.state == laneReady) {
+			s.State = "sending"
+		}
+	}
 	if l.failingSince != 0 {
 		s.FailingSince = time.Unix(0, l.failingSince)
 	}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"math"
+	"slices"
 
 	"quorumhub/hub"
 )
@@ -91,10 +92,16 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 	if a.Epoch < d.late[s.ID] || l != nil && a.Epoch < l.epoch {
 		return
 	}
+	if l != nil && a.Epoch > l.epoch && l.reshaped(s) {
+		d.drop(l, errMoved)
+		l = nil
+	}
 	if l == nil {
 		l = d.newLane(s)
 	}
-	if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
+	if f := l.flow; f != nil {
+		d.adoptFlow(f, l, s)
+	} else if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
 		l.epoch, l.draining = a.Epoch, false
 		if l.state == laneReleasing {
 			l.state = laneExpired
@@ -112,13 +119,57 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.Signature, webhooksOf(s)
 		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
 		l.gen++
-		l.endpoint = nil
+		l.endpoint, l.spare = nil, nil
+		if l.options = s.Options; l.options == nil || l.options.Rate == 0 {
+			l.pace = nil
+		} else if rate := l.options.Rate; l.pace == nil || l.pace.interval != newPace(rate).interval {
+			l.pace = newPace(rate)
+		}
+		d.visit(l)
+	}
+	if l.flow != nil {
+		if l.state == laneExpired || l.state == lanePaused && !l.paused {
+			l.state = laneIdle
+		}
+		d.feed(l.flow)
+		return
 	}
 	if a.Next != "" && !l.draining {
 		d.drain(l)
 	}
 	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new: it is nowhere
 		d.place(l)
+	}
+}
+
+// adoptFlow brings a flow up to an assignment of one of its lanes. Callers hold mu, and feed it.
+func (d *Dispatcher) adoptFlow(f *flow, l *lane, s *hub.Subscription) {
+	a := &s.Assignment
+	rewound := a.Rewound > f.epoch
+	l.epoch = max(l.epoch, a.Epoch)
+	if a.Epoch > f.epoch {
+		f.epoch, f.draining = a.Epoch, false
+		if rewound {
+			d.rewindFlow(f, &s.Cursor)
+		} else {
+			f.skip(s.Cursor.Offset)
+		}
+		if f.released {
+			f.released = false
+			for _, m := range f.members {
+				if m.state == laneReleasing {
+					m.state = laneIdle
+				}
+			}
+		}
+		for _, m := range f.members {
+			m.epoch = a.Epoch // they follow in the same entry
+			d.mark(m)
+		}
+		d.markFlow(f)
+	}
+	if a.Next != "" && a.Epoch == f.epoch {
+		f.draining = true
 	}
 }
 
@@ -149,6 +200,14 @@ func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
 	l := &lane{id: s.ID, topic: t, state: laneExpired, epoch: s.Assignment.Epoch, done: c.Offset, attempts: c.Attempts,
 		failures: c.Failures, refused: c.Refused, failingSince: c.FailingSince, delivered: c.Delivered, slow: c.Failures > 0}
 	d.lanes[s.ID] = l
+	if flowing(s) {
+		f := d.flows[s.Group]
+		if f == nil {
+			f = d.newFlow(t, s)
+		}
+		l.flow, l.sick, l.state = f, c.Failures > 0, laneIdle
+		f.members = append(f.members, l)
+	}
 	return l
 }
 
@@ -194,9 +253,18 @@ func (d *Dispatcher) end(id hub.SubscriptionID) {
 // drop takes a lane away at once and cuts off what is under way. Callers hold mu.
 func (d *Dispatcher) drop(l *lane, cause error) {
 	delete(d.lanes, l.id)
+	d.leave(l)
+	if l.invited {
+		l.invited = false
+	}
+	if f := l.flow; f != nil {
+		d.dropMember(f, l, cause)
+	}
 	switch l.state {
 	case laneIdle:
-		l.topic.unpark(l)
+		if l.flow == nil {
+			l.topic.unpark(l)
+		}
 	case laneWaiting:
 		d.retries.remove(l)
 	case laneRunning:
@@ -204,9 +272,25 @@ func (d *Dispatcher) drop(l *lane, cause error) {
 	default: // nowhere, or in a ready queue, which skips lanes that ended
 	}
 	l.state = laneEnded
-	l.endpoint = nil
+	l.endpoint, l.spare = nil, nil
 	l.topic.lanes--
 	if l.topic.lanes == 0 {
 		delete(d.topics, l.topic.id)
 	}
+}
+
+// dropMember takes a lane out of its flow. What is under way to it is cut off, and goes to the others.
+func (d *Dispatcher) dropMember(f *flow, l *lane, cause error) {
+	for _, w := range d.running {
+		if w.lane == l {
+			w.cut(cause)
+		}
+	}
+	f.members = slices.DeleteFunc(f.members, func(o *lane) bool { return o == l })
+	if len(f.members) == 0 {
+		d.dropFlow(f)
+		return
+	}
+	f.turn %= len(f.members)
+	d.feed(f)
 }

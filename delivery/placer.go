@@ -305,7 +305,7 @@ func (p *Placer) see(now time.Time) membership {
 func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment) {
 	var held []hub.Held
 	p.o.State.View(func(s *hub.State) {
-		if owners, unowned := s.Owners(); unowned == 0 && len(m.nodes) == 1 && len(owners) <= 1 && owners[m.nodes[0].ID] == s.Counts().Subscriptions {
+		if owners, unowned := s.Owners(); unowned == 0 && len(m.nodes) == 1 && len(owners) <= 1 && owners[m.nodes[0].ID] == s.Units() {
 			return // a single node that has everything
 		}
 		held = s.Held()
@@ -314,7 +314,6 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 	for _, n := range m.nodes {
 		eligible[n.ID] = true
 	}
-	slices.SortFunc(held, func(a, b hub.Held) int { return int(int64(a.Subscription) - int64(b.Subscription)) })
 	target := make(map[hub.SubscriptionID]string)
 	placed := make([]Placed, 0, len(held))
 	for i := range held {
@@ -354,7 +353,7 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 		}
 		if eligible[to] {
 			// Without an owner nobody is left to let go of it; to the owner itself there is nothing to hand over.
-			decided = append(decided, &hubpb.Assignment{Subscription: uint64(h.Subscription), Node: to, Epoch: a.Epoch,
+			decided = append(decided, &hubpb.Assignment{Subscription: uint64(h.Subscription), Group: uint64(h.Group), Node: to, Epoch: a.Epoch,
 				Drain: owned && to != a.Node, Resumed: p.resumed[a.Node].times})
 		}
 	}

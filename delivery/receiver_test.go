@@ -40,12 +40,13 @@ type network struct {
 	mu       sync.Mutex
 	arrivals []arrival
 	inFlight map[string]int
-	overlaps int // requests that began while another to the same URL was under way
+	most     map[string]int // under way at a time
+	overlaps int            // requests that began while another to the same URL was under way
 	behave   func(url string, nth int, body string) answer
 }
 
 func newNetwork(behave func(url string, nth int, body string) answer) *network {
-	return &network{behave: behave, inFlight: map[string]int{}}
+	return &network{behave: behave, inFlight: map[string]int{}, most: map[string]int{}}
 }
 
 var ok200 = func(string, int, string) answer { return answer{} }
@@ -67,6 +68,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 		n.overlaps++
 	}
 	n.inFlight[url]++
+	n.most[url] = max(n.most[url], n.inFlight[url])
 	i := len(n.arrivals)
 	n.arrivals = append(n.arrivals, arrival{url: url, id: req.Header.Get("X-Hub-Message-Id"), body: string(body),
 		header: req.Header, at: time.Now()})

@@ -1,6 +1,10 @@
 package delivery
 
-import "time"
+import (
+	"time"
+
+	"quorumhub/hub"
+)
 
 // RetryPolicy says how often and how long a message is tried. What is given up goes to the dead letters; the
 // subscription stays until its lease ends (WebSub section 7).
@@ -18,22 +22,43 @@ type RetryPolicy struct {
 }
 
 // exhausted tells, after a failed attempt, whether the message is given up. published is Unix nanoseconds.
-func (p RetryPolicy) exhausted(l *lane, published int64, now time.Time) bool {
+func (p RetryPolicy) exhausted(attempts, refused uint32, published, failingSince int64, now time.Time) bool {
 	switch {
-	case p.MaxAttempts > 0 && int64(l.attempts) >= int64(p.MaxAttempts):
+	case p.MaxAttempts > 0 && int64(attempts) >= int64(p.MaxAttempts):
 		return true
-	case p.RefusedAttempts > 0 && int64(l.refused) >= int64(p.RefusedAttempts):
+	case p.RefusedAttempts > 0 && int64(refused) >= int64(p.RefusedAttempts):
 		return true
 	}
-	return p.MaxAge > 0 && now.UnixNano()-max(published, l.failingSince) >= int64(p.MaxAge)
+	return p.MaxAge > 0 && now.UnixNano()-max(published, failingSince) >= int64(p.MaxAge)
+}
+
+// with is the policy with what a subscriber asked for in its place.
+func (p RetryPolicy) with(o *hub.Options) RetryPolicy {
+	if o == nil {
+		return p
+	}
+	if o.MaxAttempts > 0 {
+		p.MaxAttempts = o.MaxAttempts
+	}
+	if o.RefusedAttempts > 0 {
+		p.RefusedAttempts = o.RefusedAttempts
+	}
+	if o.MaxAge > 0 {
+		p.MaxAge = o.MaxAge
+	}
+	if o.MaxInterval > 0 {
+		p.Backoff.Max = o.MaxInterval
+		p.Backoff.Initial = min(orDuration(p.Backoff.Initial, time.Second), o.MaxInterval)
+	}
+	return p
 }
 
 // delay is the wait before the next attempt. A sick endpoint is waited for by the failures in a row,
 // whichever messages they were about; a refused message by its own refusals.
-func (p RetryPolicy) delay(l *lane, res PushResult) time.Duration {
-	n := min(l.failures, 64)
+func (p RetryPolicy) delay(failures uint64, refused uint32, res PushResult) time.Duration {
+	n := min(failures, 64)
 	if res.Outcome == PushRefused {
-		n = uint64(l.refused)
+		n = uint64(refused)
 	}
 	return p.Backoff.Delay(int(n), res.RetryAfter)
 }

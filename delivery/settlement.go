@@ -13,6 +13,9 @@ import (
 type settlement struct {
 	lane     *lane
 	gone     bool
+	entry    *entry // given up by a flow
+	flowGen  uint32
+	void     bool   // given up by a flow, and overtaken before it was proposed
 	gen      uint32 // gone: of the subscription that was answered 410
 	epoch    uint64 // the one it was proposed under
 	jumps    uint32 // given up: the lane's; a message given up where the lane no longer stands is not
@@ -30,9 +33,10 @@ type settlement struct {
 }
 
 const (
-	maxSettlements = 256  // in one proposal
-	maxCursors     = 2000 // in one event, some 80 KiB
-	finalWrites    = 3    // tries to write the last cursors,
+	maxSettlements = 256      // in one proposal
+	maxCursors     = 2000     // in one event, some 80 KiB
+	maxCursorBytes = 64 << 10 // of open messages in one event
+	finalWrites    = 3        // tries to write the last cursors,
 	finalTime      = 5 * time.Second
 )
 
@@ -105,7 +109,7 @@ func (d *Dispatcher) record() {
 		}
 		failures = 0
 		d.mu.Lock()
-		left := len(d.dirty) > 0
+		left := len(d.dirty)+len(d.dirtyFlows) > 0
 		d.mu.Unlock()
 		if left && !armed {
 			arm(d.o.CursorFlush)
@@ -127,12 +131,17 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		if n == 0 {
 			break
 		}
-		if err := d.propose(ctx, events); err != nil {
+		results, err := d.propose(ctx, events)
+		if err != nil {
 			return err
 		}
 		d.mu.Lock()
 		for i := range batch {
-			d.settled(&batch[i])
+			if batch[i].entry != nil {
+				d.settledEntry(&batch[i], results[i].Outcome)
+			} else {
+				d.settled(&batch[i])
+			}
 		}
 		d.settle = d.settle[n:]
 		if len(d.settle) == 0 {
@@ -142,16 +151,19 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		d.mu.Unlock()
 	}
 	for cursors {
-		lanes, event := d.takeDirty()
-		if len(lanes) == 0 {
+		lanes, flows, event := d.takeDirty()
+		if len(lanes)+len(flows) == 0 {
 			break
 		}
-		if err := d.propose(ctx, []*hubpb.Event{event}); err != nil {
+		if _, err := d.propose(ctx, []*hubpb.Event{event}); err != nil {
 			d.mu.Lock()
 			for _, l := range lanes {
 				if l.state != laneEnded {
 					d.mark(l)
 				}
+			}
+			for _, f := range flows {
+				d.markFlow(f)
 			}
 			d.mu.Unlock()
 			return err
@@ -160,11 +172,10 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 	return nil
 }
 
-func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) error {
+func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) ([]hub.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
-	_, err := d.o.Proposer.Propose(ctx, events...)
-	return err
+	return d.o.Proposer.Propose(ctx, events...)
 }
 
 // event is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor
@@ -172,6 +183,8 @@ func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) error {
 func (s *settlement) event() *hubpb.Event {
 	s.epoch = s.lane.epoch
 	switch {
+	case s.entry != nil:
+		return s.entryEvent()
 	case s.gone && s.lane.gen == s.gen:
 		return goneEvent(s.lane.id, s.lane.renewed, s.epoch)
 	case s.gone || s.lane.jumps != s.jumps:
@@ -222,7 +235,7 @@ func (d *Dispatcher) settled(s *settlement) {
 }
 
 // takeDirty takes cursors that moved, as the event to propose.
-func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
+func (d *Dispatcher) takeDirty() ([]*lane, []*flow, *hubpb.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.urgent = false
@@ -230,7 +243,12 @@ func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
 	lanes := make([]*lane, 0, n)
 	rows := make([]hubpb.Cursor, n)
 	cursors := make([]*hubpb.Cursor, 0, n)
-	for _, l := range d.dirty[:n] {
+	size := 0
+	for i, l := range d.dirty[:n] {
+		if size >= maxCursorBytes {
+			n = i
+			break
+		}
 		l.dirty = false
 		if l.state == laneEnded {
 			continue
@@ -239,6 +257,9 @@ func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
 		c.Subscription, c.Offset, c.Attempts, c.FailingSince = uint64(l.id), l.done, l.attempts, l.failingSince
 		c.Delivered, c.Failures, c.Refused = l.delivered, l.failures, l.refused
 		c.Epoch, c.Released = l.epoch, l.state == laneReleasing
+		if f := l.flow; f != nil {
+			size += f.fill(c)
+		}
 		lanes, cursors = append(lanes, l), append(cursors, c)
 	}
 	clear(d.dirty[:n])
@@ -246,6 +267,82 @@ func (d *Dispatcher) takeDirty() ([]*lane, *hubpb.Event) {
 	if len(d.dirty) == 0 {
 		d.dirty = nil
 	}
-	return lanes, &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{
+	var flows []*flow
+	for len(d.dirtyFlows) > 0 && size < maxCursorBytes {
+		f := d.dirtyFlows[0]
+		d.dirtyFlows[0] = nil
+		d.dirtyFlows, f.dirty = d.dirtyFlows[1:], false
+		if len(f.members) == 0 {
+			continue
+		}
+		c := f.pb(nil)
+		size += 16 * len(c.Open)
+		flows, cursors = append(flows, f), append(cursors, c)
+	}
+	if len(d.dirtyFlows) == 0 {
+		d.dirtyFlows = nil
+	}
+	return lanes, flows, &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{
 		CursorsAdvanced: &hubpb.CursorsAdvanced{Node: d.o.Node, Cursors: cursors}}}
+}
+
+// fill makes the cursor of a lane that of its flow. A member of a group speaks of itself only. It returns about how
+// many bytes that takes.
+func (f *flow) fill(c *hubpb.Cursor) int {
+	c.Attempts, c.Refused = 0, 0
+	if f.group != 0 {
+		c.Offset, c.Released = 0, false
+		return 0
+	}
+	at := f.pb(nil)
+	c.Offset, c.Through, c.Open = at.Offset, at.Through, at.Open
+	return 16 * len(c.Open)
+}
+
+// pb is the flow's cursor as events hold it, with one message taken for done with.
+func (f *flow) pb(without *entry) *hubpb.Cursor {
+	at := f.cursor(without)
+	c := &hubpb.Cursor{Group: uint64(f.group), Offset: at.Offset, Through: at.Through, Epoch: f.epoch, Released: f.released}
+	for i := range at.Open {
+		o := &at.Open[i]
+		c.Open = append(c.Open, &hubpb.Open{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
+	}
+	return c
+}
+
+// entryEvent is what to propose for a message given up by a flow. It carries the cursor behind it, for those between
+// may be done with or not. Callers hold mu.
+func (s *settlement) entryEvent() *hubpb.Event {
+	l, f := s.lane, s.lane.flow
+	if s.void = l.state == laneEnded || f.gen != s.flowGen || s.entry.state != entrySettling; s.void {
+		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
+	}
+	c := f.pb(s.entry)
+	c.Released = false
+	if f.group == 0 {
+		c.Delivered, c.Failures, c.FailingSince = l.delivered, l.failures, l.failingSince
+	}
+	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
+		Subscription: uint64(l.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason),
+		Epoch: f.epoch, Cursor: c, Tries: s.tries, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
+}
+
+// settledEntry goes on after a message of a flow was given up, or gives it to another lane if that came to nothing.
+// Callers hold mu.
+func (d *Dispatcher) settledEntry(s *settlement, outcome hub.Outcome) {
+	f := s.lane.flow
+	if f.gen != s.flowGen || s.entry.state != entrySettling {
+		return
+	}
+	if s.void || outcome == hub.OutcomeStale {
+		f.giveBack(s.entry)
+		d.feed(f)
+		return
+	}
+	d.stats.DeadLettered++
+	d.o.Log.Warn("message given up", "subscription", s.lane.id.String(), "topic", f.topic.name, "offset", s.offset,
+		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
+	f.finish(s.entry)
+	d.markFlow(f)
+	d.feed(f)
 }

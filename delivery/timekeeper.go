@@ -43,7 +43,11 @@ func (d *Dispatcher) keepTime() {
 		d.mu.Lock()
 		now := d.now()
 		for len(d.retries) > 0 && d.retries[0].due <= now {
-			d.ready(heap.Pop(&d.retries).(*lane))
+			if l := heap.Pop(&d.retries).(*lane); l.clock {
+				d.rung(l.flow)
+			} else {
+				d.ready(l)
+			}
 		}
 		for _, w := range d.running {
 			switch age := now - w.started; {

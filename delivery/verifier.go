@@ -369,6 +369,9 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 		"confirmed", !denied && res.Outcome == IntentConfirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
 	// Not with ctx: it ends when the outcome is applied, which may be before the proposer says so.
 	out, err := v.rec.record(v.ctx, "the outcome of "+r.ID.String(), event)
+	if err == nil && out[0].Outcome == hub.OutcomeGroupConflict {
+		v.o.Outbound.Deny(v.ctx, r.Callback, r.TopicRaw, "the consumer group has another delivery mode, window or key")
+	}
 	if err == nil && out[0].Outcome == hub.OutcomeNoTopic {
 		// The topic went away while the subscriber was asked, and now waits in vain.
 		v.o.Outbound.Deny(v.ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))

@@ -94,15 +94,29 @@ func (d *Dispatcher) take(w *worker) *lane {
 		}
 	}
 	if l != nil {
-		l.state, l.worker, w.lane = laneRunning, w, l
+		w.lane = l
+		if l.flow != nil {
+			d.served(l)
+		} else {
+			l.state, l.worker = laneRunning, w
+		}
 	}
 	return l
 }
 
 // next gives a worker that is done with its lane another one, or takes the worker out. Callers hold mu.
 func (d *Dispatcher) next(w *worker) *lane {
-	if w.lane.worker == w {
-		w.lane.worker = nil
+	l := w.lane
+	if l.worker == w {
+		l.worker = nil
+	}
+	if f := l.flow; f != nil {
+		d.left(l)
+		d.feed(f)
+	}
+	if l.invited && l.state != laneReady {
+		l.invited = false
+		d.invite(l.host)
 	}
 	if w.class == classFast {
 		d.fast--
@@ -110,7 +124,7 @@ func (d *Dispatcher) next(w *worker) *lane {
 		d.slow--
 	}
 	w.lane, w.class = nil, classNone
-	l := d.take(w)
+	l = d.take(w)
 	if l == nil {
 		last := d.running[len(d.running)-1]
 		d.running[w.index], last.index = last, w.index
@@ -132,7 +146,11 @@ func (d *Dispatcher) work(w *worker, l *lane) {
 	defer d.workers.Done()
 	w.ctx, w.cancel = withTether(d.ctx)
 	for l != nil {
-		l = d.serve(w, l)
+		if l.flow != nil {
+			l = d.serveFlow(w, l)
+		} else {
+			l = d.serve(w, l)
+		}
 	}
 	w.cancel(nil)
 }
@@ -207,7 +225,7 @@ func (d *Dispatcher) sendable(l *lane) bool {
 		l.state = laneExpired
 		return false
 	}
-	return true
+	return d.mayStart(l)
 }
 
 // read fills the worker's batch. mu is held, but not while reading.
@@ -315,12 +333,15 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		link = t.slink
 	}
 	w.started, w.extra = d.now(), largeTime(m)
+	d.enter(l)
+	h := l.host
 	d.mu.Unlock()
 	res := d.o.Pusher.Push(w.ctx, e, contentOf(m, d.o.Parts, link))
 	if d.o.Attempted != nil {
 		d.o.Attempted(t.id, res)
 	}
 	d.mu.Lock()
+	d.exit(h)
 	w.started = 0
 	if w.ctx.Err() != nil {
 		if d.ctx.Err() != nil {
@@ -366,6 +387,7 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps ui
 func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint32) {
 	d.stats.Failed++
 	now := d.o.Clock.Now()
+	policy := d.o.Retry.with(l.options)
 	l.failures++
 	if l.failingSince == 0 {
 		l.failingSince = now.UnixNano()
@@ -373,15 +395,15 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 	l.slow = res.Outcome == PushDown
 	d.mark(l)
 	if m.Offset != l.done+1 || l.jumps != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
-		d.wait(l, d.o.Retry.delay(l, res))
+		d.wait(l, policy.delay(l.failures, l.refused, res))
 		return
 	}
 	l.attempts++
 	if res.Outcome == PushRefused {
 		l.refused++
 	}
-	delay := d.o.Retry.delay(l, res)
-	if !d.o.Retry.exhausted(l, m.Time, now) {
+	delay := policy.delay(l.failures, l.refused, res)
+	if !policy.exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
 		d.wait(l, delay)
 		return
 	}

@@ -10,11 +10,11 @@ import (
 // assign carries out decisions about who delivers what. One that was made on an older picture changes nothing.
 func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 	for _, a := range e.Assignments {
-		sub := s.subs[SubscriptionID(a.Subscription)]
-		if sub == nil || a.Node == "" || a.Epoch != sub.Assignment.Epoch {
+		u, ok := s.unit(SubscriptionID(a.Subscription), GroupID(a.Group))
+		if !ok || a.Node == "" || a.Epoch != u.assignment.Epoch {
 			continue
 		}
-		now := &sub.Assignment
+		now := u.assignment
 		switch {
 		case a.Drain && now.Node != "":
 			if a.Node == now.Node || a.Node == now.Next {
@@ -22,15 +22,15 @@ func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 			}
 			// The owner has been told to stop already when there was another Next; it makes no difference to it.
 			now.Next = a.Node
-			s.touch(TableSubscription, a.Subscription)
+			u.touch(s)
 		case a.Node == now.Node && now.Next == "":
 			continue
 		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumed(now.Node):
 			continue // the owner was taken for lost, and has come back meanwhile
 		default:
-			s.hand(sub, a.Node)
+			s.hand(u, a.Node)
 		}
-		fx.Subscriptions = append(fx.Subscriptions, *sub)
+		s.tell(u, fx)
 	}
 	return Result{}
 }
@@ -58,28 +58,27 @@ func (s *State) Resumed(node string) uint64 {
 	return 0
 }
 
-// hand gives a subscription to a node, under a new epoch. No node is no change.
-func (s *State) hand(sub *Subscription, node string) {
+// hand gives a subscription or group to a node, under a new epoch. No node is no change.
+func (s *State) hand(u unit, node string) {
 	if node != "" {
-		s.give(sub, node)
+		s.give(u, node)
 	}
 }
 
 // give is hand, also to no node.
-func (s *State) give(sub *Subscription, node string) {
-	s.count(sub, -1)
-	sub.Assignment = Assignment{Node: node, Epoch: sub.Assignment.Epoch + 1, Rewound: sub.Assignment.Rewound}
-	s.count(sub, 1)
-	s.touch(TableSubscription, uint64(sub.ID))
+func (s *State) give(u unit, node string) {
+	a := u.assignment
+	s.count(u.topic, a.Node, -1)
+	*a = Assignment{Node: node, Epoch: a.Epoch + 1, Rewound: a.Rewound}
+	s.count(u.topic, node, 1)
+	u.touch(s)
 }
 
-// count keeps the numbers of subscriptions by node.
-func (s *State) count(sub *Subscription, n int) {
-	node := sub.Assignment.Node
+// count keeps the numbers of subscriptions by node. A consumer group counts as one.
+func (s *State) count(t *Topic, node string, n int) {
 	if node == "" {
 		return
 	}
-	t := s.topics[sub.Topic]
 	if t.owned == nil {
 		t.owned = map[string]int{}
 	}
@@ -115,14 +114,15 @@ func compareLoad(a int, ca *hubpb.Candidate, b int, cb *hubpb.Candidate) int {
 	return 0
 }
 
-// Owned is the number of subscriptions that a node delivers, those it is being relieved of included.
+// Owned is the number of subscriptions that a node delivers, those it is being relieved of included. A consumer
+// group counts as one.
 func (s *State) Owned(node string) int { return s.owned[node] }
 
-// Owners is the number of subscriptions of each node that has any, and of those that no node has. The map is a
-// copy.
+// Owners is the number of subscriptions of each node that has any, and of those that no node has. A consumer
+// group counts as one. The map is a copy.
 func (s *State) Owners() (byNode map[string]int, unowned int) {
 	byNode = make(map[string]int, len(s.owned))
-	unowned = len(s.subs)
+	unowned = s.Units()
 	for node, n := range s.owned {
 		byNode[node] = n
 		unowned -= n
@@ -130,18 +130,28 @@ func (s *State) Owners() (byNode map[string]int, unowned int) {
 	return byNode, unowned
 }
 
-// Held is a subscription with who holds it.
+// Units is the number of subscriptions to be placed on nodes. A consumer group counts as one.
+func (s *State) Units() int { return len(s.subs) - s.grouped + len(s.groups) }
+
+// Held is a subscription, or a consumer group as a whole, with who holds it.
 type Held struct {
-	Subscription SubscriptionID
+	Subscription SubscriptionID // of a group, its first member
+	Group        GroupID        // 0: no group
 	Topic        TopicID
 	Assignment   Assignment
 }
 
-// Held returns all subscriptions with who holds them, in no order.
+// Held returns all subscriptions and groups with who holds them, in order of their subscriptions.
 func (s *State) Held() []Held {
-	out := make([]Held, 0, len(s.subs))
+	out := make([]Held, 0, s.Units())
 	for id, sub := range s.subs {
-		out = append(out, Held{id, sub.Topic, sub.Assignment})
+		if sub.Group == 0 {
+			out = append(out, Held{id, 0, sub.Topic, sub.Assignment})
+		}
 	}
+	for _, g := range s.groups {
+		out = append(out, Held{g.members[0], g.id, g.topic, g.Assignment})
+	}
+	slices.SortFunc(out, func(a, b Held) int { return int(int64(a.Subscription) - int64(b.Subscription)) })
 	return out
 }

@@ -88,7 +88,11 @@ func (l *letters) remove(d *DeadLetter) {
 // deadLetter takes note of a message that is given up; the subscription goes on behind it.
 func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil || e.Epoch != sub.Assignment.Epoch || e.Offset <= sub.Cursor.Offset || e.Offset > s.topics[sub.Topic].Head {
+	if sub == nil {
+		return Result{Outcome: OutcomeStale}
+	}
+	u := s.unitOf(sub)
+	if e.Epoch != u.assignment.Epoch || !u.cursor.owes(e.Offset) || e.Offset > u.topic.Head {
 		return Result{Outcome: OutcomeStale}
 	}
 	s.meta.NextDeadLetter++
@@ -102,9 +106,13 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 		s.letters.remove(old)
 		s.touch(TableDeadLetter, old.ID)
 	}
-	c := &sub.Cursor
-	c.Offset, c.Attempts, c.Refused = e.Offset, 0, 0
-	c.DeadLetters++
+	if e.Cursor == nil {
+		u.cursor.place(e.Offset)
+	} else {
+		u.cursor.adopt(e.Cursor, u.topic.Head)
+	}
+	u.touchCursor(s)
+	sub.Cursor.DeadLetters++
 	s.touch(TableCursor, e.Subscription)
 	s.announceExhausted(sub, d, fx)
 	return Result{ID: d.ID}

@@ -27,6 +27,7 @@ type SubscribeRequest struct {
 	Signature    string // empty: the hub's default
 	Scheme       string // SchemeStandardWebhooks, or empty
 	VerifyToken  string
+	Options      Options
 	Start        *Position // where a new subscription begins; nil: behind the newest message
 }
 

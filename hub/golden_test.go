@@ -43,6 +43,7 @@ func rowTables() map[string]hub.RowKey {
 		"DeadLetterRow":   {Table: hub.TableDeadLetter, ID: 1},
 		"IdempotencyRow":  {Table: hub.TableIdempotency, ID: 1, Name: "key"},
 		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
+		"GroupRow":        {Table: hub.TableGroup, ID: 1},
 		"BlobRow":         {Table: hub.TableBlob, Name: "blob"},
 		"LargeRow":        {Table: hub.TableLarge, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
 		"NodeRow":         {Table: hub.TableNode, Name: "node"},
@@ -280,7 +281,7 @@ func fill(m protoreflect.Message) {
 func sampleValue(f protoreflect.FieldDescriptor, empty func() protoreflect.Value) protoreflect.Value {
 	number := 10 + uint64(f.Number())
 	switch f.Name() {
-	case "id", "topic", "subscription", "subscriptions", "request", "epoch", "epochs", "first", "offset", "seq", "through", "level":
+	case "id", "topic", "subscription", "subscriptions", "request", "group", "epoch", "epochs", "first", "offset", "seq", "through", "level":
 		number = 1
 	}
 	text := string(f.Name())

@@ -145,7 +145,7 @@ func (s *State) publishLarge(e *hubpb.LargePublished, fx *Effects) Result {
 			return r
 		}
 	}
-	m := Message{ContentType: e.ContentType}
+	m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
 	if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
 		return Result{Outcome: OutcomeStale, Topic: t.ID}
 	}

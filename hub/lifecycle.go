@@ -84,9 +84,10 @@ func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*
 	if t == nil {
 		return
 	}
+	v := s.view(sub)
 	m := Message{Topic: t.ID, Offset: t.Head + 1}
 	e := Lifecycle{ID: m.ID(), Type: kind, Time: stamp(s.meta.Now), Subscription: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback,
-		Node: sub.Assignment.Node, Cursor: sub.Cursor.Offset, LeaseEndsAt: stamp(nanos(sub.ExpiresAt))}
+		Node: v.Assignment.Node, Cursor: v.Cursor.Offset, LeaseEndsAt: stamp(nanos(sub.ExpiresAt))}
 	if add != nil {
 		add(&e)
 	}
@@ -127,8 +128,9 @@ func (s *State) announceExhausted(sub *Subscription, d *DeadLetter, fx *Effects)
 	})
 }
 
-func (s *State) announceGap(sub *Subscription, from, through uint64, fx *Effects) {
-	s.announce(LifecycleGap, sub, fx, func(e *Lifecycle) { e.GapFrom, e.GapThrough, e.GapMessages = from, through, through-from+1 })
+// announceGap tells of messages that are lost; of those between, some may have been delivered out of order.
+func (s *State) announceGap(sub *Subscription, from, through, lost uint64, fx *Effects) {
+	s.announce(LifecycleGap, sub, fx, func(e *Lifecycle) { e.GapFrom, e.GapThrough, e.GapMessages = from, through, lost })
 }
 
 func (s *State) announceEnd(sub *Subscription, reason hubpb.EndReason, fx *Effects) {

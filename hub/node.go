@@ -107,17 +107,12 @@ func (s *State) switchNode(e *hubpb.NodeSwitched, fx *Effects) Result {
 	}
 	n.Boot, n.Stopping = e.Boot, !started
 	if e.Run == hubpb.NodeRun_RUN_STOPPED && s.owned[n.ID] > 0 {
-		var held []SubscriptionID
-		for id, sub := range s.subs {
-			if sub.Assignment.Node == n.ID {
-				held = append(held, id)
+		for _, h := range s.Held() {
+			if h.Assignment.Node == n.ID {
+				u := s.unitOf(s.subs[h.Subscription])
+				s.give(u, u.assignment.Next)
+				s.tell(u, fx)
 			}
-		}
-		slices.Sort(held)
-		for _, id := range held {
-			sub := s.subs[id]
-			s.give(sub, sub.Assignment.Next)
-			fx.Subscriptions = append(fx.Subscriptions, *sub)
 		}
 	}
 	s.changedNode(n, fx)

@@ -35,12 +35,7 @@ func (s *Service) Rewind(ctx context.Context, log MessageReader, id Subscription
 	if err != nil {
 		return Rewind{}, err
 	}
-	r := Rewind{From: cursor + 1}
-	if before := sub.Cursor.Offset; cursor < before {
-		r.Again = before - cursor
-	} else {
-		r.Skipped = cursor - before
-	}
+	r := Rewind{From: cursor + 1, Again: sub.Cursor.doneAbove(cursor), Skipped: sub.Cursor.owedUpTo(cursor)}
 	if dryRun {
 		return r, nil
 	}
@@ -89,24 +84,18 @@ func noSubscription(id SubscriptionID) error {
 	return &Error{Code: CodeNotFound, Param: "id", Message: "\"" + id.String() + "\" is no subscription of this hub (any more); expected an id such as s-17"}
 }
 
-// rewind moves a subscription in its topic's log, under a new epoch: what was under way until now changes
-// nothing any more (invariant I4).
+// rewind moves a subscription in its topic's log, a member of a group the whole group, under a new epoch: what was
+// under way until now changes nothing any more (invariant I4).
 func (s *State) rewind(e *hubpb.SubscriptionRewound, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
 	if sub == nil {
 		return Result{Outcome: OutcomeStale}
 	}
-	t := s.topics[sub.Topic]
-	c := &sub.Cursor
-	c.Offset, c.Attempts, c.Refused = min(max(e.Offset, t.First-1), t.Head), 0, 0
-	if sub.Assignment.Node != "" { // else nobody was ever told to deliver it
-		sub.Assignment.Epoch++
-		sub.Assignment.Rewound = sub.Assignment.Epoch
-	}
-	s.touch(TableSubscription, e.Subscription)
-	s.touch(TableCursor, e.Subscription)
-	fx.Subscriptions = append(fx.Subscriptions, *sub)
-	return Result{ID: e.Subscription, Offset: c.Offset}
+	u := s.unitOf(sub)
+	u.cursor.place(min(max(e.Offset, u.topic.First-1), u.topic.Head))
+	s.restart(u)
+	s.tell(u, fx)
+	return Result{ID: e.Subscription, Offset: u.cursor.Offset}
 }
 
 // pause stops or resumes a subscription.
@@ -118,7 +107,7 @@ func (s *State) pause(e *hubpb.SubscriptionPaused, fx *Effects) Result {
 	if sub.Paused != e.Paused {
 		sub.Paused = e.Paused
 		s.touch(TableSubscription, e.Subscription)
-		fx.Subscriptions = append(fx.Subscriptions, *sub)
+		fx.Subscriptions = append(fx.Subscriptions, s.view(sub))
 		kind := LifecycleResumed
 		if sub.Paused {
 			kind = LifecyclePaused

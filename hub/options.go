@@ -1,20 +1,299 @@
 package hub
 
-import "net/url"
+import (
+	"math"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// DeliveryMode says in which order a subscription gets its messages.
+type DeliveryMode = hubpb.DeliveryMode
+
+// Modes of delivery.
+const (
+	DeliveryOrdered  = hubpb.DeliveryMode_DELIVERY_ORDERED  // one after the other, in the order of the log
+	DeliveryParallel = hubpb.DeliveryMode_DELIVERY_PARALLEL // up to a window at a time, in no order
+	DeliveryKeyed    = hubpb.DeliveryMode_DELIVERY_KEYED    // those of one key in order, different keys side by side
+)
+
+func deliveryModes() []string { return []string{"ordered", "parallel", "keyed"} }
+
+// DeliveryModeName is the mode as requests and lists spell it.
+func DeliveryModeName(m DeliveryMode) string {
+	if names := deliveryModes(); m >= 0 && int(m) < len(names) {
+		return names[m]
+	}
+	return m.String()
+}
+
+// Bounds of what a subscriber may ask for.
+const (
+	DefaultWindow      = 16
+	MaxWindow          = 1024
+	MaxRate            = 100_000
+	MinRate            = 0.001
+	MaxGroupBytes      = 128
+	maxKeyBytes        = 256
+	maxRetryAttempts   = 10_000
+	maxRetryAge        = 30 * 24 * time.Hour
+	maxRetryInterval   = 24 * time.Hour
+	contentTypeHeader  = "Content-Type"
+	headerKeyPrefix    = "header:"
+	pointerKeyPrefix   = "json:"
+	consumerGroupParam = "consumerGroup"
+)
+
+// Options is how a subscriber wants its messages beyond what WebSub says. The zero value is the hub's default
+// everywhere. It is never changed once a subscription has it.
+type Options struct {
+	Mode   DeliveryMode
+	Window int    // parallel and keyed: messages under way at a time
+	Key    string // keyed: header:<Name> or json:<JSON pointer> (RFC 6901)
+	Group  string // consumer group, empty: none
+
+	Rate            float64 // messages a second, 0: no limit
+	MaxAttempts     int     // at one message, 0: the hub's; the same for the others
+	RefusedAttempts int
+	MaxAge          time.Duration
+	MaxInterval     time.Duration
+}
+
+// SameOrder tells whether two subscriptions can share a cursor: what their order depends on is the same.
+func (o *Options) SameOrder(p *Options) bool {
+	return o.Mode == p.Mode && o.Window == p.Window && o.Key == p.Key
+}
+
+func (o *Options) order() Options { return Options{Mode: o.Mode, Window: o.Window, Key: o.Key} }
+
+// pb is nil when all is as the hub does by default, so that most rows hold nothing of it.
+func (o *Options) pb(start string) *hubpb.SubscriptionOptions {
+	if *o == (Options{}) && start == "" {
+		return nil
+	}
+	return &hubpb.SubscriptionOptions{Start: start, Mode: o.Mode, Window: uint32(o.Window), Key: o.Key, Group: o.Group,
+		Rate: o.Rate, MaxAttempts: uint32(o.MaxAttempts), RefusedAttempts: uint32(o.RefusedAttempts),
+		MaxAgeSeconds: uint32(o.MaxAge / time.Second), MaxIntervalSeconds: uint32(o.MaxInterval / time.Second)}
+}
+
+func optionsFromPB(p *hubpb.SubscriptionOptions) Options {
+	return Options{Mode: p.GetMode(), Window: int(p.GetWindow()), Key: p.GetKey(), Group: p.GetGroup(), Rate: p.GetRate(),
+		MaxAttempts: int(p.GetMaxAttempts()), RefusedAttempts: int(p.GetRefusedAttempts()),
+		MaxAge:      time.Duration(p.GetMaxAgeSeconds()) * time.Second,
+		MaxInterval: time.Duration(p.GetMaxIntervalSeconds()) * time.Second}
+}
+
+// shared is nil for the default, which so takes no memory.
+func (o Options) shared() *Options {
+	if o == (Options{}) {
+		return nil
+	}
+	return &o
+}
 
 // parseOptions reads how the subscriber wants its messages, beyond WebSub.
 func (r *SubscribeRequest) parseOptions(form url.Values) error {
-	const start = "hub.start"
-	text, err := single(form, start)
+	if err := r.parseStart(form); err != nil {
+		return err
+	}
+	if err := r.parseMode(form); err != nil {
+		return err
+	}
+	if err := r.parseGroup(form); err != nil {
+		return err
+	}
+	o := &r.Options
+	var err error
+	if text, given, err := optional(form, "hub.rate"); err != nil {
+		return err
+	} else if given {
+		o.Rate, err = strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(o.Rate) || o.Rate < MinRate || o.Rate > MaxRate {
+			return ParamErrorf("hub.rate", "is %s; expected messages a second, from %v to %d", quote(text), MinRate, MaxRate)
+		}
+	}
+	if o.MaxAttempts, err = wholeNumber(form, "hub.retry.max_attempts", 1, maxRetryAttempts, "attempts"); err != nil {
+		return err
+	}
+	if o.RefusedAttempts, err = wholeNumber(form, "hub.retry.refused_attempts", 1, maxRetryAttempts, "attempts"); err != nil {
+		return err
+	}
+	age, err := wholeNumber(form, "hub.retry.max_age", 1, int(maxRetryAge/time.Second), "seconds")
 	if err != nil {
 		return err
 	}
-	if text != "" || form.Has(start) {
-		p, err := ParsePosition(start, text)
-		if err != nil {
-			return err
-		}
-		r.Start = &p
+	interval, err := wholeNumber(form, "hub.retry.max_interval", 1, int(maxRetryInterval/time.Second), "seconds")
+	o.MaxAge, o.MaxInterval = time.Duration(age)*time.Second, time.Duration(interval)*time.Second
+	return err
+}
+
+func (r *SubscribeRequest) parseStart(form url.Values) error {
+	const start = "hub.start"
+	text, given, err := optional(form, start)
+	if err != nil || !given {
+		return err
 	}
+	p, err := ParsePosition(start, text)
+	r.Start = &p
+	return err
+}
+
+// parseMode reads mode, window and key. A key alone means keyed, a window alone parallel.
+func (r *SubscribeRequest) parseMode(form url.Values) error {
+	const modeParam, windowParam, keyParam = "hub.delivery_mode", "hub.delivery_window", "hub.delivery_key"
+	o := &r.Options
+	name, named, err := optional(form, modeParam)
+	if err != nil {
+		return err
+	}
+	window, err := wholeNumber(form, windowParam, 1, MaxWindow, "messages")
+	if err != nil {
+		return err
+	}
+	key, keyGiven, err := optional(form, keyParam)
+	if err != nil {
+		return err
+	}
+	switch {
+	case named:
+		i := slices.Index(deliveryModes(), name)
+		if i < 0 {
+			return ParamErrorf(modeParam, "is %s; expected ordered, parallel or keyed", quote(name))
+		}
+		o.Mode = DeliveryMode(i)
+	case keyGiven:
+		o.Mode = DeliveryKeyed
+	case window > 1:
+		o.Mode = DeliveryParallel
+	}
+	switch {
+	case o.Mode == DeliveryOrdered && window > 1:
+		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message under way at a time; expected parallel or keyed", window, modeParam)
+	case o.Mode != DeliveryKeyed && keyGiven:
+		return ParamErrorf(keyParam, "belongs to %s=keyed, not to %s", modeParam, name)
+	case o.Mode == DeliveryKeyed && !keyGiven:
+		return ParamErrorf(keyParam, "is missing; %s=keyed needs header:<Name> or json:<JSON pointer>", modeParam)
+	case o.Mode == DeliveryOrdered:
+		return nil
+	}
+	if o.Window = window; window == 0 {
+		o.Window = DefaultWindow
+	}
+	if keyGiven {
+		o.Key, err = parseKey(keyParam, key)
+	}
+	return err
+}
+
+// parseKey checks a delivery key and brings a header's name into its canonical form.
+func parseKey(param, text string) (string, error) {
+	if len(text) > maxKeyBytes {
+		return "", ParamErrorf(param, "is %d bytes long; at most %d are accepted", len(text), maxKeyBytes)
+	}
+	if name, ok := strings.CutPrefix(text, headerKeyPrefix); ok && name != "" {
+		return headerKeyPrefix + textproto.CanonicalMIMEHeaderKey(name), nil
+	}
+	if pointer, ok := strings.CutPrefix(text, pointerKeyPrefix); ok && validPointer(pointer) {
+		return text, nil
+	}
+	return "", ParamErrorf(param, "is %s; expected header:<Name> such as header:X-Hub-Key, or json:<JSON pointer> such as json:/order/id", quote(text))
+}
+
+// validPointer tells whether a JSON pointer is one (RFC 6901 section 3).
+func validPointer(p string) bool {
+	if p != "" && p[0] != '/' {
+		return false
+	}
+	for i := range len(p) {
+		if p[i] == '~' && (i+1 == len(p) || p[i+1] != '0' && p[i+1] != '1') {
+			return false
+		}
+	}
+	return true
+}
+
+// KeyHeaders are the publishers' headers that are kept with a message whatever the configuration says: the hub's own,
+// and those of CloudEvents that say what belongs together. Content-Type can be named as well.
+func KeyHeaders() []string { return []string{"X-Hub-Key", "Ce-Subject", "Ce-Partitionkey"} }
+
+// KeyHeader is the header that a delivery key names, ok false for one that names none.
+func KeyHeader(key string) (name string, ok bool) { return strings.CutPrefix(key, headerKeyPrefix) }
+
+// KeyPointer is the JSON pointer that a delivery key holds, ok false for one without.
+func KeyPointer(key string) (pointer string, ok bool) {
+	return strings.CutPrefix(key, pointerKeyPrefix)
+}
+
+// parseGroup reads the consumer group, under the name that Kafka-based hubs gave it as well.
+func (r *SubscribeRequest) parseGroup(form url.Values) error {
+	const param = "hub.consumer_group"
+	name, given, err := optional(form, param)
+	if err != nil {
+		return err
+	}
+	plain, plainGiven, err := optional(form, consumerGroupParam)
+	if err != nil {
+		return err
+	}
+	switch {
+	case given && plainGiven && name != plain:
+		return ParamErrorf(param, "is %s and %s is %s; expected one group", quote(name), consumerGroupParam, quote(plain))
+	case plainGiven && plain == "": // Kafka-based hubs take an empty field for none
+		return nil
+	case plainGiven:
+		name = plain
+	case !given:
+		return nil
+	}
+	if name == "" || len(name) > MaxGroupBytes || strings.IndexFunc(name, func(c rune) bool { return c <= ' ' || c == 0x7f }) >= 0 {
+		return ParamErrorf(param, "is %s; expected a name of 1 to %d bytes without spaces", quote(name), MaxGroupBytes)
+	}
+	r.Options.Group = name
 	return nil
+}
+
+func optional(form url.Values, param string) (text string, given bool, err error) {
+	text, err = single(form, param)
+	return text, form.Has(param), err
+}
+
+// wholeNumber reads an optional number, 0 when it is not given.
+func wholeNumber(form url.Values, param string, least, most int, unit string) (int, error) {
+	text, given, err := optional(form, param)
+	if err != nil || !given {
+		return 0, err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most || text[0] == '+' {
+		return 0, ParamErrorf(param, "is %s; expected %s from %d to %d", quote(text), unit, least, most)
+	}
+	return n, nil
+}
+
+// maxHeaderBytes is the longest value of a header that is kept.
+const maxHeaderBytes = 255
+
+// keptHeaders are a publisher's headers as events hold them.
+func keptHeaders(in []Header) ([]*hubpb.Header, error) {
+	var out []*hubpb.Header
+	for _, h := range in {
+		if len(h.Value) > maxHeaderBytes {
+			return nil, ParamErrorf(h.Name, "is %d bytes long; at most %d are kept with a message", len(h.Value), maxHeaderBytes)
+		}
+		out = append(out, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD")})
+	}
+	return out, nil
+}
+
+func headersFrom(in []*hubpb.Header) []Header {
+	var out []Header
+	for _, h := range in {
+		out = append(out, Header{h.Name, h.Value})
+	}
+	return out
 }

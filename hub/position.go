@@ -38,7 +38,8 @@ func ParsePosition(param, text string) (Position, error) {
 		return p, nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil || len(text) > maxPositionBytes {
+	// Older than 1678 or later than 2261 does not fit into Unix nanoseconds.
+	if err != nil || len(text) > maxPositionBytes || at.Year() <= 1678 || at.Year() >= 2262 {
 		return p, ParamErrorf(param, "is %s; %s", quote(text), positionForms)
 	}
 	p.at = at

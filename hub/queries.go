@@ -36,7 +36,7 @@ func (s *State) Subscription(id SubscriptionID) (Subscription, bool) {
 	if sub == nil {
 		return Subscription{}, false
 	}
-	return *sub, true
+	return s.view(sub), true
 }
 
 // SubscriptionByKey finds an active subscription by topic name and normalised callback.
@@ -45,7 +45,7 @@ func (s *State) SubscriptionByKey(topicName, callbackKey string) (Subscription, 
 	if !ok {
 		return Subscription{}, false
 	}
-	return *s.subs[id], true
+	return s.view(s.subs[id]), true
 }
 
 // Request returns a copy of a pending request.
@@ -65,7 +65,12 @@ func (s *State) Topics(after TopicID, max int) []Topic {
 // Subscriptions returns copies of at most max active subscriptions with an id above after that match, in
 // order of id. A nil match takes all.
 func (s *State) Subscriptions(after SubscriptionID, max int, match func(*Subscription) bool) []Subscription {
-	return page(s.subs, after, max, match)
+	ids := pageIDs(s.subs, after, max, match)
+	out := make([]Subscription, len(ids))
+	for i, id := range ids {
+		out[i] = s.view(s.subs[id])
+	}
+	return out
 }
 
 // SubscriptionsOf is Subscriptions for one topic, without walking over those of the others.
@@ -84,7 +89,7 @@ func (s *State) SubscriptionsOf(topicName string, after SubscriptionID, max int)
 	}
 	out := make([]Subscription, len(ids))
 	for i, id := range ids {
-		out[i] = *s.subs[id]
+		out[i] = s.view(s.subs[id])
 	}
 	return out
 }
@@ -105,6 +110,15 @@ func (s *State) Counts() Counts {
 }
 
 func page[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) []V {
+	ids := pageIDs(m, after, max, match)
+	out := make([]V, len(ids))
+	for i, id := range ids {
+		out[i] = *m[id]
+	}
+	return out
+}
+
+func pageIDs[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) []K {
 	var ids []K
 	for id, v := range m {
 		if id <= after || match != nil && !match(v) {
@@ -121,9 +135,5 @@ func page[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) [
 	if max > 0 && len(ids) > max {
 		ids = ids[:max]
 	}
-	out := make([]V, len(ids))
-	for i, id := range ids {
-		out[i] = *m[id]
-	}
-	return out
+	return ids
 }

@@ -2,12 +2,14 @@ package hub
 
 import (
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // AppendRecord appends the stored form of m to dst: what the log keeps beside topic and offset, which are
-// its key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 5 numbers of parts, 6 bytes of the parts.
+// its key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 5 numbers of parts, 6 bytes of the parts,
+// 30 headers as name, zero, value.
 func AppendRecord(dst []byte, m *Message) []byte {
 	dst = protowire.AppendTag(dst, 1, protowire.Fixed64Type)
 	dst = protowire.AppendFixed64(dst, uint64(m.Time))
@@ -16,6 +18,14 @@ func AppendRecord(dst []byte, m *Message) []byte {
 	if m.LinkSelf != "" {
 		dst = protowire.AppendTag(dst, 4, protowire.BytesType)
 		dst = protowire.AppendString(dst, m.LinkSelf)
+	}
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		dst = protowire.AppendTag(dst, 30, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(len(h.Name)+1+len(h.Value)))
+		dst = append(dst, h.Name...)
+		dst = append(dst, 0)
+		dst = append(dst, h.Value...)
 	}
 	if m.Large() {
 		dst = protowire.AppendTag(dst, 5, protowire.BytesType)
@@ -43,6 +53,10 @@ func RecordSize(m *Message) int {
 		protowire.SizeTag(3) + protowire.SizeBytes(len(m.Body))
 	if m.LinkSelf != "" {
 		n += protowire.SizeTag(4) + protowire.SizeBytes(len(m.LinkSelf))
+	}
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		n += protowire.SizeTag(30) + protowire.SizeBytes(len(h.Name)+1+len(h.Value))
 	}
 	if m.Large() {
 		n += protowire.SizeTag(5) + protowire.SizeBytes(packedSize(m.Parts)) + protowire.SizeTag(6) + protowire.SizeVarint(uint64(m.PartsSize))
@@ -91,6 +105,12 @@ func ParseRecord(topic TopicID, offset uint64, b []byte) (Message, error) {
 			var v uint64
 			if v, n = protowire.ConsumeFixed64(b); n >= 0 {
 				m.Time = int64(v)
+			}
+		case num == 30 && typ == protowire.BytesType:
+			var v []byte
+			if v, n = protowire.ConsumeBytes(b); n >= 0 {
+				name, value, _ := strings.Cut(string(v), "\x00")
+				m.Headers = append(m.Headers, Header{name, value})
 			}
 		case num == 6 && typ == protowire.VarintType:
 			var v uint64

@@ -1,10 +1,6 @@
 package hub
 
-import (
-	"slices"
-
-	"quorumhub/hub/hubpb"
-)
+import "quorumhub/hub/hubpb"
 
 // refound begins a new cluster with the state of a former one. Nobody delivers anything any more until the new
 // leader says who does, under new epochs: words of former owners change nothing. The answers kept for former
@@ -16,17 +12,12 @@ func (s *State) refound(e *hubpb.ClusterRefounded, fx *Effects) Result {
 	}
 	s.meta.FormerClusterIds = append(s.meta.FormerClusterIds, s.meta.ClusterId)
 	s.meta.ClusterId = e.ClusterId
-	ids := make([]SubscriptionID, 0, len(s.subs))
-	for id := range s.subs {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		sub := s.subs[id]
-		s.count(sub, -1)
-		sub.Assignment = Assignment{Epoch: sub.Assignment.Epoch + 1}
-		s.touch(TableSubscription, uint64(id))
-		fx.Subscriptions = append(fx.Subscriptions, *sub)
+	for _, h := range s.Held() {
+		u := s.unitOf(s.subs[h.Subscription])
+		s.count(u.topic, u.assignment.Node, -1)
+		*u.assignment = Assignment{Epoch: u.assignment.Epoch + 1}
+		u.touch(s)
+		s.tell(u, fx)
 	}
 	// The new id keeps the former nodes out, so theirs are free.
 	for id := range s.nodes {

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -39,7 +40,7 @@ func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
 	w.owner(id, hub.Assignment{Epoch: 2})
 	after := w.sub(id)
 	after.Assignment = before.Assignment
-	if after.Cursor != before.Cursor || !bytes.Equal(after.SealedSecret, before.SealedSecret) || !after.ExpiresAt.Equal(before.ExpiresAt) {
+	if !reflect.DeepEqual(after.Cursor, before.Cursor) || !bytes.Equal(after.SealedSecret, before.SealedSecret) || !after.ExpiresAt.Equal(before.ExpiresAt) {
 		t.Errorf("the subscription changed from %+v to %+v", before, after)
 	}
 	if owned := w.Owned("node-1"); owned != 0 || w.ClusterID() != "two" || !slices.Equal(w.FormerClusterIDs(), []string{"one"}) {
@@ -48,7 +49,7 @@ func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
 	// A word of the former owner, under its epoch.
 	w.apply(&hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{Node: "node-1",
 		Cursors: []*hubpb.Cursor{{Subscription: uint64(id), Offset: 7, Epoch: 1}}}}})
-	if got := w.sub(id).Cursor; got != before.Cursor {
+	if got := w.sub(id).Cursor; !reflect.DeepEqual(got, before.Cursor) {
 		t.Errorf("a former owner moved the cursor to %+v", got)
 	}
 	w.assign(id, "node-9", 2, false)

@@ -15,6 +15,8 @@ const (
 	OutcomeForgotten   // a repeated batch too old to be answered; it was not applied again
 	OutcomeNotFound    // the API key or rule does not exist
 	OutcomeFull        // no room is left for more of it
+	// OutcomeGroupConflict: the members of the consumer group want their messages in another order.
+	OutcomeGroupConflict
 )
 
 // Result is the outcome of one event, with what it made.
@@ -44,6 +46,8 @@ func (r Result) Err(name string) error {
 		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", name)
 	case OutcomeStale:
 		return Errorf(CodeConflict, "this was replaced by something newer")
+	case OutcomeGroupConflict:
+		return Errorf(CodeConflict, "the consumer group has another delivery mode, window or key")
 	case OutcomeForgotten:
 		return ErrAmbiguous
 	case OutcomeNotFound:

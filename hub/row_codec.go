@@ -15,37 +15,31 @@ func topicFromRow(r *hubpb.TopicRow) *Topic {
 }
 
 func (s *Subscription) row() *hubpb.SubscriptionRow {
-	return &hubpb.SubscriptionRow{Id: uint64(s.ID), Topic: uint64(s.Topic), TopicRaw: s.TopicRaw, Callback: s.Callback,
+	r := &hubpb.SubscriptionRow{Id: uint64(s.ID), Topic: uint64(s.Topic), TopicRaw: s.TopicRaw, Callback: s.Callback,
 		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: nanos(s.CreatedAt), RenewedAt: nanos(s.RenewedAt),
-		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused,
+		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
 		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former)}
+	if s.Options != nil {
+		r.Options = s.Options.pb("")
+	}
+	return r
 }
 
 func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 	return &Subscription{ID: SubscriptionID(r.Id), Topic: TopicID(r.Topic), TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
 		ExpiresAt: timeOf(r.ExpiresAt), CreatedAt: timeOf(r.CreatedAt), RenewedAt: timeOf(r.RenewedAt),
-		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Extra: extraFromPB(r.Extra),
+		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
+		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra),
 		Scheme: r.Scheme, Former: formerFromPB(r.FormerSecrets)}
-}
-
-func (c *Cursor) row(id uint64) *hubpb.CursorRow {
-	return &hubpb.CursorRow{Gap: c.Gap, DeadLetters: c.DeadLetters, Cursor: &hubpb.Cursor{Subscription: id, Offset: c.Offset,
-		Attempts: c.Attempts, Refused: c.Refused, FailingSince: c.FailingSince, Delivered: c.Delivered, Failures: c.Failures}}
-}
-
-func cursorFromRow(r *hubpb.CursorRow) Cursor {
-	c := r.GetCursor()
-	return Cursor{Offset: c.GetOffset(), Attempts: c.GetAttempts(), Refused: c.GetRefused(), FailingSince: c.GetFailingSince(),
-		Delivered: c.GetDelivered(), Failures: c.GetFailures(), Gap: r.Gap, DeadLetters: r.DeadLetters}
 }
 
 func (r *Request) row() *hubpb.RequestRow {
 	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
-			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: optionsPB(r.Start), Extra: extraPB(r.Extra),
+			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra),
 			Scheme: r.Scheme, SecretGrace: r.SecretGrace}}
 }
 
@@ -54,14 +48,6 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 	return &Request{ID: RequestID(r.Id), RequestedAt: timeOf(r.RequestedAt), Reason: r.Reason, Mode: q.GetMode(),
 		TopicName: q.GetTopic(), TopicRaw: q.GetTopicRaw(), Callback: q.GetCallback(), CallbackKey: q.GetCallbackKey(),
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
-		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Extra: extraFromPB(q.GetExtra()),
-		Scheme: q.GetScheme(), SecretGrace: q.GetSecretGrace()}
-}
-
-// optionsPB is nil when all is as the hub does by default, so that most rows hold nothing of it.
-func optionsPB(start string) *hubpb.SubscriptionOptions {
-	if start == "" {
-		return nil
-	}
-	return &hubpb.SubscriptionOptions{Start: start}
+		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Options: optionsFromPB(q.GetOptions()),
+		Extra: extraFromPB(q.GetExtra()), Scheme: q.GetScheme(), SecretGrace: q.GetSecretGrace()}
 }

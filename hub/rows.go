@@ -3,6 +3,7 @@ package hub
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -27,6 +28,7 @@ const (
 	TableAPIKey       Table = 20
 	TableRule         Table = 21
 	TableNonce        Table = 22
+	TableGroup        Table = 24
 	TableBlob         Table = 40
 	TableLarge        Table = 41
 )
@@ -48,7 +50,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableBlob || t == TableLarge
+		t == TableGroup || t == TableBlob || t == TableLarge
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -119,6 +121,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if e := s.idempotency.byKey[idempotencyKey{TopicID(k.ID), k.Name}]; e != nil {
 			return &hubpb.IdempotencyRow{Topic: k.ID, Key: []byte(k.Name), ContentHash: e.contentHash, Offset: e.offset, At: e.at}
 		}
+	case TableGroup:
+		if g := s.groups[GroupID(k.ID)]; g != nil {
+			return g.row()
+		}
 	case TableOrigin:
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
@@ -163,6 +169,9 @@ func (s *State) keys() []RowKey {
 	}
 	for id := range s.subs {
 		keys = append(keys, RowKey{Table: TableSubscription, ID: uint64(id)}, RowKey{Table: TableCursor, ID: uint64(id)})
+	}
+	for id := range s.groups {
+		keys = append(keys, RowKey{Table: TableGroup, ID: uint64(id)})
 	}
 	for id := range s.requests {
 		keys = append(keys, RowKey{Table: TableRequest, ID: uint64(id)})
@@ -263,6 +272,13 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		}
 		s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
 			contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+	case TableGroup:
+		r := new(hubpb.GroupRow)
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		g := groupFromRow(r)
+		s.groups[g.id], s.groupByKey[groupKey{g.topic, g.name}] = g, g.id
 	case TableOrigin:
 		r := new(hubpb.OriginRow)
 		if err := proto.Unmarshal(value, r); err != nil {
@@ -313,8 +329,18 @@ func (l *Loader) State() (*State, error) {
 		}
 		sub.TopicName, sub.Cursor = t.Name, c
 		t.subscriptions = append(t.subscriptions, id)
-		s.count(sub, 1)
+		if g := s.groups[sub.Group]; g != nil {
+			g.members = append(g.members, id)
+			s.grouped++
+		} else if sub.Group != 0 {
+			return nil, fmt.Errorf("subscription %s lacks the row of its consumer group: %w", id, ErrCorrupt)
+		} else {
+			s.count(t, sub.Assignment.Node, 1)
+		}
 		s.subByKey[subscriptionKey{t.ID, sub.CallbackKey}] = id
+	}
+	if err := s.indexGroups(); err != nil {
+		return nil, err
 	}
 	if err := l.addLarge(); err != nil {
 		return nil, err
@@ -329,4 +355,17 @@ func (l *Loader) State() (*State, error) {
 		return int(min(max(int64(a.offset)-int64(b.offset), -1), 1))
 	})
 	return s, nil
+}
+
+func (s *State) indexGroups() error {
+	for _, id := range slices.Sorted(maps.Keys(s.groups)) {
+		g := s.groups[id]
+		t := s.topics[g.topic]
+		if t == nil || len(g.members) == 0 {
+			return fmt.Errorf("consumer group %d lacks its topic or members: %w", id, ErrCorrupt)
+		}
+		t.groups = append(t.groups, id)
+		s.count(t, g.Assignment.Node, 1)
+	}
+	return nil
 }

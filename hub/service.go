@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -25,6 +28,9 @@ type Rules struct {
 	CheckCallback func(*url.URL) error
 	// CheckTopic is the same for topics that the hub fetches.
 	CheckTopic func(*url.URL) error
+	// KeyHeaders are the publishers' headers that are kept with a message, in canonical form, so that delivery keys can
+	// name them.
+	KeyHeaders []string
 	// Authorize refuses what the caller of ctx may not do with a topic. It is asked before anything is looked up, so that
 	// its answer tells nothing about what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
@@ -111,12 +117,17 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	if r.Scheme != "" {
 		ev.SecretGrace = int64(s.rules.SecretGrace / time.Second)
 	}
+	start := ""
 	if r.Start != nil {
+		start = r.Start.String()
 		if err := s.checkStart(r); err != nil {
 			return err
 		}
-		ev.Options = optionsPB(r.Start.String())
 	}
+	if err := s.checkOptions(r); err != nil {
+		return err
+	}
+	ev.Options = r.Options.pb(start)
 	if s.rules.KeepExtra {
 		fields, err := extraFields(form)
 		if err != nil {
@@ -158,7 +169,8 @@ type Publication struct {
 	Topic          string // topic name, see TopicNamer
 	ContentType    string
 	Body           []byte
-	IdempotencyKey string // empty: none
+	IdempotencyKey string   // empty: none
+	Headers        []Header // those of Rules.KeyHeaders that the publisher sent
 }
 
 // maxIdempotencyKeyBytes is the longest Idempotency-Key.
@@ -194,6 +206,9 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
 	var err error
+	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
+		return Receipt{}, err
+	}
 	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
 		return Receipt{}, err
 	}
@@ -307,4 +322,40 @@ func (s *Service) proposeTopic(ctx context.Context, topic string, ev *hubpb.Even
 func (s *Service) known(topic string) (ok bool) {
 	s.state.View(func(st *State) { _, ok = st.TopicByName(topic) })
 	return ok
+}
+
+// checkOptions refuses what contradicts the other members of the consumer group, and a key that is not stored.
+func (s *Service) checkOptions(r *SubscribeRequest) error {
+	o := &r.Options
+	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.rules.KeyHeaders, name) {
+		return ParamErrorf("hub.delivery_key", "names the header %s, which is not kept with a message; expected one of %s (message.key_headers)",
+			quote(name), strings.Join(append([]string{contentTypeHeader}, s.rules.KeyHeaders...), ", "))
+	}
+	if o.Group == "" {
+		return nil
+	}
+	var have Options
+	fits := true
+	s.state.View(func(st *State) {
+		var t Topic
+		if t, fits = st.TopicByName(r.Topic); !fits {
+			fits = true
+			return
+		}
+		sub, _ := st.SubscriptionByKey(r.Topic, r.CallbackKey)
+		fits = st.joins(t.ID, sub.ID, o)
+		have, _ = st.GroupOrder(r.Topic, o.Group)
+	})
+	if fits {
+		return nil
+	}
+	param, is, want := "hub.delivery_key", quote(o.Key), quote(have.Key)
+	switch {
+	case have.Mode != o.Mode:
+		param, is, want = "hub.delivery_mode", DeliveryModeName(o.Mode), DeliveryModeName(have.Mode)
+	case have.Window != o.Window:
+		param, is, want = "hub.delivery_window", strconv.Itoa(o.Window), strconv.Itoa(have.Window)
+	}
+	return &Error{Code: CodeConflict, Param: param, Message: "is " + is + ", and the consumer group " + quote(o.Group) +
+		" has " + want + "; its members must agree, so expected " + want}
 }

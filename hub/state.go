@@ -25,7 +25,10 @@ type State struct {
 	blobs        map[string]*blob // large bodies on their way, by id
 	idempotency  idempotency
 	access       access
-	owned        map[string]int // subscriptions by the node that delivers them
+	groups       map[GroupID]*group
+	groupByKey   map[groupKey]GroupID
+	grouped      int            // subscriptions that are in groups
+	owned        map[string]int // units by the node that delivers them
 	nodes        map[string]*Node
 	nodesChanged uint64 // rises with every change of nodes; not part of the state
 
@@ -51,6 +54,8 @@ func NewState() *State {
 		subByKey:     map[subscriptionKey]SubscriptionID{},
 		requests:     map[RequestID]*Request{},
 		requestByKey: map[requestKey]RequestID{},
+		groups:       map[GroupID]*group{},
+		groupByKey:   map[groupKey]GroupID{},
 		letters:      newLetters(),
 		origins:      map[string]*origin{},
 		blobs:        map[string]*blob{},

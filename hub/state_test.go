@@ -169,6 +169,7 @@ func TestEntryBuilder(t *testing.T) {
 func TestRecords(t *testing.T) {
 	for _, m := range []hub.Message{
 		{Topic: 3, Offset: 4, Time: -1, ContentType: "text/plain", Body: []byte("hello"), LinkSelf: "https://example.com/"},
+		{Topic: 3, Offset: 4, Body: []byte("hello"), Headers: []hub.Header{{Name: "X-Hub-Key", Value: "k"}, {Name: "Ce-Subject", Value: ""}}},
 		{Topic: 3, Offset: 4, Time: 1 << 60, ContentType: "", Body: []byte{}},
 	} {
 		data := hub.AppendRecord([]byte("before"), &m)[6:]
@@ -205,7 +206,7 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 			t.Errorf("without the rows of table %d: %v", missing, err)
 		}
 	}
-	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableRule, hub.TableNonce}
+	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableRule, hub.TableNonce, hub.TableGroup}
 	for table := hub.TableMeta; table <= hub.TableOrigin; table++ {
 		tables = append(tables, table)
 	}
@@ -237,7 +238,12 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		return publishedOnce(topic, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "body"), rapid.SampledFrom([]string{"k", "l"}).Draw(t, "key"))
 	case 3, 4:
 		mode := rapid.SampledFrom([]hubpb.Mode{hub.ModeSubscribe, hub.ModeSubscribe, hub.ModeUnsubscribe}).Draw(t, "mode")
-		return requested(mode, topic, callback, rapid.Int64Range(1, 100).Draw(t, "lease"), rapid.SampledFrom([]string{"", "s"}).Draw(t, "secret"))
+		e := requested(mode, topic, callback, rapid.Int64Range(1, 100).Draw(t, "lease"), rapid.SampledFrom([]string{"", "s"}).Draw(t, "secret"))
+		if rapid.Bool().Draw(t, "options") {
+			e.GetSubscriptionRequested().Options = &hubpb.SubscriptionOptions{
+				Mode: rapid.SampledFrom([]hub.DeliveryMode{0, 1, 2}).Draw(t, "mode"), Group: rapid.SampledFrom([]string{"", "g", "h"}).Draw(t, "group")}
+		}
+		return e
 	case 5, 6:
 		request := small("request")
 		if pending := s.Requests(0, 1, nil); len(pending) > 0 && rapid.Bool().Draw(t, "pending") {
@@ -258,10 +264,16 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		return advanced(hub.SubscriptionID(small("subscription")), small("offset"), func(c *hubpb.Cursor) {
 			c.Attempts, c.Delivered, c.Failures = uint32(small("attempts")), small("delivered"), small("failures")
 			c.Epoch, c.Released = rapid.Uint64Range(0, 3).Draw(t, "epoch"), rapid.Bool().Draw(t, "released")
+			c.Group = anyGroup.Draw(t, "group")
+			ahead(t, c)
 		})
 	case 10:
 		e := deadLettered(hub.SubscriptionID(small("subscription")), small("offset"))
-		e.GetMessageDeadLettered().Epoch = rapid.Uint64Range(0, 3).Draw(t, "epoch")
+		d := e.GetMessageDeadLettered()
+		if d.Epoch = rapid.Uint64Range(0, 3).Draw(t, "epoch"); rapid.Bool().Draw(t, "cursor") {
+			d.Cursor = &hubpb.Cursor{Offset: small("cursor")}
+			ahead(t, d.Cursor)
+		}
 		return e
 	case 11:
 		return rapid.SampledFrom([]*hubpb.Event{registered(topic), deregistered(topic), pinged(topic), initialized(topic)}).Draw(t, "event")
@@ -269,7 +281,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		outcome := hubpb.FetchOutcome(rapid.Int32Range(1, 4).Draw(t, "outcome"))
 		return fetched(hub.TopicID(small("topic id")), small("ping"), outcome, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "body"))
 	case 13, 14:
-		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Node: aNode.Draw(t, "node"),
+		return assigned(&hubpb.Assignment{Subscription: small("subscription"), Group: anyGroup.Draw(t, "group"), Node: aNode.Draw(t, "node"),
 			Epoch: rapid.Uint64Range(0, 3).Draw(t, "epoch"), Drain: rapid.Bool().Draw(t, "drain")})
 	case 15, 19:
 		node, files := aNode.Draw(t, "node"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "files")
@@ -368,12 +380,24 @@ func TestStateIsTheFoldOfItsEntriesI6(t *testing.T) {
 func checkState(rt *rapid.T, s *hub.State) {
 	subscribers := map[hub.TopicID]int{}
 	owned, unowned := map[string]int{}, 0
+	groups := map[hub.GroupID]hub.Subscription{}
 	for _, sub := range s.Subscriptions(0, 0, nil) {
 		top, ok := s.TopicByID(sub.Topic)
 		if !ok {
 			rt.Fatalf("%s is subscribed to a topic that does not exist", sub.ID)
 		}
 		subscribers[sub.Topic]++
+		if sub.Group != 0 {
+			if first, ok := groups[sub.Group]; !ok {
+				groups[sub.Group] = sub
+			} else {
+				if first.Assignment != sub.Assignment || first.Cursor.Offset != sub.Cursor.Offset || first.Topic != sub.Topic ||
+					first.Options.Group != sub.Options.Group || !first.Options.SameOrder(sub.Options) {
+					rt.Fatalf("the members %+v and %+v of one group differ", first, sub)
+				}
+				continue // counted with the first
+			}
+		}
 		if a := sub.Assignment; a.Node == "" {
 			unowned++
 			if a.Next != "" {
@@ -384,6 +408,16 @@ func checkState(rt *rapid.T, s *hub.State) {
 		}
 		if c := sub.Cursor; c.Offset > top.Head || c.Offset+1 < top.First {
 			rt.Fatalf("%s stands at %d, the topic holds %d to %d", sub.ID, c.Offset, top.First, top.Head)
+		}
+		last := sub.Cursor.Offset
+		for i, o := range sub.Cursor.Open {
+			if o.Offset <= last || o.Offset > sub.Cursor.Through || i == 0 && o.Offset != last+1 {
+				rt.Fatalf("%s has the cursor %+v", sub.ID, sub.Cursor)
+			}
+			last = o.Offset
+		}
+		if through := sub.Cursor.Through; through > top.Head || through > 0 && len(sub.Cursor.Open) == 0 {
+			rt.Fatalf("%s has the cursor %+v", sub.ID, sub.Cursor)
 		}
 		if byKey, ok := s.SubscriptionByKey(top.Name, sub.CallbackKey); !ok || byKey.ID != sub.ID {
 			rt.Fatalf("%s is not found by its key", sub.ID)

@@ -17,7 +17,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	r := s.addRequest(Request{
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature, Scheme: e.Scheme, SecretGrace: e.SecretGrace,
-		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(),
+		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
 		Extra: extraFromPB(e.Extra),
 	}, fx)
 	s.requestByKey[key] = r.ID
@@ -80,19 +80,23 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 		s.endSubscription(id, hubpb.EndReason_END_EXPIRED, fx)
 		renewal = false
 	}
+	if r.Options.Group != "" && !s.joins(t.ID, id, &r.Options) {
+		return Result{Outcome: OutcomeGroupConflict, Topic: t.ID}
+	}
 	var sub *Subscription
 	if renewal {
 		sub = s.subs[id]
 	} else {
 		s.meta.NextSubscription++
 		sub = &Subscription{ID: SubscriptionID(s.meta.NextSubscription), Topic: t.ID, TopicName: t.Name,
-			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now)}
+			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now), Options: r.Options.shared()}
 		sub.Cursor.Offset = min(max(e.StartOffset, t.First-1), t.Head)
 		s.subs[sub.ID] = sub
 		s.subByKey[key] = sub.ID
 		t.subscriptions = append(t.subscriptions, sub.ID) // ids rise, so the list stays sorted
-		s.hand(sub, s.leastLoaded(t, e.Candidates))
-		s.touch(TableCursor, uint64(sub.ID))
+		if r.Options.Group == "" {
+			s.hand(s.unitOf(sub), s.leastLoaded(t, e.Candidates))
+		}
 	}
 	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
@@ -101,8 +105,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
-	s.touch(TableSubscription, uint64(sub.ID))
-	fx.Subscriptions = append(fx.Subscriptions, *sub)
+	s.regroup(sub, r.Options, e.Candidates, fx)
 	if renewal {
 		s.announce(LifecycleRenewed, sub, fx, nil)
 	} else {
@@ -133,7 +136,7 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 		if i < len(e.RenewedAt) && nanos(sub.RenewedAt) != e.RenewedAt[i] {
 			continue
 		}
-		if i < len(e.Epochs) && sub.Assignment.Epoch != e.Epochs[i] {
+		if i < len(e.Epochs) && s.unitOf(sub).assignment.Epoch != e.Epochs[i] {
 			continue
 		}
 		if e.Reason == hubpb.EndReason_END_OPERATOR {
@@ -146,7 +149,11 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 
 func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *Effects) {
 	sub := s.subs[id]
-	s.count(sub, -1)
+	if sub.Group != 0 {
+		s.leave(sub)
+	} else {
+		s.count(s.topics[sub.Topic], sub.Assignment.Node, -1)
+	}
 	delete(s.subs, id)
 	delete(s.subByKey, subscriptionKey{sub.Topic, sub.CallbackKey})
 	t := s.topics[sub.Topic]
@@ -164,27 +171,4 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 func (s *State) denyNotice(sub *Subscription, reason string, fx *Effects) {
 	s.addRequest(Request{Mode: ModeDenied, TopicName: sub.TopicName, TopicRaw: sub.TopicRaw,
 		Callback: sub.Callback, CallbackKey: sub.CallbackKey, Reason: reason}, fx)
-}
-
-// advanceCursors takes over what a delivering node got done, if the subscription is still its (invariant
-// I4). A cursor never goes back.
-func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
-	for _, c := range e.Cursors {
-		sub := s.subs[SubscriptionID(c.Subscription)]
-		if sub == nil || c.Epoch != sub.Assignment.Epoch {
-			continue
-		}
-		if c.Offset >= sub.Cursor.Offset && c.Offset <= s.topics[sub.Topic].Head {
-			cur, failures := &sub.Cursor, sub.Cursor.Failures
-			cur.Offset, cur.Attempts, cur.Refused, cur.FailingSince = c.Offset, c.Attempts, c.Refused, c.FailingSince
-			cur.Delivered, cur.Failures = max(cur.Delivered, c.Delivered), c.Failures
-			s.touch(TableCursor, c.Subscription)
-			s.announceFailing(sub, failures, fx)
-		}
-		if c.Released && sub.Assignment.Next != "" {
-			s.hand(sub, sub.Assignment.Next)
-			fx.Subscriptions = append(fx.Subscriptions, *sub)
-		}
-	}
-	return Result{}
 }

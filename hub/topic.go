@@ -74,7 +74,7 @@ func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
 			return r
 		}
 	}
-	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body}, fx)
+	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx)
 	if len(e.IdempotencyKey) > 0 {
 		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
 	}
@@ -183,20 +183,29 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {
-			sub := s.subs[id]
-			c := &sub.Cursor
-			if c.Offset >= through {
-				continue
+			if sub := s.subs[id]; sub.Group == 0 {
+				s.drop(s.unitOf(sub), through, fx)
 			}
-			from := c.Offset + 1
-			c.Gap += through - c.Offset
-			s.meta.GapMessages += through - c.Offset
-			c.Offset, c.Attempts, c.Refused = through, 0, 0
-			s.touch(TableCursor, uint64(id))
-			fx.Moved = append(fx.Moved, id)
-			s.announceGap(sub, from, through, fx)
+		}
+		for _, id := range t.groups {
+			s.drop(s.groupUnit(s.groups[id]), through, fx)
 		}
 	}
 	s.releaseParts(fx)
 	return Result{}
+}
+
+// drop moves a unit over what is gone.
+func (s *State) drop(u unit, through uint64, fx *Effects) {
+	if u.cursor.Offset >= through {
+		return
+	}
+	from := u.cursor.Offset + 1
+	lost := u.cursor.drop(through)
+	s.meta.GapMessages += lost
+	u.touchCursor(s)
+	fx.Moved = append(fx.Moved, u.first())
+	if lost > 0 {
+		s.announceGap(s.subs[u.first()], from, through, lost, fx)
+	}
 }

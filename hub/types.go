@@ -47,6 +47,7 @@ type Topic struct {
 	large []largeRef // retained messages with a body in parts, in order
 
 	subscriptions []SubscriptionID // sorted
+	groups        []GroupID        // sorted
 	owned         map[string]int   // of these, by the node that delivers them
 }
 
@@ -61,10 +62,29 @@ type Message struct {
 	ContentType string
 	Body        []byte
 	LinkSelf    string // rel=self for deliveries, empty: the topic's own URL
+	Headers     []Header
 
 	// A body of more than MaxInlineBytes is in parts, and Body is nil: see NewBody.
 	Parts     []uint64 // their numbers, in order
 	PartsSize int64    // bytes of all of them
+}
+
+// Header is a publisher's header that is kept with its message, so that a delivery key can name it.
+type Header struct {
+	Name, Value string // the name in canonical form
+}
+
+// Header is the value of a header that was kept, empty when the publisher sent none.
+func (m *Message) Header(name string) string {
+	if name == contentTypeHeader {
+		return m.ContentType
+	}
+	for i := range m.Headers {
+		if m.Headers[i].Name == name {
+			return m.Headers[i].Value
+		}
+	}
+	return ""
 }
 
 // Size is the number of bytes of the body, wherever it is.
@@ -100,8 +120,10 @@ type Subscription struct {
 	RenewedAt    time.Time
 	Cursor       Cursor
 	Assignment   Assignment
-	Extra        []ExtraField // sorted by name; shared and never changed
+	Group        GroupID      // consumer group, 0: none; then place and owner are the group's
+	Options      *Options     // nil: the defaults
 	Paused       bool         // by an operator: nothing is delivered, the place is kept, the lease runs on
+	Extra        []ExtraField // sorted by name; shared and never changed
 }
 
 // ExtraField is a field of a subscribe request that the hub keeps and does not understand.
@@ -122,14 +144,19 @@ type Assignment struct {
 
 // Cursor is how far a subscription has come.
 type Cursor struct {
-	Offset       uint64 // last message that needs no further attempt
+	Offset       uint64 // last message that needs no further attempt, and all before it
 	Attempts     uint32 // attempts already made at Offset+1
 	Refused      uint32 // of these, those answered with a definite refusal
 	FailingSince int64  // Unix nanoseconds of the first failure since the last success, 0: none
 	Delivered    uint64 // messages the subscriber acknowledged, all told
 	Failures     uint64 // failed attempts in a row, over all messages
-	Gap          uint64 // messages dropped by retention before they were delivered (invariant I9)
-	DeadLetters  uint64
+	// Where messages are done with out of order: of those behind Offset up to Through all are but the open ones. A copy
+	// shares them; they are never changed.
+	Through uint64
+	Open    []Open // in order of offset
+
+	Gap         uint64 // messages dropped by retention before they were delivered (invariant I9)
+	DeadLetters uint64
 }
 
 // Request is a subscribe or unsubscribe request that waits for its verification of intent, or a
@@ -149,6 +176,7 @@ type Request struct {
 	Signature    string
 	VerifyToken  string
 	AutoRegister bool
+	Options      Options
 	Start        string // where a new subscription begins, see ParsePosition; empty: latest
 	RequestedAt  time.Time
 	Reason       string // ModeDenied: what the callback is told

@@ -131,6 +131,9 @@ func (s *Service) PublishLarge(ctx context.Context, p Publication, u *Upload) (R
 	ev := &hubpb.LargePublished{Topic: p.Topic, ContentType: p.ContentType, Blob: u.id, Parts: u.parts, Size: uint64(u.size),
 		AutoRegister: s.rules.AutoRegister}
 	var err error
+	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
+		return Receipt{}, err
+	}
 	if ev.IdempotencyKey, err = hashKey(p.IdempotencyKey); err != nil {
 		return Receipt{}, err
 	}

@@ -2,12 +2,14 @@ package web_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web"
 )
 
 func (f *fixture) publishMany(tb testing.TB, n int) {
@@ -120,4 +122,47 @@ func TestPauseResumeAndEndByAPI(t *testing.T) {
 			t.Errorf("the callback is to be told %+v", r)
 		}
 	})
+}
+
+func TestDeliveryOptionsByForm(t *testing.T) {
+	f := newFixture(t, func(r *hub.Rules, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
+	f.subscribe(t, topicURL, callbackURL, "hub.delivery_key", "header:x-hub-key", "hub.delivery_window", "8", "consumerGroup", "g",
+		"hub.rate", "2.5", "hub.retry.max_attempts", "7", "hub.retry.refused_attempts", "3", "hub.retry.max_age", "60", "hub.retry.max_interval", "5", "hub.unknown", "x")
+	if items := f.items(t, "/v1/subscriptions", url.Values{}); len(items) != 1 || items[0]["mode"] != "keyed" || items[0]["state"] != "pending" {
+		t.Errorf("pending: %v", items)
+	}
+	f.ledger.verify(t)
+	var got struct {
+		Mode    string
+		Ahead   uint64
+		Options map[string]any
+	}
+	if err := json.Unmarshal([]byte(want(t, f.send("GET", "/v1/subscriptions/s-1", ""), 200)), &got); err != nil {
+		t.Fatal(err)
+	}
+	wanted := map[string]any{"window": 8., "key": "header:X-Hub-Key", "consumer_group": "g", "rate": 2.5, "retry_max_attempts": 7.,
+		"retry_refused_attempts": 3., "retry_max_age": 60., "retry_max_interval": 5.}
+	if got.Mode != "keyed" || !maps.Equal(got.Options, wanted) {
+		t.Errorf("got %+v, want %v", got, wanted)
+	}
+	for _, tc := range [][3]string{
+		{"hub.delivery_window", "1025", "hub.delivery_window: is \"1025\"; expected messages from 1 to 1024"},
+		{"hub.delivery_mode", "fast", "hub.delivery_mode: is \"fast\"; expected ordered, parallel or keyed"},
+		{"hub.delivery_key", "header:X-Other", "hub.delivery_key: names the header"},
+	} {
+		if body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL, tc[0], tc[1]), 400); !strings.Contains(body, tc[2]) {
+			t.Errorf("%v: %s", tc, body)
+		}
+	}
+	body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL+"2", "hub.consumer_group", "g"), 409)
+	if !strings.Contains(body, "hub.delivery_mode: is ordered, and the consumer group \"g\" has keyed") {
+		t.Errorf("a group that disagrees: %s", body)
+	}
+	// The publisher's header is kept, one that nothing may name is not.
+	want(t, f.send("POST", publishURL(topicURL), "x", "Content-Type", "text/plain", "X-Hub-Key", "k1", "X-Other", "o"), 200)
+	m, err := f.ledger.Read(1, 1, 1, 1)
+	if err != nil || len(m) != 1 || m[0].Header("X-Hub-Key") != "k1" || m[0].Header("X-Other") != "" || m[0].Header("Content-Type") != "text/plain" {
+		t.Errorf("kept %+v (%v)", m, err)
+	}
+	want(t, f.send("POST", publishURL(topicURL), "x", "Content-Type", "text/plain", "X-Hub-Key", strings.Repeat("k", 256)), 400)
 }

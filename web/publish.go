@@ -43,6 +43,11 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 	if p.IdempotencyKey, err = idempotencyKey(r); err != nil {
 		return hub.Receipt{}, 0, err
 	}
+	for _, name := range s.Service.Rules().KeyHeaders {
+		if given := r.Header[name]; given != nil {
+			p.Headers = append(p.Headers, hub.Header{Name: name, Value: given[0]})
+		}
+	}
 	if s.mayBeLarge(r) && !s.CompactJSON { // what is compacted must be in memory
 		return s.publishStream(w, r, p)
 	}

@@ -21,6 +21,33 @@ type subscriptionItem struct {
 	Mode           string     `json:"mode"`
 }
 
+// deliveryOptions are how a subscriber wants its messages; zero is the hub's default.
+type deliveryOptions struct {
+	Window               int     `json:"window"`
+	Key                  string  `json:"key"`
+	ConsumerGroup        string  `json:"consumer_group"`
+	Rate                 float64 `json:"rate"`
+	RetryMaxAttempts     int     `json:"retry_max_attempts"`
+	RetryRefusedAttempts int     `json:"retry_refused_attempts"`
+	RetryMaxAge          int64   `json:"retry_max_age"`
+	RetryMaxInterval     int64   `json:"retry_max_interval"`
+}
+
+func optionsOf(o *hub.Options) deliveryOptions {
+	if o == nil || *o == (hub.Options{}) {
+		return deliveryOptions{Window: 1}
+	}
+	return deliveryOptions{Window: max(o.Window, 1), Key: o.Key, ConsumerGroup: o.Group, Rate: o.Rate, RetryMaxAttempts: o.MaxAttempts,
+		RetryRefusedAttempts: o.RefusedAttempts, RetryMaxAge: int64(o.MaxAge / time.Second), RetryMaxInterval: int64(o.MaxInterval / time.Second)}
+}
+
+func modeOfDelivery(o *hub.Options) string {
+	if o == nil {
+		return modeOrdered
+	}
+	return hub.DeliveryModeName(o.Mode)
+}
+
 // subscriptionDetail is all there is to know about one.
 type subscriptionDetail struct {
 	subscriptionItem
@@ -42,6 +69,9 @@ type subscriptionDetail struct {
 	OldestAge     float64       `json:"oldest_undelivered_seconds"`
 	Delivery      *DeliveryView `json:"delivery"` // null when it cannot be had
 	DeliveryError string        `json:"delivery_error,omitempty"`
+	// Ahead are messages behind the cursor that it has acknowledged out of order.
+	Ahead   uint64          `json:"ahead"`
+	Options deliveryOptions `json:"options"`
 }
 
 const (
@@ -54,10 +84,7 @@ const (
 
 func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) subscriptionItem {
 	item := subscriptionItem{ID: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback, State: stateActive,
-		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Mode: modeOrdered}
-	if head > sub.Cursor.Offset {
-		item.Lag = head - sub.Cursor.Offset
-	}
+		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Lag: sub.Cursor.Owed(head), Mode: modeOfDelivery(sub.Options)}
 	if sub.Paused {
 		item.State = statePaused
 	}
@@ -68,7 +95,7 @@ func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) s
 }
 
 func pendingItem(r *hub.Request) subscriptionItem {
-	return subscriptionItem{ID: r.ID.String(), Topic: r.TopicName, Callback: r.Callback, State: statePending, Mode: modeOrdered}
+	return subscriptionItem{ID: r.ID.String(), Topic: r.TopicName, Callback: r.Callback, State: statePending, Mode: modeOfDelivery(&r.Options)}
 }
 
 // listSubscriptions lists the subscriptions, and behind them the requests for new ones that wait for their
@@ -158,7 +185,8 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
 				CreatedAt: moment(sub.CreatedAt), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
 				Signature: sub.Signature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
-				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters}
+				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters, Options: optionsOf(sub.Options)}
+			out.Ahead = sub.Cursor.Ahead()
 			if since := sub.Cursor.FailingSince; since != 0 {
 				out.FailingSince = moment(time.Unix(0, since))
 			}
@@ -169,7 +197,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 		s.State.View(func(st *hub.State) { req, ok = st.Request(hub.RequestID(n)) })
 		if ok = ok && req.Mode == hub.ModeSubscribe; ok {
 			out = subscriptionDetail{subscriptionItem: pendingItem(&req), LeaseSeconds: req.LeaseSeconds,
-				CreatedAt: moment(req.RequestedAt), Signed: len(req.SealedSecret) > 0, Signature: req.Signature, Scheme: schemeName(req.Scheme)}
+				CreatedAt: moment(req.RequestedAt), Signed: len(req.SealedSecret) > 0, Signature: req.Signature, Scheme: schemeName(req.Scheme), Options: optionsOf(&req.Options)}
 		}
 	default:
 		ok = false

@@ -1,0 +1,154 @@
+package delivery_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"quorumhub/delivery"
+	"quorumhub/hub/hubpb"
+)
+
+// TestRate: a subscription gets no more messages a second than it asked for, whatever its mode, and all of them.
+func TestRate(t *testing.T) {
+	for name, o := range map[string]*hubpb.SubscriptionOptions{"ordered": {Rate: 20}, "parallel": {Rate: 20, Mode: 1, Window: 8}, "slow": {Rate: 0.5}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, ok200, nil, func(r *rig) {
+				r.subscribe(want{topic: "t", callback: cb, options: o, lease: 10 * time.Hour})
+				for i := range 60 {
+					r.publish("t", fmt.Sprint(i))
+				}
+				r.after(3 * time.Minute)
+				got := r.net.to(cb)
+				once(t, got, 60, 0)
+				for i, a := range got {
+					// In any second no more than the rate, with a tenth of a second's worth at once.
+					n := 0
+					for _, b := range got[i:] {
+						if b.at.Sub(a.at) < time.Second {
+							n++
+						}
+					}
+					if limit := int(o.Rate*1.1) + 2; n > limit {
+						t.Fatalf("%d within a second of message %d, at most %d are allowed", n, i, limit)
+					}
+				}
+				if took := got[59].at.Sub(got[0].at); o.Rate == 20 && took > 3200*time.Millisecond {
+					t.Errorf("60 messages at 20/s took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestHostLimit: no more than so many attempts are under way to one host, none of its subscriptions is forgotten, and other
+// hosts do not wait for it.
+func TestHostLimit(t *testing.T) {
+	var mu sync.Mutex
+	busy, most := 0, 0
+	behave := func(url string, _ int, _ string) answer {
+		if strings.HasPrefix(url, "http://other.example/") {
+			return answer{}
+		}
+		mu.Lock()
+		busy++
+		most = max(most, busy)
+		mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		mu.Lock()
+		busy--
+		mu.Unlock()
+		return answer{}
+	}
+	bubble(t, behave, func(o *delivery.DispatcherOptions) { o.PerHost = 3 }, func(r *rig) {
+		for i := range 20 {
+			o := &hubpb.SubscriptionOptions{}
+			if i%2 == 1 {
+				o = parallel(4)
+			}
+			r.subscribe(want{topic: "t", callback: fmt.Sprint("http://cb.example/", i), options: o})
+		}
+		r.subscribe(want{topic: "t", callback: "http://other.example/"})
+		for i := range 12 {
+			r.publish("t", fmt.Sprint(i))
+		}
+		r.after(5 * time.Millisecond)
+		once(t, r.net.to("http://other.example/"), 12, 0)
+		r.after(10 * time.Second)
+		for i := range 20 {
+			once(t, r.net.to(fmt.Sprint("http://cb.example/", i)), 12, 0)
+		}
+		if most != 3 {
+			t.Errorf("%d were under way at a time, want 3", most)
+		}
+		if st := r.d.Stats(); st.Fast+st.Slow+st.Ready+st.Waiting != 0 {
+			t.Errorf("not at rest: %+v", st)
+		}
+	})
+}
+
+// TestFairTopics: a topic with many subscribers and a long backlog does not keep another topic's message waiting, in whichever
+// mode its subscribers are.
+func TestFairTopics(t *testing.T) {
+	for _, window := range []uint32{0, 16} {
+		t.Run(fmt.Sprint(window), func(t *testing.T) {
+			slow := func(string, int, string) answer { return answer{after: time.Millisecond} }
+			bubble(t, slow, func(o *delivery.DispatcherOptions) { o.Concurrency = 4 }, func(r *rig) {
+				for i := range 40 {
+					w := want{topic: "busy", callback: fmt.Sprint("http://cb.example/", i)}
+					if window > 0 {
+						w.options = parallel(window)
+					}
+					r.subscribe(w)
+				}
+				r.subscribe(want{topic: "quiet", callback: "http://quiet.example/"})
+				for i := range 200 {
+					r.publish("busy", fmt.Sprint(i))
+				}
+				r.after(200 * time.Millisecond)
+				at := time.Now()
+				r.publish("quiet", "now")
+				r.after(time.Second)
+				got := r.net.to("http://quiet.example/")
+				// One of four workers has its turn of 64 messages behind it within 64 ms at the latest.
+				if len(got) != 1 || got[0].at.Sub(at) > 70*time.Millisecond {
+					t.Errorf("the quiet topic's message came late: %+v, published %v", got, at)
+				}
+				r.after(time.Minute)
+				for i := range 40 {
+					once(t, r.net.to(fmt.Sprint("http://cb.example/", i)), 200, 0)
+				}
+			})
+		})
+	}
+}
+
+// TestRetryLimitsOfASubscription: what a subscriber asks for holds in place of the hub's.
+func TestRetryLimitsOfASubscription(t *testing.T) {
+	for name, tc := range map[string]struct {
+		options  *hubpb.SubscriptionOptions
+		status   int
+		attempts uint32
+	}{
+		"attempts": {&hubpb.SubscriptionOptions{MaxAttempts: 4}, 503, 4},
+		"refusals": {&hubpb.SubscriptionOptions{RefusedAttempts: 2}, 404, 2},
+		"age":      {&hubpb.SubscriptionOptions{MaxAgeSeconds: 10, MaxIntervalSeconds: 2}, 503, 7}, // after 1, 2, 2, 2, 2 and 2 s
+	} {
+		for _, mode := range []hubpb.DeliveryMode{0, 1} {
+			t.Run(fmt.Sprint(name, mode), func(t *testing.T) {
+				bubble(t, func(string, int, string) answer { return answer{status: tc.status} }, nil, func(r *rig) {
+					o := &hubpb.SubscriptionOptions{MaxAttempts: tc.options.MaxAttempts, RefusedAttempts: tc.options.RefusedAttempts,
+						MaxAgeSeconds: tc.options.MaxAgeSeconds, MaxIntervalSeconds: tc.options.MaxIntervalSeconds, Mode: mode, Window: uint32(mode)}
+					r.subscribe(want{topic: "t", callback: cb, options: o, lease: 100 * time.Hour})
+					r.publish("t", "x")
+					r.after(time.Hour)
+					if l := r.deadLetters(); len(l) != 1 || l[0].Attempts != tc.attempts {
+						t.Errorf("dead letters %+v, want one after %d attempts", l, tc.attempts)
+					}
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package delivery_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"quorumhub/delivery"
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random, crashes of
+// the node, rewinds, pauses, and members that come and go. Nothing is lost, messages of one key never overtake each
+// other, and repetitions stay within what was under way or not recorded.
+func TestI1I2I3EveryModeUnderTrouble(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		mode := rapid.SampledFrom([]hub.DeliveryMode{hub.DeliveryOrdered, hub.DeliveryParallel, hub.DeliveryKeyed}).Draw(rt, "mode")
+		o := &hubpb.SubscriptionOptions{Mode: mode}
+		if mode != hub.DeliveryOrdered {
+			o.Window = rapid.Uint32Range(1, 8).Draw(rt, "window")
+		}
+		if mode == hub.DeliveryKeyed {
+			o.Key = "header:Content-Type"
+		}
+		group := rapid.IntRange(0, 3).Draw(rt, "group members")
+		if group > 0 {
+			o.Group = "g"
+		}
+		seed := rapid.Uint64().Draw(rt, "seed")
+		trouble := rapid.IntRange(0, 40).Draw(rt, "percent of failures")
+		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"publish", "publish", "publish", "wait", "wait", "crash", "rewind", "pause", "leave", "join"}), 1, 25).Draw(rt, "steps")
+		if problem := troubled(t, o, max(group, 1), seed, trouble, steps); problem != "" {
+			rt.Fatal(problem)
+		}
+	})
+}
+
+// story is what a run of steps came to.
+type story struct {
+	mu       sync.Mutex
+	key      map[string]string // of a message
+	segment  map[string]int    // by key: the last message that came, -1 after a crash or rewind
+	acked    map[string]int
+	problems []string
+}
+
+func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint64, trouble int, steps []string) string {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	s := &story{key: map[string]string{}, segment: map[string]int{}, acked: map[string]int{}}
+	var healed atomic.Bool
+	var rngMu sync.Mutex
+	roll := func(n int) int {
+		rngMu.Lock()
+		defer rngMu.Unlock()
+		return rng.IntN(n)
+	}
+	behave := func(_ string, _ int, body string) answer {
+		s.arrived(o.Mode, body)
+		a := answer{after: time.Duration(roll(20)) * time.Millisecond}
+		if !healed.Load() && roll(100) < trouble {
+			a.status = []int{503, 404, 429, 500}[roll(4)]
+		}
+		if a.status == 0 {
+			s.mu.Lock()
+			s.acked[body]++ // or cut off before it is heard: then it is one more repetition, and counted as such
+			s.mu.Unlock()
+		}
+		return a
+	}
+	published, allowed := 0, 0
+	bubble(t, behave, func(o *delivery.DispatcherOptions) {
+		o.CursorFlush = 50 * time.Millisecond
+		o.Retry.Backoff = delivery.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second}
+	}, func(r *rig) {
+		var ids []hub.SubscriptionID
+		next := 0
+		join := func() {
+			next++
+			ids = append(ids, r.subscribe(want{topic: "t", callback: fmt.Sprint("http://cb.example/", next), options: o, lease: 1000 * time.Hour}))
+		}
+		for range members {
+			join()
+		}
+		publish := func(n int) {
+			for range n {
+				key := string(rune('a' + roll(3)))
+				body := fmt.Sprintf("%s:%d", key, published)
+				s.mu.Lock()
+				s.key[body] = key
+				s.mu.Unlock()
+				published++
+				r.do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
+					Topic: "t", ContentType: key, Body: []byte(body), AutoRegister: true}}})
+			}
+		}
+		publish(1)
+		for _, step := range steps {
+			switch step {
+			case "publish":
+				publish(1 + roll(20))
+			case "wait":
+				r.after(time.Duration(roll(300)) * time.Millisecond)
+			case "crash":
+				// What was acknowledged since the last cursor, and what is under way, may come again.
+				r.crash()
+				allowed += s.ackedSince(r)
+				s.cut()
+				r.start()
+			case "rewind":
+				head := r.topic("t").Head
+				to := uint64(roll(int(head) + 1))
+				sub, _ := r.subscription(ids[0])
+				to = min(to, sub.Cursor.Offset)
+				r.rewind(ids[0], to)
+				allowed += int(head) // all behind it may come again
+				s.cut()
+			case "pause":
+				id := ids[roll(len(ids))]
+				r.pause(id, true)
+				r.after(time.Duration(roll(200)) * time.Millisecond)
+				r.pause(id, false)
+			case "leave":
+				if len(ids) > 1 {
+					i := roll(len(ids))
+					allowed += max(int(o.Window), 1)
+					r.end(ids[i], hubpb.EndReason_END_UNSUBSCRIBED)
+					ids = append(ids[:i:i], ids[i+1:]...)
+				}
+			case "join":
+				if o.Group != "" && len(ids) < 5 {
+					join()
+				}
+			}
+		}
+		healed.Store(true)
+		r.after(time.Hour)
+		for _, id := range ids {
+			sub, _ := r.subscription(id)
+			if head := r.topic("t").Head; sub.Cursor.Offset != head || sub.Cursor.Through != 0 {
+				s.problem("%s stands at %+v of %d", id, sub.Cursor, head)
+			}
+		}
+		if n := len(r.deadLetters()); n > 0 {
+			s.problem("%d dead letters", n)
+		}
+		if st := r.d.Stats(); st.Fast+st.Slow+st.Ready+st.Waiting+st.Unsaved != 0 {
+			s.problem("not at rest: %+v", st)
+		}
+	})
+	more := 0
+	for body := range s.key {
+		n := s.acked[body]
+		if n == 0 {
+			s.problem("message %s was never acknowledged", body)
+		}
+		more += max(n-1, 0)
+	}
+	if more > allowed {
+		s.problem("%d repetitions, at most %d are allowed", more, allowed)
+	}
+	return strings.Join(s.problems, "; ")
+}
+
+func (s *story) problem(format string, args ...any) {
+	s.problems = append(s.problems, fmt.Sprintf(format, args...))
+}
+
+// arrived checks the order: of all messages when delivery is in order, of those with one key when it goes by key.
+func (s *story) arrived(mode hub.DeliveryMode, body string) {
+	if mode == hub.DeliveryParallel {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key, number, _ := strings.Cut(body, ":")
+	if mode == hub.DeliveryOrdered {
+		key = ""
+	}
+	var n int
+	fmt.Sscan(number, &n)
+	if last, ok := s.segment[key]; ok && n < last {
+		s.problem("%s came after %d", body, last)
+	}
+	s.segment[key] = n
+}
+
+// cut begins anew with the order: after a crash or a rewind earlier messages may come again.
+func (s *story) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.segment)
+}
+
+// ackedSince counts what was acknowledged and is not in the log yet, and what is under way.
+func (s *story) ackedSince(r *rig) int {
+	recorded := 0
+	r.View(func(st *hub.State) {
+		seen := map[hub.GroupID]bool{}
+		for _, sub := range st.Subscriptions(0, 0, nil) {
+			if c := sub.Cursor; sub.Group == 0 || !seen[sub.Group] {
+				seen[sub.Group] = true
+				recorded += int(st.Head(sub.Topic) - c.Owed(st.Head(sub.Topic)))
+			}
+		}
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(len(s.acked)-recorded, 0)
+}

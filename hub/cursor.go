@@ -1,0 +1,180 @@
+package hub
+
+import "quorumhub/hub/hubpb"
+
+// Open is a message behind a cursor that is not done with, although later ones are, or that was tried before.
+type Open struct {
+	Offset   uint64
+	Attempts uint32 // already made
+	Refused  uint32 // of these, definite refusals
+	Since    int64  // Unix nanoseconds of the first failure, 0: none
+}
+
+// maxOpen bounds the open messages of a cursor: four windows of the largest size, for each of 16 members of a group. What
+// exceeds it is taken for open from there on, and so sent again.
+const maxOpen = 16 * 4 * MaxWindow
+
+// Owed is the number of messages up to head that are not done with.
+func (c *Cursor) Owed(head uint64) uint64 { return c.owedUpTo(head) }
+
+// Ahead is the number of messages behind the cursor that are done with.
+func (c *Cursor) Ahead() uint64 { return c.doneAbove(c.Offset) }
+
+// owedUpTo counts the messages up to offset that are not done with.
+func (c *Cursor) owedUpTo(offset uint64) uint64 {
+	if offset <= c.Offset {
+		return 0
+	}
+	if c.Through <= c.Offset { // nothing ahead
+		return offset - c.Offset
+	}
+	n := uint64(0)
+	for i := range c.Open {
+		if c.Open[i].Offset <= offset {
+			n++
+		}
+	}
+	if offset > c.Through {
+		n += offset - c.Through
+	}
+	return n
+}
+
+// doneAbove counts the messages behind offset that are done with.
+func (c *Cursor) doneAbove(offset uint64) uint64 {
+	top := max(c.Offset, c.Through)
+	if offset >= top {
+		return 0
+	}
+	return top - offset - (c.owedUpTo(top) - c.owedUpTo(offset))
+}
+
+// owes tells whether a message is not done with.
+func (c *Cursor) owes(offset uint64) bool {
+	return offset > c.Offset && c.owedUpTo(offset)-c.owedUpTo(offset-1) == 1
+}
+
+// place puts the cursor at an offset: all up to it are done with, none behind it.
+func (c *Cursor) place(offset uint64) {
+	c.Offset, c.Attempts, c.Refused, c.Through, c.Open = offset, 0, 0, 0, nil
+}
+
+// adopt takes over what a delivering node says. It must not go back.
+func (c *Cursor) adopt(p *hubpb.Cursor, head uint64) bool {
+	if p.Offset > head || p.Offset < c.Offset && p.Through <= c.Offset {
+		return false
+	}
+	// One that is done with messages out of order may have been moved forward by retention meanwhile.
+	c.Offset, c.Attempts, c.Refused, c.FailingSince = max(p.Offset, c.Offset), p.Attempts, p.Refused, p.FailingSince
+	c.Delivered, c.Failures = max(c.Delivered, p.Delivered), p.Failures
+	c.Through, c.Open = min(p.Through, head), nil
+	if c.Through <= c.Offset {
+		c.Through = 0
+		return true
+	}
+	last := c.Offset
+	open := make([]Open, 0, min(len(p.Open), maxOpen))
+	for _, o := range p.Open {
+		if o.Offset <= last || o.Offset > c.Through {
+			continue
+		}
+		if len(open) == maxOpen {
+			c.Through = o.Offset - 1
+			break
+		}
+		open = append(open, Open{o.Offset, o.Attempts, o.Refused, o.Since})
+		last = o.Offset
+	}
+	c.Open = open
+	c.normalize()
+	return true
+}
+
+// normalize moves the cursor over what is done with right behind it. Open is not changed in place, for copies share it.
+func (c *Cursor) normalize() {
+	switch {
+	case c.Through <= c.Offset:
+		c.Through, c.Open = 0, nil
+	case len(c.Open) == 0:
+		c.Offset, c.Through, c.Open = c.Through, 0, nil
+	default:
+		c.Offset = c.Open[0].Offset - 1
+	}
+}
+
+// drop takes note that all messages up to an offset are gone, and tells how many of them were owed.
+func (c *Cursor) drop(through uint64) (lost uint64) {
+	if c.Offset >= through {
+		return 0
+	}
+	lost = c.owedUpTo(through)
+	c.Offset, c.Attempts, c.Refused = through, 0, 0
+	for len(c.Open) > 0 && c.Open[0].Offset <= through {
+		c.Open = c.Open[1:]
+	}
+	c.normalize()
+	c.Gap += lost
+	return lost
+}
+
+// pb is the cursor as events and rows hold it.
+func (c *Cursor) pb(subscription uint64) *hubpb.Cursor {
+	p := &hubpb.Cursor{Subscription: subscription, Offset: c.Offset, Attempts: c.Attempts, Refused: c.Refused,
+		FailingSince: c.FailingSince, Delivered: c.Delivered, Failures: c.Failures, Through: c.Through}
+	for i := range c.Open {
+		o := &c.Open[i]
+		p.Open = append(p.Open, &hubpb.Open{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
+	}
+	return p
+}
+
+func (c *Cursor) row(id uint64) *hubpb.CursorRow {
+	return &hubpb.CursorRow{Gap: c.Gap, DeadLetters: c.DeadLetters, Cursor: c.pb(id)}
+}
+
+func cursorFromRow(r *hubpb.CursorRow) Cursor {
+	c := r.GetCursor()
+	out := Cursor{Offset: c.GetOffset(), Attempts: c.GetAttempts(), Refused: c.GetRefused(), FailingSince: c.GetFailingSince(),
+		Delivered: c.GetDelivered(), Failures: c.GetFailures(), Gap: r.GetGap(), DeadLetters: r.GetDeadLetters(), Through: c.GetThrough()}
+	for _, o := range c.GetOpen() {
+		out.Open = append(out.Open, Open{o.Offset, o.Attempts, o.Refused, o.Since})
+	}
+	return out
+}
+
+// advanceCursors takes over what a delivering node got done, if what it speaks of is still its (invariant I4). A
+// cursor never goes back. A member of a consumer group has figures of its own, its place is the group's.
+func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
+	for _, c := range e.Cursors {
+		u, ok := s.unit(SubscriptionID(c.Subscription), GroupID(c.Group))
+		if !ok {
+			s.advanceMember(c, fx)
+			continue
+		}
+		if c.Epoch != u.assignment.Epoch {
+			continue
+		}
+		if failures := u.cursor.Failures; u.cursor.adopt(c, u.topic.Head) {
+			u.touchCursor(s)
+			if u.sub != nil {
+				s.announceFailing(u.sub, failures, fx)
+			}
+		}
+		if c.Released && u.assignment.Next != "" {
+			s.hand(u, u.assignment.Next)
+			s.tell(u, fx)
+		}
+	}
+	return Result{}
+}
+
+func (s *State) advanceMember(c *hubpb.Cursor, fx *Effects) {
+	sub := s.subs[SubscriptionID(c.Subscription)]
+	if sub == nil || c.Group != 0 || c.Epoch != s.groups[sub.Group].Assignment.Epoch {
+		return
+	}
+	cur, failures := &sub.Cursor, sub.Cursor.Failures
+	cur.FailingSince, cur.Delivered, cur.Failures = c.FailingSince, max(cur.Delivered, c.Delivered), c.Failures
+	s.touch(TableCursor, c.Subscription)
+	s.announceFailing(sub, failures, fx)
+}
