@@ -62,8 +62,8 @@ func TestParallelWindow(t *testing.T) {
 				// As fast as the window allows: 256 messages in 256/window rounds of 10 ms.
 				r.after(time.Duration(256/window)*10*time.Millisecond + 5*time.Millisecond)
 				once(t, r.net.to(cb), 256, 0)
-				if r.net.most[cb] != int(window) {
-					t.Errorf("%d were under way at a time, want %d", r.net.most[cb], window)
+				if n := r.net.mostAt(cb); n != int(window) {
+					t.Errorf("%d were under way at a time, want %d", n, window)
 				}
 				r.after(time.Second)
 				if sub, _ := r.subscription(id); sub.Cursor.Offset != 256 || sub.Cursor.Through != 0 || sub.Cursor.Delivered != 256 {
@@ -168,8 +168,8 @@ func TestI2KeyedOrder(t *testing.T) {
 		if n := len(counts(got)); n != 160 {
 			t.Errorf("%d messages arrived", n)
 		}
-		if r.net.most[cb] < 2 || r.net.most[cb] > 4 {
-			t.Errorf("%d were under way at a time", r.net.most[cb])
+		if n := r.net.mostAt(cb); n < 2 || n > 4 {
+			t.Errorf("%d were under way at a time", n)
 		}
 		if sub, _ := r.subscription(id); sub.Cursor.Offset != 160 || len(r.deadLetters()) != 0 {
 			t.Errorf("cursor %+v", sub.Cursor)
@@ -219,13 +219,13 @@ func TestSickEndpointIsProbed(t *testing.T) {
 		clear(r.net.most)
 		r.net.mu.Unlock()
 		r.after(time.Minute - 5*time.Second)
-		if r.net.most[cb] > 1 {
-			t.Errorf("%d probes at a time", r.net.most[cb])
+		if n := r.net.mostAt(cb); n > 1 {
+			t.Errorf("%d probes at a time", n)
 		}
 		r.after(time.Minute + 6*time.Second)
 		once(t, r.net.to(cb), 200, tried+5)
-		if r.net.most[cb] != 16 {
-			t.Errorf("%d were under way at a time after the recovery", r.net.most[cb])
+		if n := r.net.mostAt(cb); n != 16 {
+			t.Errorf("%d were under way at a time after the recovery", n)
 		}
 	})
 }
@@ -237,6 +237,13 @@ func members(n int) []string {
 		out = append(out, fmt.Sprint("http://cb.example/member", i))
 	}
 	return out
+}
+
+// mostAt is how many requests to a callback were under way at a time at most.
+func (n *network) mostAt(url string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.most[url]
 }
 
 func (n *network) all() []arrival {

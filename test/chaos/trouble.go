@@ -68,6 +68,12 @@ func (l *Ledger) excuses(b Bounds) []Trouble {
 			}
 			slowest = max(slowest, p.Ended.Sub(p.Began))
 		}
+		// What was being published when it began says how long nothing had been recorded, cursors no more than messages.
+		for _, p := range l.publishes {
+			if p.Began.Before(t.Began) && (p.Ended.IsZero() || p.Ended.After(t.Began)) {
+				slowest = max(slowest, t.Began.Sub(p.Began))
+			}
+		}
 		x.Began = x.Began.Add(-b.CursorFlush - b.Commit - slowest)
 		x.Ended = x.Ended.Add(b.Recovery)
 		out = append(out, x)
