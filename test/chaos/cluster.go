@@ -86,10 +86,14 @@ func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Clu
 		if err := os.Mkdir(own, 0o700); err != nil {
 			tb.Fatal(err)
 		}
+		env := []string{"GOMAXPROCS=2"} // two busy cores and more than one process
+		if site.DataDir != "" {
+			// A file system in user space ends a sync for the signals by which Go takes threads off, too; a disk does not.
+			env = append(env, "GODEBUG=asyncpreemptoff=1")
+		}
 		n, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: own, Through: site.Through, Timeout: requestTimeout,
 			ReadyIn: 2 * hubtest.Patience,
-			// Two busy cores and more than one process.
-			Env: []string{"GOMAXPROCS=2"}})
+			Env:     env})
 		if err != nil {
 			tb.Fatal(err)
 		}
