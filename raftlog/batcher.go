@@ -229,7 +229,7 @@ func (b *batcher) run() {
 func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.stopping && !b.settle() {
+	for !b.settle() {
 		b.work.Wait()
 	}
 	if b.stopping {
@@ -265,10 +265,13 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	return taken
 }
 
-// settle tells whether a batch may leave, once nobody who could run adds to it any more: on a busy machine these would come a
+// settle tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy machine these would come a
 // moment too late, and each batch would be small. Where nothing else wants to run it takes no time. Callers hold mu.
 func (b *batcher) settle() bool {
 	for range settleRounds {
+		if b.stopping {
+			return true
+		}
 		if b.waiting == 0 || b.busy > 0 && b.bytes < fillBytes {
 			return false
 		}
@@ -276,11 +279,11 @@ func (b *batcher) settle() bool {
 		b.mu.Unlock()
 		runtime.Gosched()
 		b.mu.Lock()
-		if b.stopping || b.waiting == before || b.bytes >= b.maxBytes {
+		if b.waiting == before || b.bytes >= b.maxBytes {
 			break
 		}
 	}
-	return b.waiting > 0
+	return b.waiting > 0 || b.stopping
 }
 
 // deliver sends a batch, again and again for a while when it is not known what became of it, or when there is
