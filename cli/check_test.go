@@ -115,6 +115,7 @@ func TestBashCompletes(t *testing.T) {
 		"quorumhub publish --th":         "--thin",
 		"quorumhub listen --unsub":       "--unsubscribe-on-exit",
 		"quorumhub completion f":         "fish",
+		"quorumhub apply --dr":           "--dry-run",
 		"quorumhub listen --topic x --h": "--hub",
 	} {
 		offered := strings.Join(completeWith(t, bash, script, line), " ")

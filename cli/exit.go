@@ -14,6 +14,7 @@ const (
 	codeUnreachable = 3
 	codeRefused     = 4
 	codeTimeout     = 5
+	codeDiffers     = 6
 	codeInterrupted = 130
 )
 
@@ -32,6 +33,7 @@ func ExitCodes() []ExitCode {
 		{codeUnreachable, "the hub cannot be reached, or cannot serve now (5xx)"},
 		{codeRefused, "the hub refused the request (4xx) or denied the subscription"},
 		{codeTimeout, "what was waited for did not happen in time"},
+		{codeDiffers, "apply --dry-run: the hub is not as the files say"},
 		{codeInterrupted, "interrupted before the job was done"},
 	}
 }

@@ -39,6 +39,9 @@ type commands struct {
 
 	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
 
+	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Write what operators have set on a hub as YAML, for version control."`
+	Apply applyCmd `cmd:"" group:"cluster" help:"Bring a hub to what a YAML file says: topics, their limits, rules, paused subscriptions."`
+
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
 	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`

@@ -56,6 +56,7 @@ type entry struct {
 // given is a value as a source gave it, before it is understood.
 type given struct {
 	Texts  []string
+	List   bool // it was written as a list
 	Origin string
 }
 
@@ -116,7 +117,7 @@ func scalar[T any](name, def, doc string, k kind[T], r rule[T], field func(*Conf
 	return entry{
 		Key: Key{Name: name, Env: envName(name), Type: k.name, Default: def, Expected: describe(k.expect, r.expect), Doc: doc},
 		set: func(c *Config, g given) error {
-			if len(g.Texts) != 1 {
+			if g.List {
 				return fmt.Errorf("got a list, expected %s", expected)
 			}
 			v, err := k.parse(strings.TrimSpace(g.Texts[0]))

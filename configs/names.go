@@ -15,15 +15,27 @@ type names struct {
 	isPart map[string]bool
 }
 
+// newNames knows the keys of the configuration.
 func newNames() *names {
-	n := &names{byEnv: make(map[string]string), isKey: make(map[string]bool), isPart: make(map[string]bool)}
+	var keys []string
+	byEnv := make(map[string]string)
 	for _, e := range entries() {
-		n.keys = append(n.keys, e.Name)
-		n.byEnv[e.Env] = e.Name
-		n.isKey[e.Name] = true
-		for i, r := range e.Name {
+		keys = append(keys, e.Name)
+		byEnv[e.Env] = e.Name
+	}
+	n := namesOf(keys)
+	n.byEnv = byEnv
+	return n
+}
+
+// namesOf knows these dotted keys, and no variables.
+func namesOf(keys []string) *names {
+	n := &names{keys: keys, isKey: make(map[string]bool), isPart: make(map[string]bool)}
+	for _, key := range keys {
+		n.isKey[key] = true
+		for i, r := range key {
 			if r == '.' {
-				n.isPart[e.Name[:i]] = true
+				n.isPart[key[:i]] = true
 			}
 		}
 	}

@@ -116,12 +116,15 @@ func (w *yamlWriter) value(key string, texts []string, isList bool) {
 	w.b.WriteString(strings.Join(quoted, "") + "\n")
 }
 
+// QuoteYAML is a text as a YAML file has it where one value stands: bare when it cannot be taken for anything else, or in quotes.
+func QuoteYAML(s string) string { return quote(s) }
+
 // quote leaves a text bare only where YAML cannot take it for anything else.
 func quote(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || slices.Contains([]rune("./_-"), r)
 	}
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) || !plain(rune(s[0])) || s[0] == '-' || s == "null" || s == "~" {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) || !plain(rune(s[0])) || s[0] == '-' || strings.HasPrefix(s, "...") || strings.EqualFold(s, "null") {
 		return strconv.Quote(s)
 	}
 	return s

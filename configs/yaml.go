@@ -16,10 +16,26 @@ import (
 // for them, and without them a small file cannot stand for a huge one.
 func readYAML(name string, data []byte, known *names) (layer, []Problem) {
 	w := yamlWalk{name: name, known: known, out: make(layer)}
+	w.document(data)
+	return w.out, w.problems
+}
+
+type yamlWalk struct {
+	name     string
+	known    *names
+	out      layer
+	problems []Problem
+	// lists are the keys that hold lists of items, and items what was found there; see ReadItems.
+	lists map[string]ItemKind
+	items map[string][]Item
+}
+
+// document walks the one document that a file may hold.
+func (w *yamlWalk) document(data []byte) {
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		w.syntax(err)
-		return w.out, w.problems
+		return
 	}
 	for i, doc := range file.Docs {
 		if doc.Body == nil {
@@ -31,14 +47,6 @@ func readYAML(name string, data []byte, known *names) (layer, []Problem) {
 		}
 		w.section("", doc.Body)
 	}
-	return w.out, w.problems
-}
-
-type yamlWalk struct {
-	name     string
-	known    *names
-	out      layer
-	problems []Problem
 }
 
 func (w *yamlWalk) origin(t *token.Token) string {
@@ -92,7 +100,10 @@ func (w *yamlWalk) pair(prefix string, pair *ast.MappingValueNode) {
 		key = prefix + "." + key
 	}
 	at := pair.Key.GetToken()
+	kind, isList := w.lists[key]
 	switch {
+	case isList:
+		w.itemsOf(kind, at, pair.Value)
 	case w.known.is(key):
 		w.leaf(key, at, pair.Value)
 	case w.known.section(key):
@@ -117,6 +128,7 @@ func (w *yamlWalk) leaf(key string, at *token.Token, node ast.Node) {
 		// "key:" with nothing behind it leaves the default, as a section with nothing in it does.
 		return
 	case *ast.SequenceNode:
+		g.List = true
 		for _, item := range n.Values {
 			text, ok := scalarText(item)
 			if !ok {
@@ -124,10 +136,6 @@ func (w *yamlWalk) leaf(key string, at *token.Token, node ast.Node) {
 				return
 			}
 			g.Texts = append(g.Texts, text)
-		}
-		// An empty list must stay a list where one value is expected.
-		if len(g.Texts) == 1 {
-			g.Texts = append(g.Texts, "")
 		}
 	default:
 		text, ok := scalarText(node)

@@ -42,13 +42,13 @@ func retentionFromPB(p *hubpb.Retention) (r Retention) {
 	return r
 }
 
-// minRetention is the shortest age: the log is looked through once a minute.
-const minRetention = time.Second
+// MinRetention is the shortest age a topic may have of its own: the log is looked through once a minute.
+const MinRetention = time.Second
 
 // SetRetention gives a topic limits of its own, or takes them away. An unknown topic is CodeNotFound.
 func (s *Service) SetRetention(ctx context.Context, topic string, r Retention) error {
-	if r.MaxAge != nil && *r.MaxAge != 0 && *r.MaxAge < minRetention {
-		return ParamErrorf("max_age", "is %s; expected 0 (no limit) or at least %s", *r.MaxAge, minRetention)
+	if r.MaxAge != nil && *r.MaxAge != 0 && *r.MaxAge < MinRetention {
+		return ParamErrorf("max_age", "is %s; expected 0 (no limit) or at least %s", *r.MaxAge, MinRetention)
 	}
 	if r.MaxBytes != nil && *r.MaxBytes < 0 {
 		return ParamErrorf("max_bytes", "is %d; expected 0 (no limit) or more", *r.MaxBytes)
