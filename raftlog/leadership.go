@@ -103,8 +103,13 @@ func (n *Node) becomeReady(poll *time.Ticker) {
 // establish makes the node a leader that may decide.
 func (n *Node) establish() bool {
 	term := n.raft.CurrentTerm()
-	if err := await(n.ctx, n.raft.Barrier(0)); err != nil {
+	barrier := n.raft.Barrier(0)
+	if err := await(n.ctx, barrier); err != nil {
 		return false // lost leadership again, or stopping; raft tells
+	}
+	begin := &termStart{applied: n.store.Applied().Index}
+	if f, ok := barrier.(interface{ Index() uint64 }); ok {
+		begin.barrier = f.Index()
 	}
 	if !n.compareClocks() {
 		return false
@@ -127,9 +132,14 @@ func (n *Node) establish() bool {
 		return false // another term has begun, and raft tells who leads in it
 	}
 	n.leadTerm.Store(term)
+	n.leadBegin.Store(begin)
 	n.leading.Store(true)
 	return true
 }
+
+// termStart is where a leader's term began. Up to the barrier the log holds nothing for the store behind the entry applied, unless
+// that is behind the barrier itself.
+type termStart struct{ barrier, applied uint64 }
 
 func (n *Node) clusterID() (id string) {
 	n.store.View(func(s *hub.State) { id = s.ClusterID() })

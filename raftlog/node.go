@@ -48,19 +48,20 @@ type Node struct {
 	ctx    context.Context // ends with the node, or with its failure
 	cancel context.CancelFunc
 
-	failure  atomic.Pointer[error]
-	failOnce sync.Once
-	loud     atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
-	diskFull atomic.Bool
-	freeDisk atomic.Int64
-	leading  atomic.Bool
-	leadTerm atomic.Uint64 // in which leading was set
-	written  highest       // see Written
-	running  atomic.Bool   // raft is set
-	progress progress
-	clock    *clusterClock
-	view     clusterView
-	members  membership
+	failure   atomic.Pointer[error]
+	failOnce  sync.Once
+	loud      atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
+	diskFull  atomic.Bool
+	freeDisk  atomic.Int64
+	leading   atomic.Bool
+	leadTerm  atomic.Uint64             // in which leading was set
+	leadBegin atomic.Pointer[termStart] // of that term, set before leading
+	written   highest                   // see Written
+	running   atomic.Bool               // raft is set
+	progress  progress
+	clock     *clusterClock
+	view      clusterView
+	members   membership
 
 	forwarded atomic.Int64              // bytes of other nodes' batches
 	contact   atomic.Pointer[time.Time] // see Contact
