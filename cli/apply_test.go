@@ -73,6 +73,9 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 	eventually(t, "the change is made with a node down", func() bool {
 		got := c.applying(a, changed, "--prune")
 		said += got.out
+		if got.code != 0 {
+			t.Logf("with a node down: %s", got.err)
+		}
 		return got.code == 0
 	})
 	if !strings.Contains(said, "~ topic t retention max_age 7d -> 3d\n") || !strings.Contains(said, "+ rule editor\n") || !strings.Contains(said, "- rule writer\n") {
