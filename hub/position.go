@@ -37,9 +37,11 @@ func ParsePosition(param, text string) (Position, error) {
 		return p, nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
-	// Older than 1678 or later than 2261 does not fit into Unix nanoseconds.
-	if err != nil || len(text) > maxPositionBytes || at.Year() <= 1678 || at.Year() >= 2262 {
+	switch {
+	case err != nil || len(text) > maxPositionBytes:
 		return p, ParamErrorf(param, "is %s; %s", quote(text), positionForms)
+	case at.Year() <= 1678 || at.Year() >= 2262: // does not fit into Unix nanoseconds
+		return p, ParamErrorf(param, "is %s; expected a time of the years 1679 to 2261", quote(text))
 	}
 	p.at = at
 	return p, nil
