@@ -44,6 +44,9 @@ func TestRetriesOfACluster(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		}
 	})
+	told := newEvents(t)
+	c.subscribeWith(0, "hub.topic", c.urls[0]+"/topics/hub.events", "hub.callback", told.URL+"/events")
+	c.active("/events")
 	for i, params := range [][]string{
 		{"/down"}, {"/refuse"}, {"/down/own", "hub.retry.max_attempts", "2"}, {"/refuse/own", "hub.retry.refused_attempts", "4"},
 		{"/down/parallel", "hub.delivery_mode", "parallel"}, {"/refuse/keyed", "hub.delivery_key", "header:X-Hub-Key", "hub.retry.refused_attempts", "3"},
@@ -76,6 +79,13 @@ func TestRetriesOfACluster(t *testing.T) {
 			}
 		}
 	}
+	// The end of the tries is told, in the life of each subscription.
+	for path, tries := range want {
+		eventually(t, "the trouble of "+path+" is told", func() bool {
+			kinds := told.of(ids[path])
+			return strings.HasPrefix(kinds, "verified ") && strings.Contains(kinds, " exhausted") && strings.Contains(kinds, " failing") == (tries >= 3)
+		})
+	}
 	eventually(t, "what was put off by Retry-After is taken", func() bool { return len(r.at("/busy")) == 2 })
 	if busy := r.at("/busy"); busy[1].at.Sub(busy[0].at) < 1900*time.Millisecond {
 		t.Errorf("tried again %v after Retry-After: 2", busy[1].at.Sub(busy[0].at))
@@ -83,6 +93,13 @@ func TestRetriesOfACluster(t *testing.T) {
 	if got := r.bodies("/well"); got != "one" {
 		t.Errorf("a well one got %s", got)
 	}
+	// Pause and resume are told too.
+	for _, action := range []string{"pause", "resume"} {
+		if got := run(t, "", "subscriptions", action, ids["/well"], "--hub", c.urls[c.other("/well")]); got.code != 0 {
+			t.Errorf("%+v", got)
+		}
+	}
+	eventually(t, "pause and resume are told", func() bool { return told.of(ids["/well"]) == "verified paused resumed" })
 	// A letter is dropped through one node, shown by another one no more.
 	through := c.urls[c.other("/down")]
 	first := c.chosen(0, "subscription="+ids["/down"])[0].ID

@@ -33,8 +33,14 @@ func Steady(*rand.Rand) Answer { return Answer{} }
 // Slow takes everything, but so slowly that it is behind most of the time.
 func Slow(*rand.Rand) Answer { return Answer{Delay: time.Millisecond} }
 
-// Uneven takes everything, some of it at once and some of it late, so that several messages are under way where they may be.
-func Uneven(r *rand.Rand) Answer { return Answer{Delay: time.Duration(r.IntN(200)) * time.Millisecond} }
+// Uneven takes everything, up to 200 ms late, so that several messages are under way where they may be, and one in twenty so
+// late that those behind it are recorded long before it is.
+func Uneven(r *rand.Rand) Answer {
+	if r.IntN(20) == 0 {
+		return Answer{Delay: time.Duration(400+r.IntN(800)) * time.Millisecond}
+	}
+	return Answer{Delay: time.Duration(r.IntN(200)) * time.Millisecond}
+}
 
 // Flaky fails one delivery in eight: errors, slow answers, dropped connections and, seldom, no answer at all.
 func Flaky(r *rand.Rand) Answer {

@@ -26,7 +26,7 @@ type Terms struct {
 	Mode   Mode
 	Window int    // Keyed and Parallel: messages under way to one callback at a time
 	Key    string // Keyed: hub.delivery_key
-	Group  string // consumer group, empty: none. All members of one have the same terms
+	Group  string // consumer group, empty: none. All members of one have the same terms; a group of another topic has another name
 }
 
 // String names what is counted together.

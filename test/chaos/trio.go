@@ -15,10 +15,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-const (
-	trioTopics = 8
-	trioEach   = 5 // units at each topic that are there to stay: subscriptions, of which the last is a consumer group
-)
+const trioTopics = 8
 
 // Trio is a cluster of three nodes under load with everyone around it. Its methods are called by one goroutine.
 type Trio struct {
@@ -99,7 +96,7 @@ func StartTrio(tb testing.TB, o TrioOptions) *Trio {
 	})
 	s.Cluster.Start(tb)
 	s.Leader(tb)
-	for t := range trioTopics {
+	for t := range trioTopics { // five units each: four subscriptions and a consumer group
 		s.lasting = append(s.lasting, s.subscription(fmt.Sprintf("t%d-0", t), t, Terms{}, "", Steady),
 			s.subscription(fmt.Sprintf("t%d-1", t), t, Terms{}, fmt.Sprintf("the secret at topic %d", t), Steady),
 			s.subscription(fmt.Sprintf("t%d-2", t), t, Terms{}, "", Slow),
