@@ -35,11 +35,15 @@ func (s *Server) table() []*route {
 	if s.Profile != ProfileNative {
 		hubEndpoint = s.postCompat
 	}
+	hubMethods := post(hubEndpoint)
+	if s.Profile == ProfileMOSIP {
+		hubMethods[http.MethodGet] = s.getFailedContent
+	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
 	nodes := access{changes: auth.ActionCluster}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
-		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: hubMethods, access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
