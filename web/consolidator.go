@@ -124,5 +124,5 @@ func (s *Server) getSubscriptionStatus(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]string{"message": "Subscription not found for the given topic and callback"})
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": s.compatStatus(&sub)})
+	writeStatus(w, http.StatusOK, s.compatStatus(&sub))
 }
