@@ -199,7 +199,7 @@ func (r *importRun) sendAll(ctx context.Context, records []*importRecord, batch 
 	return nil
 }
 
-// send sends one batch, again and again while a hub that has answered before cannot serve.
+// send sends one batch, again and again while a hub that has answered before cannot serve or be reached.
 func (r *importRun) send(ctx context.Context, batch []*importRecord) error {
 	body := map[string]any{"verify": r.verify, "dry_run": r.dryRun}
 	topics, subs := []string{}, []*importPayload{}
@@ -218,8 +218,8 @@ func (r *importRun) send(ctx context.Context, batch []*importRecord) error {
 			r.answered = true
 			return r.settle(batch, raw)
 		}
-		var coded *codedError
-		if ctx.Err() != nil || !r.answered || !errors.As(err, &coded) || coded.code != codeUnreachable || time.Now().After(end) {
+		r.answered = r.answered || errors.Is(err, errCannotServe)
+		if ctx.Err() != nil || !r.answered || exitCode(err) != codeUnreachable || time.Now().After(end) {
 			return err
 		}
 		timer := time.NewTimer(importPause)
@@ -365,10 +365,10 @@ func (r *importReport) write(w io.Writer) error {
 	s := &r.Summary
 	fmt.Fprintf(&b, "\ntopics: %s\nsubscriptions: %s\n", s.Topics, s.Subscriptions)
 	if s.Stale > 0 {
-		fmt.Fprintf(&b, "%d were stale there; this hub goes on trying\n", s.Stale)
+		fmt.Fprintf(&b, "stale there: %d; this hub goes on trying\n", s.Stale)
 	}
 	if s.FreshLeases > 0 {
-		fmt.Fprintf(&b, "%d leases were over and begin anew\n", s.FreshLeases)
+		fmt.Fprintf(&b, "leases that were over and begin anew: %d\n", s.FreshLeases)
 	}
 	if r.DryRun {
 		b.WriteString("dry run: nothing was changed\n")

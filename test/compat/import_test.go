@@ -2,6 +2,9 @@ package compat_test
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -232,9 +235,23 @@ func TestImportIntoACluster(t *testing.T) {
 		return hubtest.Answer{Status: 404}
 	})
 	secret := func(i int) string { return fmt.Sprintf("secret-%d", i) }
+	_, key, _ := strings.Cut(fixtureKey, "=")
+	block, err := aes.NewCipher([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := cipher.NewGCMWithNonceSize(block, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// encrypted is a secret as MOSIP's hub keeps it.
+	encrypted := func(i int) string {
+		iv := fmt.Appendf(nil, "%016d", i)
+		return "cipher{" + base64.StdEncoding.EncodeToString(append(box.Seal(nil, iv, []byte(secret(i)), nil), iv...)) + "}"
+	}
 	records := make([]map[string]any, count)
 	for i := range records {
-		records[i] = map[string]any{"hubTopic": "orders", "hubCallback": sub.Callback(fmt.Sprintf("/cb/%d", i)), "hubSecret": secret(i), "hubLeaseSeconds": "864000",
+		records[i] = map[string]any{"hubTopic": "orders", "hubCallback": sub.Callback(fmt.Sprintf("/cb/%d", i)), "hubSecret": encrypted(i), "hubLeaseSeconds": "864000",
 			"consumerGroup": fmt.Sprintf("orders_group_%d", i)}
 	}
 	text, err := json.Marshal(records)
@@ -271,7 +288,7 @@ func TestImportIntoACluster(t *testing.T) {
 	defer close(release)
 	first := exec.CommandContext(t.Context(), hubtest.Binary(t), "import", "--from", "mosip", "--hub", front.URL, "--batch", "20", file)
 	var said bytes.Buffer
-	first.Stdout, first.Stderr = &said, &said
+	first.Stdout, first.Stderr, first.Env = &said, &said, append(os.Environ(), fixtureKey)
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +303,7 @@ func TestImportIntoACluster(t *testing.T) {
 	// Again, through another node, while the one it went through before dies.
 	again := exec.CommandContext(t.Context(), hubtest.Binary(t), "import", "--from", "mosip", "--hub", cluster.Nodes[2].URL, "--batch", "20", "--json", file)
 	out, errOut := &bytes.Buffer{}, &bytes.Buffer{}
-	again.Stdout, again.Stderr = out, errOut
+	again.Stdout, again.Stderr, again.Env = out, errOut, append(os.Environ(), fixtureKey)
 	if err := again.Start(); err != nil {
 		t.Fatal(err)
 	}
