@@ -32,10 +32,6 @@ const stopBound = 15 * time.Second
 // stopped. What is left then comes to rest by itself.
 const handOverBound = 5 * time.Second
 
-// voterInFlight is how many batches a node that is the only voter has under way. Its log takes one write at a
-// time, so further batches would only be smaller: one in flight costs about a tenth less CPU a message.
-const voterInFlight = 1
-
 // lockFile is in every data directory that was ever used.
 const (
 	lockFile     = "lock"
@@ -165,7 +161,6 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
 		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
 	if n.cluster == nil {
-		o.MaxInFlight = voterInFlight
 		return raftlog.Open(ctx, o)
 	}
 	c := &n.cfg.Cluster
