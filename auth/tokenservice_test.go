@@ -242,7 +242,14 @@ func TestTokenServiceCache(t *testing.T) {
 func TestTokenServiceIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		rt := &answering{answer: func(*http.Request) (int, string) { <-release; return 200, holds }}
+		rt := &answering{answer: func(r *http.Request) (int, string) {
+			select {
+			case <-release:
+				return 200, holds
+			case <-r.Context().Done():
+				return 504, ""
+			}
+		}}
 		a := remote(t, &http.Client{Transport: rt}, "https://auth.example/v1", "", time.Now)
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup

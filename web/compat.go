@@ -202,6 +202,7 @@ func writeCompat(w http.ResponseWriter, status int, form string) {
 func writeBare(w http.ResponseWriter, status int, contentType, body string) {
 	h := w.Header()
 	h["Content-Type"] = []string{contentType}
+	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(body))
 }

@@ -31,15 +31,27 @@ func newAuthmanager(t *testing.T) *authmanager {
 	m := &authmanager{users: map[string][2]string{}, asked: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/authmanager/authorize/admin/validateToken", func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Cookie"), "Authorization=")
+		if token == "slow" {
+			<-r.Context().Done()
+			return
+		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		token := strings.TrimPrefix(r.Header.Get("Cookie"), "Authorization=")
 		m.asked[token]++
 		if m.down {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
+		switch token {
+		case "lie":
+			fmt.Fprint(w, `{"response":{"userId":"u","role":"PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL"},"errors":[{"errorCode":"KER-ATH-402","message":"Token expired"}]}`)
+			return
+		case "big":
+			fmt.Fprintf(w, `{"response":{"userId":"u","role":"PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL,%s"}}`, strings.Repeat("A,", 64<<10))
+			return
+		}
 		user, ok := m.users[token]
 		if !ok {
 			fmt.Fprint(w, `{"id":null,"version":null,"response":null,"errors":[{"errorCode":"KER-ATH-401","message":"Authentication Failed"}]}`)
@@ -109,7 +121,7 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	m.grant("printer", printUser, "SUBSCRIBE_CREDENTIAL_ISSUED_INDIVIDUAL,PUBLISH_CREDENTIAL_STATUS_UPDATE_GENERAL")
 	m.grant("bare", "mpartner-default-print", "SUBSCRIBE_CREDENTIAL_ISSUED_INDIVIDUAL")
 	m.grant("other", "service-account-other", "SUBSCRIBE_CREDENTIAL_ISSUED_INDIVIDUAL")
-	h := &compatHub{t: t, Node: hubtest.Start(t, hubtest.Options{Settings: remoteMOSIP(t, m.url(), ", cache: 10m, refused_cache: 1ms")})}
+	h := &compatHub{t: t, Node: hubtest.Start(t, hubtest.Options{Settings: remoteMOSIP(t, m.url(), ", cache: 10m, refused_cache: 1ms, timeout: 2s")})}
 	register := "hub.mode=register&hub.topic=" + url.QueryEscape(printTopic)
 	h.exchange("creator", "POST", "/hub/", formType, register, 200, accepted)
 	h.exchange("printer", "POST", "/hub/", formType, register, 200, denied("Publisher is not authorized"))
@@ -141,6 +153,20 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	bad("Authorization=nobody", 401)
 	bad("session=1;Authorization=nobody", 401)
 	bad("session=1", 200)
+	bad("Authorization=lie", 401)
+	bad("Authorization=big", 503)
+	bad("Authorization=slow", 503)
+	expired := newIssuer(t).expired(creator, "PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL")
+	m.grant(expired, creator, "PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL")
+	bad("Authorization="+expired, 401)
+	if n := m.questions(expired); n != 0 {
+		t.Errorf("asked %d times about a token that is over by its own word", n)
+	}
+	for _, cookie := range []string{"session=1;Authorization=creator", "session=1 ;   Authorization=creator ; x=y", "a=b;; Authorization=creator;"} {
+		if got := raw(t, h.Node, post(publish, credential, "Content-Type: application/json", "Cookie: "+cookie)); got != okLine+asForm+accepted {
+			t.Errorf("%s: %s", cookie, got)
+		}
+	}
 
 	// Revoked, it goes on for as long as the answer is remembered, on this node.
 	m.grant("creator", "", "")
@@ -159,7 +185,7 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	m.setDown(false)
 	m.grant("new", creator, "PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL")
 	h.exchange("new", "POST", publish, "application/json", credential, 200, accepted)
-	sub.WaitDeliveries(t, 8)
+	sub.WaitDeliveries(t, 11)
 }
 
 // A hub whose token service or issuer is not there says so when it is checked and when it starts, and lets nobody in.
