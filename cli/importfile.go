@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -170,7 +169,8 @@ func splitConsolidated(name string, data []byte) ([]rawRecord, error) {
 		for i, item := range items {
 			k := kindOf(item)
 			if k == "" || kind != "" && k != kind {
-				return nil, fmt.Errorf("%s: record %d[%d] is neither a topic (topic) nor a subscription (hubTopic, hubCallback), or not of the kind before it; %s", name, n+1, i, expected)
+				return nil, fmt.Errorf("%s: record %d[%d] is neither a topic (topic) nor a subscription (hubTopic, hubCallback), "+
+					"or not of the kind before it; %s", name, n+1, i, expected)
 			}
 			kind = k
 		}
@@ -291,8 +291,14 @@ func (r *importRecord) readTopic(fields map[string]any) {
 	}
 }
 
-// hubFields are those that a hub sets itself, and that have a place of their own here.
-var hubFields = regexp.MustCompile(`^(hub|hubMode|hubTopic|hubCallback|hubSecret|hubLeaseSeconds|verificationSuccess|SERVER_ID|serverId|status)$`)
+// ofTheHub tells whether a field is one that a hub sets itself, or has a place of its own here.
+func ofTheHub(name string) bool {
+	switch name {
+	case "hub", "hubMode", "hubTopic", "hubCallback", "hubSecret", "hubLeaseSeconds", "verificationSuccess", "SERVER_ID", "serverId", "status":
+		return true
+	}
+	return false
+}
 
 // readSubscription reads a verified subscription. An error is about the key of secrets, and so about all of them.
 func (r *importRecord) readSubscription(from string, fields map[string]any, key *secretKey) error {
@@ -328,7 +334,7 @@ func (r *importRecord) readSubscription(from string, fields map[string]any, key 
 	}
 	p.Since = dateOf(fields["timestamp"])
 	for name, v := range fields {
-		if !hubFields.MatchString(name) && v != nil {
+		if !ofTheHub(name) && v != nil {
 			if p.Fields == nil {
 				p.Fields = map[string]string{}
 			}
@@ -336,7 +342,8 @@ func (r *importRecord) readSubscription(from string, fields map[string]any, key 
 		}
 	}
 	// What a hub makes up where a subscriber names no group is no group: MOSIP's always does.
-	if g := p.Fields["consumerGroup"]; from == fromBallerina && !strings.HasPrefix(g, p.Topic+":::"+p.Callback) && !strings.HasPrefix(g, p.Topic+"___"+p.Callback) {
+	if g := p.Fields["consumerGroup"]; from == fromBallerina &&
+		!strings.HasPrefix(g, p.Topic+":::"+p.Callback) && !strings.HasPrefix(g, p.Topic+"___"+p.Callback) {
 		p.ConsumerGroup = g
 	}
 	var err error
@@ -409,15 +416,22 @@ func settleDuplicates(records []*importRecord) {
 	}
 }
 
-// kafkaName matches what MOSIP's hub replaces in the name of a topic.
-var kafkaName = regexp.MustCompile(`[^a-zA-Z0-9]`)
+// kafkaName is the name that MOSIP's hub gives a topic in Kafka.
+func kafkaName(topic string) string {
+	return strings.Map(func(c rune) rune {
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
+			return c
+		}
+		return '_'
+	}, topic)
+}
 
 // settleAliases leaves out topics that are there under their own name too: MOSIP's hub registers a topic that it was not told of by
 // the name that it has in Kafka.
 func settleAliases(records []*importRecord) {
 	names := map[string]string{} // by the name in Kafka
 	for _, r := range records {
-		if alias := kafkaName.ReplaceAllString(r.Topic, "_"); r.Outcome == "" && alias != r.Topic {
+		if alias := kafkaName(r.Topic); r.Outcome == "" && alias != r.Topic {
 			names[alias] = r.Topic
 		}
 	}

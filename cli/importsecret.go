@@ -72,7 +72,8 @@ func (c *importCmd) secretKey(env []string) (*secretKey, error) {
 		key.ways = append(key.ways, way)
 	}
 	if len(key.ways) == 0 {
-		return nil, usageError(fmt.Sprintf("%s: %d characters; expected a key of 16, 24 or 32 bytes, as text or in base64 (--secret-key-format %s)", key.from, len(text), key.format))
+		return nil, usageError(fmt.Sprintf("%s: %d characters; expected a key of 16, 24 or 32 bytes, as text or in base64 (--secret-key-format %s)",
+			key.from, len(text), key.format))
 	}
 	return key, nil
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -133,7 +134,7 @@ func (s *Server) failedContent(sub *hub.Subscription, q failedContentRequest) ([
 			owed = now.Cursor.OwedOffsets(max(from, t.First), t.Head, past, int(q.count))
 		}
 	})
-	slices.SortFunc(letters, func(a, b hub.DeadLetter) int { return int(int64(a.Offset) - int64(b.Offset)) })
+	slices.SortFunc(letters, func(a, b hub.DeadLetter) int { return cmp.Compare(a.Offset, b.Offset) })
 	out := make([]pulled, 0, q.count)
 	for i := range letters {
 		if uint64(i) >= skip && uint64(len(out)) < q.count {
