@@ -9,8 +9,8 @@ import (
 
 const (
 	// pieceBytes is what one value of raft.db holds of an entry. A leaf of bbolt keeps up to four values that are larger
-	// than a page, and all of them are written again with the next one: an entry of 64 KiB in one value costs 4.5 times its
-	// size, in pieces 1.3 times.
+	// than a page, and all of them are written again with the next one: an entry of 64 KiB in one value makes the kernel write
+	// eight times its size, in pieces two and a half times.
 	pieceBytes = 16 << 10
 	// pieceBits are the bits of a key that number the pieces of an entry; the index of the entry is above them.
 	pieceBits = 8
