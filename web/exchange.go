@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 )
@@ -19,6 +20,7 @@ type exchange struct {
 	status int     // 0 until the answer has begun
 	signed content // a body that was read to check its signature, until the end
 	reads  Reads   // nil: the request writes nothing
+	client netip.Addr
 }
 
 // WriteHeader notes the status.
@@ -53,7 +55,7 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // ServeHTTP answers one request. A panic in a handler costs that request only.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
-	*x = exchange{ResponseWriter: w}
+	*x = exchange{ResponseWriter: w, client: s.clientOf(r)}
 	if writes(r.Method) {
 		x.reads = s.Reads
 	}

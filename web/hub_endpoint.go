@@ -46,6 +46,9 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		mode, err = modeOf(form)
 	}
+	if limited := s.spend(w, r, classOfMode(mode)); limited != nil {
+		err = limited
+	}
 	if err == nil {
 		err = s.dispatch(r, mode, form)
 	}
@@ -67,6 +70,17 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		_, _ = w.Write([]byte("accepted; the callback will be asked to confirm\n"))
 	}
+}
+
+// classOfMode is the class of a form. One that says nothing useful counts as a request to subscribe.
+func classOfMode(mode string) class {
+	switch mode {
+	case "publish":
+		return classPublish
+	case "register", "deregister":
+		return classAdmin
+	}
+	return classSubscribe
 }
 
 // modeOf is the form's hub.mode, with the alias of deregister resolved.

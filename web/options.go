@@ -77,6 +77,8 @@ type Options struct {
 	LiveGrace time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
 	TrustedProxies []netip.Prefix
+	// Limits bound what one caller may ask of this node. The zero value: no limits.
+	Limits Limits
 	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
 	Backups     Backups
 	BackupStall time.Duration

@@ -21,6 +21,7 @@ type problem struct {
 	allow      string   // Allow header of a 405
 	retryAfter int      // seconds, 0: no Retry-After
 	challenges []string // WWW-Authenticate, of a 401 or 403
+	limit      string   // of a 429: which one was reached
 }
 
 func (p *problem) Error() string {
@@ -54,6 +55,11 @@ func problemOf(err error) *problem {
 			p.status, p.code = http.StatusUnprocessableEntity, "unprocessable"
 		case hub.CodeUnavailable:
 			p.status, p.code, p.retryAfter = http.StatusServiceUnavailable, "unavailable", 1
+		case hub.CodeLimited:
+			p.status, p.code, p.limit, p.retryAfter = http.StatusTooManyRequests, "rate_limited", "pending", max(seconds(e.RetryAfter), 1)
+			if e.Param != "" {
+				p.limit = "callback"
+			}
 		case hub.CodeInternal:
 			return nil
 		}
@@ -86,6 +92,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) *proble
 		p = internalProblem(w)
 		s.Log.Error("request failed", "error", err, "method", r.Method, "path", r.URL.Path, "correlation_id", idOf(w))
 	}
+	s.limits.count(p)
 	writeProblem(w, r, p)
 	return p
 }

@@ -37,6 +37,7 @@ type Server struct {
 	paths     *nameCache // escaped path below /topics/ -> topic
 	tooLarge  error      // for content over message.max_bytes
 	streams   streams
+	limits    *limiter
 	exchanges sync.Pool
 	http      *http.Server
 
@@ -64,6 +65,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	if err := s.newStreams(); err != nil {
+		return nil, err
+	}
+	if s.limits, err = newLimiter(o.Limits, o.Registry); err != nil {
 		return nil, err
 	}
 	s.routes = s.table()
