@@ -130,6 +130,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
+		Callbacks:       callbackBounds{n.out.verifier},
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 		Clock:           n.raft.Clock(),
 	}

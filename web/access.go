@@ -44,7 +44,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if s.Guard == nil {
 		return r, s.spend(x, r, rt.classOf(r))
 	}
-	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r)}
+	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
 	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Body: func() ([]byte, error) { return s.bodyForSignature(x, r) }}
 	if r.TLS != nil {
 		read.Scheme = "https"

@@ -51,7 +51,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err == nil {
-		err = s.dispatchCompat(r, q)
+		err = s.dispatchCompat(s.withCaller(w, r), q)
 	}
 	if err != nil {
 		s.metrics.hubRequest(q.mode, s.failCompat(w, r, q, err), start)

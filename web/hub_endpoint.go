@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -50,7 +51,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		err = limited
 	}
 	if err == nil {
-		err = s.dispatch(r, mode, form)
+		err = s.dispatch(s.withCaller(w, r), mode, form)
 	}
 	if err != nil {
 		p := s.fail(w, r, err)
@@ -100,6 +101,14 @@ func modeOf(form url.Values) (string, error) {
 		return "deregister", nil
 	}
 	return "", hub.ParamErrorf(param, "is %s; %s", quote(v[0]), expected)
+}
+
+// withCaller is the request with who sent it, where nobody has found that out before.
+func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Request {
+	if s.Guard != nil {
+		return r
+	}
+	return r.WithContext(auth.WithCaller(r.Context(), auth.Caller{Principal: auth.Anonymous(), Client: clientAt(w)}))
 }
 
 func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {

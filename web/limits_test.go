@@ -167,10 +167,10 @@ func TestLimitRefusalsOfCompatibleProfiles(t *testing.T) {
 func TestLimitsGoByClientAddress(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for _, tc := range []struct {
-		name         string
-		a, b         string // addresses, and X-Forwarded-For behind a bar
+		name       string
+		a, b       string // addresses, and X-Forwarded-For behind a bar
 		sameClient bool
-		trusted      []netip.Prefix
+		trusted    []netip.Prefix
 	}{
 		{"ports", "203.0.113.7:1", "203.0.113.7:2", true, nil},
 		{"addresses", "203.0.113.7:1", "203.0.113.8:1", false, nil},
