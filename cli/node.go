@@ -157,6 +157,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
+		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
 		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -61,6 +62,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header()[correlationHeader] = []string{correlationID(r)}
 	defer s.finish(x, r)
+	if len(r.Header) > maxHeaderNames {
+		// Of a header's bytes a map of it makes thirty times as many: they are not held while a body comes.
+		writeProblem(x, r, &problem{status: http.StatusRequestHeaderFieldsTooLarge, code: "too_many_headers", hangUp: true,
+			detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
+		return
+	}
 	s.router.ServeHTTP(x, r)
 }
 

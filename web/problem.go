@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"quorumhub/hub"
@@ -22,6 +23,9 @@ type problem struct {
 	retryAfter int      // seconds, 0: no Retry-After
 	challenges []string // WWW-Authenticate, of a 401 or 403
 	limit      string   // of a 429: which one was reached
+
+	acceptEncoding string // of a 415, Accept-Encoding (RFC 9110 section 15.5.16)
+	hangUp         bool   // without waiting for the body, which net/http else does
 }
 
 func (p *problem) Error() string {
@@ -108,6 +112,13 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *problem) {
 	}
 	for _, c := range p.challenges {
 		h.Add("WWW-Authenticate", c)
+	}
+	if p.hangUp {
+		h.Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // without a connection there is none
+	}
+	if p.acceptEncoding != "" {
+		h.Set("Accept-Encoding", p.acceptEncoding)
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
