@@ -111,8 +111,8 @@ func NewVerifier(o VerifierOptions) *Verifier {
 	if o.Backoff.Max <= 0 {
 		o.Backoff.Max = time.Minute
 	}
-	return &Verifier{o: o, rec: recorder{o.Proposer, o.Log}, crowding: newCrowding(o.Limits.Rate, o.PerNetwork), admission: newAdmission(), tasks: map[hub.RequestID]*verification{},
-		hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, off: true, wake: make(chan struct{}, 1)}
+	return &Verifier{o: o, rec: recorder{o.Proposer, o.Log}, crowding: newCrowding(o.Limits.Rate, o.PerNetwork),
+		admission: newAdmission(), tasks: map[hub.RequestID]*verification{}, hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, off: true, wake: make(chan struct{}, 1)}
 }
 
 // Start takes over all pending requests and begins to work on them.
