@@ -173,6 +173,8 @@ func TestNamesDoNotHideTheNetwork(t *testing.T) {
 		_, _ = w.Write([]byte(r.URL.Query().Get("hub.challenge")))
 	}))
 	defer victim.Close()
+	release := sync.OnceFunc(func() { close(held) })
+	defer release()
 	_, port, err := net.SplitHostPort(victim.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +198,7 @@ func TestNamesDoNotHideTheNetwork(t *testing.T) {
 	v.Start(context.Background())
 	defer v.Close()
 	eventually(t, "three are under way", func() bool { mu.Lock(); defer mu.Unlock(); return busy == 3 })
-	close(held)
+	release()
 	eventually(t, "all are verified", func() bool { return v.Pending() == 0 })
 	if most > 3 || all != names {
 		t.Errorf("%d at once, want at most 3; %d in all, want each of %d once", most, all, names)
