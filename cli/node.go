@@ -126,6 +126,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
+		Callbacks:       callbackBounds{n.out.verifier},
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 		Clock:           n.raft.Clock(),
 	}
@@ -151,6 +152,8 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
+		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
 		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }

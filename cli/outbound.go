@@ -77,6 +77,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		State:    o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
+		Limits:       callbackLimits(o.cfg),
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
 		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,

@@ -23,6 +23,7 @@ type Config struct {
 	Letters   DeadLetters
 	Message   Message
 	Streams   Streams
+	Limits    Limits
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
@@ -41,6 +42,8 @@ type HTTP struct {
 	// means the same topic.
 	AliasURLs []string
 	TLS       HTTPTLS
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 }
 
 // HTTPTLS names the PEM files of HTTPS; Cert and Key together or neither.
@@ -189,6 +192,20 @@ type Message struct {
 type Streams struct {
 	Max       int
 	Heartbeat time.Duration
+}
+
+// Limits bound what one caller, and requests about one callback host, may cost a node. Zero means no limit. A caller is
+// a principal or, where nobody is authenticated, a client address.
+type Limits struct {
+	Publish, Subscribe, Read, Admin Rate
+	// Refused counts requests whose credentials do not hold.
+	Refused Rate
+	// CallbackHost counts subscribe and unsubscribe requests for callbacks at one host.
+	CallbackHost Rate
+	// Pending is how many requests may wait for their verification, of one caller and for one callback host.
+	Pending int
+	// Connections and Streams are those open at a time, of one client address.
+	Connections, Streams int
 }
 
 // Storage tunes what is written to disk and when.

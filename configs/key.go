@@ -236,6 +236,14 @@ func size() kind[Bytes] {
 	}
 }
 
+func rate() kind[Rate] {
+	return kind[Rate]{
+		name: "rate", expect: "requests/time, or 0", example: "such as 600/1m, in whole seconds up to 1d",
+		parse: ParseRate, format: Rate.String,
+		json: func(v Rate) any { return v.String() },
+	}
+}
+
 func envName(key string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }

@@ -10,7 +10,7 @@ import (
 
 // entries declares every key once: name, default, meaning, accepted values and its place in Config.
 func entries() []entry {
-	dur, num, bytes := duration(), number(), size()
+	dur, num, bytes, rates := duration(), number(), size(), rate()
 
 	return []entry{
 		scalar("http.addr", "127.0.0.1:8080", "where the node listens for HTTP",
@@ -25,6 +25,8 @@ func entries() []entry {
 			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		filePath("http.tls.client_ca", "the certificates that sign client certificates; empty: none are asked for",
 			func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
+		list("http.trusted_proxies", "reverse proxies in front of the hub, whose X-Forwarded-For says who the client is; without them the client is whoever connects",
+			network(), func(c *Config) *[]netip.Prefix { return &c.HTTP.TrustedProxies }),
 
 		scalar("cluster.addr", "127.0.0.1:8180", "where the node listens for the other nodes",
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
@@ -137,6 +139,25 @@ func entries() []entry {
 			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),
 		scalar("streams.heartbeat", "15s", "how often an event stream without events gets a comment, so that both sides notice a broken connection",
 			dur, between(dur, 100*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Streams.Heartbeat }),
+
+		scalar("limits.publish", "600000/1m", "how many publishing requests, thin pings included, each node takes of one caller: a principal or, without credentials, a client address (IPv6: its /64 network); 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Publish }),
+		scalar("limits.subscribe", "6000/1m", "the same for requests to subscribe and unsubscribe, and for those that are not understood; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Subscribe }),
+		scalar("limits.read", "60000/1m", "the same for reading topics, lists and metrics; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Read }),
+		scalar("limits.admin", "6000/1m", "the same for what operators change, and for topics registered and deregistered; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Admin }),
+		scalar("limits.refused", "600/1m", "how many requests with credentials that do not hold a client address is told so, with a line in the log, before it is told to wait; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Refused }),
+		scalar("limits.callback_host", "6000/1m", "how many requests to subscribe and unsubscribe each node takes for callbacks at one host, and how many callbacks the leader asks at one network (/24, IPv6 /48); 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.CallbackHost }),
+		scalar("limits.pending", "5000", "how many requests may wait for their verification at a time, for callbacks at one host and of one caller; 0: no limit but 100000 in all",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Pending }),
+		scalar("limits.connections", "4096", "how many connections one client address may have open at a time, trusted proxies aside; further ones are closed; 0: no limit but that of all",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Connections }),
+		scalar("limits.streams", "1024", "how many event streams one client address may have open at a time; further ones are refused with 429; 0: no limit but streams.max",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Streams }),
 
 		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),

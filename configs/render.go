@@ -58,7 +58,7 @@ func Sample() []byte {
 	var w yamlWriter
 	w.b.WriteString("# Configuration of quorumhub. Every key is here with its default; a file needs only those it changes.\n" +
 		"# The environment (" + envName("delivery.timeout") + "=5s) wins over this file, and --set delivery.timeout=5s over both.\n" +
-		"# Durations are written 250ms, 10s, 1h30m or 10d; sizes 1048576, 512KiB, 1MiB or 1MB.\n" +
+		"# Durations are written 250ms, 10s, 1h30m or 10d; sizes 1048576, 512KiB, 1MiB or 1MB; rates 600/1m.\n" +
 		"# Unknown keys are errors. `quorumhub check --config FILE` validates a file without starting anything.\n")
 	for _, k := range Keys() {
 		w.open(k.Name)

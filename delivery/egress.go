@@ -132,7 +132,10 @@ func (p *Policy) checkDial(ctx context.Context, network, address string) error {
 	if _, err := netip.ParseAddr(host); err == nil {
 		host = ""
 	}
-	return p.CheckAddr(a, host)
+	if err := p.CheckAddr(a, host); err != nil {
+		return err
+	}
+	return checkCrowd(ctx, a.Addr())
 }
 
 // Reason is the class of a failure. It is all that leaves this package about a failed connection: more
@@ -142,6 +145,7 @@ type Reason string
 const (
 	ReasonNone        Reason = ""
 	ReasonDenied      Reason = "forbidden-address" // the egress policy forbids the target
+	ReasonCrowded     Reason = "crowded"           // too many verifications go to its network; it is asked later
 	ReasonUnreachable Reason = "unreachable"       // no such name, refused, reset or cut off
 	ReasonTimeout     Reason = "timeout"
 	ReasonTLS         Reason = "tls"

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -77,6 +78,16 @@ func SecretBinding(topicName, callbackKey string) string {
 // Leadership tells whether this node decides for the cluster at the moment (leases, retention, placement).
 type Leadership interface {
 	IsLeader() bool
+}
+
+// CallbackBounds keep requests about callbacks within bounds, so that the hub is no tool against others. Safe for
+// concurrent use.
+type CallbackBounds interface {
+	// Admit refuses, with CodeLimited, a request of the caller of ctx about a callback; known says that there is such a
+	// subscription.
+	Admit(ctx context.Context, callback *url.URL, known bool) error
+	// Taken tells of the request that came of it.
+	Taken(ctx context.Context, id RequestID)
 }
 
 // NodeStatus is a member of the cluster as the leader sees it.

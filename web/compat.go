@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,12 +43,15 @@ type compatRequest struct {
 func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	q, err := s.readCompat(w, r)
+	if limited := s.spend(w, r, classOfMode(q.mode)); limited != nil {
+		err = limited
+	}
 	if err == nil && q.mode == "publish" {
 		s.publishCompat(w, r, q, start)
 		return
 	}
 	if err == nil {
-		err = s.dispatchCompat(r, q)
+		err = s.dispatchCompat(s.withCaller(w, r), q)
 	}
 	if err != nil {
 		s.metrics.hubRequest(q.mode, s.failCompat(w, r, q, err), start)
@@ -161,6 +165,7 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	var refusal *auth.Refusal
 	var denied *auth.Denied
 	topic := q.params.Get("hub.topic")
+	p := problemOf(err)
 	switch {
 	case errors.As(err, &denied), errors.As(err, &refusal):
 		status, reason = http.StatusOK, "Not authorized"
@@ -173,6 +178,10 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 				reason = "Subscriber is not authorized"
 			}
 		}
+	case p != nil && p.status == http.StatusTooManyRequests:
+		s.limits.count(p)
+		w.Header()["Retry-After"] = []string{strconv.Itoa(p.retryAfter)}
+		status, reason = p.status, p.detail
 	case hub.CodeOf(err) == hub.CodeConflict && q.mode == "register":
 		status, reason = http.StatusConflict, "Topic has already registered with the Hub"
 	case hub.CodeOf(err) == hub.CodeNotFound && q.mode == "deregister":
@@ -186,7 +195,7 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	default:
 		return s.fail(w, r, err)
 	}
-	if s.Profile == ProfileMOSIP && status < 500 {
+	if s.Profile == ProfileMOSIP && status < 500 && status != http.StatusTooManyRequests {
 		status = http.StatusOK
 	}
 	writeCompat(w, status, "hub.mode=denied&hub.reason="+oneLine(reason))

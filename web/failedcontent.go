@@ -188,11 +188,11 @@ func (s *Server) pulledItem(r *http.Request, sub *hub.Subscription, p *pulled) (
 	if err != nil {
 		return nil, err
 	}
-	size := 4 * m.Size()
-	if !s.budget.take(size) {
-		return nil, hub.ErrOverloaded
+	size, client := 4*m.Size(), s.clientOf(r)
+	if err := s.budget.take(client, size); err != nil {
+		return nil, err
 	}
-	defer s.budget.give(size)
+	defer s.budget.give(client, size)
 	body, err := hub.ReadBody(s.Parts, &m)
 	if err != nil {
 		return nil, err

@@ -75,6 +75,13 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	return res[0].Proposals[0], nil
 }
 
+// proposals is how many batches were written so far.
+func (l *ledger) proposals() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.seq
+}
+
 // ReadPart reads a part, as long as the state keeps it.
 func (l *ledger) ReadPart(part uint64, at int, p []byte) (int, error) {
 	l.mu.RLock()

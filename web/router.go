@@ -2,7 +2,6 @@ package web
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"slices"
@@ -157,13 +156,6 @@ func (s *Server) newRouter() http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.SchemeExtractor = echo.ExtractSchemeDirect()
-	if len(s.TrustedProxies) > 0 {
-		trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-		for _, p := range s.TrustedProxies {
-			trust = append(trust, echo.TrustIPRange(&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}))
-		}
-		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
-	}
 	for _, rt := range s.routes {
 		h := func(c echo.Context) error {
 			s.serve(rt, c.Response().Writer, c.Request())

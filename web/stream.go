@@ -94,6 +94,13 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		return
 	}
 	defer s.streams.open.Add(-1)
+	client := clientAt(w)
+	if !s.streams.readers.enter(client, s.ClientStreams) {
+		s.fail(w, r, &problem{status: http.StatusTooManyRequests, code: "too_many_streams", limit: "streams", retryAfter: 5,
+			detail: fmt.Sprintf("this node serves %d streams to this client already (limits.streams)", s.ClientStreams)})
+		return
+	}
+	defer s.streams.readers.leave(client)
 
 	h := w.Header()
 	h.Set("Content-Type", eventStream)
