@@ -26,11 +26,12 @@ const (
 	ActionCluster       = Action("admin.cluster")       // members, leadership
 	ActionBackup        = Action("admin.backup")
 	ActionAuth          = Action("admin.auth") // rules and API keys
+	ActionKeys          = Action("admin.keys") // the keys that seal secrets at rest
 )
 
 // actions is a constant that Go has no word for.
 var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead,
-	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionAuth}
+	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionAuth, ActionKeys}
 
 // Rule allows some callers some actions on some topics. Nothing is allowed without a rule, and no rule takes back
 // what another one gives.

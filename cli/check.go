@@ -53,7 +53,7 @@ func (c *checkCmd) Run(s Streams) error {
 	case c.JSON:
 		return writeJSON(s.Out, cfg.Map())
 	case c.Verbose:
-		text, err := configs.YAML(cfg.Settings())
+		text, err := configs.YAML(cfg.Shown())
 		if err != nil {
 			return err
 		}

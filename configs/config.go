@@ -205,6 +205,8 @@ type Storage struct {
 
 // Secrets says where the key is that encrypts secrets at rest.
 type Secrets struct {
+	// Key holds the keys themselves, in base64; empty: they are in a file.
+	Key string
 	// KeyFile may be empty: see Config.KeyFile.
 	KeyFile string
 }

@@ -135,14 +135,25 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		}
 		ev.Extra = extraPB(fields)
 	}
-	if r.Secret != nil {
-		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
-			return fmt.Errorf("seal hub.secret: %w", err)
+	for tries := 1; ; tries++ {
+		if r.Secret != nil {
+			if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
+				return fmt.Errorf("seal hub.secret: %w", err)
+			}
 		}
+		res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
+		if err != nil {
+			return err
+		}
+		if res[0].Outcome != OutcomeKeyRetired || tries == sealTries {
+			return res[0].Err(r.Topic)
+		}
+		// The key was retired while the request was on its way: by now another one seals.
 	}
-	_, err = s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
-	return err
 }
+
+// sealTries is how often a secret is sealed for one request, should its key be retired meanwhile.
+const sealTries = 3
 
 // checkStart refuses a start outside of what the topic holds. One that exists already keeps its place, so that there
 // it makes no difference.
