@@ -51,6 +51,7 @@ type Keeper struct {
 
 const (
 	keeperPause = time.Second
+	firstPause  = 50 * time.Millisecond
 	// transferBinding keeps a key that travels from being taken for a secret.
 	transferBinding = "secrets.key\x00"
 )
@@ -92,8 +93,6 @@ func (k *Keeper) Close() {
 }
 
 func (k *Keeper) run(ctx context.Context) {
-	tick := time.NewTicker(keeperPause)
-	defer tick.Stop()
 	fits := false // what the state needs was found to be there since it last changed
 	for {
 		if err := k.keep(ctx); err != nil && ctx.Err() == nil {
@@ -106,10 +105,14 @@ func (k *Keeper) run(ctx context.Context) {
 			}
 			fits = true
 		}
+		wait := keeperPause
+		if k.agreed().Sealing == "" {
+			wait = firstPause // a cluster has just been founded
+		}
 		select {
 		case <-k.changed:
 			fits = false
-		case <-tick.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
