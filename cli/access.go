@@ -3,7 +3,11 @@ package cli
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,4 +139,24 @@ func checkAccess(cfg *configs.Config) error {
 	}
 	_, err := openAccess(cfg, nil)
 	return err
+}
+
+// checkTLS says what is wrong with the certificates for other hosts, for quorumhub check.
+func checkTLS(cfg *configs.Config) error {
+	rules, err := outgoingTLS(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if expired := rules.Expired(time.Now()); len(expired) > 0 {
+		return fmt.Errorf("delivery.tls_file %s: %s", cfg.Delivery.TLSFile, strings.Join(expired, "; "))
+	}
+	return nil
+}
+
+// checkKeys says what is wrong with the key file for secrets at rest, if there is one.
+func checkKeys(cfg *configs.Config) error {
+	if _, err := keyStore(cfg, false); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

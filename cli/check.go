@@ -43,8 +43,10 @@ func (c *checkCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	if err := checkAccess(cfg); err != nil {
-		return withCode(codeUsage, err)
+	for _, check := range []func(*configs.Config) error{checkAccess, checkTLS, checkKeys} {
+		if err := check(cfg); err != nil {
+			return withCode(codeUsage, err)
+		}
 	}
 	for _, w := range cfg.Warnings() {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)

@@ -137,7 +137,9 @@ type Delivery struct {
 	HostConcurrency int
 	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.
 	CursorFlush time.Duration
-	Egress      Egress
+	// TLSFile names the rules of certificates by host; empty: none.
+	TLSFile string
+	Egress  Egress
 }
 
 // Retry bounds what is done after a failed delivery. A count of 0 means no bound.

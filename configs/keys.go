@@ -102,6 +102,8 @@ func entries() []entry {
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.Retry.RefusedAttempts }),
 		scalar("delivery.cursor_flush", "250ms", "how long a delivery may stay unrecorded, and so be repeated after a failover",
 			dur, between(dur, time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.Delivery.CursorFlush }),
+		filePath("delivery.tls_file", "the YAML file of authorities and client certificates by host, for https callbacks and topics; the certificates are read again when they change",
+			func(c *Config) *string { return &c.Delivery.TLSFile }),
 		egressMode("delivery.egress.mode", "which callbacks may be called: public addresses only, also the listed ones (edge), also this machine (dev-loopback)",
 			func(c *Config) *string { return &c.Delivery.Egress.Mode }),
 		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge",
