@@ -22,6 +22,7 @@ type accessControl struct {
 	settings *auth.Settings
 	client   *delivery.Client // to the issuers; nil without any
 	sources  []*auth.KeySource
+	remote   *auth.RemoteTokens // nil: no service is asked about tokens
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -29,6 +30,9 @@ type accessControl struct {
 
 // issuerTimeout is for one request to an issuer.
 const issuerTimeout = 10 * time.Second
+
+// checkTimeout is how long quorumhub check waits for those who vouch for callers.
+const checkTimeout = 5 * time.Second
 
 // openAccess reads the settings; nil when auth.mode lets everybody in. own are the node's own addresses.
 func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
@@ -40,7 +44,7 @@ func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 		return nil, err
 	}
 	a := &accessControl{settings: settings}
-	if len(settings.Issuers) > 0 {
+	if len(settings.Issuers) > 0 || settings.TokenService != nil {
 		policy, err := egressPolicy("auth.egress", cfg.Auth.Egress, own)
 		if err != nil {
 			return nil, err
@@ -70,6 +74,10 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 			return source
 		}, now))
 	}
+	if s := a.settings.TokenService; s != nil {
+		a.remote = auth.NewRemoteTokens(*s, a.client.HTTPClient(0), log, now)
+		list = append(list, a.remote)
+	}
 	if m := a.settings.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
@@ -84,6 +92,9 @@ func (a *accessControl) start(ctx context.Context) {
 	ctx, a.stop = context.WithCancel(ctx)
 	for _, s := range a.sources {
 		a.running.Go(func() { s.Run(ctx) })
+	}
+	if a.remote != nil {
+		a.running.Go(func() { a.remote.Run(ctx) })
 	}
 }
 
@@ -109,7 +120,23 @@ func (a *accessControl) notReady() []string {
 			out = append(out, err.Error())
 		}
 	}
+	if a.remote != nil {
+		if err := a.remote.Ready(); err != nil {
+			out = append(out, err.Error())
+		}
+	}
 	return out
+}
+
+// warnings are what does not keep the node from taking requests.
+func (a *accessControl) warnings() []string {
+	if a == nil || a.remote == nil {
+		return nil
+	}
+	if w := a.remote.Warning(); w != "" {
+		return []string{w}
+	}
+	return nil
 }
 
 // nonceClaims claims nonces through the log.
@@ -132,13 +159,40 @@ func serverTLS(cfg *configs.Config, log *slog.Logger) (*tls.Config, error) {
 	return t.Config()
 }
 
-// checkAccess says what is wrong with the files of access control, for quorumhub check.
-func checkAccess(cfg *configs.Config) error {
-	if _, err := serverTLS(cfg, slog.New(slog.DiscardHandler)); err != nil {
-		return err
+// checkAccess says what is wrong with the files of access control, for quorumhub check; and, as warnings, which of those who
+// vouch for callers do not answer from here. A hub starts without them, and lets nobody in on their word until they do.
+func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, err error) {
+	quiet := slog.New(slog.DiscardHandler)
+	if _, err := serverTLS(cfg, quiet); err != nil {
+		return nil, err
 	}
-	_, err := openAccess(cfg, nil)
-	return err
+	a, err := openAccess(cfg, nil)
+	if err != nil || a == nil || a.client == nil {
+		return nil, err
+	}
+	defer a.client.Close()
+	a.wire(cfg, nil, nil, quiet)
+	probes := make([]func(context.Context) error, 0, len(a.sources)+1)
+	for _, s := range a.sources {
+		probes = append(probes, s.Probe)
+	}
+	if a.remote != nil {
+		probes = append(probes, a.remote.Probe)
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	failures := make([]error, len(probes))
+	var asked sync.WaitGroup
+	for i, probe := range probes {
+		asked.Go(func() { failures[i] = probe(ctx) })
+	}
+	asked.Wait()
+	for _, err := range failures {
+		if err != nil {
+			warnings = append(warnings, err.Error()+"; until it answers, its callers get 503")
+		}
+	}
+	return warnings, nil
 }
 
 // checkTLS says what is wrong with the certificates for other hosts, for quorumhub check.

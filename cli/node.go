@@ -32,10 +32,6 @@ const stopBound = 15 * time.Second
 // stopped. What is left then comes to rest by itself.
 const handOverBound = 5 * time.Second
 
-// voterInFlight is how many batches a node that is the only voter has under way. Its log takes one write at a
-// time, so further batches would only be smaller: one in flight costs about a tenth less CPU a message.
-const voterInFlight = 1
-
 // lockFile is in every data directory that was ever used.
 const (
 	lockFile     = "lock"
@@ -162,7 +158,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		Parts:     n.store,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
+		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
 		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }
@@ -173,7 +169,6 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
 		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
 	if n.cluster == nil {
-		o.MaxInFlight = voterInFlight
 		return raftlog.Open(ctx, o)
 	}
 	c := &n.cfg.Cluster

@@ -17,7 +17,7 @@ import (
 type VerifierOptions struct {
 	Outbound   *Outbound
 	State      hub.StateReader
-	Messages   hub.MessageReader // to find where a subscription begins that names a time
+	Times      hub.TimeIndex // to find where a subscription begins that names a time
 	Proposer   hub.Proposer
 	Leadership hub.Leadership
 	Clock      hub.Clock
@@ -388,5 +388,5 @@ func (v *Verifier) start(r *hub.Request, t hub.Topic) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return p.Resolve(t, v.o.Messages)
+	return p.Resolve(t, v.o.Times)
 }

@@ -21,6 +21,13 @@ type TopicNamer struct {
 // TakeBareNames makes Name take the name of a hosted topic for what it is. It must be called before the namer is used.
 func (n *TopicNamer) TakeBareNames() { n.bare = true }
 
+// takingBareNames is a namer that does, as other hubs' names need it.
+func (n *TopicNamer) takingBareNames() *TopicNamer {
+	bare := *n
+	bare.bare = true
+	return &bare
+}
+
 // NewTopicNamer takes the hub's public URL and further URLs it is reached at, such as those of other
 // nodes. Errors name the URL that is none.
 func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {

@@ -41,6 +41,13 @@ type MessageReader interface {
 	Read(topic TopicID, from uint64, max, maxBytes int) ([]Message, error)
 }
 
+// TimeIndex finds places in the message log by time. Safe for concurrent use.
+type TimeIndex interface {
+	// OffsetAt is the offset of the first retained message of a topic that is not older than at, one above the
+	// head when there is none. An unknown topic is ErrUnknownTopic.
+	OffsetAt(topic TopicID, at time.Time) (uint64, error)
+}
+
 // PartReader reads the parts of large bodies. Safe for concurrent use.
 type PartReader interface {
 	// ReadPart copies what a part holds from position at on to p and returns how much that was; 0 at the end of

@@ -329,6 +329,7 @@ func (l *Loader) State() (*State, error) {
 		}
 		sub.TopicName, sub.Cursor = t.Name, c
 		t.subscriptions = append(t.subscriptions, id)
+		s.shareStrings(sub, t)
 		if g := s.groups[sub.Group]; g != nil {
 			g.members = append(g.members, id)
 			s.grouped++

@@ -129,6 +129,11 @@ func TestRetiredKeysSealNothing(t *testing.T) {
 	if got := renew(keyA, 4); got.Outcome != hub.OutcomeKeyRetired || got.Err("") == nil || w.Counts() != counts {
 		t.Fatalf("a late request under a retired key: %+v", got)
 	}
+	imported := requested(hub.ModeSubscribe, "news", "https://other.example/", hr, "x").GetSubscriptionRequested()
+	imported.SealedSecret = sealedAs(keyA, "s", 6)
+	if got := w.apply(&hubpb.Event{Kind: &hubpb.Event_SubscriptionImported{SubscriptionImported: &hubpb.SubscriptionImported{Request: imported}}}); got.Outcome != hub.OutcomeKeyRetired || w.Counts() != counts {
+		t.Fatalf("a late import under a retired key: %+v", got)
+	}
 	w.apply(resealed(&hubpb.SecretsResealed_Item{Subscription: uint64(id), Was: sealedAs(keyB, "s", 3), Sealed: sealedAs(keyA, "s", 5)}))
 	if c := w.SealedCounts(); c[keyA].Total() != 0 {
 		t.Errorf("a secret was sealed back with a retired key: %+v", c)

@@ -150,6 +150,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.request(k.SubscriptionRequested, fx)
 	case *hubpb.Event_RequestVerified:
 		return s.verified(k.RequestVerified, fx)
+	case *hubpb.Event_SubscriptionImported:
+		return s.importSubscription(k.SubscriptionImported, fx)
 	case *hubpb.Event_RequestFailed:
 		return s.requestFailed(k.RequestFailed, fx)
 	case *hubpb.Event_SubscriptionsEnded:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,8 +13,15 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// retryPause lies between two attempts to bring the same batch to a leader.
-const retryPause = 5 * time.Millisecond
+const (
+	// retryPause lies between two attempts to bring the same batch to a leader.
+	retryPause = 5 * time.Millisecond
+	// fillBytes is the size from which on a batch leaves, and an entry is written, although others are under way. Smaller ones wait
+	// for one of these to come back and gather meanwhile: an entry costs a commit of raft.db on every node, whatever it holds.
+	fillBytes = 32 << 10
+	// settleRounds bounds how often a batch that is about to leave lets others run who may have something to add.
+	settleRounds = 16
+)
 
 // proposal is one call of Propose on its way.
 type proposal struct {
@@ -45,6 +53,7 @@ type batcher struct {
 	queue    []*proposal
 	head     int // queue[:head] is taken
 	waiting  int // in queue, without the abandoned
+	bytes    int // of these
 	busy     int // slots with a batch
 	seq      uint64
 	failing  time.Time // when the attempts began to fail; zero: the last one did not
@@ -166,6 +175,7 @@ func (b *batcher) enqueue(p *proposal) bool {
 	}
 	b.queue = append(b.queue, p)
 	b.waiting++
+	b.bytes += len(p.data)
 	b.work.Signal()
 	return true
 }
@@ -178,10 +188,16 @@ func (b *batcher) abandon(p *proposal) bool {
 		return false
 	}
 	p.abandoned = true
-	b.waiting--
+	b.unqueue(p)
 	b.queued.Add(-int64(len(p.data)))
 	b.signalIdle()
 	return true
+}
+
+// unqueue counts p out of those that wait. Callers hold mu.
+func (b *batcher) unqueue(p *proposal) {
+	b.waiting--
+	b.bytes -= len(p.data)
 }
 
 // run is one slot: it has one batch under way at a time.
@@ -213,7 +229,7 @@ func (b *batcher) run() {
 func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.waiting == 0 && !b.stopping {
+	for !b.settle() {
 		b.work.Wait()
 	}
 	if b.stopping {
@@ -227,7 +243,7 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 				break
 			}
 			p.taken = true
-			b.waiting--
+			b.unqueue(p)
 			next.size += len(p.data)
 			next.newWork = next.newWork || p.newWork
 			next.proposals = append(next.proposals, p.data)
@@ -247,6 +263,27 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	next.seq = b.seq
 	b.busy++
 	return taken
+}
+
+// settle tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy machine these would come a
+// moment too late, and each batch would be small. Where nothing else wants to run it takes no time. Callers hold mu.
+func (b *batcher) settle() bool {
+	for range settleRounds {
+		if b.stopping {
+			return true
+		}
+		if b.waiting == 0 || b.busy > 0 && b.bytes < fillBytes {
+			return false
+		}
+		before := b.waiting
+		b.mu.Unlock()
+		runtime.Gosched()
+		b.mu.Lock()
+		if b.waiting == before || b.bytes >= b.maxBytes {
+			break
+		}
+	}
+	return b.waiting > 0 || b.stopping
 }
 
 // deliver sends a batch, again and again for a while when it is not known what became of it, or when there is
@@ -321,7 +358,7 @@ func (b *batcher) hopeless() bool {
 	for _, p := range b.queue[b.head:] {
 		if !p.abandoned {
 			p.taken = true
-			b.waiting--
+			b.unqueue(p)
 			b.queued.Add(-int64(len(p.data)))
 			p.err = hub.ErrNoLeader
 			p.done <- struct{}{}
@@ -350,6 +387,7 @@ func (b *batcher) answer(taken []*proposal, answer hub.BatchResult, err error) {
 	b.batches.Add(1)
 	b.mu.Lock()
 	b.busy--
+	b.work.Signal() // for what waits until it is more, or nothing is under way
 	b.signalIdle()
 	b.mu.Unlock()
 }

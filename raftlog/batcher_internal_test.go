@@ -146,6 +146,41 @@ func TestBatchClosesAtMaxEntryBytes(t *testing.T) {
 	})
 }
 
+// What is little waits while something is under way, so that entries are few; what is much does not.
+func TestLittleWaitsForWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSink{release: make(chan struct{})}
+		b := testBatcher(t, f, func(o *Options) { o.MaxInFlight = 4; o.MaxQueuedBytes = 10 << 20 })
+		underWay := func() int { _, n, _ := b.stats(); return n }
+		all := []<-chan outcome{propose(t.Context(), b, message(10))}
+		synctest.Wait()
+		for range 20 {
+			all = append(all, propose(t.Context(), b, message(1000)))
+			synctest.Wait()
+		}
+		if n := underWay(); n != 1 {
+			t.Fatalf("%d batches are under way with 20 kB waiting, want 1", n)
+		}
+		for range 20 {
+			all = append(all, propose(t.Context(), b, message(1000)))
+			synctest.Wait()
+		}
+		if n := underWay(); n != 2 {
+			t.Fatalf("%d batches are under way with 40 kB more, want 2", n)
+		}
+		close(f.release)
+		for _, c := range all {
+			if o := <-c; o.err != nil {
+				t.Fatal(o.err)
+			}
+		}
+		got := f.batches()
+		if len(got) != 3 || len(got[0].proposals) != 1 || got[1].size < fillBytes || len(got[1].proposals)+len(got[2].proposals) != 40 {
+			t.Errorf("%d batches, the second of %d bytes", len(got), got[1].size)
+		}
+	})
+}
+
 func TestAdmissionIsBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSink{release: make(chan struct{})}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,7 +134,7 @@ func TestShutdownWithFuturesInTheChannel(t *testing.T) {
 	f.held.Store(&hold) // raft's main goroutine stands in its first write; the rest stays in its channel
 	answers := make(chan error, 64)
 	propose := func() {
-		_, err := m.node.Propose(context.Background(), publish("a", "x"))
+		_, err := m.node.Propose(context.Background(), publish("a", strings.Repeat("x", 64<<10))) // enough to leave beside others
 		answers <- err
 	}
 	go propose()

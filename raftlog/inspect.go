@@ -67,10 +67,11 @@ func Inspect(dir string) (r *Report, err error) {
 }
 
 func (r *Report) read(db *raftboltdb.BoltStore) (err error) {
-	if r.First, err = db.FirstIndex(); err != nil {
+	log := pieces{db}
+	if r.First, err = log.FirstIndex(); err != nil {
 		return fmt.Errorf("read %s: %w", r.File, err)
 	}
-	if r.Last, err = db.LastIndex(); err != nil {
+	if r.Last, err = log.LastIndex(); err != nil {
 		return fmt.Errorf("read %s: %w", r.File, err)
 	}
 	for _, err := range checkValues(db) {
@@ -78,7 +79,7 @@ func (r *Report) read(db *raftboltdb.BoltStore) (err error) {
 	}
 	for i := r.First; i > 0 && i <= r.Last; i++ {
 		var l raft.Log
-		if err := db.GetLog(i, &l); err != nil {
+		if err := log.GetLog(i, &l); err != nil {
 			r.Problems = append(r.Problems, fmt.Errorf("%s: entry %d: %w", r.File, i, err))
 			continue
 		}

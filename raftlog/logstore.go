@@ -43,7 +43,7 @@ type positions interface {
 type logStore struct {
 	path  string
 	db    *raftboltdb.BoltStore
-	logs  raft.LogStore // db, or what a test put over it
+	logs  raft.LogStore // the entries in db, or what a test put over them
 	state positions
 	stall time.Duration
 	fail  func(error) // called once
@@ -108,7 +108,7 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 	l = &logStore{
 		path:  path,
 		db:    db,
-		logs:  db,
+		logs:  pieces{db},
 		state: o.Store,
 		stall: o.StallTimeout,
 		fail:  fail,
@@ -117,7 +117,7 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 		limit: uint64(o.SnapshotBytes),
 	}
 	if o.hooks.wrapLog != nil {
-		l.logs = o.hooks.wrapLog(db)
+		l.logs = o.hooks.wrapLog(l.logs)
 	}
 	if err := l.check(); err != nil {
 		return nil, errors.Join(damaged(path, err), db.Close())
@@ -136,17 +136,17 @@ func (l *logStore) check() error {
 	if errs := checkValues(l.db); len(errs) > 0 {
 		return errs[0]
 	}
-	first, err := l.db.FirstIndex()
+	first, err := l.logs.FirstIndex()
 	if err != nil {
 		return err
 	}
-	last, err := l.db.LastIndex()
+	last, err := l.logs.LastIndex()
 	if err != nil {
 		return err
 	}
 	for i := first; i > 0 && i <= last; i++ {
 		var e raft.Log
-		if err := l.db.GetLog(i, &e); err != nil {
+		if err := l.logs.GetLog(i, &e); err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
 		if err := checkEntry(i, &e); err != nil {
@@ -313,13 +313,13 @@ func (l *logStore) LastIndex() (index uint64, err error) {
 func (l *logStore) GetLog(index uint64, log *raft.Log) error {
 	return l.read("read an entry", func() error {
 		err := l.logs.GetLog(index, log)
-		if err != nil {
-			return err
+		if err == nil {
+			err = checkEntry(index, log)
 		}
-		if err := checkEntry(index, log); err != nil {
+		if errors.Is(err, errChecksum) {
 			panic(err) // as bbolt says of a damaged page: it ends the log
 		}
-		return nil
+		return err
 	})
 }
 

@@ -234,7 +234,7 @@ func TestADamagedEntryGoesNowhere(t *testing.T) {
 	}
 	bad := good
 	bad.Data = []byte("0123456788")
-	if err := l.db.StoreLogs([]*raft.Log{&bad}); err != nil { // past the guard, as a flipped bit is
+	if err := l.logs.StoreLogs([]*raft.Log{&bad}); err != nil { // past the guard, as a flipped bit is
 		t.Fatal(err)
 	}
 	if err := l.GetLog(2, new(raft.Log)); !errors.Is(err, ErrLogFailed) || len(fatal()) != 1 {

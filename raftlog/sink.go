@@ -32,8 +32,8 @@ type sink interface {
 }
 
 // leader is the sink of a node that leads: it writes entries to raft's log itself. Batches of other nodes come
-// here too. While limit entries are in flight, what comes is put together, so that the followers' batches add to the
-// size of entries and not to their number.
+// here too. While limit entries are in flight, or one and there is little to write, what comes is put together, so that the
+// followers' batches add to the size of entries and not to their number.
 type leader struct {
 	raft     func(data []byte) raft.ApplyFuture
 	clock    hub.Clock
@@ -100,25 +100,30 @@ func (l *leader) write(b *batch) (uint64, hub.BatchResult, error) {
 func (l *leader) join(b *batch) (g *group, position int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.inFlight < l.limit {
-		l.inFlight++
-		g = &group{batches: []*batch{b}, size: b.size, turn: make(chan struct{}), done: make(chan struct{})}
-		close(g.turn)
-		return g, 0
+	if n := len(l.open); n > 0 && l.open[n-1].size+b.size <= l.maxBytes {
+		g = l.open[n-1]
+	} else {
+		g = &group{turn: make(chan struct{}), done: make(chan struct{})}
+		l.open = append(l.open, g)
 	}
 	// Who waits may give up when the node stops, and use b again while another still writes the entry.
 	own := *b
 	own.proposals = slices.Clone(b.proposals)
-	if n := len(l.open); n > 0 {
-		if g := l.open[n-1]; g.size+b.size <= l.maxBytes {
-			g.batches = append(g.batches, &own)
-			g.size += b.size
-			return g, len(g.batches) - 1
-		}
+	g.batches = append(g.batches, &own)
+	g.size += b.size
+	position = len(g.batches) - 1
+	l.start()
+	return g, position
+}
+
+// start gives free places to groups that wait.
+func (l *leader) start() {
+	for len(l.open) > 0 && l.inFlight < l.limit && (l.inFlight == 0 || len(l.open) > 1 || l.open[0].size >= fillBytes) {
+		l.inFlight++
+		close(l.open[0].turn)
+		l.open[0] = nil
+		l.open = l.open[1:]
 	}
-	g = &group{batches: []*batch{&own}, size: b.size, turn: make(chan struct{}), done: make(chan struct{})}
-	l.open = append(l.open, g)
-	return g, 0
 }
 
 // release gives the place of an entry to the next group. When there is none and nothing else is in flight, no entry
@@ -126,16 +131,11 @@ func (l *leader) join(b *batch) (g *group, position int) {
 func (l *leader) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.open) == 0 {
-		l.inFlight--
-		if l.inFlight == 0 {
-			l.nudger.nudge()
-		}
-		return
+	l.inFlight--
+	l.start()
+	if l.inFlight == 0 {
+		l.nudger.nudge()
 	}
-	close(l.open[0].turn)
-	l.open[0] = nil
-	l.open = l.open[1:]
 }
 
 func (l *leader) commit(g *group) {

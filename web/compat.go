@@ -179,6 +179,10 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 		status, reason = http.StatusNotFound, "Topic has not been registered in the Hub"
 	case hub.CodeOf(err) == hub.CodeNotFound:
 		status, reason = http.StatusNotFound, UnknownTopic(topic)
+	case hub.CodeOf(err) == hub.CodeInvalid:
+		p := problemOf(err)
+		writeBare(w, p.status, "text/plain", oneLine(p.Error()))
+		return p
 	default:
 		return s.fail(w, r, err)
 	}
@@ -191,10 +195,22 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 
 // writeCompat answers with a form as those hubs write it: values are not encoded.
 func writeCompat(w http.ResponseWriter, status int, form string) {
+	writeBare(w, status, formType, form)
+}
+
+// writeBare answers with exactly this body, without a line break behind it.
+func writeBare(w http.ResponseWriter, status int, contentType, body string) {
 	h := w.Header()
-	h["Content-Type"] = []string{formType}
+	h["Content-Type"] = []string{contentType}
+	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(form))
+	_, _ = w.Write([]byte(body))
+}
+
+// writeStatus answers {"status": ".."} as health checks and consolidators do.
+func writeStatus(w http.ResponseWriter, status int, word string) {
+	w.Header().Set("Cache-Control", "no-store")
+	writeBare(w, status, "application/json", `{"status":"`+word+`"}`)
 }
 
 // compact makes JSON content fit for receivers that read a body line by line and sign what they put together again.
@@ -214,8 +230,8 @@ func compact(p *hub.Publication) error {
 // getUp is the health check of the profile mosip: 503 as soon as requests had better go to another node.
 func (s *Server) getUp(w http.ResponseWriter, _ *http.Request) {
 	if len(s.Node.NotReady()) > 0 || s.draining.Load() {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "DOWN"})
+		writeStatus(w, http.StatusServiceUnavailable, "DOWN")
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "UP"})
+	writeStatus(w, http.StatusOK, "UP")
 }

@@ -1,8 +1,8 @@
 package web_test
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -189,5 +189,5 @@ func (secrets) Seal(secret []byte, bound string) ([]byte, error) {
 }
 
 func (secrets) Open(sealed []byte, bound string) ([]byte, error) {
-	return nil, errors.New("nothing here opens secrets")
+	return bytes.TrimPrefix(sealed, []byte(sealedMark)), nil
 }

@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -38,26 +41,24 @@ func newTarget(raw string, status int) (target, error) {
 // measured with a slow client would flatter the hub.
 type pool struct {
 	size     int
-	pusher   *delivery.Pusher
-	problem  error // why there is no pusher
+	poster   poster
+	problem  error // why there is no poster
 	clock    stopwatch
 	messages messages
 }
 
 func newPool(size int, clock stopwatch) *pool {
 	p := &pool{size: size, clock: clock, messages: newMessages()}
-	policy, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.ModeDevLoopback})
-	if err != nil {
-		p.problem = err
-		return p
+	lean, err := newLeanPoster(size)
+	if p.problem = err; err == nil {
+		p.poster = lean
 	}
-	p.pusher = &delivery.Pusher{Clock: hub.SystemClock{}, Client: delivery.NewClient(policy, delivery.ClientOptions{MaxIdlePerHost: size})}
 	return p
 }
 
 func (p *pool) close() {
-	if p.pusher != nil {
-		p.pusher.Client.(*delivery.Client).Close()
+	if p.poster != nil {
+		p.poster.close()
 	}
 }
 
@@ -159,7 +160,10 @@ func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time
 	body := p.messages.body(seq, at)
 	to = to.of(seq)
 	for {
-		status, err := p.post(ctx, to, body)
+		status, err := 0, p.problem
+		if err == nil {
+			status, err = p.poster.post(ctx, to, body)
+		}
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return // cut off by the end of the phase: neither accepted nor failed
@@ -188,14 +192,53 @@ func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time
 	}
 }
 
-// post makes one request.
-func (p *pool) post(ctx context.Context, to target, body []byte) (status int, err error) {
-	if p.problem != nil {
-		return 0, p.problem
+// poster makes one request and returns the status of its answer. close ends its connections.
+type poster interface {
+	post(ctx context.Context, to target, body []byte) (status int, err error)
+	close()
+}
+
+// leanPoster posts with the hub's own client for deliveries.
+type leanPoster struct{ pusher *delivery.Pusher }
+
+func newLeanPoster(connections int) (*leanPoster, error) {
+	policy, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.ModeDevLoopback})
+	if err != nil {
+		return nil, err
 	}
+	client := delivery.NewClient(policy, delivery.ClientOptions{MaxIdlePerHost: connections})
+	return &leanPoster{&delivery.Pusher{Clock: hub.SystemClock{}, Client: client}}, nil
+}
+
+func (p *leanPoster) post(ctx context.Context, to target, body []byte) (int, error) {
 	res := p.pusher.Push(ctx, to.endpoint, delivery.Content{Body: body, ContentType: "application/json"})
 	if res.Status == 0 {
 		return 0, fmt.Errorf("POST %s: no answer (%s)", to.url, res.Reason)
 	}
 	return res.Status, nil
 }
+
+func (p *leanPoster) close() { p.pusher.Client.(*delivery.Client).Close() }
+
+// plainPoster posts with net/http's client, as most programs in Go do, and as the figures of other senders were measured.
+type plainPoster struct{ client *http.Client }
+
+func newPlainPoster(connections int) *plainPoster {
+	return &plainPoster{&http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true}}}
+}
+
+func (p *plainPoster) post(ctx context.Context, to target, body []byte) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := p.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, errors.Join(err, res.Body.Close())
+}
+
+func (p *plainPoster) close() { p.client.CloseIdleConnections() }

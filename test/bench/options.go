@@ -17,8 +17,9 @@ type Options struct {
 	Duration time.Duration
 	// Phases are names or groups of phases (see PhaseNames); none: all.
 	Phases []string
-	// Nodes is how many hubs form the cluster that is measured; up to 1: one hub without a cluster. Of the phases only
-	// publish, fanout and paced can be measured on several, whose publishers go to all nodes in turn.
+	// Nodes is how many hubs form the cluster that is measured; 1: one hub without a cluster. Of the phases only publish, fanout,
+	// paced and mosip can be measured on several, whose publishers go to all nodes in turn. 0: one hub, and three for the
+	// phases that have an aim for three; with Quick or named phases one hub only.
 	Nodes int
 	// Quick leaves out the phases that say least and shortens the others to about a second.
 	Quick bool
@@ -39,7 +40,7 @@ func (o Options) limit() time.Duration {
 	if o.Quick {
 		return 20 * time.Second
 	}
-	return max(4*time.Minute, 48*o.Duration)
+	return max(6*time.Minute, 72*o.Duration)
 }
 
 // MinDuration is the shortest Duration that says anything.
@@ -70,23 +71,46 @@ const maxNodes = 5
 
 // clustered tells whether a phase can be measured on several nodes.
 func (p phase) clustered() bool {
-	return p.group == "publish" || p.group == "fanout" || p.group == "paced"
+	switch p.group {
+	case "publish", "fanout", "paced", "mosip":
+		return true
+	}
+	return false
 }
 
+// task is a phase to be measured on so many nodes.
+type task struct {
+	phase
+	nodes int
+}
+
+func (t task) label() string {
+	if t.nodes > 1 {
+		return fmt.Sprintf("%s, %d nodes", t.name, t.nodes)
+	}
+	return t.name
+}
+
+// defaultNodes is how many nodes a run that says nothing about them measures besides one.
+const defaultNodes = 3
+
 // selected are the phases to run, in their order.
-func (o Options) selected() []phase {
-	var out []phase
+func (o Options) selected() []task {
+	var out []task
 	for _, p := range phases() {
-		named := slices.ContainsFunc(o.Phases, p.is)
+		named := len(o.Phases) == 0 || slices.ContainsFunc(o.Phases, p.is)
 		exact := slices.Contains(o.Phases, p.name)
-		if len(o.Phases) == 0 {
-			named = true
-		}
-		if o.Nodes > 1 && !p.clustered() {
-			continue
-		}
 		if exact || named && !(o.Quick && p.slow) {
-			out = append(out, p)
+			if nodes := max(o.Nodes, 1); nodes == 1 || p.clustered() {
+				out = append(out, task{p, nodes})
+			}
+		}
+	}
+	if o.Nodes == 0 && !o.Quick && len(o.Phases) == 0 {
+		for _, p := range phases() {
+			if p.clustered() && aimOnNodes(p.name) != nil {
+				out = append(out, task{p, defaultNodes})
+			}
 		}
 	}
 	return out

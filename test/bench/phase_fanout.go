@@ -22,16 +22,15 @@ func fanoutPhase(subscriptions int, share, guess float64, slow bool, aim *Aim) p
 	p.run = func(ctx context.Context, b *bench) ([]Result, error) {
 		res := Result{Phase: p.name, Title: fmt.Sprintf("fan-out 1 → %d, signed", subscriptions), Unit: "deliveries/s", Aim: aim}
 		connections := max(subscriptions, fanoutPublishers)
-		raw, err := b.besideRaw(ctx, connections, func(before Spread) error {
+		err := b.besideRaw(ctx, connections, func(before Spread) error {
 			messages := int(before.Median*guess*b.part(share).Seconds())/subscriptions + 1
 			return b.withHub(ctx, func(c *child) error {
 				return b.fanout(ctx, c, &res, subscriptions, messages, b.part(share))
 			})
-		})
+		}, &res)
 		if err != nil {
 			return nil, err
 		}
-		res.Raw, res.Ratio = &raw, ratio(res.Value, raw)
 		return []Result{res.judge()}, nil
 	}
 	return p

@@ -21,15 +21,14 @@ func publishPhase(publishers int, share float64, slow bool, aim *Aim) phase {
 	}
 	p.run = func(ctx context.Context, b *bench) ([]Result, error) {
 		res := Result{Phase: p.name, Title: title, Unit: "publishes/s", Aim: aim}
-		raw, err := b.besideRaw(ctx, publishers, func(Spread) error {
+		err := b.besideRaw(ctx, publishers, func(Spread) error {
 			return b.withHub(ctx, func(c *child) error {
 				return b.publish(ctx, c, &res, publishers, b.part(share))
 			})
-		})
+		}, &res)
 		if err != nil {
 			return nil, err
 		}
-		res.Raw, res.Ratio = &raw, ratio(res.Value, raw)
 		return []Result{res.judge()}, nil
 	}
 	return p

@@ -22,14 +22,14 @@ type progress struct {
 }
 
 // newProgress starts a bar; nothing is shown when w is nil.
-func newProgress(w io.Writer, chosen []phase, d time.Duration) *progress {
+func newProgress(w io.Writer, chosen []task, d time.Duration) *progress {
 	p := &progress{stop: make(chan struct{}), began: time.Now(), next: map[string]time.Duration{}}
 	if w == nil {
 		return p
 	}
 	var total time.Duration
 	for _, ph := range chosen {
-		p.next[ph.name] = ph.expected(d)
+		p.next[ph.label()] = ph.expected(d)
 		total += ph.expected(d)
 	}
 	p.bar = progressbar.NewOptions64(max(total.Milliseconds(), 1),

@@ -12,8 +12,8 @@ const rawWindows = 4
 const rawCapacity = 1 << 21
 
 // measureRaw lets connections publishers post straight to the sink, without a hub, for about d, and returns the
-// rate in each window of it.
-func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration) ([]float64, error) {
+// rate in each window of it. client takes the place of their own when it is not nil.
+func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration, client poster) ([]float64, error) {
 	s.set(&stage{tally: newTally(1, rawCapacity)})
 	to, err := newTarget(s.callback(0), 200)
 	if err != nil {
@@ -21,6 +21,9 @@ func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration) 
 	}
 	p := newPool(connections, s.clock)
 	defer p.close()
+	if client != nil {
+		p.poster = client
+	}
 
 	loadCtx, stop := context.WithCancel(ctx)
 	l := newLoad(rawCapacity)

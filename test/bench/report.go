@@ -18,6 +18,7 @@ const (
 // Result is one line of a report.
 type Result struct {
 	Phase string  `json:"phase"`
+	Nodes int     `json:"nodes,omitempty"` // of the cluster; 0: one hub without one
 	Title string  `json:"title"`
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit"`
@@ -26,6 +27,10 @@ type Result struct {
 	// its median.
 	Raw   *Spread `json:"raw,omitempty"`
 	Ratio float64 `json:"ratio,omitempty"`
+	// Plain and PlainRatio are the same with net/http's client, which other senders' figures were measured with. No aim is
+	// judged by it.
+	Plain      *Spread `json:"raw_net_http,omitempty"`
+	PlainRatio float64 `json:"ratio_net_http,omitempty"`
 
 	Latency    *Quantiles `json:"latency,omitempty"`
 	RawLatency *Quantiles `json:"raw_latency,omitempty"`
@@ -182,6 +187,9 @@ func (r *Report) details() []string {
 		if res.Refused > 0 {
 			parts = append(parts, thousands(res.Refused)+" answers 503")
 		}
+		if res.Plain != nil {
+			parts = append(parts, fmt.Sprintf("%.2f of raw with net/http's client (%s/s)", res.PlainRatio, plain(res.Plain.Median)))
+		}
 		if res.CPU > 0 {
 			parts = append(parts, fmt.Sprintf("hub %.0f µs CPU each", res.CPU))
 		}
@@ -198,13 +206,13 @@ func (r *Report) details() []string {
 // Markdown writes the short table for a README.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("| phase | measured | of raw | aim | |\n|---|---|---|---|---|\n")
+	b.WriteString("| phase | measured | of raw | of net/http | aim | |\n|---|---|---|---|---|---|\n")
 	for _, res := range r.Results {
 		measured := res.value()
 		if res.Latency != nil && res.Aim != nil && res.Aim.Of == ofP99 {
 			measured = fmt.Sprintf("p50 %s, p99 %s", millis(res.Latency.P50), millis(res.Latency.P99))
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", res.Title, measured, res.ofRaw(), res.aim(), res.verdict())
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", res.Title, measured, res.ofRaw(), res.ofPlain(), res.aim(), res.verdict())
 	}
 	fmt.Fprintf(&b, "\n%s\n", r.Machine)
 	_, err := io.WriteString(w, b.String())
@@ -230,6 +238,13 @@ func (r Result) ofRaw() string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f", r.Ratio)
+}
+
+func (r Result) ofPlain() string {
+	if r.Plain == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", r.PlainRatio)
 }
 
 func (r Result) aim() string {

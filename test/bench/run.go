@@ -83,10 +83,11 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	deadline := time.Now().Add(o.limit())
 	for _, p := range chosen {
 		if time.Now().After(deadline) {
-			report.NotMeasured = append(report.NotMeasured, p.name)
+			report.NotMeasured = append(report.NotMeasured, p.label())
 			continue
 		}
-		bar.begin(p.name)
+		bar.begin(p.label())
+		b.Nodes = p.nodes
 		results, err := p.run(ctx, b)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -94,9 +95,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		if err != nil {
 			results = append(results, Result{Phase: p.name, Title: p.name, Problem: err.Error()})
 		}
-		if o.Nodes > 1 {
+		if p.nodes > 1 {
 			for i, r := range results {
-				results[i] = r.onNodes(o.Nodes)
+				results[i] = r.onNodes(p.nodes)
 			}
 		}
 		report.Results = append(report.Results, results...)
@@ -125,20 +126,37 @@ func (b *bench) rawTime() time.Duration {
 	return min(max(b.Duration/6, 250*time.Millisecond), time.Second)
 }
 
-// besideRaw runs f between two raw measurements with so many connections.
-func (b *bench) besideRaw(ctx context.Context, connections int, f func(before Spread) error) (Spread, error) {
-	before, err := measureRaw(ctx, b.sink, connections, b.rawTime())
-	if err != nil {
-		return Spread{}, fmt.Errorf("raw measurement: %w", err)
+// besideRaw runs f between two raw measurements with so many connections, and books what they came to.
+func (b *bench) besideRaw(ctx context.Context, connections int, f func(before Spread) error, results ...*Result) error {
+	var lean, plain []float64
+	measure := func() error {
+		for _, m := range []struct {
+			samples *[]float64
+			client  poster
+		}{{&lean, nil}, {&plain, newPlainPoster(connections)}} {
+			got, err := measureRaw(ctx, b.sink, connections, b.rawTime(), m.client)
+			if err != nil {
+				return fmt.Errorf("raw measurement: %w", err)
+			}
+			*m.samples = append(*m.samples, got...)
+		}
+		return nil
 	}
-	if err := f(spreadOf(before)); err != nil {
-		return Spread{}, err
+	if err := measure(); err != nil {
+		return err
 	}
-	after, err := measureRaw(ctx, b.sink, connections, b.rawTime())
-	if err != nil {
-		return Spread{}, fmt.Errorf("raw measurement: %w", err)
+	if err := f(spreadOf(lean)); err != nil {
+		return err
 	}
-	return spreadOf(append(before, after...)), nil
+	if err := measure(); err != nil {
+		return err
+	}
+	for _, r := range results {
+		raw, plain := spreadOf(lean), spreadOf(plain)
+		r.Raw, r.Ratio = &raw, ratio(r.Value, raw)
+		r.Plain, r.PlainRatio = &plain, ratio(r.Value, plain)
+	}
+	return nil
 }
 
 // withHub runs f against a fresh hub, which has ended when it returns. What the process needed is in the cost.

@@ -251,7 +251,7 @@ func TestMessagesAreJSONAndReadBack(t *testing.T) {
 
 func TestRawMeasurementCountsAnswers(t *testing.T) {
 	s := startSink(t)
-	samples, err := measureRaw(t.Context(), s, 2, 200*time.Millisecond)
+	samples, err := measureRaw(t.Context(), s, 2, 200*time.Millisecond, nil)
 	if err != nil || len(samples) != rawWindows {
 		t.Fatalf("%v %v", samples, err)
 	}
@@ -260,7 +260,7 @@ func TestRawMeasurementCountsAnswers(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := measureRaw(ctx, s, 2, time.Hour); err == nil {
+	if _, err := measureRaw(ctx, s, 2, time.Hour, newPlainPoster(2)); err == nil {
 		t.Fatal("a measurement that was ended gave a figure")
 	}
 }
