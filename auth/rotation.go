@@ -257,7 +257,9 @@ func (k *Keeper) switchTo(ctx context.Context, key string) error {
 		}
 	}
 	k.Reload()
-	return k.follow(ctx, func(n *NodesKeys) bool { return n.Seals == key })
+	return k.follow(ctx, func(n *NodesKeys) bool {
+		return n.Seals == key && (n.Source != "file" || len(n.Holds) > 0 && n.Holds[0] == key)
+	})
 }
 
 // follow waits a little until all nodes that answer have acted on what was decided. Those that have not do it later.
