@@ -3,7 +3,11 @@ package cli
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -189,4 +193,24 @@ func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, e
 		}
 	}
 	return warnings, nil
+}
+
+// checkTLS says what is wrong with the certificates for other hosts, for quorumhub check.
+func checkTLS(cfg *configs.Config) error {
+	rules, err := outgoingTLS(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if expired := rules.Expired(time.Now()); len(expired) > 0 {
+		return fmt.Errorf("delivery.tls_file %s: %s", cfg.Delivery.TLSFile, strings.Join(expired, "; "))
+	}
+	return nil
+}
+
+// checkKeys says what is wrong with the key file for secrets at rest, if there is one.
+func checkKeys(cfg *configs.Config) error {
+	if _, err := keyStore(cfg, false); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

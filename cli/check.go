@@ -48,6 +48,11 @@ func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return withCode(codeUsage, err)
 	}
+	for _, check := range []func(*configs.Config) error{checkTLS, checkKeys} {
+		if err := check(cfg); err != nil {
+			return withCode(codeUsage, err)
+		}
+	}
 	for _, w := range append(cfg.Warnings(), unreachable...) {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)
 	}
@@ -55,7 +60,7 @@ func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	case c.JSON:
 		return writeJSON(s.Out, cfg.Map())
 	case c.Verbose:
-		text, err := configs.YAML(cfg.Settings())
+		text, err := configs.YAML(cfg.Shown())
 		if err != nil {
 			return err
 		}

@@ -140,7 +140,9 @@ type Delivery struct {
 	HostConcurrency int
 	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.
 	CursorFlush time.Duration
-	Egress      Egress
+	// TLSFile names the rules of certificates by host; empty: none.
+	TLSFile string
+	Egress  Egress
 }
 
 // Retry bounds what is done after a failed delivery. A count of 0 means no bound.
@@ -222,6 +224,8 @@ type Storage struct {
 
 // Secrets says where the key is that encrypts secrets at rest.
 type Secrets struct {
+	// Key holds the keys themselves, in base64; empty: they are in a file.
+	Key string
 	// KeyFile may be empty: see Config.KeyFile.
 	KeyFile string
 }

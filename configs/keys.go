@@ -1,11 +1,13 @@
 package configs
 
 import (
+	"encoding/base64"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // entries declares every key once: name, default, meaning, accepted values and its place in Config.
@@ -102,6 +104,8 @@ func entries() []entry {
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.Retry.RefusedAttempts }),
 		scalar("delivery.cursor_flush", "250ms", "how long a delivery may stay unrecorded, and so be repeated after a failover",
 			dur, between(dur, time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.Delivery.CursorFlush }),
+		filePath("delivery.tls_file", "the YAML file of authorities and client certificates by host, for https callbacks and topics; the certificates are read again when they change",
+			func(c *Config) *string { return &c.Delivery.TLSFile }),
 		egressMode("delivery.egress.mode", "which callbacks may be called: public addresses only, also the listed ones (edge), also this machine (dev-loopback)",
 			func(c *Config) *string { return &c.Delivery.Egress.Mode }),
 		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge",
@@ -170,7 +174,9 @@ func entries() []entry {
 		scalar("storage.log_bytes", "64MiB", "how much of raft's log is kept for nodes that were away; one that missed more is sent a snapshot of everything",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.LogBytes }),
 
-		scalar("secrets.key_file", "", "the key that encrypts secrets at rest, made when missing; empty: secrets.key in data_dir",
+		scalar("secrets.key", "", "the keys that encrypt secrets at rest, the sealing one first, in place of a file; best given as QUORUMHUB_SECRETS_KEY",
+			secret(), rule[string]{"keys of 32 bytes in base64, separated by commas, or empty", areSealingKeys}, func(c *Config) *string { return &c.Secrets.Key }),
+		scalar("secrets.key_file", "", "the file of the keys that encrypt secrets at rest, one base64 key of 32 bytes a line, the sealing one first; made when missing, changed by quorumhub keys; empty: secrets.key in data_dir",
 			text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.Secrets.KeyFile }),
 
@@ -234,9 +240,10 @@ func peer() kind[Peer] {
 	}
 }
 
-// secret is free text that JSON does not show.
+// secret is free text that is not shown.
 func secret() kind[string] {
 	k := text()
+	k.hidden = true
 	k.json = func(s string) any {
 		if s == "" {
 			return ""
@@ -244,6 +251,16 @@ func secret() kind[string] {
 		return "(set)"
 	}
 	return k
+}
+
+// areSealingKeys tells whether a text holds keys for secrets at rest.
+func areSealingKeys(s string) bool {
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+		if raw, err := base64.StdEncoding.DecodeString(word); err != nil || len(raw) != 32 {
+			return false
+		}
+	}
+	return true
 }
 
 func filePath(name, doc string, field func(*Config) *string) entry {

@@ -25,6 +25,17 @@ func (c *Config) Settings() []Setting {
 	return out
 }
 
+// Shown is Settings for people: what is secret reads "(set)" when it is there.
+func (c *Config) Shown() []Setting {
+	out := c.Settings()
+	for i, e := range entries() {
+		if e.hidden && strings.Join(out[i].Texts, "") != "" {
+			out[i].Texts = []string{"(set)"}
+		}
+	}
+	return out
+}
+
 // Map returns the configuration as nested maps for JSON; durations, sizes and networks are texts.
 func (c *Config) Map() map[string]any {
 	flat := make(map[string]any)

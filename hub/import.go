@@ -22,6 +22,9 @@ func (s *State) importSubscription(e *hubpb.SubscriptionImported, fx *Effects) R
 	if r.Mode != ModeSubscribe || r.LeaseSeconds <= 0 {
 		return Result{Outcome: OutcomeStale}
 	}
+	if s.retiredKey(r.SealedSecret) {
+		return Result{Outcome: OutcomeKeyRetired}
+	}
 	t := s.findTopic(r.TopicName, r.AutoRegister)
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}

@@ -56,11 +56,11 @@ func (n *TopicNamer) Name(param, raw string) (string, error) {
 			continue
 		}
 		if strings.Contains(rest, "?") {
-			return "", ParamErrorf(param, "%s: a topic hosted by this hub takes no query", quote(raw))
+			return "", ParamErrorf(param, "%s: a topic hosted by this hub takes no query", quoteURL(raw))
 		}
 		name, err := url.PathUnescape(rest)
 		if err != nil {
-			return "", ParamErrorf(param, "%s is not a URL (%v)", quote(raw), err)
+			return "", ParamErrorf(param, "%s is not a URL (%v)", quoteURL(raw), urlProblem(raw, err))
 		}
 		return n.HostedName(param, name)
 	}

@@ -64,7 +64,8 @@ type LetterReader interface {
 }
 
 // SecretBox seals hub.secret before it enters the log and opens it to sign (invariant I10). bound is
-// authenticated with the secret: a sealed secret moved to another subscription does not open.
+// authenticated with the secret: a sealed secret moved to another subscription does not open. What Seal returns begins as
+// SealedWith reads it.
 type SecretBox interface {
 	Seal(secret []byte, bound string) ([]byte, error)
 	Open(sealed []byte, bound string) ([]byte, error)

@@ -140,16 +140,35 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		}
 		ev.Extra = extraPB(fields)
 	}
-	if r.Secret != nil {
-		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
-			return fmt.Errorf("seal hub.secret: %w", err)
+	return s.request(ctx, r, ev)
+}
+
+// sealTries is how often a secret is sealed for one request, should its key be retired meanwhile.
+const sealTries = 3
+
+// request proposes a request with its secret sealed.
+func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.SubscriptionRequested) (err error) {
+	for tries := 1; ; tries++ {
+		if r.Secret != nil {
+			if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
+				return fmt.Errorf("seal hub.secret: %w", err)
+			}
 		}
+		res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
+		switch {
+		case err != nil:
+			return err
+		case res[0].Outcome == OutcomeKeyRetired && tries < sealTries:
+			continue // it was retired while the request was on its way: by now another one seals
+		}
+		if err := res[0].Err(r.Topic); err != nil {
+			return err
+		}
+		if s.rules.Callbacks != nil {
+			s.rules.Callbacks.Taken(ctx, RequestID(res[0].ID))
+		}
+		return nil
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
-	if err == nil && s.rules.Callbacks != nil {
-		s.rules.Callbacks.Taken(ctx, RequestID(res[0].ID))
-	}
-	return err
 }
 
 // admit keeps requests about one callback host within bounds.

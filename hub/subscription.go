@@ -10,6 +10,9 @@ import (
 // request records a subscribe or unsubscribe request; it replaces an earlier one for the same
 // subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
 func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
+	if s.retiredKey(e.SealedSecret) {
+		return Result{Outcome: OutcomeKeyRetired}
+	}
 	key := requestKey{e.Topic, e.CallbackKey}
 	if old, ok := s.requestByKey[key]; ok {
 		s.settle(old, fx)

@@ -85,6 +85,8 @@ type Options struct {
 	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
 	Backups     Backups
 	BackupStall time.Duration
+	// Keys looks after the keys for secrets at rest; nil: there are none to look after.
+	Keys Keys
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }

@@ -79,6 +79,7 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
+	routes = append(routes, s.keyRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}

@@ -643,6 +643,10 @@ type Event struct {
 	//	*Event_DeadLettersTried
 	//	*Event_DeadLettersDropped
 	//	*Event_ClusterRefounded
+	//	*Event_SealingKeyAnnounced
+	//	*Event_SealingKeySwitched
+	//	*Event_SecretsResealed
+	//	*Event_SealingKeyRetired
 	//	*Event_SubscriptionImported
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -1001,6 +1005,42 @@ func (x *Event) GetClusterRefounded() *ClusterRefounded {
 	return nil
 }
 
+func (x *Event) GetSealingKeyAnnounced() *SealingKeyAnnounced {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SealingKeyAnnounced); ok {
+			return x.SealingKeyAnnounced
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSealingKeySwitched() *SealingKeySwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SealingKeySwitched); ok {
+			return x.SealingKeySwitched
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSecretsResealed() *SecretsResealed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SecretsResealed); ok {
+			return x.SecretsResealed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSealingKeyRetired() *SealingKeyRetired {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SealingKeyRetired); ok {
+			return x.SealingKeyRetired
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSubscriptionImported() *SubscriptionImported {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SubscriptionImported); ok {
@@ -1154,6 +1194,22 @@ type Event_ClusterRefounded struct {
 	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
 }
 
+type Event_SealingKeyAnnounced struct {
+	SealingKeyAnnounced *SealingKeyAnnounced `protobuf:"bytes,60,opt,name=sealing_key_announced,json=sealingKeyAnnounced,proto3,oneof"`
+}
+
+type Event_SealingKeySwitched struct {
+	SealingKeySwitched *SealingKeySwitched `protobuf:"bytes,61,opt,name=sealing_key_switched,json=sealingKeySwitched,proto3,oneof"`
+}
+
+type Event_SecretsResealed struct {
+	SecretsResealed *SecretsResealed `protobuf:"bytes,62,opt,name=secrets_resealed,json=secretsResealed,proto3,oneof"`
+}
+
+type Event_SealingKeyRetired struct {
+	SealingKeyRetired *SealingKeyRetired `protobuf:"bytes,63,opt,name=sealing_key_retired,json=sealingKeyRetired,proto3,oneof"`
+}
+
 type Event_SubscriptionImported struct {
 	SubscriptionImported *SubscriptionImported `protobuf:"bytes,64,opt,name=subscription_imported,json=subscriptionImported,proto3,oneof"`
 }
@@ -1227,6 +1283,14 @@ func (*Event_DeadLettersTried) isEvent_Kind() {}
 func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
+
+func (*Event_SealingKeyAnnounced) isEvent_Kind() {}
+
+func (*Event_SealingKeySwitched) isEvent_Kind() {}
+
+func (*Event_SecretsResealed) isEvent_Kind() {}
+
+func (*Event_SealingKeyRetired) isEvent_Kind() {}
 
 func (*Event_SubscriptionImported) isEvent_Kind() {}
 
@@ -4349,6 +4413,212 @@ func (x *NonceClaimed) GetUntil() int64 {
 	return 0
 }
 
+// SealingKeyAnnounced says that a key is to seal secrets once every node holds it. A key is known here by its id only; the
+// key itself is never in the log.
+type SealingKeyAnnounced struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // id
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`   // principal who rotates
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealingKeyAnnounced) Reset() {
+	*x = SealingKeyAnnounced{}
+	mi := &file_hub_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealingKeyAnnounced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealingKeyAnnounced) ProtoMessage() {}
+
+func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
+func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *SealingKeyAnnounced) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SealingKeyAnnounced) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// SealingKeySwitched says with which key secrets are sealed from here on. The first one of a cluster is taken as it is.
+type SealingKeySwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Nodes         []string               `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"` // those that hold it; one more is known to the log: nothing changes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealingKeySwitched) Reset() {
+	*x = SealingKeySwitched{}
+	mi := &file_hub_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealingKeySwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealingKeySwitched) ProtoMessage() {}
+
+func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
+func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *SealingKeySwitched) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SealingKeySwitched) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// SecretsResealed seals secrets anew with another key. Where a secret is no longer the one that was read nothing changes.
+type SecretsResealed struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Items         []*SecretsResealed_Item `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsResealed) Reset() {
+	*x = SecretsResealed{}
+	mi := &file_hub_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsResealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsResealed) ProtoMessage() {}
+
+func (x *SecretsResealed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsResealed.ProtoReflect.Descriptor instead.
+func (*SecretsResealed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *SecretsResealed) GetItems() []*SecretsResealed_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// SealingKeyRetired says that a key is needed no more. As long as a secret is sealed with it nothing changes; from there on
+// no secret that is comes in any more.
+type SealingKeyRetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealingKeyRetired) Reset() {
+	*x = SealingKeyRetired{}
+	mi := &file_hub_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealingKeyRetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealingKeyRetired) ProtoMessage() {}
+
+func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
+func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *SealingKeyRetired) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SealingKeyRetired) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // LogTrimmed drops messages by retention, for all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4360,7 +4630,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4372,7 +4642,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4385,7 +4655,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -4417,6 +4687,9 @@ type MetaRow struct {
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
 	FeatureLevel      uint32                 `protobuf:"varint,20,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`              // 0: none agreed yet
 	AccessVersion     uint64                 `protobuf:"varint,60,opt,name=access_version,json=accessVersion,proto3" json:"access_version,omitempty"`           // rises with every change of API keys and rules
+	SealingKey        string                 `protobuf:"bytes,61,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`                     // id of the key that seals secrets; empty: not agreed yet
+	NextSealingKey    string                 `protobuf:"bytes,62,opt,name=next_sealing_key,json=nextSealingKey,proto3" json:"next_sealing_key,omitempty"`       // announced
+	RetiredKeys       []string               `protobuf:"bytes,63,rep,name=retired_keys,json=retiredKeys,proto3" json:"retired_keys,omitempty"`                  // newest last
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
 	LastPart          uint64                 `protobuf:"varint,50,opt,name=last_part,json=lastPart,proto3" json:"last_part,omitempty"`                          // parts of large bodies are numbered from 1 on
 	DroppedParts      uint64                 `protobuf:"varint,51,opt,name=dropped_parts,json=droppedParts,proto3" json:"dropped_parts,omitempty"`              // those up to this one are gone
@@ -4427,7 +4700,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4439,7 +4712,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4452,7 +4725,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -4546,6 +4819,27 @@ func (x *MetaRow) GetAccessVersion() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetSealingKey() string {
+	if x != nil {
+		return x.SealingKey
+	}
+	return ""
+}
+
+func (x *MetaRow) GetNextSealingKey() string {
+	if x != nil {
+		return x.NextSealingKey
+	}
+	return ""
+}
+
+func (x *MetaRow) GetRetiredKeys() []string {
+	if x != nil {
+		return x.RetiredKeys
+	}
+	return nil
+}
+
 func (x *MetaRow) GetFormerClusterIds() []string {
 	if x != nil {
 		return x.FormerClusterIds
@@ -4585,7 +4879,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +4891,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +4904,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4649,7 +4943,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4661,7 +4955,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4674,7 +4968,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -4804,7 +5098,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4816,7 +5110,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4829,7 +5123,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -4997,7 +5291,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5009,7 +5303,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5022,7 +5316,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -5099,7 +5393,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5111,7 +5405,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5124,7 +5418,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -5160,7 +5454,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5172,7 +5466,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5185,7 +5479,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -5240,7 +5534,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5252,7 +5546,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5265,7 +5559,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -5392,7 +5686,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5404,7 +5698,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5417,7 +5711,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -5453,7 +5747,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5465,7 +5759,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5478,7 +5772,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -5518,7 +5812,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5530,7 +5824,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5543,7 +5837,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -5615,7 +5909,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5627,7 +5921,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5640,7 +5934,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -5688,7 +5982,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5700,7 +5994,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5713,7 +6007,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -5740,7 +6034,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5752,7 +6046,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5765,7 +6059,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -5791,7 +6085,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5803,7 +6097,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5816,7 +6110,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -5838,7 +6132,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5850,7 +6144,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5863,7 +6157,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -5897,7 +6191,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5909,7 +6203,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5922,7 +6216,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -5948,7 +6242,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5960,7 +6254,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5973,7 +6267,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -5995,7 +6289,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6007,7 +6301,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6020,7 +6314,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -6061,7 +6355,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6073,7 +6367,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6103,6 +6397,74 @@ func (x *BatchPublished_Item) GetBody() []byte {
 	return nil
 }
 
+type SecretsResealed_Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // its secret or one of its former ones
+	Request       uint64                 `protobuf:"varint,2,opt,name=request,proto3" json:"request,omitempty"`           // with subscription 0
+	Was           []byte                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`
+	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsResealed_Item) Reset() {
+	*x = SecretsResealed_Item{}
+	mi := &file_hub_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsResealed_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsResealed_Item) ProtoMessage() {}
+
+func (x *SecretsResealed_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsResealed_Item.ProtoReflect.Descriptor instead.
+func (*SecretsResealed_Item) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{52, 0}
+}
+
+func (x *SecretsResealed_Item) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SecretsResealed_Item) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *SecretsResealed_Item) GetWas() []byte {
+	if x != nil {
+		return x.Was
+	}
+	return nil
+}
+
+func (x *SecretsResealed_Item) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -6113,7 +6475,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6125,7 +6487,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6138,7 +6500,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50, 0}
+	return file_hub_proto_rawDescGZIP(), []int{54, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -6168,7 +6530,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa5\x15\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf3\x17\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -6206,7 +6568,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
 	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
 	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
-	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefounded\x12Y\n" +
+	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefounded\x12W\n" +
+	"\x15sealing_key_announced\x18< \x01(\v2!.quorumhub.v1.SealingKeyAnnouncedH\x00R\x13sealingKeyAnnounced\x12T\n" +
+	"\x14sealing_key_switched\x18= \x01(\v2 .quorumhub.v1.SealingKeySwitchedH\x00R\x12sealingKeySwitched\x12J\n" +
+	"\x10secrets_resealed\x18> \x01(\v2\x1d.quorumhub.v1.SecretsResealedH\x00R\x0fsecretsResealed\x12Q\n" +
+	"\x13sealing_key_retired\x18? \x01(\v2\x1f.quorumhub.v1.SealingKeyRetiredH\x00R\x11sealingKeyRetired\x12Y\n" +
 	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImportedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
@@ -6451,14 +6817,30 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
 	"\fNonceClaimed\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
-	"\x05until\x18\x02 \x01(\x03R\x05until\"\x95\x01\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"7\n" +
+	"\x13SealingKeyAnnounced\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
+	"\x12SealingKeySwitched\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xbb\x01\n" +
+	"\x0fSecretsResealed\x128\n" +
+	"\x05items\x18\x01 \x03(\v2\".quorumhub.v1.SecretsResealed.ItemR\x05items\x1an\n" +
+	"\x04Item\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x10\n" +
+	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\fR\x06sealed\"5\n" +
+	"\x11SealingKeyRetired\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xf2\x04\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe0\x05\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"next_group\x18\x1e \x01(\x04R\tnextGroup\x12\x1d\n" +
@@ -6476,7 +6858,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fpublished_bytes\x18\n" +
 	" \x01(\x04R\x0epublishedBytes\x12#\n" +
 	"\rfeature_level\x18\x14 \x01(\rR\ffeatureLevel\x12%\n" +
-	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12,\n" +
+	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12\x1f\n" +
+	"\vsealing_key\x18= \x01(\tR\n" +
+	"sealingKey\x12(\n" +
+	"\x10next_sealing_key\x18> \x01(\tR\x0enextSealingKey\x12!\n" +
+	"\fretired_keys\x18? \x03(\tR\vretiredKeys\x12,\n" +
 	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x12\x1b\n" +
 	"\tlast_part\x182 \x01(\x04R\blastPart\x12#\n" +
 	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\x123\n" +
@@ -6670,7 +7056,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -6730,28 +7116,33 @@ var file_hub_proto_goTypes = []any{
 	(*RuleSet)(nil),               // 55: quorumhub.v1.RuleSet
 	(*RuleRemoved)(nil),           // 56: quorumhub.v1.RuleRemoved
 	(*NonceClaimed)(nil),          // 57: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 58: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 59: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 60: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 61: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 62: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),              // 63: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),             // 64: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 65: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 66: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 67: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 68: quorumhub.v1.LargeRow
-	(*NodeRow)(nil),               // 69: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 70: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 71: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 72: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 73: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 74: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 75: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 76: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 77: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 78: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 79: quorumhub.v1.LogTrimmed.Range
+	(*SealingKeyAnnounced)(nil),   // 58: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),    // 59: quorumhub.v1.SealingKeySwitched
+	(*SecretsResealed)(nil),       // 60: quorumhub.v1.SecretsResealed
+	(*SealingKeyRetired)(nil),     // 61: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),            // 62: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 63: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 64: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 65: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 66: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),              // 67: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),             // 68: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 69: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 70: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 71: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 72: quorumhub.v1.LargeRow
+	(*NodeRow)(nil),               // 73: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 74: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 75: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 76: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 77: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 78: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 79: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 80: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 81: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 82: quorumhub.v1.BatchPublished.Item
+	(*SecretsResealed_Item)(nil),  // 83: quorumhub.v1.SecretsResealed.Item
+	(*LogTrimmed_Range)(nil),      // 84: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -6769,7 +7160,7 @@ var file_hub_proto_depIdxs = []int32{
 	45, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	51, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	52, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	58, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	62, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	36, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	38, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	39, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -6792,52 +7183,57 @@ var file_hub_proto_depIdxs = []int32{
 	48, // 35: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
 	50, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	13, // 37: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	34, // 38: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	0,  // 39: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	18, // 40: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	78, // 41: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 42: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
-	24, // 43: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,  // 44: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	28, // 45: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	27, // 46: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	2,  // 47: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	32, // 48: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	25, // 49: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	3,  // 50: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	37, // 51: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	4,  // 52: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	5,  // 53: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	6,  // 54: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
-	43, // 55: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	44, // 56: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
-	43, // 57: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	46, // 58: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	49, // 59: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	46, // 60: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	7,  // 61: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	79, // 62: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	60, // 63: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	24, // 64: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	28, // 65: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	26, // 66: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	27, // 67: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	28, // 68: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	64, // 69: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	43, // 70: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	25, // 71: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	46, // 72: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	4,  // 73: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	53, // 74: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	55, // 75: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	75, // 76: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	76, // 77: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	77, // 78: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	79, // [79:79] is the sub-list for method output_type
-	79, // [79:79] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	58, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	59, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	60, // 40: quorumhub.v1.Event.secrets_resealed:type_name -> quorumhub.v1.SecretsResealed
+	61, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	34, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	0,  // 43: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	18, // 44: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	82, // 45: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	18, // 46: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
+	24, // 47: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,  // 48: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	28, // 49: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	27, // 50: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	2,  // 51: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	32, // 52: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	25, // 53: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	3,  // 54: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	37, // 55: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	4,  // 56: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	5,  // 57: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	6,  // 58: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	43, // 59: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	44, // 60: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
+	43, // 61: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	46, // 62: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	49, // 63: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	46, // 64: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	7,  // 65: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	83, // 66: quorumhub.v1.SecretsResealed.items:type_name -> quorumhub.v1.SecretsResealed.Item
+	84, // 67: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	64, // 68: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	24, // 69: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	28, // 70: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 71: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	27, // 72: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	28, // 73: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	68, // 74: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	43, // 75: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	25, // 76: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	46, // 77: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	4,  // 78: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	53, // 79: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	55, // 80: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	79, // 81: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	80, // 82: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	81, // 83: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -6881,6 +7277,10 @@ func file_hub_proto_init() {
 		(*Event_DeadLettersTried)(nil),
 		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
+		(*Event_SealingKeyAnnounced)(nil),
+		(*Event_SealingKeySwitched)(nil),
+		(*Event_SecretsResealed)(nil),
+		(*Event_SealingKeyRetired)(nil),
 		(*Event_SubscriptionImported)(nil),
 	}
 	file_hub_proto_msgTypes[16].OneofWrappers = []any{}
@@ -6890,7 +7290,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   72,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
