@@ -97,7 +97,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, made s
 	} else {
 		s.meta.NextSubscription++
 		sub = &Subscription{ID: SubscriptionID(s.meta.NextSubscription), Topic: t.ID, TopicName: t.Name,
-			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now), Options: r.Options.shared()}
+			CallbackKey: r.CallbackKey, created: s.meta.Now, Options: r.Options.shared()}
 		sub.Cursor.Offset = min(max(e.StartOffset, t.First-1), t.Head)
 		s.subs[sub.ID] = sub
 		s.subByKey[key] = sub.ID
