@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,9 +185,10 @@ func TestOverloadNarrowsTheWindow(t *testing.T) {
 	const window = 16
 	for name, o := range map[string]*hubpb.SubscriptionOptions{"parallel": parallel(window), "keyed": keyed(window, "json:")} {
 		t.Run(name, func(t *testing.T) {
-			full := true
+			var full atomic.Bool
+			full.Store(true)
 			bubble(t, func(string, int, string) answer {
-				return answer{status: failFor(full, 429), after: 10 * time.Millisecond}
+				return answer{status: failFor(full.Load(), 429), after: 10 * time.Millisecond}
 			}, nil, func(r *rig) {
 				id := r.subscribe(want{topic: "t", callback: cb, options: o, lease: 100 * time.Hour})
 				now := func() int {
@@ -206,7 +208,7 @@ func TestOverloadNarrowsTheWindow(t *testing.T) {
 					}
 					r.after(time.Second << (4 - bitsOf(want)))
 				}
-				full = false
+				full.Store(false)
 				r.after(time.Hour)
 				// 1+2+…+5 successes make it 6; 16 were owed.
 				if n := now(); n != 6 {

@@ -151,7 +151,7 @@ type DeliveryView struct {
 	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
 	NextAttempt *time.Time    `json:"next_attempt_at"`
 	Window      int           `json:"window_now"` // messages that may be under way at a time; overloads narrow it
-	Total       uint64        `json:"total"` // attempts since this node delivers it
+	Total       uint64        `json:"total"`      // attempts since this node delivers it
 	Failed      uint64        `json:"failed"`
 	SuccessRate *float64      `json:"success_rate"` // of Attempts; null without any
 	Attempts    []DeliveryTry `json:"attempts"`     // the last 32 at most, newest first
