@@ -87,7 +87,7 @@ func (d *Dispatcher) serveFlow(w *worker, l *lane) *lane {
 			break
 		}
 		f.running++
-		gen, begun := f.gen, since{l.failures, l.narrowings}
+		gen, begun := f.gen, standing{l.failures, l.narrowings}
 		res, ok := d.attempt(w, l, e)
 		if f.gen == gen {
 			f.running--
@@ -269,7 +269,7 @@ func (d *Dispatcher) build(l *lane) (*Endpoint, PushResult, bool) {
 
 // booked takes an attempt into account. stale says that it was made before a rewind, begun how the lane stood when it
 // began. Callers hold mu.
-func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale bool, begun since) {
+func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	d.stats.Attempts++
 	d.remember(l, e.m.Offset, res)
 	f := l.flow
@@ -317,7 +317,7 @@ func (d *Dispatcher) recovered(l *lane) {
 
 // flowFailed books a failed attempt. An endpoint that is down is left alone for a while, and its message is free for
 // the others; a message that was refused waits, and the endpoint goes on with others. Callers hold mu.
-func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale bool, begun since) {
+func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	f := l.flow
 	now := d.o.Clock.Now()
 	if l.failingSince == 0 {

@@ -11,8 +11,8 @@ type window struct {
 	narrowings uint32 // overloads that counted
 }
 
-// since is how a lane stood when an attempt began. A failure counts when none was counted meanwhile.
-type since struct {
+// standing is how a lane stood when an attempt began. A failure counts when none was counted meanwhile.
+type standing struct {
 	failures   uint64
 	narrowings uint32
 }
@@ -48,7 +48,7 @@ func (l *lane) narrow(res PushResult) {
 }
 
 // widen books a success. One from before the last overload says nothing about the narrower window.
-func (l *lane) widen(begun since) {
+func (l *lane) widen(begun standing) {
 	if l.closed == 0 || l.narrowings != begun.narrowings {
 		return
 	}

@@ -171,7 +171,7 @@ func (r *SubscribeRequest) parseOptions(form url.Values) error {
 	}
 	o.MaxAge, o.MaxInterval = time.Duration(age)*time.Second, time.Duration(interval)*time.Second
 	if o.Schedule, err = parseSchedule(form); err == nil && o.Schedule != "" && interval > 0 {
-		return ParamErrorf(scheduleParam, "and %s are both given; expected one of them: a schedule says its longest wait itself", intervalParam)
+		return ParamErrorf(scheduleParam, "cannot be given together with %s; expected one of them", intervalParam)
 	}
 	return err
 }

@@ -84,7 +84,7 @@ func TestDeliveryOptionsThatAreRefused(t *testing.T) {
 		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "86401"}},
 		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "5s"}},
 		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", strings.Repeat("1,", 16) + "2"}},
-		{"hub.retry.schedule", "hub.retry.max_interval are both given", []string{"hub.retry.schedule", "5,300", "hub.retry.max_interval", "60"}},
+		{"hub.retry.schedule", "cannot be given together with hub.retry.max_interval", []string{"hub.retry.schedule", "5,300", "hub.retry.max_interval", "60"}},
 	} {
 		_, err := hub.ParseSubscribe(subscribeForm(tc.form...), namer(t), leases)
 		wantParam(t, err, tc.param)

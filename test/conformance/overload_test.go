@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -30,6 +31,12 @@ func TestOverloadedCallbackIsSentLessAtATime(t *testing.T) {
 	})
 	sub := n.Subscribe(t, topic, s.Callback("/cb"), "hub.delivery_key", "json:/key", "hub.delivery_window", fmt.Sprint(window),
 		"hub.retry.schedule", "1")
+	both := n.Request(t, "subscribe", topic, s.Callback("/both"), "hub.retry.schedule", "5,300", "hub.retry.max_interval", "60")
+	for _, param := range []string{"hub.retry.schedule", "hub.retry.max_interval"} {
+		if both.Status != 400 || !strings.Contains(string(both.Body), param) {
+			t.Errorf("a schedule and a longest wait: got %v, want 400 and %s", both, param)
+		}
+	}
 	type content struct {
 		Key int `json:"key"`
 		N   int `json:"n"`
