@@ -39,7 +39,10 @@ type commands struct {
 
 	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
 
+	Keys keysCmd `cmd:"" group:"cluster" help:"Look after the keys that seal secrets at rest: status, rotate, reencrypt, drop."`
+
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
+	Import  importCmd  `cmd:"" group:"cluster" help:"Bring topics and subscriptions of a Ballerina, WSO2 or MOSIP hub over."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
 	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`
 	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`

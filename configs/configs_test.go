@@ -52,7 +52,7 @@ func TestDefaultIsValidAndFollowsTheKeyList(t *testing.T) {
 // Each key must write to its own field: a copied line in the key list would pass every other test.
 func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
-		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB",
+		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB", "rate": "77/7s",
 		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
 		"list of peers": "n77=127.0.0.1:8180", "list of durations": "7.777s",
 	}

@@ -237,7 +237,7 @@ func (r *SubscribeRequest) parseMode(form url.Values) error {
 	}
 	switch {
 	case o.Mode == DeliveryOrdered && window > 1:
-		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message under way at a time; expected parallel or keyed", window, modeParam)
+		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message under way at a time; expected 1, or %s=parallel or keyed", window, modeParam, modeParam)
 	case o.Mode != DeliveryKeyed && keyGiven:
 		return ParamErrorf(keyParam, "belongs to %s=keyed, not to %s", modeParam, name)
 	case o.Mode == DeliveryKeyed && !keyGiven:

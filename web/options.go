@@ -59,6 +59,9 @@ type Options struct {
 	BudgetBytes int64
 	// MaxConnections bounds the connections open at a time; more wait to be accepted. 0: 8192 and StreamMax.
 	MaxConnections int
+	// ClientConnections bounds those of one client address, and ClientStreams its event streams; trusted proxies have no
+	// bound of connections. 0: no limit but that of all.
+	ClientConnections, ClientStreams int
 	// BodyTimeout bounds the time a request's body may take. 0: 30 s.
 	BodyTimeout time.Duration
 	// StopGrace is how long requests under way may take to end once Serve's context is done. 0: 10 s.
@@ -77,9 +80,13 @@ type Options struct {
 	LiveGrace time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
 	TrustedProxies []netip.Prefix
+	// Limits bound what one caller may ask of this node. The zero value: no limits.
+	Limits Limits
 	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
 	Backups     Backups
 	BackupStall time.Duration
+	// Keys looks after the keys for secrets at rest; nil: there are none to look after.
+	Keys Keys
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }

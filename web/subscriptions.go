@@ -189,7 +189,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 		})
 		if ok {
 			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
-				CreatedAt: moment(sub.CreatedAt), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
+				CreatedAt: moment(sub.CreatedAt()), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
 				Signature: sub.Signature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
 				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters, Options: optionsOf(sub.Options)}
 			out.Ahead = sub.Cursor.Ahead()

@@ -102,6 +102,16 @@ func (d *Disk) count(n *int) int {
 	return *n
 }
 
+// Unsynced is how many pages a failure could take at this moment.
+func (d *Disk) Unsynced() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, img := range d.files {
+		n += len(img.dirty)
+	}
+	return n
+}
+
 // Fail lets the power fail and come back. Nothing may have a file open.
 func (d *Disk) Fail() error {
 	if err := d.server.Unmount(); err != nil {
