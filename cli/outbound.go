@@ -67,7 +67,8 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Concurrency: o.cfg.Delivery.Concurrency,
 		PerHost:     o.cfg.Delivery.HostConcurrency,
 		Retry: delivery.RetryPolicy{
-			Backoff:         delivery.Backoff{Initial: o.cfg.Delivery.Retry.Initial, Max: o.cfg.Delivery.Retry.MaxInterval},
+			Backoff:         backoffOf(&o.cfg.Delivery.Retry),
+			OverloadWait:    o.cfg.Delivery.Retry.OverloadWait,
 			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
 			MaxAttempts:     o.cfg.Delivery.Retry.MaxAttempts,
 			RefusedAttempts: o.cfg.Delivery.Retry.RefusedAttempts,
@@ -176,4 +177,12 @@ func (o *outbound) close(ctx context.Context) error {
 	o.callbacks.Close()
 	o.topics.Close()
 	return err
+}
+
+// backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
+func backoffOf(r *configs.Retry) delivery.Backoff {
+	if len(r.Schedule) > 0 {
+		return delivery.Backoff{Schedule: r.Schedule}
+	}
+	return delivery.Backoff{Initial: r.Initial, Max: r.MaxInterval}
 }

@@ -147,8 +147,12 @@ type Delivery struct {
 
 // Retry bounds what is done after a failed delivery. A count of 0 means no bound.
 type Retry struct {
-	Initial         time.Duration
-	MaxInterval     time.Duration
+	Initial     time.Duration
+	MaxInterval time.Duration
+	// Schedule is the waits one after the other, in place of Initial and MaxInterval; empty: exponential.
+	Schedule []time.Duration
+	// OverloadWait is the least wait after the second overload in a row; 0: none.
+	OverloadWait    time.Duration
 	MaxAge          time.Duration
 	MaxAttempts     int
 	RefusedAttempts int

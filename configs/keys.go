@@ -2,6 +2,7 @@ package configs
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -96,6 +97,10 @@ func entries() []entry {
 			dur, between(dur, time.Millisecond, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.Initial }),
 		scalar("delivery.retry.max_interval", "10m", "the longest wait between two attempts",
 			dur, between(dur, time.Millisecond, 30*day), func(c *Config) *time.Duration { return &c.Delivery.Retry.MaxInterval }),
+		list("delivery.retry.schedule", "the waits between attempts one after the other, in place of initial and max_interval, such as [5s, 5m, 30m, 2h]: up to 16, each up to a fifth longer or shorter, the last one repeats; empty: exponential",
+			retryWait(), func(c *Config) *[]time.Duration { return &c.Delivery.Retry.Schedule }),
+		scalar("delivery.retry.overload_wait", "1m", "the least wait after a callback that answered 429, or not in time, the second time in a row; never more than the longest wait of the keys above; a Retry-After counts instead, also a shorter one; 0s: none",
+			dur, between(dur, 0, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.OverloadWait }),
 		scalar("delivery.retry.max_age", "1d", "how long a message is tried before it goes to the dead letters",
 			dur, atLeast(dur, time.Millisecond), func(c *Config) *time.Duration { return &c.Delivery.Retry.MaxAge }),
 		scalar("delivery.retry.max_attempts", "0", "how often a message is tried before it goes to the dead letters; 0: no limit but max_age",
@@ -230,6 +235,22 @@ func ValidNodeID(s string) bool { return s != "" && isNodeID(s) }
 
 func isNodeID(s string) bool {
 	return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+// maxRetryWaits is how many waits a schedule may have.
+const maxRetryWaits = 16
+
+func retryWait() kind[time.Duration] {
+	k := duration()
+	k.name, k.expect = "durations", "a duration from 1ms to 30d"
+	k.parse = func(s string) (time.Duration, error) {
+		d, err := ParseDuration(s)
+		if err == nil && (d < time.Millisecond || d > 30*day) {
+			err = fmt.Errorf("%q is not %s", s, k.expect)
+		}
+		return d, err
+	}
+	return k
 }
 
 func peer() kind[Peer] {

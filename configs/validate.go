@@ -90,6 +90,10 @@ func (c *Config) relations() []relation {
 			fmt.Sprintf("got %q, expected at least delivery.retry.initial (%s)", FormatDuration(retry.MaxInterval), FormatDuration(retry.Initial)),
 		},
 		{
+			"delivery.retry.schedule", "", len(retry.Schedule) <= maxRetryWaits,
+			fmt.Sprintf("got %d durations, expected at most %d; the last one repeats", len(retry.Schedule), maxRetryWaits),
+		},
+		{
 			"storage.tail_bytes", "message.max_bytes", c.Storage.TailBytes >= c.Message.MaxBytes,
 			fmt.Sprintf("got %q, expected at least message.max_bytes (%s)", c.Storage.TailBytes, c.Message.MaxBytes),
 		},

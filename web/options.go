@@ -157,7 +157,8 @@ type DeliveryView struct {
 	Node        string        `json:"node"`
 	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
 	NextAttempt *time.Time    `json:"next_attempt_at"`
-	Total       uint64        `json:"total"` // attempts since this node delivers it
+	Window      int           `json:"window_now"` // messages that may be under way at a time; overloads narrow it
+	Total       uint64        `json:"total"`      // attempts since this node delivers it
 	Failed      uint64        `json:"failed"`
 	SuccessRate *float64      `json:"success_rate"` // of Attempts; null without any
 	Attempts    []DeliveryTry `json:"attempts"`     // the last 32 at most, newest first

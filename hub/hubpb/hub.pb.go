@@ -2351,19 +2351,20 @@ func (x *ExtraField) GetValue() string {
 
 // SubscriptionOptions is how a subscriber wants its messages, beyond WebSub. Zero is the hub's default everywhere.
 type SubscriptionOptions struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Start              string                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"` // hub.start as sent; resolved when the request is verified, and not kept
-	Mode               DeliveryMode           `protobuf:"varint,2,opt,name=mode,proto3,enum=quorumhub.v1.DeliveryMode" json:"mode,omitempty"`
-	Window             uint32                 `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`                              // parallel and keyed: messages under way at a time
-	Key                string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                                     // keyed: header:<Name> or json:<JSON pointer>
-	Group              string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`                                 // consumer group; empty: none
-	Rate               float64                `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`                                 // messages a second; 0: no limit
-	MaxAttempts        uint32                 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // at one message; 0: the hub's
-	RefusedAttempts    uint32                 `protobuf:"varint,8,opt,name=refused_attempts,json=refusedAttempts,proto3" json:"refused_attempts,omitempty"`
-	MaxAgeSeconds      uint32                 `protobuf:"varint,9,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
-	MaxIntervalSeconds uint32                 `protobuf:"varint,10,opt,name=max_interval_seconds,json=maxIntervalSeconds,proto3" json:"max_interval_seconds,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Start                string                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"` // hub.start as sent; resolved when the request is verified, and not kept
+	Mode                 DeliveryMode           `protobuf:"varint,2,opt,name=mode,proto3,enum=quorumhub.v1.DeliveryMode" json:"mode,omitempty"`
+	Window               uint32                 `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`                              // parallel and keyed: messages under way at a time
+	Key                  string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                                     // keyed: header:<Name> or json:<JSON pointer>
+	Group                string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`                                 // consumer group; empty: none
+	Rate                 float64                `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`                                 // messages a second; 0: no limit
+	MaxAttempts          uint32                 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // at one message; 0: the hub's
+	RefusedAttempts      uint32                 `protobuf:"varint,8,opt,name=refused_attempts,json=refusedAttempts,proto3" json:"refused_attempts,omitempty"`
+	MaxAgeSeconds        uint32                 `protobuf:"varint,9,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
+	MaxIntervalSeconds   uint32                 `protobuf:"varint,10,opt,name=max_interval_seconds,json=maxIntervalSeconds,proto3" json:"max_interval_seconds,omitempty"`
+	RetryScheduleSeconds []uint32               `protobuf:"varint,11,rep,packed,name=retry_schedule_seconds,json=retryScheduleSeconds,proto3" json:"retry_schedule_seconds,omitempty"` // the waits one after the other, in place of the hub's; empty: the hub's
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SubscriptionOptions) Reset() {
@@ -2464,6 +2465,13 @@ func (x *SubscriptionOptions) GetMaxIntervalSeconds() uint32 {
 		return x.MaxIntervalSeconds
 	}
 	return 0
+}
+
+func (x *SubscriptionOptions) GetRetryScheduleSeconds() []uint32 {
+	if x != nil {
+		return x.RetryScheduleSeconds
+	}
+	return nil
 }
 
 // SubscriptionRewound moves a subscription's place in the log, back or forth, under a new epoch.
@@ -6659,7 +6667,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"ExtraField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd7\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8d\x03\n" +
 	"\x13SubscriptionOptions\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\tR\x05start\x12.\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1a.quorumhub.v1.DeliveryModeR\x04mode\x12\x16\n" +
@@ -6671,7 +6679,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x10refused_attempts\x18\b \x01(\rR\x0frefusedAttempts\x12&\n" +
 	"\x0fmax_age_seconds\x18\t \x01(\rR\rmaxAgeSeconds\x120\n" +
 	"\x14max_interval_seconds\x18\n" +
-	" \x01(\rR\x12maxIntervalSeconds\"Q\n" +
+	" \x01(\rR\x12maxIntervalSeconds\x124\n" +
+	"\x16retry_schedule_seconds\x18\v \x03(\rR\x14retryScheduleSeconds\"Q\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\"P\n" +
