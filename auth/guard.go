@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 )
 
@@ -13,6 +14,16 @@ type Caller struct {
 	Principal     *Principal
 	CorrelationID string
 	Address       string // of the client, as far as it is known
+	// Client stands for who is not authenticated: an address, or the network of an IPv6 one.
+	Client netip.Addr
+}
+
+// Name tells callers apart: the principal or, where nobody is authenticated, the client's address.
+func (c *Caller) Name() string {
+	if c.Principal.Method == MethodAnonymous && c.Client.IsValid() {
+		return c.Client.String()
+	}
+	return c.Principal.String()
 }
 
 type callerKey struct{}

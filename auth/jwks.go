@@ -98,6 +98,14 @@ func (s *KeySource) Run(ctx context.Context) {
 	}
 }
 
+// Probe reads the keys once, for who wants to know whether they can be had.
+func (s *KeySource) Probe(ctx context.Context) error {
+	if _, err := s.fetch(ctx); err != nil {
+		return fmt.Errorf("issuer %s: keys cannot be read: %w", s.issuer.Name, err)
+	}
+	return nil
+}
+
 // Ready is nil once keys are there that are not stale.
 func (s *KeySource) Ready() error {
 	s.mu.Lock()

@@ -25,12 +25,14 @@ const (
 	ActionTopics        = Action("admin.topics")        // retention of a topic
 	ActionCluster       = Action("admin.cluster")       // members, leadership
 	ActionBackup        = Action("admin.backup")
-	ActionAuth          = Action("admin.auth") // rules and API keys
+	ActionImport        = Action("admin.import") // topics and subscriptions of another hub, without asking callbacks
+	ActionAuth          = Action("admin.auth")   // rules and API keys
+	ActionKeys          = Action("admin.keys")   // the keys that seal secrets at rest
 )
 
 // actions is a constant that Go has no word for.
 var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead,
-	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionAuth}
+	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys}
 
 // Rule allows some callers some actions on some topics. Nothing is allowed without a rule, and no rule takes back
 // what another one gives.

@@ -137,7 +137,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		"rules: [{name: r, may: [publish], topics: ['{a}/{a}'], who: [{role: x}]}]":                                                 "twice",
 		"rules: [{name: r, may: [publish], topics: ['{a}', 'b'], who: [{role: 'X_{a}'}]}]":                                          "not bound",
 		"rules: [{name: r, may: [publish], topics: ['**'], who: [{anonymous: true, role: x}]}]":                                     "alone",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{issuer: nobody}]}]":                                               "not among issuers",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{issuer: nobody}]}]":                                               "neither among issuers",
 		"rules: [{name: r, may: [publish], topics: ['**'], who: [{method: password}]}]":                                             "method",
 		strings.Replace(rule, "%s", "}, {name: r, may: [read], topics: ['**'], who: [{role: x}]", 1):                                "twice",
 		"client_certificates: {subject: serial}":                                                                                    "uri, dns or cn",

@@ -15,6 +15,7 @@ import (
 // on every node; rules may be added while the hub runs (see Rule).
 type Settings struct {
 	Issuers            []Issuer            `yaml:"issuers"`
+	TokenService       *TokenService       `yaml:"token_service"`
 	APIKeys            []KeySetting        `yaml:"api_keys"`
 	ClientCertificates *CertificateMapping `yaml:"client_certificates"`
 	SignedRequests     *SignedRequests     `yaml:"signed_requests"`
@@ -94,6 +95,20 @@ func (s *Settings) check() error {
 		}
 		names[is.Name], urls[is.URL] = true, true
 	}
+	if t := s.TokenService; t != nil {
+		if err := t.check(); err != nil {
+			return fmt.Errorf("token_service: %w", err)
+		}
+		if names[t.Name] {
+			return fmt.Errorf("token_service: the name %q is that of an issuer", t.Name)
+		}
+		names[t.Name] = true
+		for _, is := range s.Issuers {
+			if is.Cookie == t.Cookie {
+				return fmt.Errorf("token_service: cookie %q is also that of issuer %s; expected one of the two to take it", t.Cookie, is.Name)
+			}
+		}
+	}
 	for i := range s.APIKeys {
 		if err := s.APIKeys[i].check(); err != nil {
 			return fmt.Errorf("api_keys[%d]: %w", i, err)
@@ -125,7 +140,7 @@ func (s *Settings) check() error {
 		seen[s.Rules[i].Name] = true
 		for _, w := range s.Rules[i].Who {
 			if w.Issuer != "" && !names[w.Issuer] {
-				return fmt.Errorf("rules[%d] (%s): issuer %q is not among issuers", i, s.Rules[i].Name, w.Issuer)
+				return fmt.Errorf("rules[%d] (%s): issuer %q is neither among issuers nor the token_service", i, s.Rules[i].Name, w.Issuer)
 			}
 		}
 	}

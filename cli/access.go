@@ -3,7 +3,11 @@ package cli
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +22,7 @@ type accessControl struct {
 	settings *auth.Settings
 	client   *delivery.Client // to the issuers; nil without any
 	sources  []*auth.KeySource
+	remote   *auth.RemoteTokens // nil: no service is asked about tokens
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -25,6 +30,9 @@ type accessControl struct {
 
 // issuerTimeout is for one request to an issuer.
 const issuerTimeout = 10 * time.Second
+
+// checkTimeout is how long quorumhub check waits for those who vouch for callers.
+const checkTimeout = 5 * time.Second
 
 // openAccess reads the settings; nil when auth.mode lets everybody in. own are the node's own addresses.
 func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
@@ -36,7 +44,7 @@ func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 		return nil, err
 	}
 	a := &accessControl{settings: settings}
-	if len(settings.Issuers) > 0 {
+	if len(settings.Issuers) > 0 || settings.TokenService != nil {
 		policy, err := egressPolicy("auth.egress", cfg.Auth.Egress, own)
 		if err != nil {
 			return nil, err
@@ -66,6 +74,10 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 			return source
 		}, now))
 	}
+	if s := a.settings.TokenService; s != nil {
+		a.remote = auth.NewRemoteTokens(*s, a.client.HTTPClient(0), log, now)
+		list = append(list, a.remote)
+	}
 	if m := a.settings.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
@@ -80,6 +92,9 @@ func (a *accessControl) start(ctx context.Context) {
 	ctx, a.stop = context.WithCancel(ctx)
 	for _, s := range a.sources {
 		a.running.Go(func() { s.Run(ctx) })
+	}
+	if a.remote != nil {
+		a.running.Go(func() { a.remote.Run(ctx) })
 	}
 }
 
@@ -105,7 +120,23 @@ func (a *accessControl) notReady() []string {
 			out = append(out, err.Error())
 		}
 	}
+	if a.remote != nil {
+		if err := a.remote.Ready(); err != nil {
+			out = append(out, err.Error())
+		}
+	}
 	return out
+}
+
+// warnings are what does not keep the node from taking requests.
+func (a *accessControl) warnings() []string {
+	if a == nil || a.remote == nil {
+		return nil
+	}
+	if w := a.remote.Warning(); w != "" {
+		return []string{w}
+	}
+	return nil
 }
 
 // nonceClaims claims nonces through the log.
@@ -128,11 +159,58 @@ func serverTLS(cfg *configs.Config, log *slog.Logger) (*tls.Config, error) {
 	return t.Config()
 }
 
-// checkAccess says what is wrong with the files of access control, for quorumhub check.
-func checkAccess(cfg *configs.Config) error {
-	if _, err := serverTLS(cfg, slog.New(slog.DiscardHandler)); err != nil {
+// checkAccess says what is wrong with the files of access control, for quorumhub check; and, as warnings, which of those who
+// vouch for callers do not answer from here. A hub starts without them, and lets nobody in on their word until they do.
+func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, err error) {
+	quiet := slog.New(slog.DiscardHandler)
+	if _, err := serverTLS(cfg, quiet); err != nil {
+		return nil, err
+	}
+	a, err := openAccess(cfg, nil)
+	if err != nil || a == nil || a.client == nil {
+		return nil, err
+	}
+	defer a.client.Close()
+	a.wire(cfg, nil, nil, quiet)
+	probes := make([]func(context.Context) error, 0, len(a.sources)+1)
+	for _, s := range a.sources {
+		probes = append(probes, s.Probe)
+	}
+	if a.remote != nil {
+		probes = append(probes, a.remote.Probe)
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	failures := make([]error, len(probes))
+	var asked sync.WaitGroup
+	for i, probe := range probes {
+		asked.Go(func() { failures[i] = probe(ctx) })
+	}
+	asked.Wait()
+	for _, err := range failures {
+		if err != nil {
+			warnings = append(warnings, err.Error()+"; until it answers, its callers get 503")
+		}
+	}
+	return warnings, nil
+}
+
+// checkTLS says what is wrong with the certificates for other hosts, for quorumhub check.
+func checkTLS(cfg *configs.Config) error {
+	rules, err := outgoingTLS(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
 		return err
 	}
-	_, err := openAccess(cfg, nil)
-	return err
+	if expired := rules.Expired(time.Now()); len(expired) > 0 {
+		return fmt.Errorf("delivery.tls_file %s: %s", cfg.Delivery.TLSFile, strings.Join(expired, "; "))
+	}
+	return nil
+}
+
+// checkKeys says what is wrong with the key file for secrets at rest, if there is one.
+func checkKeys(cfg *configs.Config) error {
+	if _, err := keyStore(cfg, false); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

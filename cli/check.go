@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,7 +32,7 @@ type checkCmd struct {
 	Sample  bool `help:"Print a sample file with every key, and check nothing."`
 }
 
-func (c *checkCmd) Run(s Streams) error {
+func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	switch {
 	case c.Keys:
 		return writeKeys(s.Out, c.JSON)
@@ -43,17 +44,23 @@ func (c *checkCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	if err := checkAccess(cfg); err != nil {
+	unreachable, err := checkAccess(ctx, cfg)
+	if err != nil {
 		return withCode(codeUsage, err)
 	}
-	for _, w := range cfg.Warnings() {
+	for _, check := range []func(*configs.Config) error{checkTLS, checkKeys} {
+		if err := check(cfg); err != nil {
+			return withCode(codeUsage, err)
+		}
+	}
+	for _, w := range append(cfg.Warnings(), unreachable...) {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)
 	}
 	switch {
 	case c.JSON:
 		return writeJSON(s.Out, cfg.Map())
 	case c.Verbose:
-		text, err := configs.YAML(cfg.Settings())
+		text, err := configs.YAML(cfg.Shown())
 		if err != nil {
 			return err
 		}

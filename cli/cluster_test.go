@@ -23,6 +23,7 @@ type devCluster struct {
 	dir  string
 	urls []string
 	out  *syncBuffer
+	said int // messages that say has published
 }
 
 type clusterAnswer struct {

@@ -72,7 +72,7 @@ func (d *deliveries) here(id hub.SubscriptionID) (*web.DeliveryView, error) {
 	if !ok || !known {
 		return nil, hub.Errorf(hub.CodeUnavailable, "%s changes hands just now; try again shortly", id)
 	}
-	v := &web.DeliveryView{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed}
+	v := &web.DeliveryView{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed, Window: lane.Window}
 	if !lane.NextAttempt.IsZero() {
 		at := lane.NextAttempt.UTC()
 		v.NextAttempt = &at

@@ -147,6 +147,9 @@ func (c *hubClient) exchange(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// errCannotServe is an answer of the kind 5xx: the hub is there, and the same request may succeed later.
+var errCannotServe = errors.New("the hub cannot serve now")
+
 func refusal(resp *http.Response, body []byte) error {
 	text, _, _ := strings.Cut(strings.TrimSpace(printable(string(body[:min(len(body), 500)]))), "\n")
 	if text == "" {
@@ -166,7 +169,7 @@ func refusal(resp *http.Response, body []byte) error {
 		if after := resp.Header.Get("Retry-After"); after != "" {
 			text += fmt.Sprintf(" (try again in %s s)", printable(after))
 		}
-		return withCode(codeUnreachable, fmt.Errorf("the hub cannot serve now: %d %s", resp.StatusCode, text))
+		return withCode(codeUnreachable, fmt.Errorf("%w: %d %s", errCannotServe, resp.StatusCode, text))
 	}
 	return withCode(codeRefused, fmt.Errorf("the hub refused: %d %s", resp.StatusCode, text))
 }

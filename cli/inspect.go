@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -110,7 +111,11 @@ func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
 	}
 	line("cluster\t%s", oneLine(m.ClusterID))
 	line("state\tas of entry %d of term %d, hash %s, %s", m.Index, m.Term, oneLine(m.StateHash), moment(m.LogTime))
-	line("secrets\tsealed with the key %s, which is not in the backup", orDash(m.SecretsKey))
+	keys := m.SecretsKey
+	if len(m.SecretsKeys) > 0 {
+		keys = strings.Join(m.SecretsKeys, " and ")
+	}
+	line("secrets\tsealed with the key %s, which is not in the backup", orDash(oneLine(keys)))
 	for _, f := range m.Files {
 		line("file\t%s, %d bytes", f.Name, f.Size)
 	}

@@ -42,7 +42,10 @@ type commands struct {
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Write what operators have set on a hub as YAML, for version control."`
 	Apply applyCmd `cmd:"" group:"cluster" help:"Bring a hub to what a YAML file says: topics, their limits, rules, paused subscriptions."`
 
+	Keys keysCmd `cmd:"" group:"cluster" help:"Look after the keys that seal secrets at rest: status, rotate, reencrypt, drop."`
+
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
+	Import  importCmd  `cmd:"" group:"cluster" help:"Bring topics and subscriptions of a Ballerina, WSO2 or MOSIP hub over."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
 	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`
 	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`

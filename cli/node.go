@@ -53,13 +53,16 @@ type node struct {
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
+	keys       *auth.KeyStore
+	keeper     *auth.Keeper
+	unfit      chan error // see auth.KeeperOptions
 	damaged    chan error // see found
 	fatal      chan error // the first failure after which nothing may be acknowledged
 }
 
 // openNode brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
 func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1)}
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.abandon(ctx))
@@ -78,10 +81,10 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if cfg.Hub.Profile != string(web.ProfileNative) {
 		namer.TakeBareNames()
 	}
-	secrets, err := n.openKeyring()
-	if err != nil {
+	if n.keys, err = n.openKeys(); err != nil {
 		return nil, err
 	}
+	secrets := n.keys.Keyring()
 	id, err := nodeID(cfg)
 	if err != nil {
 		return nil, err
@@ -109,6 +112,10 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, weight: cfg.Cluster.Weight, store: n.store}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
+	n.keeper = auth.NewKeeper(auth.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n}, Flush: n.store.Flush,
+		Unfit: func(err error) { n.unfit <- err }, Log: log})
+	n.store.Observe(n.keeper)
+	n.store.OnInstall(n.keeper.Reload)
 	n.raft, err = n.openRaft(ctx, id, secrets)
 	if err != nil {
 		return nil, err
@@ -126,6 +133,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
 		CheckCallback:   n.out.callbackPolicy.CheckURL,
+		Callbacks:       callbackBounds{n.out.verifier},
 		CheckTopic:      n.out.topicPolicy.CheckURL,
 		Clock:           n.raft.Clock(),
 	}
@@ -146,11 +154,14 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	service = hub.NewService(rules, namer, n.raft, n.store, secrets)
 	n.server, err = web.New(web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
-		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets.ID()},
+		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, secrets},
+		Keys:      n.keeper,
 		Parts:     n.store,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Clock: n.raft.Clock(), Warnings: n.raft.Warnings,
+		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
+		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
 		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON})
 	return n, err
 }
@@ -167,7 +178,8 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
-	o.Answer = n.deliveries.answer
+	o.Answer = (&questions{n.deliveries, n.keeper}).answer
+	o.Keys = secrets.IDs
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
@@ -227,19 +239,27 @@ func lockDataDir(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// openKeyring makes the key on the first start only: a new key in place of a lost one would leave every
+// openKeys makes the key on the first start only: a new key in place of a lost one would leave every
 // subscription with a secret that does not open. The nodes of a cluster share one key, so none of them makes it.
-func (n *node) openKeyring() (*auth.Keyring, error) {
+func (n *node) openKeys() (*auth.KeyStore, error) {
 	shared := len(n.cfg.Cluster.Peers) > 1
-	keys, err := auth.LoadKeyring(n.cfg.KeyFile(), n.store.Applied().Index == 0 && !shared)
+	keys, err := keyStore(n.cfg, n.store.Applied().Index == 0 && !shared)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && shared:
-		return nil, fmt.Errorf("%w; all nodes of a cluster share one key: make it once (head -c 32 /dev/urandom | base64 > secrets.key; chmod 600 secrets.key) "+
+		return nil, fmt.Errorf("%w; all nodes of a cluster share one key: make it once (quorumhub keys new > secrets.key; chmod 600 secrets.key) "+
 			"and put the same file there on every node", err)
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("%w; the secrets of this node's subscriptions are sealed with it, so put the file back from where it is kept", err)
 	}
 	return keys, err
+}
+
+// keyStore is where the configuration says the keys for secrets at rest are.
+func keyStore(cfg *configs.Config, create bool) (*auth.KeyStore, error) {
+	if cfg.Secrets.Key != "" {
+		return auth.FixedKeys(cfg.Secrets.Key)
+	}
+	return auth.OpenKeyFile(cfg.KeyFile(), create)
 }
 
 // nodeID is the configured id, else the one the data directory belongs to, else a new one.
@@ -278,6 +298,8 @@ func (n *node) run(ctx context.Context) error {
 	defer cancel()
 	n.out.start(work)
 	n.access.start(work)
+	n.keeper.Start(work)
+	defer n.keeper.Close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
 	defer func() {
@@ -299,6 +321,9 @@ func (n *node) run(ctx context.Context) error {
 	case err := <-leave:
 		err = errors.Join(err, store.MarkDamaged(filepath.Join(n.cfg.DataDir, "fsm"), err), n.stop(ctx, served))
 		return fmt.Errorf("stopped, for the other nodes hold what is damaged here: %w", err)
+	case err := <-n.unfit:
+		err = errors.Join(err, n.stop(ctx, served))
+		return fmt.Errorf("stopped: %w", err)
 	case err := <-n.fatal:
 		// Nothing is flushed any more: what the disk holds is what was acknowledged.
 		return fmt.Errorf("stopped because data is at stake: %w", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -16,9 +17,9 @@ const backupCatchUp = 5 * time.Second
 
 // nodeBackups implements web.Backups.
 type nodeBackups struct {
-	node       *raftlog.Node
-	store      *store.Store
-	secretsKey string
+	node    *raftlog.Node
+	store   *store.Store
+	secrets *auth.Keyring
 }
 
 // Begin implements web.Backups. Everything that any node acknowledged before is in the backup if there is a leader.
@@ -33,10 +34,18 @@ func (b *nodeBackups) Begin(ctx context.Context) (web.Backup, int64, string, err
 		}
 		return nil, 0, "", err
 	}
-	backup, err := b.store.Backup(ctx, store.BackupInfo{Program: programVersion(), Node: b.node.ID(), SecretsKey: b.secretsKey, TakenAt: now, Complete: complete})
+	before := b.keys()
+	backup, err := b.store.Backup(ctx, store.BackupInfo{Program: programVersion(), Node: b.node.ID(), SecretsKey: b.secrets.ID(),
+		SecretsKeys: func() []string { return append(b.keys(), before...) }, TakenAt: now, Complete: complete})
 	if err != nil {
 		return nil, 0, "", err
 	}
 	name := fmt.Sprintf("quorumhub-%s-%d.tar", backup.Meta.ClusterID, backup.Meta.Index)
 	return backup, backup.Size, name, nil
+}
+
+// keys are those that the state needs.
+func (b *nodeBackups) keys() (ids []string) {
+	b.store.View(func(s *hub.State) { ids = s.NeededKeys() })
+	return ids
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -52,8 +53,12 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	}
 	clock := o.clock
 	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
-	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency})
-	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{})
+	rules, err := outgoingTLS(o.cfg, o.log)
+	if err != nil {
+		return nil, err
+	}
+	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
+	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{TLS: rules})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
 		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
@@ -62,7 +67,8 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Concurrency: o.cfg.Delivery.Concurrency,
 		PerHost:     o.cfg.Delivery.HostConcurrency,
 		Retry: delivery.RetryPolicy{
-			Backoff:         delivery.Backoff{Initial: o.cfg.Delivery.Retry.Initial, Max: o.cfg.Delivery.Retry.MaxInterval},
+			Backoff:         backoffOf(&o.cfg.Delivery.Retry),
+			OverloadWait:    o.cfg.Delivery.Retry.OverloadWait,
 			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
 			MaxAttempts:     o.cfg.Delivery.Retry.MaxAttempts,
 			RefusedAttempts: o.cfg.Delivery.Retry.RefusedAttempts,
@@ -74,9 +80,10 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
 	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
 		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
-		State:    o.store, Messages: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
+		State:    o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
+		Limits:       callbackLimits(o.cfg),
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
 		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
@@ -91,6 +98,25 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
 	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out, nil
+}
+
+// outgoingTLS reads the certificates for hosts that have their own; nil without any. One that has expired keeps nothing from
+// starting: it concerns the hosts of its rule only.
+func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*delivery.TLSRules, error) {
+	if cfg.Delivery.TLSFile == "" {
+		return nil, nil //nolint:nilnil // no rules is a way to run
+	}
+	rules, err := delivery.LoadTLSRules(cfg.Delivery.TLSFile)
+	if err != nil {
+		return nil, err
+	}
+	rules.Failed = func(err error) {
+		log.Error("renewed certificates cannot be used; those before them stay in force", "error", err)
+	}
+	for _, text := range rules.Expired(time.Now()) {
+		log.Warn("a client certificate is not valid now; its hosts will refuse it", "rule", text)
+	}
+	return rules, nil
 }
 
 // unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
@@ -151,4 +177,12 @@ func (o *outbound) close(ctx context.Context) error {
 	o.callbacks.Close()
 	o.topics.Close()
 	return err
+}
+
+// backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
+func backoffOf(r *configs.Retry) delivery.Backoff {
+	if len(r.Schedule) > 0 {
+		return delivery.Backoff{Schedule: r.Schedule}
+	}
+	return delivery.Backoff{Initial: r.Initial, Max: r.MaxInterval}
 }

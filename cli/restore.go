@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"quorumhub/auth"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -140,14 +139,23 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 	if meta.SecretsKey == "" {
 		return nil
 	}
-	keys, err := auth.LoadKeyring(cfg.KeyFile(), false)
+	needed := meta.SecretsKeys
+	if len(needed) == 0 {
+		needed = []string{meta.SecretsKey}
+	}
+	words := strings.Join(needed, " and ")
+	keys, err := keyStore(cfg, false)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w; the secrets in the backup are sealed with the key %s, which is not in the backup: put the former nodes' key file there", err, meta.SecretsKey)
+		return fmt.Errorf("%w; the secrets in the backup are sealed with the key %s, which is not in the backup: put the former nodes' key file there", err, words)
 	case err != nil:
 		return err
-	case !keys.Opens(meta.SecretsKey):
-		return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there", cfg.KeyFile(), keys.ID(), meta.SecretsKey)
+	}
+	for _, id := range needed {
+		if ring := keys.Keyring(); !ring.Opens(id) {
+			return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there, as it was when the backup was taken",
+				keys.Where(), strings.Join(ring.IDs(), " and "), words)
+		}
 	}
 	return nil
 }

@@ -187,9 +187,13 @@ type subscriptionDetail struct {
 	Gap          uint64  `json:"gap"`
 	DeadLetters  uint64  `json:"dead_letters"`
 	OldestAge    float64 `json:"oldest_undelivered_seconds"`
-	Delivery     *struct {
+	Options      struct {
+		Window int `json:"window"`
+	} `json:"options"`
+	Delivery *struct {
 		State       string   `json:"state"`
 		NextAttempt string   `json:"next_attempt_at"`
+		Window      int      `json:"window_now"`
 		SuccessRate *float64 `json:"success_rate"`
 		Attempts    []struct {
 			At      string  `json:"at"`
@@ -260,6 +264,9 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 			next = ", next attempt " + oneLine(d.Delivery.NextAttempt)
 		}
 		line("delivery", "%s%s", oneLine(d.Delivery.State), next)
+		if d.Options.Window > 1 {
+			line("window", "%d of %d", d.Delivery.Window, d.Options.Window)
+		}
 		if rate := d.Delivery.SuccessRate; rate != nil {
 			line("success rate", "%.0f%% of the last %d", *rate*100, len(d.Delivery.Attempts))
 		}

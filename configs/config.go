@@ -23,6 +23,7 @@ type Config struct {
 	Letters   DeadLetters
 	Message   Message
 	Streams   Streams
+	Limits    Limits
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
@@ -41,6 +42,8 @@ type HTTP struct {
 	// means the same topic.
 	AliasURLs []string
 	TLS       HTTPTLS
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 }
 
 // HTTPTLS names the PEM files of HTTPS; Cert and Key together or neither.
@@ -137,13 +140,19 @@ type Delivery struct {
 	HostConcurrency int
 	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.
 	CursorFlush time.Duration
-	Egress      Egress
+	// TLSFile names the rules of certificates by host; empty: none.
+	TLSFile string
+	Egress  Egress
 }
 
 // Retry bounds what is done after a failed delivery. A count of 0 means no bound.
 type Retry struct {
-	Initial         time.Duration
-	MaxInterval     time.Duration
+	Initial     time.Duration
+	MaxInterval time.Duration
+	// Schedule is the waits one after the other, in place of Initial and MaxInterval; empty: exponential.
+	Schedule []time.Duration
+	// OverloadWait is the least wait after the second overload in a row; 0: none.
+	OverloadWait    time.Duration
 	MaxAge          time.Duration
 	MaxAttempts     int
 	RefusedAttempts int
@@ -191,6 +200,20 @@ type Streams struct {
 	Heartbeat time.Duration
 }
 
+// Limits bound what one caller, and requests about one callback host, may cost a node. Zero means no limit. A caller is
+// a principal or, where nobody is authenticated, a client address.
+type Limits struct {
+	Publish, Subscribe, Read, Admin Rate
+	// Refused counts requests whose credentials do not hold.
+	Refused Rate
+	// CallbackHost counts subscribe and unsubscribe requests for callbacks at one host.
+	CallbackHost Rate
+	// Pending is how many requests may wait for their verification, of one caller and for one callback host.
+	Pending int
+	// Connections and Streams are those open at a time, of one client address.
+	Connections, Streams int
+}
+
 // Storage tunes what is written to disk and when.
 type Storage struct {
 	FlushInterval time.Duration
@@ -205,6 +228,8 @@ type Storage struct {
 
 // Secrets says where the key is that encrypts secrets at rest.
 type Secrets struct {
+	// Key holds the keys themselves, in base64; empty: they are in a file.
+	Key string
 	// KeyFile may be empty: see Config.KeyFile.
 	KeyFile string
 }

@@ -52,9 +52,9 @@ func TestDefaultIsValidAndFollowsTheKeyList(t *testing.T) {
 // Each key must write to its own field: a copied line in the key list would pass every other test.
 func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
-		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB",
+		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB", "rate": "77/7s",
 		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
-		"list of peers": "n77=127.0.0.1:8180",
+		"list of peers": "n77=127.0.0.1:8180", "list of durations": "7.777s",
 	}
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
@@ -194,6 +194,9 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"half of TLS", "cluster:\n  node_id: a\n  peers: [\"a=10.0.0.1:1\", \"b=10.0.0.2:2\"]\n  tls: {cert: x}\n", "", "", []string{"cluster.tls.cert: cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together"}},
 		{"min above default", "", "", "hub.lease.min=20d", []string{`hub.lease.default: got "10d", expected at least hub.lease.min (20d)`}},
 		{"default above max", "hub:\n  lease:\n    max: 1d\n", "", "", []string{`hub.yaml:3: hub.lease.max: got "1d", expected at least hub.lease.default (10d)`}},
+		{"wait out of range", "delivery:\n  retry:\n    schedule: [5s, 31d]\n", "", "", []string{`hub.yaml:3: delivery.retry.schedule: got "31d", expected a duration from 1ms to 30d`}},
+		{"too many waits", "", "", "delivery.retry.schedule=" + strings.Repeat("5s,", 17), []string{"delivery.retry.schedule: got 17 durations, expected at most 16"}},
+		{"overload wait out of range", "", "", "delivery.retry.overload_wait=-1s", []string{`delivery.retry.overload_wait: got "-1s", expected a duration from 0s to 1d`}},
 		{"tail below message", "", "", "storage.tail_bytes=64KiB", []string{"storage.tail_bytes: got", "expected at least message.max_bytes (1MiB)"}},
 		{"given twice", "data_dir: a\nhub: {profile: native}\nhub.profile: native\n", "", "", []string{"hub.yaml:3: hub.profile: given twice in this file"}},
 		{"broken YAML", "http:\n  addr: \"127.0.0.1\n", "", "", []string{"hub.yaml:", "not valid YAML"}},

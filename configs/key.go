@@ -49,6 +49,8 @@ type entry struct {
 	texts func(*Config) []string
 	// value is the present value for JSON.
 	value func(*Config) any
+	// hidden says that the value is not for people to see.
+	hidden bool
 	// check returns what is wrong with the present value, or nil.
 	check func(*Config) error
 }
@@ -69,6 +71,8 @@ type kind[T any] struct {
 	parse   func(string) (T, error)
 	format  func(T) string
 	json    func(T) any
+	// hidden values are never shown, not even in an error about them.
+	hidden bool
 }
 
 // rule narrows a kind for one key.
@@ -113,7 +117,12 @@ func scalar[T any](name, def, doc string, k kind[T], r rule[T], field func(*Conf
 	if k.example != "" {
 		expected += " (" + k.example + ")"
 	}
-	reject := func(text string) error { return fmt.Errorf("got %q, expected %s", text, expected) }
+	reject := func(text string) error {
+		if k.hidden {
+			return fmt.Errorf("got something else (not shown), expected %s", expected)
+		}
+		return fmt.Errorf("got %q, expected %s", text, expected)
+	}
 	return entry{
 		Key: Key{Name: name, Env: envName(name), Type: k.name, Default: def, Expected: describe(k.expect, r.expect), Doc: doc},
 		set: func(c *Config, g given) error {
@@ -127,8 +136,9 @@ func scalar[T any](name, def, doc string, k kind[T], r rule[T], field func(*Conf
 			*field(c) = v
 			return nil
 		},
-		texts: func(c *Config) []string { return []string{k.format(*field(c))} },
-		value: func(c *Config) any { return k.json(*field(c)) },
+		texts:  func(c *Config) []string { return []string{k.format(*field(c))} },
+		hidden: k.hidden,
+		value:  func(c *Config) any { return k.json(*field(c)) },
 		check: func(c *Config) error {
 			v := *field(c)
 			if _, err := k.parse(k.format(v)); err != nil || r.ok != nil && !r.ok(v) {
@@ -234,6 +244,14 @@ func size() kind[Bytes] {
 		name: "size", expect: "a size", example: "such as 1048576, 512KiB, 1MiB or 1MB",
 		parse: ParseBytes, format: Bytes.String,
 		json: func(v Bytes) any { return v.String() },
+	}
+}
+
+func rate() kind[Rate] {
+	return kind[Rate]{
+		name: "rate", expect: "requests/time, or 0", example: "such as 600/1m, in whole seconds up to 1d",
+		parse: ParseRate, format: Rate.String,
+		json: func(v Rate) any { return v.String() },
 	}
 }
 

@@ -1,16 +1,19 @@
 package configs
 
 import (
+	"encoding/base64"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // entries declares every key once: name, default, meaning, accepted values and its place in Config.
 func entries() []entry {
-	dur, num, bytes := duration(), number(), size()
+	dur, num, bytes, rates := duration(), number(), size(), rate()
 
 	return []entry{
 		scalar("http.addr", "127.0.0.1:8080", "where the node listens for HTTP",
@@ -25,6 +28,8 @@ func entries() []entry {
 			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		filePath("http.tls.client_ca", "the certificates that sign client certificates; empty: none are asked for",
 			func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
+		list("http.trusted_proxies", "reverse proxies in front of the hub, whose X-Forwarded-For says who the client is; without them the client is whoever connects",
+			network(), func(c *Config) *[]netip.Prefix { return &c.HTTP.TrustedProxies }),
 
 		scalar("cluster.addr", "127.0.0.1:8180", "where the node listens for the other nodes",
 			text(), listenAddr(), func(c *Config) *string { return &c.Cluster.Addr }),
@@ -92,6 +97,10 @@ func entries() []entry {
 			dur, between(dur, time.Millisecond, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.Initial }),
 		scalar("delivery.retry.max_interval", "10m", "the longest wait between two attempts",
 			dur, between(dur, time.Millisecond, 30*day), func(c *Config) *time.Duration { return &c.Delivery.Retry.MaxInterval }),
+		list("delivery.retry.schedule", "the waits between attempts one after the other, in place of initial and max_interval, such as [5s, 5m, 30m, 2h]: up to 16, each up to a fifth longer or shorter, the last one repeats; empty: exponential",
+			retryWait(), func(c *Config) *[]time.Duration { return &c.Delivery.Retry.Schedule }),
+		scalar("delivery.retry.overload_wait", "1m", "the least wait after a callback that answered 429, or not in time, the second time in a row; never more than the longest wait of the keys above; a Retry-After counts instead, also a shorter one; 0s: none",
+			dur, between(dur, 0, day), func(c *Config) *time.Duration { return &c.Delivery.Retry.OverloadWait }),
 		scalar("delivery.retry.max_age", "1d", "how long a message is tried before it goes to the dead letters",
 			dur, atLeast(dur, time.Millisecond), func(c *Config) *time.Duration { return &c.Delivery.Retry.MaxAge }),
 		scalar("delivery.retry.max_attempts", "0", "how often a message is tried before it goes to the dead letters; 0: no limit but max_age",
@@ -100,6 +109,8 @@ func entries() []entry {
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Delivery.Retry.RefusedAttempts }),
 		scalar("delivery.cursor_flush", "250ms", "how long a delivery may stay unrecorded, and so be repeated after a failover",
 			dur, between(dur, time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.Delivery.CursorFlush }),
+		filePath("delivery.tls_file", "the YAML file of authorities and client certificates by host, for https callbacks and topics; the certificates are read again when they change",
+			func(c *Config) *string { return &c.Delivery.TLSFile }),
 		egressMode("delivery.egress.mode", "which callbacks may be called: public addresses only, also the listed ones (edge), also this machine (dev-loopback)",
 			func(c *Config) *string { return &c.Delivery.Egress.Mode }),
 		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge",
@@ -138,6 +149,25 @@ func entries() []entry {
 		scalar("streams.heartbeat", "15s", "how often an event stream without events gets a comment, so that both sides notice a broken connection",
 			dur, between(dur, 100*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Streams.Heartbeat }),
 
+		scalar("limits.publish", "600000/1m", "how many publishing requests, thin pings included, each node takes of one caller: a principal or, without credentials, a client address (IPv6: its /64 network); 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Publish }),
+		scalar("limits.subscribe", "6000/1m", "the same for requests to subscribe and unsubscribe, and for those that are not understood; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Subscribe }),
+		scalar("limits.read", "60000/1m", "the same for reading topics, lists and metrics; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Read }),
+		scalar("limits.admin", "6000/1m", "the same for what operators change, and for topics registered and deregistered; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Admin }),
+		scalar("limits.refused", "600/1m", "how many requests with credentials that do not hold a client address is told so, with a line in the log, before it is told to wait; 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.Refused }),
+		scalar("limits.callback_host", "6000/1m", "how many requests to subscribe and unsubscribe each node takes for callbacks at one host, and how many callbacks the leader asks at one network (/24, IPv6 /48); 0: no limit",
+			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.CallbackHost }),
+		scalar("limits.pending", "5000", "how many requests may wait for their verification at a time, for callbacks at one host and of one caller; 0: no limit but 100000 in all",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Pending }),
+		scalar("limits.connections", "4096", "how many connections one client address may have open at a time, trusted proxies aside; further ones are closed; 0: no limit but that of all",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Connections }),
+		scalar("limits.streams", "1024", "how many event streams one client address may have open at a time; further ones are refused with 429; 0: no limit but streams.max",
+			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Streams }),
+
 		scalar("storage.flush_interval", "200ms", "how often the state in memory is written to disk; the raft log covers the time between",
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
 		scalar("storage.min_free_bytes", "64MiB", "the free disk space below which publishers get 503",
@@ -149,7 +179,9 @@ func entries() []entry {
 		scalar("storage.log_bytes", "64MiB", "how much of raft's log is kept for nodes that were away; one that missed more is sent a snapshot of everything",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.LogBytes }),
 
-		scalar("secrets.key_file", "", "the key that encrypts secrets at rest, made when missing; empty: secrets.key in data_dir",
+		scalar("secrets.key", "", "the keys that encrypt secrets at rest, the sealing one first, in place of a file; best given as QUORUMHUB_SECRETS_KEY",
+			secret(), rule[string]{"keys of 32 bytes in base64, separated by commas, or empty", areSealingKeys}, func(c *Config) *string { return &c.Secrets.Key }),
+		scalar("secrets.key_file", "", "the file of the keys that encrypt secrets at rest, one base64 key of 32 bytes a line, the sealing one first; made when missing, changed by quorumhub keys; empty: secrets.key in data_dir",
 			text(), rule[string]{"the path of a file, or empty", func(s string) bool { return !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.Secrets.KeyFile }),
 
@@ -205,6 +237,22 @@ func isNodeID(s string) bool {
 	return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
+// maxRetryWaits is how many waits a schedule may have.
+const maxRetryWaits = 16
+
+func retryWait() kind[time.Duration] {
+	k := duration()
+	k.name, k.expect = "durations", "a duration from 1ms to 30d"
+	k.parse = func(s string) (time.Duration, error) {
+		d, err := ParseDuration(s)
+		if err == nil && (d < time.Millisecond || d > 30*day) {
+			err = fmt.Errorf("%q is not %s", s, k.expect)
+		}
+		return d, err
+	}
+	return k
+}
+
 func peer() kind[Peer] {
 	return kind[Peer]{
 		name: "peers", expect: "id=host:port such as node-1=10.0.0.1:8180", parse: parsePeer,
@@ -213,9 +261,10 @@ func peer() kind[Peer] {
 	}
 }
 
-// secret is free text that JSON does not show.
+// secret is free text that is not shown.
 func secret() kind[string] {
 	k := text()
+	k.hidden = true
 	k.json = func(s string) any {
 		if s == "" {
 			return ""
@@ -223,6 +272,16 @@ func secret() kind[string] {
 		return "(set)"
 	}
 	return k
+}
+
+// areSealingKeys tells whether a text holds keys for secrets at rest.
+func areSealingKeys(s string) bool {
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+		if raw, err := base64.StdEncoding.DecodeString(word); err != nil || len(raw) != 32 {
+			return false
+		}
+	}
+	return true
 }
 
 func filePath(name, doc string, field func(*Config) *string) entry {

@@ -25,6 +25,17 @@ func (c *Config) Settings() []Setting {
 	return out
 }
 
+// Shown is Settings for people: what is secret reads "(set)" when it is there.
+func (c *Config) Shown() []Setting {
+	out := c.Settings()
+	for i, e := range entries() {
+		if e.hidden && strings.Join(out[i].Texts, "") != "" {
+			out[i].Texts = []string{"(set)"}
+		}
+	}
+	return out
+}
+
 // Map returns the configuration as nested maps for JSON; durations, sizes and networks are texts.
 func (c *Config) Map() map[string]any {
 	flat := make(map[string]any)
@@ -58,7 +69,7 @@ func Sample() []byte {
 	var w yamlWriter
 	w.b.WriteString("# Configuration of quorumhub. Every key is here with its default; a file needs only those it changes.\n" +
 		"# The environment (" + envName("delivery.timeout") + "=5s) wins over this file, and --set delivery.timeout=5s over both.\n" +
-		"# Durations are written 250ms, 10s, 1h30m or 10d; sizes 1048576, 512KiB, 1MiB or 1MB.\n" +
+		"# Durations are written 250ms, 10s, 1h30m or 10d; sizes 1048576, 512KiB, 1MiB or 1MB; rates 600/1m.\n" +
 		"# Unknown keys are errors. `quorumhub check --config FILE` validates a file without starting anything.\n")
 	for _, k := range Keys() {
 		w.open(k.Name)

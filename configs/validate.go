@@ -63,6 +63,7 @@ func (c *Config) relations() []relation {
 				"expected 127.0.0.1, [::1] or localhost, or auth.mode: required, or auth.mode: open to allow just that", c.HTTP.Addr),
 		},
 		{"auth.file", "auth.mode", (c.Auth.Mode == "required") == (c.Auth.File != ""), "auth.mode: required and auth.file belong together; expected both or neither"},
+		{"secrets.key", "secrets.key_file", c.Secrets.Key == "" || c.Secrets.KeyFile == "", "secrets.key and secrets.key_file exclude each other; expected one of them, or neither"},
 		{"http.tls.cert", "http.tls.key", (tls.Cert == "") == (tls.Key == ""), "http.tls.cert and http.tls.key belong together; expected both or neither"},
 		{"http.tls.client_ca", "http.tls.cert", tls.ClientCA == "" || tls.Cert != "", "client certificates need HTTPS; expected http.tls.cert and http.tls.key too"},
 		{
@@ -87,6 +88,10 @@ func (c *Config) relations() []relation {
 		{
 			"delivery.retry.max_interval", "delivery.retry.initial", retry.MaxInterval >= retry.Initial,
 			fmt.Sprintf("got %q, expected at least delivery.retry.initial (%s)", FormatDuration(retry.MaxInterval), FormatDuration(retry.Initial)),
+		},
+		{
+			"delivery.retry.schedule", "", len(retry.Schedule) <= maxRetryWaits,
+			fmt.Sprintf("got %d durations, expected at most %d; the last one repeats", len(retry.Schedule), maxRetryWaits),
 		},
 		{
 			"storage.tail_bytes", "message.max_bytes", c.Storage.TailBytes >= c.Message.MaxBytes,

@@ -119,6 +119,40 @@ func FormatDuration(d time.Duration) string {
 	}
 }
 
+// Rate is how many requests are taken in how much time. Its text form is count/time: 600/1m; 0 is no limit.
+type Rate struct {
+	Requests int
+	Per      time.Duration
+}
+
+// ParseRate reads a rate.
+func ParseRate(s string) (Rate, error) {
+	if s == "0" {
+		return Rate{}, nil
+	}
+	count, per, _ := strings.Cut(s, "/")
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 1 || n > maxRateRequests {
+		return Rate{}, fmt.Errorf("%q is not a rate", s)
+	}
+	d, err := ParseDuration(per)
+	if err != nil || d < time.Second || d > day || d%time.Second != 0 {
+		return Rate{}, fmt.Errorf("%q is not a rate", s)
+	}
+	return Rate{n, d}, nil
+}
+
+// maxRateRequests keeps the time between two requests above a nanosecond.
+const maxRateRequests = 1_000_000_000
+
+// String is what ParseRate reads.
+func (r Rate) String() string {
+	if r == (Rate{}) {
+		return "0"
+	}
+	return strconv.Itoa(r.Requests) + "/" + FormatDuration(r.Per)
+}
+
 // parsePrefix takes a single address for the network that holds just that address.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {

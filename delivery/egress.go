@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -38,6 +40,8 @@ type ClientOptions struct {
 	IdleTimeout time.Duration
 	// RootCAs are the certificate authorities to trust; nil: the system's.
 	RootCAs *x509.CertPool
+	// TLS are the certificates of hosts that have their own; nil: none has.
+	TLS *TLSRules
 }
 
 // Client is the guarded HTTP client: every connection it makes passed its Policy on the concrete address,
@@ -48,6 +52,10 @@ type Client struct {
 	policy    *Policy
 	transport *http.Transport
 	wires     *wirePool
+	rules     *TLSRules
+
+	mu     sync.Mutex
+	byRule map[*tls.Config]*http.Transport // for hosts with a rule: one pool for each rule and its files
 }
 
 // NewClient builds a client with its own connection pool. Close it when done.
@@ -74,10 +82,11 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 	}
 	idleTimeout := orDuration(o.IdleTimeout, defaultIdleTimeout)
 	wires := newWirePool(dial, o.RootCAs, maxIdle, o.MaxIdle, idleTimeout)
-	return &Client{policy: p, wires: wires, transport: &http.Transport{
+	wires.rules = o.TLS
+	return &Client{policy: p, wires: wires, rules: o.TLS, byRule: map[*tls.Config]*http.Transport{}, transport: &http.Transport{
 		Proxy:                  nil, // never from the environment: the guard would check the proxy's address only
 		DialContext:            dial,
-		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        noticing(&tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}),
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           0, // bounded per host and by IdleConnTimeout
@@ -97,7 +106,42 @@ func (c *Client) Policy() *Policy { return c.policy }
 
 // RoundTrip makes one request and follows nothing: a redirect is an answer like any other.
 func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
-	return c.transport.RoundTrip(req)
+	asked := new(atomic.Bool)
+	resp, err := c.transportFor(req).RoundTrip(req.WithContext(context.WithValue(req.Context(), certificateAsked{}, asked)))
+	if err != nil && asked.Load() {
+		err = refusedCertificate(err)
+	}
+	return resp, err
+}
+
+// transportFor is the pool for a request. A rule whose files were renewed gets a new one, and the old one's idle connections end.
+func (c *Client) transportFor(req *http.Request) *http.Transport {
+	if c.rules == nil || req.URL.Scheme != "https" {
+		return c.transport
+	}
+	port := req.URL.Port()
+	if port == "" {
+		port = "443"
+	}
+	config := c.rules.of(req.URL.Hostname(), port)
+	if config == nil {
+		return c.transport
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.byRule[config]
+	if t == nil {
+		for old, of := range c.byRule {
+			if !c.rules.inForce(old) {
+				of.CloseIdleConnections()
+				delete(c.byRule, old)
+			}
+		}
+		t = c.transport.Clone()
+		t.TLSClientConfig = noticing(config.Clone())
+		c.byRule[config] = t
+	}
+	return t
 }
 
 // HTTPClient is a *http.Client over the same guarded pool, for libraries that want one. It returns a
@@ -114,6 +158,11 @@ func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
 func (c *Client) Close() {
 	c.wires.close()
 	c.transport.CloseIdleConnections()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.byRule {
+		t.CloseIdleConnections()
+	}
 }
 
 // dialHost is the context key of the host name a dial is made for.
@@ -132,7 +181,10 @@ func (p *Policy) checkDial(ctx context.Context, network, address string) error {
 	if _, err := netip.ParseAddr(host); err == nil {
 		host = ""
 	}
-	return p.CheckAddr(a, host)
+	if err := p.CheckAddr(a, host); err != nil {
+		return err
+	}
+	return checkCrowd(ctx, a.Addr())
 }
 
 // Reason is the class of a failure. It is all that leaves this package about a failed connection: more
@@ -142,6 +194,7 @@ type Reason string
 const (
 	ReasonNone        Reason = ""
 	ReasonDenied      Reason = "forbidden-address" // the egress policy forbids the target
+	ReasonCrowded     Reason = "crowded"           // too many verifications go to its network; it is asked later
 	ReasonUnreachable Reason = "unreachable"       // no such name, refused, reset or cut off
 	ReasonTimeout     Reason = "timeout"
 	ReasonTLS         Reason = "tls"

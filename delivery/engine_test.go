@@ -129,6 +129,21 @@ func (e *engine) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hub.
 	return msgs[:n:n], nil
 }
 
+// OffsetAt walks over all messages.
+func (e *engine) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	t, ok := e.state.TopicByID(topic)
+	if !ok {
+		return 0, hub.ErrUnknownTopic
+	}
+	n := t.First
+	for n <= t.Head && e.log[topic][n-1].Time < at.UnixNano() {
+		n++
+	}
+	return n, nil
+}
+
 // box is a SecretBox that shows what it was given.
 type box struct{}
 

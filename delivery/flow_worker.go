@@ -8,14 +8,6 @@ import (
 	"quorumhub/hub"
 )
 
-// width is how many workers may serve a lane of a flow now: a sick endpoint is probed with one message.
-func (l *lane) width() int {
-	if l.sick {
-		return 1
-	}
-	return l.flow.window
-}
-
 // feed offers what there is to claim to the lanes of a flow, in turn. It is called whenever there may be more, or
 // somebody more to take it. Callers hold mu.
 func (d *Dispatcher) feed(f *flow) {
@@ -95,7 +87,7 @@ func (d *Dispatcher) serveFlow(w *worker, l *lane) *lane {
 			break
 		}
 		f.running++
-		gen, failures := f.gen, l.failures
+		gen, begun := f.gen, standing{l.failures, l.narrowings}
 		res, ok := d.attempt(w, l, e)
 		if f.gen == gen {
 			f.running--
@@ -103,7 +95,7 @@ func (d *Dispatcher) serveFlow(w *worker, l *lane) *lane {
 			f.stale--
 		}
 		if ok {
-			d.booked(l, e, res, f.gen != gen, l.failures == failures)
+			d.booked(l, e, res, f.gen != gen, begun)
 			sent++
 		} else if f.gen == gen {
 			f.giveBack(e)
@@ -275,9 +267,9 @@ func (d *Dispatcher) build(l *lane) (*Endpoint, PushResult, bool) {
 	return e, PushResult{}, true
 }
 
-// booked takes an attempt into account. stale says that it was made before a rewind, fresh that no failure was booked
-// since it began. Callers hold mu.
-func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale, fresh bool) {
+// booked takes an attempt into account. stale says that it was made before a rewind, begun how the lane stood when it
+// began. Callers hold mu.
+func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	d.stats.Attempts++
 	d.remember(l, e.m.Offset, res)
 	f := l.flow
@@ -292,7 +284,8 @@ func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale, fresh bool
 		}
 		if l.state != laneEnded {
 			l.delivered++
-			l.failures, l.failingSince = 0, 0
+			l.failures, l.failingSince, l.overloads = 0, 0, 0
+			l.widen(begun)
 			l.slow = res.Latency >= d.o.SlowAfter
 			d.recovered(l)
 			d.mark(l)
@@ -311,7 +304,7 @@ func (d *Dispatcher) booked(l *lane, e *entry, res PushResult, stale, fresh bool
 		return
 	}
 	d.stats.Failed++
-	d.flowFailed(l, e, res, stale, fresh)
+	d.flowFailed(l, e, res, stale, begun)
 }
 
 // recovered opens the window of an endpoint that answers again.
@@ -324,21 +317,25 @@ func (d *Dispatcher) recovered(l *lane) {
 
 // flowFailed books a failed attempt. An endpoint that is down is left alone for a while, and its message is free for
 // the others; a message that was refused waits, and the endpoint goes on with others. Callers hold mu.
-func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale, fresh bool) {
+func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	f := l.flow
 	now := d.o.Clock.Now()
 	if l.failingSince == 0 {
 		l.failingSince = now.UnixNano()
 	}
 	down := res.Outcome == PushDown
-	if fresh { // of several attempts that failed together one counts
+	if l.failures == begun.failures { // of several attempts that failed together one counts
 		l.failures++
+	}
+	if !res.overloaded() || l.narrowings == begun.narrowings { // and one of several overloads, whatever succeeded between them
+		l.countOverload(res)
+		l.narrow(res)
 	}
 	policy := d.o.Retry.with(l.options)
 	if down {
 		l.slow, l.sick = true, true
 		if l.state == laneIdle || l.state == laneReady {
-			d.wait(l, policy.delay(l.failures, 0, res))
+			d.wait(l, policy.delay(l.failures, 0, l.overloads, res))
 		}
 	} else {
 		d.recovered(l)
@@ -370,7 +367,7 @@ func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale, fresh 
 		return
 	}
 	f.unload(e)
-	e.state, e.due = entryDelayed, d.now()+policy.delay(0, e.refused, res)
+	e.state, e.due = entryDelayed, d.now()+policy.delay(0, e.refused, 0, res)
 	f.delayed = append(f.delayed, e)
 	d.remind(f, e.due)
 }

@@ -135,6 +135,10 @@ func failedIntent(ctx context.Context, err error) IntentResult {
 	if errors.As(err, &den) {
 		return IntentResult{Outcome: IntentRefused, Reason: ReasonDenied}
 	}
+	var crowded *CrowdedError
+	if errors.As(err, &crowded) {
+		return IntentResult{Outcome: IntentRetryable, Reason: ReasonCrowded, RetryAfter: crowded.Wait}
+	}
 	return IntentResult{Outcome: IntentRetryable, Reason: classify(ctx, err)}
 }
 

@@ -62,23 +62,25 @@ type lane struct {
 	flow    *flow
 	spare   []*Endpoint // not in use
 	running int         // workers that serve it
+	window
 
 	slot int32 // laneIdle: index in the idle list; laneWaiting: index in the heap
 
-	status   int32 // last HTTP status, 0: none
-	reason   Reason
-	gen      uint32 // rises with each renewal
-	jumps    uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
-	state    laneState
-	slow     bool // the last attempt took long or failed
-	dirty    bool // its cursor is to be written
-	queued   bool // linked in a ready queue, whatever its state
-	sick     bool // flow: its endpoint was down at last, and is probed with one message
-	clock    bool // no lane at all: it reminds of a flow's retries
-	invited  bool // a place at its host is kept for it
-	hot      bool // it is in the ring of kept endpoints
-	paused   bool
-	draining bool // another node is to take over: it stops after the attempt under way
+	status    int32 // last HTTP status, 0: none
+	reason    Reason
+	gen       uint32 // rises with each renewal
+	jumps     uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
+	state     laneState
+	slow      bool  // the last attempt took long or failed
+	dirty     bool  // its cursor is to be written
+	queued    bool  // linked in a ready queue, whatever its state
+	sick      bool  // flow: its endpoint was down at last, and is probed with one message
+	clock     bool  // no lane at all: it reminds of a flow's retries
+	invited   bool  // a place at its host is kept for it
+	hot       bool  // it is in the ring of kept endpoints
+	overloads uint8 // in a row, as far as this node knows
+	paused    bool
+	draining  bool // another node is to take over: it stops after the attempt under way
 }
 
 // topicLanes are the lanes of one topic.

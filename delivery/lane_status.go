@@ -42,6 +42,7 @@ type LaneStatus struct {
 	NextAttempt  time.Time // waiting: when
 	LastStatus   int       // HTTP status of the last attempt, 0: none came
 	LastReason   Reason    // class of its failure, empty: none
+	Window       int       // messages that may be under way at a time, fewer than asked for after an overload
 }
 
 // Lane returns how delivery to a subscription stands, ok false when this node does not deliver to it.
@@ -52,10 +53,10 @@ func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
 	if l == nil {
 		return LaneStatus{}, false
 	}
-	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason}
+	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason, Window: 1}
 	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "paused", "blocked", "releasing", "ended"}[l.state]
 	if f := l.flow; f != nil {
-		s.Offset = f.done
+		s.Offset, s.Window = f.done, l.room()
 		if l.running > 0 && (l.state == laneIdle || l.state == laneReady) {
 			s.State = "sending"
 		}

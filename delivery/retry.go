@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"net/http"
 	"time"
 
 	"quorumhub/hub"
@@ -10,6 +11,11 @@ import (
 // subscription stays until its lease ends (WebSub section 7).
 type RetryPolicy struct {
 	Backoff Backoff
+	// OverloadWait is the least wait after an overload (429, or no answer in time), from the second one in a row on: one
+	// slow answer of a healthy endpoint costs no more than any other failure. It is at most the longest wait of Backoff,
+	// and up to a fifth is added within that, so that not all come back together. An endpoint that says Retry-After
+	// knows better: then there is no least wait. 0: none at all.
+	OverloadWait time.Duration
 	// MaxAge bounds the time since both were true: the message was published, and the endpoint was failing
 	// without a success in between. A backlog behind a dead endpoint is so given up in the order and at the
 	// pace of its publication, and each of its messages is tried at least once. 0: no bound.
@@ -50,15 +56,29 @@ func (p RetryPolicy) with(o *hub.Options) RetryPolicy {
 		p.Backoff.Max = o.MaxInterval
 		p.Backoff.Initial = min(orDuration(p.Backoff.Initial, time.Second), o.MaxInterval)
 	}
+	if o.Schedule != "" {
+		p.Backoff.Schedule, p.Backoff.Max = o.Waits(), 0
+	}
 	return p
 }
 
 // delay is the wait before the next attempt. A sick endpoint is waited for by the failures in a row,
-// whichever messages they were about; a refused message by its own refusals.
-func (p RetryPolicy) delay(failures uint64, refused uint32, res PushResult) time.Duration {
+// whichever messages they were about; a refused message by its own refusals. overloads are those in a row.
+func (p RetryPolicy) delay(failures uint64, refused uint32, overloads uint8, res PushResult) time.Duration {
 	n := min(failures, 64)
 	if res.Outcome == PushRefused {
 		n = uint64(refused)
 	}
-	return p.Backoff.Delay(int(n), res.RetryAfter)
+	wait := p.Backoff.Delay(int(n), res.RetryAfter)
+	if overloads < 2 || res.RetryAfter > 0 || p.OverloadWait <= 0 {
+		return wait
+	}
+	longest := p.Backoff.longest()
+	least := min(p.OverloadWait, longest)
+	return max(wait, least+p.Backoff.random(min(least/5, longest-least)))
+}
+
+// overloaded tells whether a failure means that the endpoint got too much, not that it is broken.
+func (r *PushResult) overloaded() bool {
+	return r.Status == http.StatusTooManyRequests || r.Reason == ReasonTimeout
 }

@@ -166,7 +166,7 @@ func TestPausedLeaseRunsOut(t *testing.T) {
 // TestStart: a subscription begins where its request asked to, as of the moment its callback was asked.
 func TestStart(t *testing.T) {
 	verifying(t, yes, nil, func(r *verifierRig) {
-		r.o.Messages = r.engine
+		r.o.Times = r.engine
 		r.stop()
 		r.start()
 		var times []time.Time

@@ -17,7 +17,7 @@ import (
 type VerifierOptions struct {
 	Outbound   *Outbound
 	State      hub.StateReader
-	Messages   hub.MessageReader // to find where a subscription begins that names a time
+	Times      hub.TimeIndex // to find where a subscription begins that names a time
 	Proposer   hub.Proposer
 	Leadership hub.Leadership
 	Clock      hub.Clock
@@ -29,10 +29,13 @@ type VerifierOptions struct {
 	// UnknownTopic is what a callback is told that asked for a topic which does not exist; nil: that it is not known.
 	UnknownTopic func(topic string) string
 
+	Limits CallbackLimits
+
 	Attempts    int     // for one request, the first included; 0: 3
 	Backoff     Backoff // between attempts; zero: 2 s doubling up to 1 min
-	Concurrency int     // verifications under way; 0: 64
-	PerHost     int     // of these, to one host; 0: 8
+	Concurrency int     // verifications under way; 0: 256
+	PerHost     int     // of these, to one host and port; 0: 8
+	PerNetwork  int     // of these, to one network (/24, IPv6 /48); 0: 32
 }
 
 // Verifier carries out pending requests: it verifies intent (WebSub section 5.3), denies what cannot be
@@ -45,13 +48,16 @@ type Verifier struct {
 	o   VerifierOptions
 	rec recorder
 
-	mu    sync.Mutex
-	tasks map[hub.RequestID]*verification
-	hosts map[string]*hostQueue
-	order []*hostQueue // hosts with something queued, served in turn
-	busy  int
-	gone  map[hub.RequestID]struct{} // settled while the state is being read at the start
-	off   bool                       // not started, or closing
+	crowding *crowding
+
+	mu        sync.Mutex
+	admission admission
+	tasks     map[hub.RequestID]*verification
+	hosts     map[string]*hostQueue
+	order     []*hostQueue // hosts with something queued, served in turn
+	busy      int
+	gone      map[hub.RequestID]struct{} // settled while the state is being read at the start
+	off       bool                       // not started, or closing
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -63,7 +69,10 @@ type Verifier struct {
 type verification struct {
 	req      hub.Request
 	host     *hostQueue
+	counted  string // as waiting for this host name; empty: it is a denial
+	caller   string // who asked for it; empty: not known to this node
 	attempts int
+	crowded  int // attempts that had to wait because too many go to its network
 	queued   bool
 	cancel   context.CancelFunc // while it is under way or waits for its next attempt
 }
@@ -88,10 +97,13 @@ func NewVerifier(o VerifierOptions) *Verifier {
 		o.UnknownTopic = func(string) string { return "the topic is not known to this hub" }
 	}
 	if o.Concurrency <= 0 {
-		o.Concurrency = 64
+		o.Concurrency = 256
 	}
 	if o.PerHost <= 0 {
 		o.PerHost = 8
+	}
+	if o.PerNetwork <= 0 {
+		o.PerNetwork = 32
 	}
 	if o.Backoff.Initial <= 0 {
 		o.Backoff.Initial = 2 * time.Second
@@ -99,8 +111,8 @@ func NewVerifier(o VerifierOptions) *Verifier {
 	if o.Backoff.Max <= 0 {
 		o.Backoff.Max = time.Minute
 	}
-	return &Verifier{o: o, rec: recorder{o.Proposer, o.Log}, tasks: map[hub.RequestID]*verification{},
-		hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, off: true, wake: make(chan struct{}, 1)}
+	return &Verifier{o: o, rec: recorder{o.Proposer, o.Log}, crowding: newCrowding(o.Limits.Rate, o.PerNetwork),
+		admission: newAdmission(), tasks: map[hub.RequestID]*verification{}, hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, off: true, wake: make(chan struct{}, 1)}
 }
 
 // Start takes over all pending requests and begins to work on them.
@@ -219,6 +231,10 @@ func (v *Verifier) add(r hub.Request) {
 	}
 	h.tasks++
 	t := &verification{req: r, host: h}
+	if u, err := url.Parse(r.Callback); err == nil && r.Mode != hub.ModeDenied {
+		t.counted = hostname(u)
+		raise(v.admission.hosts, t.counted)
+	}
 	v.tasks[r.ID] = t
 	v.enqueue(t)
 }
@@ -232,6 +248,8 @@ func (v *Verifier) enqueue(t *verification) {
 }
 
 func (v *Verifier) forget(t *verification) {
+	lower(v.admission.hosts, t.counted)
+	lower(v.admission.callers, t.caller)
 	if t.host.tasks--; t.host.tasks == 0 {
 		delete(v.hosts, t.host.name)
 	}
@@ -328,6 +346,8 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	r := &t.req
 	var topic hub.Topic
 	known := true
+	ctx, leave := v.crowding.admitTo(ctx)
+	defer leave()
 	v.o.State.View(func(s *hub.State) { topic, known = s.TopicByName(r.TopicName) })
 	var res IntentResult
 	verified := &hubpb.RequestVerified{Request: uint64(r.ID)}
@@ -351,6 +371,11 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	}
 	if ctx.Err() != nil {
 		return false, 0 // replaced, or the hub is stopping
+	}
+	if res.Reason == ReasonCrowded {
+		t.attempts-- // nobody was asked
+		t.crowded++
+		return true, v.o.Backoff.Delay(t.crowded, res.RetryAfter)
 	}
 	if res.Outcome == IntentRetryable && t.attempts < v.o.Attempts {
 		return true, v.o.Backoff.Delay(t.attempts, res.RetryAfter)
@@ -388,5 +413,5 @@ func (v *Verifier) start(r *hub.Request, t hub.Topic) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return p.Resolve(t, v.o.Messages)
+	return p.Resolve(t, v.o.Times)
 }

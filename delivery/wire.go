@@ -101,17 +101,22 @@ func (p *wirePool) post(ctx context.Context, r *route, fields []field, body []by
 	defer p.giveBuffers(b)
 	b.out = appendRequest(b.out[:0], r, fields, len(body))
 
-	if w := p.take(r.to); w != nil {
+	to := p.at(r.to)
+	if w := p.take(to); w != nil {
 		a, err := p.exchange(ctx, w, b, body)
 		if !errors.Is(err, errSilent) || ctx.Err() != nil {
 			return a, err
 		}
 	}
-	w, err := p.connect(ctx, r.to)
+	w, err := p.connect(ctx, to)
 	if err != nil {
 		return answer{}, ended(ctx, err)
 	}
-	return p.exchange(ctx, w, b, body)
+	a, err := p.exchange(ctx, w, b, body)
+	if w.asked && errors.Is(err, errSilent) {
+		err = refusedCertificate(err)
+	}
+	return a, err
 }
 
 // appendRequest writes everything before the body.

@@ -10,14 +10,16 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // wireAddr is where connections go; those of one address can stand in for one another.
 type wireAddr struct {
 	secure bool
-	addr   string // host:port
-	name   string // the host without brackets, which a certificate must name
+	addr   string      // host:port
+	name   string      // the host without brackets, which a certificate must name
+	tls    *tls.Config // of the host's TLSRule, with the files of now; nil: it has none
 }
 
 // wire is one HTTP/1.1 connection. It belongs to one request at a time; between requests it is in the pool and
@@ -28,6 +30,7 @@ type wire struct {
 	tcp  net.Conn
 
 	used       bool // it has carried a request
+	asked      bool // the server asked for a client certificate
 	idleSince  time.Time
 	prev, next *wire // in the pool's list by idleSince
 }
@@ -37,6 +40,8 @@ type wire struct {
 type wirePool struct {
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
 	tls         *tls.Config
+	rules       *TLSRules
+	sessions    map[*tls.Config]*tls.Config // with what requests need, by the rules' configurations; guarded by mu
 	maxPerHost  int
 	maxIdle     int
 	idleTimeout time.Duration
@@ -68,11 +73,11 @@ func newWirePool(dial func(context.Context, string, string) (net.Conn, error), r
 	}
 	p := &wirePool{
 		dial: dial, maxPerHost: maxPerHost, maxIdle: max(maxIdle, maxPerHost), idleTimeout: idleTimeout,
-		tls: &tls.Config{
+		tls: noticing(&tls.Config{
 			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(256),
-		},
-		idle: map[wireAddr][]*wire{},
+		}),
+		idle: map[wireAddr][]*wire{}, sessions: map[*tls.Config]*tls.Config{},
 	}
 	p.buffers.New = func() any {
 		return &wireBuffers{br: bufio.NewReaderSize(nil, answerBuffer), out: make([]byte, 0, 4<<10)}
@@ -100,20 +105,56 @@ func (p *wirePool) connect(ctx context.Context, to wireAddr) (*wire, error) {
 	if !to.secure {
 		return w, nil
 	}
-	cfg := p.tls.Clone()
-	cfg.ServerName = to.name
+	cfg := p.config(to)
+	asked := new(atomic.Bool)
 	t := tls.Client(c, cfg)
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	if err := t.HandshakeContext(ctx); err != nil {
+	if err := t.HandshakeContext(context.WithValue(ctx, certificateAsked{}, asked)); err != nil {
 		_ = c.Close()
 		if strings.Contains(err.Error(), noApplicationProtocol) {
 			return nil, errNeedsHTTP2
 		}
 		return nil, fmt.Errorf("tls: %w", err)
 	}
-	w.conn = t
+	w.conn, w.asked = t, asked.Load()
 	return w, nil
+}
+
+// at is where a request to an address goes now: other files of its rule make it another place, so that no connection is used under
+// another client certificate or authority than the one it was made with.
+func (p *wirePool) at(to wireAddr) wireAddr {
+	if to.secure && p.rules != nil {
+		if _, port, err := net.SplitHostPort(to.addr); err == nil {
+			to.tls = p.rules.of(to.name, port)
+		}
+	}
+	return to
+}
+
+// maxSessions bounds the configurations that are kept: those of the rules as they are, and some of before.
+const maxSessions = 256
+
+// config is how TLS is spoken with an address. Sessions are resumed under the same rule and files only.
+func (p *wirePool) config(to wireAddr) *tls.Config {
+	c := p.tls
+	if to.tls != nil {
+		p.mu.Lock()
+		if c = p.sessions[to.tls]; c == nil {
+			c = noticing(to.tls.Clone())
+			c.NextProtos, c.ClientSessionCache = p.tls.NextProtos, tls.NewLRUClientSessionCache(64)
+			if len(p.sessions) >= maxSessions {
+				clear(p.sessions)
+			}
+			p.sessions[to.tls] = c
+		}
+		p.mu.Unlock()
+	}
+	c = c.Clone()
+	if c.ServerName == "" {
+		c.ServerName = to.name
+	}
+	return c
 }
 
 // noApplicationProtocol is the text of what a server answers that speaks none of the protocols offered (RFC 7301);

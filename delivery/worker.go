@@ -365,7 +365,7 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps ui
 	case res.Outcome == PushDelivered:
 		d.stats.Delivered++
 		l.delivered++
-		l.failures, l.failingSince = 0, 0
+		l.failures, l.failingSince, l.overloads = 0, 0, 0
 		l.slow = res.Latency >= d.o.SlowAfter
 		if m.Offset > l.done && l.jumps == jumps {
 			l.done, l.attempts, l.refused = m.Offset, 0, 0
@@ -389,20 +389,21 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 	now := d.o.Clock.Now()
 	policy := d.o.Retry.with(l.options)
 	l.failures++
+	l.countOverload(res)
 	if l.failingSince == 0 {
 		l.failingSince = now.UnixNano()
 	}
 	l.slow = res.Outcome == PushDown
 	d.mark(l)
 	if m.Offset != l.done+1 || l.jumps != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
-		d.wait(l, policy.delay(l.failures, l.refused, res))
+		d.wait(l, policy.delay(l.failures, l.refused, l.overloads, res))
 		return
 	}
 	l.attempts++
 	if res.Outcome == PushRefused {
 		l.refused++
 	}
-	delay := policy.delay(l.failures, l.refused, res)
+	delay := policy.delay(l.failures, l.refused, l.overloads, res)
 	if !policy.exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
 		d.wait(l, delay)
 		return

@@ -108,8 +108,8 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	}
 	if e.Cursor == nil {
 		u.cursor.place(e.Offset)
-	} else {
-		u.cursor.adopt(e.Cursor, u.topic.Head)
+	} else if failures := u.cursor.Failures; u.cursor.adopt(e.Cursor, u.topic.Head) && u.sub != nil {
+		s.announceFailing(u.sub, failures, fx)
 	}
 	u.touchCursor(s)
 	sub.Cursor.DeadLetters++

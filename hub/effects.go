@@ -19,6 +19,7 @@ type Effects struct {
 	Replays       []Replay  // dead letters to be sent once more
 	Resumed       []Resumed // nodes' marks, see hubpb.DeliveryResumed
 	Nodes         []Node    // admitted or changed, each as it then was, in log order
+	KeysChanged   bool      // which keys seal secrets, see State.SealingKeys
 }
 
 // Resumed is the mark of a node that was out of touch.

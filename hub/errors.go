@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code classifies an error for the one who caused it. Faces map it to their own status codes.
@@ -17,6 +18,7 @@ const (
 	CodeTooLarge                  // the content exceeds message.max_bytes (413)
 	CodeUnprocessable             // an idempotency key was used with other content (422)
 	CodeUnavailable               // no leader, overloaded, stopping or out of disk space; retry later (503)
+	CodeLimited                   // too many requests of one caller, or about one callback host; retry later (429)
 )
 
 // Error is an error a user can act on. Message is one line of plain text; Param names the request
@@ -25,6 +27,8 @@ type Error struct {
 	Code    Code
 	Param   string
 	Message string
+	// RetryAfter is when it is worth trying again, with CodeLimited.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string {

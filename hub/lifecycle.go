@@ -22,6 +22,7 @@ const failingAfter = 3
 // Kinds of Lifecycle.
 const (
 	LifecycleVerified  = "subscription.verified"
+	LifecycleImported  = "subscription.imported"
 	LifecycleRenewed   = "subscription.renewed"
 	LifecycleExpired   = "subscription.expired"
 	LifecycleFailing   = "subscription.failing"

@@ -43,6 +43,20 @@ func (w *world) tells(what ...string) []hub.Lifecycle {
 	return events
 }
 
+// A message given up out of order brings the cursor along, and the failures with it: they are told as those of any cursor.
+func TestLifecycleOfAMessageGivenUpOutOfOrder(t *testing.T) {
+	w := newWorld(t)
+	w.apply(registered(hub.EventsTopic))
+	id := w.subscribed("news", cb, hr, "")
+	w.published("news", 6)
+	letter := deadLettered(id, 3)
+	letter.GetMessageDeadLettered().Cursor = &hubpb.Cursor{Offset: 1, Through: 3, Open: []*hubpb.Open{{Offset: 2}}, Failures: 4, FailingSince: w.now.UnixNano()}
+	w.apply(letter)
+	w.tells("failing s-1", "exhausted s-1")
+	w.apply(advanced(id, 3))
+	w.tells("recovered s-1")
+}
+
 func TestLifecycle(t *testing.T) {
 	w := newWorld(t)
 	w.subscribed("news", cb, hr, "")

@@ -21,6 +21,13 @@ type TopicNamer struct {
 // TakeBareNames makes Name take the name of a hosted topic for what it is. It must be called before the namer is used.
 func (n *TopicNamer) TakeBareNames() { n.bare = true }
 
+// takingBareNames is a namer that does, as other hubs' names need it.
+func (n *TopicNamer) takingBareNames() *TopicNamer {
+	bare := *n
+	bare.bare = true
+	return &bare
+}
+
 // NewTopicNamer takes the hub's public URL and further URLs it is reached at, such as those of other
 // nodes. Errors name the URL that is none.
 func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {
@@ -49,11 +56,11 @@ func (n *TopicNamer) Name(param, raw string) (string, error) {
 			continue
 		}
 		if strings.Contains(rest, "?") {
-			return "", ParamErrorf(param, "%s: a topic hosted by this hub takes no query", quote(raw))
+			return "", ParamErrorf(param, "%s: a topic hosted by this hub takes no query", quoteURL(raw))
 		}
 		name, err := url.PathUnescape(rest)
 		if err != nil {
-			return "", ParamErrorf(param, "%s is not a URL (%v)", quote(raw), err)
+			return "", ParamErrorf(param, "%s is not a URL (%v)", quoteURL(raw), urlProblem(raw, err))
 		}
 		return n.HostedName(param, name)
 	}

@@ -16,7 +16,7 @@ type Rewind struct {
 
 // Rewind moves a subscription's place in its topic's log, back or forth; with dryRun it only says what would
 // happen. An unknown subscription is CodeNotFound, a place outside of the log CodeInvalid.
-func (s *Service) Rewind(ctx context.Context, log MessageReader, id SubscriptionID, to Position, dryRun bool) (Rewind, error) {
+func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID, to Position, dryRun bool) (Rewind, error) {
 	var sub Subscription
 	var t Topic
 	known := false
@@ -31,7 +31,7 @@ func (s *Service) Rewind(ctx context.Context, log MessageReader, id Subscription
 	if err := to.Check(t, s.now()); err != nil {
 		return Rewind{}, err
 	}
-	cursor, err := to.Resolve(t, log)
+	cursor, err := to.Resolve(t, times)
 	if err != nil {
 		return Rewind{}, err
 	}

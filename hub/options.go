@@ -43,6 +43,7 @@ const (
 	maxRetryAttempts   = 10_000
 	maxRetryAge        = 30 * 24 * time.Hour
 	maxRetryInterval   = 24 * time.Hour
+	maxRetryWaits      = 16
 	contentTypeHeader  = "Content-Type"
 	headerKeyPrefix    = "header:"
 	pointerKeyPrefix   = "json:"
@@ -62,6 +63,41 @@ type Options struct {
 	RefusedAttempts int
 	MaxAge          time.Duration
 	MaxInterval     time.Duration
+	// Schedule is the waits before the retries in whole seconds with commas between (5,300,1800), empty: the hub's. It
+	// is a text so that options compare with ==; Waits reads it. Never together with MaxInterval.
+	Schedule string
+}
+
+// Waits is the schedule of retries, nil for the hub's.
+func (o *Options) Waits() []time.Duration {
+	var waits []time.Duration
+	for _, n := range o.scheduleSeconds() {
+		waits = append(waits, time.Duration(n)*time.Second)
+	}
+	return waits
+}
+
+func (o *Options) scheduleSeconds() []uint32 {
+	if o.Schedule == "" {
+		return nil
+	}
+	var out []uint32
+	for text := range strings.SplitSeq(o.Schedule, ",") {
+		n, _ := strconv.ParseUint(text, 10, 32) // it was made by scheduleText
+		out = append(out, uint32(n))
+	}
+	return out
+}
+
+func scheduleText(seconds []uint32) string {
+	var b []byte
+	for i, n := range seconds {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(n), 10)
+	}
+	return string(b)
 }
 
 // SameOrder tells whether two subscriptions can share a cursor: what their order depends on is the same.
@@ -78,14 +114,15 @@ func (o *Options) pb(start string) *hubpb.SubscriptionOptions {
 	}
 	return &hubpb.SubscriptionOptions{Start: start, Mode: o.Mode, Window: uint32(o.Window), Key: o.Key, Group: o.Group,
 		Rate: o.Rate, MaxAttempts: uint32(o.MaxAttempts), RefusedAttempts: uint32(o.RefusedAttempts),
-		MaxAgeSeconds: uint32(o.MaxAge / time.Second), MaxIntervalSeconds: uint32(o.MaxInterval / time.Second)}
+		MaxAgeSeconds: uint32(o.MaxAge / time.Second), MaxIntervalSeconds: uint32(o.MaxInterval / time.Second),
+		RetryScheduleSeconds: o.scheduleSeconds()}
 }
 
 func optionsFromPB(p *hubpb.SubscriptionOptions) Options {
 	return Options{Mode: p.GetMode(), Window: int(p.GetWindow()), Key: p.GetKey(), Group: p.GetGroup(), Rate: p.GetRate(),
 		MaxAttempts: int(p.GetMaxAttempts()), RefusedAttempts: int(p.GetRefusedAttempts()),
 		MaxAge:      time.Duration(p.GetMaxAgeSeconds()) * time.Second,
-		MaxInterval: time.Duration(p.GetMaxIntervalSeconds()) * time.Second}
+		MaxInterval: time.Duration(p.GetMaxIntervalSeconds()) * time.Second, Schedule: scheduleText(p.GetRetryScheduleSeconds())}
 }
 
 // shared is nil for the default, which so takes no memory.
@@ -127,9 +164,36 @@ func (r *SubscribeRequest) parseOptions(form url.Values) error {
 	if err != nil {
 		return err
 	}
-	interval, err := wholeNumber(form, "hub.retry.max_interval", 1, int(maxRetryInterval/time.Second), "seconds")
+	const intervalParam = "hub.retry.max_interval"
+	interval, err := wholeNumber(form, intervalParam, 1, int(maxRetryInterval/time.Second), "seconds")
+	if err != nil {
+		return err
+	}
 	o.MaxAge, o.MaxInterval = time.Duration(age)*time.Second, time.Duration(interval)*time.Second
+	if o.Schedule, err = parseSchedule(form); err == nil && o.Schedule != "" && interval > 0 {
+		return ParamErrorf(scheduleParam, "cannot be given together with %s; expected one of them", intervalParam)
+	}
 	return err
+}
+
+const scheduleParam = "hub.retry.schedule"
+
+// parseSchedule reads the waits before the retries, empty when none are given.
+func parseSchedule(form url.Values) (string, error) {
+	text, given, err := optional(form, scheduleParam)
+	if err != nil || !given {
+		return "", err
+	}
+	var seconds []uint32
+	for item := range strings.SplitSeq(text, ",") {
+		n, err := strconv.ParseUint(strings.TrimSpace(item), 10, 32)
+		if err != nil || n < 1 || n > uint64(maxRetryInterval/time.Second) || len(seconds) == maxRetryWaits {
+			return "", ParamErrorf(scheduleParam, "is %s; expected up to %d waits in seconds from 1 to %d with commas between, such as 5,300,1800",
+				quote(text), maxRetryWaits, maxRetryInterval/time.Second)
+		}
+		seconds = append(seconds, uint32(n))
+	}
+	return scheduleText(seconds), nil
 }
 
 func (r *SubscribeRequest) parseStart(form url.Values) error {
@@ -173,7 +237,7 @@ func (r *SubscribeRequest) parseMode(form url.Values) error {
 	}
 	switch {
 	case o.Mode == DeliveryOrdered && window > 1:
-		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message under way at a time; expected parallel or keyed", window, modeParam)
+		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message under way at a time; expected 1, or %s=parallel or keyed", window, modeParam, modeParam)
 	case o.Mode != DeliveryKeyed && keyGiven:
 		return ParamErrorf(keyParam, "belongs to %s=keyed, not to %s", modeParam, name)
 	case o.Mode == DeliveryKeyed && !keyGiven:

@@ -31,6 +31,8 @@ func TestDeliveryOptions(t *testing.T) {
 		"a rate":          {[]string{"hub.rate", "0.5"}, hub.Options{Rate: 0.5}},
 		"retries": {[]string{"hub.retry.max_attempts", "3", "hub.retry.refused_attempts", "2", "hub.retry.max_age", "60", "hub.retry.max_interval", "5"},
 			hub.Options{MaxAttempts: 3, RefusedAttempts: 2, MaxAge: time.Minute, MaxInterval: 5 * time.Second}},
+		"a schedule": {[]string{"hub.retry.schedule", "5, 300,086400"}, hub.Options{Schedule: "5,300,86400"}},
+		"16 waits":   {[]string{"hub.retry.schedule", strings.Repeat("1,", 15) + "2"}, hub.Options{Schedule: strings.Repeat("1,", 15) + "2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := hub.ParseSubscribe(subscribeForm(tc.form...), namer(t), leases)
@@ -76,6 +78,13 @@ func TestDeliveryOptionsThatAreRefused(t *testing.T) {
 		{"hub.retry.refused_attempts", "from 1 to 10000", []string{"hub.retry.refused_attempts", "-1"}},
 		{"hub.retry.max_age", "seconds from 1 to 2592000", []string{"hub.retry.max_age", "1d"}},
 		{"hub.retry.max_interval", "seconds from 1 to 86400", []string{"hub.retry.max_interval", "99999999"}},
+		{"hub.retry.schedule", "up to 16 waits in seconds from 1 to 86400", []string{"hub.retry.schedule", ""}},
+		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "5,,6"}},
+		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "5,0"}},
+		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "86401"}},
+		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "5s"}},
+		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", strings.Repeat("1,", 16) + "2"}},
+		{"hub.retry.schedule", "cannot be given together with hub.retry.max_interval", []string{"hub.retry.schedule", "5,300", "hub.retry.max_interval", "60"}},
 	} {
 		_, err := hub.ParseSubscribe(subscribeForm(tc.form...), namer(t), leases)
 		wantParam(t, err, tc.param)

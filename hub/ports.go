@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -41,6 +42,13 @@ type MessageReader interface {
 	Read(topic TopicID, from uint64, max, maxBytes int) ([]Message, error)
 }
 
+// TimeIndex finds places in the message log by time. Safe for concurrent use.
+type TimeIndex interface {
+	// OffsetAt is the offset of the first retained message of a topic that is not older than at, one above the
+	// head when there is none. An unknown topic is ErrUnknownTopic.
+	OffsetAt(topic TopicID, at time.Time) (uint64, error)
+}
+
 // PartReader reads the parts of large bodies. Safe for concurrent use.
 type PartReader interface {
 	// ReadPart copies what a part holds from position at on to p and returns how much that was; 0 at the end of
@@ -56,7 +64,8 @@ type LetterReader interface {
 }
 
 // SecretBox seals hub.secret before it enters the log and opens it to sign (invariant I10). bound is
-// authenticated with the secret: a sealed secret moved to another subscription does not open.
+// authenticated with the secret: a sealed secret moved to another subscription does not open. What Seal returns begins as
+// SealedWith reads it.
 type SecretBox interface {
 	Seal(secret []byte, bound string) ([]byte, error)
 	Open(sealed []byte, bound string) ([]byte, error)
@@ -70,6 +79,16 @@ func SecretBinding(topicName, callbackKey string) string {
 // Leadership tells whether this node decides for the cluster at the moment (leases, retention, placement).
 type Leadership interface {
 	IsLeader() bool
+}
+
+// CallbackBounds keep requests about callbacks within bounds, so that the hub is no tool against others. Safe for
+// concurrent use.
+type CallbackBounds interface {
+	// Admit refuses, with CodeLimited, a request of the caller of ctx about a callback; known says that there is such a
+	// subscription.
+	Admit(ctx context.Context, callback *url.URL, known bool) error
+	// Taken tells of the request that came of it.
+	Taken(ctx context.Context, id RequestID)
 }
 
 // NodeStatus is a member of the cluster as the leader sees it.

@@ -3,22 +3,21 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 )
 
 // Position is a place in a topic's log as a user names it: "earliest" (the oldest message kept), "latest" (behind
 // the newest), the offset of the first message wanted, or a time (RFC 3339): the first message published
-// then or later.
+// then or later. The zero value is latest.
 type Position struct {
-	param  string
-	text   string
+	param  string    // where it stands
+	text   string    // empty: latest
 	offset uint64    // 0: not an offset
 	at     time.Time // zero: not a time
 }
 
-const positionForms = "expected latest, earliest, the offset of a message, or a time such as 2026-01-31T12:00:00Z"
+const positionForms = "expected latest, earliest, the offset of a message from 1 on, or an RFC 3339 time such as 2026-01-31T12:00:00Z"
 
 // maxPositionBytes is the longest text of a Position.
 const maxPositionBytes = 64
@@ -38,9 +37,11 @@ func ParsePosition(param, text string) (Position, error) {
 		return p, nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
-	// Older than 1678 or later than 2261 does not fit into Unix nanoseconds.
-	if err != nil || len(text) > maxPositionBytes || at.Year() <= 1678 || at.Year() >= 2262 {
+	switch {
+	case err != nil || len(text) > maxPositionBytes:
 		return p, ParamErrorf(param, "is %s; %s", quote(text), positionForms)
+	case at.Year() <= 1678 || at.Year() >= 2262: // does not fit into Unix nanoseconds
+		return p, ParamErrorf(param, "is %s; expected a time of the years 1679 to 2261", quote(text))
 	}
 	p.at = at
 	return p, nil
@@ -59,6 +60,9 @@ func parseOffset(digits string) (n uint64, ok bool) {
 // String is the position as it was given.
 func (p Position) String() string { return p.text }
 
+// Offset is the offset that a position names, ok false when it is another kind of place.
+func (p Position) Offset() (offset uint64, ok bool) { return p.offset, p.offset != 0 }
+
 // Check refuses an offset outside of what the topic holds, and a time that has not come. A topic that does not
 // exist yet is the zero Topic. Errors are *Error naming the parameter and the valid range.
 func (p Position) Check(t Topic, now time.Time) error {
@@ -74,34 +78,25 @@ func (p Position) Check(t Topic, now time.Time) error {
 	return ParamErrorf(p.param, "%s is behind the topic's end; expected an offset from %d to %d", p.text, first, t.Head+1)
 }
 
-// Resolve is the cursor of a subscription that begins at p: the offset before the first message wanted. What lies
-// outside of the topic is moved to its nearer end. The error is the log's.
-func (p Position) Resolve(t Topic, log MessageReader) (uint64, error) {
+// Resolve is the cursor of a reader that begins at p: the offset before the first message wanted. What lies
+// outside of the topic is moved to its nearer end. The error is the index's.
+func (p Position) Resolve(t Topic, times TimeIndex) (uint64, error) {
 	first := max(t.First, 1)
+	next := t.Head + 1
 	switch {
 	case p.offset != 0:
-		return min(max(p.offset, first), t.Head+1) - 1, nil
+		next = p.offset
 	case p.text == "earliest":
-		return first - 1, nil
-	case p.at.IsZero() || t.Head < first:
-		return t.Head, nil
-	}
-	// Times never go back along a topic's log, for they are those of the entries.
-	want := p.at.UnixNano()
-	var failure error
-	n := sort.Search(int(t.Head-first+1), func(i int) bool {
-		if failure != nil {
-			return true
-		}
-		m, err := log.Read(t.ID, first+uint64(i), 1, 1)
+		next = first
+	case !p.at.IsZero() && t.Head >= first:
+		at, err := times.OffsetAt(t.ID, p.at)
 		switch {
-		case errors.Is(err, ErrTrimmed) || errors.Is(err, ErrUnknownTopic) || err == nil && len(m) == 0:
-			return false // dropped meanwhile
+		case errors.Is(err, ErrUnknownTopic): // it went away meanwhile
 		case err != nil:
-			failure = fmt.Errorf("look for the messages of %s: %w", p.text, err)
-			return true
+			return 0, fmt.Errorf("look for the messages of %s: %w", p.text, err)
+		default:
+			next = at
 		}
-		return m[0].Time >= want
-	})
-	return first - 1 + uint64(n), failure
+	}
+	return min(max(next, first), t.Head+1) - 1, nil
 }

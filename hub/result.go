@@ -17,6 +17,7 @@ const (
 	OutcomeFull        // no room is left for more of it
 	// OutcomeGroupConflict: the members of the consumer group want their messages in another order.
 	OutcomeGroupConflict
+	OutcomeKeyRetired // the secret is sealed with a key that was retired meanwhile; nothing changed
 )
 
 // Result is the outcome of one event, with what it made.
@@ -48,6 +49,8 @@ func (r Result) Err(name string) error {
 		return Errorf(CodeConflict, "this was replaced by something newer")
 	case OutcomeGroupConflict:
 		return Errorf(CodeConflict, "the consumer group has another delivery mode, window or key")
+	case OutcomeKeyRetired:
+		return Errorf(CodeUnavailable, "the key that seals secrets was changed just now; try again")
 	case OutcomeForgotten:
 		return ErrAmbiguous
 	case OutcomeNotFound:

@@ -26,6 +26,8 @@ type Rules struct {
 	// CheckCallback refuses callbacks by policy (address ranges, ports) when the request arrives; the check
 	// that counts is made again when the connection is made. nil: all are accepted.
 	CheckCallback func(*url.URL) error
+	// Callbacks bounds how many requests are taken. nil: all.
+	Callbacks CallbackBounds
 	// CheckTopic is the same for topics that the hub fetches.
 	CheckTopic func(*url.URL) error
 	// KeyHeaders are the publishers' headers that are kept with a message, in canonical form, so that delivery keys can
@@ -111,6 +113,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 			return &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}
+	if err := s.admit(ctx, r); err != nil {
+		return err
+	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
 		AutoRegister: s.rules.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
@@ -135,13 +140,45 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		}
 		ev.Extra = extraPB(fields)
 	}
-	if r.Secret != nil {
-		if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
-			return fmt.Errorf("seal hub.secret: %w", err)
+	return s.request(ctx, r, ev)
+}
+
+// sealTries is how often a secret is sealed for one request, should its key be retired meanwhile.
+const sealTries = 3
+
+// request proposes a request with its secret sealed.
+func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.SubscriptionRequested) (err error) {
+	for tries := 1; ; tries++ {
+		if r.Secret != nil {
+			if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
+				return fmt.Errorf("seal hub.secret: %w", err)
+			}
 		}
+		res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
+		switch {
+		case err != nil:
+			return err
+		case res[0].Outcome == OutcomeKeyRetired && tries < sealTries:
+			continue // it was retired while the request was on its way: by now another one seals
+		}
+		if err := res[0].Err(r.Topic); err != nil {
+			return err
+		}
+		if s.rules.Callbacks != nil {
+			s.rules.Callbacks.Taken(ctx, RequestID(res[0].ID))
+		}
+		return nil
 	}
-	_, err = s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
-	return err
+}
+
+// admit keeps requests about one callback host within bounds.
+func (s *Service) admit(ctx context.Context, r *SubscribeRequest) error {
+	if s.rules.Callbacks == nil {
+		return nil
+	}
+	known := false
+	s.state.View(func(st *State) { _, known = st.SubscriptionByKey(r.Topic, r.CallbackKey) })
+	return s.rules.Callbacks.Admit(ctx, r.CallbackURL, known)
 }
 
 // checkStart refuses a start outside of what the topic holds. One that exists already keeps its place, so that there

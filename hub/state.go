@@ -150,6 +150,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.request(k.SubscriptionRequested, fx)
 	case *hubpb.Event_RequestVerified:
 		return s.verified(k.RequestVerified, fx)
+	case *hubpb.Event_SubscriptionImported:
+		return s.importSubscription(k.SubscriptionImported, fx)
 	case *hubpb.Event_RequestFailed:
 		return s.requestFailed(k.RequestFailed, fx)
 	case *hubpb.Event_SubscriptionsEnded:
@@ -200,6 +202,14 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.removeRule(k.RuleRemoved)
 	case *hubpb.Event_FeatureLevelSet:
 		return s.setLevel(k.FeatureLevelSet)
+	case *hubpb.Event_SealingKeyAnnounced:
+		return s.announceKey(k.SealingKeyAnnounced, fx)
+	case *hubpb.Event_SealingKeySwitched:
+		return s.switchKey(k.SealingKeySwitched, fx)
+	case *hubpb.Event_SecretsResealed:
+		return s.reseal(k.SecretsResealed, fx)
+	case *hubpb.Event_SealingKeyRetired:
+		return s.retireKey(k.SealingKeyRetired, fx)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_ClusterRefounded:

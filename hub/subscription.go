@@ -10,18 +10,25 @@ import (
 // request records a subscribe or unsubscribe request; it replaces an earlier one for the same
 // subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
 func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
+	if s.retiredKey(e.SealedSecret) {
+		return Result{Outcome: OutcomeKeyRetired}
+	}
 	key := requestKey{e.Topic, e.CallbackKey}
 	if old, ok := s.requestByKey[key]; ok {
 		s.settle(old, fx)
 	}
-	r := s.addRequest(Request{
+	r := s.addRequest(requestFromPB(e), fx)
+	s.requestByKey[key] = r.ID
+	return Result{ID: uint64(r.ID)}
+}
+
+func requestFromPB(e *hubpb.SubscriptionRequested) Request {
+	return Request{
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature, Scheme: e.Scheme, SecretGrace: e.SecretGrace,
 		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
 		Extra: extraFromPB(e.Extra),
-	}, fx)
-	s.requestByKey[key] = r.ID
-	return Result{ID: uint64(r.ID)}
+	}
 }
 
 func (s *State) addRequest(r Request, fx *Effects) *Request {
@@ -60,7 +67,7 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 		if t == nil {
 			return Result{Outcome: OutcomeNoTopic}
 		}
-		return s.subscribe(t, r, e, fx)
+		return s.subscribe(t, r, e, LifecycleVerified, fx)
 	case ModeUnsubscribe:
 		if id, ok := s.subByKey[subscriptionKey{s.topicByName[r.TopicName], r.CallbackKey}]; ok {
 			s.endSubscription(id, hubpb.EndReason_END_UNSUBSCRIBED, fx)
@@ -71,7 +78,8 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 	return Result{}
 }
 
-func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Effects) Result {
+// subscribe makes or renews a subscription. made is what a new one is announced as.
+func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, made string, fx *Effects) Result {
 	key := subscriptionKey{t.ID, r.CallbackKey}
 	id, renewal := s.subByKey[key]
 	if renewal && s.subs[id].Expired(timeOf(e.VerifiedFrom)) {
@@ -89,7 +97,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	} else {
 		s.meta.NextSubscription++
 		sub = &Subscription{ID: SubscriptionID(s.meta.NextSubscription), Topic: t.ID, TopicName: t.Name,
-			CallbackKey: r.CallbackKey, CreatedAt: timeOf(s.meta.Now), Options: r.Options.shared()}
+			CallbackKey: r.CallbackKey, created: s.meta.Now, Options: r.Options.shared()}
 		sub.Cursor.Offset = min(max(e.StartOffset, t.First-1), t.Head)
 		s.subs[sub.ID] = sub
 		s.subByKey[key] = sub.ID
@@ -110,7 +118,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, fx *Ef
 	if renewal {
 		s.announce(LifecycleRenewed, sub, fx, nil)
 	} else {
-		s.announce(LifecycleVerified, sub, fx, nil)
+		s.announce(made, sub, fx, nil)
 	}
 	return Result{Topic: t.ID, ID: uint64(sub.ID)}
 }

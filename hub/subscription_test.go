@@ -92,13 +92,14 @@ func TestRenewal(t *testing.T) {
 	id := w.subscribed("news", cb, hr, "old")
 	w.published("news", 3)
 	w.apply(advanced(id, 2))
-	created := w.sub(id).CreatedAt
+	first := w.sub(id)
+	created := first.CreatedAt()
 	w.advance(time.Minute)
 	if again := w.subscribed("news", cb, 2*hr, "new"); again != id {
 		t.Fatalf("the renewal made %s out of %s: two deliveries", again, id)
 	}
 	got := w.sub(id)
-	if string(got.SealedSecret) != "new" || !got.ExpiresAt.Equal(w.now.Add(2*time.Hour)) || got.Cursor.Offset != 2 || !got.CreatedAt.Equal(created) || !got.RenewedAt.Equal(w.now) {
+	if string(got.SealedSecret) != "new" || !got.ExpiresAt.Equal(w.now.Add(2*time.Hour)) || got.Cursor.Offset != 2 || !got.CreatedAt().Equal(created) || !got.RenewedAt.Equal(w.now) {
 		t.Errorf("after the renewal: %+v", got)
 	}
 	if len(w.fx.Subscriptions) != 1 || w.fx.Subscriptions[0].ID != id {

@@ -39,25 +39,25 @@ func ParseURL(param, raw string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, ParamErrorf(param, "%s is not a URL (%v); %s", quote(raw), urlProblem(err), expected)
+		return nil, ParamErrorf(param, "%s is not a URL (%v); %s", quoteURL(raw), urlProblem(raw, err), expected)
 	}
 	switch {
 	case u.Scheme == "":
-		return nil, ParamErrorf(param, "%s is relative; %s", quote(raw), expected)
+		return nil, ParamErrorf(param, "%s is relative; %s", quoteURL(raw), expected)
 	case !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
-		return nil, ParamErrorf(param, "%s has the scheme %q; only http and https are accepted", quote(raw), u.Scheme)
+		return nil, ParamErrorf(param, "%s has the scheme %q; only http and https are accepted", quoteURL(raw), u.Scheme)
 	case u.Opaque != "" || u.Hostname() == "":
-		return nil, ParamErrorf(param, "%s has no host; %s", quote(raw), expected)
+		return nil, ParamErrorf(param, "%s has no host; %s", quoteURL(raw), expected)
 	case u.User != nil:
 		return nil, ParamErrorf(param, "must not carry user name or password; use a secret path or query parameter instead")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
-		return nil, ParamErrorf(param, "%s has a fragment (#...); leave it out", quote(raw))
+		return nil, ParamErrorf(param, "%s has a fragment (#...); leave it out", quoteURL(raw))
 	}
 	if problem := hostProblem(u); problem != "" {
-		return nil, ParamErrorf(param, "%s: %s", quote(raw), problem)
+		return nil, ParamErrorf(param, "%s: %s", quoteURL(raw), problem)
 	}
 	if !validEscapes(raw) {
-		return nil, ParamErrorf(param, "%s has a %% that is not followed by two hexadecimal digits", quote(raw))
+		return nil, ParamErrorf(param, "%s has a %% that is not followed by two hexadecimal digits", quoteURL(raw))
 	}
 	return u, nil
 }
@@ -202,7 +202,19 @@ func quote(s string) string {
 	return "\"" + strings.ToValidUTF8(s, "?") + "\""
 }
 
-func urlProblem(err error) error {
+// quoteURL shows a URL without what may be a user name and password in it.
+func quoteURL(raw string) string {
+	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
+		raw = "..." + raw[i:]
+	}
+	return quote(raw)
+}
+
+// urlProblem is what the parser says, unless that might show a password.
+func urlProblem(raw string, err error) error {
+	if strings.Contains(raw, "@") {
+		return errors.New("it cannot be read; user names and passwords are not accepted")
+	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}

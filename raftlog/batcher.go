@@ -176,7 +176,9 @@ func (b *batcher) enqueue(p *proposal) bool {
 	b.queue = append(b.queue, p)
 	b.waiting++
 	b.bytes += len(p.data)
-	b.work.Signal()
+	if b.busy == 0 || b.bytes >= fillBytes { // else it waits for what is under way, see settle
+		b.work.Signal()
+	}
 	return true
 }
 
@@ -265,8 +267,9 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	return taken
 }
 
-// settle tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy machine these would come a
-// moment too late, and each batch would be small. Where nothing else wants to run it takes no time. Callers hold mu.
+// settle tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy
+// machine these would come a moment too late, and each batch would be small. Where nothing else wants to run it takes no
+// time. Callers hold mu.
 func (b *batcher) settle() bool {
 	for range settleRounds {
 		if b.stopping {

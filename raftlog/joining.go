@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -24,6 +25,8 @@ type joinRequest struct {
 	Fresh    bool   `json:"fresh"`
 	Voter    bool   `json:"voter"`
 	Shared   string `json:"shared"`
+	// Keys are the ids of all keys for secrets at rest that it holds.
+	Keys []string `json:"keys,omitempty"`
 }
 
 type joinAnswer struct {
@@ -88,8 +91,12 @@ func (n *Node) joined(members map[string]string) error {
 
 // askToJoin makes one request at the node at address.
 func (n *Node) askToJoin(ctx context.Context, address string) (*joinAnswer, error) {
-	request, err := json.Marshal(joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
-		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared})
+	q := joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
+		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared}
+	if n.opts.Keys != nil {
+		q.Keys = n.opts.Keys()
+	}
+	request, err := json.Marshal(&q)
 	if err != nil {
 		return nil, err
 	}
@@ -181,9 +188,11 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 		return n.addAt(ctx, q) // of a voter it changes the address only
 	case !q.Fresh:
 		return refuse(refusedRemoved, "%s is not part of this cluster, and its files are those of a node; to take part it needs an empty data_dir and a new cluster.node_id", q.Node)
-	case q.Shared != n.opts.Shared:
-		return refuse(refusedKey, "%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
-			n.opts.ID, q.Node, n.opts.ID, n.opts.Shared, q.Node, line(q.Shared))
+	}
+	if r := n.lacksKeys(q); r != nil {
+		return r
+	}
+	switch {
 	case n.opts.ListedOnly && known.Phase != hub.NodeExpected:
 		return fmt.Errorf("%s is not expected here (cluster.admission: listed); let it in with: quorumhub cluster add %s %s", q.Node, q.Node, q.Address)
 	case known.Phase == hub.NodeExpected && known.Address != q.Address && known.Instance == "":
@@ -206,6 +215,26 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 	n.refresh()
 	n.kickSteward()
 	return nil
+}
+
+// lacksKeys refuses a node that would meet secrets which it cannot open.
+func (n *Node) lacksKeys(q *joinRequest) *refusedError {
+	var agreed hub.SealingKeys
+	var missing []string
+	n.store.View(func(s *hub.State) { agreed, missing = s.SealingKeys(), s.NeededKeys() })
+	if agreed.Sealing == "" || n.opts.Keys == nil {
+		if q.Shared == n.opts.Shared {
+			return nil
+		}
+		return refuse(refusedKey, "%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
+			n.opts.ID, q.Node, n.opts.ID, n.opts.Shared, q.Node, line(q.Shared))
+	}
+	missing = slices.DeleteFunc(missing, func(id string) bool { return slices.Contains(q.Keys, id) })
+	if len(missing) == 0 {
+		return nil
+	}
+	return refuse(refusedKey, "%s lacks the key for secrets at rest %s, which this cluster needs; copy the secrets.key_file of %s there as it is now",
+		q.Node, strings.Join(missing, " and "), n.opts.ID)
 }
 
 func (n *Node) addAt(ctx context.Context, q *joinRequest) error {

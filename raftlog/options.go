@@ -51,6 +51,9 @@ type Options struct {
 	TLS *TLSFiles
 	// Shared describes, without giving it away, what else must be the same on all nodes to found a cluster.
 	Shared string
+	// Keys are the ids of all keys for secrets at rest that this node holds, for a leader to compare with those that the
+	// state needs when the node joins. nil: Shared is compared instead.
+	Keys func() []string
 	// Describe is what the others are told about this node, beside what raftlog knows itself. It must be quick.
 	Describe func() Description
 	// Answer answers what other nodes Ask. It must be quick and safe for concurrent use. nil: nothing is answered.

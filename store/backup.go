@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,16 +47,20 @@ type BackupMeta struct {
 	TakenAt      time.Time `json:"taken_at"`
 	// Complete: everything acknowledged before TakenAt is in it, by whatever node. Else the node had no leader, and what it has.
 	Complete bool `json:"complete"`
-	// SecretsKey names the key with which the secrets in it are sealed; the key itself is not in it.
-	SecretsKey string         `json:"secrets_key,omitempty"`
-	Files      []manifestFile `json:"files"`
+	// SecretsKey names the key that sealed secrets when it was taken, SecretsKeys all those that secrets in it are
+	// sealed with. The keys themselves are not in it.
+	SecretsKey  string         `json:"secrets_key,omitempty"`
+	SecretsKeys []string       `json:"secrets_keys,omitempty"`
+	Files       []manifestFile `json:"files"`
 }
 
 // BackupInfo is what the caller of Backup adds to BackupMeta.
 type BackupInfo struct {
 	Program, Node, SecretsKey string
-	TakenAt                   time.Time
-	Complete                  bool
+	// SecretsKeys is called when the files are fixed: the keys that their secrets may be sealed with. nil: SecretsKey alone.
+	SecretsKeys func() []string
+	TakenAt     time.Time
+	Complete    bool
 }
 
 // Backup is a backup that is being read from a store. Close ends it; until then its pages are kept.
@@ -86,6 +91,11 @@ func (s *Store) Backup(ctx context.Context, info BackupInfo) (_ *Backup, err err
 		Index: snap.Position.Index, Term: snap.Position.Term, StateHash: fmt.Sprintf("%016x", snap.StateHash), LogTime: snap.LogTime.UTC(),
 		TakenAt: info.TakenAt.UTC(), Complete: info.Complete, SecretsKey: info.SecretsKey, Files: m.Files,
 	}}
+	if info.SecretsKeys != nil {
+		keys := info.SecretsKeys()
+		slices.Sort(keys)
+		b.Meta.SecretsKeys = slices.Compact(keys)
+	}
 	if b.head, err = json.MarshalIndent(&b.Meta, "", "  "); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", backupMetaFile, err)
 	}

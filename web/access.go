@@ -38,10 +38,13 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, &problem{status: http.StatusForbidden, code: "cross_origin", param: "Origin",
 			detail: "is that of another site; a browser may change this hub from its own pages only"}
 	}
-	if s.Guard == nil || rt.access.public {
+	if rt.access.public {
 		return r, nil
 	}
-	caller := auth.Caller{CorrelationID: idOf(x), Address: r.RemoteAddr}
+	if s.Guard == nil {
+		return r, s.spend(x, r, rt.classOf(r))
+	}
+	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
 	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Body: func() ([]byte, error) { return s.bodyForSignature(x, r) }}
 	if r.TLS != nil {
 		read.Scheme = "https"
@@ -50,14 +53,17 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err != nil {
 		var refusal *auth.Refusal
 		if errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable) {
+			if limited := s.spend(x, r, classRefused); limited != nil {
+				return r, limited
+			}
 			s.Guard.Refused(r.Context(), caller, err)
 		}
 		return r, err
 	}
 	caller.Principal = p
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
-	if rt.access.byTopic {
-		return r, nil
+	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
+		return r, err
 	}
 	action := rt.access.changes
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {

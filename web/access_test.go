@@ -375,3 +375,45 @@ func TestOtherSitesCannotActThroughABrowser(t *testing.T) {
 		}
 	}
 }
+
+// Principals have budgets of their own, wherever they call from; credentials that do not hold are the address's.
+func TestLimitsGoByPrincipal(t *testing.T) {
+	g := newGuarded(t, "")
+	writer, other := g.key(t, "meter-1", "orders.write"), g.key(t, "meter-2", "orders.write")
+	o := g.Options
+	o.Limits, o.Registry = few(), nil
+	srv, err := web.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Server = srv
+	publish := func(addr, key string) int {
+		return g.from(addr, "POST", "/topics/orders/a", "x", "Authorization", "Bearer "+key).Code
+	}
+	for i := range 3 {
+		if got := publish("203.0.113.7:1", writer); got != 200 {
+			t.Fatalf("publish %d: got %d", i, got)
+		}
+	}
+	if got := publish("198.51.100.1:1", writer); got != 429 {
+		t.Errorf("from another address: got %d, want 429", got)
+	}
+	if got := publish("203.0.113.7:1", other); got != 200 {
+		t.Errorf("another principal at the same address: got %d, want 200", got)
+	}
+	for i := range 6 {
+		want := map[bool]int{true: 401, false: 429}[i < 3]
+		if got := publish("203.0.113.7:1", "qhk_wrong"); got != want {
+			t.Errorf("wrong key %d: got %d, want %d", i, got, want)
+		}
+	}
+	if n := strings.Count(g.logged.String(), "credentials refused"); n != 3 {
+		t.Errorf("%d refusals are in the log, want 3", n)
+	}
+	if got := publish("203.0.113.7:1", other); got != 200 {
+		t.Errorf("good credentials at the address of bad ones: got %d, want 200", got)
+	}
+	if w := g.from("203.0.113.9:1", "GET", "/v1/topics", ""); w.Code != 401 || w.Header().Get("RateLimit") == "" {
+		t.Errorf("without credentials: got %d %v", w.Code, w.Header())
+	}
+}

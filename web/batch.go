@@ -37,8 +37,13 @@ type batchMessage struct {
 // application/x-ndjson. Either all of them are published or none.
 func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic string) {
 	start := time.Now()
-	b, body, err := s.readBatch(w, r)
-	defer body.release()
+	var b hub.Batch
+	var body content
+	err := s.spend(w, r, classPublish)
+	if err == nil {
+		b, body, err = s.readBatch(w, r)
+	}
+	defer func() { body.release() }()
 	var receipt hub.BatchReceipt
 	if err == nil {
 		b.Topic = topic

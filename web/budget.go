@@ -5,41 +5,75 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"quorumhub/hub"
 )
 
-// budget is a number of bytes that all requests share. Taking never waits.
+// budget is a number of bytes that all requests share, of which one client gets a share. Taking never waits.
 type budget struct {
-	limit int64
-	used  atomic.Int64
+	limit, share int64
+
+	mu   sync.Mutex
+	used int64
+	by   map[netip.Addr]int64
 }
 
-// take reserves n bytes; false means that there is no room now.
-func (b *budget) take(n int64) bool {
-	if b.used.Add(n) > b.limit {
-		b.used.Add(-n)
-		return false
+// shares is into how many parts a budget falls: one client that holds bodies back leaves the rest to others.
+const shares = 4
+
+func newBudget(limit, largest int64) *budget {
+	return &budget{limit: limit, share: max(limit/shares, 4*largest, uploadBytes), by: map[netip.Addr]int64{}}
+}
+
+// take reserves n bytes for a client; an error means that there is no room now.
+func (b *budget) take(client netip.Addr, n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used+n > b.limit {
+		return hub.ErrOverloaded
 	}
-	return true
+	held := b.by[client] + n
+	if held > b.share {
+		return &problem{status: http.StatusTooManyRequests, code: "rate_limited", limit: "bodies", retryAfter: 1, hangUp: true,
+			detail: "too many bodies of yours are under way at this node; send fewer at a time"}
+	}
+	b.by[client] = held
+	b.used += n
+	return nil
 }
 
-func (b *budget) give(n int64) { b.used.Add(-n) }
+func (b *budget) give(client netip.Addr, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= n
+	if b.by[client] -= n; b.by[client] == 0 {
+		delete(b.by, client)
+	}
+}
+
+// inUse is how many bytes are taken.
+func (b *budget) inUse() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
 
 // content is a body read whole. Its memory is counted until release.
 type content struct {
 	bytes  []byte
 	held   int64
+	client netip.Addr
 	budget *budget
 }
 
 func (c *content) release() {
 	if c.held > 0 {
-		c.budget.give(c.held)
+		c.budget.give(c.client, c.held)
 		c.held = 0
 	}
 }
@@ -50,7 +84,7 @@ const firstChunk = 16 << 10
 // readBody reads the request's body, at most limit bytes of it. tooLarge is the error for a longer
 // one. The content must be released, with or without an error.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
-	c := content{budget: &s.budget}
+	c := content{budget: s.budget, client: clientAt(w)}
 	if err := checkEncoding(r); err != nil {
 		return c, err
 	}
@@ -110,17 +144,19 @@ func unreadable(err error) *problem {
 }
 
 func checkEncoding(r *http.Request) error {
-	if enc := r.Header["Content-Encoding"]; len(enc) > 0 && !strings.EqualFold(enc[0], "identity") {
-		return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding",
-			detail: fmt.Sprintf("is %q; send the body without an encoding", enc[0])}
+	for _, enc := range r.Header["Content-Encoding"] {
+		if !strings.EqualFold(enc, "identity") {
+			return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding", acceptEncoding: "identity",
+				detail: "is " + quote(enc) + "; send the body without an encoding (identity)"}
+		}
 	}
 	return nil
 }
 
 // grow makes room for size bytes in all and counts them.
 func (c *content) grow(size int64) error {
-	if !c.budget.take(size - c.held) {
-		return hub.ErrOverloaded
+	if err := c.budget.take(c.client, size-c.held); err != nil {
+		return err
 	}
 	c.held = size
 	buf := make([]byte, len(c.bytes), size)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,12 +43,15 @@ type compatRequest struct {
 func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	q, err := s.readCompat(w, r)
+	if limited := s.spend(w, r, classOfMode(q.mode)); limited != nil {
+		err = limited
+	}
 	if err == nil && q.mode == "publish" {
 		s.publishCompat(w, r, q, start)
 		return
 	}
 	if err == nil {
-		err = s.dispatchCompat(r, q)
+		err = s.dispatchCompat(s.withCaller(w, r), q)
 	}
 	if err != nil {
 		s.metrics.hubRequest(q.mode, s.failCompat(w, r, q, err), start)
@@ -161,6 +165,7 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	var refusal *auth.Refusal
 	var denied *auth.Denied
 	topic := q.params.Get("hub.topic")
+	p := problemOf(err)
 	switch {
 	case errors.As(err, &denied), errors.As(err, &refusal):
 		status, reason = http.StatusOK, "Not authorized"
@@ -173,16 +178,24 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 				reason = "Subscriber is not authorized"
 			}
 		}
+	case p != nil && p.status == http.StatusTooManyRequests:
+		s.limits.count(p)
+		w.Header()["Retry-After"] = []string{strconv.Itoa(p.retryAfter)}
+		status, reason = p.status, p.detail
 	case hub.CodeOf(err) == hub.CodeConflict && q.mode == "register":
 		status, reason = http.StatusConflict, "Topic has already registered with the Hub"
 	case hub.CodeOf(err) == hub.CodeNotFound && q.mode == "deregister":
 		status, reason = http.StatusNotFound, "Topic has not been registered in the Hub"
 	case hub.CodeOf(err) == hub.CodeNotFound:
 		status, reason = http.StatusNotFound, UnknownTopic(topic)
+	case hub.CodeOf(err) == hub.CodeInvalid:
+		p := problemOf(err)
+		writeBare(w, p.status, "text/plain", oneLine(p.Error()))
+		return p
 	default:
 		return s.fail(w, r, err)
 	}
-	if s.Profile == ProfileMOSIP && status < 500 {
+	if s.Profile == ProfileMOSIP && status < 500 && status != http.StatusTooManyRequests {
 		status = http.StatusOK
 	}
 	writeCompat(w, status, "hub.mode=denied&hub.reason="+oneLine(reason))
@@ -191,10 +204,22 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 
 // writeCompat answers with a form as those hubs write it: values are not encoded.
 func writeCompat(w http.ResponseWriter, status int, form string) {
+	writeBare(w, status, formType, form)
+}
+
+// writeBare answers with exactly this body, without a line break behind it.
+func writeBare(w http.ResponseWriter, status int, contentType, body string) {
 	h := w.Header()
-	h["Content-Type"] = []string{formType}
+	h["Content-Type"] = []string{contentType}
+	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(form))
+	_, _ = w.Write([]byte(body))
+}
+
+// writeStatus answers {"status": ".."} as health checks and consolidators do.
+func writeStatus(w http.ResponseWriter, status int, word string) {
+	w.Header().Set("Cache-Control", "no-store")
+	writeBare(w, status, "application/json", `{"status":"`+word+`"}`)
 }
 
 // compact makes JSON content fit for receivers that read a body line by line and sign what they put together again.
@@ -214,8 +239,8 @@ func compact(p *hub.Publication) error {
 // getUp is the health check of the profile mosip: 503 as soon as requests had better go to another node.
 func (s *Server) getUp(w http.ResponseWriter, _ *http.Request) {
 	if len(s.Node.NotReady()) > 0 || s.draining.Load() {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "DOWN"})
+		writeStatus(w, http.StatusServiceUnavailable, "DOWN")
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "UP"})
+	writeStatus(w, http.StatusOK, "UP")
 }

@@ -14,11 +14,17 @@ func (s *Server) compatRoutes() []*route {
 	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
 	}
-	return []*route{
+	routes := []*route{
 		{name: "snapshot", paths: []string{"/consolidator/state-snapshot"}, methods: get(s.getStateSnapshot)},
 		{name: "subscription_status", paths: []string{"/consolidator/subscriptions/status"}, methods: get(s.getSubscriptionStatus)},
 		{name: "up", paths: []string{"/hub/actuator/health", "/consolidator/actuator/health"}, methods: get(s.getUp), access: access{public: true}},
 	}
+	if s.Profile == ProfileMOSIP {
+		// The subscriber's own signature is what this asks for.
+		pull := map[string]http.HandlerFunc{http.MethodGet: s.getFailedContent}
+		routes = append(routes, &route{name: "failed_content", paths: []string{"/websub/sync/failedmessage"}, methods: pull, access: access{public: true}})
+	}
+	return routes
 }
 
 // snapshotPage is how many rows are read under one lock.
@@ -118,5 +124,5 @@ func (s *Server) getSubscriptionStatus(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]string{"message": "Subscription not found for the given topic and callback"})
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": s.compatStatus(&sub)})
+	writeStatus(w, http.StatusOK, s.compatStatus(&sub))
 }

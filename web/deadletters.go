@@ -139,7 +139,7 @@ func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	out, release, err := s.letterDetail(r, id)
+	out, release, err := s.letterDetail(w, r, id)
 	defer release()
 	if err != nil {
 		s.fail(w, r, err)
@@ -154,7 +154,7 @@ func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {
 
 // letterDetail reads one dead letter with its content, in base64. release gives back its share of the memory for bodies,
 // also after an error.
-func (s *Server) letterDetail(r *http.Request, id uint64) (out *deadLetterDetail, release func(), err error) {
+func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64) (out *deadLetterDetail, release func(), err error) {
 	release = func() {}
 	var d hub.DeadLetter
 	var ok, active bool
@@ -167,10 +167,11 @@ func (s *Server) letterDetail(r *http.Request, id uint64) (out *deadLetterDetail
 		return nil, release, noLetter(hub.LetterID(id))
 	}
 	size := 4 * int64(d.Size) // read, as text or base64, and encoded
-	if !s.budget.take(size) {
-		return nil, release, hub.ErrOverloaded
+	client := clientAt(w)
+	if err := s.budget.take(client, size); err != nil {
+		return nil, release, err
 	}
-	release = func() { s.budget.give(size) }
+	release = func() { s.budget.give(client, size) }
 	m, err := s.Letters.ReadLetter(r.Context(), &d)
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):
@@ -358,8 +359,8 @@ func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
 }
 
 // exportLetter writes one line; a letter that went meanwhile is left out.
-func (s *Server) exportLetter(w io.Writer, r *http.Request, id uint64) error {
-	out, release, err := s.letterDetail(r, id)
+func (s *Server) exportLetter(w http.ResponseWriter, r *http.Request, id uint64) error {
+	out, release, err := s.letterDetail(w, r, id)
 	defer release()
 	var p *problem
 	if errors.As(err, &p) && p.status == http.StatusNotFound {

@@ -3,9 +3,11 @@ package web
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 )
@@ -19,6 +21,7 @@ type exchange struct {
 	status int     // 0 until the answer has begun
 	signed content // a body that was read to check its signature, until the end
 	reads  Reads   // nil: the request writes nothing
+	client netip.Addr
 }
 
 // WriteHeader notes the status.
@@ -53,12 +56,18 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // ServeHTTP answers one request. A panic in a handler costs that request only.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
-	*x = exchange{ResponseWriter: w}
+	*x = exchange{ResponseWriter: w, client: s.clientOf(r)}
 	if writes(r.Method) {
 		x.reads = s.Reads
 	}
 	w.Header()[correlationHeader] = []string{correlationID(r)}
 	defer s.finish(x, r)
+	if len(r.Header) > maxHeaderNames {
+		// Of a header's bytes a map of it makes thirty times as many: they are not held while a body comes.
+		writeProblem(x, r, &problem{status: http.StatusRequestHeaderFieldsTooLarge, code: "too_many_headers", hangUp: true,
+			detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
+		return
+	}
 	s.router.ServeHTTP(x, r)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -46,8 +47,11 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		mode, err = modeOf(form)
 	}
+	if limited := s.spend(w, r, classOfMode(mode)); limited != nil {
+		err = limited
+	}
 	if err == nil {
-		err = s.dispatch(r, mode, form)
+		err = s.dispatch(s.withCaller(w, r), mode, form)
 	}
 	if err != nil {
 		p := s.fail(w, r, err)
@@ -69,6 +73,17 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// classOfMode is the class of a form. One that says nothing useful counts as a request to subscribe.
+func classOfMode(mode string) class {
+	switch mode {
+	case "publish":
+		return classPublish
+	case "register", "deregister":
+		return classAdmin
+	}
+	return classSubscribe
+}
+
 // modeOf is the form's hub.mode, with the alias of deregister resolved.
 func modeOf(form url.Values) (string, error) {
 	const param, expected = "hub.mode", "expected subscribe, unsubscribe, publish, register or deregister"
@@ -86,6 +101,14 @@ func modeOf(form url.Values) (string, error) {
 		return "deregister", nil
 	}
 	return "", hub.ParamErrorf(param, "is %s; %s", quote(v[0]), expected)
+}
+
+// withCaller is the request with who sent it, where nobody has found that out before.
+func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Request {
+	if s.Guard != nil {
+		return r
+	}
+	return r.WithContext(auth.WithCaller(r.Context(), auth.Caller{Principal: auth.Anonymous(), Client: clientAt(w)}))
 }
 
 func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {

@@ -29,10 +29,11 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 	if err := checkEncoding(r); err != nil {
 		return hub.Receipt{}, 0, err
 	}
-	if !s.budget.take(uploadBytes) {
-		return hub.Receipt{}, 0, hub.ErrOverloaded
+	client := clientAt(w)
+	if err := s.budget.take(client, uploadBytes); err != nil {
+		return hub.Receipt{}, 0, err
 	}
-	defer s.budget.give(uploadBytes)
+	defer s.budget.give(client, uploadBytes)
 	control := http.NewResponseController(w)
 	limit := s.Service.Rules().MaxMessageBytes
 	buf := make([]byte, hub.MaxInlineBytes+1)

@@ -1,8 +1,8 @@
 package web_test
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -73,6 +73,13 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 		l.feed.Applied(&fx)
 	}
 	return res[0].Proposals[0], nil
+}
+
+// proposals is how many batches were written so far.
+func (l *ledger) proposals() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.seq
 }
 
 // ReadPart reads a part, as long as the state keeps it.
@@ -189,5 +196,5 @@ func (secrets) Seal(secret []byte, bound string) ([]byte, error) {
 }
 
 func (secrets) Open(sealed []byte, bound string) ([]byte, error) {
-	return nil, errors.New("nothing here opens secrets")
+	return bytes.TrimPrefix(sealed, []byte(sealedMark)), nil
 }

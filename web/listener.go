@@ -1,53 +1,124 @@
 package web
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// limited bounds the connections that are open at a time; further ones wait in the kernel's queue.
+// limited bounds the connections that are open at a time: all of them, where further ones wait in the kernel's queue, and
+// those of one client address, where further ones are closed, so that others find room.
 type limited struct {
-	net.Listener
-	slots chan struct{}
-	done  chan struct{}
-	once  sync.Once
+	net.Listener // set by from
+	slots        chan struct{}
+	done         chan struct{}
+	once         sync.Once
+	most         int // of one client; 0: no limit
+	exempt       func(netip.Addr) bool
+	refused      prometheus.Counter
+
+	mu sync.Mutex
+	by map[netip.Addr]int
 }
 
-func limitConnections(ln net.Listener, n int) *limited {
-	return &limited{Listener: ln, slots: make(chan struct{}, n), done: make(chan struct{})}
+func (s *Server) newLimited() (*limited, error) {
+	l := &limited{slots: make(chan struct{}, s.MaxConnections), done: make(chan struct{}), most: s.ClientConnections, exempt: s.trusts,
+		by: map[netip.Addr]int{}, refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_http_connections_refused_total",
+			Help: "Connections closed at once because their client had too many (limits.connections)."})}
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_http_connections", Help: "HTTP connections open now, the one to be accepted next included."},
+		func() float64 { return float64(len(l.slots)) })
+	for _, c := range []prometheus.Collector{l.refused, open} {
+		if err := s.Registry.Register(c); err != nil {
+			return nil, fmt.Errorf("connection metrics: %w", err)
+		}
+	}
+	return l, nil
 }
 
-// Accept waits for a free slot, then for a connection.
+// from says where the connections come from.
+func (l *limited) from(ln net.Listener) net.Listener {
+	l.Listener = ln
+	return l
+}
+
+// Accept waits for a free slot, then for a connection of a client that may have one more.
 func (l *limited) Accept() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		if client, ok := l.enter(c.RemoteAddr()); ok {
+			return &slotConn{Conn: c, listener: l, client: client}, nil
+		}
+		l.refused.Inc()
+		_ = c.Close() // nothing was sent on it
 	}
-	return &slotConn{Conn: c, listener: l}, nil
+}
+
+// enter counts a connection for its client. The zero Addr stands for one that is not counted.
+func (l *limited) enter(remote net.Addr) (netip.Addr, bool) {
+	tcp, ok := remote.(*net.TCPAddr)
+	if l.most <= 0 || !ok {
+		return netip.Addr{}, true
+	}
+	peer := tcp.AddrPort().Addr().Unmap()
+	if l.exempt(peer) {
+		return netip.Addr{}, true
+	}
+	client := networkOf(peer)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by[client] >= l.most {
+		return client, false
+	}
+	l.by[client]++
+	return client, true
+}
+
+func (l *limited) leave(client netip.Addr) {
+	if !client.IsValid() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by[client]--; l.by[client] == 0 {
+		delete(l.by, client)
+	}
 }
 
 // Close stops accepting; connections stay open.
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.done) })
+	if l.Listener == nil {
+		return nil
+	}
 	return l.Listener.Close()
 }
 
 type slotConn struct {
 	net.Conn
 	listener *limited
+	client   netip.Addr
 	once     sync.Once
 }
 
 // Close gives the slot back.
 func (c *slotConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { <-c.listener.slots })
+	c.once.Do(func() {
+		c.listener.leave(c.client)
+		<-c.listener.slots
+	})
 	return err
 }
 

@@ -43,7 +43,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) (*metrics, error) {
 	}
 	m.accepted = m.publishes.WithLabelValues("accepted")
 	inUse := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_http_body_bytes",
-		Help: "Bytes of bodies held in memory now."}, func() float64 { return float64(b.used.Load()) })
+		Help: "Bytes of bodies held in memory now."}, func() float64 { return float64(b.inUse()) })
 	for _, c := range []prometheus.Collector{m.requests, m.hubRequests, m.publishes, m.publishedBytes, m.publishSeconds, m.hubSeconds, inUse} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("web metrics: %w", err)

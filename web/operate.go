@@ -49,7 +49,7 @@ func (s *Server) rewindSubscription(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	done, err := s.Service.Rewind(r.Context(), s.Messages, id, to, dryRun)
+	done, err := s.Service.Rewind(r.Context(), s.Times, id, to, dryRun)
 	if err != nil {
 		s.fail(w, r, err)
 		return

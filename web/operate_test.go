@@ -2,8 +2,8 @@ package web_test
 
 import (
 	"encoding/json"
-	"maps"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -141,8 +141,8 @@ func TestDeliveryOptionsByForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := map[string]any{"window": 8., "key": "header:X-Hub-Key", "consumer_group": "g", "rate": 2.5, "retry_max_attempts": 7.,
-		"retry_refused_attempts": 3., "retry_max_age": 60., "retry_max_interval": 5.}
-	if got.Mode != "keyed" || !maps.Equal(got.Options, wanted) {
+		"retry_refused_attempts": 3., "retry_max_age": 60., "retry_max_interval": 5., "retry_schedule": []any{}}
+	if got.Mode != "keyed" || !reflect.DeepEqual(got.Options, wanted) {
 		t.Errorf("got %+v, want %v", got, wanted)
 	}
 	for _, tc := range [][3]string{

@@ -59,6 +59,9 @@ type Options struct {
 	BudgetBytes int64
 	// MaxConnections bounds the connections open at a time; more wait to be accepted. 0: 8192 and StreamMax.
 	MaxConnections int
+	// ClientConnections bounds those of one client address, and ClientStreams its event streams; trusted proxies have no
+	// bound of connections. 0: no limit but that of all.
+	ClientConnections, ClientStreams int
 	// BodyTimeout bounds the time a request's body may take. 0: 30 s.
 	BodyTimeout time.Duration
 	// StopGrace is how long requests under way may take to end once Serve's context is done. 0: 10 s.
@@ -77,9 +80,13 @@ type Options struct {
 	LiveGrace time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
 	TrustedProxies []netip.Prefix
+	// Limits bound what one caller may ask of this node. The zero value: no limits.
+	Limits Limits
 	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
 	Backups     Backups
 	BackupStall time.Duration
+	// Keys looks after the keys for secrets at rest; nil: there are none to look after.
+	Keys Keys
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
@@ -150,7 +157,8 @@ type DeliveryView struct {
 	Node        string        `json:"node"`
 	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
 	NextAttempt *time.Time    `json:"next_attempt_at"`
-	Total       uint64        `json:"total"` // attempts since this node delivers it
+	Window      int           `json:"window_now"` // messages that may be under way at a time; overloads narrow it
+	Total       uint64        `json:"total"`      // attempts since this node delivers it
 	Failed      uint64        `json:"failed"`
 	SuccessRate *float64      `json:"success_rate"` // of Attempts; null without any
 	Attempts    []DeliveryTry `json:"attempts"`     // the last 32 at most, newest first

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"quorumhub/hub"
@@ -21,6 +22,10 @@ type problem struct {
 	allow      string   // Allow header of a 405
 	retryAfter int      // seconds, 0: no Retry-After
 	challenges []string // WWW-Authenticate, of a 401 or 403
+	limit      string   // of a 429: which one was reached
+
+	acceptEncoding string // of a 415, Accept-Encoding (RFC 9110 section 15.5.16)
+	hangUp         bool   // without waiting for the body, which net/http else does
 }
 
 func (p *problem) Error() string {
@@ -54,6 +59,11 @@ func problemOf(err error) *problem {
 			p.status, p.code = http.StatusUnprocessableEntity, "unprocessable"
 		case hub.CodeUnavailable:
 			p.status, p.code, p.retryAfter = http.StatusServiceUnavailable, "unavailable", 1
+		case hub.CodeLimited:
+			p.status, p.code, p.limit, p.retryAfter = http.StatusTooManyRequests, "rate_limited", "pending", max(seconds(e.RetryAfter), 1)
+			if e.Param != "" {
+				p.limit = "callback"
+			}
 		case hub.CodeInternal:
 			return nil
 		}
@@ -86,6 +96,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) *proble
 		p = internalProblem(w)
 		s.Log.Error("request failed", "error", err, "method", r.Method, "path", r.URL.Path, "correlation_id", idOf(w))
 	}
+	s.limits.count(p)
 	writeProblem(w, r, p)
 	return p
 }
@@ -101,6 +112,13 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *problem) {
 	}
 	for _, c := range p.challenges {
 		h.Add("WWW-Authenticate", c)
+	}
+	if p.hangUp {
+		h.Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // without a connection there is none
+	}
+	if p.acceptEncoding != "" {
+		h.Set("Accept-Encoding", p.acceptEncoding)
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))

@@ -14,7 +14,12 @@ const messageIDHeader = "X-Hub-Message-Id"
 // POST /topics/<name>. nameErr is what was wrong with the topic.
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, nameErr error) {
 	start := time.Now()
-	receipt, size, err := s.publishContent(w, r, topic, nameErr)
+	var receipt hub.Receipt
+	var size int64
+	err := s.spend(w, r, classPublish)
+	if err == nil {
+		receipt, size, err = s.publishContent(w, r, topic, nameErr)
+	}
 	if err != nil {
 		s.metrics.notPublished(s.fail(w, r, err))
 		return

@@ -55,8 +55,15 @@ func BenchmarkFatPublishHandler(b *testing.B) {
 		b.Fatal(err)
 	}
 	service := hub.NewService(hub.Rules{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
+	b.Run("unlimited", func(b *testing.B) { publishDirectly(b, service, web.Limits{}) })
+	b.Run("limited", func(b *testing.B) {
+		publishDirectly(b, service, web.Limits{Publish: hub.Rate{Requests: 1_000_000_000, Per: time.Minute}})
+	})
+}
+
+func publishDirectly(b *testing.B, service *hub.Service, limits web.Limits) {
 	l := newLedger(newClock())
-	srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Letters: l, Times: l, Node: &node{}, PublicURL: publicURL})
+	srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Letters: l, Times: l, Node: &node{}, PublicURL: publicURL, Limits: limits})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -66,6 +73,7 @@ func BenchmarkFatPublishHandler(b *testing.B) {
 		b.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	r.RemoteAddr = "203.0.113.7:1234"
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

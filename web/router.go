@@ -2,7 +2,6 @@ package web
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"slices"
@@ -35,11 +34,15 @@ func (s *Server) table() []*route {
 	if s.Profile != ProfileNative {
 		hubEndpoint = s.postCompat
 	}
+	hubMethods := post(hubEndpoint)
+	if s.Profile == ProfileMOSIP {
+		hubMethods[http.MethodGet] = s.getFailedContent
+	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
 	nodes := access{changes: auth.ActionCluster}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
 	routes := []*route{
-		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: post(hubEndpoint), access: access{byTopic: true}},
+		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: hubMethods, access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
@@ -67,6 +70,7 @@ func (s *Server) table() []*route {
 			http.MethodGet: s.getDeadLetter, http.MethodHead: s.getDeadLetter, http.MethodDelete: s.dropDeadLetter}, access: letters},
 		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter), access: letters},
 		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
+		{name: "import", paths: []string{"/v1/import"}, methods: post(s.postImport), access: access{changes: auth.ActionImport}},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true}},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true}},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true}},
@@ -75,6 +79,7 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
+	routes = append(routes, s.keyRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -152,13 +157,6 @@ func (s *Server) newRouter() http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.SchemeExtractor = echo.ExtractSchemeDirect()
-	if len(s.TrustedProxies) > 0 {
-		trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-		for _, p := range s.TrustedProxies {
-			trust = append(trust, echo.TrustIPRange(&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}))
-		}
-		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
-	}
 	for _, rt := range s.routes {
 		h := func(c echo.Context) error {
 			s.serve(rt, c.Response().Writer, c.Request())

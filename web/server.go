@@ -20,6 +20,7 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	idleTimeout       = 90 * time.Second
 	maxHeaderBytes    = 32 << 10
+	maxHeaderNames    = 100
 	// answerTime is what an answer may take beyond the body's deadline: waiting for the log included.
 	answerTime = 45 * time.Second
 )
@@ -30,13 +31,15 @@ type Server struct {
 	hubURL    string
 	router    http.Handler
 	routes    []*route
-	budget    budget
+	budget    *budget
 	metrics   *metrics
 	liveness  liveness
 	queries   *nameCache // raw query of a publish -> topic
 	paths     *nameCache // escaped path below /topics/ -> topic
 	tooLarge  error      // for content over message.max_bytes
 	streams   streams
+	listening *limited
+	limits    *limiter
 	exchanges sync.Pool
 	http      *http.Server
 
@@ -57,13 +60,19 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
 		queries: newNameCache(), paths: newNameCache(), tooLarge: o.Service.TooLarge()}
-	s.budget.limit = o.BudgetBytes
+	s.budget = newBudget(o.BudgetBytes, o.Service.Rules().MaxMessageBytes)
 	s.exchanges.New = func() any { return new(exchange) }
 	var err error
-	if s.metrics, err = newMetrics(o.Registry, &s.budget); err != nil {
+	if s.metrics, err = newMetrics(o.Registry, s.budget); err != nil {
 		return nil, err
 	}
 	if err := s.newStreams(); err != nil {
+		return nil, err
+	}
+	if s.listening, err = s.newLimited(); err != nil {
+		return nil, err
+	}
+	if s.limits, err = newLimiter(o.Limits, o.Registry); err != nil {
 		return nil, err
 	}
 	s.routes = s.table()
@@ -106,7 +115,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = s.Close(grace) // the error stays in closeErr, which Serve returns
 	})
 	defer stop()
-	var at net.Listener = limitConnections(ln, s.MaxConnections)
+	at := s.listening.from(ln)
 	if s.TLS != nil {
 		// Outermost: net/http looks for it to speak HTTP/2 and to hand over the client's certificate.
 		at = tls.NewListener(at, s.TLS)

@@ -82,6 +82,9 @@ func newFixture(tb testing.TB, change ...func(*hub.Rules, *web.Options)) *fixtur
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if o.Profile != "" && o.Profile != web.ProfileNative {
+		namer.TakeBareNames()
+	}
 	o.Service = hub.NewService(rules, namer, f.ledger, f.ledger, secrets{})
 	if f.Server, err = web.New(o); err != nil {
 		tb.Fatal(err)

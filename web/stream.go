@@ -94,6 +94,13 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		return
 	}
 	defer s.streams.open.Add(-1)
+	client := clientAt(w)
+	if !s.streams.readers.enter(client, s.ClientStreams) {
+		s.fail(w, r, &problem{status: http.StatusTooManyRequests, code: "too_many_streams", limit: "streams", retryAfter: 5,
+			detail: fmt.Sprintf("this node serves %d streams to this client already (limits.streams)", s.ClientStreams)})
+		return
+	}
+	defer s.streams.readers.leave(client)
 
 	h := w.Header()
 	h.Set("Content-Type", eventStream)
@@ -130,7 +137,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 
 // streamFrom is where a stream begins.
 type streamFrom struct {
-	start   hub.Start
+	start   hub.Position
 	resume  bool   // behind Last-Event-ID
 	eventID string // as it was given
 	offset  uint64 // of the last message the reader has
@@ -151,7 +158,7 @@ func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from st
 		if len(v) > 1 {
 			return t, from, hub.ParamErrorf("start", "is given %d times; expected once", len(v))
 		}
-		if from.start, err = hub.ParseStart("start", v[0]); err != nil {
+		if from.start, err = hub.ParsePosition("start", v[0]); err != nil {
 			return t, from, err
 		}
 	}
@@ -163,10 +170,8 @@ func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from st
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
 		from.resume, from.eventID = true, id
 		from.offset, from.known = offsetOfEvent(t.ID, id)
-	} else if from.start.Kind == hub.StartOffset && from.start.Offset > t.Head+1 {
-		if !s.catchUp(r.Context(), t.ID, from.start.Offset-1) {
-			_, err = from.start.Resolve("start", &t, s.Times)
-		}
+	} else if offset, ok := from.start.Offset(); ok && offset > t.Head+1 && !s.catchUp(r.Context(), t.ID, offset-1) {
+		err = from.start.Check(t, s.Clock.Now())
 	}
 	return t, from, err
 }
@@ -216,13 +221,16 @@ func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom)
 		st.next = from.offset + 1
 	case from.resume:
 		st.next = t.First
-	case from.start.Kind == hub.StartOffset:
-		st.next = from.start.Offset // it may be gone: then a gap event comes first
 	default:
-		var err error
-		if st.next, err = from.start.Resolve("start", &t, st.s.Times); err != nil {
+		var ok bool
+		if st.next, ok = from.start.Offset(); ok {
+			break // it may be gone: then a gap event comes first
+		}
+		cursor, err := from.start.Resolve(t, st.s.Times)
+		if err != nil {
 			return err
 		}
+		st.next = cursor + 1
 	}
 	// A reader that loses the connection before its first event comes back to this place.
 	hello := fmt.Sprintf(": heartbeat %s\nretry: %d\nid: %s\n\n", st.s.StreamHeartbeat, (reconnectMin + rand.N(reconnectSpread)).Milliseconds(), st.lastID())

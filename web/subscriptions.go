@@ -31,14 +31,20 @@ type deliveryOptions struct {
 	RetryRefusedAttempts int     `json:"retry_refused_attempts"`
 	RetryMaxAge          int64   `json:"retry_max_age"`
 	RetryMaxInterval     int64   `json:"retry_max_interval"`
+	RetrySchedule        []int64 `json:"retry_schedule"`
 }
 
 func optionsOf(o *hub.Options) deliveryOptions {
 	if o == nil || *o == (hub.Options{}) {
-		return deliveryOptions{Window: 1}
+		return deliveryOptions{Window: 1, RetrySchedule: []int64{}}
+	}
+	waits := []int64{}
+	for _, w := range o.Waits() {
+		waits = append(waits, int64(w/time.Second))
 	}
 	return deliveryOptions{Window: max(o.Window, 1), Key: o.Key, ConsumerGroup: o.Group, Rate: o.Rate, RetryMaxAttempts: o.MaxAttempts,
-		RetryRefusedAttempts: o.RefusedAttempts, RetryMaxAge: int64(o.MaxAge / time.Second), RetryMaxInterval: int64(o.MaxInterval / time.Second)}
+		RetryRefusedAttempts: o.RefusedAttempts, RetryMaxAge: int64(o.MaxAge / time.Second), RetryMaxInterval: int64(o.MaxInterval / time.Second),
+		RetrySchedule: waits}
 }
 
 func modeOfDelivery(o *hub.Options) string {
@@ -183,7 +189,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 		})
 		if ok {
 			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
-				CreatedAt: moment(sub.CreatedAt), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
+				CreatedAt: moment(sub.CreatedAt()), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
 				Signature: sub.Signature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
 				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters, Options: optionsOf(sub.Options)}
 			out.Ahead = sub.Cursor.Ahead()

@@ -88,12 +88,12 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !m.Large() {
-		size := int64(len(m.Body))
-		if !s.budget.take(size) {
-			s.fail(w, r, hub.ErrOverloaded)
+		size, client := int64(len(m.Body)), clientAt(w)
+		if err := s.budget.take(client, size); err != nil {
+			s.fail(w, r, err)
 			return
 		}
-		defer s.budget.give(size)
+		defer s.budget.give(client, size)
 	}
 	h.Set("Content-Type", m.ContentType)
 	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))

@@ -643,6 +643,11 @@ type Event struct {
 	//	*Event_DeadLettersTried
 	//	*Event_DeadLettersDropped
 	//	*Event_ClusterRefounded
+	//	*Event_SealingKeyAnnounced
+	//	*Event_SealingKeySwitched
+	//	*Event_SecretsResealed
+	//	*Event_SealingKeyRetired
+	//	*Event_SubscriptionImported
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1000,6 +1005,51 @@ func (x *Event) GetClusterRefounded() *ClusterRefounded {
 	return nil
 }
 
+func (x *Event) GetSealingKeyAnnounced() *SealingKeyAnnounced {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SealingKeyAnnounced); ok {
+			return x.SealingKeyAnnounced
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSealingKeySwitched() *SealingKeySwitched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SealingKeySwitched); ok {
+			return x.SealingKeySwitched
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSecretsResealed() *SecretsResealed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SecretsResealed); ok {
+			return x.SecretsResealed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSealingKeyRetired() *SealingKeyRetired {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SealingKeyRetired); ok {
+			return x.SealingKeyRetired
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSubscriptionImported() *SubscriptionImported {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionImported); ok {
+			return x.SubscriptionImported
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1144,6 +1194,26 @@ type Event_ClusterRefounded struct {
 	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
 }
 
+type Event_SealingKeyAnnounced struct {
+	SealingKeyAnnounced *SealingKeyAnnounced `protobuf:"bytes,60,opt,name=sealing_key_announced,json=sealingKeyAnnounced,proto3,oneof"`
+}
+
+type Event_SealingKeySwitched struct {
+	SealingKeySwitched *SealingKeySwitched `protobuf:"bytes,61,opt,name=sealing_key_switched,json=sealingKeySwitched,proto3,oneof"`
+}
+
+type Event_SecretsResealed struct {
+	SecretsResealed *SecretsResealed `protobuf:"bytes,62,opt,name=secrets_resealed,json=secretsResealed,proto3,oneof"`
+}
+
+type Event_SealingKeyRetired struct {
+	SealingKeyRetired *SealingKeyRetired `protobuf:"bytes,63,opt,name=sealing_key_retired,json=sealingKeyRetired,proto3,oneof"`
+}
+
+type Event_SubscriptionImported struct {
+	SubscriptionImported *SubscriptionImported `protobuf:"bytes,64,opt,name=subscription_imported,json=subscriptionImported,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1213,6 +1283,16 @@ func (*Event_DeadLettersTried) isEvent_Kind() {}
 func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
 func (*Event_ClusterRefounded) isEvent_Kind() {}
+
+func (*Event_SealingKeyAnnounced) isEvent_Kind() {}
+
+func (*Event_SealingKeySwitched) isEvent_Kind() {}
+
+func (*Event_SecretsResealed) isEvent_Kind() {}
+
+func (*Event_SealingKeyRetired) isEvent_Kind() {}
+
+func (*Event_SubscriptionImported) isEvent_Kind() {}
 
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
@@ -2271,19 +2351,20 @@ func (x *ExtraField) GetValue() string {
 
 // SubscriptionOptions is how a subscriber wants its messages, beyond WebSub. Zero is the hub's default everywhere.
 type SubscriptionOptions struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Start              string                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"` // hub.start as sent; resolved when the request is verified, and not kept
-	Mode               DeliveryMode           `protobuf:"varint,2,opt,name=mode,proto3,enum=quorumhub.v1.DeliveryMode" json:"mode,omitempty"`
-	Window             uint32                 `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`                              // parallel and keyed: messages under way at a time
-	Key                string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                                     // keyed: header:<Name> or json:<JSON pointer>
-	Group              string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`                                 // consumer group; empty: none
-	Rate               float64                `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`                                 // messages a second; 0: no limit
-	MaxAttempts        uint32                 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // at one message; 0: the hub's
-	RefusedAttempts    uint32                 `protobuf:"varint,8,opt,name=refused_attempts,json=refusedAttempts,proto3" json:"refused_attempts,omitempty"`
-	MaxAgeSeconds      uint32                 `protobuf:"varint,9,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
-	MaxIntervalSeconds uint32                 `protobuf:"varint,10,opt,name=max_interval_seconds,json=maxIntervalSeconds,proto3" json:"max_interval_seconds,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Start                string                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"` // hub.start as sent; resolved when the request is verified, and not kept
+	Mode                 DeliveryMode           `protobuf:"varint,2,opt,name=mode,proto3,enum=quorumhub.v1.DeliveryMode" json:"mode,omitempty"`
+	Window               uint32                 `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`                              // parallel and keyed: messages under way at a time
+	Key                  string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                                     // keyed: header:<Name> or json:<JSON pointer>
+	Group                string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`                                 // consumer group; empty: none
+	Rate                 float64                `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`                                 // messages a second; 0: no limit
+	MaxAttempts          uint32                 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // at one message; 0: the hub's
+	RefusedAttempts      uint32                 `protobuf:"varint,8,opt,name=refused_attempts,json=refusedAttempts,proto3" json:"refused_attempts,omitempty"`
+	MaxAgeSeconds        uint32                 `protobuf:"varint,9,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
+	MaxIntervalSeconds   uint32                 `protobuf:"varint,10,opt,name=max_interval_seconds,json=maxIntervalSeconds,proto3" json:"max_interval_seconds,omitempty"`
+	RetryScheduleSeconds []uint32               `protobuf:"varint,11,rep,packed,name=retry_schedule_seconds,json=retryScheduleSeconds,proto3" json:"retry_schedule_seconds,omitempty"` // the waits one after the other, in place of the hub's; empty: the hub's
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SubscriptionOptions) Reset() {
@@ -2384,6 +2465,13 @@ func (x *SubscriptionOptions) GetMaxIntervalSeconds() uint32 {
 		return x.MaxIntervalSeconds
 	}
 	return 0
+}
+
+func (x *SubscriptionOptions) GetRetryScheduleSeconds() []uint32 {
+	if x != nil {
+		return x.RetryScheduleSeconds
+	}
+	return nil
 }
 
 // SubscriptionRewound moves a subscription's place in the log, back or forth, under a new epoch.
@@ -2666,6 +2754,60 @@ func (x *RequestFailed) GetReason() string {
 	return ""
 }
 
+// SubscriptionImported brings a subscription over from another hub, which has verified it. It is active at once; one that is
+// there already stays as it is.
+type SubscriptionImported struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *SubscriptionRequested `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	LeasedFrom    int64                  `protobuf:"varint,2,opt,name=leased_from,json=leasedFrom,proto3" json:"leased_from,omitempty"` // Unix nanoseconds its lease counts from; 0, or one that has run out: from now on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionImported) Reset() {
+	*x = SubscriptionImported{}
+	mi := &file_hub_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionImported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionImported) ProtoMessage() {}
+
+func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionImported.ProtoReflect.Descriptor instead.
+func (*SubscriptionImported) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SubscriptionImported) GetRequest() *SubscriptionRequested {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *SubscriptionImported) GetLeasedFrom() int64 {
+	if x != nil {
+		return x.LeasedFrom
+	}
+	return 0
+}
+
 type SubscriptionsEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscriptions []uint64               `protobuf:"varint,1,rep,packed,name=subscriptions,proto3" json:"subscriptions,omitempty"`
@@ -2680,7 +2822,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2834,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2847,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2746,7 +2888,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +2900,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +2913,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2795,7 +2937,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2949,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +2962,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -2877,7 +3019,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3031,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3044,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -2933,7 +3075,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3087,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3100,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -3008,7 +3150,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3020,7 +3162,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3033,7 +3175,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -3069,7 +3211,7 @@ type NodeSwitched struct {
 
 func (x *NodeSwitched) Reset() {
 	*x = NodeSwitched{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3223,7 @@ func (x *NodeSwitched) String() string {
 func (*NodeSwitched) ProtoMessage() {}
 
 func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3236,7 @@ func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
 func (*NodeSwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NodeSwitched) GetNode() string {
@@ -3128,7 +3270,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3282,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3295,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -3191,7 +3333,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3345,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3358,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -3316,7 +3458,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3470,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3483,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Open) GetOffset() uint64 {
@@ -3391,7 +3533,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3545,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3558,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -3510,7 +3652,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3664,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +3677,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -3583,7 +3725,7 @@ type DeadLettersReplaying struct {
 
 func (x *DeadLettersReplaying) Reset() {
 	*x = DeadLettersReplaying{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3737,7 @@ func (x *DeadLettersReplaying) String() string {
 func (*DeadLettersReplaying) ProtoMessage() {}
 
 func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3750,7 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeadLettersReplaying) GetLetters() []uint64 {
@@ -3628,7 +3770,7 @@ type DeadLettersTried struct {
 
 func (x *DeadLettersTried) Reset() {
 	*x = DeadLettersTried{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3782,7 @@ func (x *DeadLettersTried) String() string {
 func (*DeadLettersTried) ProtoMessage() {}
 
 func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3795,7 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
 func (*DeadLettersTried) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
@@ -3674,7 +3816,7 @@ type DeadLetterTry struct {
 
 func (x *DeadLetterTry) Reset() {
 	*x = DeadLetterTry{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3686,7 +3828,7 @@ func (x *DeadLetterTry) String() string {
 func (*DeadLetterTry) ProtoMessage() {}
 
 func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3699,7 +3841,7 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
 func (*DeadLetterTry) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeadLetterTry) GetLetter() uint64 {
@@ -3734,7 +3876,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +3888,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +3901,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -3786,7 +3928,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +3940,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +3953,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -3849,7 +3991,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3861,7 +4003,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3874,7 +4016,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -3984,7 +4126,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4138,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4151,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -4071,7 +4213,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4225,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4096,7 +4238,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -4125,7 +4267,7 @@ type RuleSet struct {
 
 func (x *RuleSet) Reset() {
 	*x = RuleSet{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4279,7 @@ func (x *RuleSet) String() string {
 func (*RuleSet) ProtoMessage() {}
 
 func (x *RuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4292,7 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
 func (*RuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RuleSet) GetName() string {
@@ -4184,7 +4326,7 @@ type RuleRemoved struct {
 
 func (x *RuleRemoved) Reset() {
 	*x = RuleRemoved{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4338,7 @@ func (x *RuleRemoved) String() string {
 func (*RuleRemoved) ProtoMessage() {}
 
 func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4351,7 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
 func (*RuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RuleRemoved) GetName() string {
@@ -4237,7 +4379,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +4391,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +4404,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -4279,6 +4421,212 @@ func (x *NonceClaimed) GetUntil() int64 {
 	return 0
 }
 
+// SealingKeyAnnounced says that a key is to seal secrets once every node holds it. A key is known here by its id only; the
+// key itself is never in the log.
+type SealingKeyAnnounced struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // id
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`   // principal who rotates
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealingKeyAnnounced) Reset() {
+	*x = SealingKeyAnnounced{}
+	mi := &file_hub_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealingKeyAnnounced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealingKeyAnnounced) ProtoMessage() {}
+
+func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
+func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *SealingKeyAnnounced) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SealingKeyAnnounced) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// SealingKeySwitched says with which key secrets are sealed from here on. The first one of a cluster is taken as it is.
+type SealingKeySwitched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Nodes         []string               `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"` // those that hold it; one more is known to the log: nothing changes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealingKeySwitched) Reset() {
+	*x = SealingKeySwitched{}
+	mi := &file_hub_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealingKeySwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealingKeySwitched) ProtoMessage() {}
+
+func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
+func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *SealingKeySwitched) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SealingKeySwitched) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// SecretsResealed seals secrets anew with another key. Where a secret is no longer the one that was read nothing changes.
+type SecretsResealed struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Items         []*SecretsResealed_Item `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsResealed) Reset() {
+	*x = SecretsResealed{}
+	mi := &file_hub_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsResealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsResealed) ProtoMessage() {}
+
+func (x *SecretsResealed) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsResealed.ProtoReflect.Descriptor instead.
+func (*SecretsResealed) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *SecretsResealed) GetItems() []*SecretsResealed_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// SealingKeyRetired says that a key is needed no more. As long as a secret is sealed with it nothing changes; from there on
+// no secret that is comes in any more.
+type SealingKeyRetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealingKeyRetired) Reset() {
+	*x = SealingKeyRetired{}
+	mi := &file_hub_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealingKeyRetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealingKeyRetired) ProtoMessage() {}
+
+func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
+func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *SealingKeyRetired) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SealingKeyRetired) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // LogTrimmed drops messages by retention, for all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4290,7 +4638,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4650,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4663,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -4347,6 +4695,9 @@ type MetaRow struct {
 	PublishedBytes    uint64                 `protobuf:"varint,10,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
 	FeatureLevel      uint32                 `protobuf:"varint,20,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`              // 0: none agreed yet
 	AccessVersion     uint64                 `protobuf:"varint,60,opt,name=access_version,json=accessVersion,proto3" json:"access_version,omitempty"`           // rises with every change of API keys and rules
+	SealingKey        string                 `protobuf:"bytes,61,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`                     // id of the key that seals secrets; empty: not agreed yet
+	NextSealingKey    string                 `protobuf:"bytes,62,opt,name=next_sealing_key,json=nextSealingKey,proto3" json:"next_sealing_key,omitempty"`       // announced
+	RetiredKeys       []string               `protobuf:"bytes,63,rep,name=retired_keys,json=retiredKeys,proto3" json:"retired_keys,omitempty"`                  // newest last
 	FormerClusterIds  []string               `protobuf:"bytes,70,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // oldest first
 	LastPart          uint64                 `protobuf:"varint,50,opt,name=last_part,json=lastPart,proto3" json:"last_part,omitempty"`                          // parts of large bodies are numbered from 1 on
 	DroppedParts      uint64                 `protobuf:"varint,51,opt,name=dropped_parts,json=droppedParts,proto3" json:"dropped_parts,omitempty"`              // those up to this one are gone
@@ -4357,7 +4708,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4369,7 +4720,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4382,7 +4733,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -4476,6 +4827,27 @@ func (x *MetaRow) GetAccessVersion() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetSealingKey() string {
+	if x != nil {
+		return x.SealingKey
+	}
+	return ""
+}
+
+func (x *MetaRow) GetNextSealingKey() string {
+	if x != nil {
+		return x.NextSealingKey
+	}
+	return ""
+}
+
+func (x *MetaRow) GetRetiredKeys() []string {
+	if x != nil {
+		return x.RetiredKeys
+	}
+	return nil
+}
+
 func (x *MetaRow) GetFormerClusterIds() []string {
 	if x != nil {
 		return x.FormerClusterIds
@@ -4515,7 +4887,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4899,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4912,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4579,7 +4951,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4591,7 +4963,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4604,7 +4976,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -4734,7 +5106,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +5118,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +5131,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -4927,7 +5299,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4939,7 +5311,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4952,7 +5324,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -5029,7 +5401,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5041,7 +5413,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5054,7 +5426,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -5090,7 +5462,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5102,7 +5474,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5115,7 +5487,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -5170,7 +5542,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5182,7 +5554,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5195,7 +5567,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -5322,7 +5694,7 @@ type BlobRow struct {
 
 func (x *BlobRow) Reset() {
 	*x = BlobRow{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5334,7 +5706,7 @@ func (x *BlobRow) String() string {
 func (*BlobRow) ProtoMessage() {}
 
 func (x *BlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5347,7 +5719,7 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
 func (*BlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BlobRow) GetParts() []uint64 {
@@ -5383,7 +5755,7 @@ type LargeRow struct {
 
 func (x *LargeRow) Reset() {
 	*x = LargeRow{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5395,7 +5767,7 @@ func (x *LargeRow) String() string {
 func (*LargeRow) ProtoMessage() {}
 
 func (x *LargeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5408,7 +5780,7 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
 func (*LargeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *LargeRow) GetTopic() uint64 {
@@ -5448,7 +5820,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5460,7 +5832,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5473,7 +5845,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -5545,7 +5917,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +5929,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5570,7 +5942,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -5618,7 +5990,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5630,7 +6002,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5643,7 +6015,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -5670,7 +6042,7 @@ type RuleRow struct {
 
 func (x *RuleRow) Reset() {
 	*x = RuleRow{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +6054,7 @@ func (x *RuleRow) String() string {
 func (*RuleRow) ProtoMessage() {}
 
 func (x *RuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +6067,7 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
 func (*RuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RuleRow) GetRule() *RuleSet {
@@ -5721,7 +6093,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5733,7 +6105,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5746,7 +6118,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -5768,7 +6140,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5780,7 +6152,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5793,7 +6165,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -5827,7 +6199,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5839,7 +6211,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5852,7 +6224,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -5878,7 +6250,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5890,7 +6262,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5903,7 +6275,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -5925,7 +6297,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5937,7 +6309,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5950,7 +6322,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -5991,7 +6363,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6003,7 +6375,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6033,6 +6405,74 @@ func (x *BatchPublished_Item) GetBody() []byte {
 	return nil
 }
 
+type SecretsResealed_Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // its secret or one of its former ones
+	Request       uint64                 `protobuf:"varint,2,opt,name=request,proto3" json:"request,omitempty"`           // with subscription 0
+	Was           []byte                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`
+	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsResealed_Item) Reset() {
+	*x = SecretsResealed_Item{}
+	mi := &file_hub_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsResealed_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsResealed_Item) ProtoMessage() {}
+
+func (x *SecretsResealed_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsResealed_Item.ProtoReflect.Descriptor instead.
+func (*SecretsResealed_Item) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{52, 0}
+}
+
+func (x *SecretsResealed_Item) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SecretsResealed_Item) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *SecretsResealed_Item) GetWas() []byte {
+	if x != nil {
+		return x.Was
+	}
+	return nil
+}
+
+func (x *SecretsResealed_Item) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -6043,7 +6483,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6055,7 +6495,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6068,7 +6508,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49, 0}
+	return file_hub_proto_rawDescGZIP(), []int{54, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -6098,7 +6538,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xca\x14\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf3\x17\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -6136,7 +6576,12 @@ const file_hub_proto_rawDesc = "" +
 	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
 	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
 	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
-	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefoundedB\x06\n" +
+	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefounded\x12W\n" +
+	"\x15sealing_key_announced\x18< \x01(\v2!.quorumhub.v1.SealingKeyAnnouncedH\x00R\x13sealingKeyAnnounced\x12T\n" +
+	"\x14sealing_key_switched\x18= \x01(\v2 .quorumhub.v1.SealingKeySwitchedH\x00R\x12sealingKeySwitched\x12J\n" +
+	"\x10secrets_resealed\x18> \x01(\v2\x1d.quorumhub.v1.SecretsResealedH\x00R\x0fsecretsResealed\x12Q\n" +
+	"\x13sealing_key_retired\x18? \x01(\v2\x1f.quorumhub.v1.SealingKeyRetiredH\x00R\x11sealingKeyRetired\x12Y\n" +
+	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImportedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
@@ -6222,7 +6667,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"ExtraField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd7\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8d\x03\n" +
 	"\x13SubscriptionOptions\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\tR\x05start\x12.\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1a.quorumhub.v1.DeliveryModeR\x04mode\x12\x16\n" +
@@ -6234,7 +6679,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x10refused_attempts\x18\b \x01(\rR\x0frefusedAttempts\x12&\n" +
 	"\x0fmax_age_seconds\x18\t \x01(\rR\rmaxAgeSeconds\x120\n" +
 	"\x14max_interval_seconds\x18\n" +
-	" \x01(\rR\x12maxIntervalSeconds\"Q\n" +
+	" \x01(\rR\x12maxIntervalSeconds\x124\n" +
+	"\x16retry_schedule_seconds\x18\v \x03(\rR\x14retryScheduleSeconds\"Q\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\"P\n" +
@@ -6253,7 +6699,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\"A\n" +
 	"\rRequestFailed\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa2\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"v\n" +
+	"\x14SubscriptionImported\x12=\n" +
+	"\arequest\x18\x01 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12\x1f\n" +
+	"\vleased_from\x18\x02 \x01(\x03R\n" +
+	"leasedFrom\"\xa2\x01\n" +
 	"\x12SubscriptionsEnded\x12$\n" +
 	"\rsubscriptions\x18\x01 \x03(\x04R\rsubscriptions\x12/\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x17.quorumhub.v1.EndReasonR\x06reason\x12\x1d\n" +
@@ -6376,14 +6826,30 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
 	"\fNonceClaimed\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
-	"\x05until\x18\x02 \x01(\x03R\x05until\"\x95\x01\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"7\n" +
+	"\x13SealingKeyAnnounced\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
+	"\x12SealingKeySwitched\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xbb\x01\n" +
+	"\x0fSecretsResealed\x128\n" +
+	"\x05items\x18\x01 \x03(\v2\".quorumhub.v1.SecretsResealed.ItemR\x05items\x1an\n" +
+	"\x04Item\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x10\n" +
+	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\fR\x06sealed\"5\n" +
+	"\x11SealingKeyRetired\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xf2\x04\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe0\x05\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"next_group\x18\x1e \x01(\x04R\tnextGroup\x12\x1d\n" +
@@ -6401,7 +6867,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fpublished_bytes\x18\n" +
 	" \x01(\x04R\x0epublishedBytes\x12#\n" +
 	"\rfeature_level\x18\x14 \x01(\rR\ffeatureLevel\x12%\n" +
-	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12,\n" +
+	"\x0eaccess_version\x18< \x01(\x04R\raccessVersion\x12\x1f\n" +
+	"\vsealing_key\x18= \x01(\tR\n" +
+	"sealingKey\x12(\n" +
+	"\x10next_sealing_key\x18> \x01(\tR\x0enextSealingKey\x12!\n" +
+	"\fretired_keys\x18? \x03(\tR\vretiredKeys\x12,\n" +
 	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x12\x1b\n" +
 	"\tlast_part\x182 \x01(\x04R\blastPart\x12#\n" +
 	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\x123\n" +
@@ -6595,7 +7065,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_hub_proto_goTypes = []any{
 	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
 	(Mode)(0),                     // 1: quorumhub.v1.Mode
@@ -6631,51 +7101,57 @@ var file_hub_proto_goTypes = []any{
 	(*RequestVerified)(nil),       // 31: quorumhub.v1.RequestVerified
 	(*Candidate)(nil),             // 32: quorumhub.v1.Candidate
 	(*RequestFailed)(nil),         // 33: quorumhub.v1.RequestFailed
-	(*SubscriptionsEnded)(nil),    // 34: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 35: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 36: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 37: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),          // 38: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),           // 39: quorumhub.v1.NodeChanged
-	(*NodeSwitched)(nil),          // 40: quorumhub.v1.NodeSwitched
-	(*CursorsAdvanced)(nil),       // 41: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 42: quorumhub.v1.Cursor
-	(*Open)(nil),                  // 43: quorumhub.v1.Open
-	(*MessageDeadLettered)(nil),   // 44: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 45: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 46: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 47: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 48: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 49: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 50: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 51: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 52: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 53: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 54: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 55: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 56: quorumhub.v1.NonceClaimed
-	(*LogTrimmed)(nil),            // 57: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 58: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 59: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 60: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 61: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),              // 62: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),             // 63: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 64: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 65: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 66: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 67: quorumhub.v1.LargeRow
-	(*NodeRow)(nil),               // 68: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 69: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 70: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 71: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 72: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 73: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 74: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 75: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 76: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 77: quorumhub.v1.BatchPublished.Item
-	(*LogTrimmed_Range)(nil),      // 78: quorumhub.v1.LogTrimmed.Range
+	(*SubscriptionImported)(nil),  // 34: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),    // 35: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil), // 36: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),            // 37: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),       // 38: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),          // 39: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),           // 40: quorumhub.v1.NodeChanged
+	(*NodeSwitched)(nil),          // 41: quorumhub.v1.NodeSwitched
+	(*CursorsAdvanced)(nil),       // 42: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                // 43: quorumhub.v1.Cursor
+	(*Open)(nil),                  // 44: quorumhub.v1.Open
+	(*MessageDeadLettered)(nil),   // 45: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),               // 46: quorumhub.v1.Attempt
+	(*DeadLettersReplaying)(nil),  // 47: quorumhub.v1.DeadLettersReplaying
+	(*DeadLettersTried)(nil),      // 48: quorumhub.v1.DeadLettersTried
+	(*DeadLetterTry)(nil),         // 49: quorumhub.v1.DeadLetterTry
+	(*DeadLettersDropped)(nil),    // 50: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),           // 51: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),          // 52: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),         // 53: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),         // 54: quorumhub.v1.ApiKeyRevoked
+	(*RuleSet)(nil),               // 55: quorumhub.v1.RuleSet
+	(*RuleRemoved)(nil),           // 56: quorumhub.v1.RuleRemoved
+	(*NonceClaimed)(nil),          // 57: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),   // 58: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),    // 59: quorumhub.v1.SealingKeySwitched
+	(*SecretsResealed)(nil),       // 60: quorumhub.v1.SecretsResealed
+	(*SealingKeyRetired)(nil),     // 61: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),            // 62: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),               // 63: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),           // 64: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),              // 65: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),       // 66: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),              // 67: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),             // 68: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),            // 69: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),         // 70: quorumhub.v1.DeadLetterRow
+	(*BlobRow)(nil),               // 71: quorumhub.v1.BlobRow
+	(*LargeRow)(nil),              // 72: quorumhub.v1.LargeRow
+	(*NodeRow)(nil),               // 73: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),        // 74: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),             // 75: quorumhub.v1.ApiKeyRow
+	(*RuleRow)(nil),               // 76: quorumhub.v1.RuleRow
+	(*NonceRow)(nil),              // 77: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),             // 78: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),           // 79: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),        // 80: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),           // 81: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),   // 82: quorumhub.v1.BatchPublished.Item
+	(*SecretsResealed_Item)(nil),  // 83: quorumhub.v1.SecretsResealed.Item
+	(*LogTrimmed_Range)(nil),      // 84: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -6688,23 +7164,23 @@ var file_hub_proto_depIdxs = []int32{
 	25, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
 	31, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
 	33, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	34, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	41, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	44, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	50, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	51, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	57, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	35, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	37, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	38, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	39, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	40, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	35, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	42, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	45, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	51, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	52, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	62, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	36, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	38, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	39, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	40, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	41, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
 	14, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	52, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	53, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	54, // 24: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	55, // 25: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
-	56, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	53, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	54, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	55, // 24: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
+	56, // 25: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	57, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	29, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	30, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	19, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
@@ -6712,54 +7188,61 @@ var file_hub_proto_depIdxs = []int32{
 	21, // 31: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
 	22, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
 	23, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	46, // 34: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	47, // 35: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
-	49, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	47, // 34: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
+	48, // 35: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	50, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	13, // 37: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
-	0,  // 38: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
-	18, // 39: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	77, // 40: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 41: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
-	24, // 42: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,  // 43: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	28, // 44: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	27, // 45: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	2,  // 46: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	32, // 47: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	3,  // 48: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	36, // 49: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	4,  // 50: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	5,  // 51: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	6,  // 52: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
-	42, // 53: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	43, // 54: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
-	42, // 55: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	45, // 56: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	48, // 57: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	45, // 58: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
-	7,  // 59: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	78, // 60: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	59, // 61: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	24, // 62: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	28, // 63: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	26, // 64: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	27, // 65: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	28, // 66: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	63, // 67: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	42, // 68: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	25, // 69: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	45, // 70: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	4,  // 71: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	52, // 72: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	54, // 73: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
-	74, // 74: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	75, // 75: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	76, // 76: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	58, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	59, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	60, // 40: quorumhub.v1.Event.secrets_resealed:type_name -> quorumhub.v1.SecretsResealed
+	61, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	34, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	0,  // 43: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	18, // 44: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	82, // 45: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	18, // 46: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
+	24, // 47: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,  // 48: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	28, // 49: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	27, // 50: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	2,  // 51: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	32, // 52: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	25, // 53: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	3,  // 54: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	37, // 55: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	4,  // 56: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	5,  // 57: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	6,  // 58: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	43, // 59: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	44, // 60: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
+	43, // 61: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	46, // 62: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	49, // 63: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
+	46, // 64: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	7,  // 65: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	83, // 66: quorumhub.v1.SecretsResealed.items:type_name -> quorumhub.v1.SecretsResealed.Item
+	84, // 67: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	64, // 68: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	24, // 69: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	28, // 70: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 71: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	27, // 72: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	28, // 73: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	68, // 74: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	43, // 75: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	25, // 76: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	46, // 77: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	4,  // 78: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	53, // 79: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	55, // 80: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	79, // 81: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	80, // 82: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	81, // 83: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -6803,6 +7286,11 @@ func file_hub_proto_init() {
 		(*Event_DeadLettersTried)(nil),
 		(*Event_DeadLettersDropped)(nil),
 		(*Event_ClusterRefounded)(nil),
+		(*Event_SealingKeyAnnounced)(nil),
+		(*Event_SealingKeySwitched)(nil),
+		(*Event_SecretsResealed)(nil),
+		(*Event_SealingKeyRetired)(nil),
+		(*Event_SubscriptionImported)(nil),
 	}
 	file_hub_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
@@ -6811,7 +7299,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   71,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

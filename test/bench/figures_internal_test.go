@@ -2,6 +2,7 @@ package bench
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -82,12 +83,19 @@ func TestNumbers(t *testing.T) {
 func TestPhasesBySelection(t *testing.T) {
 	names := func(o Options) (out []string) {
 		for _, p := range o.selected() {
-			out = append(out, p.name)
+			out = append(out, p.label())
 		}
 		return out
 	}
-	if got := names(Options{}); len(got) != len(phases()) {
+	clustered := []string{"publish-128, 3 nodes", "fanout-100, 3 nodes", "paced, 3 nodes", "mosip, 3 nodes"}
+	if got := names(Options{}); len(got) != len(phases())+4 || !slices.Equal(got[len(phases()):], clustered) {
 		t.Errorf("all: %v", got)
+	}
+	if got := names(Options{Nodes: 1}); len(got) != len(phases()) {
+		t.Errorf("one node: %v", got)
+	}
+	if got := names(Options{Nodes: 3, Phases: []string{"mosip", "idle"}}); !slices.Equal(got, clustered[3:]) {
+		t.Errorf("what three nodes can do of mosip and idle: %v", got)
 	}
 	if got := names(Options{Phases: []string{"fanout-10", "publish"}, Quick: true}); len(got) != 3 || got[2] != "fanout-10" {
 		t.Errorf("a slow phase that is named must run in a quick run too: %v", got)

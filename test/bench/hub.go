@@ -52,6 +52,8 @@ func settings(p place, more []string) string {
 		"cluster: {addr: " + quote(p.cluster) + ", node_id: " + p.id + peersOf(p.peers) + "}",
 		"data_dir: " + quote(filepath.Join(p.dir, "data")),
 		"topics: {auto_register: true}",
+		// All load is of one client here, and all callbacks are at one host.
+		`limits: {publish: "0", subscribe: "0", read: "0", admin: "0", callback_host: "0", pending: 0}`,
 		"log: {level: warn}",
 	}
 	if p.key != "" {

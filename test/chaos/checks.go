@@ -121,11 +121,26 @@ func (e *Episode) owedFrom() (at time.Time, ok bool) {
 }
 
 // Lost checks that every acknowledged message was taken by every subscription that was active when its publish
-// began and is still, or had got past it when its end was asked for (I1).
+// began and is still, or had got past it when its end was asked for (I1). Of a consumer group one member is enough.
 func (l *Ledger) Lost() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := complaints{kind: "lost"}
+	for _, s := range l.shortfalls() {
+		c.add("%s did not get %d acknowledged messages, the first is %s (%s)", s.unit, s.missing, s.first.ID, s.first.Body)
+	}
+	return c.err()
+}
+
+// shortfall is what an episode of a unit is owed and has not taken.
+type shortfall struct {
+	unit    string
+	missing int
+	first   *Publish
+}
+
+// shortfalls are those there are. Callers hold mu.
+func (l *Ledger) shortfalls() []shortfall {
 	type message struct {
 		publish *Publish
 		began   time.Time // of the first attempt
@@ -144,99 +159,32 @@ func (l *Ledger) Lost() error {
 			m.publish = p
 		}
 	}
-	taken := map[[2]string]bool{}
-	for _, d := range l.deliveries {
-		if d.Reply != Failed {
-			taken[[2]string{d.Subscription, d.Body}] = true
-		}
-	}
-	for _, e := range l.episodes {
-		from, ok := e.owedFrom()
-		if !ok {
-			continue
-		}
-		missing, first := 0, (*Publish)(nil)
-		for body, m := range owed {
-			p := m.publish
-			ended := !e.EndAsked.IsZero()
-			if p == nil || p.Topic != e.Topic || !m.began.After(from) || ended && p.Offset > e.Settled || taken[[2]string{e.Subscription, body}] {
-				continue
-			}
-			missing++
-			if first == nil || p.Offset < first.Offset {
-				first = p
-			}
-		}
-		if missing > 0 {
-			c.add("%s did not get %d acknowledged messages, the first is %s (%s)", e.Subscription, missing, first.ID, first.Body)
-		}
-	}
-	return c.err()
-}
-
-// bySubscription returns the deliveries of each subscription in their order: life by life, as they came.
-func (l *Ledger) bySubscription() map[string][]*Delivery {
-	out := map[string][]*Delivery{}
-	for _, d := range l.deliveries {
-		out[d.Subscription] = append(out[d.Subscription], d)
-	}
-	for _, ds := range out {
-		slices.SortStableFunc(ds, func(a, b *Delivery) int { return a.Run - b.Run })
-	}
-	return out
-}
-
-// begins returns when the episodes of a subscription began to bring content at the earliest.
-func (l *Ledger) begins(subscription string) []time.Time {
-	var out []time.Time
-	for _, e := range l.episodes {
-		if e.Subscription == subscription && len(e.Verified) > 0 {
-			out = append(out, e.Verified[0])
-		}
-	}
-	return out
-}
-
-// Order checks that a subscription gets the messages of its topic in the order of the log, without a hole (I2).
-// Within a life of the hub the next delivery is the next message, or the same once more after a failure. A new
-// life may go back, but not ahead; so may another node of a cluster, whose deliveries are of life 0. A new episode starts anywhere behind the last one.
-func (l *Ledger) Order() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := complaints{kind: "order"}
-	for subscription, ds := range l.bySubscription() {
-		begins := l.begins(subscription)
-		episode := func(at time.Time) int {
-			n := 0
-			for n < len(begins) && !begins[n].After(at) {
-				n++
-			}
-			return n
-		}
-		var prev *Delivery
-		var floor, passed, newest uint64 // of the episode: its first offset, the highest one taken and the highest one seen
-		for _, d := range ds {
-			switch {
-			case prev == nil || episode(d.At) != episode(prev.At):
-				if d.Offset <= newest {
-					c.add("%s: a new subscription began with offset %d, but %d had come before", subscription, d.Offset, newest)
-				}
-				floor, passed = d.Offset, d.Offset-1
-			case d.Offset < floor:
-				c.add("%s: offset %d came in a subscription that began at %d", subscription, d.Offset, floor)
-			case d.Offset > passed+1:
-				c.add("%s: offset %d came although %d had not been taken (life %d)", subscription, d.Offset, passed+1, d.Run)
-			case d.Run > 0 && d.Run == prev.Run && d.Offset != prev.Offset && d.Offset != prev.Offset+1:
-				c.add("%s: offset %d came after %d in one life of the hub (%d)", subscription, d.Offset, prev.Offset, d.Run)
-			}
+	var out []shortfall
+	for _, u := range l.units() {
+		taken := map[string]bool{}
+		for _, d := range u.deliveries {
 			if d.Reply != Failed {
-				passed = max(passed, d.Offset)
+				taken[d.Body] = true
 			}
-			newest = max(newest, d.Offset)
-			prev = d
+		}
+		for _, claim := range u.claims() {
+			s := shortfall{unit: u.name}
+			for body, m := range owed {
+				p := m.publish
+				if p == nil || p.Topic != u.topic || !m.began.After(claim.from) || claim.ended && p.Offset > claim.settled || taken[body] {
+					continue
+				}
+				s.missing++
+				if s.first == nil || p.Offset < s.first.Offset {
+					s.first = p
+				}
+			}
+			if s.missing > 0 {
+				out = append(out, s)
+			}
 		}
 	}
-	return c.err()
+	return out
 }
 
 // RealTime checks that a message that was acknowledged before another was sent has the lower offset.
@@ -289,7 +237,7 @@ func (l *Ledger) window(run int, b Bounds) time.Duration {
 
 // Duplicates checks that a delivery that was taken is not repeated, except in a later life of the hub, when it
 // was taken within one cursor flush of a kill (I3). What was in flight at the kill falls into that time too.
-// After a stop in good order nothing is repeated.
+// After a stop in good order nothing is repeated. What one member of a group took another one does not get again.
 func (l *Ledger) Duplicates(b Bounds) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -298,24 +246,24 @@ func (l *Ledger) Duplicates(b Bounds) error {
 	for run := range l.runs {
 		windows[run+1] = l.window(run+1, b)
 	}
-	for subscription, ds := range l.bySubscription() {
+	for _, u := range l.units() {
 		taken := map[uint64][]*Delivery{}
-		for _, d := range ds {
+		for _, d := range u.deliveries {
 			for _, before := range taken[d.Offset] {
 				if before.Run == d.Run {
 					c.add("%s: offset %d came again %v after it had been taken, in one life of the hub (%d)",
-						subscription, d.Offset, d.At.Sub(before.Replied), d.Run)
+						u.name, d.Offset, d.At.Sub(before.Replied), d.Run)
 					continue
 				}
 				if early := l.runs[before.Run-1].Ended.Sub(before.Replied); early > windows[before.Run] {
 					c.add("%s: offset %d came again in life %d; it had been taken %v before the end of life %d, more than the %v allowed",
-						subscription, d.Offset, d.Run, early, before.Run, windows[before.Run])
+						u.name, d.Offset, d.Run, early, before.Run, windows[before.Run])
 				} else if l.runs[before.Run-1].How == Stopped {
 					c.add("%s: offset %d came again in life %d; it had been taken before life %d was stopped in good order",
-						subscription, d.Offset, d.Run, before.Run)
+						u.name, d.Offset, d.Run, before.Run)
 				}
 			}
-			if d.Reply == Took {
+			if d.Reply == Took && !u.handedOn(d) {
 				taken[d.Offset] = append(taken[d.Offset], d)
 			}
 		}
@@ -332,7 +280,11 @@ func (l *Ledger) AfterEnd(b Bounds) error {
 	for _, e := range l.episodes {
 		episodes[e.Subscription] = append(episodes[e.Subscription], e)
 	}
-	for subscription, ds := range l.bySubscription() {
+	bySubscription := map[string][]*Delivery{}
+	for _, d := range l.deliveries {
+		bySubscription[d.Subscription] = append(bySubscription[d.Subscription], d)
+	}
+	for subscription, ds := range bySubscription {
 		es := slices.SortedFunc(slices.Values(episodes[subscription]), func(a, b *Episode) int { return a.Asked.Compare(b.Asked) })
 		for _, d := range ds {
 			// The last episode that was confirmed before the delivery.
@@ -380,12 +332,12 @@ func (l *Ledger) Summary() string {
 		}
 	}
 	type key struct {
-		subscription string
-		offset       uint64
+		unit   string
+		offset uint64
 	}
 	seen := map[key]bool{}
 	for _, d := range l.deliveries {
-		k := key{d.Subscription, d.Offset}
+		k := key{l.unitOf(d.Subscription), d.Offset}
 		if d.Reply == Failed {
 			failed++
 		}
@@ -410,9 +362,9 @@ func (l *Ledger) DuplicatesByLife() []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	counts := make([]int, len(l.runs))
-	for _, ds := range l.bySubscription() {
+	for _, u := range l.units() {
 		taken := map[uint64]int{}
-		for _, d := range ds {
+		for _, d := range u.deliveries {
 			if run, ok := taken[d.Offset]; ok {
 				counts[run-1]++
 			}

@@ -21,8 +21,9 @@ const (
 // Publish is one attempt to publish a body. Attempts with an Idempotency-Key may be repeated with the same body.
 type Publish struct {
 	Topic        string
-	Body         string // its first line, which no other body has
+	Body         string // its name, which no other body has
 	Key          string // Idempotency-Key, empty: none
+	OrderKey     string // what keyed subscriptions order it by
 	Began, Ended time.Time
 	Outcome      Outcome
 	ID           string // X-Hub-Message-Id, when acknowledged
@@ -45,7 +46,7 @@ const (
 type Delivery struct {
 	Subscription string
 	Topic        string
-	Body         string // its first line
+	Body         string // its name
 	Intact       bool   // the body is the one that was published, and the signature, where due, is right
 	ID           string
 	Offset       uint64
@@ -91,7 +92,9 @@ type Run struct {
 // Ledger is the account of a scenario. Safe for concurrent use, until it is checked.
 type Ledger struct {
 	mu         sync.Mutex
-	bodies     map[string][32]byte // first line, hash of the whole
+	bodies     map[string][32]byte // name, hash of the whole
+	orderKeys  map[string]string   // of the bodies
+	terms      map[string]Terms    // of subscriptions that are not in the order of the log, each by itself
 	publishes  []*Publish
 	deliveries []*Delivery
 	episodes   []*Episode
@@ -103,14 +106,23 @@ type Ledger struct {
 }
 
 // NewLedger returns an empty ledger.
-func NewLedger() *Ledger { return &Ledger{bodies: map[string][32]byte{}} }
+func NewLedger() *Ledger {
+	return &Ledger{bodies: map[string][32]byte{}, orderKeys: map[string]string{}, terms: map[string]Terms{}}
+}
+
+// Agreed books how a subscription is to get its messages, before it is asked for.
+func (l *Ledger) Agreed(subscription string, t Terms) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.terms[subscription] = t
+}
 
 // Sending books an attempt that is about to be made; the content is what goes over the wire.
 func (l *Ledger) Sending(p Publish, content []byte) *Publish {
 	hash := sha256.Sum256(content)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bodies[p.Body] = hash
+	l.bodies[p.Body], l.orderKeys[p.Body] = hash, p.OrderKey
 	p.Began = time.Now()
 	l.publishes = append(l.publishes, &p)
 	return &p
@@ -217,26 +229,25 @@ func (l *Ledger) LastAcknowledged(topic string) uint64 {
 	return last
 }
 
-// LastTaken is when a subscription last took something, repeats included; zero: never.
-func (l *Ledger) LastTaken(subscription string) time.Time {
+// LastTaken is when a unit last took something, repeats included; zero: never.
+func (l *Ledger) LastTaken(unit string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.deliveries) - 1; i >= 0; i-- {
-		if d := l.deliveries[i]; d.Subscription == subscription && d.Reply == Took {
+		if d := l.deliveries[i]; d.Reply == Took && l.unitOf(d.Subscription) == unit {
 			return d.At
 		}
 	}
 	return time.Time{}
 }
 
-// HasGot reports whether a subscription took a body.
-func (l *Ledger) HasGot(subscription, body string) bool {
+// Owing are the units that have not taken all they are owed by now, each with how much is missing.
+func (l *Ledger) Owing() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := len(l.deliveries) - 1; i >= 0; i-- {
-		if d := l.deliveries[i]; d.Subscription == subscription && d.Body == body && d.Reply == Took {
-			return true
-		}
+	out := map[string]int{}
+	for _, s := range l.shortfalls() {
+		out[s.unit] += s.missing
 	}
-	return false
+	return out
 }

@@ -20,7 +20,7 @@ type Read struct {
 	Topic        string
 	Began, Ended time.Time
 	Offset       uint64 // 0: the topic was empty
-	Body         string // its first line
+	Body         string // its name
 }
 
 // reader reads the newest message of the topics in turn until ctx ends. Only reads that were answered are booked.
@@ -41,7 +41,7 @@ func reader(ctx context.Context, r *Roamer, l *Ledger, topics []string, every ti
 				l.odd(fmt.Errorf("GET %s: %w", topic, err))
 				break
 			}
-			read.Body = firstLine(reply.Body)
+			read.Body = nameOf(reply.Body)
 			l.Booked(read)
 		case reply.Status == http.StatusNoContent:
 			l.Booked(read)

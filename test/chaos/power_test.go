@@ -42,6 +42,7 @@ func TestI1I8PowerLoss(t *testing.T) {
 	s := chaos.StartTrio(t, chaos.TrioOptions{Sites: sites, NoComers: true})
 	fail := func(what string, which ...int) {
 		t.Helper()
+		awaitUnsynced(t, disks, which)
 		trouble := s.Ledger.Begin(what, 0)
 		s.Kill(t, which...)
 		for _, i := range which {
@@ -52,8 +53,16 @@ func TestI1I8PowerLoss(t *testing.T) {
 		s.Start(t, which...)
 		s.Ledger.End(trouble)
 	}
+	dropped := func() (n int) {
+		for _, d := range disks {
+			n += d.Dropped()
+		}
+		return n
+	}
 	s.Load()
-	for range powerRounds(t) {
+	rounds := powerRounds(t)
+	// What was written may have become durable all the same; then the power has to fail again.
+	for i := 0; i < rounds || dropped() == 0 && i < rounds+5; i++ {
 		s.Under(500*time.Millisecond, 2*time.Second)
 		fail("power loss at one node", s.Rand.IntN(3))
 		s.Under(500*time.Millisecond, 2*time.Second)
@@ -61,14 +70,25 @@ func TestI1I8PowerLoss(t *testing.T) {
 	}
 	s.Under(500*time.Millisecond, time.Second)
 	s.Settle(t)
-	dropped := 0
-	for _, d := range disks {
-		dropped += d.Dropped()
-	}
-	t.Logf("%d pages were lost", dropped)
-	if dropped == 0 {
+	t.Logf("%d pages were lost", dropped())
+	if dropped() == 0 {
 		t.Error("no page was lost: the test showed nothing")
 	}
+}
+
+// awaitUnsynced waits for a moment at which one of the disks holds what a failure could take.
+func awaitUnsynced(t *testing.T, disks []*dropfs.Disk, which []int) {
+	t.Helper()
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for within := time.Now().Add(10 * time.Second); time.Now().Before(within); <-tick.C {
+		for _, i := range which {
+			if disks[i].Unsynced() > 0 {
+				return
+			}
+		}
+	}
+	t.Fatal("nothing is written to these disks any more")
 }
 
 func powerRounds(t *testing.T) int {

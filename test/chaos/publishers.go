@@ -36,20 +36,11 @@ const downPause = 10 * time.Millisecond
 
 // Run publishes until ctx ends. A message that is under way then is finished, but not repeated.
 func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) {
-	type message struct {
-		body, key string
-		content   []byte
-	}
 	var recent []message
 	for n := 1; ctx.Err() == nil; n++ {
-		body := fmt.Sprintf("%s-%06d", p.Name, n)
-		key := ""
-		if p.Keyed {
-			key = "key of " + body
-		}
-		content := p.content(body, r)
+		m := newMessage(fmt.Sprintf("%s-%06d", p.Name, n), p.Keyed, fmt.Sprintf("k%d", r.IntN(orderKeys)), p.size(r))
 		for {
-			acknowledged := send(door, l, p.Topic, body, key, content)
+			acknowledged := send(door, l, p.Topic, m)
 			if !acknowledged {
 				wait(ctx, downPause)
 			}
@@ -58,13 +49,12 @@ func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) 
 			}
 		}
 		if p.Keyed {
-			recent = append(recent, message{body, key, content})
+			recent = append(recent, m)
 			if len(recent) > repeatable {
 				recent = recent[1:]
 			}
 			if r.IntN(10) == 0 {
-				again := recent[r.IntN(len(recent))]
-				send(door, l, p.Topic, again.body, again.key, again.content)
+				send(door, l, p.Topic, recent[r.IntN(len(recent))])
 			}
 		}
 		if p.Every > 0 {
@@ -76,23 +66,54 @@ func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) 
 // repeatable is how many of its last messages a keyed publisher may send again: enough to reach behind a crash.
 const repeatable = 200
 
-// content is the body's name, and mostly little more.
-func (p Publisher) content(name string, r *rand.Rand) []byte {
-	size := r.IntN(1024)
+// size of the next body, of which most are small.
+func (p Publisher) size(r *rand.Rand) int {
 	if r.IntN(50) == 0 {
-		size = r.IntN(max(p.MaxSize, 1))
+		return r.IntN(max(p.MaxSize, 1))
 	}
-	return []byte(name + "\n" + strings.Repeat("x", size))
+	return r.IntN(1024)
+}
+
+// orderKeys is how many keys the messages of a topic have.
+const orderKeys = 8
+
+// The keys of keyed subscriptions. They name the same one in a message.
+const (
+	byHeader  = "header:X-Hub-Key"
+	byPointer = "json:/key"
+)
+
+// message is a body with its name, its Idempotency-Key and what keyed subscriptions order it by, which may be empty.
+type message struct {
+	body, key, order string
+	content          []byte
+}
+
+func newMessage(name string, idempotent bool, order string, size int) message {
+	m := message{body: name, order: order, content: fmt.Appendf(nil, "{%q: %q,\n%q: %q, %q: %q}", "name", name, "key", order, "filler", strings.Repeat("x", size))}
+	if idempotent {
+		m.key = "key of " + name
+	}
+	return m
+}
+
+// nameOf reads the name of a message from its first line.
+func nameOf(content []byte) string {
+	line, _, _ := strings.Cut(string(content[:min(len(content), 100)]), "\n")
+	if name, ok := strings.CutPrefix(line, `{"name": "`); ok {
+		return strings.TrimSuffix(name, `",`)
+	}
+	return line
 }
 
 // send makes one attempt and books it.
-func send(door Door, l *Ledger, topic, body, key string, content []byte) (acknowledged bool) {
-	var more []string
-	if key != "" {
-		more = []string{"Idempotency-Key", key}
+func send(door Door, l *Ledger, topic string, m message) (acknowledged bool) {
+	more := []string{"X-Hub-Key", m.order}
+	if m.key != "" {
+		more = append(more, "Idempotency-Key", m.key)
 	}
-	p := l.Sending(Publish{Topic: topic, Body: body, Key: key}, content)
-	ack, err := door.TryPublish(topic, "text/plain", content, more...)
+	p := l.Sending(Publish{Topic: topic, Body: m.body, Key: m.key, OrderKey: m.order}, m.content)
+	ack, err := door.TryPublish(topic, "application/json", m.content, more...)
 	var refused *hubtest.RefusedError
 	switch {
 	case err == nil:
@@ -101,7 +122,7 @@ func send(door Door, l *Ledger, topic, body, key string, content []byte) (acknow
 	case errors.As(err, &refused) && refused.Reply.Status/100 == 4:
 		l.Sent(p, Refused, "", 0)
 	case errors.As(err, &refused) && refused.Reply.Status != http.StatusServiceUnavailable:
-		l.odd(fmt.Errorf("%s: %w", body, err))
+		l.odd(fmt.Errorf("%s: %w", m.body, err))
 		l.Sent(p, Unknown, "", 0)
 	default:
 		l.Sent(p, Unknown, "", 0)

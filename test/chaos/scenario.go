@@ -99,18 +99,23 @@ func Start(tb testing.TB, o Options) *Scenario {
 	s.Restart(tb)
 	for _, sub := range []struct {
 		name, topic, secret string
+		terms               Terms
 		manner              Manner
 	}{
-		{"steady", busyTopic, "", Steady}, {"signed", busyTopic, "a secret of the subscriber", Steady}, {"slow", busyTopic, "", Slow},
-		{"calm", calmTopic, "", Steady}, {"flaky", calmTopic, "another secret", Flaky},
+		{"steady", busyTopic, "", Terms{}, Steady}, {"signed", busyTopic, "a secret of the subscriber", Terms{}, Steady},
+		{"slow", busyTopic, "", Terms{}, Slow}, {"calm", calmTopic, "", Terms{}, Steady},
+		{"flaky", calmTopic, "another secret", Terms{}, Flaky},
+		{"flaky-parallel", calmTopic, "", Terms{Mode: Parallel, Window: 8}, Flaky},
+		{"flaky-keyed", calmTopic, "", Terms{Mode: Keyed, Window: 4, Key: byPointer}, Flaky},
+		{"flaky-turns-1", calmTopic, "", Terms{Group: "turns"}, Flaky}, {"flaky-turns-2", calmTopic, "", Terms{Group: "turns"}, Flaky},
 	} {
-		lasting := s.subscription(sub.name, sub.topic, sub.secret, sub.manner)
+		lasting := s.subscription(sub.name, sub.topic, sub.secret, sub.terms, sub.manner)
 		if _, err := lasting.Begin(s.patient(tb)); err != nil {
 			tb.Fatal(err)
 		}
 		s.lasting = append(s.lasting, lasting)
 	}
-	s.comer = s.subscription("comer", busyTopic, "", Steady)
+	s.comer = s.subscription("comer", busyTopic, "", Terms{}, Steady)
 	size := o.MaxSize
 	if size == 0 {
 		size = 64 << 10
@@ -148,10 +153,10 @@ func Choices(tb testing.TB) *rand.Rand {
 // fork returns a source of choices for another goroutine.
 func (s *Scenario) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64(), s.Rand.Uint64())) }
 
-func (s *Scenario) subscription(name, topic, secret string, m Manner) *Subscription {
+func (s *Scenario) subscription(name, topic, secret string, t Terms, m Manner) *Subscription {
 	url := s.Node.TopicURL(topic)
 	return &Subscription{
-		Name: name, Topic: url, Secret: secret, Callback: s.subscribers.Add(name, url, secret, m), hub: s.Node, ledger: s.Ledger,
+		Name: name, Topic: url, Secret: secret, Terms: t, Callback: s.subscribers.Add(name, url, secret, m), hub: s.Node, ledger: s.Ledger,
 	}
 }
 
@@ -278,35 +283,47 @@ func (s *Scenario) awaitComer() error {
 	}
 }
 
-// Drain publishes one more message to each topic and waits until it is everywhere: in an ordered subscription
-// nothing can come behind it. A subscription that it does not reach in time is left for the checks to name.
+// Drain publishes one more message to each topic and waits until all of them are everywhere. A subscription that they do
+// not reach in time is left for the checks to name.
 func (s *Scenario) Drain(tb testing.TB) {
 	tb.Helper()
 	s.barriers++
-	last := map[string]string{}
 	for _, topic := range []string{busyTopic, calmTopic} {
 		body := fmt.Sprintf("barrier-%s-%d", topic, s.barriers)
 		url := s.Node.TopicURL(topic)
 		hubtest.Eventually(tb, "the last publish", func() error {
-			if !send(s.Node, s.Ledger, url, body, "key of "+body, []byte(body+"\n")) {
+			if !send(s.Node, s.Ledger, url, newMessage(body, true, "", 0)) {
 				return errors.New("not acknowledged")
 			}
 			return nil
 		})
-		last[url] = body
 	}
+	await(s.ctx, tb, s.Ledger)
+}
+
+// await waits until everything is where it is owed. Units that do not come to it, though nothing is sent to them any more,
+// are named.
+func await(ctx context.Context, tb testing.TB, l *Ledger) {
+	tb.Helper()
 	start := time.Now()
-	for _, sub := range s.subscribed() {
-		for !s.Ledger.HasGot(sub.Name, last[sub.Topic]) {
+	for {
+		owing := l.Owing()
+		if len(owing) == 0 {
+			return
+		}
+		for unit, n := range owing {
 			still := start
-			if at := s.Ledger.LastTaken(sub.Name); at.After(still) {
+			if at := l.LastTaken(unit); at.After(still) {
 				still = at
 			}
 			if time.Since(still) > drainWithin {
-				tb.Errorf("%s has not got %s, and nothing else for %v", sub.Name, last[sub.Topic], drainWithin)
+				tb.Errorf("%s has not got %d messages, and nothing else for %v", unit, n, drainWithin)
 				return
 			}
-			wait(s.ctx, downPause)
 		}
+		wait(ctx, owingPause)
 	}
 }
+
+// owingPause is how long to wait between two looks at the whole ledger.
+const owingPause = 100 * time.Millisecond

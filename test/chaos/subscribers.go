@@ -33,6 +33,15 @@ func Steady(*rand.Rand) Answer { return Answer{} }
 // Slow takes everything, but so slowly that it is behind most of the time.
 func Slow(*rand.Rand) Answer { return Answer{Delay: time.Millisecond} }
 
+// Uneven takes everything, up to 200 ms late, so that several messages are under way where they may be, and one in twenty so
+// late that those behind it are recorded long before it is.
+func Uneven(r *rand.Rand) Answer {
+	if r.IntN(20) == 0 {
+		return Answer{Delay: time.Duration(400+r.IntN(800)) * time.Millisecond}
+	}
+	return Answer{Delay: time.Duration(r.IntN(200)) * time.Millisecond}
+}
+
 // Flaky fails one delivery in eight: errors, slow answers, dropped connections and, seldom, no answer at all.
 func Flaky(r *rand.Rand) Answer {
 	switch n := r.IntN(1000); {
@@ -143,7 +152,7 @@ func (s *Subscribers) take(w http.ResponseWriter, r *http.Request, name string, 
 	if err != nil {
 		return // the hub went away in the middle: nothing was delivered
 	}
-	d := Delivery{Subscription: name, Topic: c.topic, Body: firstLine(content), Intact: true, ID: r.Header.Get("X-Hub-Message-Id")}
+	d := Delivery{Subscription: name, Topic: c.topic, Body: nameOf(content), Intact: true, ID: r.Header.Get("X-Hub-Message-Id")}
 	d.From, _, _ = net.SplitHostPort(r.RemoteAddr)
 	d.Run, _ = r.Context().Value(lifeKey{}).(int)
 	if d.Offset, err = hubtest.OffsetOf(d.ID); err != nil {
@@ -182,9 +191,4 @@ func (s *Subscribers) take(w http.ResponseWriter, r *http.Request, name string, 
 		s.ledger.Answered(booked, Took)
 	}
 	w.WriteHeader(http.StatusOK)
-}
-
-func firstLine(content []byte) string {
-	line, _, _ := strings.Cut(string(content[:min(len(content), 100)]), "\n")
-	return line
 }

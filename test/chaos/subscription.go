@@ -19,6 +19,7 @@ type Subscription struct {
 	Topic    string // URL
 	Callback string
 	Secret   string
+	Terms    Terms
 
 	// Rest is how long ComeAndGo stays away after an end, at the least.
 	Rest time.Duration
@@ -37,6 +38,7 @@ type Desk interface {
 
 // Begin subscribes and waits until the hub lists the subscription as active.
 func (s *Subscription) Begin(ctx context.Context) (*Episode, error) {
+	s.ledger.Agreed(s.Name, s.Terms)
 	e := s.ledger.Subscribing(s.Name, s.Topic)
 	if err := s.ask(ctx, "subscribe"); err != nil {
 		return e, err
@@ -77,8 +79,11 @@ func (s *Subscription) Finish(ctx context.Context, e *Episode) error {
 // ask repeats a request until the hub accepts it.
 func (s *Subscription) ask(ctx context.Context, mode string) error {
 	form := []string{"hub.mode", mode, "hub.topic", s.Topic, "hub.callback", s.Callback}
-	if s.Secret != "" && mode == "subscribe" {
-		form = append(form, "hub.secret", s.Secret)
+	if mode == "subscribe" {
+		form = append(form, s.Terms.form()...)
+		if s.Secret != "" {
+			form = append(form, "hub.secret", s.Secret)
+		}
 	}
 	last := errors.New("no attempt")
 	for ctx.Err() == nil {

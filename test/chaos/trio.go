@@ -15,10 +15,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-const (
-	trioTopics = 8
-	trioEach   = 5 // subscriptions at each topic that are there to stay
-)
+const trioTopics = 8
 
 // Trio is a cluster of three nodes under load with everyone around it. Its methods are called by one goroutine.
 type Trio struct {
@@ -99,16 +96,14 @@ func StartTrio(tb testing.TB, o TrioOptions) *Trio {
 	})
 	s.Cluster.Start(tb)
 	s.Leader(tb)
-	for t := range trioTopics {
-		for i := range trioEach {
-			manner, secret := Manner(Steady), ""
-			switch i {
-			case 1:
-				secret = fmt.Sprintf("the secret at topic %d", t)
-			case 2:
-				manner = Slow
-			}
-			s.lasting = append(s.lasting, s.subscription(fmt.Sprintf("t%d-%d", t, i), t, secret, manner))
+	for t := range trioTopics { // five units each: four subscriptions and a consumer group
+		s.lasting = append(s.lasting, s.subscription(fmt.Sprintf("t%d-0", t), t, Terms{}, "", Steady),
+			s.subscription(fmt.Sprintf("t%d-1", t), t, Terms{}, fmt.Sprintf("the secret at topic %d", t), Steady),
+			s.subscription(fmt.Sprintf("t%d-2", t), t, Terms{}, "", Slow),
+			s.subscription(fmt.Sprintf("t%d-3", t), t, termsAt(t), fmt.Sprintf("another secret at topic %d", t), Uneven))
+		group, manner := groupAt(t)
+		for m := range 2 + t%2 {
+			s.lasting = append(s.lasting, s.subscription(fmt.Sprintf("t%d-4-%d", t, m), t, group, "", manner))
 		}
 	}
 	var wg sync.WaitGroup
@@ -124,9 +119,14 @@ func StartTrio(tb testing.TB, o TrioOptions) *Trio {
 	}
 	if !o.NoComers {
 		for t := range 2 {
-			c := s.subscription(fmt.Sprintf("comer-%d", t), t, "", Steady)
-			c.Rest = s.Bounds.Lease
-			s.comers = append(s.comers, c)
+			group, manner := groupAt(t)
+			for _, c := range []*Subscription{
+				s.subscription(fmt.Sprintf("comer-%d", t), t, Terms{}, "", Steady),
+				s.subscription(fmt.Sprintf("comer-%d-4", t), t, group, "", manner),
+			} {
+				c.Rest = s.Bounds.Lease
+				s.comers = append(s.comers, c)
+			}
 		}
 	}
 	s.publishers(o)
@@ -137,9 +137,35 @@ func (s *Trio) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64(), 
 
 func (s *Trio) topic(t int) string { return s.Nodes[0].TopicURL(fmt.Sprintf("t%d", t)) }
 
-func (s *Trio) subscription(name string, topic int, secret string, m Manner) *Subscription {
+// termsAt are those of the one subscription of a topic that is not in the order of the log.
+func termsAt(topic int) Terms {
+	switch topic % 4 {
+	case 1:
+		return Terms{Mode: Keyed, Window: 4, Key: byHeader}
+	case 3:
+		return Terms{Mode: Keyed, Window: 8, Key: byPointer}
+	}
+	return Terms{Mode: Parallel, Window: 4 + topic}
+}
+
+// groupAt are the terms of a topic's consumer group, and how its members answer: two take turns, or three have messages
+// side by side, in order of their keys at some topics.
+func groupAt(topic int) (Terms, Manner) {
+	t := Terms{Group: fmt.Sprintf("t%d-4", topic)}
+	switch {
+	case topic%2 == 0:
+		return t, Slow
+	case topic%4 == 1:
+		t.Mode, t.Window = Parallel, 4
+	default:
+		t.Mode, t.Window, t.Key = Keyed, 4, byHeader
+	}
+	return t, Uneven
+}
+
+func (s *Trio) subscription(name string, topic int, terms Terms, secret string, m Manner) *Subscription {
 	url := s.topic(topic)
-	return &Subscription{Name: name, Topic: url, Secret: secret, Callback: s.subscribers.Add(name, url, secret, m),
+	return &Subscription{Name: name, Topic: url, Secret: secret, Terms: terms, Callback: s.subscribers.Add(name, url, secret, m),
 		hub: Roam(s.Nodes, s.Rand.IntN(len(s.Nodes)), false), ledger: s.Ledger}
 }
 
@@ -219,7 +245,7 @@ func (s *Trio) Settle(tb testing.TB) Figures {
 	}
 	s.load.Wait()
 	s.drain(tb)
-	shares := s.Even(tb, len(s.lasting)+len(s.comers))
+	shares := s.Even(tb, s.units())
 	s.stopWatch()
 	s.watching.Wait()
 	s.SameState(tb)
@@ -270,36 +296,33 @@ func (l *Ledger) tell(tb testing.TB) {
 	}
 }
 
-// drain publishes one more message to each topic and waits until it is everywhere.
+// drain publishes one more message to each topic and waits until all of them are everywhere.
 func (s *Trio) drain(tb testing.TB) {
 	tb.Helper()
 	s.barriers++
-	last := map[string]string{}
 	door := Roam(s.Nodes, 0, false)
 	for t := range trioTopics {
 		body := fmt.Sprintf("barrier-%d-%d", t, s.barriers)
 		hubtest.EventuallyWithin(tb, 2*hubtest.Patience, "the last publish", func() error {
-			if !send(door, s.Ledger, s.topic(t), body, "key of "+body, []byte(body+"\n")) {
+			if !send(door, s.Ledger, s.topic(t), newMessage(body, true, "", 0)) {
 				return errors.New("not acknowledged")
 			}
 			return nil
 		})
-		last[s.topic(t)] = body
 	}
-	start := time.Now()
+	await(s.ctx, tb, s.Ledger)
+}
+
+// units is how many subscriptions there are in the end, of which a group counts as one.
+func (s *Trio) units() (n int) {
+	groups := map[string]bool{}
 	for _, sub := range append(s.lasting[:len(s.lasting):len(s.lasting)], s.comers...) {
-		for !s.Ledger.HasGot(sub.Name, last[sub.Topic]) {
-			still := start
-			if at := s.Ledger.LastTaken(sub.Name); at.After(still) {
-				still = at
-			}
-			if time.Since(still) > drainWithin {
-				tb.Errorf("%s has not got %s, and nothing else for %v", sub.Name, last[sub.Topic], drainWithin)
-				return
-			}
-			wait(s.ctx, downPause)
+		if g := sub.Terms.Group; g == "" || !groups[g] {
+			groups[g] = true
+			n++
 		}
 	}
+	return n
 }
 
 // GaveUp is how many messages of retrying publishers all nodes refused one after another, and how long the slowest

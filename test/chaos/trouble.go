@@ -1,8 +1,6 @@
 package chaos
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -81,38 +79,29 @@ func (l *Ledger) excuses(b Bounds) []Trouble {
 	return out
 }
 
-// byArrival returns the deliveries of each subscription as they came.
-func (l *Ledger) byArrival() map[string][]*Delivery {
-	out := map[string][]*Delivery{}
-	for _, d := range l.deliveries {
-		out[d.Subscription] = append(out[d.Subscription], d)
-	}
-	return out
-}
-
 // CheckCluster runs all checks of a scenario with several nodes. There what is repeated is excused by a trouble and
 // not by the end of the one process there is.
 func (l *Ledger) CheckCluster(b Bounds) []error {
-	return []error{l.Answers(), l.Identities(), l.Lost(), l.Order(), l.RealTime(), l.Repeats(b), l.OneOwner(), l.AfterEnd(b), l.Gaps(b), l.Linearizable()}
+	return []error{l.Answers(), l.Identities(), l.Lost(), l.Order(), l.RealTime(), l.Repeats(b), l.OneOwner(), l.Shares(), l.AfterEnd(b), l.Gaps(b), l.Linearizable()}
 }
 
 // Repeats checks that a delivery that was taken is repeated only when it was taken in a time of trouble or within
-// one cursor flush before it (I3).
+// one cursor flush before it (I3). In a group it does not matter which members took it.
 func (l *Ledger) Repeats(b Bounds) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := complaints{kind: "duplicate"}
 	excuses := l.excuses(b)
-	for subscription, ds := range l.byArrival() {
+	for _, u := range l.units() {
 		taken := map[uint64]*Delivery{}
-		for _, d := range ds {
+		for _, d := range u.deliveries {
 			if before := taken[d.Offset]; before != nil && !slices.ContainsFunc(excuses, func(t Trouble) bool {
 				return !before.Replied.Before(t.Began) && !before.Replied.After(t.Ended)
 			}) {
 				c.add("%s: offset %d came again %v after it had been taken (at %s), and nothing was wrong then",
-					subscription, d.Offset, d.At.Sub(before.Replied), before.Replied.Format(clock))
+					u.name, d.Offset, d.At.Sub(before.Replied), before.Replied.Format(clock))
 			}
-			if d.Reply == Took {
+			if d.Reply == Took && !u.handedOn(d) {
 				taken[d.Offset] = d
 			}
 		}
@@ -122,68 +111,32 @@ func (l *Ledger) Repeats(b Bounds) error {
 
 const clock = "15:04:05.000"
 
-// backApart is the shortest time between two steps back of one subscription: an owner that died has to be noticed first.
-const backApart = 200 * time.Millisecond
-
-// OneOwner checks that nobody delivers a message while another one is still being delivered to the same subscription
-// (I4). An owner that was cut off has no answer to what it sent, so only deliveries that were taken count. A new owner
-// steps back to what is recorded, which may turn out to be more a moment later; two owners step back in turn.
-func (l *Ledger) OneOwner() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := complaints{kind: "one owner"}
-	for subscription, ds := range l.byArrival() {
-		var prev *Delivery
-		var back time.Time
-		for _, d := range ds {
-			if prev != nil && prev.Reply == Took {
-				if d.At.Before(prev.Replied) {
-					c.add("%s: offset %d came at %s from %s while %d from %s was being taken, until %s", subscription, d.Offset, d.At.Format(clock), d.From,
-						prev.Offset, prev.From, prev.Replied.Format(clock))
-				}
-				if d.Offset <= prev.Offset {
-					if !back.IsZero() && d.At.Sub(back) < backApart {
-						c.add("%s: went back to offset %d from %d at %s, and %v before that too", subscription, d.Offset, prev.Offset, d.At.Format(clock), d.At.Sub(back))
-					}
-					back = d.At
-				}
-			}
-			prev = d
-		}
-	}
-	return c.err()
-}
-
-// gap is the longest time between two deliveries to one subscription that took what was published meanwhile.
+// gap is the longest time between two deliveries to one unit that took what was published meanwhile.
 type gap struct {
-	trouble      *Trouble
-	subscription string
-	from, to     time.Time
+	trouble  *Trouble
+	unit     string
+	from, to time.Time
 }
 
 func (g gap) long() time.Duration { return g.to.Sub(g.from) }
 
-// gaps finds the longest pause of each trouble: of all pauses in deliveries to lasting subscriptions that begin
+// gaps finds the longest pause of each trouble: of all pauses in deliveries to lasting units that begin
 // or end in its time or up to 5 s behind its beginning. Callers hold mu.
 func (l *Ledger) gaps() []gap {
-	ended := map[string]bool{}
-	for _, e := range l.episodes {
-		ended[e.Subscription] = ended[e.Subscription] || !e.EndAsked.IsZero()
-	}
 	worst := map[*Trouble]gap{}
-	for subscription, ds := range l.byArrival() {
-		if ended[subscription] {
+	for _, u := range l.units() {
+		if !u.stays() {
 			continue // it pauses because it is not there
 		}
 		var last time.Time
-		for _, d := range ds {
+		for _, d := range u.deliveries {
 			if d.Reply != Took {
 				continue
 			}
 			if !last.IsZero() && d.At.Sub(last) > 300*time.Millisecond {
 				for _, t := range l.troubles {
 					if t.Began.Before(d.At) && last.Before(t.Began.Add(5*time.Second)) && d.At.Sub(last) > worst[t].long() {
-						worst[t] = gap{t, subscription, last, d.At}
+						worst[t] = gap{t, u.name, last, d.At}
 					}
 				}
 			}
@@ -214,7 +167,7 @@ func (l *Ledger) Gaps(b Bounds) error {
 			load = b.Load(g.from, g.to)
 		}
 		if allowed := time.Duration(float64(g.trouble.MayGap) * load); g.long() > allowed {
-			c.add("%s got nothing for %v (%s to %s) after %s at %s; allowed are %v", g.subscription, g.long(), g.from.Format(clock), g.to.Format(clock),
+			c.add("%s got nothing for %v (%s to %s) after %s at %s; allowed are %v", g.unit, g.long(), g.from.Format(clock), g.to.Format(clock),
 				g.trouble.What, g.trouble.Began.Format(clock), allowed)
 		}
 	}
@@ -226,72 +179,4 @@ func (l *Ledger) disturbed(g gap) bool {
 	return slices.ContainsFunc(l.troubles, func(t *Trouble) bool {
 		return t != g.trouble && t.Began.Before(g.to) && (t.Ended.IsZero() || t.Ended.After(g.trouble.Began))
 	})
-}
-
-// Figures are what a scenario with several nodes came to.
-type Figures struct {
-	Rounds, Noticed                            int
-	Acknowledged, Unknown, Deliveries, Repeats int
-	Reads                                      int
-	SlowestPublish                             time.Duration // from the first attempt to the acknowledgement, with a key
-	WorstGap                                   map[string]time.Duration
-}
-
-// Figures counts.
-func (l *Ledger) Figures() Figures {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f := Figures{Rounds: len(l.troubles) - l.noticed, Noticed: l.noticed, Reads: len(l.reads), WorstGap: map[string]time.Duration{}}
-	began := map[string]time.Time{}
-	acknowledged := map[string]bool{}
-	for _, p := range l.publishes {
-		if _, ok := began[p.Body]; !ok {
-			began[p.Body] = p.Began
-		}
-		switch p.Outcome {
-		case Acknowledged:
-			if !acknowledged[p.Body] {
-				f.Acknowledged++
-				f.SlowestPublish = max(f.SlowestPublish, p.Ended.Sub(began[p.Body]))
-			}
-			acknowledged[p.Body] = true
-		case Unknown:
-			f.Unknown++
-		case Refused: // none of the figures
-		}
-	}
-	for _, ds := range l.byArrival() {
-		taken := map[uint64]bool{}
-		for _, d := range ds {
-			f.Deliveries++
-			if taken[d.Offset] {
-				f.Repeats++
-			}
-			taken[d.Offset] = taken[d.Offset] || d.Reply == Took
-		}
-	}
-	for _, g := range l.gaps() {
-		if g.trouble.Clean && !l.disturbed(g) {
-			f.WorstGap[g.trouble.What] = max(f.WorstGap[g.trouble.What], g.long())
-		}
-	}
-	return f
-}
-
-func (f Figures) String() string {
-	out := fmt.Sprintf("%d troubles made, %d noticed; %d acknowledged, %d attempts of unknown outcome, slowest publish with its repeats %v; %d consistent reads; %d deliveries, %d repeated (%.2f %%); longest pauses:",
-		f.Rounds, f.Noticed, f.Acknowledged, f.Unknown, f.SlowestPublish.Round(time.Millisecond), f.Reads, f.Deliveries, f.Repeats, 100*float64(f.Repeats)/float64(max(f.Deliveries, 1)))
-	type row struct {
-		what string
-		long time.Duration
-	}
-	var rows []row
-	for what, long := range f.WorstGap {
-		rows = append(rows, row{what, long})
-	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.what, b.what) })
-	for _, r := range rows {
-		out += fmt.Sprintf(" %s %v;", r.what, r.long.Round(10*time.Millisecond))
-	}
-	return out
 }

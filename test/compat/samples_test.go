@@ -21,11 +21,12 @@ func TestSampleConfigurationsStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for sample, rules := range map[string]string{"single-node": "auth.yaml", "three-nodes": "auth.yaml", "edge-site": "",
-		"ballerina": "ballerina-auth.yaml", "mosip": "mosip-auth.yaml"} {
+		"ballerina": "ballerina-auth.yaml", "mosip": "mosip-auth.yaml", "mosip+authmanager": "mosip-authmanager.yaml"} {
 		t.Run(sample, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			config := filepath.Join(root, "configs", sample+".yaml")
+			config, _, _ := strings.Cut(sample, "+")
+			config = filepath.Join(root, "configs", config+".yaml")
 			text, err := os.ReadFile(config)
 			if err != nil {
 				t.Fatal(err)

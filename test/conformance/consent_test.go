@@ -166,6 +166,9 @@ func TestRule25UnreservedCharactersAreDecodedForComparison(t *testing.T) {
 	s := hubtest.NewSubscriber(t)
 	n.Subscribe(t, base+"%7Euser/%61%2Db", s.Callback("/%7Ecb?q=%61"))
 	n.Subscribe(t, base+"~user/a-b", s.Callback("/~cb?q=a"))
+	n.WaitSubscription(t, base+"~user/a-b", s.Callback("/~cb?q=a"), "the renewal", func(sub hubtest.Subscription) bool {
+		return sub.Callback == s.Callback("/~cb?q=a")
+	})
 	n.Publish(t, base+"~user/%61-b", "text/plain", []byte("once"))
 	s.WaitBody(t, "once")
 	quietly(t, "a second delivery for an equal key", s.CountDeliveries)

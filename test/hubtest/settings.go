@@ -25,6 +25,7 @@ func Defaults() Settings {
 		"delivery.timeout":                "2s",
 		"delivery.retry.initial":          "30ms",
 		"delivery.retry.max_interval":     "250ms",
+		"delivery.retry.overload_wait":    "0s",
 		"delivery.retry.max_age":          "1h",
 		"delivery.retry.max_attempts":     10000,
 		"delivery.retry.refused_attempts": 10000,

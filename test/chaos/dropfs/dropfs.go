@@ -92,16 +92,6 @@ func (d *Disk) Close() error {
 	return nil
 }
 
-// Syncs counts the syncs, and Dropped the pages that were lost so far.
-func (d *Disk) Syncs() int   { return d.count(&d.syncs) }
-func (d *Disk) Dropped() int { return d.count(&d.dropped) }
-
-func (d *Disk) count(n *int) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return *n
-}
-
 // Fail lets the power fail and come back. Nothing may have a file open.
 func (d *Disk) Fail() error {
 	if err := d.server.Unmount(); err != nil {

@@ -1,0 +1,404 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+)
+
+// TokenService is a service that knows which tokens hold, as MOSIP's authmanager does: it is asked about each token, by
+// GET <url>/authorize/admin/validateToken with the token in the same cookie in which it came.
+type TokenService struct {
+	// Name is how logs and rules call it.
+	Name string `yaml:"name"`
+	// URL is what /authorize/admin/validateToken is below.
+	URL string `yaml:"url"`
+	// PlainHTTP allows http beyond this machine: tokens then travel as they are.
+	PlainHTTP bool `yaml:"plain_http"`
+	// Cookie is the name of the cookie, on both ways. Empty: Authorization.
+	Cookie string `yaml:"cookie"`
+	// Cache is how long an answer that a token holds is good, RefusedCache one that it does not: a token that is revoked
+	// goes on for Cache at most. 0: 30 s and 5 s.
+	Cache        time.Duration `yaml:"cache"`
+	RefusedCache time.Duration `yaml:"refused_cache"`
+	// Timeout is for one question. 0: 5 s.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+func (s *TokenService) check() error {
+	if !validName(s.Name) {
+		return fmt.Errorf("name: %q; expected at most 64 letters, digits, dots, dashes and underscores", s.Name)
+	}
+	checked := s.URL
+	if s.PlainHTTP {
+		if rest, ok := strings.CutPrefix(checked, "http://"); ok {
+			checked = "https://" + rest
+		}
+	}
+	if err := checkEndpoint(checked); err != nil {
+		if strings.HasPrefix(s.URL, "http://") && !s.PlainHTTP {
+			return fmt.Errorf("url: %w; plain_http: true allows it within a network that nobody else can read", err)
+		}
+		return fmt.Errorf("url: %w", err)
+	}
+	if strings.ContainsAny(s.URL, "?") {
+		return fmt.Errorf("url: %q has a query; expected what /authorize/admin/validateToken is below", clip(s.URL))
+	}
+	if s.Cookie == "" {
+		s.Cookie = "Authorization"
+	}
+	if !validName(s.Cookie) {
+		return fmt.Errorf("cookie: %q; expected the name of a cookie, such as Authorization", s.Cookie)
+	}
+	for _, d := range []struct {
+		name     string
+		value    *time.Duration
+		def, max time.Duration
+	}{
+		{"cache", &s.Cache, 30 * time.Second, 10 * time.Minute},
+		{"refused_cache", &s.RefusedCache, 5 * time.Second, time.Minute},
+		{"timeout", &s.Timeout, 5 * time.Second, 30 * time.Second},
+	} {
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+		if *d.value < 0 || *d.value > d.max {
+			return fmt.Errorf("%s: %v; expected more than 0 and at most %v", d.name, *d.value, d.max)
+		}
+	}
+	return nil
+}
+
+// Bounds of what a token service is asked, and of what it answers.
+const (
+	maxVerdictBytes  = 64 << 10
+	maxVerdicts      = 8192 // of each kind, remembered
+	maxQuestions     = 32   // under way at a time
+	probeRetryMax    = 30 * time.Second
+	serviceTokenSkew = 30 * time.Second // how far its clock may be behind a token's exp
+)
+
+// RemoteTokens accepts tokens that a TokenService says hold. A question about one token is asked once, however many
+// requests bring it at the same time. When the service cannot be asked, or does not answer as it should, nobody is let in.
+// Safe for concurrent use; Run must be running.
+type RemoteTokens struct {
+	service TokenService
+	client  *http.Client
+	log     *slog.Logger
+	now     func() time.Time
+	slots   chan struct{}
+
+	mu      sync.Mutex
+	good    verdicts // a flood of tokens that do not hold displaces none that do
+	bad     verdicts
+	asking  map[[sha256.Size]byte]*question
+	reached bool  // it has answered once
+	failing error // its last answer, when that was none
+}
+
+// verdict is what the service said about a token.
+type verdict struct {
+	principal *Principal
+	refusal   error
+	until     time.Time
+}
+
+type question struct {
+	done    chan struct{}
+	verdict verdict
+	err     error
+}
+
+// NewRemoteTokens makes the authenticator. client decides which hosts may be called and must not follow redirects.
+func NewRemoteTokens(s TokenService, client *http.Client, log *slog.Logger, now func() time.Time) *RemoteTokens {
+	return &RemoteTokens{service: s, client: client, log: log, now: now, slots: make(chan struct{}, maxQuestions),
+		asking: map[[sha256.Size]byte]*question{}}
+}
+
+// Challenge is none: no scheme of HTTP stands for a cookie.
+func (t *RemoteTokens) Challenge() string { return "" }
+
+// Authenticate asks the service about the token in the cookie, unless it has answered lately.
+func (t *RemoteTokens) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	raw, err := t.find(r.HTTP)
+	if err != nil {
+		return nil, err
+	}
+	// What the token says of itself is not proven. It can only make its time shorter.
+	exp, dated := expiry(raw)
+	if dated && t.now().After(exp.Add(serviceTokenSkew)) {
+		return nil, refuse(MethodToken, "expired at %s", exp.UTC().Format(time.RFC3339))
+	}
+	v, err := t.verdict(ctx, raw, exp, dated)
+	if err != nil {
+		return nil, fmt.Errorf("token service %s: %w: %w", t.service.Name, ErrUnavailable, err)
+	}
+	return v.principal, v.refusal
+}
+
+// find is the token of a request.
+func (t *RemoteTokens) find(r *http.Request) (string, error) {
+	found := r.CookiesNamed(t.service.Cookie)
+	if len(found) == 0 {
+		return "", ErrNotMine
+	}
+	if len(found) > 1 {
+		return "", refuse(MethodToken, "cookie %q is given %d times", t.service.Cookie, len(found))
+	}
+	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
+		return "", refuse(MethodToken, "both a bearer token and the cookie %q", t.service.Cookie)
+	}
+	raw := strings.TrimPrefix(found[0].Value, "Bearer ")
+	switch {
+	case raw == "":
+		return "", refuse(MethodToken, "cookie %q is empty", t.service.Cookie)
+	case len(raw) > maxTokenBytes:
+		return "", refuse(MethodToken, "token of %d bytes, at most %d are read", len(raw), maxTokenBytes)
+	case strings.ContainsFunc(raw, func(c rune) bool {
+		return c > unicode.MaxASCII || !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-._~+/=", c)
+	}):
+		return "", refuse(MethodToken, "cookie %q holds what no token does", t.service.Cookie)
+	}
+	return raw, nil
+}
+
+// expiry is the exp of a token that is a JWT.
+func expiry(raw string) (time.Time, bool) {
+	_, claims, err := decodeToken(raw)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return claims.time("exp")
+}
+
+// verdict is what the service says about a token, from memory where that is fresh.
+func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, dated bool) (verdict, error) {
+	key := sha256.Sum256([]byte(raw))
+	t.mu.Lock()
+	if v, ok := t.remembered(key); ok {
+		t.mu.Unlock()
+		return v, nil
+	}
+	if q := t.asking[key]; q != nil {
+		t.mu.Unlock()
+		select {
+		case <-q.done:
+			return q.verdict, q.err
+		case <-ctx.Done():
+			return verdict{}, ctx.Err()
+		}
+	}
+	q := &question{done: make(chan struct{}), err: errors.New("the question was given up")}
+	t.asking[key] = q
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.asking, key)
+		t.mu.Unlock()
+		close(q.done)
+	}()
+
+	// Others wait for this answer: it does not end with the request that happened to ask first.
+	q.verdict, q.err = t.ask(context.WithoutCancel(ctx), raw)
+	if q.err != nil {
+		return verdict{}, q.err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if q.verdict.refusal != nil {
+		q.verdict.until = t.now().Add(t.service.RefusedCache)
+		t.bad.put(key, q.verdict)
+		return q.verdict, nil
+	}
+	q.verdict.until = t.now().Add(t.service.Cache)
+	if dated && exp.Before(q.verdict.until) {
+		q.verdict.until = exp
+	}
+	t.good.put(key, q.verdict)
+	return q.verdict, nil
+}
+
+func (t *RemoteTokens) remembered(key [sha256.Size]byte) (verdict, bool) {
+	for _, m := range []*verdicts{&t.good, &t.bad} {
+		if v, ok := m.get(key); ok && t.now().Before(v.until) {
+			return v, true
+		}
+	}
+	return verdict{}, false
+}
+
+// ask asks the service. raw is empty for a question that only finds out whether it answers.
+func (t *RemoteTokens) ask(ctx context.Context, raw string) (verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.service.Timeout)
+	defer cancel()
+	select {
+	case t.slots <- struct{}{}:
+		defer func() { <-t.slots }()
+	case <-ctx.Done():
+		return verdict{}, fmt.Errorf("%d questions are under way already", maxQuestions)
+	}
+	v, err := t.read(ctx, raw)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failing = err
+	t.reached = t.reached || err == nil
+	return v, err
+}
+
+func (t *RemoteTokens) read(ctx context.Context, raw string) (verdict, error) {
+	at := strings.TrimSuffix(t.service.URL, "/") + "/authorize/admin/validateToken"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return verdict{}, err
+	}
+	req.Header.Set("Accept", "application/json")
+	if raw != "" {
+		req.Header.Set("Cookie", t.service.Cookie+"="+raw)
+	}
+	resp, err := t.client.Do(req)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		return verdict{refusal: refuse(MethodToken, "token service %s answers %s", t.service.Name, resp.Status)}, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return verdict{}, fmt.Errorf("%s answers %s; expected 200, or 401 for a token that does not hold", at, resp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxVerdictBytes+1))
+	if err != nil {
+		return verdict{}, fmt.Errorf("%s: %w", at, err)
+	}
+	if len(body) > maxVerdictBytes {
+		return verdict{}, fmt.Errorf("%s answers more than %d bytes", at, maxVerdictBytes)
+	}
+	v, err := t.parse(body)
+	if err != nil {
+		return verdict{}, fmt.Errorf("%s: %w", at, err)
+	}
+	return v, nil
+}
+
+// parse reads {"response":{"userId":"..","role":"A,B"},"errors":null}. Errors beside a response are errors.
+func (t *RemoteTokens) parse(body []byte) (verdict, error) {
+	const expected = `expected {"response":{"userId":"..","role":".."},"errors":null}`
+	var answer struct {
+		Response *struct {
+			UserID string `json:"userId"`
+			Role   string `json:"role"`
+		} `json:"response"`
+		Errors json.RawMessage `json:"errors"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if err := dec.Decode(&answer); err != nil {
+		return verdict{}, fmt.Errorf("the answer cannot be read (%w); %s", err, expected)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return verdict{}, fmt.Errorf("the answer goes on behind the JSON; %s", expected)
+	}
+	switch said := string(bytes.TrimSpace(answer.Errors)); said {
+	case "", "null", "[]":
+	default:
+		return verdict{refusal: refuse(MethodToken, "token service %s: %s", t.service.Name, clip(said))}, nil
+	}
+	if answer.Response == nil {
+		return verdict{}, fmt.Errorf("the answer holds neither a response nor errors; %s", expected)
+	}
+	user := strings.TrimSpace(answer.Response.UserID)
+	if user == "" || len(user) > 255 || strings.ContainsFunc(user, unicode.IsControl) {
+		return verdict{}, fmt.Errorf("the answer names no user (userId %q); %s", clip(user), expected)
+	}
+	p := &Principal{Method: MethodToken, Authority: t.service.Name, Subject: user, User: user}
+	for role := range strings.SplitSeq(answer.Response.Role, ",") {
+		if role = strings.TrimSpace(role); role != "" {
+			p.Roles = append(p.Roles, role)
+		}
+	}
+	return verdict{principal: p}, nil
+}
+
+// Run asks until the service has answered once, so that one that is not there is known before the first caller comes.
+// It ends then, or with ctx.
+func (t *RemoteTokens) Run(ctx context.Context) {
+	for failures := 0; ; failures++ {
+		if t.Ready() == nil {
+			return
+		}
+		_, err := t.ask(ctx, "")
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		t.log.Warn("a token service does not answer", "service", t.service.Name, "error", err)
+		pause := min(probeRetryMax, retryMin<<min(failures, 16))
+		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// Probe asks the service once, for who wants to know whether it answers.
+func (t *RemoteTokens) Probe(ctx context.Context) error {
+	if _, err := t.ask(ctx, ""); err != nil {
+		return fmt.Errorf("token service %s: %w", t.service.Name, err)
+	}
+	return nil
+}
+
+// Ready is nil once the service has answered.
+func (t *RemoteTokens) Ready() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.reached:
+		return nil
+	case t.failing != nil:
+		return fmt.Errorf("token service %s has not answered yet: %w", t.service.Name, t.failing)
+	}
+	return fmt.Errorf("token service %s has not answered yet", t.service.Name)
+}
+
+// Warning says that the service, which did answer once, does not at present; empty: it does.
+func (t *RemoteTokens) Warning() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.reached || t.failing == nil {
+		return ""
+	}
+	return fmt.Sprintf("token service %s does not answer: %v", t.service.Name, t.failing)
+}
+
+// verdicts remembers at most 2 × maxVerdicts answers, the newest at least maxVerdicts of them.
+type verdicts struct {
+	now, before map[[sha256.Size]byte]verdict
+}
+
+func (m *verdicts) get(key [sha256.Size]byte) (verdict, bool) {
+	if v, ok := m.now[key]; ok {
+		return v, true
+	}
+	v, ok := m.before[key]
+	return v, ok
+}
+
+func (m *verdicts) put(key [sha256.Size]byte, v verdict) {
+	if m.now == nil || len(m.now) >= maxVerdicts {
+		m.now, m.before = make(map[[sha256.Size]byte]verdict), m.now
+	}
+	m.now[key] = v
+}

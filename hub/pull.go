@@ -1,0 +1,62 @@
+package hub
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+)
+
+// SignedBySubscriber finds the active subscription of a topic and callback whose secret signed text: mac is its HMAC-SHA256.
+// A subscription that does not exist, one without a secret and a signature that does not hold are told apart neither by the
+// answer nor by the work they take.
+func (s *Service) SignedBySubscriber(topic, callbackKey string, text, mac []byte) (Subscription, bool, error) {
+	var sub Subscription
+	var ok bool
+	s.state.View(func(st *State) { sub, ok = st.SubscriptionByKey(topic, callbackKey) })
+	ok = ok && len(sub.SealedSecret) > 0 && !sub.Expired(s.now())
+	binding := SecretBinding(topic, callbackKey)
+	sealed := sub.SealedSecret
+	if !ok {
+		var err error
+		if sealed, err = s.secrets.Seal([]byte("nobody's"), binding); err != nil {
+			return Subscription{}, false, fmt.Errorf("seal a secret: %w", err)
+		}
+	}
+	secret, err := s.secrets.Open(sealed, binding)
+	if err != nil {
+		return Subscription{}, false, fmt.Errorf("open the secret of %s: %w", sub.ID, err)
+	}
+	h := hmac.New(sha256.New, secret)
+	h.Write(text)
+	if same := hmac.Equal(h.Sum(nil), mac); !same || !ok {
+		return Subscription{}, false, nil
+	}
+	return sub, true, nil
+}
+
+// OwedOffsets are the offsets from one on, up to head, of messages that are not done with: at most limit of them, in order, after
+// the first skip.
+func (c *Cursor) OwedOffsets(from, head, skip uint64, limit int) []uint64 {
+	var out []uint64
+	take := func(offset uint64) {
+		switch {
+		case skip > 0:
+			skip--
+		case len(out) < limit:
+			out = append(out, offset)
+		}
+	}
+	for i := range c.Open {
+		if o := c.Open[i].Offset; o >= from && o <= head {
+			take(o)
+		}
+	}
+	next := max(from, max(c.Offset, c.Through)+1)
+	if next > head || skip > head-next {
+		return out
+	}
+	for next, skip = next+skip, 0; next <= head && len(out) < limit; next++ {
+		take(next)
+	}
+	return out
+}

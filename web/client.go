@@ -1,0 +1,79 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// clientOf is the address that stands for whoever sent the request: the peer's or, behind a trusted proxy, the last one of
+// X-Forwarded-For that is no trusted proxy's. Of an IPv6 address it is the network: one client has a /64 at least. It is the zero
+// Addr where none is known.
+func (s *Server) clientOf(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	client := peer.Addr().Unmap()
+	if len(s.TrustedProxies) > 0 && s.trusts(client) {
+		client = s.forwardedFor(client, r.Header["X-Forwarded-For"])
+	}
+	return networkOf(client)
+}
+
+// addressOf is the client as the log names it.
+func (s *Server) addressOf(x *exchange, r *http.Request) string {
+	if len(s.TrustedProxies) > 0 {
+		return x.client.String()
+	}
+	return r.RemoteAddr
+}
+
+// networkOf is what a client's address counts as.
+func networkOf(a netip.Addr) netip.Addr {
+	if a = a.Unmap(); a.Is4() {
+		return a
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+func (s *Server) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// forwardedFor goes through the addresses from the nearest one on. What stands behind one that cannot be read is nobody's
+// word.
+func (s *Server) forwardedFor(client netip.Addr, lines []string) netip.Addr {
+	for _, line := range slices.Backward(lines) {
+		for line != "" {
+			item := line
+			if i := strings.LastIndexByte(line, ','); i >= 0 {
+				line, item = line[:i], line[i+1:]
+			} else {
+				line = ""
+			}
+			a, err := parseForwarded(strings.TrimSpace(item))
+			if err != nil {
+				return client
+			}
+			if client = a; !s.trusts(a) {
+				return client
+			}
+		}
+	}
+	return client
+}
+
+// parseForwarded reads an address, which some proxies write with a port.
+func parseForwarded(item string) (netip.Addr, error) {
+	if ap, err := netip.ParseAddrPort(item); err == nil {
+		return ap.Addr().Unmap(), nil
+	}
+	a, err := netip.ParseAddr(strings.Trim(item, "[]"))
+	return a.Unmap(), err
+}

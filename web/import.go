@@ -1,0 +1,114 @@
+package web
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// maxImportBytes is the longest body of an import.
+const maxImportBytes = 4 << 20
+
+// importBody is what is to be brought over. Secrets are in it as they are, and in no answer.
+type importBody struct {
+	Topics        []string             `json:"topics"`
+	Subscriptions []importSubscription `json:"subscriptions"`
+	Verify        bool                 `json:"verify"`
+	DryRun        bool                 `json:"dry_run"`
+}
+
+type importSubscription struct {
+	Topic         string            `json:"topic"`
+	Callback      string            `json:"callback"`
+	Secret        string            `json:"secret"`
+	LeaseSeconds  string            `json:"lease_seconds"`
+	ConsumerGroup string            `json:"consumer_group"`
+	Since         *time.Time        `json:"since"`
+	Fields        map[string]string `json:"fields"`
+}
+
+// importItem is what became of one record.
+type importItem struct {
+	Topic      string            `json:"topic"`
+	Callback   string            `json:"callback,omitempty"`
+	Outcome    hub.ImportOutcome `json:"outcome"`
+	ID         string            `json:"id,omitempty"`
+	FreshLease bool              `json:"fresh_lease,omitempty"`
+	Param      string            `json:"param,omitempty"`
+	Reason     string            `json:"reason,omitempty"`
+}
+
+// postImport brings topics and subscriptions of another hub over. It may be repeated: what is there stays as it is.
+func (s *Server) postImport(w http.ResponseWriter, r *http.Request) {
+	in, err := s.readImport(w, r)
+	var done []hub.Imported
+	if err == nil {
+		done, err = s.Service.Import(r.Context(), in)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out := struct {
+		Topics        []importItem `json:"topics"`
+		Subscriptions []importItem `json:"subscriptions"`
+		DryRun        bool         `json:"dry_run"`
+	}{[]importItem{}, []importItem{}, in.DryRun}
+	for i, d := range done {
+		item := importItem{Outcome: d.Outcome, FreshLease: d.FreshLease, Param: d.Param, Reason: d.Reason}
+		if d.ID != 0 {
+			item.ID = d.ID.String()
+		}
+		if i < len(in.Topics) {
+			item.Topic, item.ID = in.Topics[i], ""
+			out.Topics = append(out.Topics, item)
+			continue
+		}
+		sub := &in.Subscriptions[i-len(in.Topics)]
+		item.Topic, item.Callback = sub.Topic, sub.Callback
+		out.Subscriptions = append(out.Subscriptions, item)
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Server) readImport(w http.ResponseWriter, r *http.Request) (in hub.Import, err error) {
+	const expected = `expected JSON such as {"topics": ["a"], "subscriptions": [{"topic": "a", "callback": "https://example.org/cb", "secret": "s"}]}`
+	content, err := s.readBody(w, r, maxImportBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes; send fewer records at a time", maxImportBytes))
+	defer content.release()
+	if err != nil {
+		return in, err
+	}
+	var body importBody
+	dec := json.NewDecoder(strings.NewReader(string(content.bytes)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return in, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return in, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	}
+	if len(body.Topics)+len(body.Subscriptions) == 0 {
+		return in, hub.ParamErrorf("body", "holds no topics and no subscriptions; %s", expected)
+	}
+	in = hub.Import{Topics: body.Topics, Verify: body.Verify, DryRun: body.DryRun}
+	for i := range body.Subscriptions {
+		b := &body.Subscriptions[i]
+		sub := hub.ImportedSubscription{Topic: b.Topic, Callback: b.Callback, Secret: b.Secret, LeaseSeconds: b.LeaseSeconds, ConsumerGroup: b.ConsumerGroup}
+		if b.Since != nil {
+			sub.Since = *b.Since
+		}
+		for name, value := range b.Fields {
+			sub.Extra = append(sub.Extra, hub.ExtraField{Name: name, Value: value})
+		}
+		slices.SortFunc(sub.Extra, func(a, b hub.ExtraField) int { return cmp.Compare(a.Name, b.Name) })
+		in.Subscriptions = append(in.Subscriptions, sub)
+	}
+	return in, nil
+}

@@ -1,0 +1,153 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"quorumhub/auth"
+	"quorumhub/hub"
+)
+
+// Limits bound what one caller may ask of this node. A caller is a principal or, where nobody is authenticated, a client
+// address. Nodes do not tell each other: who asks several of them has a budget at each. A zero Rate is no limit.
+type Limits struct {
+	Publish   hub.Rate // content, batches and thin pings: one request each
+	Subscribe hub.Rate // also unsubscribe, and forms that are not understood
+	Read      hub.Rate
+	Admin     hub.Rate // what changes the hub; topics registered and deregistered
+	Refused   hub.Rate // of an address: requests whose credentials do not hold
+}
+
+// class is a kind of requests that share a budget.
+type class uint8
+
+const (
+	classNone class = iota // without a limit
+	classPublish
+	classSubscribe
+	classRead
+	classAdmin
+	classRefused
+	classes
+)
+
+// String names the class in headers and metrics.
+func (c class) String() string {
+	return [classes]string{"none", "publish", "subscribe", "read", "admin", "refused"}[c]
+}
+
+// maxCallers is how many buckets are kept, some 4 MiB of them.
+const maxCallers = 16384
+
+// callerClass is whose bucket of which class it is. The strings are empty for an address.
+type callerClass struct {
+	class              class
+	method             auth.Method
+	authority, subject string
+	client             netip.Addr
+}
+
+// quota is a rate with what the headers say of it.
+type quota struct {
+	rate   hub.Rate
+	policy []string // RateLimit-Policy, shared by all answers
+	prefix string   // of RateLimit
+}
+
+// quotas are a caller's, one for each class.
+type quotas [classes]quota
+
+// limiter keeps the buckets.
+type limiter struct {
+	common   quotas
+	throttle *hub.Throttle[callerClass]
+	refused  *prometheus.CounterVec
+}
+
+func newLimiter(l Limits, reg prometheus.Registerer) (*limiter, error) {
+	out := &limiter{common: quotasOf(l), throttle: hub.NewThrottle[callerClass](maxCallers, time.Now()),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorumhub_requests_limited_total",
+			Help: "Requests refused with 429, by the limit that was reached (publish, subscribe, read, admin, refused, callback, pending, bodies, streams)."}, []string{"limit"})}
+	if err := reg.Register(out.refused); err != nil {
+		return nil, fmt.Errorf("limit metrics: %w", err)
+	}
+	return out, nil
+}
+
+func quotasOf(l Limits) quotas {
+	var out quotas
+	for c, r := range [classes]hub.Rate{{}, l.Publish, l.Subscribe, l.Read, l.Admin, l.Refused} {
+		if r.Limited() {
+			name := strconv.Quote(class(c).String())
+			out[c] = quota{r, []string{fmt.Sprintf("%s;q=%d;w=%d", name, r.Requests, int(r.Per.Seconds()))}, name + ";r="}
+		}
+	}
+	return out
+}
+
+// classOf is the class of a request by its route. What is sent to the hub endpoint and to topics shows its class later: see
+// postHub, postCompat and publish.
+func (rt *route) classOf(r *http.Request) class {
+	switch {
+	case r.Method == http.MethodGet, r.Method == http.MethodHead:
+		return classRead
+	case rt.name == "hub", rt.name == "topics":
+		return classNone
+	}
+	return classAdmin
+}
+
+// count tells the metric of a refusal.
+func (l *limiter) count(p *problem) {
+	if p.limit != "" {
+		l.refused.WithLabelValues(p.limit).Inc()
+	}
+}
+
+// spend takes a request from the caller's budget for its class and says so in the answer's header
+// (draft-ietf-httpapi-ratelimit-headers). Without a limit it does nothing. It comes after the caller is known, and before what it
+// asks for is looked at.
+func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
+	q := &s.limits.common[c]
+	if !q.rate.Limited() {
+		return nil
+	}
+	key := callerClass{class: c}
+	if s.Guard != nil && c != classRefused {
+		if p := auth.CallerOf(r.Context()).Principal; p.Method != auth.MethodAnonymous {
+			key.method, key.authority, key.subject = p.Method, p.Authority, p.Subject
+		}
+	}
+	if key.method == "" {
+		key.client = clientAt(w)
+	}
+	a := s.limits.throttle.Spend(key, q.rate, time.Now())
+	h := w.Header()
+	h["Ratelimit-Policy"] = q.policy
+	var buf [64]byte
+	b := append(buf[:0], q.prefix...)
+	b = append(strconv.AppendInt(b, int64(a.Left), 10), ";t="...)
+	h["Ratelimit"] = []string{string(strconv.AppendInt(b, int64(seconds(a.Full)), 10))}
+	if a.OK {
+		return nil
+	}
+	return &problem{status: http.StatusTooManyRequests, code: "rate_limited", limit: c.String(), retryAfter: seconds(a.Wait),
+		detail: fmt.Sprintf("too many requests: this node takes %d in %v of a caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, seconds(a.Wait))}
+}
+
+// seconds rounds up, so that nobody comes too early.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// clientAt is the client of the exchange that w answers.
+func clientAt(w http.ResponseWriter) netip.Addr {
+	x, ok := w.(*exchange)
+	if !ok {
+		return netip.Addr{}
+	}
+	return x.client
+}
