@@ -126,3 +126,6 @@ func (n *Node) Dial(ctx context.Context, address string) error {
 
 // SealValue is the stored form of a value beside the log.
 func SealValue(key string, val []byte) []byte { return sealValue([]byte(key), val) }
+
+// VerifiedIndex is the index for which a consistent read waits, as the leader tells it.
+func (n *Node) VerifiedIndex() (uint64, error) { return n.verifiedIndex() }

@@ -75,6 +75,30 @@ func TestReadsSeeWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
+// The entries with which raft begins a term never reach a store: where nothing is written after an election, they are no
+// reason to refuse a consistent read.
+func TestReadsNeedNoWriteAfterAnElection(t *testing.T) {
+	m := newMember(t, "node-1")
+	m.start()
+	defer func() { m.stop() }()
+	if _, err := m.node.Propose(t.Context(), publish("t", "x")); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
+	m.start()
+	eventually(t, "it leads in a new term", m.node.IsLeader)
+	index, err := m.node.VerifiedIndex()
+	if at := m.store.Applied().Index; err != nil || index > at {
+		t.Errorf("a read has to wait for entry %d (%v), and the store is at %d with nothing on its way", index, err, at)
+	}
+	if err := m.node.Consistent(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if head := headOf(m, "t"); head != 1 {
+		t.Errorf("it reads %d messages, want 1", head)
+	}
+}
+
 // A leader that does not know yet that another one leads answers no consistent read.
 func TestADeposedLeaderAnswersNoConsistentReads(t *testing.T) {
 	if err, stale := readFromDeposed(t, raftlog.Hooks{}); hub.CodeOf(err) != hub.CodeUnavailable {
