@@ -61,6 +61,10 @@ func Quiet(tb testing.TB, window time.Duration, what string, count func() int) {
 	}
 }
 
+// Pause lets time pass in a client or server that is slow on purpose. To wait for something, use Eventually; to show
+// that nothing happens, use Quiet.
+func Pause(d time.Duration) { time.Sleep(d) }
+
 // Until waits for a moment that the test knows from the hub, such as the end of a lease.
 func Until(tb testing.TB, moment time.Time) {
 	tb.Helper()
