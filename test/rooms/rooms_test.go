@@ -21,7 +21,8 @@ import (
 
 const module = "quorumhub"
 
-// mayImport says which rooms a room may import, itself aside. A room that is not listed is free (cli, test).
+// mayImport lists the rooms that a room may import besides itself. A room that is not listed is free (cli,
+// test).
 var mayImport = map[string][]string{
 	"hub":      {},
 	"store":    {"hub"},
@@ -33,7 +34,7 @@ var mayImport = map[string][]string{
 	"":         {"cli"}, // main.go
 }
 
-// reservedFor says in which rooms a dependency may be imported; test/ may import everything.
+// reservedFor lists the rooms that may import a dependency; test/ may import everything.
 var reservedFor = map[string][]string{
 	"github.com/labstack/echo":         {"web"},
 	"go.etcd.io/bbolt":                 {"store", "raftlog"},
@@ -41,12 +42,12 @@ var reservedFor = map[string][]string{
 	"github.com/hashicorp/raft":        {"raftlog"},
 }
 
-// forbidden names standard packages that a room must not import.
+// forbidden lists standard packages that a room must not import.
 var forbidden = map[string][]string{
 	"hub": {"net/http", "os", "os/exec", "database/sql", "log", "syscall"},
 }
 
-// pkg is what `go list -json` says of a package.
+// pkg is a package as listed by `go list -json`.
 type pkg struct {
 	ImportPath   string
 	Name         string
@@ -55,7 +56,7 @@ type pkg struct {
 	XTestImports []string
 }
 
-// room is the first element of a path inside of the module; "" for the module's root.
+// room returns the first element of the path inside the module, or "" for the module's root.
 func (p pkg) room() string {
 	rest := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
 	room, _, _ := strings.Cut(rest, "/")
@@ -85,7 +86,7 @@ func packages(t *testing.T) []pkg {
 		all = append(all, p)
 	}
 	if len(all) < 3 {
-		t.Fatalf("go list finds only %d packages", len(all))
+		t.Fatalf("go list found only %d packages", len(all))
 	}
 	return all
 }
@@ -111,8 +112,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 	}
 }
 
-// breaches lists what is wrong with the imports of a package. Its own tests may use what is above it only if
-// they are in the same room or use the shared harness.
+// breaches lists the forbidden imports of a package. Its tests may also import the shared harness in test/.
 func breaches(p pkg) []string {
 	var out []string
 	room := p.room()
@@ -126,17 +126,17 @@ func breaches(p pkg) []string {
 			other := pkg{ImportPath: imp}.room()
 			fine := !bound || other == room || slices.Contains(allowed, other) || inTests && other == "test"
 			if !fine {
-				out = append(out, fmt.Sprintf("%s imports %s: %s may import %v of the project", p.ImportPath, imp, room, allowed))
+				out = append(out, fmt.Sprintf("%s imports %s: %s may only import %v of the project", p.ImportPath, imp, room, allowed))
 			}
 			continue
 		}
 		for dependency, rooms := range reservedFor {
 			if (within(imp, dependency) || within(imp, dependency+"/v2") || within(imp, dependency+"/v4")) && !slices.Contains(rooms, room) {
-				out = append(out, fmt.Sprintf("%s imports %s, which is for %v", p.ImportPath, imp, rooms))
+				out = append(out, fmt.Sprintf("%s imports %s, which is reserved for %v", p.ImportPath, imp, rooms))
 			}
 		}
 		if !inTests && slices.Contains(forbidden[room], imp) {
-			out = append(out, fmt.Sprintf("%s imports %s, and %s must not", p.ImportPath, imp, room))
+			out = append(out, fmt.Sprintf("%s imports %s, which %s must not import", p.ImportPath, imp, room))
 		}
 	}
 	return out
@@ -180,13 +180,13 @@ func TestPackagesAreNamedAfterWhatTheyHold(t *testing.T) {
 	for _, p := range packages(t) {
 		for part := range strings.SplitSeq(p.ImportPath+"/"+p.Name, "/") {
 			if slices.Contains([]string{"utils", "util", "helpers", "helper", "common", "manager", "misc", "base", "shared", "lib"}, part) {
-				t.Errorf("package %s: %q says nothing about what is in it", p.ImportPath, part)
+				t.Errorf("package %s: %q does not say what the package contains", p.ImportPath, part)
 			}
 		}
 	}
 }
 
-// maxLines is how long a file may be: a longer one usually holds two things.
+// maxLines is how long a file may be: a longer one usually has two subjects.
 const maxLines = 500
 
 var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
@@ -224,7 +224,7 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
-// TestPagesNameTestsThatExist keeps the tables of invariants and of attacks honest.
+// TestPagesNameTestsThatExist keeps the tables of invariants and attacks correct.
 func TestPagesNameTestsThatExist(t *testing.T) {
 	defined := map[string]bool{}
 	err := filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {
@@ -259,7 +259,7 @@ func TestPagesNameTestsThatExist(t *testing.T) {
 	}
 	for i := 1; i <= 10; i++ {
 		if !strings.Contains(pages["ARCHITECTURE.md"], fmt.Sprintf("| I%d |", i)) {
-			t.Errorf("ARCHITECTURE.md says nothing about I%d", i)
+			t.Errorf("ARCHITECTURE.md does not mention I%d", i)
 		}
 	}
 }
