@@ -25,7 +25,7 @@ import (
 func TestNoProductionTypeHasATestSwitch(t *testing.T) {
 	program := loadProduction(t)
 	for _, problem := range program.unsetFields() {
-		t.Error(problem)
+		t.Error(strings.TrimPrefix(problem, root(t)+"/"))
 	}
 }
 
@@ -284,15 +284,17 @@ func field(sel *types.Selection) *types.Var {
 func TestTestSwitchesAreFound(t *testing.T) {
 	const program = `package p
 
-import "sync"
-
 type inner struct{ n int }
+
+type mutex struct{ locked bool }
+
+func (m *mutex) Lock() { m.locked = !m.locked }
 
 type Options struct {
 	Delay   int
 	hook    func() // switch
 	guards  guards
-	mu      sync.Mutex
+	mu      mutex
 	inner   inner
 	table   [4]byte
 	decoded int ` + "`json:\"x\"`" + `
@@ -311,7 +313,6 @@ type generic[T any] struct {
 func Run() int {
 	o := Options{Delay: 1}
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.hook != nil {
 		o.hook()
 	}
@@ -325,7 +326,6 @@ func Run() int {
 }
 `
 	s := newSource(nil)
-	s.external = importer.ForCompiler(s.fset, "source", nil)
 	file, err := parser.ParseFile(s.fset, "p.go", program, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
@@ -339,7 +339,8 @@ func Run() int {
 		name, _, _ := strings.Cut(problem, " ")
 		got = append(got, name)
 	}
-	if want := []string{"Options.hook", "Options.guards", "generic.extra", "guards.skipCheck"}; !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+	slices.Sort(got)
+	if want := []string{"Options.guards", "Options.hook", "generic.extra", "guards.skipCheck"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
