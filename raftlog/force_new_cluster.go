@@ -24,8 +24,8 @@ import (
 // it is sound: two logs of one cluster may have different ends, and none of raft's rules would tell these apart
 // after the same entry had been added to both.
 
-// refounding is what refound needs to know.
-type refounding struct {
+// newCluster configures forceNewCluster.
+type newCluster struct {
 	self   raft.Server
 	former string // cluster id at the end of the log
 	id     string // the new one
@@ -33,8 +33,8 @@ type refounding struct {
 	clock  hub.Clock
 }
 
-// refound appends the two entries behind entry last of a term below term. They are one write.
-func (l *logStore) refound(r refounding, last, term uint64) error {
+// forceNewCluster appends the two entries behind entry last of a term below term. They are one write.
+func (l *logStore) forceNewCluster(r newCluster, last, term uint64) error {
 	proposal, err := hub.EncodeProposal([]*hubpb.Event{{Kind: &hubpb.Event_ClusterRefounded{ClusterRefounded: &hubpb.ClusterRefounded{
 		ClusterId: r.id, FormerClusterId: r.former, Node: string(r.self.ID), Reason: r.reason, Index: last,
 	}}}})
@@ -134,8 +134,8 @@ func (t *tail) see(ev *hubpb.Event) {
 	}
 }
 
-// refounded makes id that of a node that goes on under a new cluster id.
-func (id *Identity) refounded(cluster string, former []string) {
+// moveTo makes id that of a node that goes on under a new cluster id.
+func (id *Identity) moveTo(cluster string, former []string) {
 	if id.Instance == "" {
 		id.Instance = randomID()
 	}
@@ -192,14 +192,14 @@ func Recover(o Options, write bool) (_ *Plan, err error) {
 		return p, nil
 	}
 	cluster := randomID()
-	err = n.log.refound(refounding{
+	err = n.log.forceNewCluster(newCluster{
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
 		former: t.cluster, id: cluster, reason: hubpb.RefoundReason_REFOUND_RECOVERED, clock: o.Clock,
 	}, t.last, t.term+1)
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	n.identity.refounded(cluster, append(t.former, t.cluster))
+	n.identity.moveTo(cluster, append(t.former, t.cluster))
 	if err := n.identity.write(o.Dir); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
@@ -241,10 +241,10 @@ func (n *Node) lastTerm(last uint64) (uint64, error) {
 	return l.Term, nil
 }
 
-// Refound makes the directory of a new node around the state of a former cluster, as it comes from a backup: the node is the
+// ForceNewCluster makes the directory of a new node around the state of a former cluster, as it comes from a backup: the node is the
 // only voter of a new cluster, in which that state lives on. open makes the store; Options.Store is set by it, and the caller
 // closes it. Nothing of a node may be in Options.Dir before. A directory that was not finished does not start.
-func Refound(o Options, open func() (*store.Store, error)) (cluster string, err error) {
+func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster string, err error) {
 	cluster = randomID()
 	id := &Identity{Format: identityFormat, ID: o.ID, ClusterID: cluster, CreatedAt: time.Now().UTC(), Instance: randomID()}
 	// With an identity and without a log a node does not start: this is what is left when the process ends before the rest is there.
@@ -271,14 +271,14 @@ func Refound(o Options, open func() (*store.Store, error)) (cluster string, err 
 	if err != nil {
 		return "", err
 	}
-	err = l.refound(refounding{
+	err = l.forceNewCluster(newCluster{
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
 		former: former, id: cluster, reason: hubpb.RefoundReason_REFOUND_RESTORED, clock: o.Clock,
 	}, pos.Index, pos.Term+1)
 	if err = errors.Join(err, l.close(), syncDir(o.Dir)); err != nil {
 		return "", err
 	}
-	id.refounded(cluster, all)
+	id.moveTo(cluster, all)
 	return cluster, id.write(o.Dir)
 }
 
