@@ -40,9 +40,9 @@ func (n *Node) announceRun() {
 	}
 }
 
-// recordRun brings where this run of the node is into the log.
+// recordRun writes the state of this run of the node into the log.
 func (n *Node) recordRun(ctx context.Context, run hubpb.NodeRun) error {
-	_, err := n.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeSwitched{NodeSwitched: &hubpb.NodeSwitched{Node: n.opts.ID, Boot: n.boot, Run: run}}})
+	_, err := n.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeRunChanged{NodeRunChanged: &hubpb.NodeRunChanged{Node: n.opts.ID, Boot: n.boot, Run: run}}})
 	return err
 }
 
