@@ -24,6 +24,7 @@ import (
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/sse"
 )
 
 // stopBound is how long an orderly stop may take before the rest is cut short.
@@ -108,7 +109,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
-	feed := web.NewFeed()
+	feed := sse.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, weight: cfg.Cluster.Weight, store: n.store}
