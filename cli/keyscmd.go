@@ -10,7 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 )
 
 // keysCmd is the group of commands about the keys for secrets at rest. Keys are shown by their ids only.
@@ -29,7 +29,7 @@ type keysFlags struct {
 }
 
 // ask makes one request and reads the keys as they then are.
-func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*auth.KeysStatus, error) {
+func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*keyring.Status, error) {
 	hub, err := f.client()
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*au
 	if err != nil {
 		return nil, err
 	}
-	st := new(auth.KeysStatus)
+	st := new(keyring.Status)
 	if err := json.Unmarshal(answer, st); err != nil {
 		return nil, fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
 	}
@@ -60,7 +60,7 @@ func (c *keysStatusCmd) Run(ctx context.Context, s Streams) error {
 	return printKeys(s, st)
 }
 
-func printKeys(s Streams, st *auth.KeysStatus) error {
+func printKeys(s Streams, st *keyring.Status) error {
 	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tHELD BY")
 	for _, k := range st.Keys {
@@ -139,7 +139,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 }
 
 // sayOld says what is left to do with the keys before the present one.
-func sayOld(s Streams, st *auth.KeysStatus) error {
+func sayOld(s Streams, st *keyring.Status) error {
 	n := 0
 	for i := range st.Keys {
 		if st.Keys[i].ID != st.Sealing {
@@ -172,7 +172,7 @@ func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 		if err != nil {
 			return err
 		}
-		var out auth.Resealed
+		var out keyring.Reencrypted
 		if err := json.Unmarshal(answer, &out); err != nil {
 			return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
 		}
@@ -231,7 +231,7 @@ func (c *keysDropCmd) Run(ctx context.Context, s Streams) error {
 }
 
 // sayDropped says which nodes still hold what was dropped.
-func sayDropped(s Streams, st *auth.KeysStatus) error {
+func sayDropped(s Streams, st *keyring.Status) error {
 	for _, n := range st.Nodes {
 		var still []string
 		for _, id := range n.Holds {
@@ -256,7 +256,7 @@ type keysNewCmd struct{}
 
 // Run makes a key.
 func (*keysNewCmd) Run(s Streams) error {
-	id, text, err := auth.NewKeyText()
+	id, text, err := keyring.GenerateKey()
 	if err != nil {
 		return err
 	}

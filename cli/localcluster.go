@@ -13,7 +13,7 @@ import (
 	"strings"
 	"sync"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/configs"
 )
 
@@ -112,7 +112,7 @@ func (c *localCluster) shareKey() error {
 		}
 	}
 	if key == nil {
-		text, err := auth.GenerateKey()
+		_, text, err := keyring.GenerateKey()
 		if err != nil {
 			return err
 		}

@@ -153,7 +153,7 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 		return err
 	}
 	for _, id := range needed {
-		if ring := keys.Keyring(); !ring.Opens(id) {
+		if ring := keys.Ring(); !ring.Opens(id) {
 			return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there, as it was when the backup was taken",
 				keys.Where(), strings.Join(ring.IDs(), " and "), words)
 		}

@@ -18,11 +18,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/configs"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/sse"
 )
 
 // stopBound is how long an orderly stop may take before the rest is cut short.
@@ -53,9 +55,9 @@ type Node struct {
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
-	keys       *auth.KeyStore
-	keeper     *auth.Keeper
-	unfit      chan error // see auth.KeeperOptions
+	keys       *keyring.Store
+	keeper     *keyring.Keeper
+	unfit      chan error // see keyring.KeeperOptions
 	damaged    chan error // see found
 	fatal      chan error // the first failure after which nothing may be acknowledged
 }
@@ -84,7 +86,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	if n.keys, err = n.firstKeys(); err != nil {
 		return nil, err
 	}
-	secrets := n.keys.Keyring()
+	secrets := n.keys.Ring()
 	id, err := ID(cfg)
 	if err != nil {
 		return nil, err
@@ -107,12 +109,12 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
-	feed := web.NewFeed()
+	feed := sse.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, weight: cfg.Cluster.Weight, store: n.store}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
-	n.keeper = auth.NewKeeper(auth.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n}, Flush: n.store.Flush,
+	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n}, Flush: n.store.Flush,
 		Unfit: func(err error) { n.unfit <- err }, Log: log})
 	n.store.Observe(n.keeper)
 	n.store.OnInstall(n.keeper.Reload)
@@ -167,7 +169,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 }
 
 // openRaft opens the log. A fresh node with peers waits for them here; whoever calls meanwhile is told so.
-func (n *Node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
+func (n *Node) openRaft(ctx context.Context, id string, secrets *keyring.Ring) (*raftlog.Node, error) {
 	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
 		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
 		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
@@ -241,7 +243,7 @@ func LockDataDir(dir string) (*os.File, error) {
 
 // firstKeys makes the key on the first start only: a new key in place of a lost one would leave every
 // subscription with a secret that does not open. The nodes of a cluster share one key, so none of them makes it.
-func (n *Node) firstKeys() (*auth.KeyStore, error) {
+func (n *Node) firstKeys() (*keyring.Store, error) {
 	shared := len(n.cfg.Cluster.Peers) > 1
 	keys, err := OpenKeys(n.cfg, n.store.Applied().Index == 0 && !shared)
 	switch {
@@ -255,11 +257,11 @@ func (n *Node) firstKeys() (*auth.KeyStore, error) {
 }
 
 // OpenKeys is where the configuration says the keys for secrets at rest are.
-func OpenKeys(cfg *configs.Config, create bool) (*auth.KeyStore, error) {
+func OpenKeys(cfg *configs.Config, create bool) (*keyring.Store, error) {
 	if cfg.Secrets.Key != "" {
-		return auth.FixedKeys(cfg.Secrets.Key)
+		return keyring.Fixed(cfg.Secrets.Key)
 	}
-	return auth.OpenKeyFile(cfg.KeyFile(), create)
+	return keyring.Open(cfg.KeyFile(), create)
 }
 
 // ID is the configured id, else the one the data directory belongs to, else a new one.

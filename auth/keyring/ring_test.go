@@ -1,4 +1,4 @@
-package auth_test
+package keyring_test
 
 import (
 	"bytes"
@@ -8,16 +8,16 @@ import (
 	"strings"
 	"testing"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 )
 
-func keyring(t *testing.T, fill ...byte) *auth.Keyring {
+func ringOf(t *testing.T, fill ...byte) *keyring.Ring {
 	t.Helper()
 	var keys [][]byte
 	for _, f := range fill {
 		keys = append(keys, bytes.Repeat([]byte{f}, 32))
 	}
-	k, err := auth.NewKeyring(keys...)
+	k, err := keyring.New(keys...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func keyring(t *testing.T, fill ...byte) *auth.Keyring {
 }
 
 func TestI10SealedSecretOpensOnlyWithItsBinding(t *testing.T) {
-	k := keyring(t, 1)
+	k := ringOf(t, 1)
 	sealed, err := k.Seal([]byte("correct horse"), "topic-a")
 	if err != nil {
 		t.Fatal(err)
@@ -56,22 +56,30 @@ func TestI10SealedSecretOpensOnlyWithItsBinding(t *testing.T) {
 }
 
 func TestKeyRotation(t *testing.T) {
-	sealed, err := keyring(t, 1).Seal([]byte("s"), "b")
+	sealed, err := ringOf(t, 1).Seal([]byte("s"), "b")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := keyring(t, 2, 1).Open(sealed, "b"); err != nil || string(got) != "s" {
+	if got, err := ringOf(t, 2, 1).Open(sealed, "b"); err != nil || string(got) != "s" {
 		t.Errorf("after a new key was put in front: %q, %v", got, err)
 	}
-	if _, err := keyring(t, 2).Open(sealed, "b"); !errors.Is(err, auth.ErrUnknownKey) {
+	if _, err := ringOf(t, 2).Open(sealed, "b"); !errors.Is(err, keyring.ErrUnknownKey) {
 		t.Errorf("without the old key: %v, want ErrUnknownKey", err)
 	}
 }
 
-func TestLoadKeyring(t *testing.T) {
+func openRing(path string, create bool) (*keyring.Ring, error) {
+	s, err := keyring.Open(path, create)
+	if err != nil {
+		return nil, err
+	}
+	return s.Ring(), nil
+}
+
+func TestOpenKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sub", "secrets.key")
-	first, err := auth.LoadKeyring(path, true)
+	first, err := openRing(path, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +90,7 @@ func TestLoadKeyring(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := auth.LoadKeyring(path, false)
+	second, err := openRing(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,17 +107,17 @@ func TestLoadKeyring(t *testing.T) {
 		if err := os.WriteFile(p, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := auth.LoadKeyring(p, true); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), p) {
+		if _, err := openRing(p, true); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), p) {
 			t.Errorf("%s: %v, want the file and %q", name, err, c.want)
 		}
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := auth.LoadKeyring(path, false); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := openRing(path, false); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a key file that others may read: %v", err)
 	}
-	if _, err := auth.LoadKeyring(filepath.Join(dir, "none"), false); err == nil {
+	if _, err := openRing(filepath.Join(dir, "none"), false); err == nil {
 		t.Error("a missing key file was accepted")
 	}
 }

@@ -1,4 +1,4 @@
-package auth
+package keyring
 
 import (
 	"context"
@@ -22,13 +22,13 @@ const (
 	resealFailing = 20 // that are named
 )
 
-// KeysStatus is how the keys for secrets at rest stand.
-type KeysStatus struct {
-	Sealing string      `json:"sealing"` // id of the key that seals; empty: not agreed yet
-	Next    string      `json:"next"`    // announced by a rotation that is under way; empty: none
-	Retired []string    `json:"retired"` // needed no more, newest last
-	Keys    []KeyUse    `json:"keys"`    // that a node holds or a secret is sealed with, in order of id
-	Nodes   []NodesKeys `json:"nodes"`
+// Status is how the keys for secrets at rest stand.
+type Status struct {
+	Sealing string     `json:"sealing"` // id of the key that seals; empty: not agreed yet
+	Next    string     `json:"next"`    // announced by a rotation that is under way; empty: none
+	Retired []string   `json:"retired"` // needed no more, newest last
+	Keys    []KeyUse   `json:"keys"`    // that a node holds or a secret is sealed with, in order of id
+	Nodes   []NodeKeys `json:"nodes"`
 }
 
 // KeyUse is what is sealed with a key.
@@ -43,8 +43,8 @@ type KeyUse struct {
 // Secrets is how many there are.
 func (u *KeyUse) Secrets() int { return u.Subscriptions + u.Former + u.Requests }
 
-// NodesKeys are the keys that a node holds.
-type NodesKeys struct {
+// NodeKeys are the keys that a node holds.
+type NodeKeys struct {
 	Node   string   `json:"node"`
 	Source string   `json:"source,omitempty"` // file or configuration
 	Holds  []string `json:"holds"`
@@ -53,9 +53,9 @@ type NodesKeys struct {
 }
 
 // Status asks all nodes which keys they hold, and counts what is sealed with each.
-func (k *Keeper) Status(ctx context.Context) *KeysStatus {
+func (k *Keeper) Status(ctx context.Context) *Status {
 	agreed := k.agreed()
-	st := &KeysStatus{Sealing: agreed.Sealing, Next: agreed.Next, Retired: append([]string{}, agreed.Retired...), Keys: []KeyUse{}, Nodes: k.survey(ctx)}
+	st := &Status{Sealing: agreed.Sealing, Next: agreed.Next, Retired: append([]string{}, agreed.Retired...), Keys: []KeyUse{}, Nodes: k.survey(ctx)}
 	uses := map[string]*KeyUse{}
 	use := func(id string) *KeyUse {
 		if uses[id] == nil {
@@ -80,17 +80,17 @@ func (k *Keeper) Status(ctx context.Context) *KeysStatus {
 }
 
 // survey asks all nodes at once.
-func (k *Keeper) survey(ctx context.Context) []NodesKeys {
+func (k *Keeper) survey(ctx context.Context) []NodeKeys {
 	ids := k.o.Cluster.NodeIDs()
 	slices.Sort(ids)
-	out := make([]NodesKeys, len(ids))
+	out := make([]NodeKeys, len(ids))
 	var wg sync.WaitGroup
 	for i, id := range ids {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, askLimit)
 			defer cancel()
-			out[i] = NodesKeys{Node: id, Holds: []string{}}
-			a, err := k.ask(ctx, id, &KeysQuestion{Op: "status"})
+			out[i] = NodeKeys{Node: id, Holds: []string{}}
+			a, err := k.ask(ctx, id, &Question{Op: "status"})
 			if err != nil {
 				out[i].Error = err.Error()
 				return
@@ -139,7 +139,7 @@ func (k *Keeper) Rotate(ctx context.Context, to, by string) error {
 	return k.switchTo(ctx, next)
 }
 
-func allThere(nodes []NodesKeys) error {
+func allThere(nodes []NodeKeys) error {
 	for i := range nodes {
 		if nodes[i].Error != "" {
 			return hub.Errorf(hub.CodeConflict, "%s cannot say which keys it has (%s), and would meet secrets that it cannot open; start it, or remove it from the cluster, then repeat",
@@ -150,7 +150,7 @@ func allThere(nodes []NodesKeys) error {
 }
 
 // announce makes a key, unless to names one that is there, and has the log say that it is the next.
-func (k *Keeper) announce(ctx context.Context, nodes []NodesKeys, to, by string) (string, error) {
+func (k *Keeper) announce(ctx context.Context, nodes []NodeKeys, to, by string) (string, error) {
 	if to == "" {
 		for i := range nodes {
 			if nodes[i].Source != "file" {
@@ -169,7 +169,7 @@ func (k *Keeper) announce(ctx context.Context, nodes []NodesKeys, to, by string)
 			return "", hub.Errorf(hub.CodeConflict, "%s: %v", k.o.Node, err)
 		}
 	} else if !k.known(nodes, to) {
-		return "", &hub.Error{Code: hub.CodeNotFound, Param: "to", Message: fmt.Sprintf("no node holds the key %q; quorumhub keys status lists them", clip(to))}
+		return "", &hub.Error{Code: hub.CodeNotFound, Param: "to", Message: fmt.Sprintf("no node holds the key %.80q; quorumhub keys status lists them", to)}
 	}
 	res, err := k.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SealingKeyAnnounced{SealingKeyAnnounced: &hubpb.SealingKeyAnnounced{Key: to, By: by}}})
 	if err != nil {
@@ -182,9 +182,9 @@ func (k *Keeper) announce(ctx context.Context, nodes []NodesKeys, to, by string)
 	return to, nil
 }
 
-func (k *Keeper) known(nodes []NodesKeys, id string) bool {
+func (k *Keeper) known(nodes []NodeKeys, id string) bool {
 	agreed := k.agreed()
-	return slices.Contains(agreed.Retired, id) || slices.ContainsFunc(nodes, func(n NodesKeys) bool { return slices.Contains(n.Holds, id) })
+	return slices.Contains(agreed.Retired, id) || slices.ContainsFunc(nodes, func(n NodeKeys) bool { return slices.Contains(n.Holds, id) })
 }
 
 // distribute brings the announced key to every node that does not keep it.
@@ -198,7 +198,7 @@ func (k *Keeper) distribute(ctx context.Context, key string) error {
 		if !slices.Contains(nodes[i].Holds, key) {
 			continue
 		}
-		a, err := k.asked(ctx, nodes[i].Node, &KeysQuestion{Op: "give", Key: key})
+		a, err := k.asked(ctx, nodes[i].Node, &Question{Op: "give", Key: key})
 		if err == nil {
 			sealed = a.Sealed
 			break
@@ -215,14 +215,14 @@ func (k *Keeper) distribute(ctx context.Context, key string) error {
 		if n.Source != "file" {
 			return hub.Errorf(hub.CodeConflict, "%s has its keys from its configuration (secrets.key, QUORUMHUB_SECRETS_KEY) and lacks %s: put the key there, restart it, then repeat", n.Node, key)
 		}
-		if _, err := k.asked(ctx, n.Node, &KeysQuestion{Op: "take", Key: key, Sealed: sealed}); err != nil {
+		if _, err := k.asked(ctx, n.Node, &Question{Op: "take", Key: key, Sealed: sealed}); err != nil {
 			return hub.Errorf(hub.CodeConflict, "%s did not take the new key %s, so secrets are sealed as before: %v; repeat when that is put right", n.Node, key, err)
 		}
 	}
 	return nil
 }
 
-func (k *Keeper) asked(ctx context.Context, node string, q *KeysQuestion) (*KeysAnswer, error) {
+func (k *Keeper) asked(ctx context.Context, node string, q *Question) (*Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	return k.ask(ctx, node, q)
@@ -257,16 +257,16 @@ func (k *Keeper) switchTo(ctx context.Context, key string) error {
 		}
 	}
 	k.Reload()
-	return k.follow(ctx, func(n *NodesKeys) bool {
+	return k.follow(ctx, func(n *NodeKeys) bool {
 		return n.Seals == key && (n.Source != "file" || len(n.Holds) > 0 && n.Holds[0] == key)
 	})
 }
 
 // follow waits a little until all nodes that answer have acted on what was decided. Those that have not do it later.
-func (k *Keeper) follow(ctx context.Context, done func(*NodesKeys) bool) error {
+func (k *Keeper) follow(ctx context.Context, done func(*NodeKeys) bool) error {
 	for end := time.Now().Add(followLimit); time.Now().Before(end); {
 		nodes := k.survey(ctx)
-		if !slices.ContainsFunc(nodes, func(n NodesKeys) bool { return n.Error == "" && !done(&n) }) {
+		if !slices.ContainsFunc(nodes, func(n NodeKeys) bool { return n.Error == "" && !done(&n) }) {
 			return nil
 		}
 		if err := pause(ctx, followPause); err != nil {
@@ -285,8 +285,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Resealed is what sealing anew came to so far.
-type Resealed struct {
+// Reencrypted is what sealing anew came to so far.
+type Reencrypted struct {
 	Sealed  int      `json:"resealed"` // by this call
 	Left    int      `json:"left"`     // sealed with another key than the one that seals
 	Failing []string `json:"failing"`  // that cannot be opened, and why; some of them
@@ -294,13 +294,13 @@ type Resealed struct {
 
 // Reencrypt seals secrets anew with the key that seals, a batch at a time, until none is left that it can do or the time
 // is over. A secret that is renewed meanwhile stays as the renewal brought it. It can be ended and repeated at any time.
-func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Resealed, error) {
-	out := Resealed{Failing: []string{}}
+func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Reencrypted, error) {
+	out := Reencrypted{Failing: []string{}}
 	agreed := k.agreed()
-	if agreed.Sealing == "" || !k.o.Keys.Keyring().Opens(agreed.Sealing) {
+	if agreed.Sealing == "" || !k.o.Keys.Ring().Opens(agreed.Sealing) {
 		return out, hub.Errorf(hub.CodeUnavailable, "this node does not hold the key that seals; see quorumhub keys status")
 	}
-	k.o.Keys.Keyring().prefer(agreed.Sealing)
+	k.o.Keys.Ring().prefer(agreed.Sealing)
 	var sub hub.SubscriptionID
 	var req hub.RequestID
 	for end := time.Now().Add(limit); time.Now().Before(end); {
@@ -339,11 +339,11 @@ func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Resealed, 
 }
 
 func (k *Keeper) reseal(old *hub.SealedSecret) ([]byte, error) {
-	secret, err := k.o.Keys.Keyring().Open(old.Sealed, old.Binding)
+	secret, err := k.o.Keys.Ring().Open(old.Sealed, old.Binding)
 	if err != nil {
 		return nil, err
 	}
-	return k.o.Keys.Keyring().Seal(secret, old.Binding)
+	return k.o.Keys.Ring().Seal(secret, old.Binding)
 }
 
 // Drop retires keys that seal nothing any more, and has every node remove them from its file: the one named, or all that some
@@ -377,10 +377,10 @@ func (k *Keeper) Drop(ctx context.Context, key, by string) (dropped []string, er
 		dropped = append(dropped, u.ID)
 	}
 	if len(dropped) == 0 && key != "" {
-		return nil, &hub.Error{Code: hub.CodeNotFound, Param: "id", Message: fmt.Sprintf("no node holds the key %q; quorumhub keys status lists them", clip(key))}
+		return nil, &hub.Error{Code: hub.CodeNotFound, Param: "id", Message: fmt.Sprintf("no node holds the key %.80q; quorumhub keys status lists them", key)}
 	}
 	k.Reload()
-	return dropped, k.follow(ctx, func(n *NodesKeys) bool {
+	return dropped, k.follow(ctx, func(n *NodeKeys) bool {
 		return n.Source != "file" || !slices.ContainsFunc(dropped, func(id string) bool { return slices.Contains(n.Holds, id) })
 	})
 }

@@ -1,4 +1,4 @@
-package auth_test
+package keyring_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -26,15 +26,15 @@ type keyCluster struct {
 	state   *hub.State
 	seq     uint64
 	down    map[string]bool
-	before  func(from, to string, q *auth.KeysQuestion) error // may fail a question
-	propose func(*hubpb.Event) error                          // may fail a proposal
-	keepers map[string]*auth.Keeper
-	stores  map[string]*auth.KeyStore
+	before  func(from, to string, q *keyring.Question) error // may fail a question
+	propose func(*hubpb.Event) error                         // may fail a proposal
+	keepers map[string]*keyring.Keeper
+	stores  map[string]*keyring.Store
 	unfit   chan error
 }
 
 func newKeyCluster(t *testing.T, nodes ...string) *keyCluster {
-	c := &keyCluster{t: t, state: hub.NewState(), down: map[string]bool{}, keepers: map[string]*auth.Keeper{}, stores: map[string]*auth.KeyStore{},
+	c := &keyCluster{t: t, state: hub.NewState(), down: map[string]bool{}, keepers: map[string]*keyring.Keeper{}, stores: map[string]*keyring.Store{},
 		unfit: make(chan error, 10)}
 	for _, n := range nodes {
 		c.add(n, openKeyFile(t, keyFile(t, keyText(1)+"\n")))
@@ -44,9 +44,9 @@ func newKeyCluster(t *testing.T, nodes ...string) *keyCluster {
 }
 
 // add starts the keeper of a node; the first one leads.
-func (c *keyCluster) add(node string, store *auth.KeyStore) {
+func (c *keyCluster) add(node string, store *keyring.Store) {
 	m := &keyMember{c, node}
-	k := auth.NewKeeper(auth.KeeperOptions{Node: node, Keys: store, State: lockedState{c}, Proposer: m, Cluster: m,
+	k := keyring.NewKeeper(keyring.KeeperOptions{Node: node, Keys: store, State: lockedState{c}, Proposer: m, Cluster: m,
 		Flush: func(context.Context) error { return nil },
 		Unfit: func(err error) { c.unfit <- fmt.Errorf("%s: %w", node, err) }, Log: slog.New(slog.DiscardHandler)})
 	c.mu.Lock()
@@ -84,7 +84,7 @@ func (m *keyMember) NodeIDs() (ids []string) {
 	return ids
 }
 
-func (m *keyMember) Ask(_ context.Context, node string, q *auth.KeysQuestion) (*auth.KeysAnswer, error) {
+func (m *keyMember) Ask(_ context.Context, node string, q *keyring.Question) (*keyring.Answer, error) {
 	m.c.mu.Lock()
 	k, down, before := m.c.keepers[node], m.c.down[node], m.c.before
 	m.c.mu.Unlock()
@@ -146,7 +146,7 @@ func (c *keyCluster) subscribe(node string, n int) {
 	m := &keyMember{c, node}
 	for i := range n {
 		callback := fmt.Sprintf("https://%s.example/%d/%d", node, c.seq, i)
-		sealed, err := c.stores[node].Keyring().Seal([]byte("secret of "+callback), hub.SecretBinding("t", callback))
+		sealed, err := c.stores[node].Ring().Seal([]byte("secret of "+callback), hub.SecretBinding("t", callback))
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func (c *keyCluster) subscribe(node string, n int) {
 // opensAll checks that a node, as it would be after a restart, opens every secret of the state.
 func (c *keyCluster) opensAll(node string) {
 	c.t.Helper()
-	ring := c.stores[node].Keyring()
+	ring := c.stores[node].Ring()
 	if kept, err := c.stores[node].Kept(); err != nil || len(kept) != len(ring.IDs()) {
 		c.t.Errorf("%s keeps %v (%v) and holds %v", node, kept, err, ring.IDs())
 	}
@@ -194,13 +194,13 @@ func TestSealingKeysAreRotated(t *testing.T) {
 	}
 	for node, s := range c.stores {
 		kept, err := s.Kept()
-		if err != nil || len(kept) != 2 || kept[0] != present || s.Keyring().ID() != present {
-			t.Errorf("%s keeps %v (%v) and seals with %s, want %s first", node, kept, err, s.Keyring().ID(), present)
+		if err != nil || len(kept) != 2 || kept[0] != present || s.Ring().ID() != present {
+			t.Errorf("%s keeps %v (%v) and seals with %s, want %s first", node, kept, err, s.Ring().ID(), present)
 		}
 	}
 	c.subscribe("c", 10)
 	st := c.keepers["c"].Status(t.Context())
-	i := slices.IndexFunc(st.Keys, func(u auth.KeyUse) bool { return u.ID == old })
+	i := slices.IndexFunc(st.Keys, func(u keyring.KeyUse) bool { return u.ID == old })
 	if i < 0 || st.Keys[i].Subscriptions != 500 || st.Keys[i].Requests != 500 || len(st.Keys[i].Nodes) != 3 || len(st.Nodes) != 3 {
 		t.Fatalf("status: %+v", st)
 	}
@@ -222,7 +222,7 @@ func TestSealingKeysAreRotated(t *testing.T) {
 		t.Fatalf("dropped: %v, %v", dropped, err)
 	}
 	for node, s := range c.stores {
-		c.eventually("the old key is gone", func() bool { return !s.Keyring().Opens(old) })
+		c.eventually("the old key is gone", func() bool { return !s.Ring().Opens(old) })
 		c.opensAll(node)
 	}
 	if err := c.keepers["a"].Rotate(t.Context(), old, "tester"); err == nil || !strings.Contains(err.Error(), "retired") {
@@ -246,7 +246,7 @@ func TestRotationThatBreaksOff(t *testing.T) {
 		}
 		var mu sync.Mutex
 		c.mu.Lock()
-		c.before = func(string, string, *auth.KeysQuestion) error { mu.Lock(); defer mu.Unlock(); return fail() }
+		c.before = func(string, string, *keyring.Question) error { mu.Lock(); defer mu.Unlock(); return fail() }
 		c.propose = func(*hubpb.Event) error { mu.Lock(); defer mu.Unlock(); return fail() }
 		c.mu.Unlock()
 		// What is asked after the switch, to see whether all follow, is of no consequence.
@@ -288,7 +288,7 @@ func TestRotationNamesWhoKeepsItBack(t *testing.T) {
 	}{
 		{"a node is down", func(c *keyCluster) { c.down["b"] = true }, []string{"b cannot say", "connection refused"}, func(c *keyCluster) { c.down["b"] = false }},
 		{"a node cannot write", func(c *keyCluster) {
-			c.before = func(_, to string, q *auth.KeysQuestion) error {
+			c.before = func(_, to string, q *keyring.Question) error {
 				if to == "b" && q.Op == "take" {
 					return errors.New("read-only file system")
 				}
@@ -296,7 +296,7 @@ func TestRotationNamesWhoKeepsItBack(t *testing.T) {
 			}
 		}, []string{"b did not take the new key", "read-only file system", "sealed as before"}, func(c *keyCluster) { c.before = nil }},
 		{"a node forgets", func(c *keyCluster) {
-			c.before = func(_, to string, q *auth.KeysQuestion) error {
+			c.before = func(_, to string, q *keyring.Question) error {
 				if to == "b" && q.Op == "take" {
 					q.Op = "status"
 				}
@@ -331,7 +331,7 @@ func TestRotationNamesWhoKeepsItBack(t *testing.T) {
 
 func TestRotationOfFixedKeys(t *testing.T) {
 	c := newKeyCluster(t, "a", "b")
-	fixed, err := auth.FixedKeys(keyText(1))
+	fixed, err := keyring.Fixed(keyText(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,19 +343,19 @@ func TestRotationOfFixedKeys(t *testing.T) {
 		t.Fatal("it was announced all the same")
 	}
 	// By hand: the new key behind the present one, everywhere but on b.
-	next := auth.KeyID(rawKey(2))
+	next := keyring.KeyID(rawKey(2))
 	if err := c.stores["a"].Add(rawKey(2)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.keepers["b"].Rotate(t.Context(), next, "tester"); err == nil || !strings.Contains(err.Error(), "c has its keys from its configuration") || c.agreed().Sealing == next {
 		t.Fatalf("before c has it: %v", err)
 	}
-	both, err := auth.FixedKeys(keyText(1) + "," + keyText(2))
+	both, err := keyring.Fixed(keyText(1) + "," + keyText(2))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.add("c", both) // restarted
-	if err := c.keepers["b"].Rotate(t.Context(), next, "tester"); err != nil || c.agreed().Sealing != next || both.Keyring().ID() != next {
+	if err := c.keepers["b"].Rotate(t.Context(), next, "tester"); err != nil || c.agreed().Sealing != next || both.Ring().ID() != next {
 		t.Fatalf("after c has it: %v, %+v", err, c.agreed())
 	}
 	for node := range c.stores {
@@ -366,16 +366,16 @@ func TestRotationOfFixedKeys(t *testing.T) {
 // A key goes to nodes that hold the present one, and comes from such: neither a certificate nor the token of the cluster is enough.
 func TestKeysTravelSealed(t *testing.T) {
 	c := newKeyCluster(t, "a")
-	a, err := c.keepers["a"].Answer(&auth.KeysQuestion{Op: "give", Key: auth.KeyID(rawKey(1))})
+	a, err := c.keepers["a"].Answer(&keyring.Question{Op: "give", Key: keyring.KeyID(rawKey(1))})
 	if err != nil || len(a.Sealed) == 0 || strings.Contains(string(a.Sealed), string(rawKey(1))) {
 		t.Fatalf("given: %q, %v", a.Sealed, err)
 	}
-	foreign, err := keyring(t, 9).Seal(rawKey(9), "secrets.key\x00"+auth.KeyID(rawKey(9)))
+	foreign, err := ringOf(t, 9).Seal(rawKey(9), "secrets.key\x00"+keyring.KeyID(rawKey(9)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := keyring(t, 1)
-	wrong, err := own.Seal(rawKey(8), "secrets.key\x00"+auth.KeyID(rawKey(9)))
+	own := ringOf(t, 1)
+	wrong, err := own.Seal(rawKey(8), "secrets.key\x00"+keyring.KeyID(rawKey(9)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,11 +384,11 @@ func TestKeysTravelSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, sealed := range map[string][]byte{"sealed with another key": foreign, "another key than its id says": wrong, "a secret": unbound, "in the clear": rawKey(9)} {
-		if _, err := c.keepers["a"].Answer(&auth.KeysQuestion{Op: "take", Key: auth.KeyID(rawKey(9)), Sealed: sealed}); err == nil {
+		if _, err := c.keepers["a"].Answer(&keyring.Question{Op: "take", Key: keyring.KeyID(rawKey(9)), Sealed: sealed}); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	if ids := c.stores["a"].Keyring().IDs(); len(ids) != 1 {
+	if ids := c.stores["a"].Ring().IDs(); len(ids) != 1 {
 		t.Errorf("it holds %v now", ids)
 	}
 }

@@ -1,4 +1,4 @@
-package auth
+package keyring
 
 import (
 	"bytes"
@@ -18,12 +18,12 @@ import (
 	"quorumhub/hub"
 )
 
-// Keyring seals secrets with AES-256-GCM. It implements hub.SecretBox. The first key seals, every key
+// Ring seals secrets with AES-256-GCM. It implements hub.SecretBox. The first key seals, every key
 // opens. Keys come and go while it is used. Safe for concurrent use.
 //
 // A sealed secret is: 1 byte version, 4 bytes key id (start of the key's SHA-256), 12 bytes nonce, ciphertext
 // with tag. The binding is authenticated with it.
-type Keyring struct {
+type Ring struct {
 	changing sync.Mutex
 	keys     atomic.Pointer[[]sealingKey] // never changed in place, never empty
 }
@@ -39,8 +39,8 @@ const keyBytes = 32
 // ErrUnknownKey means that a secret was sealed with a key that the keyring does not hold.
 var ErrUnknownKey = errors.New("the secret was sealed with a key that is not in the key file")
 
-// NewKeyring makes a keyring of 32-byte keys, of which there must be at least one.
-func NewKeyring(keys ...[]byte) (*Keyring, error) {
+// New makes a keyring of 32-byte keys, of which there must be at least one.
+func New(keys ...[]byte) (*Ring, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a keyring needs at least one key")
 	}
@@ -52,7 +52,7 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 		}
 		list = append(list, key)
 	}
-	k := &Keyring{}
+	k := &Ring{}
 	k.keys.Store(&list)
 	return k, nil
 }
@@ -79,10 +79,10 @@ func KeyID(raw []byte) string {
 }
 
 // ID names the sealing key without giving it away.
-func (k *Keyring) ID() string { return (*k.keys.Load())[0].id }
+func (k *Ring) ID() string { return (*k.keys.Load())[0].id }
 
 // IDs names all keys, the sealing one first.
-func (k *Keyring) IDs() (ids []string) {
+func (k *Ring) IDs() (ids []string) {
 	for _, key := range *k.keys.Load() {
 		ids = append(ids, key.id)
 	}
@@ -90,9 +90,9 @@ func (k *Keyring) IDs() (ids []string) {
 }
 
 // Opens tells whether the keyring has the key that ID names.
-func (k *Keyring) Opens(id string) bool { return k.find(id) != nil }
+func (k *Ring) Opens(id string) bool { return k.find(id) != nil }
 
-func (k *Keyring) find(id string) *sealingKey {
+func (k *Ring) find(id string) *sealingKey {
 	for _, key := range *k.keys.Load() {
 		if key.id == id {
 			return &key
@@ -102,7 +102,7 @@ func (k *Keyring) find(id string) *sealingKey {
 }
 
 // add takes one more key, which opens.
-func (k *Keyring) add(key sealingKey) {
+func (k *Ring) add(key sealingKey) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
 	if !k.Opens(key.id) {
@@ -112,7 +112,7 @@ func (k *Keyring) add(key sealingKey) {
 }
 
 // prefer makes a key that the keyring has the one that seals.
-func (k *Keyring) prefer(id string) {
+func (k *Ring) prefer(id string) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
 	key := k.find(id)
@@ -124,7 +124,7 @@ func (k *Keyring) prefer(id string) {
 }
 
 // remove forgets a key that does not seal.
-func (k *Keyring) remove(id string) {
+func (k *Ring) remove(id string) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
 	if k.ID() != id {
@@ -134,7 +134,7 @@ func (k *Keyring) remove(id string) {
 }
 
 // Seal encrypts secret so that it opens only together with the same binding.
-func (k *Keyring) Seal(secret []byte, bound string) ([]byte, error) {
+func (k *Ring) Seal(secret []byte, bound string) ([]byte, error) {
 	return (*k.keys.Load())[0].seal(secret, bound)
 }
 
@@ -156,7 +156,7 @@ func (key *sealingKey) seal(secret []byte, bound string) ([]byte, error) {
 
 // Open is the inverse of Seal. It fails with ErrUnknownKey when the key is not there, and with another error
 // when the data or the binding is not what was sealed.
-func (k *Keyring) Open(sealed []byte, bound string) ([]byte, error) {
+func (k *Ring) Open(sealed []byte, bound string) ([]byte, error) {
 	id := hub.SealedWith(sealed)
 	if id == "" {
 		return nil, errors.New("not a sealed secret")
@@ -177,25 +177,16 @@ func (k *Keyring) Open(sealed []byte, bound string) ([]byte, error) {
 }
 
 // LogValue implements slog.LogValuer: a log gets the ids.
-func (k *Keyring) LogValue() slog.Value { return slog.AnyValue(k.IDs()) }
+func (k *Ring) LogValue() slog.Value { return slog.AnyValue(k.IDs()) }
 
 // Format implements fmt.Formatter: no verb prints a key.
-func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.IDs()) }
+func (k *Ring) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.IDs()) }
 
-// NewKeyText makes a random key: its id, and its form in a key file.
-func NewKeyText() (id, text string, err error) {
-	if text, err = GenerateKey(); err != nil {
-		return "", "", err
-	}
-	raw, err := base64.StdEncoding.DecodeString(text)
-	return KeyID(raw), text, err
-}
-
-// GenerateKey makes a random key in the form of a key file's line.
-func GenerateKey() (string, error) {
+// GenerateKey makes a random key and returns its ID and its form in a key file, base64.
+func GenerateKey() (id, text string, err error) {
 	raw := make([]byte, keyBytes)
 	if _, err := rand.Read(raw); err != nil {
-		return "", fmt.Errorf("generate key: %w", err)
+		return "", "", fmt.Errorf("generate key: %w", err)
 	}
-	return base64.StdEncoding.EncodeToString(raw), nil
+	return KeyID(raw), base64.StdEncoding.EncodeToString(raw), nil
 }

@@ -1,4 +1,4 @@
-package auth
+package keyring
 
 import (
 	"encoding/base64"
@@ -16,23 +16,23 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// KeyStore is a keyring and where its keys are kept: a file, which it changes on request, or the configuration, which
+// Store is a keyring and where its keys are kept: a file, which it changes on request, or the configuration, which
 // only an operator changes. Safe for concurrent use, also by several processes that share the file.
-type KeyStore struct {
+type Store struct {
 	path string // empty: the keys come from the configuration
-	ring *Keyring
+	ring *Ring
 	mu   sync.Mutex // one change at a time
 }
 
 const keyFileHead = "# Keys that seal subscribers' secrets, the sealing one first. Keep them: without them nothing can be signed.\n"
 
-// ErrFixedKeys means that keys which come from the configuration are not the program's to change.
-var ErrFixedKeys = errors.New("its keys come from the configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes")
+// ErrFixed means that keys which come from the configuration are not the program's to change.
+var ErrFixed = errors.New("its keys come from the configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes")
 
-// OpenKeyFile reads a key file: one base64 key of 32 bytes a line, the sealing one first; empty lines and lines
+// Open reads a key file: one base64 key of 32 bytes a line, the sealing one first; empty lines and lines
 // that begin with # are skipped. With create a missing file is made with one random key, readable by the
 // owner only. Errors name the file and the line, and never show a key.
-func OpenKeyFile(path string, create bool) (*KeyStore, error) {
+func Open(path string, create bool) (*Store, error) {
 	lines, err := readKeyFile(path)
 	if errors.Is(err, fs.ErrNotExist) && create {
 		if err = createKeyFile(path); err == nil {
@@ -48,15 +48,15 @@ func OpenKeyFile(path string, create bool) (*KeyStore, error) {
 			keys = append(keys, l.key.raw)
 		}
 	}
-	ring, err := NewKeyring(keys...)
+	ring, err := New(keys...)
 	if err != nil {
 		return nil, fmt.Errorf("secrets.key_file %s: %w", path, err)
 	}
-	return &KeyStore{path: path, ring: ring}, nil
+	return &Store{path: path, ring: ring}, nil
 }
 
-// FixedKeys takes keys from the configuration: base64, separated by commas or spaces, the sealing one first.
-func FixedKeys(text string) (*KeyStore, error) {
+// Fixed takes keys from the configuration: base64, separated by commas or spaces, the sealing one first.
+func Fixed(text string) (*Store, error) {
 	var keys [][]byte
 	for i, word := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
 		raw, err := base64.StdEncoding.DecodeString(word)
@@ -65,30 +65,21 @@ func FixedKeys(text string) (*KeyStore, error) {
 		}
 		keys = append(keys, raw)
 	}
-	ring, err := NewKeyring(keys...)
+	ring, err := New(keys...)
 	if err != nil {
 		return nil, fmt.Errorf("secrets.key: %w", err)
 	}
-	return &KeyStore{ring: ring}, nil
+	return &Store{ring: ring}, nil
 }
 
-// LoadKeyring is OpenKeyFile for who changes nothing.
-func LoadKeyring(path string, create bool) (*Keyring, error) {
-	s, err := OpenKeyFile(path, create)
-	if err != nil {
-		return nil, err
-	}
-	return s.ring, nil
-}
-
-// Keyring is what seals and opens.
-func (s *KeyStore) Keyring() *Keyring { return s.ring }
+// Ring is what seals and opens.
+func (s *Store) Ring() *Ring { return s.ring }
 
 // Fixed tells that the keys come from the configuration.
-func (s *KeyStore) Fixed() bool { return s.path == "" }
+func (s *Store) Fixed() bool { return s.path == "" }
 
 // Where says in words where the keys are.
-func (s *KeyStore) Where() string {
+func (s *Store) Where() string {
 	if s.Fixed() {
 		return "secrets.key"
 	}
@@ -97,7 +88,7 @@ func (s *KeyStore) Where() string {
 
 // Kept are the ids of the keys that the next start of the process finds, in their order. Keys that were added to the file
 // by hand open from now on.
-func (s *KeyStore) Kept() ([]string, error) {
+func (s *Store) Kept() ([]string, error) {
 	if s.Fixed() {
 		return s.ring.IDs(), nil
 	}
@@ -116,7 +107,7 @@ func (s *KeyStore) Kept() ([]string, error) {
 }
 
 // Add keeps one more key, which opens. It is durable when Add returns.
-func (s *KeyStore) Add(raw []byte) error {
+func (s *Store) Add(raw []byte) error {
 	key, err := newSealingKey(raw)
 	if err != nil {
 		return fmt.Errorf("the key %w", err)
@@ -134,7 +125,7 @@ func (s *KeyStore) Add(raw []byte) error {
 }
 
 // Prefer makes a key that is there the sealing one, at once in memory, and first in the file.
-func (s *KeyStore) Prefer(id string) error {
+func (s *Store) Prefer(id string) error {
 	s.ring.prefer(id)
 	if s.Fixed() {
 		return nil
@@ -151,21 +142,21 @@ func (s *KeyStore) Prefer(id string) error {
 }
 
 // Remove forgets a key that does not seal. One from the configuration is gone until the next start only, and the
-// error is ErrFixedKeys.
-func (s *KeyStore) Remove(id string) error {
+// error is ErrFixed.
+func (s *Store) Remove(id string) error {
 	err := s.change(func(lines []keyLine) []keyLine {
 		return slices.DeleteFunc(lines, func(l keyLine) bool { return l.is(id) })
 	})
-	if err == nil || errors.Is(err, ErrFixedKeys) {
+	if err == nil || errors.Is(err, ErrFixed) {
 		s.ring.remove(id)
 	}
 	return err
 }
 
 // change rewrites the file, if f makes a difference. Other processes wait meanwhile.
-func (s *KeyStore) change(f func([]keyLine) []keyLine) error {
+func (s *Store) change(f func([]keyLine) []keyLine) error {
 	if s.Fixed() {
-		return ErrFixedKeys
+		return ErrFixed
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,7 +256,7 @@ func readKeyFile(path string) ([]keyLine, error) {
 const maxKeyFileBytes = 64 << 10
 
 func createKeyFile(path string) error {
-	key, err := GenerateKey()
+	_, key, err := GenerateKey()
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package auth_test
+package keyring_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 )
 
 func rawKey(fill byte) []byte { return bytes.Repeat([]byte{fill}, 32) }
@@ -27,9 +27,9 @@ func keyFile(t *testing.T, text string) string {
 	return path
 }
 
-func openKeyFile(t *testing.T, path string) *auth.KeyStore {
+func openKeyFile(t *testing.T, path string) *keyring.Store {
 	t.Helper()
-	s, err := auth.OpenKeyFile(path, false)
+	s, err := keyring.Open(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,8 +47,8 @@ func TestKeyFileIsChangedInPlace(t *testing.T) {
 			t.Fatalf("the file is %q (%v, %v), want %q", data, err, info.Mode(), text)
 		}
 		kept, err := s.Kept()
-		if err != nil || strings.Join(kept, ",") != strings.Join(openKeyFile(t, path).Keyring().IDs(), ",") {
-			t.Errorf("kept %v (%v), the next start finds %v", kept, err, openKeyFile(t, path).Keyring().IDs())
+		if err != nil || strings.Join(kept, ",") != strings.Join(openKeyFile(t, path).Ring().IDs(), ",") {
+			t.Errorf("kept %v (%v), the next start finds %v", kept, err, openKeyFile(t, path).Ring().IDs())
 		}
 	}
 	for range 2 { // each twice: a repetition changes nothing
@@ -58,22 +58,22 @@ func TestKeyFileIsChangedInPlace(t *testing.T) {
 		want("# mine\n\n" + keyText(1) + "\n# a remark\n" + keyText(2) + "\n" + keyText(3) + "\n")
 	}
 	for range 2 {
-		if err := s.Prefer(auth.KeyID(rawKey(3))); err != nil {
+		if err := s.Prefer(keyring.KeyID(rawKey(3))); err != nil {
 			t.Fatal(err)
 		}
 		want("# mine\n\n" + keyText(3) + "\n" + keyText(1) + "\n# a remark\n" + keyText(2) + "\n")
 	}
 	for range 2 {
-		if err := s.Remove(auth.KeyID(rawKey(1))); err != nil {
+		if err := s.Remove(keyring.KeyID(rawKey(1))); err != nil {
 			t.Fatal(err)
 		}
 		want("# mine\n\n" + keyText(3) + "\n# a remark\n" + keyText(2) + "\n")
 	}
-	if ids := s.Keyring().IDs(); len(ids) != 2 || ids[0] != auth.KeyID(rawKey(3)) {
+	if ids := s.Ring().IDs(); len(ids) != 2 || ids[0] != keyring.KeyID(rawKey(3)) {
 		t.Errorf("in memory: %v", ids)
 	}
 	// What an operator adds by hand opens without a restart.
-	sealed, err := keyring(t, 4).Seal([]byte("s"), "b")
+	sealed, err := ringOf(t, 4).Seal([]byte("s"), "b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestKeyFileIsChangedInPlace(t *testing.T) {
 	if _, err := s.Kept(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Keyring().Open(sealed, "b"); err != nil || string(got) != "s" {
+	if got, err := s.Ring().Open(sealed, "b"); err != nil || string(got) != "s" {
 		t.Errorf("a key added by hand: %q, %v", got, err)
 	}
 }
@@ -103,7 +103,7 @@ func TestKeyFileSharedByTwo(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(openKeyFile(t, path).Keyring().IDs()); n != 33 {
+	if n := len(openKeyFile(t, path).Ring().IDs()); n != 33 {
 		t.Errorf("%d of 33 keys are there", n)
 	}
 }
@@ -118,27 +118,27 @@ func TestKeyFileBehindALink(t *testing.T) {
 	if err := openKeyFile(t, link).Add(rawKey(2)); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 || len(openKeyFile(t, path).Keyring().IDs()) != 2 {
-		t.Errorf("the link is %v (%v), the file has %v", info.Mode(), err, openKeyFile(t, path).Keyring().IDs())
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 || len(openKeyFile(t, path).Ring().IDs()) != 2 {
+		t.Errorf("the link is %v (%v), the file has %v", info.Mode(), err, openKeyFile(t, path).Ring().IDs())
 	}
 }
 
 func TestFixedKeys(t *testing.T) {
-	s, err := auth.FixedKeys(keyText(1) + ", " + keyText(2) + "\n")
+	s, err := keyring.Fixed(keyText(1) + ", " + keyText(2) + "\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids := s.Keyring().IDs(); len(ids) != 2 || ids[0] != auth.KeyID(rawKey(1)) || !s.Fixed() {
+	if ids := s.Ring().IDs(); len(ids) != 2 || ids[0] != keyring.KeyID(rawKey(1)) || !s.Fixed() {
 		t.Errorf("%v", ids)
 	}
-	if err := s.Add(rawKey(3)); !errors.Is(err, auth.ErrFixedKeys) {
+	if err := s.Add(rawKey(3)); !errors.Is(err, keyring.ErrFixed) {
 		t.Errorf("adding: %v", err)
 	}
-	if err := s.Prefer(auth.KeyID(rawKey(2))); err != nil || s.Keyring().ID() != auth.KeyID(rawKey(2)) {
+	if err := s.Prefer(keyring.KeyID(rawKey(2))); err != nil || s.Ring().ID() != keyring.KeyID(rawKey(2)) {
 		t.Errorf("preferring: %v", err)
 	}
 	for _, text := range []string{"", ",", "hello", keyText(1) + "x", keyText(1) + "," + base64.StdEncoding.EncodeToString([]byte("secret"))} {
-		_, err := auth.FixedKeys(text)
+		_, err := keyring.Fixed(text)
 		if err == nil || !strings.HasPrefix(err.Error(), "secrets.key: ") || text != "" && text != "," && strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -147,9 +147,9 @@ func TestFixedKeys(t *testing.T) {
 
 // However a keyring is printed, no key shows.
 func TestKeyringsAreNotPrinted(t *testing.T) {
-	k := keyring(t, 'k', 'l')
+	k := ringOf(t, 'k', 'l')
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
-		for _, v := range []any{k, &k, struct{ K *auth.Keyring }{k}} {
+		for _, v := range []any{k, &k, struct{ K *keyring.Ring }{k}} {
 			text := fmt.Sprintf(format, v)
 			if format == "%v" && v == any(k) && !strings.Contains(text, k.ID()) {
 				t.Errorf("%s does not show ids: %s", format, text)

@@ -1,4 +1,4 @@
-package auth
+package keyring
 
 import (
 	"context"
@@ -22,13 +22,13 @@ type Cluster interface {
 	// CaughtUp tells whether this node has applied all but the newest of what the cluster has.
 	CaughtUp() bool
 	// Ask puts a question to another node, whose Keeper's Answer answers it.
-	Ask(ctx context.Context, node string, q *KeysQuestion) (*KeysAnswer, error)
+	Ask(ctx context.Context, node string, q *Question) (*Answer, error)
 }
 
 // KeeperOptions configures a Keeper.
 type KeeperOptions struct {
 	Node     string
-	Keys     *KeyStore
+	Keys     *Store
 	State    hub.StateReader
 	Proposer hub.Proposer
 	Cluster  Cluster
@@ -59,7 +59,7 @@ const (
 // NewKeeper makes a Keeper. The key that the log names seals from here on, if it is there.
 func NewKeeper(o KeeperOptions) *Keeper {
 	k := &Keeper{o: o, changed: make(chan struct{}, 1)}
-	o.Keys.Keyring().prefer(k.agreed().Sealing)
+	o.Keys.Ring().prefer(k.agreed().Sealing)
 	return k
 }
 
@@ -138,7 +138,7 @@ func (k *Keeper) counts() (counts map[string]hub.SealedCount) {
 
 // keep does what the log asks for and is not done yet.
 func (k *Keeper) keep(ctx context.Context) error {
-	agreed, ring := k.agreed(), k.o.Keys.Keyring()
+	agreed, ring := k.agreed(), k.o.Keys.Ring()
 	if agreed.Sealing == "" {
 		if !k.o.Cluster.IsLeader() {
 			return nil
@@ -170,7 +170,7 @@ func (k *Keeper) keep(ctx context.Context) error {
 		}
 		err := k.o.Keys.Remove(id)
 		switch {
-		case errors.Is(err, ErrFixedKeys):
+		case errors.Is(err, ErrFixed):
 			k.o.Log.Warn("a key is needed no more; take it out of secrets.key", "key", id)
 		case err != nil:
 			errs = append(errs, err)
@@ -190,7 +190,7 @@ func (k *Keeper) fit() error {
 	if _, err := k.o.Keys.Kept(); err != nil { // they may have been put there just now
 		k.say("the keys cannot be read again", err)
 	}
-	ring, agreed, counts := k.o.Keys.Keyring(), k.agreed(), k.counts()
+	ring, agreed, counts := k.o.Keys.Ring(), k.agreed(), k.counts()
 	var missing []string
 	if agreed.Sealing != "" && !ring.Opens(agreed.Sealing) {
 		missing = append(missing, agreed.Sealing)
@@ -208,8 +208,8 @@ func (k *Keeper) fit() error {
 		"copy the key file of another node, or put the file back from where it is kept", k.o.Keys.Where(), strings.Join(missing, " and "), strings.Join(ring.IDs(), " and "))
 }
 
-// KeysQuestion is what a node asks another one about keys.
-type KeysQuestion struct {
+// Question is what a node asks another one about keys.
+type Question struct {
 	Op  string `json:"op"`            // status, take or give
 	Key string `json:"key,omitempty"` // take, give: its id
 	// Sealed, with take, is the key, sealed with the one that seals at present: who does not hold that one neither learns
@@ -217,8 +217,8 @@ type KeysQuestion struct {
 	Sealed []byte `json:"sealed,omitempty"`
 }
 
-// KeysAnswer is the answer: to give, the sealed key; to all, what the node holds.
-type KeysAnswer struct {
+// Answer is the answer: to give, the sealed key; to all, what the node holds.
+type Answer struct {
 	Sealed []byte   `json:"sealed,omitempty"`
 	Kept   []string `json:"kept"`  // in its file, or its configuration
 	Seals  string   `json:"seals"` // the key that it seals with
@@ -226,8 +226,8 @@ type KeysAnswer struct {
 }
 
 // Answer answers another node.
-func (k *Keeper) Answer(q *KeysQuestion) (*KeysAnswer, error) {
-	a := &KeysAnswer{Fixed: k.o.Keys.Fixed()}
+func (k *Keeper) Answer(q *Question) (*Answer, error) {
+	a := &Answer{Fixed: k.o.Keys.Fixed()}
 	var err error
 	switch q.Op {
 	case "status":
@@ -242,12 +242,12 @@ func (k *Keeper) Answer(q *KeysQuestion) (*KeysAnswer, error) {
 		return nil, err
 	}
 	a.Kept, err = k.o.Keys.Kept()
-	a.Seals = k.o.Keys.Keyring().ID()
+	a.Seals = k.o.Keys.Ring().ID()
 	return a, err
 }
 
-func (k *Keeper) take(q *KeysQuestion) error {
-	raw, err := k.o.Keys.Keyring().Open(q.Sealed, transferBinding+q.Key)
+func (k *Keeper) take(q *Question) error {
+	raw, err := k.o.Keys.Ring().Open(q.Sealed, transferBinding+q.Key)
 	if err != nil {
 		return fmt.Errorf("the new key does not come from a node with the same keys: %w", err)
 	}
@@ -263,15 +263,15 @@ func (k *Keeper) take(q *KeysQuestion) error {
 
 // give seals a key for a node that holds the one that seals at present.
 func (k *Keeper) give(id string) ([]byte, error) {
-	key := k.o.Keys.Keyring().find(id)
+	key := k.o.Keys.Ring().find(id)
 	if key == nil {
 		return nil, fmt.Errorf("it does not hold the key %s", id)
 	}
-	return k.o.Keys.Keyring().Seal(key.raw, transferBinding+id)
+	return k.o.Keys.Ring().Seal(key.raw, transferBinding+id)
 }
 
 // ask asks a node, this one included.
-func (k *Keeper) ask(ctx context.Context, node string, q *KeysQuestion) (*KeysAnswer, error) {
+func (k *Keeper) ask(ctx context.Context, node string, q *Question) (*Answer, error) {
 	if node == k.o.Node {
 		return k.Answer(q)
 	}
