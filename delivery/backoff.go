@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -40,7 +41,7 @@ func (b Backoff) wait(n int) time.Duration {
 		}
 		return wait
 	}
-	ceiling, most := orDuration(b.Initial, time.Second), orDuration(b.Max, time.Hour)
+	ceiling, most := cmp.Or(b.Initial, time.Second), cmp.Or(b.Max, time.Hour)
 	for i := 1; i < n && ceiling < most; i++ {
 		ceiling *= 2
 	}
@@ -58,7 +59,7 @@ func (b Backoff) random(most time.Duration) time.Duration {
 // longest is the longest wait there is, but for the random part of a schedule.
 func (b Backoff) longest() time.Duration {
 	if len(b.Schedule) == 0 {
-		return orDuration(b.Max, time.Hour)
+		return cmp.Or(b.Max, time.Hour)
 	}
 	longest := slices.Max(b.Schedule)
 	if b.Max > 0 {

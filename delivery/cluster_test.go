@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,7 +28,10 @@ type fleet struct {
 
 	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.mu
 
+	// What some tests change: options, or what lies between a node's dispatcher and the log.
 	dispatcher func(*delivery.DispatcherOptions)
+	listen     func(*fleetNode) hub.Observer
+	proposer   func(*fleetNode) hub.Proposer
 	placer     func(*delivery.PlacerOptions)
 }
 
@@ -85,6 +89,9 @@ func (m *fleetNode) start() {
 	o.Node, o.Proposer, o.Contact = m.id, m, m.Contact
 	o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute}}
 	o.Pusher = &delivery.Pusher{Client: from{m.f, m.id}, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	if m.f.proposer != nil {
+		o.Proposer = m.f.proposer(m)
+	}
 	if m.f.dispatcher != nil {
 		m.f.dispatcher(&o)
 	}
@@ -93,7 +100,11 @@ func (m *fleetNode) start() {
 		m.f.placer(&p)
 	}
 	m.d, m.p = delivery.NewDispatcher(o), delivery.NewPlacer(p)
-	m.own.observe(m.d)
+	var listener hub.Observer = m.d
+	if m.f.listen != nil {
+		listener = m.f.listen(m)
+	}
+	m.own.observe(listener)
 	m.own.observe(m.p)
 	m.f.logMu.Lock()
 	m.catchUp()
@@ -315,3 +326,46 @@ func (f from) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func sender(a arrival) string { return a.header.Get("X-Test-Node") }
+
+type observerFunc func(*hub.Effects)
+
+func (f observerFunc) Applied(fx *hub.Effects) { f(fx) }
+
+type proposerFunc func(context.Context, ...*hubpb.Event) ([]hub.Result, error)
+
+func (f proposerFunc) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	return f(ctx, events...)
+}
+
+// ownsAll takes the guard of ownership away: a node takes every subscription for its own.
+func ownsAll(m *fleetNode) hub.Observer {
+	d := m.d
+	return observerFunc(func(fx *hub.Effects) {
+		all := *fx
+		all.Subscriptions = slices.Clone(fx.Subscriptions)
+		for i := range all.Subscriptions {
+			all.Subscriptions[i].Assignment.Node = m.id
+		}
+		d.Applied(&all)
+	})
+}
+
+// handsOverAtOnce takes the guard of draining away: a planned move cuts off attempts in flight.
+func handsOverAtOnce(m *fleetNode) hub.Observer {
+	d := m.d
+	return observerFunc(func(fx *hub.Effects) {
+		d.Applied(fx)
+		d.HandOverAtOnce()
+	})
+}
+
+// resumesAtOnce takes the guard of catching up away: a node back in touch meets its mark before what is in the log before it.
+func resumesAtOnce(m *fleetNode) hub.Proposer {
+	return proposerFunc(func(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+		if r := events[0].GetDeliveryResumed(); r != nil {
+			m.d.Applied(&hub.Effects{Resumed: []hub.Resumed{{Node: r.Node, Mark: r.Mark}}})
+			return nil, nil
+		}
+		return m.Propose(ctx, events...)
+	})
+}

@@ -40,24 +40,15 @@ type pass struct {
 	over     bool
 }
 
-type passKey struct{}
-
 // admitTo makes every connection that is dialled with the context wait its turn; leave when the verification is over.
 func (c *crowding) admitTo(ctx context.Context) (_ context.Context, leave func()) {
 	p := &pass{crowding: c}
-	return context.WithValue(ctx, passKey{}, p), p.leave
+	return WithAddrCheck(ctx, p.enter), p.leave
 }
 
-// checkCrowd is asked right before a connection is made.
-func checkCrowd(ctx context.Context, a netip.Addr) error {
-	p, ok := ctx.Value(passKey{}).(*pass)
-	if !ok {
-		return nil
-	}
-	return p.enter(networkAround(a))
-}
-
-func (p *pass) enter(network netip.Prefix) error {
+// enter is asked right before a connection is made.
+func (p *pass) enter(a netip.Addr) error {
+	network := networkAround(a)
 	c := p.crowding
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,10 +1,10 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -61,7 +61,7 @@ type Client struct {
 // NewClient builds a client with its own connection pool. Close it when done.
 func NewClient(p *Policy, o ClientOptions) *Client {
 	d := &net.Dialer{
-		Timeout:   orDuration(o.DialTimeout, defaultDialTimeout),
+		Timeout:   cmp.Or(o.DialTimeout, defaultDialTimeout),
 		KeepAlive: 30 * time.Second,
 		Resolver:  o.Resolver,
 		ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
@@ -80,7 +80,7 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 		}
 		return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
 	}
-	idleTimeout := orDuration(o.IdleTimeout, defaultIdleTimeout)
+	idleTimeout := cmp.Or(o.IdleTimeout, defaultIdleTimeout)
 	wires := newWirePool(dial, o.RootCAs, maxIdle, o.MaxIdle, idleTimeout)
 	wires.rules = o.TLS
 	return &Client{policy: p, wires: wires, rules: o.TLS, byRule: map[*tls.Config]*http.Transport{}, transport: &http.Transport{
@@ -93,7 +93,7 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 		MaxIdleConnsPerHost:    maxIdle,
 		IdleConnTimeout:        idleTimeout,
 		TLSHandshakeTimeout:    handshakeTimeout,
-		ResponseHeaderTimeout:  orDuration(o.HeaderTimeout, defaultHeaderTimeout),
+		ResponseHeaderTimeout:  cmp.Or(o.HeaderTimeout, defaultHeaderTimeout),
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		WriteBufferSize:        8 << 10, // a small message with its header leaves in one packet
@@ -184,62 +184,18 @@ func (p *Policy) checkDial(ctx context.Context, network, address string) error {
 	if err := p.CheckAddr(a, host); err != nil {
 		return err
 	}
-	return checkCrowd(ctx, a.Addr())
+	if check, ok := ctx.Value(addrCheck{}).(func(netip.Addr) error); ok {
+		return check(a.Addr())
+	}
+	return nil
 }
 
-// Reason is the class of a failure. It is all that leaves this package about a failed connection: more
-// would turn the hub into a port scanner.
-type Reason string
+// addrCheck is the context key of what WithAddrCheck adds.
+type addrCheck struct{}
 
-const (
-	ReasonNone        Reason = ""
-	ReasonDenied      Reason = "forbidden-address" // the egress policy forbids the target
-	ReasonCrowded     Reason = "crowded"           // too many verifications go to its network; it is asked later
-	ReasonUnreachable Reason = "unreachable"       // no such name, refused, reset or cut off
-	ReasonTimeout     Reason = "timeout"
-	ReasonTLS         Reason = "tls"
-	ReasonStatus      Reason = "http-status"
-	ReasonChallenge   Reason = "wrong-challenge" // a 2xx answer whose body is not the challenge
-	ReasonCancelled   Reason = "cancelled"
-	ReasonProtocol    Reason = "protocol"   // not an HTTP answer, or a header too long
-	ReasonTooLarge    Reason = "too-large"  // topic content above message.max_bytes
-	ReasonRedirect    Reason = "redirect"   // too many, to a forbidden place, or from https to http
-	ReasonEncoding    Reason = "encoding"   // content encoded though that was not asked for
-	ReasonURL         Reason = "bad-url"    // cannot be used as a URL
-	ReasonUnreadable  Reason = "unreadable" // the message cannot be read from this node's log
-	ReasonSecret      Reason = "bad-secret" // the sealed secret does not open with this node's keys
-)
-
-// classify maps an error of RoundTrip or of reading a body to its class.
-func classify(ctx context.Context, err error) Reason {
-	var (
-		den  *DeniedError
-		nerr net.Error
-		op   *net.OpError
-		dns  *net.DNSError
-	)
-	switch {
-	case err == nil:
-		return ReasonNone
-	case errors.As(err, &den):
-		return ReasonDenied
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return ReasonTimeout
-	case ctx.Err() != nil:
-		return ReasonCancelled
-	case errors.As(err, &nerr) && nerr.Timeout():
-		return ReasonTimeout
-	case isTLS(err):
-		return ReasonTLS
-	case errors.As(err, &op), errors.As(err, &dns), isCutOff(err):
-		return ReasonUnreachable
-	}
-	return ReasonProtocol
-}
-
-func orDuration(d, def time.Duration) time.Duration {
-	if d <= 0 {
-		return def
-	}
-	return d
+// WithAddrCheck returns a context for requests whose connections check must allow too. It is called with the concrete
+// address of each new connection, after the Policy allowed that and right before the dial. Its error ends the request,
+// whose error wraps it.
+func WithAddrCheck(ctx context.Context, check func(netip.Addr) error) context.Context {
+	return context.WithValue(ctx, addrCheck{}, check)
 }

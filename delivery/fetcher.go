@@ -74,7 +74,9 @@ func NewFetcher(o FetcherOptions) *Fetcher {
 
 // Start takes over all pings that are not answered yet and begins to fetch.
 func (f *Fetcher) Start(ctx context.Context) {
+	f.mu.Lock()
 	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.mu.Unlock()
 	f.Reload()
 	f.mu.Lock()
 	f.off = false

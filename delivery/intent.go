@@ -51,17 +51,6 @@ type Outbound struct {
 	Timeout   time.Duration // for one request, from the name lookup to the end of the answer
 }
 
-// UserAgent is the User-Agent of all outbound requests: quorumhub/1.2.3 (+https://hub.example/).
-func UserAgent(version, publicURL string) string {
-	if version == "" {
-		version = "dev"
-	}
-	if publicURL == "" {
-		return "quorumhub/" + version
-	}
-	return "quorumhub/" + version + " (+" + publicURL + ")"
-}
-
 // challengeSlack is how much more than the challenge is read of an answer, in bytes.
 const challengeSlack = 1 << 10
 
@@ -154,23 +143,4 @@ func AppendQuery(u *url.URL, params string) {
 // param encodes one query parameter. A space becomes %20, which both kinds of decoders understand.
 func param(name, value string) string {
 	return name + "=" + strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
-}
-
-// transient tells whether a status says "not now" rather than "no".
-func transient(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return status >= 500
-}
-
-// maxDrain is how much of an answer nobody needs is read, to be able to use the connection again.
-const maxDrain = 4 << 10
-
-func drain(body io.Reader) {
-	if body == http.NoBody {
-		return
-	}
-	_, _ = io.CopyN(io.Discard, body, maxDrain) // best effort: Close drops the connection when there is more
 }

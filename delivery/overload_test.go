@@ -81,11 +81,12 @@ func TestWaitsStayWithinWhatIsPromised(t *testing.T) {
 		if random.IntN(4) > 0 {
 			p.OverloadWait = some(2 * time.Hour)
 		}
-		res := delivery.PushResult{Outcome: delivery.PushDown, Status: 429}
+		var f delivery.Failure
 		if random.IntN(3) == 0 {
-			res.RetryAfter = some(2 * delivery.MaxRetryAfter)
+			f.RetryAfter = some(2 * delivery.MaxRetryAfter)
 		}
 		n, overloads := 1+random.IntN(100), uint8(random.IntN(4))
+		f.InARow, f.Overloads = uint64(n), overloads
 
 		// What holds, from the settings alone.
 		var low, high, longest time.Duration
@@ -109,14 +110,14 @@ func TestWaitsStayWithinWhatIsPromised(t *testing.T) {
 			}
 			high = longest
 		}
-		asked := min(res.RetryAfter, delivery.MaxRetryAfter)
+		asked := min(f.RetryAfter, delivery.MaxRetryAfter)
 		low, high = max(low, asked), max(high, asked)
-		if overloads >= 2 && res.RetryAfter == 0 {
+		if overloads >= 2 && f.RetryAfter == 0 {
 			least := min(p.OverloadWait, longest)
 			low, high = max(low, least), max(high, min(least+least/5, longest))
 		}
-		if d := p.DelayFor(o, n, overloads, res); d < low || d > high {
-			t.Fatalf("%+v, %+v: wait %d, with %d overloads and Retry-After %v, is %v, want %v to %v", p, o, n, overloads, res.RetryAfter, d, low, high)
+		if d := p.With(o).Delay(f); d < low || d > high {
+			t.Fatalf("%+v, %+v: wait %d, with %d overloads and Retry-After %v, is %v, want %v to %v", p, o, n, overloads, f.RetryAfter, d, low, high)
 		}
 	}
 }

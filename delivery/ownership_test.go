@@ -85,7 +85,7 @@ func TestI4EachSubscriptionHasOneOwner(t *testing.T) {
 
 // TestI4GuardOwnership: without looking at who owns a subscription everything goes out several times.
 func TestI4GuardOwnership(t *testing.T) {
-	fleetTest(t, 2, ok200, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutOwnership }, func(c *fleet) {
+	fleetTest(t, 2, ok200, func(c *fleet) { c.listen = ownsAll }, func(c *fleet) {
 		c.subscribe("t", cb)
 		c.numbered("t", 3, time.Second)
 		if f := c.faults(cb, 3, 0); len(f) == 0 {
@@ -135,7 +135,7 @@ func TestI4PlannedMoveRepeatsNothing(t *testing.T) {
 }
 
 func TestI4GuardDrain(t *testing.T) {
-	if f := plannedMove(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutDrain }); len(f) == 0 {
+	if f := plannedMove(t, func(c *fleet) { c.listen = handsOverAtOnce }); len(f) == 0 {
 		t.Error("nobody noticed that owners did not finish what was under way")
 	}
 }
@@ -254,19 +254,19 @@ func TestI4ANodeOutOfTouchStopsSending(t *testing.T) {
 }
 
 func TestI4GuardLease(t *testing.T) {
-	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutLease }); len(f) == 0 {
+	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = func(o *delivery.DispatcherOptions) { o.Contact = nil } }); len(f) == 0 {
 		t.Error("nobody noticed that a node out of touch went on sending")
 	}
 }
 
 func TestI4GuardCatchUp(t *testing.T) {
-	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutCatchUp }); len(f) == 0 {
+	if f := outOfTouch(t, func(c *fleet) { c.proposer = resumesAtOnce }); len(f) == 0 {
 		t.Error("nobody noticed that a node sent before it had caught up")
 	}
 }
 
 func TestI4GuardMoveAfter(t *testing.T) {
-	if f := outOfTouch(t, func(c *fleet) { c.placer = (*delivery.PlacerOptions).WithoutMoveAfter }); len(f) == 0 {
+	if f := outOfTouch(t, func(c *fleet) { c.placer = func(o *delivery.PlacerOptions) { o.MoveAfter = 1 } }); len(f) == 0 {
 		t.Error("nobody noticed that subscriptions moved while their owner still sent")
 	}
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -32,13 +33,6 @@ type PlacerOptions struct {
 	// Settle is how long members and subscriptions must stay as they are before subscriptions with a living owner
 	// are moved for the sake of evenness; 0: 2 s. When they never do, they are moved every ten times Settle.
 	Settle time.Duration
-
-	without placerGuards
-}
-
-// placerGuards is guards for the Placer.
-type placerGuards struct {
-	moveAfter bool // a node that is not alive loses its subscriptions at once
 }
 
 // Placer decides, on the leader, which node delivers which subscriptions, and proposes it. Those without an
@@ -80,8 +74,8 @@ const (
 
 // NewPlacer builds a placer that does nothing yet but listen.
 func NewPlacer(o PlacerOptions) *Placer {
-	o.MoveAfter = orDuration(o.MoveAfter, DefaultMoveAfter)
-	o.Settle = orDuration(o.Settle, 2*time.Second)
+	o.MoveAfter = cmp.Or(o.MoveAfter, DefaultMoveAfter)
+	o.Settle = cmp.Or(o.Settle, 2*time.Second)
 	return &Placer{o: o, changed: true, wake: make(chan struct{}, 1), absent: map[string]time.Time{}, resumed: map[string]comeback{}}
 }
 
@@ -209,9 +203,7 @@ func (p *Placer) look(ctx context.Context) error {
 }
 
 func (p *Placer) propose(ctx context.Context, part []*hubpb.Assignment) error {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-	defer cancel()
-	_, err := p.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsAssigned{
+	_, err := ProposeOnce(ctx, p.o.Proposer, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsAssigned{
 		SubscriptionsAssigned: &hubpb.SubscriptionsAssigned{Assignments: part}}})
 	return err
 }
@@ -263,7 +255,7 @@ func (p *Placer) see(now time.Time) membership {
 			m.nodes = append(m.nodes, PlacementNode{ID: n.ID, Weight: n.Weight})
 			m.holds[n.ID] = true
 			fmt.Fprintf(&seen, " alive %d,", n.Weight)
-		case n.DeadFor >= p.o.MoveAfter || p.o.without.moveAfter:
+		case n.DeadFor >= p.o.MoveAfter:
 			m.lost[n.ID] = true
 			seen.WriteString(" lost,")
 		default:

@@ -12,6 +12,16 @@ import (
 // proposeTimeout bounds one proposal.
 const proposeTimeout = 10 * time.Second
 
+// leaderCheck is how often a node that does not lead looks whether it does.
+const leaderCheck = 250 * time.Millisecond
+
+// ProposeOnce proposes events and waits for them to be applied, for 10 s at most.
+func ProposeOnce(ctx context.Context, p hub.Proposer, events ...*hubpb.Event) ([]hub.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	return p.Propose(ctx, events...)
+}
+
 // recorder writes outcomes into the log and does not give up before its context does: what a request, fetch
 // or delivery came to must not be lost for want of a leader.
 type recorder struct {
@@ -23,9 +33,7 @@ type recorder struct {
 func (r recorder) record(ctx context.Context, what string, events ...*hubpb.Event) ([]hub.Result, error) {
 	wait := Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second}
 	for n := 1; ; n++ {
-		try, cancel := context.WithTimeout(ctx, proposeTimeout)
-		res, err := r.proposer.Propose(try, events...)
-		cancel()
+		res, err := ProposeOnce(ctx, r.proposer, events...)
 		if err == nil {
 			return res, nil
 		}

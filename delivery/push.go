@@ -34,6 +34,16 @@ type PushResult struct {
 	Latency    time.Duration // from the start of the request to the end of the answer
 }
 
+// overloaded tells whether a failure means that the endpoint got too much, not that it is broken.
+func (r *PushResult) overloaded() bool {
+	return r.Status == http.StatusTooManyRequests || r.Reason == ReasonTimeout
+}
+
+// failure is a failed attempt as the RetryPolicy sees it: with the failures and overloads in a row, and the refusals of its message.
+func (r *PushResult) failure(failures uint64, refused uint32, overloads uint8) Failure {
+	return Failure{InARow: failures, Refused: r.Outcome == PushRefused, Refusals: refused, Overloads: overloads, RetryAfter: r.RetryAfter}
+}
+
 // Pusher makes content distribution requests. Safe for concurrent use.
 type Pusher struct {
 	Client    http.RoundTripper // a *Client; requests through anything else are net/http's

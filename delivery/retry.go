@@ -1,7 +1,7 @@
 package delivery
 
 import (
-	"net/http"
+	"cmp"
 	"time"
 
 	"quorumhub/hub"
@@ -27,8 +27,8 @@ type RetryPolicy struct {
 	RefusedAttempts int
 }
 
-// exhausted tells, after a failed attempt, whether the message is given up. published is Unix nanoseconds.
-func (p RetryPolicy) exhausted(attempts, refused uint32, published, failingSince int64, now time.Time) bool {
+// Exhausted tells, after a failed attempt, whether the message is given up. published is Unix nanoseconds.
+func (p RetryPolicy) Exhausted(attempts, refused uint32, published, failingSince int64, now time.Time) bool {
 	switch {
 	case p.MaxAttempts > 0 && int64(attempts) >= int64(p.MaxAttempts):
 		return true
@@ -38,8 +38,8 @@ func (p RetryPolicy) exhausted(attempts, refused uint32, published, failingSince
 	return p.MaxAge > 0 && now.UnixNano()-max(published, failingSince) >= int64(p.MaxAge)
 }
 
-// with is the policy with what a subscriber asked for in its place.
-func (p RetryPolicy) with(o *hub.Options) RetryPolicy {
+// With is the policy with what a subscriber asked for in its place.
+func (p RetryPolicy) With(o *hub.Options) RetryPolicy {
 	if o == nil {
 		return p
 	}
@@ -54,7 +54,7 @@ func (p RetryPolicy) with(o *hub.Options) RetryPolicy {
 	}
 	if o.MaxInterval > 0 {
 		p.Backoff.Max = o.MaxInterval
-		p.Backoff.Initial = min(orDuration(p.Backoff.Initial, time.Second), o.MaxInterval)
+		p.Backoff.Initial = min(cmp.Or(p.Backoff.Initial, time.Second), o.MaxInterval)
 	}
 	if o.Schedule != "" {
 		p.Backoff.Schedule, p.Backoff.Max = o.Waits(), 0
@@ -62,23 +62,27 @@ func (p RetryPolicy) with(o *hub.Options) RetryPolicy {
 	return p
 }
 
-// delay is the wait before the next attempt. A sick endpoint is waited for by the failures in a row,
-// whichever messages they were about; a refused message by its own refusals. overloads are those in a row.
-func (p RetryPolicy) delay(failures uint64, refused uint32, overloads uint8, res PushResult) time.Duration {
-	n := min(failures, 64)
-	if res.Outcome == PushRefused {
-		n = uint64(refused)
+// Failure describes a failed attempt and those before it.
+type Failure struct {
+	InARow     uint64        // failed attempts in a row, whichever messages they were about
+	Refused    bool          // the endpoint refused the message
+	Refusals   uint32        // of the message
+	Overloads  uint8         // in a row
+	RetryAfter time.Duration // 0: not asked for
+}
+
+// Delay is the wait before the next attempt. A sick endpoint is waited for by the failures in a row,
+// whichever messages they were about; a refused message by its own refusals.
+func (p RetryPolicy) Delay(f Failure) time.Duration {
+	n := min(f.InARow, 64)
+	if f.Refused {
+		n = uint64(f.Refusals)
 	}
-	wait := p.Backoff.Delay(int(n), res.RetryAfter)
-	if overloads < 2 || res.RetryAfter > 0 || p.OverloadWait <= 0 {
+	wait := p.Backoff.Delay(int(n), f.RetryAfter)
+	if f.Overloads < 2 || f.RetryAfter > 0 || p.OverloadWait <= 0 {
 		return wait
 	}
 	longest := p.Backoff.longest()
 	least := min(p.OverloadWait, longest)
 	return max(wait, least+p.Backoff.random(min(least/5, longest-least)))
-}
-
-// overloaded tells whether a failure means that the endpoint got too much, not that it is broken.
-func (r *PushResult) overloaded() bool {
-	return r.Status == http.StatusTooManyRequests || r.Reason == ReasonTimeout
 }

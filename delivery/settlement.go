@@ -131,7 +131,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		if n == 0 {
 			break
 		}
-		results, err := d.propose(ctx, events)
+		results, err := ProposeOnce(ctx, d.o.Proposer, events...)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		if len(lanes)+len(flows) == 0 {
 			break
 		}
-		if _, err := d.propose(ctx, []*hubpb.Event{event}); err != nil {
+		if _, err := ProposeOnce(ctx, d.o.Proposer, event); err != nil {
 			d.mu.Lock()
 			for _, l := range lanes {
 				if l.state != laneEnded {
@@ -170,12 +170,6 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		}
 	}
 	return nil
-}
-
-func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) ([]hub.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-	defer cancel()
-	return d.o.Proposer.Propose(ctx, events...)
 }
 
 // event is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -59,9 +60,9 @@ type Sweeper struct {
 
 // NewSweeper builds a sweeper.
 func NewSweeper(o SweeperOptions) *Sweeper {
-	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
-	o.RetentionInterval = orDuration(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
-	o.UploadIdle = orDuration(o.UploadIdle, 10*time.Minute)
+	o.LeaseInterval = cmp.Or(o.LeaseInterval, 5*time.Second)
+	o.RetentionInterval = cmp.Or(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
+	o.UploadIdle = cmp.Or(o.UploadIdle, 10*time.Minute)
 	return &Sweeper{o: o}
 }
 
@@ -239,8 +240,6 @@ func (s *Sweeper) sweepUploads(ctx context.Context) error {
 }
 
 func (s *Sweeper) propose(ctx context.Context, e *hubpb.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-	defer cancel()
-	_, err := s.o.Proposer.Propose(ctx, e)
+	_, err := ProposeOnce(ctx, s.o.Proposer, e)
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -85,9 +84,6 @@ type hostQueue struct {
 	tasks int
 }
 
-// leaderCheck is how often a node that does not lead looks whether it does.
-const leaderCheck = 250 * time.Millisecond
-
 // NewVerifier builds a verifier that does nothing yet but listen.
 func NewVerifier(o VerifierOptions) *Verifier {
 	if o.Attempts <= 0 {
@@ -117,7 +113,9 @@ func NewVerifier(o VerifierOptions) *Verifier {
 
 // Start takes over all pending requests and begins to work on them.
 func (v *Verifier) Start(ctx context.Context) {
+	v.mu.Lock()
 	v.ctx, v.cancel = context.WithCancel(ctx)
+	v.mu.Unlock()
 	var pending []hub.Request
 	v.o.State.View(func(s *hub.State) { pending = s.Requests(0, 0, nil) })
 	v.mu.Lock()
@@ -253,14 +251,6 @@ func (v *Verifier) forget(t *verification) {
 	if t.host.tasks--; t.host.tasks == 0 {
 		delete(v.hosts, t.host.name)
 	}
-}
-
-func hostOf(callback string) string {
-	u, err := url.Parse(callback)
-	if err != nil {
-		return ""
-	}
-	return strings.ToLower(u.Host)
 }
 
 // run starts queued requests while this node leads.

@@ -387,7 +387,7 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps ui
 func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint32) {
 	d.stats.Failed++
 	now := d.o.Clock.Now()
-	policy := d.o.Retry.with(l.options)
+	policy := d.o.Retry.With(l.options)
 	l.failures++
 	l.countOverload(res)
 	if l.failingSince == 0 {
@@ -396,15 +396,15 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 	l.slow = res.Outcome == PushDown
 	d.mark(l)
 	if m.Offset != l.done+1 || l.jumps != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
-		d.wait(l, policy.delay(l.failures, l.refused, l.overloads, res))
+		d.wait(l, policy.Delay(res.failure(l.failures, l.refused, l.overloads)))
 		return
 	}
 	l.attempts++
 	if res.Outcome == PushRefused {
 		l.refused++
 	}
-	delay := policy.delay(l.failures, l.refused, l.overloads, res)
-	if !policy.exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
+	delay := policy.Delay(res.failure(l.failures, l.refused, l.overloads))
+	if !policy.Exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
 		d.wait(l, delay)
 		return
 	}
