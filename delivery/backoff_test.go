@@ -1,10 +1,14 @@
 package delivery_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/hub"
 )
 
 func TestBackoffCeilings(t *testing.T) {
@@ -49,6 +53,71 @@ func TestBackoffRetryAfterIsMaxOfScheduleAndHeader(t *testing.T) {
 	} {
 		if got := b.Delay(1, header); got != want {
 			t.Errorf("Retry-After %v: %v, want %v", header, got, want)
+		}
+	}
+}
+
+// TestWaitsStayWithinWhatIsPromised tries many schedules, exponential and explicit ones, with all that may come on top.
+func TestWaitsStayWithinWhatIsPromised(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	some := func(most time.Duration) time.Duration { return 1 + time.Duration(random.Int64N(int64(most))) }
+	for range 20_000 {
+		p := delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: some(time.Hour), Random: random.Int64N}}
+		p.Backoff.Max = p.Backoff.Initial + some(24*time.Hour)
+		if random.IntN(2) == 0 {
+			p.Backoff.Max = 0
+			for range 1 + random.IntN(16) {
+				p.Backoff.Schedule = append(p.Backoff.Schedule, some(30*24*time.Hour))
+			}
+		}
+		var o *hub.Options
+		switch random.IntN(3) {
+		case 1:
+			o = &hub.Options{MaxInterval: time.Duration(1+random.IntN(86_400)) * time.Second}
+		case 2:
+			o = &hub.Options{Schedule: fmt.Sprint(1+random.IntN(86_400), ",", 1+random.IntN(86_400))}
+			o.Schedule = string(slices.DeleteFunc([]byte(o.Schedule), func(c byte) bool { return c == ' ' }))
+		}
+		if random.IntN(4) > 0 {
+			p.OverloadWait = some(2 * time.Hour)
+		}
+		var f delivery.Failure
+		if random.IntN(3) == 0 {
+			f.RetryAfter = some(2 * delivery.MaxRetryAfter)
+		}
+		n, overloads := 1+random.IntN(100), uint8(random.IntN(4))
+		f.InARow, f.Overloads = uint64(n), overloads
+
+		// What holds, from the settings alone.
+		var low, high, longest time.Duration
+		steps := p.Backoff.Schedule
+		if o != nil && o.Schedule != "" {
+			steps = o.Waits()
+		}
+		if len(steps) > 0 {
+			step := steps[min(n, len(steps))-1]
+			low, high, longest = step*8/10, step*12/10+1, slices.Max(steps)
+			if o != nil && o.MaxInterval > 0 {
+				low, high, longest = min(low, o.MaxInterval), min(high, o.MaxInterval), min(longest, o.MaxInterval)
+			}
+		} else {
+			longest = p.Backoff.Max
+			if longest == 0 {
+				longest = time.Hour
+			}
+			if o != nil && o.MaxInterval > 0 {
+				longest = o.MaxInterval
+			}
+			high = longest
+		}
+		asked := min(f.RetryAfter, delivery.MaxRetryAfter)
+		low, high = max(low, asked), max(high, asked)
+		if overloads >= 2 && f.RetryAfter == 0 {
+			least := min(p.OverloadWait, longest)
+			low, high = max(low, least), max(high, min(least+least/5, longest))
+		}
+		if d := p.With(o).Delay(f); d < low || d > high {
+			t.Fatalf("%+v, %+v: wait %d, with %d overloads and Retry-After %v, is %v, want %v to %v", p, o, n, overloads, f.RetryAfter, d, low, high)
 		}
 	}
 }

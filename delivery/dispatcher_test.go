@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -196,4 +197,10 @@ func TestLinkSelf(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestCloseWithoutStart(t *testing.T) {
+	if err := delivery.NewDispatcher(options(newEngine(t))).Close(context.Background()); err != nil {
+		t.Error(err)
+	}
 }

@@ -144,11 +144,11 @@ func (c *Client) transportFor(req *http.Request) *http.Transport {
 	return t
 }
 
-// HTTPClient is a *http.Client over the same guarded pool, for libraries that want one. It returns a
+// HTTPClient is a *http.Client whose requests go through RoundTrip, for libraries that want one. It returns a
 // redirect as it is instead of following it.
 func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
 	return &http.Client{
-		Transport:     c.transport,
+		Transport:     c,
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -34,8 +34,8 @@ const (
 	ReasonSecret      Reason = "bad-secret" // the sealed secret does not open with this node's keys
 )
 
-// classify maps an error of RoundTrip or of reading a body to its class.
-func classify(ctx context.Context, err error) Reason {
+// Classify maps an error of RoundTrip or of reading a body to its class.
+func Classify(ctx context.Context, err error) Reason {
 	var (
 		den  *DeniedError
 		nerr net.Error

@@ -66,8 +66,8 @@ func numeric(label string) bool {
 	return strings.Trim(label, "0123456789") == ""
 }
 
-// hostOf is the host and port of a URL, in lower case; empty when it cannot be read.
-func hostOf(callback string) string {
+// HostOf is the host and port of a URL, in lower case; empty when it cannot be read.
+func HostOf(callback string) string {
 	u, err := url.Parse(callback)
 	if err != nil {
 		return ""

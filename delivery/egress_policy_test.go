@@ -10,24 +10,6 @@ import (
 	"quorumhub/hub"
 )
 
-func policy(t testing.TB, o delivery.PolicyOptions) *delivery.Policy {
-	t.Helper()
-	p, err := delivery.NewPolicy(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func prefixes(t testing.TB, s ...string) []netip.Prefix {
-	t.Helper()
-	var out []netip.Prefix
-	for _, c := range s {
-		out = append(out, netip.MustParsePrefix(c))
-	}
-	return out
-}
-
 // TestEgressAddresses is the table of what each mode lets through. edge lists 10/8, 127.0.0.1, fd00::/8,
 // the local NAT64 prefix, 6to4, and (to show that no list opens them) everything there is.
 func TestEgressAddresses(t *testing.T) {

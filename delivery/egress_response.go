@@ -16,8 +16,8 @@ func UserAgent(version, publicURL string) string {
 	return "quorumhub/" + version + " (+" + publicURL + ")"
 }
 
-// transient tells whether a status says "not now" rather than "no".
-func transient(status int) bool {
+// Transient tells whether a status says "not now" rather than "no".
+func Transient(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
@@ -28,7 +28,7 @@ func transient(status int) bool {
 // maxDrain is how much of an answer nobody needs is read, to be able to use the connection again.
 const maxDrain = 4 << 10
 
-func drain(body io.Reader) {
+func Drain(body io.Reader) {
 	if body == http.NoBody {
 		return
 	}

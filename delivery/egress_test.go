@@ -2,7 +2,6 @@ package delivery_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -10,70 +9,15 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
-	"golang.org/x/net/dns/dnsmessage"
 
 	"quorumhub/delivery"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// fakeDNS answers every A question with the next address of a list (the last one stays) and every AAAA
-// question with nothing.
-type fakeDNS struct {
-	mu      sync.Mutex
-	answers []netip.Addr
-	asked   int
-}
-
-func (f *fakeDNS) resolver() *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		client, server := net.Pipe()
-		go f.serve(server)
-		return client, nil
-	}}
-}
-
-func (f *fakeDNS) serve(c net.Conn) {
-	defer c.Close()
-	for {
-		var size [2]byte
-		if _, err := io.ReadFull(c, size[:]); err != nil {
-			return
-		}
-		q := make([]byte, binary.BigEndian.Uint16(size[:]))
-		if _, err := io.ReadFull(c, q); err != nil {
-			return
-		}
-		var m dnsmessage.Message
-		if err := m.Unpack(q); err != nil {
-			return
-		}
-		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-		if m.Questions[0].Type == dnsmessage.TypeA {
-			f.mu.Lock()
-			a := f.answers[min(f.asked, len(f.answers)-1)]
-			f.asked++
-			f.mu.Unlock()
-			m.Answers = []dnsmessage.Resource{{
-				Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET},
-				Body:   &dnsmessage.AResource{A: a.As4()},
-			}}
-		}
-		out, err := m.AppendPack(make([]byte, 2, 512))
-		if err != nil {
-			return
-		}
-		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
-		if _, err := c.Write(out); err != nil {
-			return
-		}
-	}
-}
 
 func get(t *testing.T, c *delivery.Client, target string) (*http.Response, error) {
 	t.Helper()
@@ -196,10 +140,22 @@ func TestEgressIgnoresProxyEnvironment(t *testing.T) {
 	}
 }
 
-// devClient may call loopback addresses and is closed with the test.
-func devClient(t testing.TB) *delivery.Client {
+// posted is the outcome of a request the way deliveries are made: a status, or the class of what went wrong.
+type posted struct {
+	status int
+	reason delivery.Reason
+}
+
+func post(ctx context.Context, t testing.TB, c *delivery.Client, target string, body []byte, fields ...delivery.Field) posted {
 	t.Helper()
-	c := delivery.NewClient(policy(t, delivery.PolicyOptions{Mode: delivery.ModeDevLoopback}), delivery.ClientOptions{})
-	t.Cleanup(c.Close)
-	return c
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := delivery.NewRoute(http.MethodPost, u, "quorumhub/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := c.Post(ctx, &r, fields, body)
+	return posted{a.Status, delivery.Classify(ctx, err)}
 }

@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/hub"
 )
 
 // testCA signs certificates for tests.
@@ -154,7 +153,7 @@ func (m *mutual) host() string {
 	return u.Host
 }
 
-// caller makes all kinds of requests.
+// caller makes requests in all ways there are.
 type caller struct {
 	t      *testing.T
 	client *delivery.Client
@@ -167,22 +166,31 @@ func newCaller(t *testing.T, rules *delivery.TLSRules) *caller {
 	return &caller{t, c}
 }
 
-func (c *caller) push(target string) delivery.PushResult {
+// ways are those of a request to leave.
+const ways = 3
+
+// call makes a request in each way. All must end the same.
+func (c *caller) call(target string) posted {
 	c.t.Helper()
-	p := &delivery.Pusher{Client: c.client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
-	e, err := p.NewEndpoint(target, nil)
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
-	return p.Push(ctx, e, delivery.Content{Body: []byte("x"), ContentType: "text/plain", MessageID: "1-1"})
-}
-
-func (c *caller) verify(target string) delivery.IntentResult {
-	c.t.Helper()
-	o := &delivery.Outbound{Client: c.client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test", Timeout: 10 * time.Second}
-	return o.Ask(c.t.Context(), delivery.Intent{Mode: "subscribe", Topic: "t", Callback: target, LeaseSeconds: 60})
+	first := post(ctx, c.t, c.client, target, []byte("x"))
+	for name, trip := range map[string]http.RoundTripper{"RoundTrip": c.client, "HTTPClient": c.client.HTTPClient(0).Transport} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		resp, err := trip.RoundTrip(req)
+		got := posted{reason: delivery.Classify(ctx, err)}
+		if err == nil {
+			got.status = resp.StatusCode
+			_ = resp.Body.Close()
+		}
+		if got != first {
+			c.t.Errorf("%s: %+v, Post: %+v", name, got, first)
+		}
+	}
+	return first
 }
 
 func rulesOf(t *testing.T, rules ...delivery.TLSRule) *delivery.TLSRules {
@@ -215,11 +223,8 @@ func TestClientCertificatesGoToTheirHostsOnly(t *testing.T) {
 	for range 10 {
 		for _, m := range []*mutual{a, b, c} {
 			wg.Go(func() {
-				if res := call.push(m.URL); res.Outcome != delivery.PushDelivered {
-					t.Errorf("push: %+v", res)
-				}
-				if res := call.verify(m.URL); res.Outcome != delivery.IntentConfirmed {
-					t.Errorf("verification: %+v", res)
+				if res := call.call(m.URL); res.status != 200 {
+					t.Errorf("%+v", res)
 				}
 			})
 		}
@@ -227,7 +232,7 @@ func TestClientCertificatesGoToTheirHostsOnly(t *testing.T) {
 	wg.Wait()
 	for want, m := range map[string]*mutual{"client of a": a, "client of b": b, "-": c} {
 		names := m.names()
-		if len(names) != 20 || slices.ContainsFunc(names, func(n string) bool { return n != want }) {
+		if len(names) != 10*ways || slices.ContainsFunc(names, func(n string) bool { return n != want }) {
 			t.Errorf("it saw %v, want only %q", names, want)
 		}
 	}
@@ -269,11 +274,12 @@ func TestTLSThatFails(t *testing.T) {
 			rule := right
 			rule.Hosts = []string{"127.0.0.1"}
 			tc.rule(&rule)
-			call := newCaller(t, rulesOf(t, rule))
-			push, intent := call.push(tc.to.URL), call.verify(tc.to.URL)
-			if tc.fails && (push.Outcome != delivery.PushDown || push.Reason != delivery.ReasonTLS || intent.Outcome == delivery.IntentConfirmed || intent.Reason != delivery.ReasonTLS) ||
-				!tc.fails && (push.Outcome != delivery.PushDelivered || intent.Outcome != delivery.IntentConfirmed) {
-				t.Errorf("push %+v, verification %+v", push, intent)
+			want := posted{status: 200}
+			if tc.fails {
+				want = posted{reason: delivery.ReasonTLS}
+			}
+			if got := newCaller(t, rulesOf(t, rule)).call(tc.to.URL); got != want {
+				t.Errorf("%+v, want %+v", got, want)
 			}
 		})
 	}
@@ -289,13 +295,10 @@ func TestRenewedClientCertificate(t *testing.T) {
 	failed := make(chan error, 100)
 	rules.Failed = func(err error) { failed <- err }
 	call := newCaller(t, rules)
-	both := func() (names []string) {
+	all := func() (names []string) {
 		t.Helper()
-		if res := call.push(m.URL); res.Outcome != delivery.PushDelivered {
-			t.Fatalf("push: %+v", res)
-		}
-		if res := call.verify(m.URL); res.Outcome != delivery.IntentConfirmed {
-			t.Fatalf("verification: %+v", res)
+		if res := call.call(m.URL); res.status != 200 {
+			t.Fatalf("%+v", res)
 		}
 		return m.names()
 	}
@@ -307,31 +310,31 @@ func TestRenewedClientCertificate(t *testing.T) {
 			}
 		}
 	}
-	if got := both(); !slices.Equal(got, []string{"first", "first"}) {
+	if got := all(); !slices.Equal(got, slices.Repeat([]string{"first"}, ways)) {
 		t.Fatalf("before: %v", got)
 	}
 	ca.issue("client", "second", time.Hour)
-	until("the new certificate is shown", func() bool { return slices.Equal(both(), []string{"second", "second"}) })
+	until("the new certificate is shown", func() bool { return slices.Equal(all(), slices.Repeat([]string{"second"}, ways)) })
 	for range 5 {
-		if got := both(); !slices.Equal(got, []string{"second", "second"}) {
+		if got := all(); !slices.Equal(got, slices.Repeat([]string{"second"}, ways)) {
 			t.Errorf("after: %v", got)
 		}
 	}
 	if err := os.WriteFile(ca.path("client.key"), []byte("not a key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until("the broken file is told of", func() bool { both(); return len(failed) > 0 })
+	until("the broken file is told of", func() bool { all(); return len(failed) > 0 })
 	if err := <-failed; !strings.Contains(err.Error(), ca.path("client.key")) || strings.Contains(err.Error(), "not a key") {
 		t.Errorf("it is told: %v", err)
 	}
 	for range 3 {
-		both()
+		all()
 	}
 	if len(failed) > 0 {
 		t.Errorf("and told again: %v", <-failed)
 	}
 	ca.issue("client", "third", time.Hour)
-	until("the mended files are used", func() bool { return slices.Equal(both(), []string{"third", "third"}) })
+	until("the mended files are used", func() bool { return slices.Equal(all(), slices.Repeat([]string{"third"}, ways)) })
 }
 
 func TestTLSRulesThatAreWrong(t *testing.T) {

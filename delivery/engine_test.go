@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -249,9 +248,45 @@ func namer(t testing.TB) *hub.TopicNamer {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func options(e *engine) delivery.DispatcherOptions {
-	return delivery.DispatcherOptions{
-		Node: "node-1", HubURL: "https://hub.example/hub", Namer: namer(e.t), State: e, Messages: e, Proposer: e,
-		Secrets: box{}, Clock: hub.SystemClock{}, Log: quiet(),
+func (e *engine) rewind(id hub.SubscriptionID, cursor uint64) {
+	e.t.Helper()
+	e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRewound{SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor}}})
+}
+
+func (e *engine) pause(id hub.SubscriptionID, paused bool) {
+	e.t.Helper()
+	e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused}}})
+}
+
+// ReadLetter implements hub.LetterReader.
+func (e *engine) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return hub.Message{}, err
 	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if _, ok := e.state.DeadLetter(d.ID); !ok {
+		return hub.Message{}, hub.ErrTrimmed
+	}
+	return e.log[d.Topic][d.Offset-1], nil
+}
+
+func (e *engine) replay(ids ...uint64) {
+	e.t.Helper()
+	e.do(&hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: ids}}})
+}
+
+// subscribeSigned makes or renews a subscription with a secret, the way subscribe does.
+func (e *engine) subscribeSigned(callback, secret, scheme string, grace time.Duration) hub.SubscriptionID {
+	e.t.Helper()
+	var sealed []byte
+	if secret != "" {
+		sealed, _ = box{}.Seal([]byte(secret), hub.SecretBinding("t", callback))
+	}
+	res := e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
+		Mode: hub.ModeSubscribe, Topic: "t", TopicRaw: "t", Callback: callback, CallbackKey: callback, LeaseSeconds: 10 * 86400,
+		SealedSecret: sealed, Scheme: scheme, SecretGrace: int64(grace / time.Second), AutoRegister: true}}})
+	res = e.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: res[0].ID,
+		VerifiedFrom: time.Now().UnixNano(), Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
+	return hub.SubscriptionID(res[0].ID)
 }

@@ -162,7 +162,7 @@ func (d *Dispatcher) visit(l *lane) {
 	if d.o.PerHost <= 0 {
 		return
 	}
-	name := hostOf(l.callback)
+	name := HostOf(l.callback)
 	if l.host != nil && l.host.name == name {
 		return
 	}

@@ -84,7 +84,7 @@ func (t *TopicReader) Fetch(ctx context.Context, in FetchRequest) FetchResult {
 			defer resp.Body.Close()
 			return t.read(ctx, resp, u)
 		}
-		drain(resp.Body)
+		Drain(resp.Body)
 		_ = resp.Body.Close()
 		if hop == maxRedirects || next == nil || u.Scheme == "https" && next.Scheme != "https" {
 			return FetchResult{Outcome: FetchFailed, Reason: ReasonRedirect, Status: resp.StatusCode}
@@ -133,11 +133,11 @@ func (t *TopicReader) read(ctx context.Context, resp *http.Response, base *url.U
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusNonAuthoritativeInfo:
 	default:
 		res.Outcome, res.Reason = FetchFailed, ReasonStatus
-		if transient(resp.StatusCode) {
+		if Transient(resp.StatusCode) {
 			res.Outcome = FetchRetryable
 			res.RetryAfter = retryAfter(resp.Header, t.Clock.Now())
 		}
-		drain(resp.Body)
+		Drain(resp.Body)
 		return res
 	}
 	body, reason := t.readBody(ctx, resp)
@@ -184,7 +184,7 @@ func (t *TopicReader) readBody(ctx context.Context, resp *http.Response) ([]byte
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
 		return nil, ReasonEncoding
 	case err != nil:
-		return nil, classify(ctx, err)
+		return nil, Classify(ctx, err)
 	}
 	return buf.Bytes(), ReasonNone
 }
@@ -194,5 +194,5 @@ func failedFetch(ctx context.Context, err error) FetchResult {
 	if errors.As(err, &den) {
 		return FetchResult{Outcome: FetchFailed, Reason: ReasonDenied}
 	}
-	return FetchResult{Outcome: FetchRetryable, Reason: classify(ctx, err)}
+	return FetchResult{Outcome: FetchRetryable, Reason: Classify(ctx, err)}
 }

@@ -239,3 +239,7 @@ func TestFetchDoesNotLeaveHTTPS(t *testing.T) {
 		}
 	})
 }
+
+func TestFetcherCloseWithoutStart(*testing.T) {
+	delivery.NewFetcher(delivery.FetcherOptions{}).Close()
+}

@@ -3,7 +3,6 @@ package delivery_test
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -237,19 +236,6 @@ func members(n int) []string {
 		out = append(out, fmt.Sprint("http://cb.example/member", i))
 	}
 	return out
-}
-
-// mostAt is how many requests to a callback were under way at a time at most.
-func (n *network) mostAt(url string) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.most[url]
-}
-
-func (n *network) all() []arrival {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.arrivals)
 }
 
 // TestGroupSharesMessages: each message goes to one member, and all of them get some.

@@ -111,11 +111,11 @@ func (o *Outbound) get(ctx context.Context, callback, params string, limit int) 
 			return failedIntent(ctx, err), nil
 		}
 		return IntentResult{Outcome: IntentConfirmed, Status: resp.StatusCode}, body
-	case transient(resp.StatusCode):
+	case Transient(resp.StatusCode):
 		res.Outcome = IntentRetryable
 		res.RetryAfter = retryAfter(resp.Header, o.Clock.Now())
 	}
-	drain(resp.Body)
+	Drain(resp.Body)
 	return res, nil
 }
 
@@ -128,7 +128,7 @@ func failedIntent(ctx context.Context, err error) IntentResult {
 	if errors.As(err, &crowded) {
 		return IntentResult{Outcome: IntentRetryable, Reason: ReasonCrowded, RetryAfter: crowded.Wait}
 	}
-	return IntentResult{Outcome: IntentRetryable, Reason: classify(ctx, err)}
+	return IntentResult{Outcome: IntentRetryable, Reason: Classify(ctx, err)}
 }
 
 // AppendQuery appends encoded parameters to u's raw query and leaves what is there untouched, names that

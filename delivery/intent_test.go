@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,39 +20,6 @@ import (
 func outbound(t testing.TB) *delivery.Outbound {
 	return &delivery.Outbound{Client: devClient(t), Clock: hub.SystemClock{}, UserAgent: delivery.UserAgent("1.2.3", "https://hub.example/"),
 		Timeout: 5 * time.Second}
-}
-
-// recorder answers requests with a function and keeps what came.
-type recorder struct {
-	*httptest.Server
-	mu       sync.Mutex
-	requests []recorded
-}
-
-type recorded struct {
-	Method, URI string
-	Header      http.Header
-	Body        []byte
-}
-
-func record(t testing.TB, h http.HandlerFunc) *recorder {
-	t.Helper()
-	r := &recorder{}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, _ := io.ReadAll(req.Body)
-		r.mu.Lock()
-		r.requests = append(r.requests, recorded{req.Method, req.RequestURI, req.Header.Clone(), body})
-		r.mu.Unlock()
-		h(w, req)
-	}))
-	t.Cleanup(r.Close)
-	return r
-}
-
-func (r *recorder) all() []recorded {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]recorded(nil), r.requests...)
 }
 
 func challengeOf(req *http.Request) string { return req.URL.Query().Get("hub.challenge") }

@@ -59,7 +59,7 @@ func (p *Pusher) pushLarge(ctx context.Context, e *Endpoint, c *Content, start t
 		if err != nil {
 			return p.failedLarge(ctx, err, start)
 		}
-		fields = append(fields, field{headerSignature, signature})
+		fields = append(fields, Field{headerSignature, signature})
 	}
 	if e.webhooks != nil {
 		timestamp, signature, err := e.webhooks.SignReader(c.MessageID, start, &largeBody{ctx, c.Large.Open()})

@@ -55,7 +55,7 @@ type Pusher struct {
 // message. Immutable but for its signers, hence not safe for concurrent use when it signs.
 type Endpoint struct {
 	url    *url.URL
-	route  route
+	route  Route
 	agent  string
 	signer *Signer
 	http2  atomic.Bool // it speaks nothing else
@@ -70,7 +70,7 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 	if err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}
-	r, err := newRoute(http.MethodPost, u, p.UserAgent)
+	r, err := NewRoute(http.MethodPost, u, p.UserAgent)
 	if err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}
@@ -102,14 +102,14 @@ const (
 )
 
 // fields are the header fields of one request beyond those of its route and its length.
-func (e *Endpoint) fields(c *Content, now time.Time, out []field) []field {
-	for _, f := range [...]field{{"Content-Type", c.ContentType}, {"Link", c.Link}, {headerMessageID, c.MessageID}} {
-		if f.value != "" {
+func (e *Endpoint) fields(c *Content, now time.Time, out []Field) []Field {
+	for _, f := range [...]Field{{"Content-Type", c.ContentType}, {"Link", c.Link}, {headerMessageID, c.MessageID}} {
+		if f.Value != "" {
 			out = append(out, f)
 		}
 	}
 	if e.signer != nil && c.Large == nil {
-		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
+		out = append(out, Field{headerSignature, e.signer.Sign(c.Body)})
 	}
 	if e.webhooks != nil && c.Large == nil {
 		timestamp, signature := e.webhooks.Sign(c.MessageID, now, c.Body)
@@ -133,34 +133,34 @@ func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 }
 
 // answered is what an answer means.
-func (p *Pusher) answered(a answer, start time.Time) PushResult {
+func (p *Pusher) answered(a Answer, start time.Time) PushResult {
 	now := p.Clock.Now()
-	res := PushResult{Outcome: PushDelivered, Status: a.status, Latency: now.Sub(start)}
-	if a.status >= 200 && a.status < 300 {
+	res := PushResult{Outcome: PushDelivered, Status: a.Status, Latency: now.Sub(start)}
+	if a.Status >= 200 && a.Status < 300 {
 		return res
 	}
 	res.Reason = ReasonStatus
 	switch {
-	case a.status == http.StatusGone:
+	case a.Status == http.StatusGone:
 		res.Outcome = PushGone
-	case transient(a.status):
+	case Transient(a.Status):
 		res.Outcome = PushDown
-		res.RetryAfter = parseRetryAfter(a.retryAfter, now)
+		res.RetryAfter = parseRetryAfter(a.RetryAfter, now)
 	default:
 		res.Outcome = PushRefused
-		res.RetryAfter = parseRetryAfter(a.retryAfter, now)
+		res.RetryAfter = parseRetryAfter(a.RetryAfter, now)
 	}
 	return res
 }
 
 // post makes the request over the client's own connections, or through net/http when the server speaks nothing
 // but HTTP/2, or Client is not a *Client.
-func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (answer, error) {
-	var room [8]field
+func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (Answer, error) {
+	var room [8]Field
 	fields := e.fields(c, now, room[:0])
 	if client, ok := p.Client.(*Client); ok && !e.http2.Load() {
-		a, err := client.wires.post(ctx, &e.route, fields, c.Body)
-		if !errors.Is(err, errNeedsHTTP2) {
+		a, err := client.Post(ctx, &e.route, fields, c.Body)
+		if !errors.Is(err, ErrNeedsHTTP2) {
 			return a, err
 		}
 		e.http2.Store(true)
@@ -169,7 +169,7 @@ func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Tim
 }
 
 // roundTrip is post through net/http.
-func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, body []byte) (answer, error) {
+func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []Field, body []byte) (Answer, error) {
 	req := e.newRequest(ctx, fields)
 	if len(body) > 0 {
 		// These two types net/http knows to be in memory, and sends header and body in one write.
@@ -181,11 +181,11 @@ func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, bod
 }
 
 // newRequest is a request for net/http, without a body.
-func (e *Endpoint) newRequest(ctx context.Context, fields []field) *http.Request {
+func (e *Endpoint) newRequest(ctx context.Context, fields []Field) *http.Request {
 	// The map is made anew for each request: net/http may still read it after an early answer.
 	h := make(http.Header, len(fields)+2)
 	for _, f := range fields {
-		h[f.name] = []string{f.value}
+		h[f.Name] = []string{f.Value}
 	}
 	h["User-Agent"] = []string{e.agent}
 	h[headerReplay] = nil
@@ -193,18 +193,18 @@ func (e *Endpoint) newRequest(ctx context.Context, fields []field) *http.Request
 		Header: h, Body: http.NoBody}).WithContext(ctx)
 }
 
-func (p *Pusher) send(req *http.Request) (answer, error) {
+func (p *Pusher) send(req *http.Request) (Answer, error) {
 	resp, err := p.Client.RoundTrip(req)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
-	drain(resp.Body)
+	Drain(resp.Body)
 	_ = resp.Body.Close()
-	return answer{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}, nil
+	return Answer{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}, nil
 }
 
 func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushResult {
-	res := PushResult{Outcome: PushDown, Reason: classify(ctx, err), Latency: p.Clock.Now().Sub(start)}
+	res := PushResult{Outcome: PushDown, Reason: Classify(ctx, err), Latency: p.Clock.Now().Sub(start)}
 	switch res.Reason {
 	case ReasonCancelled:
 		res.Outcome = PushCancelled

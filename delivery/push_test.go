@@ -3,6 +3,8 @@ package delivery_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -190,5 +192,47 @@ func TestPushSurvivesIdleClose(t *testing.T) {
 	}
 	if n := count.Load(); n != 20 {
 		t.Errorf("%d requests arrived, want 20", n)
+	}
+}
+
+// TestPushHTTP2Only: a server that refuses anything but HTTP/2 gets its messages too.
+func TestPushHTTP2Only(t *testing.T) {
+	var got atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		if r.ProtoMajor == 2 && string(b) == "x" && r.Header.Get("X-Hub-Message-Id") == "1-1" {
+			got.Add(1)
+		}
+		w.Header().Set("Retry-After", "5")
+		w.WriteHeader(503)
+	}))
+	s.EnableHTTP2 = true
+	var certs []tls.Certificate
+	s.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		proto := "something else"
+		for _, p := range hello.SupportedProtos {
+			if p == "h2" {
+				proto = "h2"
+			}
+		}
+		return &tls.Config{Certificates: certs, NextProtos: []string{proto}}, nil
+	}}
+	s.StartTLS()
+	defer s.Close()
+	certs = s.TLS.Certificates
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	client := delivery.NewClient(policy(t, delivery.PolicyOptions{Mode: delivery.ModeDevLoopback}), delivery.ClientOptions{RootCAs: roots})
+	defer client.Close()
+	p := &delivery.Pusher{Client: client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	e := endpoint(t, p, s.URL, nil)
+	for range 3 {
+		res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x"), MessageID: "1-1"})
+		if res.Status != 503 || res.RetryAfter != 5*time.Second {
+			t.Errorf("%+v", res)
+		}
+	}
+	if n := got.Load(); n != 3 {
+		t.Errorf("%d requests by HTTP/2, want 3", n)
 	}
 }

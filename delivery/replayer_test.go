@@ -13,24 +13,6 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// ReadLetter implements hub.LetterReader.
-func (e *engine) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
-	if err := ctx.Err(); err != nil {
-		return hub.Message{}, err
-	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if _, ok := e.state.DeadLetter(d.ID); !ok {
-		return hub.Message{}, hub.ErrTrimmed
-	}
-	return e.log[d.Topic][d.Offset-1], nil
-}
-
-func (e *engine) replay(ids ...uint64) {
-	e.t.Helper()
-	e.do(&hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: ids}}})
-}
-
 // replayRig is a bubble with a replayer.
 func replayRig(t *testing.T, behave func(url string, nth int, body string) answer, f func(r *rig, p *delivery.Replayer)) {
 	bubble(t, behave, func(o *delivery.DispatcherOptions) { o.Retry.RefusedAttempts = 2 }, func(r *rig) {

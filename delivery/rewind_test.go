@@ -8,18 +8,7 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
 )
-
-func (e *engine) rewind(id hub.SubscriptionID, cursor uint64) {
-	e.t.Helper()
-	e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRewound{SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor}}})
-}
-
-func (e *engine) pause(id hub.SubscriptionID, paused bool) {
-	e.t.Helper()
-	e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused}}})
-}
 
 // TestRewindWherever: whatever the lane is doing, the next message is the one rewound to, and from there on all come in
 // order. What was under way is not repeated and changes nothing.
@@ -161,40 +150,4 @@ func TestPausedLeaseRunsOut(t *testing.T) {
 			t.Errorf("got %q after the lease", got)
 		}
 	})
-}
-
-// TestStart: a subscription begins where its request asked to, as of the moment its callback was asked.
-func TestStart(t *testing.T) {
-	verifying(t, yes, nil, func(r *verifierRig) {
-		r.o.Times = r.engine
-		r.stop()
-		r.start()
-		var times []time.Time
-		for i := range 10 {
-			times = append(times, time.Now())
-			r.publish("t", fmt.Sprint(i+1))
-			r.after(time.Second)
-		}
-		for start, cursor := range map[string]uint64{"": 10, "latest": 10, "earliest": 0, "4": 3, "11": 10,
-			times[6].Add(-time.Millisecond).Format(time.RFC3339Nano): 6, times[6].Add(time.Millisecond).Format(time.RFC3339Nano): 7} {
-			callback := "http://cb.example/start" + start
-			r.requestFrom(callback, start)
-			r.after(time.Second)
-			if sub, ok := r.byKey("t", callback); !ok || sub.Cursor.Offset != cursor {
-				t.Errorf("%q: cursor %d (%v), want %d", start, sub.Cursor.Offset, ok, cursor)
-			}
-		}
-		// A renewal keeps its place.
-		r.requestFrom("http://cb.example/start", "earliest")
-		r.after(time.Second)
-		if sub, _ := r.byKey("t", "http://cb.example/start"); sub.Cursor.Offset != 10 {
-			t.Errorf("a renewal went to %d", sub.Cursor.Offset)
-		}
-	})
-}
-
-func (r *verifierRig) requestFrom(callback, start string) {
-	r.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-		Mode: hub.ModeSubscribe, Topic: "t", TopicRaw: "t", Callback: callback, CallbackKey: callback, LeaseSeconds: 3600,
-		Options: &hubpb.SubscriptionOptions{Start: start}}}})
 }

@@ -1,7 +1,6 @@
 package delivery_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -148,12 +147,6 @@ func TestSweeper(t *testing.T) {
 	})
 }
 
-func TestManagersThatNeverStartedClose(t *testing.T) {
-	e := newEngine(t)
+func TestSweeperCloseWithoutStart(*testing.T) {
 	delivery.NewSweeper(delivery.SweeperOptions{}).Close()
-	delivery.NewVerifier(delivery.VerifierOptions{}).Close()
-	delivery.NewFetcher(delivery.FetcherOptions{}).Close()
-	if err := delivery.NewDispatcher(options(e)).Close(context.Background()); err != nil {
-		t.Error(err)
-	}
 }

@@ -221,7 +221,7 @@ func (v *Verifier) add(r hub.Request) {
 	if v.tasks[r.ID] != nil {
 		return
 	}
-	name := hostOf(r.Callback)
+	name := HostOf(r.Callback)
 	h := v.hosts[name]
 	if h == nil {
 		h = &hostQueue{name: name}

@@ -345,3 +345,43 @@ func TestI7RequestReplacedDuringTheStart(t *testing.T) {
 		}
 	})
 }
+
+// TestStart: a subscription begins where its request asked to, as of the moment its callback was asked.
+func TestStart(t *testing.T) {
+	verifying(t, yes, nil, func(r *verifierRig) {
+		r.o.Times = r.engine
+		r.stop()
+		r.start()
+		var times []time.Time
+		for i := range 10 {
+			times = append(times, time.Now())
+			r.publish("t", fmt.Sprint(i+1))
+			r.after(time.Second)
+		}
+		for start, cursor := range map[string]uint64{"": 10, "latest": 10, "earliest": 0, "4": 3, "11": 10,
+			times[6].Add(-time.Millisecond).Format(time.RFC3339Nano): 6, times[6].Add(time.Millisecond).Format(time.RFC3339Nano): 7} {
+			callback := "http://cb.example/start" + start
+			r.requestFrom(callback, start)
+			r.after(time.Second)
+			if sub, ok := r.byKey("t", callback); !ok || sub.Cursor.Offset != cursor {
+				t.Errorf("%q: cursor %d (%v), want %d", start, sub.Cursor.Offset, ok, cursor)
+			}
+		}
+		// A renewal keeps its place.
+		r.requestFrom("http://cb.example/start", "earliest")
+		r.after(time.Second)
+		if sub, _ := r.byKey("t", "http://cb.example/start"); sub.Cursor.Offset != 10 {
+			t.Errorf("a renewal went to %d", sub.Cursor.Offset)
+		}
+	})
+}
+
+func (r *verifierRig) requestFrom(callback, start string) {
+	r.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
+		Mode: hub.ModeSubscribe, Topic: "t", TopicRaw: "t", Callback: callback, CallbackKey: callback, LeaseSeconds: 3600,
+		Options: &hubpb.SubscriptionOptions{Start: start}}}})
+}
+
+func TestVerifierCloseWithoutStart(*testing.T) {
+	delivery.NewVerifier(delivery.VerifierOptions{}).Close()
+}

@@ -105,6 +105,6 @@ func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bo
 }
 
 // webhookFields are the header fields of Standard Webhooks.
-func webhookFields(id, timestamp, signature string) []field {
-	return []field{{"Webhook-Id", id}, {"Webhook-Timestamp", timestamp}, {"Webhook-Signature", signature}}
+func webhookFields(id, timestamp, signature string) []Field {
+	return []Field{{"Webhook-Id", id}, {"Webhook-Timestamp", timestamp}, {"Webhook-Signature", signature}}
 }

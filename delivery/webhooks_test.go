@@ -11,23 +11,7 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
 )
-
-// subscribeSigned makes or renews a subscription with a secret, the way subscribe does.
-func (e *engine) subscribeSigned(callback, secret, scheme string, grace time.Duration) hub.SubscriptionID {
-	e.t.Helper()
-	var sealed []byte
-	if secret != "" {
-		sealed, _ = box{}.Seal([]byte(secret), hub.SecretBinding("t", callback))
-	}
-	res := e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-		Mode: hub.ModeSubscribe, Topic: "t", TopicRaw: "t", Callback: callback, CallbackKey: callback, LeaseSeconds: 10 * 86400,
-		SealedSecret: sealed, Scheme: scheme, SecretGrace: int64(grace / time.Second), AutoRegister: true}}})
-	res = e.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: res[0].ID,
-		VerifiedFrom: time.Now().UnixNano(), Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
-	return hub.SubscriptionID(res[0].ID)
-}
 
 // The library of the Standard Webhooks project is the judge. Its secrets are in base64, after whsec_ or without.
 func accepts(t *testing.T, secret string, a arrival) bool {

@@ -27,22 +27,22 @@ const duplexPatience = 20 * time.Millisecond
 // past is a deadline that ends whatever waits for a connection.
 func past() time.Time { return time.Unix(1, 0) }
 
-// route is the part of a request that does not change: where it goes and how it begins.
-type route struct {
+// Route is the part of a request that does not change: where it goes and how it begins.
+type Route struct {
 	to   wireAddr
 	head []byte // request line, Host and User-Agent, each with its line end
 }
 
-// newRoute prepares requests to u, which is used as it is. Only absolute http and https URLs with a name or an
+// NewRoute prepares requests to u, which is used as it is. Only absolute http and https URLs with a name or an
 // address for a host can be.
-func newRoute(method string, u *url.URL, userAgent string) (route, error) {
+func NewRoute(method string, u *url.URL, userAgent string) (Route, error) {
 	if u.Scheme != "http" && u.Scheme != "https" {
-		return route{}, fmt.Errorf("scheme %q, expected http or https", u.Scheme)
+		return Route{}, fmt.Errorf("scheme %q, expected http or https", u.Scheme)
 	}
 	host, port := u.Hostname(), u.Port()
 	if _, err := netip.ParseAddr(host); err != nil {
 		if err := checkHostSyntax(host); err != nil {
-			return route{}, err
+			return Route{}, err
 		}
 	}
 	if port == "" {
@@ -54,19 +54,19 @@ func newRoute(method string, u *url.URL, userAgent string) (route, error) {
 	target := u.RequestURI()
 	for i := range len(target) {
 		if c := target[i]; c <= ' ' || c == 0x7f {
-			return route{}, errors.New("the URL holds a blank or a control character")
+			return Route{}, errors.New("the URL holds a blank or a control character")
 		}
 	}
 	if !fieldValue(userAgent) {
-		return route{}, errHeaderValue
+		return Route{}, errHeaderValue
 	}
-	r := route{to: wireAddr{secure: u.Scheme == "https", addr: net.JoinHostPort(host, port), name: host}}
+	r := Route{to: wireAddr{secure: u.Scheme == "https", addr: net.JoinHostPort(host, port), name: host}}
 	r.head = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n", method, target, u.Host, userAgent)
 	return r, nil
 }
 
-// field is one header field of a request.
-type field struct{ name, value string }
+// Field is one header field of a request.
+type Field struct{ Name, Value string }
 
 var errHeaderValue = errors.New("a header value holds a line break or another control character")
 
@@ -81,6 +81,13 @@ func fieldValue(v string) bool {
 	return true
 }
 
+// Post makes one request with a body over the client's own HTTP/1.1 connections and reads the answer, whose body is of
+// no interest. ctx bounds all of it; the error of a request that ctx ended wraps its cause. A server that speaks only
+// HTTP/2 gives ErrNeedsHTTP2. A request that met a connection which the server had closed is made once more.
+func (c *Client) Post(ctx context.Context, r *Route, fields []Field, body []byte) (Answer, error) {
+	return c.wires.post(ctx, r, fields, body)
+}
+
 // post makes one request with a body and reads the answer. ctx bounds all of it; the error of a request that ctx
 // ended wraps its cause.
 //
@@ -88,13 +95,13 @@ func fieldValue(v string) bool {
 // got not a single byte back, is made once more on a fresh connection. Such a server may have seen the first, but
 // what is sent here carries an id that does not change, so receivers can tell; the alternative is a failed attempt, and
 // then the same repetition.
-func (p *wirePool) post(ctx context.Context, r *route, fields []field, body []byte) (answer, error) {
+func (p *wirePool) post(ctx context.Context, r *Route, fields []Field, body []byte) (Answer, error) {
 	if ctx.Err() != nil {
-		return answer{}, context.Cause(ctx)
+		return Answer{}, context.Cause(ctx)
 	}
 	for _, f := range fields {
-		if !fieldValue(f.value) {
-			return answer{}, errHeaderValue
+		if !fieldValue(f.Value) {
+			return Answer{}, errHeaderValue
 		}
 	}
 	b := p.takeBuffers()
@@ -110,7 +117,7 @@ func (p *wirePool) post(ctx context.Context, r *route, fields []field, body []by
 	}
 	w, err := p.connect(ctx, to)
 	if err != nil {
-		return answer{}, ended(ctx, err)
+		return Answer{}, ended(ctx, err)
 	}
 	a, err := p.exchange(ctx, w, b, body)
 	if w.asked && errors.Is(err, errSilent) {
@@ -120,12 +127,12 @@ func (p *wirePool) post(ctx context.Context, r *route, fields []field, body []by
 }
 
 // appendRequest writes everything before the body.
-func appendRequest(out []byte, r *route, fields []field, length int) []byte {
+func appendRequest(out []byte, r *Route, fields []Field, length int) []byte {
 	out = append(out, r.head...)
 	for _, f := range fields {
-		out = append(out, f.name...)
+		out = append(out, f.Name...)
 		out = append(out, ": "...)
-		out = append(out, f.value...)
+		out = append(out, f.Value...)
 		out = append(out, "\r\n"...)
 	}
 	out = append(out, "Content-Length: "...)
@@ -138,7 +145,7 @@ var errSilent = errors.New("no answer")
 
 // exchange sends what is in b, and the body, and reads the answer. The connection is in the pool or closed
 // afterwards.
-func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body []byte) (answer, error) {
+func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body []byte) (Answer, error) {
 	t, stop := tie(ctx, w.tcp)
 	b.br.Reset(w.conn)
 	a, err := w.ask(b, body)
@@ -154,13 +161,13 @@ func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body [
 	}
 	w.drop()
 	if err != nil {
-		return answer{}, ended(ctx, err)
+		return Answer{}, ended(ctx, err)
 	}
 	return a, nil
 }
 
 // ask is the exchange itself.
-func (w *wire) ask(b *wireBuffers, body []byte) (answer, error) {
+func (w *wire) ask(b *wireBuffers, body []byte) (Answer, error) {
 	if len(body) > duplexBody {
 		return w.askDuplex(b, body)
 	}
@@ -175,7 +182,7 @@ func (w *wire) ask(b *wireBuffers, body []byte) (answer, error) {
 }
 
 // askDuplex reads while it still writes, so that an early answer to a large body is heard.
-func (w *wire) askDuplex(b *wireBuffers, body []byte) (answer, error) {
+func (w *wire) askDuplex(b *wireBuffers, body []byte) (Answer, error) {
 	sent := make(chan error, 1)
 	go func() { sent <- w.send(b, body) }()
 	a, err := b.answer()
@@ -214,9 +221,9 @@ func (w *wire) send(b *wireBuffers, body []byte) error {
 }
 
 // answer reads the answer. errSilent is wrapped when the connection ended before its first byte.
-func (b *wireBuffers) answer() (answer, error) {
+func (b *wireBuffers) answer() (Answer, error) {
 	if _, err := b.br.Peek(1); err != nil {
-		return answer{}, fmt.Errorf("%w: %w", errSilent, err)
+		return Answer{}, fmt.Errorf("%w: %w", errSilent, err)
 	}
 	return readAnswer(b.br)
 }

@@ -22,10 +22,10 @@ var (
 	errSwitching     = errors.New("answer switches protocols, which nobody asked for")
 )
 
-// answer is what a server said, without the body, which nobody needs (WebSub section 7).
-type answer struct {
-	status     int
-	retryAfter string // the first Retry-After, empty: none
+// Answer is what a server said, without the body, which nobody needs (WebSub section 7).
+type Answer struct {
+	Status     int
+	RetryAfter string // the first Retry-After, empty: none
 	reuse      bool   // the connection stands right behind the answer and can take another request
 }
 
@@ -51,19 +51,19 @@ type answerHead struct {
 // answers are skipped. An error means that the server gave no answer: what arrived is no HTTP, or came to an end
 // within the header. Behind a complete header nothing is an error, for the body means nothing; what is wrong
 // with it costs the connection.
-func readAnswer(br *bufio.Reader) (answer, error) {
+func readAnswer(br *bufio.Reader) (Answer, error) {
 	budget := maxResponseHeaderBytes // for all of them together
 	for {
 		h, err := readHead(br, &budget)
 		switch {
 		case err != nil:
-			return answer{}, err
+			return Answer{}, err
 		case h.status == 101:
-			return answer{}, errSwitching
+			return Answer{}, errSwitching
 		case h.status < 200:
 			continue
 		}
-		a := answer{status: h.status, retryAfter: h.retryAfter}
+		a := Answer{Status: h.status, RetryAfter: h.retryAfter}
 		a.reuse = h.skipBody(br) && br.Buffered() == 0
 		return a, nil
 	}

@@ -110,7 +110,7 @@ func TestReadAnswer(t *testing.T) {
 			if name == "more than was announced" && kind == "byte by byte" {
 				continue // what has not arrived yet cannot be seen
 			}
-			if err == nil && (a.status != c.status || a.retryAfter != c.retryAfter || a.reuse != c.reuse) {
+			if err == nil && (a.Status != c.status || a.RetryAfter != c.retryAfter || a.reuse != c.reuse) {
 				t.Errorf("%s, %s: %+v, want status %d, Retry-After %q, reuse %v", name, kind, a, c.status, c.retryAfter, c.reuse)
 			}
 		}
@@ -134,13 +134,13 @@ func FuzzReadAnswer(f *testing.F) {
 		ours := bufio.NewReaderSize(bytes.NewReader(in), answerBuffer)
 		a, err := readAnswer(ours)
 		if err != nil {
-			if a != (answer{}) {
+			if a != (Answer{}) {
 				t.Fatalf("error %v with %+v", err, a)
 			}
 			return
 		}
-		if a.status < 200 || a.status > 999 {
-			t.Fatalf("final status %d", a.status)
+		if a.Status < 200 || a.Status > 999 {
+			t.Fatalf("final status %d", a.Status)
 		}
 		theirs := bufio.NewReaderSize(bytes.NewReader(in), answerBuffer)
 		var resp *http.Response
@@ -155,7 +155,7 @@ func FuzzReadAnswer(f *testing.F) {
 				break
 			}
 		}
-		if resp.StatusCode != a.status || strings.Trim(resp.Header.Get("Retry-After"), " \t") != a.retryAfter {
+		if resp.StatusCode != a.Status || strings.Trim(resp.Header.Get("Retry-After"), " \t") != a.RetryAfter {
 			t.Fatalf("we read %+v, net/http %d with Retry-After %q", a, resp.StatusCode, resp.Header.Get("Retry-After"))
 		}
 		if !a.reuse {
@@ -186,34 +186,42 @@ func TestRequestIsOne(t *testing.T) {
 			t.Errorf("%q is a header value", v)
 		}
 	}
-	p := &Pusher{UserAgent: "test"}
+	fields := []Field{{"Content-Type", "a/b"}, {"Link", "<l>"}, {"X-Hub-Message-Id", "1-1"}}
 	for _, u := range []string{
 		"http://h.example/a b", "http://h.example/?a b", "http://h.example/?a\tb", "http://h.example/%0d%0aX:%20y", "http://h.example/?x#y",
 		"http://u:p@h.example/", "http://h.example:8080", "http://[2001:db8::1]:81/x", "https://H.example?q",
 	} {
-		e, err := p.NewEndpoint(u, nil)
+		target, err := url.Parse(u)
 		if err != nil {
 			continue
 		}
-		out := appendRequest(nil, &e.route, e.fields(&Content{ContentType: "a/b", Link: "<l>", MessageID: "1-1"}, time.Time{}, nil), 0)
+		r, err := NewRoute(http.MethodPost, target, "test")
+		if err != nil {
+			continue
+		}
+		out := appendRequest(nil, &r, fields, 0)
 		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(out)))
 		if err != nil {
 			t.Errorf("%s: %v in %q", u, err, out)
 			continue
 		}
-		if req.RequestURI != e.url.RequestURI() || req.Host != e.url.Host || len(req.Header) != 5 || bytes.Contains(out, []byte("u:p")) {
+		if req.RequestURI != target.RequestURI() || req.Host != target.Host || len(req.Header) != 5 || bytes.Contains(out, []byte("u:p")) {
 			t.Errorf("%s: %q", u, out)
 		}
 	}
 	for _, u := range []string{"http://h.example/\r\nX: y", "http://h.example\r\n/", "http://a b/", "ftp://h.example/", "/x", "http:///x", "http://a\x00b/", "http://h.example/?a b"} {
-		if _, err := p.NewEndpoint(u, nil); err == nil {
+		target, err := url.Parse(u)
+		if err == nil {
+			_, err = NewRoute(http.MethodPost, target, "test")
+		}
+		if err == nil {
 			t.Errorf("%q is taken for a callback", u)
 		}
 	}
 }
 
-// TestTether: a context with a tether cuts off what is under way, now and later, and contexts made from it do as well.
-func TestTether(t *testing.T) {
+// TestCancelConn: a context with a cancelConn cuts off what is under way, now and later, and contexts made from it do as well.
+func TestCancelConn(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -222,14 +230,14 @@ func TestTether(t *testing.T) {
 	p := newWirePool((&net.Dialer{}).DialContext, nil, 10, 10, time.Minute)
 	defer p.close()
 	u := &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/"}
-	r, err := newRoute("POST", u, "test")
+	r, err := NewRoute("POST", u, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cause := errors.New("enough")
 	parent, stop := context.WithCancel(t.Context())
 	defer stop()
-	ctx, cancel := withTether(parent)
+	ctx, cancel := WithCancelConn(parent)
 	derived, cancelDerived := context.WithCancelCause(ctx)
 	answers := make(chan error, 3)
 	ask := func(ctx context.Context) {
@@ -265,7 +273,7 @@ func TestTether(t *testing.T) {
 	if _, err := p.post(ctx, &r, nil, nil); !errors.Is(err, cause) {
 		t.Errorf("after the end: %v", err)
 	}
-	ctx, cancel = withTether(parent)
+	ctx, cancel = WithCancelConn(parent)
 	stop()
 	<-ctx.Done()
 	if _, err := p.post(ctx, &r, nil, nil); !errors.Is(err, context.Canceled) {

@@ -64,8 +64,8 @@ type wireBuffers struct {
 // maxKeptBuffer is the size up to which a request buffer is kept for the next one, in bytes.
 const maxKeptBuffer = 64 << 10
 
-// errNeedsHTTP2: the server speaks nothing but HTTP/2.
-var errNeedsHTTP2 = errors.New("the server does not speak HTTP/1.1")
+// ErrNeedsHTTP2: the server speaks nothing but HTTP/2.
+var ErrNeedsHTTP2 = errors.New("the server does not speak HTTP/1.1")
 
 func newWirePool(dial func(context.Context, string, string) (net.Conn, error), roots *x509.CertPool, maxPerHost, maxIdle int, idleTimeout time.Duration) *wirePool {
 	if maxIdle <= 0 {
@@ -113,7 +113,7 @@ func (p *wirePool) connect(ctx context.Context, to wireAddr) (*wire, error) {
 	if err := t.HandshakeContext(context.WithValue(ctx, certificateAsked{}, asked)); err != nil {
 		_ = c.Close()
 		if strings.Contains(err.Error(), noApplicationProtocol) {
-			return nil, errNeedsHTTP2
+			return nil, ErrNeedsHTTP2
 		}
 		return nil, fmt.Errorf("tls: %w", err)
 	}

@@ -86,30 +86,29 @@ func TestHostileAnswers(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		behave  func(c net.Conn)
-		outcome delivery.PushOutcome
-		reason  delivery.Reason
+		want    posted
 		timeout bool // it takes all the time there is
 	}{
-		"says nothing":       {behave: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, outcome: delivery.PushDown, reason: delivery.ReasonTimeout, timeout: true},
-		"closes":             {behave: func(net.Conn) {}, outcome: delivery.PushDown, reason: delivery.ReasonUnreachable},
-		"closes in header":   {behave: func(c net.Conn) { say(c, ok+"Content-Le") }, outcome: delivery.PushDown, reason: delivery.ReasonUnreachable},
-		"stops in header":    {behave: func(c net.Conn) { say(c, ok+"Content-Le"); _, _ = c.Read(make([]byte, 1)) }, outcome: delivery.PushDown, reason: delivery.ReasonTimeout, timeout: true},
-		"garbage":            {behave: func(c net.Conn) { say(c, "what do you want?\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"endless garbage":    {behave: func(c net.Conn) { forever(c, strings.Repeat("x", 4096)) }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"endless header":     {behave: func(c net.Conn) { say(c, ok); forever(c, "X-A: "+strings.Repeat("x", 1000)+"\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"endless line":       {behave: func(c net.Conn) { say(c, ok+"X-A: "); forever(c, strings.Repeat("x", 1000)) }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"endless interims":   {behave: func(c net.Conn) { forever(c, "HTTP/1.1 103 Early Hints\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"other protocol":     {behave: func(c net.Conn) { say(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"smuggled length":    {behave: func(c net.Conn) { say(c, ok+"Content-Length: 0\r\nContent-Length: 40\r\n\r\n") }, outcome: delivery.PushDown, reason: delivery.ReasonProtocol},
-		"endless body":       {behave: func(c net.Conn) { say(c, ok+"\r\n"); forever(c, strings.Repeat("x", 4096)) }, outcome: delivery.PushDelivered},
-		"endless chunks":     {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n"); forever(c, "1\r\nx\r\n") }, outcome: delivery.PushDelivered},
-		"endless chunk size": {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n"); forever(c, "0000") }, outcome: delivery.PushDelivered},
-		"endless trailer":    {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n0\r\n"); forever(c, "A: b\r\n") }, outcome: delivery.PushDelivered},
-		"huge length":        {behave: func(c net.Conn) { say(c, ok+"Content-Length: 9000000000000000000\r\n\r\n") }, outcome: delivery.PushDelivered},
-		"short body":         {behave: func(c net.Conn) { say(c, ok+"Content-Length: 10\r\n\r\nhi") }, outcome: delivery.PushDelivered},
-		"body stops":         {behave: func(c net.Conn) { say(c, ok+"Content-Length: 10\r\n\r\nhi"); _, _ = c.Read(make([]byte, 1)) }, outcome: delivery.PushDelivered, timeout: true},
-		"old server":         {behave: func(c net.Conn) { say(c, "HTTP/1.0 202 x\r\n\r\nthanks") }, outcome: delivery.PushDelivered},
-		"interim first":      {behave: func(c net.Conn) { say(c, "HTTP/1.1 103 x\r\nLink: <a>\r\n\r\nHTTP/1.1 410 x\r\n\r\n") }, outcome: delivery.PushGone, reason: delivery.ReasonStatus},
+		"says nothing":       {behave: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, want: posted{reason: delivery.ReasonTimeout}, timeout: true},
+		"closes":             {behave: func(net.Conn) {}, want: posted{reason: delivery.ReasonUnreachable}},
+		"closes in header":   {behave: func(c net.Conn) { say(c, ok+"Content-Le") }, want: posted{reason: delivery.ReasonUnreachable}},
+		"stops in header":    {behave: func(c net.Conn) { say(c, ok+"Content-Le"); _, _ = c.Read(make([]byte, 1)) }, want: posted{reason: delivery.ReasonTimeout}, timeout: true},
+		"garbage":            {behave: func(c net.Conn) { say(c, "what do you want?\r\n\r\n") }, want: posted{reason: delivery.ReasonProtocol}},
+		"endless garbage":    {behave: func(c net.Conn) { forever(c, strings.Repeat("x", 4096)) }, want: posted{reason: delivery.ReasonProtocol}},
+		"endless header":     {behave: func(c net.Conn) { say(c, ok); forever(c, "X-A: "+strings.Repeat("x", 1000)+"\r\n") }, want: posted{reason: delivery.ReasonProtocol}},
+		"endless line":       {behave: func(c net.Conn) { say(c, ok+"X-A: "); forever(c, strings.Repeat("x", 1000)) }, want: posted{reason: delivery.ReasonProtocol}},
+		"endless interims":   {behave: func(c net.Conn) { forever(c, "HTTP/1.1 103 Early Hints\r\n\r\n") }, want: posted{reason: delivery.ReasonProtocol}},
+		"other protocol":     {behave: func(c net.Conn) { say(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n") }, want: posted{reason: delivery.ReasonProtocol}},
+		"smuggled length":    {behave: func(c net.Conn) { say(c, ok+"Content-Length: 0\r\nContent-Length: 40\r\n\r\n") }, want: posted{reason: delivery.ReasonProtocol}},
+		"endless body":       {behave: func(c net.Conn) { say(c, ok+"\r\n"); forever(c, strings.Repeat("x", 4096)) }, want: posted{status: 200}},
+		"endless chunks":     {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n"); forever(c, "1\r\nx\r\n") }, want: posted{status: 200}},
+		"endless chunk size": {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n"); forever(c, "0000") }, want: posted{status: 200}},
+		"endless trailer":    {behave: func(c net.Conn) { say(c, ok+"Transfer-Encoding: chunked\r\n\r\n0\r\n"); forever(c, "A: b\r\n") }, want: posted{status: 200}},
+		"huge length":        {behave: func(c net.Conn) { say(c, ok+"Content-Length: 9000000000000000000\r\n\r\n") }, want: posted{status: 200}},
+		"short body":         {behave: func(c net.Conn) { say(c, ok+"Content-Length: 10\r\n\r\nhi") }, want: posted{status: 200}},
+		"body stops":         {behave: func(c net.Conn) { say(c, ok+"Content-Length: 10\r\n\r\nhi"); _, _ = c.Read(make([]byte, 1)) }, want: posted{status: 200}, timeout: true},
+		"old server":         {behave: func(c net.Conn) { say(c, "HTTP/1.0 202 x\r\n\r\nthanks") }, want: posted{status: 202}},
+		"interim first":      {behave: func(c net.Conn) { say(c, "HTTP/1.1 103 x\r\nLink: <a>\r\n\r\nHTTP/1.1 410 x\r\n\r\n") }, want: posted{status: 410}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -118,8 +117,7 @@ func TestHostileAnswers(t *testing.T) {
 					c.behave(conn)
 				}
 			})
-			p := pusher(t)
-			e := endpoint(t, p, s.url, nil)
+			client := devClient(t)
 			for n := int64(1); n <= 2; n++ { // a connection in doubt is not used again
 				ctx, cancel := context.WithCancelCause(t.Context())
 				limit := 30 * time.Second
@@ -127,10 +125,10 @@ func TestHostileAnswers(t *testing.T) {
 					limit = 2 * time.Second
 				}
 				timer := time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
-				res := p.Push(ctx, e, delivery.Content{Body: []byte("x")})
+				got := post(ctx, t, client, s.url, []byte("x"))
 				timer.Stop()
-				if res.Outcome != c.outcome || res.Reason != c.reason {
-					t.Errorf("attempt %d: %+v, want outcome %v, reason %q", n, res, c.outcome, c.reason)
+				if got != c.want {
+					t.Errorf("attempt %d: %+v, want %+v", n, got, c.want)
 				}
 				if c.timeout != (ctx.Err() != nil) {
 					t.Errorf("attempt %d: the time was up: %v, want %v", n, ctx.Err() != nil, c.timeout)
@@ -159,13 +157,12 @@ func TestHostileAnswersCostNoMemory(t *testing.T) {
 			}
 		}
 	})
-	p := pusher(t)
-	e := endpoint(t, p, s.url, nil)
+	client := devClient(t)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	var wg sync.WaitGroup
 	for range attempts {
-		wg.Go(func() { p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}) })
+		wg.Go(func() { post(t.Context(), t, client, s.url, []byte("x")) })
 	}
 	wg.Wait()
 	runtime.ReadMemStats(&after)
@@ -186,11 +183,10 @@ func TestAnswersDoNotRunAhead(t *testing.T) {
 			say(c, "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n")
 		}
 	})
-	p := pusher(t)
-	e := endpoint(t, p, s.url, nil)
+	client := devClient(t)
 	for i, want := range []int{200, 500, 500} {
-		if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}); res.Status != want {
-			t.Errorf("attempt %d: status %d, want %d", i+1, res.Status, want)
+		if res := post(t.Context(), t, client, s.url, []byte("x")); res.status != want {
+			t.Errorf("attempt %d: status %d, want %d", i+1, res.status, want)
 		}
 	}
 	if n := s.conns.Load(); n != 2 {
@@ -220,12 +216,11 @@ func TestRepeatOnlyUnanswered(t *testing.T) {
 					say(conn, "HTTP/1.1 204 No Content\r\n\r\n")
 				}
 			})
-			p := pusher(t)
-			e := endpoint(t, p, s.url, nil)
-			if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}); res.Status != 204 {
+			client := devClient(t)
+			if res := post(t.Context(), t, client, s.url, []byte("x")); res.status != 204 {
 				t.Fatalf("first: %+v", res)
 			}
-			if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x")}); res.Status != c.status {
+			if res := post(t.Context(), t, client, s.url, []byte("x")); res.status != c.status {
 				t.Errorf("second: %+v, want status %d", res, c.status)
 			}
 			if n := s.conns.Load(); n != c.conns {
@@ -244,10 +239,9 @@ func TestRepeatOnlyUnanswered(t *testing.T) {
 			say(conn, "HTTP/1.1 204 No Content\r\n\r\n")
 		}
 	})
-	p := pusher(t)
-	e := endpoint(t, p, s.url, nil)
-	p.Push(t.Context(), e, delivery.Content{})
-	if res := p.Push(t.Context(), e, delivery.Content{}); res.Outcome != delivery.PushDown || res.Reason != delivery.ReasonUnreachable {
+	client := devClient(t)
+	post(t.Context(), t, client, s.url, nil)
+	if res := post(t.Context(), t, client, s.url, nil); res.reason != delivery.ReasonUnreachable {
 		t.Errorf("%+v", res)
 	}
 	if n := requests.Load(); n != 3 {
@@ -255,31 +249,32 @@ func TestRepeatOnlyUnanswered(t *testing.T) {
 	}
 }
 
-// TestCancelledPushLeavesNothingBehind: what was cut off does not disturb the requests after it.
-func TestCancelledPushLeavesNothingBehind(t *testing.T) {
+// TestCancelledPostLeavesNothingBehind: what was cut off does not disturb the requests after it.
+func TestCancelledPostLeavesNothingBehind(t *testing.T) {
 	s := record(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Hub-Message-Id") == "slow" {
 			<-r.Context().Done()
 		}
 	})
-	p := pusher(t)
-	e := endpoint(t, p, s.URL, nil)
+	client := devClient(t)
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan delivery.PushResult, 1)
-		go func() { done <- p.Push(ctx, e, delivery.Content{Body: []byte("x"), MessageID: "slow"}) }()
+		done := make(chan posted, 1)
+		go func() {
+			done <- post(ctx, t, client, s.URL, []byte("x"), delivery.Field{Name: "X-Hub-Message-Id", Value: "slow"})
+		}()
 		runtime.Gosched()
 		cancel()
-		if res := <-done; res.Outcome != delivery.PushCancelled {
+		if res := <-done; res.reason != delivery.ReasonCancelled {
 			t.Fatalf("cancelled: %+v", res)
 		}
-		if res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x"), MessageID: "1-1"}); res.Outcome != delivery.PushDelivered {
+		if res := post(t.Context(), t, client, s.URL, []byte("x")); res.status != 200 {
 			t.Fatalf("after that: %+v", res)
 		}
 	}
 }
 
-func TestPushLargeBodies(t *testing.T) {
+func TestPostLargeBodies(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		for _, size := range []int{16<<10 + 1, 64<<10 + 1, 3 << 20} {
 			body := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
@@ -289,10 +284,9 @@ func TestPushLargeBodies(t *testing.T) {
 					got.Add(1)
 				}
 			}))
-			p := start(t, s, secure, delivery.ClientOptions{})
-			e := endpoint(t, p, s.URL, nil)
+			client := start(t, s, secure, delivery.ClientOptions{})
 			for range 3 {
-				if res := p.Push(t.Context(), e, delivery.Content{Body: body}); res.Outcome != delivery.PushDelivered {
+				if res := post(t.Context(), t, client, s.URL, body); res.status != 200 {
 					t.Errorf("TLS %v, %d bytes: %+v", secure, size, res)
 				}
 			}
@@ -303,8 +297,8 @@ func TestPushLargeBodies(t *testing.T) {
 	}
 }
 
-// TestPushEarlyAnswer: a server that answers a large body without reading it is heard.
-func TestPushEarlyAnswer(t *testing.T) {
+// TestPostEarlyAnswer: a server that answers a large body without reading it is heard.
+func TestPostEarlyAnswer(t *testing.T) {
 	s := wild(t, func(c net.Conn, br *bufio.Reader, _ int64) {
 		if _, err := http.ReadRequest(br); err == nil {
 			say(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
@@ -312,11 +306,9 @@ func TestPushEarlyAnswer(t *testing.T) {
 			<-t.Context().Done()
 		}
 	})
-	p := pusher(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	res := p.Push(ctx, endpoint(t, p, s.url, nil), delivery.Content{Body: make([]byte, 64<<20)})
-	if res.Status != 413 || res.Outcome != delivery.PushRefused {
+	if res := post(ctx, t, devClient(t), s.url, make([]byte, 64<<20)); res.status != 413 {
 		t.Errorf("%+v", res)
 	}
 }

@@ -144,7 +144,7 @@ func (d *Dispatcher) demote(w *worker) {
 
 func (d *Dispatcher) work(w *worker, l *lane) {
 	defer d.workers.Done()
-	w.ctx, w.cancel = withTether(d.ctx)
+	w.ctx, w.cancel = WithCancelConn(d.ctx)
 	for l != nil {
 		if l.flow != nil {
 			l = d.serveFlow(w, l)
@@ -347,7 +347,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		if d.ctx.Err() != nil {
 			d.closing = true
 		}
-		w.ctx, w.cancel = withTether(d.ctx)
+		w.ctx, w.cancel = WithCancelConn(d.ctx)
 	}
 	return res
 }
