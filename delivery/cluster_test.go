@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/fake"
+	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -18,8 +21,8 @@ import (
 // fleet is some nodes on one log. The engine is the log with the state as of its end; each node has its own copy
 // of the state, which lags behind while the node is cut off. The first node that is in touch leads.
 type fleet struct {
-	*engine
-	net   *network
+	*fake.Engine
+	net   *fake.Network
 	nodes []*fleetNode
 
 	logMu sync.Mutex
@@ -32,18 +35,18 @@ type fleet struct {
 	dispatcher func(*delivery.DispatcherOptions)
 	listen     func(*fleetNode) hub.Observer
 	proposer   func(*fleetNode) hub.Proposer
-	placer     func(*delivery.PlacerOptions)
+	placer     func(*placement.Options)
 }
 
 type fleetNode struct {
 	f      *fleet
 	id     string
-	own    *engine // this node's copy
-	next   int     // entry to apply
+	own    *fake.Engine // this node's copy
+	next   int          // entry to apply
 	member bool
 
 	d      *delivery.Dispatcher
-	p      *delivery.Placer
+	p      *placement.Placer
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
@@ -56,10 +59,10 @@ type fleetNode struct {
 }
 
 // fleetTest runs f with n nodes in virtual time.
-func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) answer, tune func(*fleet), f func(f *fleet)) {
+func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) fake.Answer, tune func(*fleet), f func(f *fleet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &fleet{engine: newEngine(t), net: newNetwork(behave), foreign: map[string]int{}}
+		c := &fleet{Engine: fake.NewEngine(t), net: fake.NewNetwork(behave), foreign: map[string]int{}}
 		if tune != nil {
 			tune(c)
 		}
@@ -76,7 +79,7 @@ func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string
 
 // join adds a node.
 func (c *fleet) join() *fleetNode {
-	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: newEngine(c.t), touch: true, member: true}
+	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: fake.NewEngine(c.T), touch: true, member: true}
 	c.logMu.Lock()
 	c.nodes = append(c.nodes, m)
 	c.logMu.Unlock()
@@ -87,7 +90,7 @@ func (c *fleet) join() *fleetNode {
 func (m *fleetNode) start() {
 	o := options(m.own)
 	o.Node, o.Proposer, o.Contact = m.id, m, m.Contact
-	o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute}}
+	o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Minute}}
 	o.Pusher = &delivery.Pusher{Client: from{m.f, m.id}, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
 	if m.f.proposer != nil {
 		o.Proposer = m.f.proposer(m)
@@ -95,17 +98,17 @@ func (m *fleetNode) start() {
 	if m.f.dispatcher != nil {
 		m.f.dispatcher(&o)
 	}
-	p := delivery.PlacerOptions{State: m.own, Proposer: m, Cluster: m, Log: quiet()}
+	p := placement.Options{State: m.own, Proposer: m, Cluster: m, Log: fake.Discard()}
 	if m.f.placer != nil {
 		m.f.placer(&p)
 	}
-	m.d, m.p = delivery.NewDispatcher(o), delivery.NewPlacer(p)
+	m.d, m.p = delivery.NewDispatcher(o), placement.NewPlacer(p)
 	var listener hub.Observer = m.d
 	if m.f.listen != nil {
 		listener = m.f.listen(m)
 	}
-	m.own.observe(listener)
-	m.own.observe(m.p)
+	m.own.Observe(listener)
+	m.own.Observe(m.p)
 	m.f.logMu.Lock()
 	m.catchUp()
 	m.f.logMu.Unlock()
@@ -124,7 +127,7 @@ func (m *fleetNode) stop() {
 	defer cancel()
 	_ = m.d.Close(ctx)
 	m.cancel()
-	m.own.forget()
+	m.own.Forget()
 	m.d = nil
 }
 
@@ -171,8 +174,8 @@ func (m *fleetNode) catchUp() {
 		return
 	}
 	for ; m.next < len(m.f.log); m.next++ {
-		if _, err := m.own.proposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
-			m.f.t.Error(err)
+		if _, err := m.own.ProposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
+			m.f.T.Error(err)
 		}
 	}
 }
@@ -190,7 +193,7 @@ func (c *fleet) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resu
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
 	now := time.Now()
-	res, err := c.engine.proposeAt(now, events...)
+	res, err := c.Engine.ProposeAt(now, events...)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +255,7 @@ func (c *fleet) candidates() (out []*hubpb.Candidate) {
 
 // subscribe makes a subscription, as if it had been verified, and returns its owner.
 func (c *fleet) subscribe(topic, callback string) *fleetNode {
-	c.t.Helper()
+	c.T.Helper()
 	id := c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
 		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 36000, AutoRegister: true}}}).ID
 	return c.owner(hub.SubscriptionID(c.propose(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
@@ -260,22 +263,22 @@ func (c *fleet) subscribe(topic, callback string) *fleetNode {
 }
 
 func (c *fleet) propose(e *hubpb.Event) hub.Result {
-	c.t.Helper()
+	c.T.Helper()
 	res, err := c.Propose(context.Background(), e)
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return res[0]
 }
 
 func (c *fleet) publish(topic, body string) {
-	c.t.Helper()
+	c.T.Helper()
 	c.propose(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
 		Topic: topic, ContentType: "text/plain", Body: []byte(body), AutoRegister: true}}})
 }
 
 func (c *fleet) owner(id hub.SubscriptionID) *fleetNode {
-	sub, _ := c.subscription(id)
+	sub, _ := c.Subscription(id)
 	for _, m := range c.nodes {
 		if m.id == sub.Assignment.Node {
 			return m
@@ -316,16 +319,16 @@ func (f from) RoundTrip(req *http.Request) (*http.Response, error) {
 	f.f.View(func(s *hub.State) {
 		for _, sub := range s.Subscriptions(0, 0, nil) {
 			if sub.Callback == req.URL.String() && sub.Assignment.Node != f.node {
-				f.f.net.mu.Lock()
+				f.f.net.Mu.Lock()
 				f.f.foreign[sub.Callback]++
-				f.f.net.mu.Unlock()
+				f.f.net.Mu.Unlock()
 			}
 		}
 	})
 	return f.f.net.RoundTrip(req)
 }
 
-func sender(a arrival) string { return a.header.Get("X-Test-Node") }
+func sender(a fake.Arrival) string { return a.Header.Get("X-Test-Node") }
 
 type observerFunc func(*hub.Effects)
 

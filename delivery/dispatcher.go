@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 )
 
@@ -35,7 +36,7 @@ type DispatcherOptions struct {
 	PerHost     int // attempts under way to one host; 0: no limit but the others
 	// SlowAfter is how long an attempt counts against Concurrency; 0: 100 ms.
 	SlowAfter   time.Duration
-	Retry       RetryPolicy
+	Retry       retry.Policy
 	CursorFlush time.Duration // how often cursors are written; 0: 250 ms
 
 	// Contact is hub.Cluster's. A node that was out of touch for Lease stops sending, for others may have been

@@ -7,24 +7,26 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/fake"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 )
 
 // rig is a dispatcher on an engine and a network, in a synctest bubble.
 type rig struct {
-	*engine
-	net *network
+	*fake.Engine
+	net *fake.Network
 	d   *delivery.Dispatcher
 	o   delivery.DispatcherOptions
 }
 
 // bubble runs f with a started dispatcher, in virtual time, and closes it afterwards.
-func bubble(t *testing.T, behave func(url string, nth int, body string) answer, tune func(*delivery.DispatcherOptions), f func(r *rig)) {
+func bubble(t *testing.T, behave func(url string, nth int, body string) fake.Answer, tune func(*delivery.DispatcherOptions), f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{engine: newEngine(t), net: newNetwork(behave)}
-		r.o = options(r.engine)
-		r.o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute,
+		r := &rig{Engine: fake.NewEngine(t), net: fake.NewNetwork(behave)}
+		r.o = options(r.Engine)
+		r.o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Minute,
 			Random: func(n int64) int64 { return n - 1 }}} // the longest waits, so that they can be told
 		r.o.Pusher = &delivery.Pusher{Client: r.net, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
 		if tune != nil {
@@ -38,7 +40,7 @@ func bubble(t *testing.T, behave func(url string, nth int, body string) answer, 
 
 func (r *rig) start() {
 	r.d = delivery.NewDispatcher(r.o)
-	r.observe(r.d)
+	r.Observe(r.d)
 	r.d.Start(context.Background())
 }
 
@@ -46,19 +48,19 @@ func (r *rig) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := r.d.Close(ctx); err != nil {
-		r.t.Errorf("Close: %v", err)
+		r.T.Errorf("Close: %v", err)
 	}
-	r.forget()
+	r.Forget()
 }
 
 // crash ends the dispatcher without a chance to record anything.
 func (r *rig) crash() {
-	r.breakdown(hub.ErrStopping)
+	r.Breakdown(hub.ErrStopping)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = r.d.Close(ctx)
-	r.forget()
-	r.breakdown(nil)
+	r.Forget()
+	r.Breakdown(nil)
 }
 
 // after lets virtual time pass and everything settle.
@@ -67,9 +69,9 @@ func (r *rig) after(d time.Duration) {
 	synctest.Wait()
 }
 
-func options(e *engine) delivery.DispatcherOptions {
+func options(e *fake.Engine) delivery.DispatcherOptions {
 	return delivery.DispatcherOptions{
-		Node: "node-1", HubURL: "https://hub.example/hub", Namer: namer(e.t), State: e, Messages: e, Proposer: e,
-		Secrets: box{}, Clock: hub.SystemClock{}, Log: quiet(),
+		Node: "node-1", HubURL: "https://hub.example/hub", Namer: fake.Namer(e.T), State: e, Messages: e, Proposer: e,
+		Secrets: fake.Box{}, Clock: hub.SystemClock{}, Log: fake.Discard(),
 	}
 }
