@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
 )
 
 type benchCmd struct {

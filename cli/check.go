@@ -7,6 +7,7 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 )
 
@@ -44,14 +45,9 @@ func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	unreachable, err := checkAccess(ctx, cfg)
+	unreachable, err := node.Check(ctx, cfg)
 	if err != nil {
 		return withCode(codeUsage, err)
-	}
-	for _, check := range []func(*configs.Config) error{checkTLS, checkKeys} {
-		if err := check(cfg); err != nil {
-			return withCode(codeUsage, err)
-		}
 	}
 	for _, w := range append(cfg.Warnings(), unreachable...) {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)

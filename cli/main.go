@@ -12,7 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
 )
 
 // Streams is what a command sees of the process it runs in.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -46,7 +47,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "fsm")); err != nil {
 		return fmt.Errorf("data_dir %s holds no node: %w", cfg.DataDir, err)
 	}
-	lock, err := lockDataDir(cfg.DataDir)
+	lock, err := node.LockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}

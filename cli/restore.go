@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -53,12 +54,12 @@ func (c *restoreCmd) Run(_ context.Context, s Streams) error {
 	if err := checkRestoreKey(cfg, meta); err != nil {
 		return err
 	}
-	lock, err := lockDataDir(cfg.DataDir)
+	lock, err := node.LockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	id, err := nodeID(cfg)
+	id, err := node.ID(cfg)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func checkRestoreDir(cfg *configs.Config, config string) error {
 	if err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	given := []string{lockFile, "lost+found", "config.yaml", "quorumhub.log", "quorumhub.pid"}
+	given := []string{node.LockFile, "lost+found", "config.yaml", "quorumhub.log", "quorumhub.pid"}
 	for _, f := range []string{cfg.KeyFile(), config, cfg.Cluster.TLS.CA, cfg.Cluster.TLS.Cert, cfg.Cluster.TLS.Key} {
 		given = append(given, filepath.Base(f))
 	}
@@ -144,7 +145,7 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 		needed = []string{meta.SecretsKey}
 	}
 	words := strings.Join(needed, " and ")
-	keys, err := keyStore(cfg, false)
+	keys, err := node.OpenKeys(cfg, false)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%w; the secrets in the backup are sealed with the key %s, which is not in the backup: put the former nodes' key file there", err, words)

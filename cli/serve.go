@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 )
@@ -25,7 +26,7 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	n, err := openNode(ctx, cfg, log)
+	n, err := node.Open(ctx, cfg, log)
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {
@@ -33,7 +34,7 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 		}
 		return err
 	}
-	return n.run(ctx)
+	return n.Run(ctx)
 }
 
 func newLogger(cfg *configs.Config, w io.Writer) *slog.Logger {

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 )
 
 // keyHolders is the cluster as the keeper of the keys sees it. It implements auth.Cluster; the raft node must be open.
-type keyHolders struct{ n *node }
+type keyHolders struct{ n *Node }
 
 // keysCall is how questions about keys are told apart from those about deliveries.
 type keysCall struct {

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 const damagePause = time.Second
 
 // found is told of damage in the store's files.
-func (n *node) found(damage error) {
+func (n *Node) found(damage error) {
 	select {
 	case n.damaged <- damage:
 	default: // one is enough
@@ -18,7 +18,7 @@ func (n *node) found(damage error) {
 
 // watchDamage tells when this node should leave its work to the others: a file of it is damaged, and they are a quorum without it.
 // Until then it goes on, and what is damaged is not served. The channel is closed when ctx ends.
-func (n *node) watchDamage(ctx context.Context) <-chan error {
+func (n *Node) watchDamage(ctx context.Context) <-chan error {
 	leave := make(chan error, 1)
 	go func() {
 		defer close(leave)
@@ -45,7 +45,7 @@ func (n *node) watchDamage(ctx context.Context) <-chan error {
 }
 
 // dispensable tells whether the other nodes are a quorum without this one.
-func (n *node) dispensable() bool {
+func (n *Node) dispensable() bool {
 	voters, alive := 0, 0
 	for _, m := range n.raft.Members() {
 		if !m.Voter {

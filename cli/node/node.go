@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"context"
@@ -32,14 +32,14 @@ const stopBound = 15 * time.Second
 // stopped. What is left then comes to rest by itself.
 const handOverBound = 5 * time.Second
 
-// lockFile is in every data directory that was ever used.
+// LockFile is in every data directory that was ever used.
 const (
-	lockFile     = "lock"
+	LockFile     = "lock"
 	lockPatience = time.Second
 )
 
-// node is one running hub: every room, wired. Open it, run it once.
-type node struct {
+// Node is one running hub: every room, wired. Open it, run it once.
+type Node struct {
 	cfg        *configs.Config
 	log        *slog.Logger
 	lock       *os.File
@@ -60,9 +60,9 @@ type node struct {
 	fatal      chan error // the first failure after which nothing may be acknowledged
 }
 
-// openNode brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
-func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
+// Open brings a node up to the point where it can serve: files checked, log replayed, leadership taken.
+func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, err error) {
+	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.abandon(ctx))
@@ -81,11 +81,11 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 	if cfg.Hub.Profile != string(web.ProfileNative) {
 		namer.TakeBareNames()
 	}
-	if n.keys, err = n.openKeys(); err != nil {
+	if n.keys, err = n.firstKeys(); err != nil {
 		return nil, err
 	}
 	secrets := n.keys.Keyring()
-	id, err := nodeID(cfg)
+	id, err := ID(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func openNode(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *no
 }
 
 // openRaft opens the log. A fresh node with peers waits for them here; whoever calls meanwhile is told so.
-func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
+func (n *Node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
 	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
 		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
 		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
@@ -193,7 +193,7 @@ func (n *node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 }
 
 // openFiles takes the address and the data directory, so that two nodes on one of them are told at once.
-func (n *node) openFiles() (err error) {
+func (n *Node) openFiles() (err error) {
 	if n.listener, err = net.Listen("tcp", n.cfg.HTTP.Addr); err != nil {
 		return fmt.Errorf("http.addr: %w", err)
 	}
@@ -203,7 +203,7 @@ func (n *node) openFiles() (err error) {
 			return fmt.Errorf("cluster.addr: %w", err)
 		}
 	}
-	if n.lock, err = lockDataDir(n.cfg.DataDir); err != nil {
+	if n.lock, err = LockDataDir(n.cfg.DataDir); err != nil {
 		return err
 	}
 	n.store, err = store.Open(store.Options{
@@ -218,12 +218,12 @@ func (n *node) openFiles() (err error) {
 	return err
 }
 
-// lockDataDir makes the data directory this process's own until the file is closed.
-func lockDataDir(dir string) (*os.File, error) {
+// LockDataDir makes the data directory this process's own until the file is closed.
+func LockDataDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, LockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
@@ -239,11 +239,11 @@ func lockDataDir(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// openKeys makes the key on the first start only: a new key in place of a lost one would leave every
+// firstKeys makes the key on the first start only: a new key in place of a lost one would leave every
 // subscription with a secret that does not open. The nodes of a cluster share one key, so none of them makes it.
-func (n *node) openKeys() (*auth.KeyStore, error) {
+func (n *Node) firstKeys() (*auth.KeyStore, error) {
 	shared := len(n.cfg.Cluster.Peers) > 1
-	keys, err := keyStore(n.cfg, n.store.Applied().Index == 0 && !shared)
+	keys, err := OpenKeys(n.cfg, n.store.Applied().Index == 0 && !shared)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && shared:
 		return nil, fmt.Errorf("%w; all nodes of a cluster share one key: make it once (quorumhub keys new > secrets.key; chmod 600 secrets.key) "+
@@ -254,16 +254,16 @@ func (n *node) openKeys() (*auth.KeyStore, error) {
 	return keys, err
 }
 
-// keyStore is where the configuration says the keys for secrets at rest are.
-func keyStore(cfg *configs.Config, create bool) (*auth.KeyStore, error) {
+// OpenKeys is where the configuration says the keys for secrets at rest are.
+func OpenKeys(cfg *configs.Config, create bool) (*auth.KeyStore, error) {
 	if cfg.Secrets.Key != "" {
 		return auth.FixedKeys(cfg.Secrets.Key)
 	}
 	return auth.OpenKeyFile(cfg.KeyFile(), create)
 }
 
-// nodeID is the configured id, else the one the data directory belongs to, else a new one.
-func nodeID(cfg *configs.Config) (string, error) {
+// ID is the configured id, else the one the data directory belongs to, else a new one.
+func ID(cfg *configs.Config) (string, error) {
 	if cfg.Cluster.NodeID != "" {
 		return cfg.Cluster.NodeID, nil
 	}
@@ -285,15 +285,15 @@ func nodeID(cfg *configs.Config) (string, error) {
 }
 
 // fail is told of failures after which this process must not acknowledge anything more.
-func (n *node) fail(err error) {
+func (n *Node) fail(err error) {
 	select {
 	case n.fatal <- err:
 	default: // the process ends for an earlier one
 	}
 }
 
-// run serves until ctx ends or the node fails.
-func (n *node) run(ctx context.Context) error {
+// Run serves until ctx ends or the node fails.
+func (n *Node) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	n.out.start(work)
@@ -334,7 +334,7 @@ func (n *node) run(ctx context.Context) error {
 
 // stop ends the node in the order in which work flows: another node leads, no new requests, what it delivers goes to
 // others or comes to rest, cursors written, log and files closed.
-func (n *node) stop(ctx context.Context, served <-chan error) error {
+func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
 	defer cancel()
 	n.view.stopping.Store(true)
@@ -375,7 +375,7 @@ func (n *node) stop(ctx context.Context, served <-chan error) error {
 	return err
 }
 
-func (n *node) removed() bool {
+func (n *Node) removed() bool {
 	select {
 	case <-n.raft.Removed():
 		return true
@@ -385,7 +385,7 @@ func (n *node) removed() bool {
 }
 
 // awaitHandOver waits until others deliver what this node delivered, while there are others.
-func (n *node) awaitHandOver(ctx context.Context) {
+func (n *Node) awaitHandOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverBound)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -405,7 +405,7 @@ func (n *node) awaitHandOver(ctx context.Context) {
 }
 
 // abandon gives back what a node that did not come up has taken.
-func (n *node) abandon(ctx context.Context) error {
+func (n *Node) abandon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
 	defer cancel()
 	var errs []error

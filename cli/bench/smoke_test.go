@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
 	"quorumhub/test/hubtest"
 )
 
