@@ -14,7 +14,7 @@ import (
 	"quorumhub/delivery"
 	"quorumhub/delivery/egress"
 	"quorumhub/delivery/fetch"
-	verification "quorumhub/delivery/intent"
+	"quorumhub/delivery/intent"
 	"quorumhub/delivery/placement"
 	"quorumhub/delivery/retry"
 	"quorumhub/delivery/sweep"
@@ -28,7 +28,7 @@ type outbound struct {
 	callbackPolicy, topicPolicy *egress.Policy
 	callbacks, topics           *egress.Client
 	dispatcher                  *delivery.Dispatcher
-	verifier                    *verification.Verifier
+	verifier                    *intent.Verifier
 	fetcher                     *fetch.Fetcher
 	sweeper                     *sweep.Sweeper
 	placer                      *placement.Placer
@@ -84,8 +84,8 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Attempted:   newAttemptMetrics(o.registry).attempted,
 	})
 	out.placer = placement.NewPlacer(placement.Options{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
-	out.verifier = verification.NewVerifier(verification.Options{
-		Caller: &verification.Caller{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
+	out.verifier = intent.NewVerifier(intent.Options{
+		Caller: &intent.Caller{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
 		State:  o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
