@@ -7,6 +7,7 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"quorumhub/cli/exit"
 	"quorumhub/cli/node"
 	"quorumhub/configs"
 )
@@ -20,7 +21,7 @@ type configFlags struct {
 func (f *configFlags) load(env []string) (*configs.Config, error) {
 	c, err := configs.Load(configs.Source{File: f.Config, Env: env, Set: f.Set})
 	if err != nil {
-		return nil, withCode(codeUsage, err)
+		return nil, exit.With(exit.Usage, err)
 	}
 	return c, nil
 }
@@ -47,7 +48,7 @@ func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	}
 	unreachable, err := node.Check(ctx, cfg)
 	if err != nil {
-		return withCode(codeUsage, err)
+		return exit.With(exit.Usage, err)
 	}
 	for _, w := range append(cfg.Warnings(), unreachable...) {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
 )
 
 // maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
@@ -25,15 +28,15 @@ func (f *secretFlags) read() (string, error) {
 		name = "--secret-file"
 		data, err := os.ReadFile(f.SecretFile)
 		if err != nil {
-			return "", usageError(fmt.Sprintf("--secret-file: %v", err))
+			return "", exit.Usagef("--secret-file: %v", err)
 		}
 		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 		if secret == "" {
-			return "", usageError(fmt.Sprintf("--secret-file: %s is empty", f.SecretFile))
+			return "", exit.Usagef("--secret-file: %s is empty", f.SecretFile)
 		}
 	}
 	if len(secret) > maxSecretBytes {
-		return "", usageError(fmt.Sprintf("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes))
+		return "", exit.Usagef("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes)
 	}
 	return secret, nil
 }
@@ -77,9 +80,9 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if c.Lease > 0 && time.Duration(c.Lease) < time.Second {
-		return usageError("--lease: expected at least 1s")
+		return exit.Usagef("--lease: expected at least 1s")
 	}
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{
 		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,
 	})
 }
@@ -92,19 +95,19 @@ type unsubscribeCmd struct {
 }
 
 func (c *unsubscribeCmd) Run(ctx context.Context, s Streams) error {
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
 }
 
-func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i intent) error {
+func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i client.Intent) error {
 	hub, err := flags.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	if i.Topic, err = hub.topicURL(i.Topic); err != nil {
+	defer hub.Close()
+	if i.Topic, err = hub.TopicURL(i.Topic); err != nil {
 		return err
 	}
-	if err := hub.request(ctx, i); err != nil {
+	if err := hub.SendIntent(ctx, i); err != nil {
 		return err
 	}
 	if asJSON {
