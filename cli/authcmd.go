@@ -228,25 +228,3 @@ func (c *whoAmICmd) Run(ctx context.Context, s Streams) error {
 		return strings.TrimSuffix(b.String(), "\n"), err
 	})
 }
-
-// callHub makes one request of the admin API and prints its answer, as JSON or in words.
-func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
-	hub, err := flags.client()
-	if err != nil {
-		return err
-	}
-	defer hub.Close()
-	answer, err := hub.Call(ctx, method, path, body)
-	if err != nil {
-		return err
-	}
-	if asJSON && len(answer) > 0 {
-		return writeJSON(s.Out, answer)
-	}
-	text, err := words(answer)
-	if err != nil {
-		return hub.Unexpected("", err)
-	}
-	_, err = fmt.Fprintln(s.Out, text)
-	return err
-}

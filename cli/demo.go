@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"context"
+
 	"quorumhub/cli/demo"
 )
-
-import "context"
 
 type demoCmd struct{}
 

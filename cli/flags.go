@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"quorumhub/cli/client"
@@ -50,4 +51,46 @@ func (d *flagDuration) UnmarshalText(text []byte) error {
 	}
 	*d = flagDuration(v)
 	return nil
+}
+
+// configFlags are the flags of every command that reads a node's configuration.
+type configFlags struct {
+	Config string   `short:"c" help:"The configuration file (YAML)." placeholder:"FILE" env:"QUORUMHUB_CONFIG"`
+	Set    []string `sep:"none" help:"Set one configuration key; wins over file and environment. May be repeated." placeholder:"KEY=VALUE"`
+}
+
+func (f *configFlags) load(env []string) (*configs.Config, error) {
+	c, err := configs.Load(configs.Source{File: f.Config, Env: env, Set: f.Set})
+	if err != nil {
+		return nil, exit.With(exit.Usage, err)
+	}
+	return c, nil
+}
+
+// maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
+const maxSecretBytes = 199
+
+// secretFlags give a shared secret on the command line or, out of sight of ps, in a file.
+type secretFlags struct {
+	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
+	SecretFile string `help:"The file that holds the secret; a newline at its end is not part of it." xor:"secret" placeholder:"FILE"`
+}
+
+func (f *secretFlags) read() (string, error) {
+	secret, name := f.Secret, "--secret"
+	if f.SecretFile != "" {
+		name = "--secret-file"
+		data, err := os.ReadFile(f.SecretFile)
+		if err != nil {
+			return "", exit.Usagef("--secret-file: %v", err)
+		}
+		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+		if secret == "" {
+			return "", exit.Usagef("--secret-file: %s is empty", f.SecretFile)
+		}
+	}
+	if len(secret) > maxSecretBytes {
+		return "", exit.Usagef("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes)
+	}
+	return secret, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,14 +15,6 @@ import (
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
 )
-
-// Streams is what a command sees of the process it runs in.
-type Streams struct {
-	In       io.Reader
-	Out, Err io.Writer
-	// Env holds NAME=value lines.
-	Env []string
-}
 
 // commands is the root of the command line. A field a command, each in its own file.
 type commands struct {

@@ -4,42 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
 )
-
-// maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
-const maxSecretBytes = 199
-
-// secretFlags give a shared secret on the command line or, out of sight of ps, in a file.
-type secretFlags struct {
-	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
-	SecretFile string `help:"The file that holds the secret; a newline at its end is not part of it." xor:"secret" placeholder:"FILE"`
-}
-
-func (f *secretFlags) read() (string, error) {
-	secret, name := f.Secret, "--secret"
-	if f.SecretFile != "" {
-		name = "--secret-file"
-		data, err := os.ReadFile(f.SecretFile)
-		if err != nil {
-			return "", exit.Usagef("--secret-file: %v", err)
-		}
-		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
-		if secret == "" {
-			return "", exit.Usagef("--secret-file: %s is empty", f.SecretFile)
-		}
-	}
-	if len(secret) > maxSecretBytes {
-		return "", exit.Usagef("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes)
-	}
-	return secret, nil
-}
 
 type subscribeCmd struct {
 	hubFlags

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
@@ -104,32 +103,4 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	}
 	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", terminal.OneLine(t.Name), own)
 	return err
-}
-
-// listItems prints a list of the admin API: a table of the fields that row picks, or as JSON the items as they came.
-func listItems[T any](ctx context.Context, s Streams, flags hubFlags, asJSON bool, path string, query url.Values, head string, row func(T) string) error {
-	hub, err := flags.client()
-	if err != nil {
-		return err
-	}
-	defer hub.Close()
-	items, err := hub.List(ctx, path, query)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return writeJSON(s.Out, struct {
-			Items []json.RawMessage `json:"items"`
-		}{items})
-	}
-	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, head)
-	for _, raw := range items {
-		var item T
-		if err := json.Unmarshal(raw, &item); err != nil {
-			return hub.Unexpected(path, err)
-		}
-		fmt.Fprintln(table, row(item))
-	}
-	return table.Flush()
 }
