@@ -125,7 +125,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
-	rules := hub.Rules{
+	rules := hub.Policy{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
 		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
 		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
