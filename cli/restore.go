@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"quorumhub/cli/node"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -130,7 +131,7 @@ func checkRestoreDir(cfg *configs.Config, config string) error {
 		}
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, oneLine(strings.Join(found[:min(len(found), 5)], ", ")))
+		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, terminal.OneLine(strings.Join(found[:min(len(found), 5)], ", ")))
 	}
 	return nil
 }

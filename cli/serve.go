@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 
+	"quorumhub/cli/exit"
 	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
@@ -30,7 +31,7 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {
-			err = withCode(codeUsage, err)
+			err = exit.With(exit.Usage, err)
 		}
 		return err
 	}

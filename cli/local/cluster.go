@@ -1,4 +1,4 @@
-package cli
+package local
 
 import (
 	"context"
@@ -14,81 +14,82 @@ import (
 	"sync"
 
 	"quorumhub/auth/keyring"
+	"quorumhub/cli/exit"
 	"quorumhub/configs"
 )
 
 // raftPortDistance is how far a node's cluster port lies above its HTTP port.
 const raftPortDistance = 100
 
-// clusterOptions describe a local cluster.
-type clusterOptions struct {
-	nodes int
+// Options describe a local cluster.
+type Options struct {
+	Nodes int
 	// http is the first node's address; port 0 picks free ones.
-	http string
+	HTTP string
 	// dir is kept; empty stands for a temporary directory that close removes.
-	dir string
+	Dir string
 	// set holds key=value texts that every node gets.
-	set []string
-	env []string
+	Set []string
+	Env []string
 }
 
-// localCluster is a cluster of child processes on this machine.
-type localCluster struct {
-	dir       string
+// Cluster is a cluster of child processes on this machine.
+type Cluster struct {
+	Dir       string
 	temporary bool
-	nodes     []*localNode
+	Nodes     []*Node
 }
 
-// newLocalCluster chooses ports and writes each node's configuration; nothing runs yet. The caller must close it.
-func newLocalCluster(o clusterOptions) (c *localCluster, err error) {
-	host, port, err := loopbackAddr(o.http)
+// New chooses ports and writes each node's configuration; nothing runs yet. The caller must close it.
+func New(o Options) (c *Cluster, err error) {
+	host, port, err := loopbackAddr(o.HTTP)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSet(o.set); err != nil {
+	if err := checkSet(o.Set); err != nil {
 		return nil, err
 	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the program's own file: %w", err)
 	}
-	if port, err = choosePorts(host, port, o.nodes); err != nil {
+	if port, err = choosePorts(host, port, o.Nodes); err != nil {
 		return nil, err
 	}
 
-	c = &localCluster{dir: o.dir}
-	if c.dir == "" {
+	c = &Cluster{Dir: o.Dir}
+	if c.Dir == "" {
 		c.temporary = true
-		if c.dir, err = os.MkdirTemp("", "quorumhub-"); err != nil {
+		if c.Dir, err = os.MkdirTemp("", "quorumhub-"); err != nil {
 			return nil, fmt.Errorf("make a temporary directory: %w", err)
 		}
-	} else if c.dir, err = filepath.Abs(c.dir); err != nil {
+	} else if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.close())
+			err = errors.Join(err, c.Close())
 		}
 	}()
 	var urls, peers []string
-	for i := range o.nodes {
-		n := &localNode{
-			id:          "node-" + strconv.Itoa(i+1),
+	for i := range o.Nodes {
+		n := &Node{
+			ID:          "node-" + strconv.Itoa(i+1),
 			httpAddr:    net.JoinHostPort(host, strconv.Itoa(port+i)),
-			clusterAddr: net.JoinHostPort(host, strconv.Itoa(port+raftPortDistance+i)),
+			ClusterAddr: net.JoinHostPort(host, strconv.Itoa(port+raftPortDistance+i)),
 			program:     program,
-			env:         childEnv(o.env),
+			env:         childEnv(o.Env),
 		}
-		n.dir = filepath.Join(c.dir, n.id)
-		urls = append(urls, n.url())
-		peers = append(peers, n.id+"="+n.clusterAddr)
-		c.nodes = append(c.nodes, n)
+		n.dir = filepath.Join(c.Dir, n.ID)
+		urls = append(urls, n.URL())
+		peers = append(peers, n.ID+"="+n.ClusterAddr)
+		c.Nodes = append(c.Nodes, n)
 	}
-	if o.nodes == 1 {
+	if o.Nodes == 1 {
 		peers = nil // the one node needs no cluster port
 	}
-	for _, n := range c.nodes {
-		if err := n.writeConfig(urls, peers, o.set); err != nil {
+	for _, n := range c.Nodes {
+		if err := n.writeConfig(urls, peers, o.Set); err != nil {
 			return c, err
 		}
 	}
@@ -96,12 +97,12 @@ func newLocalCluster(o clusterOptions) (c *localCluster, err error) {
 }
 
 // shareKey gives every node the same key for secrets at rest: that of the first node that has one, else a new one.
-func (c *localCluster) shareKey() error {
-	if len(c.nodes) == 1 {
+func (c *Cluster) shareKey() error {
+	if len(c.Nodes) == 1 {
 		return nil
 	}
 	var key []byte
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		data, err := os.ReadFile(n.keyFile())
 		if err == nil {
 			key = data
@@ -118,7 +119,7 @@ func (c *localCluster) shareKey() error {
 		}
 		key = []byte("# Key that seals subscribers' secrets, the same on every node. Keep it: without it they cannot be signed for.\n" + text + "\n")
 	}
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		if _, err := os.Stat(n.keyFile()); err == nil {
 			continue
 		}
@@ -142,7 +143,7 @@ func checkSet(set []string) error {
 	for _, text := range set {
 		key, _, _ := strings.Cut(text, "=")
 		if slices.Contains(ownedKeys(), strings.TrimSpace(key)) {
-			return usageError(fmt.Sprintf("--set: %s is chosen for each node; use --http and --data-dir instead", key))
+			return exit.Usagef("--set: %s is chosen for each node; use --http and --data-dir instead", key)
 		}
 	}
 	return nil
@@ -164,13 +165,13 @@ func childEnv(env []string) []string {
 
 // writeConfig writes the node's config.yaml: what makes it a development node, with the user's settings over it. The file
 // alone is enough to start the node again.
-func (n *localNode) writeConfig(urls, peers, set []string) error {
+func (n *Node) writeConfig(urls, peers, set []string) error {
 	base := []string{
 		"http.addr=" + n.httpAddr,
 		"http.public_url=" + urls[0],
 		"http.alias_urls=" + strings.Join(urls, ","),
-		"cluster.addr=" + n.clusterAddr,
-		"cluster.node_id=" + n.id,
+		"cluster.addr=" + n.ClusterAddr,
+		"cluster.node_id=" + n.ID,
 		"cluster.peers=" + strings.Join(peers, ","),
 		"data_dir=" + n.dataDir(),
 		"topics.auto_register=true",
@@ -180,7 +181,7 @@ func (n *localNode) writeConfig(urls, peers, set []string) error {
 	all := append(base, set...)
 	cfg, err := configs.Load(configs.Source{Set: all})
 	if err != nil {
-		return withCode(codeUsage, err)
+		return exit.With(exit.Usage, err)
 	}
 	given := make(map[string]bool)
 	for _, text := range all {
@@ -190,30 +191,30 @@ func (n *localNode) writeConfig(urls, peers, set []string) error {
 	settings := slices.DeleteFunc(cfg.Settings(), func(s configs.Setting) bool { return !given[s.Key] })
 	text, err := configs.YAML(settings)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", n.configFile(), err)
+		return fmt.Errorf("write %s: %w", n.ConfigFile(), err)
 	}
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of %s: %w", n.id, err)
+		return fmt.Errorf("make the directory of %s: %w", n.ID, err)
 	}
-	if err := os.WriteFile(n.configFile(), text, 0o600); err != nil {
-		return fmt.Errorf("write the configuration of %s: %w", n.id, err)
+	if err := os.WriteFile(n.ConfigFile(), text, 0o600); err != nil {
+		return fmt.Errorf("write the configuration of %s: %w", n.ID, err)
 	}
 	// The environment wins over the file: find out here, not in a log file, when the two do not fit.
-	if _, err := configs.Load(configs.Source{File: n.configFile(), Env: n.env}); err != nil {
-		return withCode(codeUsage, err)
+	if _, err := configs.Load(configs.Source{File: n.ConfigFile(), Env: n.env}); err != nil {
+		return exit.With(exit.Usage, err)
 	}
 	return nil
 }
 
-// start starts all nodes and waits until each is ready.
-func (c *localCluster) start(ctx context.Context) error {
-	for _, n := range c.nodes {
-		if err := n.start(); err != nil {
+// Start starts all nodes and waits until each is ready.
+func (c *Cluster) Start(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := n.Start(); err != nil {
 			return err
 		}
 	}
-	for _, n := range c.nodes {
-		if err := n.ready(ctx); err != nil {
+	for _, n := range c.Nodes {
+		if err := n.Ready(ctx); err != nil {
 			return err
 		}
 	}
@@ -221,21 +222,24 @@ func (c *localCluster) start(ctx context.Context) error {
 }
 
 // stop stops all nodes at the same time and waits for them.
-func (c *localCluster) stop() {
+func (c *Cluster) stop() {
 	var wg sync.WaitGroup
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		wg.Go(n.stop)
 	}
 	wg.Wait()
 }
 
-// close stops all nodes and removes a temporary directory.
-func (c *localCluster) close() error {
+// Keep makes close leave a temporary directory behind.
+func (c *Cluster) Keep() { c.temporary = false }
+
+// Close stops all nodes and removes a temporary directory.
+func (c *Cluster) Close() error {
 	c.stop()
 	if !c.temporary {
 		return nil
 	}
-	if err := os.RemoveAll(c.dir); err != nil {
+	if err := os.RemoveAll(c.Dir); err != nil {
 		return fmt.Errorf("remove the temporary directory: %w", err)
 	}
 	return nil
@@ -246,14 +250,14 @@ func loopbackAddr(addr string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(addr)
 	number, portErr := strconv.ParseUint(text, 10, 16)
 	if err != nil || portErr != nil {
-		return "", 0, usageError(fmt.Sprintf("--http: got %q, expected HOST:PORT such as 127.0.0.1:8080", addr))
+		return "", 0, exit.Usagef("--http: got %q, expected HOST:PORT such as 127.0.0.1:8080", addr)
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
 	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return "", 0, usageError(fmt.Sprintf("--http: got %q, expected a loopback address such as 127.0.0.1:8080; "+
-			"a hub that others reach is started with quorumhub serve", addr))
+		return "", 0, exit.Usagef("--http: got %q, expected a loopback address such as 127.0.0.1:8080; "+
+			"a hub that others reach is started with quorumhub serve", addr)
 	}
 	return host, int(number), nil
 }
@@ -262,8 +266,8 @@ func loopbackAddr(addr string) (host string, port int, err error) {
 func choosePorts(host string, port, nodes int) (int, error) {
 	if port != 0 {
 		if busy, err := probePorts(host, port, nodes); err != nil {
-			return 0, usageError(fmt.Sprintf("--http: port %d cannot be used (%v); choose another with --http %s",
-				busy, errors.Unwrap(err), net.JoinHostPort(host, "PORT")))
+			return 0, exit.Usagef("--http: port %d cannot be used (%v); choose another with --http %s",
+				busy, errors.Unwrap(err), net.JoinHostPort(host, "PORT"))
 		}
 		return port, nil
 	}

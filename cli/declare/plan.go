@@ -1,8 +1,6 @@
-package cli
+package declare
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,32 +9,13 @@ import (
 	"strings"
 
 	"quorumhub/auth"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 	"quorumhub/hub"
 )
 
-// hubSettings are what operators have set on a running hub.
-type hubSettings struct {
-	topics        []setTopic
-	rules         []setRule
-	subscriptions []setSubscription
-}
-
-type setTopic struct {
-	name          string
-	limits        topicLimits
-	subscriptions int
-}
-
-type setRule struct {
-	auth.Rule
-	fromFile bool // it stands in auth.file
-}
-
-type setSubscription struct{ id, topic, callback, state string }
-
-// change is one thing that apply does.
-type change struct {
+// Change is one thing that apply does.
+type Change struct {
 	Op     string `json:"op"`   // + for what is made, ~ for what is changed, - for what is removed
 	Kind   string `json:"kind"` // topic, rule or subscription
 	Name   string `json:"name"`
@@ -49,49 +28,49 @@ type change struct {
 	unused       bool // only as long as the topic has no subscriptions
 }
 
-func (c *change) String() string {
-	return oneLine(strings.TrimRight(fmt.Sprintf("%s %s %s %s", c.Op, c.Kind, c.Name, c.Detail), " "))
+func (c *Change) String() string {
+	return terminal.OneLine(strings.TrimRight(fmt.Sprintf("%s %s %s %s", c.Op, c.Kind, c.Name, c.Detail), " "))
 }
 
-// pruning says what may be removed because the files do not name it.
-type pruning struct{ rules, topics bool }
+// Prune says what may be removed because the files do not name it.
+type Prune struct{ Rules, Topics bool }
 
-// makePlan lists what brings a hub from have to want, in the order in which it is to be done: what is made, what is changed,
+// Plan lists what brings a hub from have to want, in the order in which it is to be done: what is made, what is changed,
 // what is removed. notes are what the files want and apply cannot do. Errors are those of files that contradict the hub.
-func makePlan(have *hubSettings, want *desired, prune pruning) (changes []change, notes []string, err error) {
+func Plan(have *Settings, want *Desired, prune Prune) (changes []Change, notes []string, err error) {
 	p := planner{have: have, want: want}
 	p.topics()
 	if err := p.rules(); err != nil {
 		return nil, nil, err
 	}
 	p.subscriptions()
-	if prune.rules && want.rules != nil {
+	if prune.Rules && want.Rules != nil {
 		p.pruneRules()
 	}
-	if prune.topics && want.topics != nil {
+	if prune.Topics && want.Topics != nil {
 		p.pruneTopics()
 	}
 	return p.changes, p.notes, nil
 }
 
 type planner struct {
-	have    *hubSettings
-	want    *desired
-	changes []change
+	have    *Settings
+	want    *Desired
+	changes []Change
 	notes   []string
 }
 
-func (p *planner) add(c change) { p.changes = append(p.changes, c) }
+func (p *planner) add(c Change) { p.changes = append(p.changes, c) }
 
 func (p *planner) topics() {
 	known := map[string]*setTopic{}
 	for i := range p.have.topics {
 		known[p.have.topics[i].name] = &p.have.topics[i]
 	}
-	for _, t := range p.want.topics {
+	for _, t := range p.want.Topics {
 		has, ok := known[t.name]
 		if !ok {
-			p.add(change{Op: "+", Kind: "topic", Name: t.name, register: true})
+			p.add(Change{Op: "+", Kind: "topic", Name: t.name, register: true})
 			has = &setTopic{}
 		}
 		var differs []string
@@ -111,7 +90,7 @@ func (p *planner) topics() {
 		if t.limits.maxBytes != nil {
 			limits["max_bytes"] = int64(*t.limits.maxBytes)
 		}
-		p.add(change{Op: "~", Kind: "topic", Name: t.name, Detail: "retention " + strings.Join(differs, ", "),
+		p.add(Change{Op: "~", Kind: "topic", Name: t.name, Detail: "retention " + strings.Join(differs, ", "),
 			method: http.MethodPut, path: topicPath(t.name), body: map[string]any{"retention": limits}})
 	}
 }
@@ -124,15 +103,15 @@ func (p *planner) rules() error {
 	for i := range p.have.rules {
 		known[p.have.rules[i].Name] = &p.have.rules[i]
 	}
-	for _, r := range p.want.rules {
-		c := change{Op: "+", Kind: "rule", Name: r.Name, method: http.MethodPut, path: rulePath(r.Name), body: r.Rule}
+	for _, r := range p.want.Rules {
+		c := Change{Op: "+", Kind: "rule", Name: r.Name, method: http.MethodPut, path: rulePath(r.Name), body: r.Rule}
 		if has, ok := known[r.Name]; ok {
 			parts := ruleDifference(&has.Rule, &r.Rule)
 			if len(parts) == 0 {
 				continue
 			}
 			if has.fromFile {
-				return &configs.InvalidError{Problems: []configs.Problem{{Origin: r.origin, Key: keyRules,
+				return &configs.InvalidError{Problems: []configs.Problem{{Origin: r.origin, Key: KeyRules,
 					Message: fmt.Sprintf("rule %q stands in the hub's auth.file, and says something else there; expected another name", r.Name)}}}
 			}
 			c.Op, c.Detail = "~", strings.Join(parts, ", ")
@@ -149,7 +128,7 @@ func ruleDifference(a, b *auth.Rule) (parts []string) {
 		parts = append(parts, fmt.Sprintf("may %s -> %s", strings.Join(a.May, " "), strings.Join(b.May, " ")))
 	}
 	if !same(a.Topics, b.Topics) {
-		parts = append(parts, fmt.Sprintf("topics %s -> %s", orDash(strings.Join(a.Topics, " ")), orDash(strings.Join(b.Topics, " "))))
+		parts = append(parts, fmt.Sprintf("topics %s -> %s", terminal.OrDash(strings.Join(a.Topics, " ")), terminal.OrDash(strings.Join(b.Topics, " "))))
 	}
 	if !reflect.DeepEqual(a.Who, b.Who) {
 		parts = append(parts, fmt.Sprintf("who %s -> %s", whoText(a.Who), whoText(b.Who)))
@@ -173,13 +152,13 @@ func (p *planner) subscriptions() {
 			known[s.topic+" "+hub.NormalizeURL(s.callback)] = s
 		}
 	}
-	for _, w := range p.want.subscriptions {
+	for _, w := range p.want.Subscriptions {
 		s, ok := known[w.topic+" "+w.callback]
 		switch {
 		case !ok:
-			p.notes = append(p.notes, oneLine(fmt.Sprintf("%s: %s has no subscription to %s; only the subscriber can make one", w.origin, w.callback, w.topic)))
+			p.notes = append(p.notes, terminal.OneLine(fmt.Sprintf("%s: %s has no subscription to %s; only the subscriber can make one", w.origin, w.callback, w.topic)))
 		case w.paused != (s.state == "paused"):
-			c := change{Op: "~", Kind: "subscription", Name: s.id, Detail: "of " + s.callback + " to " + s.topic + " paused -> active", method: http.MethodPost,
+			c := Change{Op: "~", Kind: "subscription", Name: s.id, Detail: "of " + s.callback + " to " + s.topic + " paused -> active", method: http.MethodPost,
 				path: "/v1/subscriptions/" + url.PathEscape(s.id) + "/resume"}
 			if w.paused {
 				c.Detail = "of " + s.callback + " to " + s.topic + " active -> paused"
@@ -192,70 +171,22 @@ func (p *planner) subscriptions() {
 
 func (p *planner) pruneRules() {
 	for _, r := range p.have.rules {
-		named := slices.ContainsFunc(p.want.rules, func(w desiredRule) bool { return w.Name == r.Name })
+		named := slices.ContainsFunc(p.want.Rules, func(w desiredRule) bool { return w.Name == r.Name })
 		if !named && !r.fromFile {
-			p.add(change{Op: "-", Kind: "rule", Name: r.Name, method: http.MethodDelete, path: rulePath(r.Name)})
+			p.add(Change{Op: "-", Kind: "rule", Name: r.Name, method: http.MethodDelete, path: rulePath(r.Name)})
 		}
 	}
 }
 
 func (p *planner) pruneTopics() {
 	named := map[string]bool{}
-	for _, t := range p.want.topics {
+	for _, t := range p.want.Topics {
 		named[t.name] = true
 	}
 	for _, t := range p.have.topics {
 		// The hub's own topics are not the operator's.
 		if !named[t.name] && t.subscriptions == 0 && !strings.HasPrefix(t.name, "hub.") {
-			p.add(change{Op: "-", Kind: "topic", Name: t.name, unused: true})
+			p.add(Change{Op: "-", Kind: "topic", Name: t.name, unused: true})
 		}
 	}
-}
-
-// parse* take items of the admin API.
-
-func parseTopicItem(raw json.RawMessage) (setTopic, error) {
-	var item topicItem
-	if err := json.Unmarshal(raw, &item); err != nil {
-		return setTopic{}, err
-	}
-	t := setTopic{name: item.Name, subscriptions: item.Subscriptions}
-	if r := item.Retention; r != nil {
-		if r.MaxAge != "" {
-			d, err := configs.ParseDuration(r.MaxAge)
-			if err != nil {
-				return t, err
-			}
-			t.limits.maxAge = &d
-		}
-		if r.MaxBytes != nil {
-			n := configs.Bytes(*r.MaxBytes)
-			t.limits.maxBytes = &n
-		}
-	}
-	return t, nil
-}
-
-func parseRuleItem(raw json.RawMessage) (setRule, error) {
-	var item struct {
-		auth.Rule
-		Source string `json:"source"`
-	}
-	err := json.Unmarshal(raw, &item)
-	return setRule{Rule: item.Rule, fromFile: item.Source != "api"}, err
-}
-
-func parseSubscriptionItem(raw json.RawMessage) (setSubscription, error) {
-	var item subscriptionItem
-	err := json.Unmarshal(raw, &item)
-	return setSubscription{item.ID, item.Topic, item.Callback, item.State}, err
-}
-
-// sort puts everything into the order of names.
-func (h *hubSettings) sort() {
-	slices.SortFunc(h.topics, func(a, b setTopic) int { return cmp.Compare(a.name, b.name) })
-	slices.SortFunc(h.rules, func(a, b setRule) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(h.subscriptions, func(a, b setSubscription) int {
-		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.callback, b.callback))
-	})
 }

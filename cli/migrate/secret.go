@@ -1,4 +1,4 @@
-package cli
+package migrate
 
 import (
 	"crypto/aes"
@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"quorumhub/cli/exit"
 )
 
 // secretKeyVariable is where MOSIP's hub has the key of its secrets.
@@ -17,9 +19,9 @@ const secretKeyVariable = "HUB_SECRET_ENCRYPTION_KEY"
 // secretIV is how long the initialisation vector behind a secret is, which is longer than usual.
 const secretIV = 16
 
-// secretKey opens secrets as MOSIP's hub keeps them: cipher{base64(AES-GCM text, tag, IV)}. The format of a key says how its text
+// SecretKey opens secrets as MOSIP's hub keeps them: cipher{base64(AES-GCM text, tag, IV)}. The format of a key says how its text
 // becomes bytes. That hub writes by the format and reads the text as it stands, so that both may be met.
-type secretKey struct {
+type SecretKey struct {
 	from   string // how messages call it; empty: there is none
 	format string
 	ways   []cipher.AEAD
@@ -30,17 +32,17 @@ type damagedSecret struct{ reason string }
 
 func (e *damagedSecret) Error() string { return e.reason }
 
-// secretKey reads the key, from the file or the environment.
-func (c *importCmd) secretKey(env []string) (*secretKey, error) {
-	key := &secretKey{format: c.SecretKeyFormat}
+// ReadSecretKey reads the key, from the file or the environment.
+func ReadSecretKey(file, format string, env []string) (*SecretKey, error) {
+	key := &SecretKey{format: format}
 	text := ""
 	switch {
-	case c.SecretKeyFile != "":
-		b, err := os.ReadFile(c.SecretKeyFile)
+	case file != "":
+		b, err := os.ReadFile(file)
 		if err != nil {
-			return nil, usageError("--secret-key-file: " + err.Error())
+			return nil, exit.Usagef("--secret-key-file: %v", err)
 		}
-		key.from, text = c.SecretKeyFile, strings.TrimRight(string(b), "\r\n")
+		key.from, text = file, strings.TrimRight(string(b), "\r\n")
 	default:
 		for _, line := range env {
 			if v, ok := strings.CutPrefix(line, secretKeyVariable+"="); ok && v != "" {
@@ -72,14 +74,14 @@ func (c *importCmd) secretKey(env []string) (*secretKey, error) {
 		key.ways = append(key.ways, way)
 	}
 	if len(key.ways) == 0 {
-		return nil, usageError(fmt.Sprintf("%s: %d characters; expected a key of 16, 24 or 32 bytes, as text or in base64 (--secret-key-format %s)",
-			key.from, len(text), key.format))
+		return nil, exit.Usagef("%s: %d characters; expected a key of 16, 24 or 32 bytes, as text or in base64 (--secret-key-format %s)",
+			key.from, len(text), key.format)
 	}
 	return key, nil
 }
 
 // open is the secret in what a record holds; what is not encrypted is the secret itself. A *damagedSecret is about this one only.
-func (k *secretKey) open(text string) (string, error) {
+func (k *SecretKey) open(text string) (string, error) {
 	inner, ok := strings.CutPrefix(text, "cipher{")
 	if !ok || !strings.HasSuffix(inner, "}") {
 		return text, nil

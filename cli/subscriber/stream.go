@@ -1,4 +1,4 @@
-package cli
+package subscriber
 
 import (
 	"bufio"
@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 const (
@@ -51,7 +54,7 @@ func NewStream(o StreamOptions) (*Stream, error) {
 	for _, raw := range o.URLs {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || !strings.Contains(u.Path, "/topics/") {
-			return nil, usageError(fmt.Sprintf("--stream: got %q, expected the URL of a topic on a node of the hub, such as http://127.0.0.1:8080/topics/news", raw))
+			return nil, exit.Usagef("--stream: got %q, expected the URL of a topic on a node of the hub, such as http://127.0.0.1:8080/topics/news", raw)
 		}
 	}
 	if o.Note == nil {
@@ -90,7 +93,7 @@ func (s *Stream) Run(ctx context.Context) error {
 			return nil
 		case errors.As(err, &refusal):
 			if refused++; refused >= len(s.o.URLs) {
-				return withCode(codeRefused, fmt.Errorf("%s refused: %w", target, err))
+				return exit.With(exit.Refused, fmt.Errorf("%s refused: %w", target, err))
 			}
 		default:
 			refused = 0
@@ -104,7 +107,7 @@ func (s *Stream) Run(ctx context.Context) error {
 		} else {
 			wait = 0 // the next node may be well
 		}
-		s.o.Note(fmt.Sprintf("%s: %s", target, printable(err.Error())))
+		s.o.Note(fmt.Sprintf("%s: %s", target, terminal.Printable(err.Error())))
 		if err := sleepFor(ctx, wait); err != nil {
 			return nil //nolint:nilerr // the caller ended it
 		}
@@ -149,15 +152,15 @@ func (s *Stream) follow(ctx context.Context, target string) (lived bool, err err
 	switch kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); {
 	case resp.StatusCode != http.StatusOK:
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // the status says enough
-		text := fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(printable(string(body))))
+		text := fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(terminal.Printable(string(body))))
 		if resp.StatusCode/100 == 4 {
 			return false, &errRefused{text}
 		}
 		return false, errors.New(text)
 	case kind != "text/event-stream":
-		return false, &errRefused{fmt.Sprintf("the answer is %q and no event stream", printable(kind))}
+		return false, &errRefused{fmt.Sprintf("the answer is %q and no event stream", terminal.Printable(kind))}
 	}
-	s.o.Note("following " + printable(target))
+	s.o.Note("following " + terminal.Printable(target))
 	silence := time.AfterFunc(streamSilence, func() { cancel(errors.New("nothing came for too long")) })
 	defer silence.Stop()
 	c := &streamConn{s: s, ctx: ctx, url: resp.Request.URL, topic: linkTarget(resp.Header.Values("Link"), "self"), quiet: streamSilence}
@@ -274,22 +277,22 @@ func (c *streamConn) event(kind, data string) error {
 	switch kind {
 	case "gap":
 		if e.LastMissing > 0 {
-			c.s.o.Note(fmt.Sprintf("gap: messages %d to %d are gone (%s)", e.FirstMissing, e.LastMissing, printable(e.Reason)))
+			c.s.o.Note(fmt.Sprintf("gap: messages %d to %d are gone (%s)", e.FirstMissing, e.LastMissing, terminal.Printable(e.Reason)))
 		} else {
-			c.s.o.Note(fmt.Sprintf("gap: the hub does not know the last message received (%s), and goes on with message %d", printable(e.Reason), e.Next))
+			c.s.o.Note(fmt.Sprintf("gap: the hub does not know the last message received (%s), and goes on with message %d", terminal.Printable(e.Reason), e.Next))
 		}
 		return nil
 	case "end":
 		return fmt.Errorf("the hub ended the stream: %s", e.Reason)
 	}
-	d := Delivery{Time: time.Now(), MessageID: e.ID, Topic: c.topic, ContentType: e.ContentType, Signature: signatureAbsent, Body: e.BodyBase64}
+	d := Delivery{Time: time.Now(), MessageID: e.ID, Topic: c.topic, ContentType: e.ContentType, Signature: SignatureAbsent, Body: e.BodyBase64}
 	switch {
 	case e.Body != nil:
 		d.Body = []byte(*e.Body)
 	case e.BodyURL != "":
 		var err error
 		if d.Body, err = c.fetch(e.BodyURL); err != nil {
-			return fmt.Errorf("read the body of message %s: %w", printable(e.ID), err)
+			return fmt.Errorf("read the body of message %s: %w", terminal.Printable(e.ID), err)
 		}
 	}
 	if err := c.s.o.Deliver(d); err != nil {

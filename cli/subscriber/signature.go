@@ -1,4 +1,4 @@
-package cli
+package subscriber
 
 import (
 	"crypto/hmac"
@@ -13,11 +13,11 @@ import (
 // The verdicts on X-Hub-Signature.
 const (
 	// signatureOK: the body is what the holder of the secret sent.
-	signatureOK = "ok"
+	SignatureOK = "ok"
 	// signatureBad: it is not, or the header cannot be understood.
-	signatureBad = "bad"
+	SignatureBad = "bad"
 	// signatureAbsent: there is no header.
-	signatureAbsent = "absent"
+	SignatureAbsent = "absent"
 	// signatureUnchecked: there is a header but no secret to check it with.
 	signatureUnchecked = "unchecked"
 )
@@ -26,7 +26,7 @@ const (
 // body) and names its method. The comparison takes the same time wherever the digests differ.
 func checkSignature(header, secret string, body []byte) (verdict, method string) {
 	if header == "" {
-		return signatureAbsent, ""
+		return SignatureAbsent, ""
 	}
 	method, digest, _ := strings.Cut(header, "=")
 	method = strings.ToLower(method)
@@ -35,18 +35,18 @@ func checkSignature(header, secret string, body []byte) (verdict, method string)
 	}
 	newHash := signatureMethod(method)
 	if newHash == nil {
-		return signatureBad, method
+		return SignatureBad, method
 	}
 	given, err := hex.DecodeString(digest)
 	if err != nil {
-		return signatureBad, method
+		return SignatureBad, method
 	}
 	mac := hmac.New(newHash, []byte(secret))
 	mac.Write(body)
 	if !hmac.Equal(given, mac.Sum(nil)) {
-		return signatureBad, method
+		return SignatureBad, method
 	}
-	return signatureOK, method
+	return SignatureOK, method
 }
 
 func signatureMethod(name string) func() hash.Hash {

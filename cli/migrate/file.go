@@ -1,4 +1,4 @@
-package cli
+package migrate
 
 import (
 	"bytes"
@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 // Sources of an import.
@@ -25,8 +28,8 @@ const (
 	outcomeRefused = "refused"
 )
 
-// importRecord is a topic or subscription of another hub and what became of it. Its secret is never shown.
-type importRecord struct {
+// Record is a topic or subscription of another hub and what became of it. Its secret is never shown.
+type Record struct {
 	Kind       string `json:"kind"`
 	Where      string `json:"record"` // file and place
 	Topic      string `json:"topic"`
@@ -38,11 +41,11 @@ type importRecord struct {
 	Field      string `json:"field,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 
-	payload *importPayload
+	payload *payload
 }
 
-// importPayload is a subscription as POST /v1/import takes it.
-type importPayload struct {
+// payload is a subscription as POST /v1/import takes it.
+type payload struct {
 	Topic         string            `json:"topic"`
 	Callback      string            `json:"callback"`
 	Secret        string            `json:"secret,omitempty"`
@@ -53,7 +56,7 @@ type importPayload struct {
 }
 
 // size is about how many bytes the record takes in a request.
-func (r *importRecord) size() int {
+func (r *Record) size() int {
 	n := len(r.Topic) + 64
 	if p := r.payload; p != nil {
 		n += len(p.Topic) + len(p.Callback) + len(p.Secret) + len(p.ConsumerGroup) + 128
@@ -64,20 +67,20 @@ func (r *importRecord) size() int {
 	return n
 }
 
-func (r *importRecord) refuse(field, format string, args ...any) {
+func (r *Record) refuse(field, format string, args ...any) {
 	r.Outcome, r.Field, r.Reason = outcomeRefused, field, fmt.Sprintf(format, args...)
 }
 
-// readImport reads one file. An error means that the file as a whole cannot be trusted, or that secrets do not open; what is wrong
+// Read reads one file. An error means that the file as a whole cannot be trusted, or that secrets do not open; what is wrong
 // with single records is in them.
-func readImport(from, name string, data []byte, key *secretKey) ([]*importRecord, error) {
+func Read(from, name string, data []byte, key *SecretKey) ([]*Record, error) {
 	records, err := splitImport(from, name, data)
 	if err != nil {
-		return nil, withCode(codeUsage, err)
+		return nil, exit.With(exit.Usage, err)
 	}
-	var out []*importRecord
+	var out []*Record
 	for _, raw := range records {
-		rec := &importRecord{Kind: raw.kind, Where: raw.where}
+		rec := &Record{Kind: raw.kind, Where: raw.where}
 		out = append(out, rec)
 		fields, err := readFields(raw.text)
 		if err != nil {
@@ -87,7 +90,7 @@ func readImport(from, name string, data []byte, key *secretKey) ([]*importRecord
 		if raw.kind == kindTopic {
 			rec.readTopic(fields)
 		} else if err := rec.readSubscription(from, fields, key); err != nil {
-			return nil, withCode(codeUsage, fmt.Errorf("%s: %w", raw.where, err))
+			return nil, exit.With(exit.Usage, fmt.Errorf("%s: %w", raw.where, err))
 		}
 	}
 	return out, nil
@@ -225,7 +228,7 @@ func badJSON(name string, data []byte, err error, expected string) error {
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%s is no JSON from line %d on (%w); %s", name, lineOf(data, syntax.Offset), err, expected)
 	case errors.As(err, &kind):
-		return fmt.Errorf("%s: %s is a %s; %s", name, orDash(kind.Field), kind.Value, expected)
+		return fmt.Errorf("%s: %s is a %s; %s", name, terminal.OrDash(kind.Field), kind.Value, expected)
 	}
 	return fmt.Errorf("%s cannot be read (%w); %s", name, err, expected)
 }
@@ -265,7 +268,7 @@ func typeName(v any) string {
 }
 
 // text is a field that must be a string; what is absent or null is empty.
-func (r *importRecord) text(fields map[string]any, name string) string {
+func (r *Record) text(fields map[string]any, name string) string {
 	switch v := fields[name].(type) {
 	case nil:
 		return ""
@@ -279,7 +282,7 @@ func (r *importRecord) text(fields map[string]any, name string) string {
 	}
 }
 
-func (r *importRecord) readTopic(fields map[string]any) {
+func (r *Record) readTopic(fields map[string]any) {
 	r.Topic = r.text(fields, "topic")
 	mode := r.text(fields, "hubMode")
 	switch {
@@ -301,8 +304,8 @@ func ofTheHub(name string) bool {
 }
 
 // readSubscription reads a verified subscription. An error is about the key of secrets, and so about all of them.
-func (r *importRecord) readSubscription(from string, fields map[string]any, key *secretKey) error {
-	p := &importPayload{Topic: r.text(fields, "hubTopic"), Callback: r.text(fields, "hubCallback")}
+func (r *Record) readSubscription(from string, fields map[string]any, key *SecretKey) error {
+	p := &payload{Topic: r.text(fields, "hubTopic"), Callback: r.text(fields, "hubCallback")}
 	r.Topic, r.Callback = p.Topic, p.Callback
 	mode, status, secret := r.text(fields, "hubMode"), r.text(fields, "status"), r.text(fields, "hubSecret")
 	switch {
@@ -401,9 +404,17 @@ func fieldText(v any) string {
 	return string(text)
 }
 
+// Settle skips records that another record stands for. Call it once, with the records of all files.
+func Settle(from string, records []*Record) {
+	settleDuplicates(records)
+	if from == fromMOSIP {
+		settleAliases(records)
+	}
+}
+
 // settleDuplicates leaves the last of several records of one thing, as the hubs do that they come from.
-func settleDuplicates(records []*importRecord) {
-	last := map[[3]string]*importRecord{}
+func settleDuplicates(records []*Record) {
+	last := map[[3]string]*Record{}
 	for _, r := range records {
 		if r.Outcome != "" {
 			continue
@@ -428,7 +439,7 @@ func kafkaName(topic string) string {
 
 // settleAliases leaves out topics that are there under their own name too: MOSIP's hub registers a topic that it was not told of by
 // the name that it has in Kafka.
-func settleAliases(records []*importRecord) {
+func settleAliases(records []*Record) {
 	names := map[string]string{} // by the name in Kafka
 	for _, r := range records {
 		if alias := kafkaName(r.Topic); r.Outcome == "" && alias != r.Topic {

@@ -1,8 +1,10 @@
-package cli
+package demo
 
 import (
 	"crypto/sha256"
 	"sync"
+
+	"quorumhub/cli/subscriber"
 )
 
 // ledger compares what a publisher was promised with what a subscriber got. It knows nothing of the hub's own books. Every body
@@ -75,11 +77,11 @@ func (l *ledger) acknowledge(topic string, body []byte) {
 }
 
 // arrive notes a delivery.
-func (l *ledger) arrive(d Delivery) {
+func (l *ledger) arrive(d subscriber.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.wake()
-	if d.Signature != signatureOK {
+	if d.Signature != subscriber.SignatureOK {
 		l.verdict.Unsigned++
 		return
 	}

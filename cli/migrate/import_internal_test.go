@@ -1,4 +1,4 @@
-package cli
+package migrate
 
 import (
 	"crypto/aes"
@@ -39,30 +39,31 @@ func TestImportSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		cmd    importCmd
+		format string
+		file   string
 		env    string
 		sealed string
 		want   string // the secret, or words of the error
 	}{
-		"text":                     {importCmd{SecretKeyFormat: "alpha-numeric"}, raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
-		"text, found out":          {importCmd{SecretKeyFormat: "auto"}, raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
-		"a file":                   {importCmd{SecretKeyFormat: "auto", SecretKeyFile: file}, "other", sealAs(t, []byte(raw), "s3cret"), "s3cret"},
-		"base64":                   {importCmd{SecretKeyFormat: "base64-encoded-bytes"}, encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
-		"base64, found out":        {importCmd{SecretKeyFormat: "auto"}, encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
-		"base64 taken for text":    {importCmd{SecretKeyFormat: "alpha-numeric"}, encoded, sealAs(t, bytes32, "s3cret"), "44 characters; expected a key of 16, 24 or 32 bytes"},
-		"text taken for base64":    {importCmd{SecretKeyFormat: "base64-encoded-bytes"}, raw, sealAs(t, []byte(raw), "s3cret"), "24 characters; expected a key of 16, 24 or 32 bytes"},
-		"another key":              {importCmd{SecretKeyFormat: "auto"}, "fedcba9876543210", sealAs(t, []byte(raw), "s3cret"), "does not open with the key"},
-		"changed":                  {importCmd{SecretKeyFormat: "auto"}, raw, strings.Replace(sealAs(t, []byte(raw), "s3cret"), "cipher{", "cipher{AA", 1), "is damaged"},
-		"cut off":                  {importCmd{SecretKeyFormat: "auto"}, raw, "cipher{AAAA}", "is damaged"},
-		"not base64":               {importCmd{SecretKeyFormat: "auto"}, raw, "cipher{???}", "is damaged"},
-		"no text":                  {importCmd{SecretKeyFormat: "auto"}, raw, sealAs(t, []byte(raw), "\xff\xfe"), "is encrypted and no text"},
-		"without a key":            {importCmd{SecretKeyFormat: "auto"}, "", sealAs(t, []byte(raw), "s3cret"), "is encrypted; give the key"},
-		"in clear":                 {importCmd{SecretKeyFormat: "auto"}, "", "s3cret", "s3cret"},
-		"in clear, like a cipher":  {importCmd{SecretKeyFormat: "auto"}, "", "cipher{s3cret", "cipher{s3cret"},
-		"none":                     {importCmd{SecretKeyFormat: "auto"}, raw, "", ""},
-		"a file that is not there": {importCmd{SecretKeyFormat: "auto", SecretKeyFile: file + "x"}, raw, "", "no such file"},
+		"text":                     {"alpha-numeric", "", raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
+		"text, found out":          {"auto", "", raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
+		"a file":                   {"auto", file, "other", sealAs(t, []byte(raw), "s3cret"), "s3cret"},
+		"base64":                   {"base64-encoded-bytes", "", encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
+		"base64, found out":        {"auto", "", encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
+		"base64 taken for text":    {"alpha-numeric", "", encoded, sealAs(t, bytes32, "s3cret"), "44 characters; expected a key of 16, 24 or 32 bytes"},
+		"text taken for base64":    {"base64-encoded-bytes", "", raw, sealAs(t, []byte(raw), "s3cret"), "24 characters; expected a key of 16, 24 or 32 bytes"},
+		"another key":              {"auto", "", "fedcba9876543210", sealAs(t, []byte(raw), "s3cret"), "does not open with the key"},
+		"changed":                  {"auto", "", raw, strings.Replace(sealAs(t, []byte(raw), "s3cret"), "cipher{", "cipher{AA", 1), "is damaged"},
+		"cut off":                  {"auto", "", raw, "cipher{AAAA}", "is damaged"},
+		"not base64":               {"auto", "", raw, "cipher{???}", "is damaged"},
+		"no text":                  {"auto", "", raw, sealAs(t, []byte(raw), "\xff\xfe"), "is encrypted and no text"},
+		"without a key":            {"auto", "", "", sealAs(t, []byte(raw), "s3cret"), "is encrypted; give the key"},
+		"in clear":                 {"auto", "", "", "s3cret", "s3cret"},
+		"in clear, like a cipher":  {"auto", "", "", "cipher{s3cret", "cipher{s3cret"},
+		"none":                     {"auto", "", raw, "", ""},
+		"a file that is not there": {"auto", file + "x", raw, "", "no such file"},
 	} {
-		key, err := c.cmd.secretKey([]string{"X=1", secretKeyVariable + "=" + c.env})
+		key, err := ReadSecretKey(c.file, c.format, []string{"X=1", secretKeyVariable + "=" + c.env})
 		got := ""
 		if err == nil {
 			got, err = key.open(c.sealed)
@@ -110,7 +111,7 @@ func TestImportTimestamps(t *testing.T) {
 // file; and no secret that was encrypted is in what is printed.
 func FuzzReadImport(f *testing.F) {
 	for _, name := range []string{"snapshot.json", "mosip-topics.txt", "mosip-subscribers.txt"} {
-		data, err := os.ReadFile(filepath.Join("..", "test", "compat", "testdata", "import", name))
+		data, err := os.ReadFile(filepath.Join("..", "..", "test", "compat", "testdata", "import", name))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -124,7 +125,7 @@ func FuzzReadImport(f *testing.F) {
 	const secret = "a-secret-nobody-may-see"
 	sealed := sealAs(f, []byte("0123456789abcdef"), secret)
 	f.Add(fmt.Sprintf(`[{"hubTopic":"t","hubCallback":"http://x/","hubSecret":%q}]`, sealed), true)
-	key, err := (&importCmd{SecretKeyFormat: "auto"}).secretKey([]string{secretKeyVariable + "=0123456789abcdef"})
+	key, err := ReadSecretKey("", "auto", []string{secretKeyVariable + "=0123456789abcdef"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func FuzzReadImport(f *testing.F) {
 		if mosip {
 			from = fromMOSIP
 		}
-		records, err := readImport(from, "the-file", []byte(text), key)
+		records, err := Read(from, "the-file", []byte(text), key)
 		if err != nil {
 			if msg := err.Error(); !strings.Contains(msg, "the-file") || strings.Contains(msg, "\n") || len(records) > 0 {
 				t.Errorf("%d records and %q", len(records), msg)
@@ -152,7 +153,7 @@ func FuzzReadImport(f *testing.F) {
 			r.size()
 		}
 		var out strings.Builder
-		if err := summarize(records, false).write(&out); err != nil {
+		if err := Summarize(records, false).Write(&out); err != nil {
 			t.Error(err)
 		}
 		if strings.Contains(out.String(), secret) && !strings.Contains(text, secret) {

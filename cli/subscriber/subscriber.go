@@ -1,4 +1,4 @@
-package cli
+package subscriber
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"quorumhub/cli/exit"
 )
 
 // maxDeliveryBytes is the largest message a hub can be configured to send.
@@ -42,8 +44,8 @@ type Verification struct {
 	Reason string
 }
 
-// SubscriberOptions tell a Subscriber where to listen and whom to tell.
-type SubscriberOptions struct {
+// Options tell a Subscriber where to listen and whom to tell.
+type Options struct {
 	// Addr is where to listen; port 0 picks a free one.
 	Addr string
 	// CallbackURL is the URL hubs use when it differs from the address, such as behind a proxy.
@@ -61,7 +63,7 @@ type SubscriberOptions struct {
 // Subscriber is the subscriber role of WebSub: an HTTP server that confirms intents (5.3) and takes deliveries (7). Its
 // methods are safe for concurrent use. A delivery whose signature is wrong is answered like any other, as 7.1 asks.
 type Subscriber struct {
-	opts     SubscriberOptions
+	opts     Options
 	callback string
 	server   *http.Server
 	served   chan error
@@ -72,8 +74,8 @@ type Subscriber struct {
 	closed   bool
 }
 
-// NewSubscriber listens and serves until Close.
-func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
+// New listens and serves until Close.
+func New(opts Options) (*Subscriber, error) {
 	listener, err := net.Listen("tcp", opts.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for deliveries: %w", err)
@@ -86,7 +88,7 @@ func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
 		addr, err := netip.ParseAddrPort(listener.Addr().String())
 		if err != nil || addr.Addr().IsUnspecified() {
 			listener.Close()
-			return nil, usageError(fmt.Sprintf("--addr %s stands for all addresses; expected --callback-url with the URL that the hub can reach", opts.Addr))
+			return nil, exit.Usagef("--addr %s stands for all addresses; expected --callback-url with the URL that the hub can reach", opts.Addr)
 		}
 		s.callback = "http://" + addr.String() + "/callback"
 	}
@@ -217,7 +219,7 @@ func (s *Subscriber) receive(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A forged message must not make the true one look like a repetition.
-	known := d.MessageID != "" && (s.opts.Secret == "" || d.Signature == signatureOK)
+	known := d.MessageID != "" && (s.opts.Secret == "" || d.Signature == SignatureOK)
 	d.Duplicate = known && s.seen[d.MessageID]
 	if s.opts.OnDelivery != nil && !s.opts.OnDelivery(d) {
 		http.Error(w, "not taken, send it again", http.StatusServiceUnavailable)
@@ -268,8 +270,8 @@ func linkTarget(headers []string, rel string) string {
 	return ""
 }
 
-// validCallback reports what is wrong with a callback URL, or "".
-func validCallback(raw string) string {
+// ValidCallback reports what is wrong with a callback URL, or "".
+func ValidCallback(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return fmt.Sprintf("got %q, expected an absolute http(s) URL", raw)

@@ -1,4 +1,4 @@
-package cli
+package local
 
 import (
 	"bytes"
@@ -21,13 +21,13 @@ import (
 // stopGrace is how long a node may take to end in good order before it is killed.
 const stopGrace = 10 * time.Second
 
-// localNode is one node of a local cluster: a child process that runs quorumhub serve. Start, Kill and Stop must
+// Node is one node of a local cluster: a child process that runs quorumhub serve. Start, Kill and Stop must
 // not run at the same time.
-type localNode struct {
-	id          string
+type Node struct {
+	ID          string
 	dir         string
 	httpAddr    string
-	clusterAddr string
+	ClusterAddr string
 	program     string
 	env         []string
 
@@ -37,15 +37,15 @@ type localNode struct {
 	result  error         // why it ended
 }
 
-func (n *localNode) configFile() string { return filepath.Join(n.dir, "config.yaml") }
-func (n *localNode) pidFile() string    { return filepath.Join(n.dir, "quorumhub.pid") }
-func (n *localNode) logFile() string    { return filepath.Join(n.dir, "quorumhub.log") }
-func (n *localNode) dataDir() string    { return filepath.Join(n.dir, "data") }
-func (n *localNode) keyFile() string    { return filepath.Join(n.dataDir(), "secrets.key") }
-func (n *localNode) url() string        { return "http://" + n.httpAddr }
+func (n *Node) ConfigFile() string { return filepath.Join(n.dir, "config.yaml") }
+func (n *Node) pidFile() string    { return filepath.Join(n.dir, "quorumhub.pid") }
+func (n *Node) LogFile() string    { return filepath.Join(n.dir, "quorumhub.log") }
+func (n *Node) dataDir() string    { return filepath.Join(n.dir, "data") }
+func (n *Node) keyFile() string    { return filepath.Join(n.dataDir(), "secrets.key") }
+func (n *Node) URL() string        { return "http://" + n.httpAddr }
 
-// pid is the process id, 0 while the node is down.
-func (n *localNode) pid() int {
+// PID is the process id, 0 while the node is down.
+func (n *Node) PID() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process == nil {
@@ -54,13 +54,13 @@ func (n *localNode) pid() int {
 	return n.process.Pid
 }
 
-// start runs the process. It does not wait until the node serves (see ready).
-func (n *localNode) start() error {
-	log, err := os.OpenFile(n.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Start runs the process. It does not wait until the node serves (see ready).
+func (n *Node) Start() error {
+	log, err := os.OpenFile(n.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", n.id, err)
+		return fmt.Errorf("start %s: %w", n.ID, err)
 	}
-	cmd := exec.Command(n.program, "serve", "--config", n.configFile())
+	cmd := exec.Command(n.program, "serve", "--config", n.ConfigFile())
 	cmd.Env, cmd.Stdout, cmd.Stderr = n.env, log, log
 	cmd.SysProcAttr = childAttributes()
 
@@ -88,25 +88,25 @@ func (n *localNode) start() error {
 		close(ended)
 	}()
 	if err := <-started; err != nil {
-		return fmt.Errorf("start %s: %w", n.id, err)
+		return fmt.Errorf("start %s: %w", n.ID, err)
 	}
 	if err := os.WriteFile(n.pidFile(), []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o600); err != nil {
-		n.kill()
-		return fmt.Errorf("start %s: %w", n.id, err)
+		n.Kill()
+		return fmt.Errorf("start %s: %w", n.ID, err)
 	}
 	return nil
 }
 
 // removePID removes the pid file unless somebody else has put another process there.
-func (n *localNode) removePID(pid int) {
+func (n *Node) removePID(pid int) {
 	data, err := os.ReadFile(n.pidFile())
 	if err == nil && strings.TrimSpace(string(data)) == strconv.Itoa(pid) {
 		os.Remove(n.pidFile())
 	}
 }
 
-// ready waits until the node says that it serves. Its error holds the end of the node's log when the process ended instead.
-func (n *localNode) ready(ctx context.Context) error {
+// Ready waits until the node says that it serves. Its error holds the end of the node's log when the process ended instead.
+func (n *Node) Ready(ctx context.Context) error {
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -114,13 +114,13 @@ func (n *localNode) ready(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w (see %s)", n.id, context.Cause(ctx), n.logFile())
-		case <-n.down():
-			return fmt.Errorf("%s ended at its start (%s):\n%s", n.id, n.why(), n.logTail())
+			return fmt.Errorf("%s is not ready: %w (see %s)", n.ID, context.Cause(ctx), n.LogFile())
+		case <-n.Down():
+			return fmt.Errorf("%s ended at its start (%s):\n%s", n.ID, n.Why(), n.logTail())
 		case <-tick.C:
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.url()+"/health/ready", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/health/ready", nil)
 			if err != nil {
-				return fmt.Errorf("ask %s whether it is ready: %w", n.id, err)
+				return fmt.Errorf("ask %s whether it is ready: %w", n.ID, err)
 			}
 			resp, err := client.Do(req)
 			if err != nil {
@@ -135,15 +135,15 @@ func (n *localNode) ready(ctx context.Context) error {
 	}
 }
 
-// down is closed when the process has ended.
-func (n *localNode) down() <-chan struct{} {
+// Down is closed when the process has ended.
+func (n *Node) Down() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.ended
 }
 
-// why says in words how the process ended.
-func (n *localNode) why() string {
+// Why says in words how the process ended.
+func (n *Node) Why() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.result == nil {
@@ -152,8 +152,8 @@ func (n *localNode) why() string {
 	return n.result.Error()
 }
 
-func (n *localNode) logTail() string {
-	data, err := os.ReadFile(n.logFile())
+func (n *Node) logTail() string {
+	data, err := os.ReadFile(n.LogFile())
 	if err != nil {
 		return err.Error()
 	}
@@ -161,17 +161,17 @@ func (n *localNode) logTail() string {
 	return string(bytes.Join(lines[max(0, len(lines)-10):], []byte("\n")))
 }
 
-// kill ends the process as a power cut would, and waits for that.
-func (n *localNode) kill() {
+// Kill ends the process as a power cut would, and waits for that.
+func (n *Node) Kill() {
 	n.signal(os.Kill)
-	if down := n.down(); down != nil {
+	if down := n.Down(); down != nil {
 		<-down
 	}
 }
 
 // stop ends the process in good order, by force when it takes too long, and waits for that.
-func (n *localNode) stop() {
-	down := n.down()
+func (n *Node) stop() {
+	down := n.Down()
 	if down == nil {
 		return
 	}
@@ -183,12 +183,12 @@ func (n *localNode) stop() {
 	select {
 	case <-down:
 	case <-timer.C:
-		n.kill()
+		n.Kill()
 	}
 }
 
 // signal reports whether the signal was sent or was not needed any more.
-func (n *localNode) signal(sig os.Signal) bool {
+func (n *Node) signal(sig os.Signal) bool {
 	n.mu.Lock()
 	process := n.process
 	n.mu.Unlock()

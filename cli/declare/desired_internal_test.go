@@ -1,4 +1,4 @@
-package cli
+package declare
 
 import (
 	"reflect"
@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"quorumhub/auth"
+	"quorumhub/cli/exit"
 	"quorumhub/configs"
 	"quorumhub/hub"
 )
@@ -30,8 +31,8 @@ subscriptions:
   - {topic: orders, callback: "http://127.0.0.1:9/cb", paused: true}
 `
 
-func parseText(text string) (*desired, error) {
-	return parseDesired([]desiredFile{{"hub.yaml", []byte(text)}})
+func parseText(text string) (*Desired, error) {
+	return Parse([]File{{"hub.yaml", []byte(text)}})
 }
 
 func TestDesiredIsRead(t *testing.T) {
@@ -39,18 +40,18 @@ func TestDesiredIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(d.topics) != 3 || d.topics[0].limits.age() != "7d" || d.topics[0].limits.size() != "1GiB" || d.topics[1].name != "50% off/ünï" ||
-		d.topics[2].name != "http://example.org/feed?a=b" || d.topics[1].limits != (topicLimits{}) {
-		t.Errorf("topics %+v", d.topics)
+	if len(d.Topics) != 3 || d.Topics[0].limits.age() != "7d" || d.Topics[0].limits.size() != "1GiB" || d.Topics[1].name != "50% off/ünï" ||
+		d.Topics[2].name != "http://example.org/feed?a=b" || d.Topics[1].limits != (topicLimits{}) {
+		t.Errorf("topics %+v", d.Topics)
 	}
-	if len(d.rules) != 1 || !reflect.DeepEqual(d.rules[0].Rule, auth.Rule{Name: "reader", May: []string{"read", "subscribe"}, Topics: []string{"orders/**"},
+	if len(d.Rules) != 1 || !reflect.DeepEqual(d.Rules[0].Rule, auth.Rule{Name: "reader", May: []string{"read", "subscribe"}, Topics: []string{"orders/**"},
 		Who: []auth.Who{{Scope: "orders.read", Method: "token"}}}) {
-		t.Errorf("rules %+v", d.rules)
+		t.Errorf("rules %+v", d.Rules)
 	}
-	if len(d.subscriptions) != 1 || !d.subscriptions[0].paused {
-		t.Errorf("subscriptions %+v", d.subscriptions)
+	if len(d.Subscriptions) != 1 || !d.Subscriptions[0].paused {
+		t.Errorf("subscriptions %+v", d.Subscriptions)
 	}
-	if d, err := parseText("topics:\nrules: []\n"); err != nil || d.topics != nil || d.rules == nil {
+	if d, err := parseText("topics:\nrules: []\n"); err != nil || d.Topics != nil || d.Rules == nil {
 		t.Errorf("a list with nothing in it: %+v, %v", d, err)
 	}
 }
@@ -85,18 +86,18 @@ func TestWhatIsWrongWithAFileIsNamed(t *testing.T) {
 		"subscriptions:\n  - topic: x\n    callback: ftp://y\n    paused: maybe":    `hub.yaml:3: subscriptions.callback: got "ftp://y", expected an http(s) URL`,
 		"subscriptions:\n  - {topic: x, callback: http://y}":                        `hub.yaml:2: subscriptions.paused: is missing, expected true or false`,
 	} {
-		if _, err := parseText(text); err == nil || !strings.Contains(err.Error(), want) || exitCode(err) != codeUsage {
+		if _, err := parseText(text); err == nil || !strings.Contains(err.Error(), want) || exit.CodeOf(err) != exit.Usage {
 			t.Errorf("%q:\n got %v\nwant %s", text, err, want)
 		}
 	}
-	_, err := parseDesired([]desiredFile{{"a.yaml", []byte("topics: [{name: x}]")}, {"b.yaml", []byte("topics: [{name: x}]")}})
+	_, err := Parse([]File{{"a.yaml", []byte("topics: [{name: x}]")}, {"b.yaml", []byte("topics: [{name: x}]")}})
 	if err == nil || !strings.Contains(err.Error(), "b.yaml:1: topics: topic \"x\" is given twice, first at a.yaml:1") {
 		t.Errorf("two files: %v", err)
 	}
 }
 
 // lines are the changes as apply prints them.
-func lines(changes []change) string {
+func lines(changes []Change) string {
 	var b strings.Builder
 	for i := range changes {
 		b.WriteString(changes[i].String() + "\n")
@@ -106,7 +107,7 @@ func lines(changes []change) string {
 
 func TestPlan(t *testing.T) {
 	week, size := 7*24*time.Hour, configs.Bytes(1<<20)
-	have := &hubSettings{
+	have := &Settings{
 		topics: []setTopic{{name: "orders", limits: topicLimits{maxAge: &week}}, {name: "cleared", limits: topicLimits{maxBytes: &size}},
 			{name: "unused"}, {name: "used", subscriptions: 1}, {name: "hub.events"}},
 		rules: []setRule{
@@ -128,8 +129,8 @@ subscriptions:
 	keep := "~ topic orders retention max_age 7d -> 3d\n~ topic cleared retention max_bytes 1MiB -> the hub's\n+ topic new\n" +
 		"~ topic new retention max_bytes the hub's -> 1MiB\n~ rule reader who scope a -> scope b\n+ rule made\n" +
 		"~ subscription s-1 of http://A.example/cb to orders active -> paused\n"
-	for prune, more := range map[pruning]string{{}: "", {rules: true}: "- rule other\n", {rules: true, topics: true}: "- rule other\n- topic unused\n"} {
-		changes, notes, err := makePlan(have, want, prune)
+	for prune, more := range map[Prune]string{{}: "", {Rules: true}: "- rule other\n", {Rules: true, Topics: true}: "- rule other\n- topic unused\n"} {
+		changes, notes, err := Plan(have, want, prune)
 		if err != nil || lines(changes) != keep+more {
 			t.Errorf("%+v: %v\n%s", prune, err, lines(changes))
 		}
@@ -138,14 +139,14 @@ subscriptions:
 		}
 	}
 	// A list that the file does not have says nothing of what is to be there.
-	if changes, _, err := makePlan(have, &desired{}, pruning{true, true}); err != nil || len(changes) > 0 {
+	if changes, _, err := Plan(have, &Desired{}, Prune{true, true}); err != nil || len(changes) > 0 {
 		t.Errorf("%v, %s", err, lines(changes))
 	}
 	clash, err := parseText("rules: [{name: root, may: [read], topics: ['**'], who: [{role: x}]}]")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := makePlan(have, clash, pruning{}); err == nil || !strings.Contains(err.Error(), `hub.yaml:1: rules: rule "root" stands in the hub's auth.file`) {
+	if _, _, err := Plan(have, clash, Prune{}); err == nil || !strings.Contains(err.Error(), `hub.yaml:1: rules: rule "root" stands in the hub's auth.file`) {
 		t.Errorf("a rule of auth.file: %v", err)
 	}
 }
@@ -160,7 +161,7 @@ func TestDumpThenApplyChangesNothing(t *testing.T) {
 		rapid.SampledFrom([]string{"null", "Null", "~", "true", "010", "1e3", ".inf", "...", "---", "- a", "a: b", "a #b", " a ", "0x1F", "<<", "=", "é\u00a0\u2028\ufeff", "😀"}))
 	word := rapid.StringMatching(`[a-zA-Z0-9%#:.'"{}\[\]éß -]{0,8}[a-z]`).Filter(func(s string) bool { return !strings.ContainsAny(s, "{}") })
 	rapid.Check(t, func(rt *rapid.T) {
-		have := &hubSettings{}
+		have := &Settings{}
 		names := map[string]bool{}
 		for _, raw := range rapid.SliceOfN(tricky, 0, 6).Draw(rt, "topics") {
 			name, err := namer.HostedName("name", raw)
@@ -185,12 +186,12 @@ func TestDumpThenApplyChangesNothing(t *testing.T) {
 				Who: []auth.Who{{Scope: text, User: text}, {Anonymous: true}}}})
 		}
 		have.sort()
-		text := have.yaml(true)
-		want, err := parseDesired([]desiredFile{{"dump", text}})
+		text := have.YAML(true)
+		want, err := Parse([]File{{"dump", text}})
 		if err != nil {
 			rt.Fatalf("%v\n%s", err, text)
 		}
-		changes, notes, err := makePlan(have, want, pruning{true, true})
+		changes, notes, err := Plan(have, want, Prune{true, true})
 		if err != nil || len(changes)+len(notes) > 0 {
 			rt.Fatalf("%v\n%s%v\n%s", err, lines(changes), notes, text)
 		}
@@ -203,15 +204,15 @@ func FuzzDesired(f *testing.F) {
 	f.Add([]byte("topics: [{name: a, retention: {max_age: 1d}}, *x]\nrules: [{who: [{}]}]\n"))
 	f.Add([]byte("? [a]\n: b\n---\ntopics: &x [*x]\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d, err := parseDesired([]desiredFile{{"f", text}})
+		d, err := Parse([]File{{"f", text}})
 		if err != nil {
 			if err.Error() == "" {
 				t.Error("an error without a word")
 			}
 			return
 		}
-		changes, _, err := makePlan(&hubSettings{}, d, pruning{true, true})
-		if err != nil || len(changes) < len(d.topics)+len(d.rules) {
+		changes, _, err := Plan(&Settings{}, d, Prune{true, true})
+		if err != nil || len(changes) < len(d.Topics)+len(d.Rules) {
 			t.Errorf("%v, %d changes", err, len(changes))
 		}
 	})

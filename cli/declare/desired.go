@@ -1,4 +1,4 @@
-package cli
+package declare
 
 import (
 	"errors"
@@ -11,12 +11,12 @@ import (
 	"quorumhub/hub"
 )
 
-// desired is what the files of apply say, and what dump writes. A nil list is one that the files do not have; prune
+// Desired is what the files of apply say, and what dump writes. A nil list is one that the files do not have; prune
 // leaves it alone.
-type desired struct {
-	topics        []desiredTopic
-	rules         []desiredRule
-	subscriptions []desiredSubscription
+type Desired struct {
+	Topics        []desiredTopic
+	Rules         []desiredRule
+	Subscriptions []desiredSubscription
 }
 
 type desiredTopic struct {
@@ -60,30 +60,30 @@ type desiredSubscription struct {
 }
 
 const (
-	keyTopics        = "topics"
-	keyRules         = "rules"
-	keySubscriptions = "subscriptions"
+	KeyTopics        = "topics"
+	KeyRules         = "rules"
+	KeySubscriptions = "subscriptions"
 	keyMaxAge        = "retention.max_age"
 	keyMaxBytes      = "retention.max_bytes"
 )
 
 func desiredKinds() []configs.ItemKind {
 	return []configs.ItemKind{
-		{Name: keyTopics, Keys: []string{"name", keyMaxAge, keyMaxBytes}},
-		{Name: keyRules, Keys: []string{"name", "may", "topics"}, Lists: []configs.ItemKind{
+		{Name: KeyTopics, Keys: []string{"name", keyMaxAge, keyMaxBytes}},
+		{Name: KeyRules, Keys: []string{"name", "may", "topics"}, Lists: []configs.ItemKind{
 			{Name: "who", Keys: []string{"anonymous", "method", "issuer", "subject", "client", "user", "scope", "role"}}}},
-		{Name: keySubscriptions, Keys: []string{"topic", "callback", "paused"}},
+		{Name: KeySubscriptions, Keys: []string{"topic", "callback", "paused"}},
 	}
 }
 
-// desiredFile is the text of a file with the name that errors give it.
-type desiredFile struct {
-	name string
-	text []byte
+// File is the text of a file with the name that errors give it.
+type File struct {
+	Name string
+	Text []byte
 }
 
-// parseDesired reads the files, which together say one thing. The error is a *configs.InvalidError with all that is wrong.
-func parseDesired(files []desiredFile) (*desired, error) {
+// Parse reads the files, which together say one thing. The error is a *configs.InvalidError with all that is wrong.
+func Parse(files []File) (*Desired, error) {
 	p := desiredParser{seen: map[string]string{}}
 	// The address does not matter: names are what is checked here, and which URLs are the hub's own only the hub knows.
 	namer, err := hub.NewTopicNamer("http://hub.invalid")
@@ -92,7 +92,7 @@ func parseDesired(files []desiredFile) (*desired, error) {
 	}
 	p.namer = namer
 	for _, f := range files {
-		lists, problems := configs.ReadItems(f.name, f.text, desiredKinds()...)
+		lists, problems := configs.ReadItems(f.Name, f.Text, desiredKinds()...)
 		p.problems = append(p.problems, problems...)
 		p.read(lists)
 	}
@@ -104,7 +104,7 @@ func parseDesired(files []desiredFile) (*desired, error) {
 
 type desiredParser struct {
 	namer    *hub.TopicNamer
-	out      desired
+	out      Desired
 	seen     map[string]string // what was named, and where
 	problems []configs.Problem
 }
@@ -123,24 +123,24 @@ func (p *desiredParser) once(kind, id, says, origin string) {
 }
 
 func (p *desiredParser) read(lists map[string][]configs.Item) {
-	if items, ok := lists[keyTopics]; ok {
-		if p.out.topics == nil {
-			p.out.topics = []desiredTopic{}
+	if items, ok := lists[KeyTopics]; ok {
+		if p.out.Topics == nil {
+			p.out.Topics = []desiredTopic{}
 		}
 		for i := range items {
 			p.topic(&items[i])
 		}
 	}
-	if items, ok := lists[keyRules]; ok {
-		if p.out.rules == nil {
-			p.out.rules = []desiredRule{}
+	if items, ok := lists[KeyRules]; ok {
+		if p.out.Rules == nil {
+			p.out.Rules = []desiredRule{}
 		}
 		for i := range items {
 			p.rule(&items[i])
 		}
 	}
-	for i := range lists[keySubscriptions] {
-		p.subscription(&lists[keySubscriptions][i])
+	for i := range lists[KeySubscriptions] {
+		p.subscription(&lists[KeySubscriptions][i])
 	}
 }
 
@@ -184,28 +184,28 @@ func (p *desiredParser) topic(item *configs.Item) {
 	const expectedAge, expectedSize = "a duration such as 12h or 7d, or 0 for no limit", "a size such as 100MiB, or 0 for no limit"
 	t := desiredTopic{}
 	var named bool
-	t.name, t.origin, named = p.topicName(item, keyTopics, "name")
+	t.name, t.origin, named = p.topicName(item, KeyTopics, "name")
 	if item.Has(keyMaxAge) {
-		if text, at, ok := p.text(item, keyTopics, keyMaxAge, expectedAge); ok {
+		if text, at, ok := p.text(item, KeyTopics, keyMaxAge, expectedAge); ok {
 			d, err := configs.ParseDuration(strings.TrimSpace(text))
 			if err != nil || d < 0 || d != 0 && d < hub.MinRetention {
-				p.fail(at, keyTopics+"."+keyMaxAge, "got %q, expected %s, of at least %s", text, expectedAge, configs.FormatDuration(hub.MinRetention))
+				p.fail(at, KeyTopics+"."+keyMaxAge, "got %q, expected %s, of at least %s", text, expectedAge, configs.FormatDuration(hub.MinRetention))
 			}
 			t.limits.maxAge = &d
 		}
 	}
 	if item.Has(keyMaxBytes) {
-		if text, at, ok := p.text(item, keyTopics, keyMaxBytes, expectedSize); ok {
+		if text, at, ok := p.text(item, KeyTopics, keyMaxBytes, expectedSize); ok {
 			n, err := configs.ParseBytes(strings.TrimSpace(text))
 			if err != nil {
-				p.fail(at, keyTopics+"."+keyMaxBytes, "got %q, expected %s", text, expectedSize)
+				p.fail(at, KeyTopics+"."+keyMaxBytes, "got %q, expected %s", text, expectedSize)
 			}
 			t.limits.maxBytes = &n
 		}
 	}
 	if named {
-		p.once(keyTopics, t.name, fmt.Sprintf("topic %q", t.name), t.origin)
-		p.out.topics = append(p.out.topics, t)
+		p.once(KeyTopics, t.name, fmt.Sprintf("topic %q", t.name), t.origin)
+		p.out.Topics = append(p.out.Topics, t)
 	}
 }
 
@@ -213,7 +213,7 @@ func (p *desiredParser) topic(item *configs.Item) {
 func (p *desiredParser) texts(item *configs.Item, key string) []string {
 	texts, ok := item.Texts(key)
 	if !ok {
-		p.fail(item.Where(key), keyRules+"."+key, "got a single value, expected a list")
+		p.fail(item.Where(key), KeyRules+"."+key, "got a single value, expected a list")
 	}
 	return texts
 }
@@ -221,7 +221,7 @@ func (p *desiredParser) texts(item *configs.Item, key string) []string {
 func (p *desiredParser) rule(item *configs.Item) {
 	before := len(p.problems)
 	r := desiredRule{}
-	r.Name, r.origin, _ = p.text(item, keyRules, "name", "at most 64 letters, digits, dots, dashes and underscores")
+	r.Name, r.origin, _ = p.text(item, KeyRules, "name", "at most 64 letters, digits, dots, dashes and underscores")
 	r.May, r.Topics = p.texts(item, "may"), p.texts(item, "topics")
 	for i := range item.Items("who") {
 		r.Who = append(r.Who, p.who(&item.Items("who")[i]))
@@ -236,11 +236,11 @@ func (p *desiredParser) rule(item *configs.Item) {
 		if !ok {
 			key, rest = "", message
 		}
-		p.fail(item.Where(part), strings.TrimSuffix(keyRules+"."+key, "."), "%s", rest)
+		p.fail(item.Where(part), strings.TrimSuffix(KeyRules+"."+key, "."), "%s", rest)
 		return
 	}
-	p.once(keyRules, r.Name, fmt.Sprintf("rule %q", r.Name), r.origin)
-	p.out.rules = append(p.out.rules, r)
+	p.once(KeyRules, r.Name, fmt.Sprintf("rule %q", r.Name), r.origin)
+	p.out.Rules = append(p.out.Rules, r)
 }
 
 func (p *desiredParser) who(item *configs.Item) (w auth.Who) {
@@ -269,17 +269,17 @@ func (p *desiredParser) truth(item *configs.Item, kind, key string) bool {
 func (p *desiredParser) subscription(item *configs.Item) {
 	before := len(p.problems)
 	s := desiredSubscription{}
-	s.topic, s.origin, _ = p.topicName(item, keySubscriptions, "topic")
-	callback, at, ok := p.text(item, keySubscriptions, "callback", "the URL of its callback")
+	s.topic, s.origin, _ = p.topicName(item, KeySubscriptions, "topic")
+	callback, at, ok := p.text(item, KeySubscriptions, "callback", "the URL of its callback")
 	if ok {
 		if _, err := hub.ParseURL("callback", callback); err != nil {
-			p.fail(at, keySubscriptions+".callback", "got %q, expected an http(s) URL", callback)
+			p.fail(at, KeySubscriptions+".callback", "got %q, expected an http(s) URL", callback)
 		}
 		s.callback = hub.NormalizeURL(callback)
 	}
-	s.paused = p.truth(item, keySubscriptions, "paused")
+	s.paused = p.truth(item, KeySubscriptions, "paused")
 	if len(p.problems) == before {
-		p.once(keySubscriptions, s.topic+" "+s.callback, fmt.Sprintf("the subscription of %q to topic %q", s.callback, s.topic), s.origin)
-		p.out.subscriptions = append(p.out.subscriptions, s)
+		p.once(KeySubscriptions, s.topic+" "+s.callback, fmt.Sprintf("the subscription of %q to topic %q", s.callback, s.topic), s.origin)
+		p.out.Subscriptions = append(p.out.Subscriptions, s)
 	}
 }
