@@ -10,7 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/cli/exit"
 	"quorumhub/cli/terminal"
 )
@@ -31,7 +31,7 @@ type keysFlags struct {
 }
 
 // ask makes one request and reads the keys as they then are.
-func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*auth.KeysStatus, error) {
+func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*keyring.Status, error) {
 	hub, err := f.client()
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*au
 	if err != nil {
 		return nil, err
 	}
-	st := new(auth.KeysStatus)
+	st := new(keyring.Status)
 	if err := json.Unmarshal(answer, st); err != nil {
 		return nil, hub.Unexpected("", err)
 	}
@@ -62,7 +62,7 @@ func (c *keysStatusCmd) Run(ctx context.Context, s Streams) error {
 	return printKeys(s, st)
 }
 
-func printKeys(s Streams, st *auth.KeysStatus) error {
+func printKeys(s Streams, st *keyring.Status) error {
 	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tHELD BY")
 	for _, k := range st.Keys {
@@ -141,7 +141,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 }
 
 // sayOld says what is left to do with the keys before the present one.
-func sayOld(s Streams, st *auth.KeysStatus) error {
+func sayOld(s Streams, st *keyring.Status) error {
 	n := 0
 	for i := range st.Keys {
 		if st.Keys[i].ID != st.Sealing {
@@ -174,7 +174,7 @@ func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 		if err != nil {
 			return err
 		}
-		var out auth.Resealed
+		var out keyring.Reencrypted
 		if err := json.Unmarshal(answer, &out); err != nil {
 			return hub.Unexpected("", err)
 		}
@@ -233,7 +233,7 @@ func (c *keysDropCmd) Run(ctx context.Context, s Streams) error {
 }
 
 // sayDropped says which nodes still hold what was dropped.
-func sayDropped(s Streams, st *auth.KeysStatus) error {
+func sayDropped(s Streams, st *keyring.Status) error {
 	for _, n := range st.Nodes {
 		var still []string
 		for _, id := range n.Holds {
@@ -258,7 +258,7 @@ type keysNewCmd struct{}
 
 // Run makes a key.
 func (*keysNewCmd) Run(s Streams) error {
-	id, text, err := auth.NewKeyText()
+	id, text, err := keyring.GenerateKey()
 	if err != nil {
 		return err
 	}

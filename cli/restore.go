@@ -89,7 +89,7 @@ func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (clu
 		addr = self.Addr
 	}
 	var st *store.Store
-	cluster, err = raftlog.Refound(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
+	cluster, err = raftlog.ForceNewCluster(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
 		in, err := c.open(file)
 		if err != nil {
 			return nil, err
@@ -154,7 +154,7 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 		return err
 	}
 	for _, id := range needed {
-		if ring := keys.Keyring(); !ring.Opens(id) {
+		if ring := keys.Ring(); !ring.Opens(id) {
 			return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there, as it was when the backup was taken",
 				keys.Where(), strings.Join(ring.IDs(), " and "), words)
 		}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"sync"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/cli/exit"
 	"quorumhub/configs"
 )
@@ -113,7 +113,7 @@ func (c *Cluster) shareKey() error {
 		}
 	}
 	if key == nil {
-		text, err := auth.GenerateKey()
+		_, text, err := keyring.GenerateKey()
 		if err != nil {
 			return err
 		}

@@ -9,14 +9,14 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/configs"
-	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
 // accessControl is the auth room, wired: who calls, and what they may do.
 type accessControl struct {
 	settings *auth.Settings
-	client   *delivery.Client // to the issuers; nil without any
+	client   *egress.Client // to the issuers; nil without any
 	sources  []*auth.KeySource
 	remote   *auth.RemoteTokens // nil: no service is asked about tokens
 
@@ -42,7 +42,7 @@ func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.client = delivery.NewClient(policy, delivery.ClientOptions{})
+		a.client = egress.NewClient(policy, egress.ClientOptions{})
 	}
 	return a, nil
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -19,7 +19,7 @@ const backupCatchUp = 5 * time.Second
 type nodeBackups struct {
 	node    *raftlog.Node
 	store   *store.Store
-	secrets *auth.Keyring
+	secrets *keyring.Ring
 }
 
 // Begin implements web.Backups. Everything that any node acknowledged before is in the backup if there is a leader.

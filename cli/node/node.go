@@ -18,19 +18,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/configs"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/sse"
 )
 
 // stopBound is how long an orderly stop may take before the rest is cut short.
 const stopBound = 15 * time.Second
 
-// handOverBound is how long a node that stops waits for deliveries under way, so that others can go on where it
+// handoverBound is how long a node that stops waits for deliveries under way, so that others can go on where it
 // stopped. What is left then comes to rest by itself.
-const handOverBound = 5 * time.Second
+const handoverBound = 5 * time.Second
 
 // LockFile is in every data directory that was ever used.
 const (
@@ -53,9 +55,9 @@ type Node struct {
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
-	keys       *auth.KeyStore
-	keeper     *auth.Keeper
-	unfit      chan error // see auth.KeeperOptions
+	keys       *keyring.Store
+	keeper     *keyring.Keeper
+	unfit      chan error // see keyring.KeeperOptions
 	damaged    chan error // see found
 	fatal      chan error // the first failure after which nothing may be acknowledged
 }
@@ -84,7 +86,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	if n.keys, err = n.firstKeys(); err != nil {
 		return nil, err
 	}
-	secrets := n.keys.Keyring()
+	secrets := n.keys.Ring()
 	id, err := ID(cfg)
 	if err != nil {
 		return nil, err
@@ -107,12 +109,12 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	}
 	n.store.Observe(n.out.observer())
 	n.store.OnInstall(n.out.reload)
-	feed := web.NewFeed()
+	feed := sse.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: cfg.Cluster.Addr, weight: cfg.Cluster.Weight, store: n.store}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
-	n.keeper = auth.NewKeeper(auth.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n}, Flush: n.store.Flush,
+	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n}, Flush: n.store.Flush,
 		Unfit: func(err error) { n.unfit <- err }, Log: log})
 	n.store.Observe(n.keeper)
 	n.store.OnInstall(n.keeper.Reload)
@@ -121,7 +123,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	n.view.node = n.raft
-	n.deliveries.ask = n.raft.Ask
+	n.deliveries.ask = n.raft.Call
 	late.set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
@@ -167,7 +169,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 }
 
 // openRaft opens the log. A fresh node with peers waits for them here; whoever calls meanwhile is told so.
-func (n *Node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (*raftlog.Node, error) {
+func (n *Node) openRaft(ctx context.Context, id string, secrets *keyring.Ring) (*raftlog.Node, error) {
 	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
 		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
 		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
@@ -178,7 +180,7 @@ func (n *Node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
-	o.Answer = (&questions{n.deliveries, n.keeper}).answer
+	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
@@ -241,7 +243,7 @@ func LockDataDir(dir string) (*os.File, error) {
 
 // firstKeys makes the key on the first start only: a new key in place of a lost one would leave every
 // subscription with a secret that does not open. The nodes of a cluster share one key, so none of them makes it.
-func (n *Node) firstKeys() (*auth.KeyStore, error) {
+func (n *Node) firstKeys() (*keyring.Store, error) {
 	shared := len(n.cfg.Cluster.Peers) > 1
 	keys, err := OpenKeys(n.cfg, n.store.Applied().Index == 0 && !shared)
 	switch {
@@ -255,11 +257,11 @@ func (n *Node) firstKeys() (*auth.KeyStore, error) {
 }
 
 // OpenKeys is where the configuration says the keys for secrets at rest are.
-func OpenKeys(cfg *configs.Config, create bool) (*auth.KeyStore, error) {
+func OpenKeys(cfg *configs.Config, create bool) (*keyring.Store, error) {
 	if cfg.Secrets.Key != "" {
-		return auth.FixedKeys(cfg.Secrets.Key)
+		return keyring.Fixed(cfg.Secrets.Key)
 	}
-	return auth.OpenKeyFile(cfg.KeyFile(), create)
+	return keyring.Open(cfg.KeyFile(), create)
 }
 
 // ID is the configured id, else the one the data directory belongs to, else a new one.
@@ -339,13 +341,13 @@ func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	defer cancel()
 	n.view.stopping.Store(true)
 	begin := time.Now()
-	heirs := n.raft.Farewell(ctx)
+	successors := n.raft.Handover(ctx)
 	var errs []error
 	handedOver := make(chan struct{})
 	go func() {
 		defer close(handedOver)
-		if heirs {
-			n.awaitHandOver(ctx)
+		if successors {
+			n.awaitHandover(ctx)
 		}
 	}()
 	errs = append(errs, n.server.Close(ctx))
@@ -359,12 +361,12 @@ func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	switch {
 	case n.removed():
 		err = nil // its last words reach nobody, and nobody needs them: its subscriptions are others' already
-	case err == nil && heirs:
-		if err := n.raft.Rest(ctx); err != nil {
+	case err == nil && successors:
+		if err := n.raft.HandoverDone(ctx); err != nil {
 			n.log.Info("the others find out by themselves that this node delivers no more", "error", err)
 		}
 	}
-	if heirs {
+	if successors {
 		n.log.Info("handed over", "took", time.Since(begin))
 	}
 	errs = append(errs, err, n.raft.Close(ctx), n.store.Close(), n.lock.Close())
@@ -384,13 +386,13 @@ func (n *Node) removed() bool {
 	}
 }
 
-// awaitHandOver waits until others deliver what this node delivered, while there are others.
-func (n *Node) awaitHandOver(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, handOverBound)
+// awaitHandover waits until others deliver what this node delivered, while there are others.
+func (n *Node) awaitHandover(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handoverBound)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for n.raft.HasHeirs() {
+	for n.raft.HasSuccessors() {
 		left := 0
 		n.store.View(func(s *hub.State) { left = s.Owned(n.raft.ID()) })
 		if left == 0 {

@@ -12,6 +12,12 @@ import (
 
 	"quorumhub/configs"
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
+	"quorumhub/delivery/fetch"
+	"quorumhub/delivery/intent"
+	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
+	"quorumhub/delivery/sweep"
 	"quorumhub/hub"
 	"quorumhub/store"
 	"quorumhub/web"
@@ -19,13 +25,13 @@ import (
 
 // outbound is everything that goes out of a node: the delivery room, wired.
 type outbound struct {
-	callbackPolicy, topicPolicy *delivery.Policy
-	callbacks, topics           *delivery.Client
+	callbackPolicy, topicPolicy *egress.Policy
+	callbacks, topics           *egress.Client
 	dispatcher                  *delivery.Dispatcher
-	verifier                    *delivery.Verifier
-	fetcher                     *delivery.Fetcher
-	sweeper                     *delivery.Sweeper
-	placer                      *delivery.Placer
+	verifier                    *intent.Verifier
+	fetcher                     *fetch.Fetcher
+	sweeper                     *sweep.Sweeper
+	placer                      *placement.Placer
 	replayer                    *delivery.Replayer
 }
 
@@ -52,13 +58,13 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		return nil, err
 	}
 	clock := o.clock
-	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
+	agent := egress.UserAgent(programVersion(), o.cfg.PublicURL())
 	rules, err := outgoingTLS(o.cfg, o.log)
 	if err != nil {
 		return nil, err
 	}
-	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
-	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{TLS: rules})
+	out.callbacks = egress.NewClient(out.callbackPolicy, egress.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
+	out.topics = egress.NewClient(out.topicPolicy, egress.ClientOptions{TLS: rules})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
 		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
@@ -66,7 +72,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Timeout:     o.cfg.Delivery.Timeout,
 		Concurrency: o.cfg.Delivery.Concurrency,
 		PerHost:     o.cfg.Delivery.HostConcurrency,
-		Retry: delivery.RetryPolicy{
+		Retry: retry.Policy{
 			Backoff:         backoffOf(&o.cfg.Delivery.Retry),
 			OverloadWait:    o.cfg.Delivery.Retry.OverloadWait,
 			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
@@ -77,23 +83,23 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Contact:     o.raft.Contact,
 		Attempted:   newAttemptMetrics(o.registry).attempted,
 	})
-	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
-	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
-		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
-		State:    o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
+	out.placer = placement.NewPlacer(placement.Options{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
+	out.verifier = intent.NewVerifier(intent.Options{
+		Caller: &intent.Caller{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
+		State:  o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
 		Limits:       callbackLimits(o.cfg),
 	})
-	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
-		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
+	out.fetcher = fetch.NewFetcher(fetch.Options{
+		Reader: &fetch.Reader{Client: out.topics, Clock: clock, UserAgent: agent,
 			Timeout: o.cfg.Fetch.Timeout, MaxBytes: int64(o.cfg.Message.MaxBytes)},
 		Namer: o.namer, State: o.store, Proposer: o.raft, Leadership: o.raft, Log: o.log,
 	})
-	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
+	out.sweeper = sweep.NewSweeper(sweep.Options{
 		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
-		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
+		Letters: sweep.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
 	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
@@ -102,11 +108,11 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 
 // outgoingTLS reads the certificates for hosts that have their own; nil without any. One that has expired keeps nothing from
 // starting: it concerns the hosts of its rule only.
-func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*delivery.TLSRules, error) {
+func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error) {
 	if cfg.Delivery.TLSFile == "" {
 		return nil, nil //nolint:nilnil // no rules is a way to run
 	}
-	rules, err := delivery.LoadTLSRules(cfg.Delivery.TLSFile)
+	rules, err := egress.LoadTLSRules(cfg.Delivery.TLSFile)
 	if err != nil {
 		return nil, err
 	}
@@ -128,14 +134,14 @@ func unknownTopic(p web.Profile) func(string) string {
 }
 
 // egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
-func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy, error) {
+func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, error) {
 	var deny []netip.AddrPort
 	for _, addr := range own {
 		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
 			deny = append(deny, a.AddrPort())
 		}
 	}
-	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
+	p, err := egress.NewPolicy(egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
@@ -180,9 +186,9 @@ func (o *outbound) close(ctx context.Context) error {
 }
 
 // backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
-func backoffOf(r *configs.Retry) delivery.Backoff {
+func backoffOf(r *configs.Retry) retry.Backoff {
 	if len(r.Schedule) > 0 {
-		return delivery.Backoff{Schedule: r.Schedule}
+		return retry.Backoff{Schedule: r.Schedule}
 	}
-	return delivery.Backoff{Initial: r.Initial, Max: r.MaxInterval}
+	return retry.Backoff{Initial: r.Initial, Max: r.MaxInterval}
 }
