@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"quorumhub/cli/node"
 	"quorumhub/cli/terminal"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -33,7 +34,7 @@ func (c *inspectCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	files, err := store.Inspect(filepath.Join(c.DataDir, "fsm"))
+	files, err := store.Inspect(filepath.Join(c.DataDir, node.FSMDir))
 	if err != nil {
 		return err
 	}
