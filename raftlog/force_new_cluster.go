@@ -216,7 +216,7 @@ func openStopped(o Options) (*Node, error) {
 	case id == nil:
 		return nil, fmt.Errorf("%s holds no node: there is no %s", o.Dir, identityFile)
 	}
-	n := &Node{opts: o, store: o.Store}
+	n := &Node{opts: o, store: o.Store, engine: o.Store, level: hub.FeatureLevel}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see Open
 	if err := n.openFiles(n.ctx); err != nil {

@@ -134,7 +134,7 @@ func (n *Node) Members() []Member {
 			}
 			m.Description = n.opts.Describe()
 			m.AppliedIndex, m.StateHash = n.position()
-			m.FeatureLevel = n.level()
+			m.FeatureLevel = n.level
 		} else {
 			m.Silent, m.Contact = time.Since(n.view.since), -1
 			n.view.mu.Lock()
@@ -247,7 +247,7 @@ func (n *Node) answerStatus() (status byte, out []byte) {
 		return statusRefused, []byte("starting")
 	}
 	a := statusAnswer{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
-		Level: n.level(), Clock: n.opts.Clock.Now().UnixNano()}
+		Level: n.level, Clock: n.opts.Clock.Now().UnixNano()}
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}

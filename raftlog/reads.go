@@ -117,26 +117,32 @@ func (n *Node) answerReadIndex() (status byte, out []byte) {
 // commit index is at or after everything acknowledged so far, by earlier leaders too. That none came after this one is
 // known when a quorum has answered to it, asked after the index was read.
 func (n *Node) verifiedIndex() (uint64, error) {
-	term := n.leadTerm.Load()
-	index := n.raft.CommitIndex()
-	if !n.IsLeader() || n.raft.CurrentTerm() != term {
+	term, index, err := n.commitIndex()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	defer cancel()
+	if err := n.verifyTerm(ctx, term); err != nil {
+		return 0, fmt.Errorf("%w: %w", errNotLeader, err)
+	}
+	if n.raft.CurrentTerm() != term {
 		return 0, errNotLeader
+	}
+	return index, nil
+}
+
+// commitIndex returns this leader's term, and the index that a reader must have applied if the term is still current.
+func (n *Node) commitIndex() (term, index uint64, err error) {
+	term, index = n.leadTerm.Load(), n.raft.CommitIndex()
+	if !n.IsLeader() || n.raft.CurrentTerm() != term {
+		return 0, 0, errNotLeader
 	}
 	// raft's own entries at the begin of a term never reach a store: where nothing was written since, nobody can wait for them.
 	if b := n.leadBegin.Load(); index <= b.barrier {
 		index = min(index, b.applied)
 	}
-	if !n.opts.hooks.readUnverified {
-		ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
-		defer cancel()
-		if err := n.verifyTerm(ctx, term); err != nil {
-			return 0, fmt.Errorf("%w: %w", errNotLeader, err)
-		}
-		if n.raft.CurrentTerm() != term {
-			return 0, errNotLeader
-		}
-	}
-	return index, nil
+	return term, index, nil
 }
 
 // verifyTerm returns nil when a quorum, asked after the call, knew of no later term: then no later leader had been
