@@ -38,9 +38,9 @@ func OpenFaulty(ctx context.Context, opts Options, f Faults) (*Node, error) {
 		return nil, err
 	}
 	n.engine = &faultyEngine{Store: n.store, faults: f}
-	n.snapshot = newSnapshotStore(n.engine)
+	n.snapshots = newSnapshotStore(n.engine)
 	if f.InstallUnchecked {
-		n.snapshot = uncheckedSnapshots{n.snapshot}
+		n.snapshots = uncheckedSnapshots{n.snapshots}
 	}
 	if f.Level != nil {
 		n.level = *f.Level

@@ -35,7 +35,7 @@ type router struct {
 func (r *router) send(b *batch) (hub.BatchResult, error) {
 	n := r.node
 	if n.raft.State() == raft.Leader {
-		if !n.timed() {
+		if !n.clockSettled() {
 			return hub.BatchResult{}, errNotLeader // see establish
 		}
 		return r.own.send(b)
@@ -63,7 +63,7 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 	case statusRefused:
 		return hub.BatchResult{}, decodeRefusal(body)
 	default:
-		return hub.BatchResult{}, fmt.Errorf("%w: %s", errUnknown, line(string(body)))
+		return hub.BatchResult{}, fmt.Errorf("%w: %s", errUnknown, oneLine(string(body)))
 	}
 	index, answer, err := decodeForwarded(body)
 	if err != nil {
@@ -104,8 +104,8 @@ func (n *Node) whenLeaderChanges(ctx context.Context, id string, lost func()) (s
 	return func() { close(done) }
 }
 
-// takeForwarded answers a forwarded batch. It never passes it on.
-func (n *Node) takeForwarded(body []byte) (status byte, out []byte) {
+// handleForward answers a forwarded batch. It never passes it on.
+func (n *Node) handleForward(body []byte) (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
 	}
@@ -141,8 +141,8 @@ const (
 	refusedStopping   byte = 3
 )
 
-// refusedBatch maps the codes to the errors that the leader's own clients get.
-func refusedBatch(code byte) error {
+// refusalError maps the codes to the errors that the leader's own clients get.
+func refusalError(code byte) error {
 	switch code {
 	case refusedOverloaded:
 		return hub.ErrOverloaded
@@ -157,7 +157,7 @@ func refusedBatch(code byte) error {
 func encodeRefusal(err error) []byte {
 	code := refusedOther
 	for _, c := range []byte{refusedOverloaded, refusedDiskFull, refusedStopping} {
-		if errors.Is(err, refusedBatch(c)) {
+		if errors.Is(err, refusalError(c)) {
 			code = c
 		}
 	}
@@ -169,10 +169,10 @@ func decodeRefusal(body []byte) error {
 	if len(body) == 0 {
 		return hub.Errorf(hub.CodeUnavailable, "the leader refused the batch without a reason")
 	}
-	if err := refusedBatch(body[0]); err != nil {
+	if err := refusalError(body[0]); err != nil {
 		return err
 	}
-	return hub.Errorf(hub.CodeUnavailable, "the leader refused the batch: %s", line(string(body[1:])))
+	return hub.Errorf(hub.CodeUnavailable, "the leader refused the batch: %s", oneLine(string(body[1:])))
 }
 
 // encodeForward encodes a batch: flags, origin, seq, proposals; counts and lengths as uvarints.

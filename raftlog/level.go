@@ -17,8 +17,8 @@ func (n *Node) FeatureLevel() (level uint32) {
 	return level
 }
 
-// allowed refuses events of a kind that some member may not know. It would stop.
-func (n *Node) allowed(events []*hubpb.Event) error {
+// checkEvents refuses events of a kind that some member may not know. It would stop.
+func (n *Node) checkEvents(events []*hubpb.Event) error {
 	for _, e := range events {
 		need := hub.LevelOf(e)
 		if need <= 1 {
@@ -56,7 +56,7 @@ func (n *Node) watchLevel() {
 		if n.IsLeader() {
 			n.raiseLevel()
 		}
-		n.tellLevel()
+		n.publishLevel()
 		select {
 		case <-n.ctx.Done():
 			return
@@ -82,8 +82,8 @@ func (n *Node) raiseLevel() {
 	} // else it is tried again
 }
 
-// tellLevel has the port judge strangers by the cluster's level.
-func (n *Node) tellLevel() {
+// publishLevel has the port judge strangers by the cluster's level.
+func (n *Node) publishLevel() {
 	if n.port == nil {
 		return
 	}

@@ -32,28 +32,28 @@ const (
 
 // Node is one member of the cluster. It is safe for concurrent use.
 type Node struct {
-	opts     Options
-	store    *store.Store
-	engine   engine // the store, as raft sees it
-	log      *logStore
-	fsm      *fsm
-	raft     *raft.Raft
-	snapshot raft.SnapshotStore
-	level    uint32 // feature level of this program
-	batcher  *batcher
-	own      *leader
-	port     *port    // nil: no other nodes
-	caller   *caller  // nil without port
-	identity Identity // guarded by idMu once raft runs
-	idMu     sync.Mutex
-	boot     string // this run of the node
+	opts      Options
+	store     *store.Store
+	engine    engine // the store, as raft sees it
+	log       *logStore
+	fsm       *fsm
+	raft      *raft.Raft
+	snapshots raft.SnapshotStore
+	level     uint32 // feature level of this program
+	batcher   *batcher
+	own       *leader
+	port      *port    // nil: no other nodes
+	caller    *caller  // nil without port
+	identity  Identity // guarded by idMu once raft runs
+	idMu      sync.Mutex
+	boot      string // this run of the node
 
 	ctx    context.Context // ends with the node, or with its failure
 	cancel context.CancelFunc
 
 	failure   atomic.Pointer[error]
 	failOnce  sync.Once
-	loud      atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
+	verbose   atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
 	diskFull  atomic.Bool
 	freeDisk  atomic.Int64
 	leading   atomic.Bool
@@ -123,7 +123,7 @@ func newNode(opts Options) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.members.start(n.ctx)
 	n.view.start()
-	n.snapshot = newSnapshotStore(n.engine)
+	n.snapshots = newSnapshotStore(n.engine)
 	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
 	return n, nil
 }
@@ -140,17 +140,17 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	if !n.onlyVoter() {
 		if n.founds() {
-			err = n.lead()
+			err = n.electNow()
 		}
-		n.loud.Store(true)
+		n.verbose.Store(true)
 		return err
 	}
-	if err := n.lead(); err != nil {
+	if err := n.electNow(); err != nil {
 		return err
 	}
 	select {
 	case <-n.ready:
-		n.loud.Store(true)
+		n.verbose.Store(true)
 		return nil
 	case <-n.ctx.Done():
 		return fmt.Errorf("start node: %w", n.Err())
@@ -210,7 +210,7 @@ func (n *Node) startRaft() (err error) {
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
 	n.progress.reach(n.store.Applied().Index)
 	link, c := n.transport(), n.raftConfig()
-	if err := n.bootstrap(c, n.snapshot, link); err != nil {
+	if err := n.bootstrap(c, n.snapshots, link); err != nil {
 		return err
 	}
 	followers := n.assemble(c, link)
@@ -220,7 +220,7 @@ func (n *Node) startRaft() (err error) {
 	}
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
-	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshot, link)
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshots, link)
 	n.reload.Unlock()
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
@@ -235,7 +235,7 @@ func (n *Node) transport() raft.Transport {
 	if n.port != nil {
 		return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
-			Logger: newRaftLogger(n.opts.Logger, &n.loud).Named("transport"),
+			Logger: newRaftLogger(n.opts.Logger, &n.verbose).Named("transport"),
 		})}
 	}
 	if n.opts.Transport != nil {
@@ -249,8 +249,8 @@ func (n *Node) raftConfig() *raft.Config {
 	o := &n.opts
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.ID)
-	c.Logger = newRaftLogger(o.Logger, &n.loud)
-	// One millisecond more than asked for: lead lowers it, which makes raft look at its timers at once.
+	c.Logger = newRaftLogger(o.Logger, &n.verbose)
+	// One millisecond more than asked for: electNow lowers it, which makes raft look at its timers at once.
 	c.HeartbeatTimeout, c.ElectionTimeout = o.Timing.Heartbeat+time.Millisecond, o.Timing.Election+time.Millisecond
 	c.LeaderLeaseTimeout, c.CommitTimeout = o.Timing.Lease, o.Timing.Commit
 	c.MaxAppendEntries = maxAppendEntries
@@ -353,7 +353,7 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 	default:
 		return nil, hub.ErrNoLeader
 	}
-	if err := n.allowed(events); err != nil {
+	if err := n.checkEvents(events); err != nil {
 		return nil, err
 	}
 	return n.batcher.Propose(ctx, events...)
@@ -363,7 +363,7 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 func (n *Node) fail(err error) {
 	n.failOnce.Do(func() {
 		n.failure.Store(&err)
-		n.loud.Store(false)
+		n.verbose.Store(false)
 		n.leading.Store(false)
 		n.cancel()
 		if n.batcher != nil {
@@ -408,7 +408,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	if n.IsLeader() && !n.onlyVoter() {
 		_ = await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
 	}
-	n.loud.Store(false)
+	n.verbose.Store(false)
 	n.leading.Store(false)
 	n.cancel()
 	n.batcher.halt()

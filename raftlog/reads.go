@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// readIndexLimit is how long a consistent read waits for a leader's word before it is refused.
-	readIndexLimit = 1500 * time.Millisecond
+	// readIndexTimeout is how long a consistent read waits for a leader's word before it is refused.
+	readIndexTimeout = 1500 * time.Millisecond
 	// readPause lies between two attempts to get that word.
 	readPause = 20 * time.Millisecond
 )
@@ -46,7 +46,7 @@ func (n *Node) Consistent(ctx context.Context) error {
 	default:
 		return hub.ErrNoLeader
 	}
-	ask, cancel := context.WithTimeout(ctx, readIndexLimit) // a question may have to wait for the one before it
+	ask, cancel := context.WithTimeout(ctx, readIndexTimeout) // a question may have to wait for the one before it
 	defer cancel()
 	index, err := n.reading.read(ask)
 	if err != nil {
@@ -57,12 +57,12 @@ func (n *Node) Consistent(ctx context.Context) error {
 
 // readIndex finds an index at or after everything acknowledged before the call.
 func (n *Node) readIndex() (uint64, error) {
-	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
 	defer cancel()
 	pause := time.NewTicker(readPause)
 	defer pause.Stop()
 	for {
-		index, err := n.askReadIndex(ctx)
+		index, err := n.requestReadIndex(ctx)
 		if err == nil {
 			return index, nil
 		}
@@ -74,7 +74,7 @@ func (n *Node) readIndex() (uint64, error) {
 	}
 }
 
-func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
+func (n *Node) requestReadIndex(ctx context.Context) (uint64, error) {
 	if n.IsLeader() {
 		return n.verifying.read(ctx)
 	}
@@ -90,7 +90,7 @@ func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
 	case err != nil:
 		return 0, err
 	case status != statusOK:
-		return 0, fmt.Errorf("%w: %s", errNotLeader, line(string(body)))
+		return 0, fmt.Errorf("%w: %s", errNotLeader, oneLine(string(body)))
 	}
 	index, size := binary.Uvarint(body)
 	if size <= 0 {
@@ -99,12 +99,12 @@ func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
 	return index, nil
 }
 
-// answerReadIndex answers another node. It never passes the question on.
-func (n *Node) answerReadIndex() (status byte, out []byte) {
+// handleReadIndex answers another node. It never passes the question on.
+func (n *Node) handleReadIndex() (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
 	defer cancel()
 	index, err := n.verifying.read(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (n *Node) verifiedIndex() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
 	defer cancel()
 	if err := n.verifyTerm(ctx, term); err != nil {
 		return 0, fmt.Errorf("%w: %w", errNotLeader, err)
@@ -190,7 +190,7 @@ func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 	return nil
 }
 
-func (n *Node) answerTerm() (status byte, out []byte) {
+func (n *Node) handleTerm() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
