@@ -130,7 +130,7 @@ func letterInPath(r *http.Request) (uint64, error) {
 
 func noLetter(id string) *problem {
 	return &problem{status: http.StatusNotFound, code: "not_found", param: "id",
-		detail: quote(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
+		detail: quote(id) + " is not a dead letter of this hub; expected an ID such as d-17"}
 }
 
 func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {

@@ -25,7 +25,7 @@ func subscriptionInPath(r *http.Request) (hub.SubscriptionID, error) {
 
 func noSubscription(id string) *problem {
 	return &problem{status: http.StatusNotFound, code: "not_found", param: "id",
-		detail: quote(id) + " is no subscription of this hub (any more); expected an id such as s-17"}
+		detail: quote(id) + " is not a subscription of this hub; expected an ID such as s-17"}
 }
 
 // rewindAnswer says what a rewind came to or, with dry_run, would come to.
