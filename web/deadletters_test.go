@@ -139,7 +139,7 @@ func TestReplayByAPI(t *testing.T) {
 	if got := f.action(t, "replay", `{"all":true,"dry_run":true}`, 202); got != `{"matched":3,"ended":0,"replaying":0,"dry_run":true}` || replaying() != "" {
 		t.Errorf("dry run: %s; %s are replayed", got, replaying())
 	}
-	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: 1 dead letters are chosen, not 2") || replaying() != "" {
+	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: the filter selects 1 dead letters, not 2") || replaying() != "" {
 		t.Errorf("%s; %s are replayed", got, replaying())
 	}
 	if got := f.action(t, "replay", `{"status":"4xx","expect":1}`, 202); got != `{"matched":1,"ended":0,"replaying":1,"dry_run":false}` || replaying() != "d-1" {
