@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/test/hubtest"
 )
 
@@ -70,7 +70,7 @@ func FreeSites(n int) ([]Site, error) {
 func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Cluster {
 	tb.Helper()
 	dir := tb.TempDir()
-	key, err := auth.GenerateKey()
+	_, key, err := keyring.GenerateKey()
 	if err != nil {
 		tb.Fatal(err)
 	}
