@@ -45,7 +45,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, "fsm")); err != nil {
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, node.FSMDir)); err != nil {
 		return fmt.Errorf("data_dir %s holds no node: %w", cfg.DataDir, err)
 	}
 	lock, err := node.LockDataDir(cfg.DataDir)
@@ -53,7 +53,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer lock.Close()
-	st, err := store.Open(store.Options{Dir: filepath.Join(cfg.DataDir, "fsm")})
+	st, err := store.Open(store.Options{Dir: filepath.Join(cfg.DataDir, node.FSMDir)})
 	if err != nil {
 		return err
 	}

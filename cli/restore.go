@@ -83,7 +83,7 @@ func (c *restoreCmd) verify(file *os.File) (*store.BackupMeta, error) {
 
 // restore fills the data directory, and empties it again when that fails.
 func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (cluster string, err error) {
-	dir := filepath.Join(cfg.DataDir, "fsm")
+	dir := filepath.Join(cfg.DataDir, node.FSMDir)
 	addr := cfg.Cluster.Addr
 	if self, ok := cfg.Self(); ok {
 		addr = self.Addr
@@ -104,7 +104,7 @@ func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (clu
 		err = errors.Join(err, st.Close())
 	}
 	if err != nil {
-		for _, name := range []string{"fsm", "raft.db", "node.json"} { // node.json last: without it alone the rest could start
+		for _, name := range []string{node.FSMDir, "raft.db", "node.json"} { // node.json last: without it alone the rest could start
 			err = errors.Join(err, os.RemoveAll(filepath.Join(cfg.DataDir, name)))
 		}
 	}

@@ -11,8 +11,8 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // A large body is read once to sign it and once to send it, and never held.

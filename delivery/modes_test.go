@@ -12,10 +12,10 @@ import (
 	"pgregory.net/rapid"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random, crashes of

@@ -131,7 +131,7 @@ func letterInPath(r *http.Request) (uint64, error) {
 
 func noLetter(id string) *problem.Details {
 	return &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "id",
-		Detail: problem.Quote(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
+		Detail: problem.Quote(id) + " is not a dead letter of this hub; expected an ID such as d-17"}
 }
 
 func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {

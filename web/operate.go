@@ -26,7 +26,7 @@ func subscriptionInPath(r *http.Request) (hub.SubscriptionID, error) {
 
 func noSubscription(id string) *problem.Details {
 	return &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "id",
-		Detail: problem.Quote(id) + " is no subscription of this hub (any more); expected an id such as s-17"}
+		Detail: problem.Quote(id) + " is not a subscription of this hub; expected an ID such as s-17"}
 }
 
 // rewindAnswer says what a rewind came to or, with dry_run, would come to.

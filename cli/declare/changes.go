@@ -73,7 +73,7 @@ func ResolveTopics(ctx context.Context, c *client.Client, have *Settings, want *
 			switch {
 			case name == "": // the hub does not say
 			case hosted && name != t.name:
-				return exit.Usagef("--hub: %s is not an address under which the hub knows its own topics; expected its http.public_url or one of http.alias_urls", c.Base)
+				return exit.Usagef("--hub: %s is not an address under which the hub knows its own topics; expected its http.public_url or one of http.alias_urls", c.Base())
 			case !hosted:
 				t.name = name
 			}

@@ -6,10 +6,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/sweep"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 type keep struct{ n uint64 }
