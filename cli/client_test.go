@@ -155,7 +155,7 @@ func TestListsFollowEveryPage(t *testing.T) {
 
 func TestPagesThatDoNotEndAreAnError(t *testing.T) {
 	hub := newScriptedHub(t, answering(200, "", `{"items":[],"next":"again"}`))
-	if got := run(t, "", "topics", "--hub", hub.URL); got.code != 1 || !strings.Contains(got.err, "do not end") {
+	if got := run(t, "", "topics", "--hub", hub.URL); got.code != 1 || !strings.Contains(got.err, "repeats") {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -200,7 +200,7 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"dev without port", []string{"dev", "--http", "127.0.0.1"}, 2, "HOST:PORT"},
 		{"dev with an owned key", []string{"dev", "--http", "127.0.0.1:0", "--set", "data_dir=/x"}, 2, "data_dir is chosen"},
 		{"dev with an unknown key", []string{"dev", "--http", "127.0.0.1:0", "--set", "nonsense=1"}, 2, "unknown key"},
-		{"unreachable", []string{"publish", "x", "-d", "a", "--hub", gone.URL}, 3, "cannot be reached"},
+		{"unreachable", []string{"publish", "x", "-d", "a", "--hub", gone.URL}, 3, "is unreachable"},
 		{"busy", []string{"publish", "x", "-d", "a", "--hub", busy.URL}, 3, "503 no leader (try again in 3 s)"},
 		{"refused", []string{"subscribe", "x", "http://c/", "--hub", refusing.URL}, 4, "400 hub.topic: unknown topic \"x\"\n"},
 		{"redirected", []string{"publish", "x", "-d", "a", "--hub", moved.URL}, 4, "307"},
@@ -231,7 +231,7 @@ func TestHelpListsEveryExitCodeAndEndsWell(t *testing.T) {
 		}
 	}
 	got := run(t, "", "--help")
-	for _, want := range []string{"the hub cannot be reached", "  130  ", "publish", "demo"} {
+	for _, want := range []string{"the hub is unreachable", "  130  ", "publish", "demo"} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("the help lacks %q", want)
 		}

@@ -38,9 +38,9 @@ func TestClusterCommands(t *testing.T) {
 		{[]string{"demote", "node-3"}, "POST /v1/cluster/nodes/node-3/demote ", 0, "node-3 loses its vote"},
 		{[]string{"remove", "node-2"}, "DELETE /v1/cluster/nodes/node-2 ", 0, "node-2 is removed"},
 		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is no node of this cluster"},
-		{[]string{"remove", "no/de"}, "", 2, "expected the id of a node"},
+		{[]string{"remove", "no/de"}, "", 2, "expected a node ID"},
 		{[]string{"transfer-leadership", "node-3"}, `POST /v1/cluster/transfer-leadership {"node":"node-3"}`, 0, "node-3 leads"},
-		{[]string{"transfer-leadership"}, `POST /v1/cluster/transfer-leadership {}`, 0, "another node leads"},
+		{[]string{"transfer-leadership"}, `POST /v1/cluster/transfer-leadership {}`, 0, "another node is the leader"},
 		{[]string{"leave"}, "POST /v1/cluster/leave ", 0, "has left the cluster"},
 	} {
 		hub := newScriptedHub(t, answer)

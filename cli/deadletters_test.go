@@ -59,10 +59,10 @@ func TestDeadLetterCommands(t *testing.T) {
 		{[]string{"drop", "d-3"}, "DELETE /v1/dead-letters/d-3  ", 0, "d-3 dropped\n"},
 		{[]string{"drop", "--subscription", "s-2"}, `POST /v1/dead-letters/drop  {"dry_run":false,"subscription":"s-2"}`, 0, "12 chosen, 12 dropped\n"},
 		{[]string{"export", "--topic", "news"}, "GET /v1/dead-letters/export topic=news ", 0, aLetter + "}\n" + aLetter + "}\n"},
-		{[]string{"drop"}, "", 2, "expected the id of a dead letter, a filter"},
+		{[]string{"drop"}, "", 2, "expected the ID of a dead letter, a filter"},
 		{[]string{"drop", "d-3", "--all"}, "", 2, "not both"},
-		{[]string{"drop", "--all", "--topic", "news"}, "", 2, "--all goes with no filter"},
-		{[]string{"show", "17"}, "", 2, "expected the id of a dead letter such as d-17"},
+		{[]string{"drop", "--all", "--topic", "news"}, "", 2, "--all and filters are mutually exclusive"},
+		{[]string{"show", "17"}, "", 2, "expected the ID of a dead letter such as d-17"},
 		{[]string{"--since", "yesterday"}, "", 2, "--since: got \"yesterday\""},
 	} {
 		hub := newScriptedHub(t, answer)
@@ -84,7 +84,7 @@ func TestAnExportThatBreaksOffIsNoSuccess(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	defer hub.Close()
-	if got := run(t, "", "dead-letters", "export", "--hub", hub.URL); got.code != 3 || !strings.Contains(got.err, "not whole") || !strings.Contains(got.out, "d-3") {
+	if got := run(t, "", "dead-letters", "export", "--hub", hub.URL); got.code != 3 || !strings.Contains(got.err, "incomplete") || !strings.Contains(got.out, "d-3") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -35,7 +35,7 @@ func TestSubscriptionCommands(t *testing.T) {
 		{[]string{"rewind", "s-3", "--to", "4", "--dry-run"}, `POST /v1/subscriptions/s-3/rewind {"to":"4","dry_run":true}`, 0, "s-3 would go on with message 4: 7 sent again, 0 skipped\n"},
 		{[]string{"rewind", "s-3", "--to", "99"}, `POST /v1/subscriptions/s-3/rewind {"to":"99","dry_run":false}`, 3, "the hub refused: 400 to: 99 is behind the topic's end"},
 		{[]string{"rewind", "s-3"}, "", 2, "--to"},
-		{[]string{"pause", "news"}, "", 2, "expected the id of a subscription such as s-17"},
+		{[]string{"pause", "news"}, "", 2, "expected the ID of a subscription such as s-17"},
 	} {
 		hub := newScriptedHub(t, answer)
 		got := run(t, "", append(append([]string{"subscriptions"}, tc.args...), "--hub", hub.URL)...)
