@@ -154,7 +154,7 @@ func TestApplyNeedsTheRightToDoSo(t *testing.T) {
 		if got.code != 4 || !strings.Contains(got.err, "the hub refused: 40") {
 			t.Errorf("%s: %+v", what, got)
 		}
-		if token == other.Key && !strings.Contains(got.err, "0 of 2 changes are done") || token == other.Key && !strings.Contains(got.err, "not done: + topic third") {
+		if token == other.Key && !strings.Contains(got.err, "0 of 2 changes were made") || token == other.Key && !strings.Contains(got.err, "not done: + topic third") {
 			t.Errorf("it does not say what is not done: %+v", got)
 		}
 	}

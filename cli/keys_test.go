@@ -285,7 +285,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, "", "keys", "rotate", "--drop-old", "--hub", c.urls[0])
-	if got.code != 0 || !strings.Contains(got.out, "seals secrets now, on 1 nodes") {
+	if got.code != 0 || !strings.Contains(got.out, "is the sealing key now, on 1 nodes") {
 		t.Fatalf("rotate: %+v", got)
 	}
 	st := c.keys(0)

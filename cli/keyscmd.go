@@ -140,7 +140,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 	return sayOld(s, st)
 }
 
-// sayOld says what is left to do with the keys before the present one.
+// sayOld prints what is left to do with the old keys.
 func sayOld(s Streams, st *keyring.Status) error {
 	n := 0
 	for i := range st.Keys {
@@ -262,6 +262,6 @@ func (*keysNewCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "# Sealing key %s for subscribers' secrets. Keep a copy: without it, deliveries cannot be signed.\n%s\n", id, text)
+	_, err = fmt.Fprintf(s.Out, "# Key %s seals subscribers' secrets. Keep a copy: without it, deliveries cannot be signed.\n%s\n", id, text)
 	return err
 }

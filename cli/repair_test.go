@@ -429,5 +429,5 @@ func TestBackupAndRestoreRefuse(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(n.dir, "raft.db"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused("into a node's directory", file, "is not empty: it has raft.db")
+	refused("into a node's directory", file, "is not empty: it contains raft.db")
 }
