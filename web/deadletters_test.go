@@ -116,7 +116,7 @@ func TestOneDeadLetter(t *testing.T) {
 	}
 	for _, id := range []string{"d-4", "d-0", "s-1", "x", "17"} {
 		for _, try := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"POST", "/replay"}} {
-			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "expected an id such as d-17") {
+			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "expected an ID such as d-17") {
 				t.Errorf("%s %s: %s", try[0], id, got)
 			}
 		}
