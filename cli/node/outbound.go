@@ -12,20 +12,26 @@ import (
 
 	"quorumhub/configs"
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
+	"quorumhub/delivery/fetch"
+	"quorumhub/delivery/intent"
+	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
+	"quorumhub/delivery/sweep"
 	"quorumhub/hub"
 	"quorumhub/store"
 	"quorumhub/web"
 )
 
-// outbound is everything that goes out of a node: the delivery room, wired.
+// outbound wires the delivery room: everything that makes requests to the outside.
 type outbound struct {
-	callbackPolicy, topicPolicy *delivery.Policy
-	callbacks, topics           *delivery.Client
+	callbackPolicy, topicPolicy *egress.Policy
+	callbacks, topics           *egress.Client
 	dispatcher                  *delivery.Dispatcher
-	verifier                    *delivery.Verifier
-	fetcher                     *delivery.Fetcher
-	sweeper                     *delivery.Sweeper
-	placer                      *delivery.Placer
+	verifier                    *intent.Verifier
+	fetcher                     *fetch.Fetcher
+	sweeper                     *sweep.Sweeper
+	placer                      *placement.Placer
 	replayer                    *delivery.Replayer
 }
 
@@ -38,7 +44,7 @@ type outboundOptions struct {
 	raft     raftNode
 	clock    hub.Clock
 	secrets  hub.SecretBox
-	own      []string // host:port where this node listens, or would as a cluster
+	own      []string // host:port where this node listens, or would listen in a cluster
 	registry *prometheus.Registry
 }
 
@@ -52,13 +58,13 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		return nil, err
 	}
 	clock := o.clock
-	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
+	agent := egress.UserAgent(programVersion(), o.cfg.PublicURL())
 	rules, err := outgoingTLS(o.cfg, o.log)
 	if err != nil {
 		return nil, err
 	}
-	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
-	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{TLS: rules})
+	out.callbacks = egress.NewClient(out.callbackPolicy, egress.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
+	out.topics = egress.NewClient(out.topicPolicy, egress.ClientOptions{TLS: rules})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
 		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
@@ -66,7 +72,7 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Timeout:     o.cfg.Delivery.Timeout,
 		Concurrency: o.cfg.Delivery.Concurrency,
 		PerHost:     o.cfg.Delivery.HostConcurrency,
-		Retry: delivery.RetryPolicy{
+		Retry: retry.Policy{
 			Backoff:         backoffOf(&o.cfg.Delivery.Retry),
 			OverloadWait:    o.cfg.Delivery.Retry.OverloadWait,
 			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
@@ -77,49 +83,49 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 		Contact:     o.raft.Contact,
 		Attempted:   newAttemptMetrics(o.registry).attempted,
 	})
-	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
-	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
-		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
-		State:    o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
+	out.placer = placement.NewPlacer(placement.Options{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
+	out.verifier = intent.NewVerifier(intent.Options{
+		Caller: &intent.Caller{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
+		State:  o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
 		Limits:       callbackLimits(o.cfg),
 	})
-	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
-		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
+	out.fetcher = fetch.NewFetcher(fetch.Options{
+		Reader: &fetch.Reader{Client: out.topics, Clock: clock, UserAgent: agent,
 			Timeout: o.cfg.Fetch.Timeout, MaxBytes: int64(o.cfg.Message.MaxBytes)},
 		Namer: o.namer, State: o.store, Proposer: o.raft, Leadership: o.raft, Log: o.log,
 	})
-	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
+	out.sweeper = sweep.NewSweeper(sweep.Options{
 		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
 		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
-		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
+		Letters: sweep.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
 	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out, nil
 }
 
-// outgoingTLS reads the certificates for hosts that have their own; nil without any. One that has expired keeps nothing from
-// starting: it concerns the hosts of its rule only.
-func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*delivery.TLSRules, error) {
+// outgoingTLS reads the TLS settings for particular callback hosts; nil without any. An expired certificate is only a warning,
+// because it affects no other hosts.
+func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error) {
 	if cfg.Delivery.TLSFile == "" {
-		return nil, nil //nolint:nilnil // no rules is a way to run
+		return nil, nil //nolint:nilnil // nil means no settings for particular hosts
 	}
-	rules, err := delivery.LoadTLSRules(cfg.Delivery.TLSFile)
+	rules, err := egress.LoadTLSRules(cfg.Delivery.TLSFile)
 	if err != nil {
 		return nil, err
 	}
 	rules.Failed = func(err error) {
-		log.Error("renewed certificates cannot be used; those before them stay in force", "error", err)
+		log.Error("cannot load renewed certificates for callbacks; still using the previous ones", "error", err)
 	}
 	for _, text := range rules.Expired(time.Now()) {
-		log.Warn("a client certificate is not valid now; its hosts will refuse it", "rule", text)
+		log.Warn("client certificate for callbacks is not valid now; its hosts will refuse it", "rule", text)
 	}
 	return rules, nil
 }
 
-// unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
+// unknownTopic returns a profile's message for an unknown topic; nil means the default message.
 func unknownTopic(p web.Profile) func(string) string {
 	if p == web.ProfileNative {
 		return nil
@@ -127,27 +133,27 @@ func unknownTopic(p web.Profile) func(string) string {
 	return web.UnknownTopic
 }
 
-// egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
-func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy, error) {
+// egressPolicy builds the policy for one kind of outbound request. It denies the node's own addresses.
+func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, error) {
 	var deny []netip.AddrPort
 	for _, addr := range own {
 		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
 			deny = append(deny, a.AddrPort())
 		}
 	}
-	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
+	p, err := egress.NewPolicy(egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return p, nil
 }
 
-// observer is told of everything applied.
+// observer returns the observer of applied events.
 func (o *outbound) observer() hub.Observer {
 	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
-// reload brings everything up to a state that was replaced by a snapshot.
+// reload makes everything start over from a state that a snapshot has replaced.
 func (o *outbound) reload() {
 	o.dispatcher.Reload()
 	o.verifier.Reload()
@@ -156,7 +162,7 @@ func (o *outbound) reload() {
 	o.replayer.Reload()
 }
 
-// start takes over what the state holds.
+// start begins all work.
 func (o *outbound) start(ctx context.Context) {
 	o.dispatcher.Start(ctx)
 	o.verifier.Start(ctx)
@@ -166,7 +172,7 @@ func (o *outbound) start(ctx context.Context) {
 	o.replayer.Start(ctx)
 }
 
-// close ends all work in good order; cursors are in the log when it returns without an error.
+// close finishes all work. If it returns without an error, the cursors are saved in the log.
 func (o *outbound) close(ctx context.Context) error {
 	o.placer.Close()
 	o.replayer.Close()
@@ -179,10 +185,10 @@ func (o *outbound) close(ctx context.Context) error {
 	return err
 }
 
-// backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
-func backoffOf(r *configs.Retry) delivery.Backoff {
+// backoffOf returns the configured backoff: the schedule if there is one, else the range.
+func backoffOf(r *configs.Retry) retry.Backoff {
 	if len(r.Schedule) > 0 {
-		return delivery.Backoff{Schedule: r.Schedule}
+		return retry.Backoff{Schedule: r.Schedule}
 	}
-	return delivery.Backoff{Initial: r.Initial, Max: r.MaxInterval}
+	return retry.Backoff{Initial: r.Initial, Max: r.MaxInterval}
 }
