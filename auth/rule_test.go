@@ -52,7 +52,7 @@ func TestDecide(t *testing.T) {
 		Roles: []string{"SUBSCRIBE_CREDENTIAL_ISSUED_INDIVIDUAL", "PUBLISH_CREDENTIAL_STATUS_UPDATE_GENERAL"}}
 	creator := &auth.Principal{Method: auth.MethodToken, Authority: "idp", Subject: "2", Roles: []string{"PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL"}}
 	operator := &auth.Principal{Method: auth.MethodToken, Authority: "idp", Subject: "3", Scopes: []string{"hub.admin"}}
-	stranger := &auth.Principal{Method: auth.MethodKey, Subject: "4", Scopes: []string{"hub.admin"}}
+	stranger := &auth.Principal{Method: auth.MethodAPIKey, Subject: "4", Scopes: []string{"hub.admin"}}
 
 	for _, c := range []struct {
 		p     *auth.Principal
@@ -127,19 +127,19 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		strings.Replace(issuer, "%s", ", leeway: 1h", 1):                                                                            "leeway",
 		strings.Replace(issuer, "%s", ", claims: {roles: [roles]}", 1):                                                              "JSON pointer",
 		strings.Replace(issuer, "%s", ", jwks_url: 'http://10.0.0.1/keys'", 1):                                                      "jwks_url",
-		"issuers: [{name: a, issuer: 'https://a.example', audiences: [x]}, {name: a, issuer: 'https://b.example', audiences: [x]}]": "twice",
+		"issuers: [{name: a, issuer: 'https://a.example', audiences: [x]}, {name: a, issuer: 'https://b.example', audiences: [x]}]": "duplicate",
 		"rules: [{name: r, may: [fly], topics: ['**'], who: [{role: x}]}]":                                                          "fly",
 		"rules: [{name: r, may: [publish], who: [{role: x}]}]":                                                                      "topics",
-		"rules: [{name: r, may: [publish], topics: ['**']}]":                                                                        "nobody",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{}]}]":                                                             "says nothing",
+		"rules: [{name: r, may: [publish], topics: ['**']}]":                                                                        "who: is empty",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{}]}]":                                                             "is empty; anonymous: true",
 		"rules: [{name: r, may: [publish], topics: ['a*'], who: [{role: x}]}]":                                                      "whole segments",
 		"rules: [{name: r, may: [publish], topics: ['**/a'], who: [{role: x}]}]":                                                    "last segment",
-		"rules: [{name: r, may: [publish], topics: ['{a}/{a}'], who: [{role: x}]}]":                                                 "twice",
+		"rules: [{name: r, may: [publish], topics: ['{a}/{a}'], who: [{role: x}]}]":                                                 "duplicate",
 		"rules: [{name: r, may: [publish], topics: ['{a}', 'b'], who: [{role: 'X_{a}'}]}]":                                          "not bound",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{anonymous: true, role: x}]}]":                                     "alone",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{issuer: nobody}]}]":                                               "neither among issuers",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{anonymous: true, role: x}]}]":                                     "excludes all other",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{issuer: nobody}]}]":                                               "unknown issuer",
 		"rules: [{name: r, may: [publish], topics: ['**'], who: [{method: password}]}]":                                             "method",
-		strings.Replace(rule, "%s", "}, {name: r, may: [read], topics: ['**'], who: [{role: x}]", 1):                                "twice",
+		strings.Replace(rule, "%s", "}, {name: r, may: [read], topics: ['**'], who: [{role: x}]", 1):                                "duplicate",
 		"client_certificates: {subject: serial}":                                                                                    "uri, dns or cn",
 	} {
 		if _, err := auth.ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -115,7 +115,7 @@ func (c *clock) advance(d time.Duration) {
 }
 
 // tokens runs an authenticator for one issuer whose settings a test may change.
-func tokens(t *testing.T, a *authority, c *clock, change string) (*auth.Tokens, *auth.KeySource) {
+func tokens(t *testing.T, a *authority, c *clock, change string) (*auth.Tokens, *auth.KeySet) {
 	t.Helper()
 	s, err := auth.ParseSettings([]byte(`
 issuers:
@@ -128,10 +128,10 @@ issuers:
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	var source *auth.KeySource
+	var source *auth.KeySet
 	done := make(chan struct{})
-	tk := auth.NewTokens(s.Issuers, func(is auth.Issuer) *auth.KeySource {
-		source = auth.NewKeySource(is, a.server.Client(), slog.New(slog.DiscardHandler), c.now)
+	tk := auth.NewTokens(s.Issuers, func(is auth.Issuer) *auth.KeySet {
+		source = auth.NewKeySet(is, a.server.Client(), slog.New(slog.DiscardHandler), c.now)
 		go func() { defer close(done); source.Run(ctx) }()
 		return source
 	}, c.now)
@@ -139,7 +139,7 @@ issuers:
 	return tk, source
 }
 
-func waitReady(t *testing.T, s *auth.KeySource) {
+func waitReady(t *testing.T, s *auth.KeySet) {
 	t.Helper()
 	eventually(t, func() bool { return s.Ready() == nil })
 }
@@ -212,19 +212,19 @@ func TestTokensOfAnIssuer(t *testing.T) {
 		"alg none":                 {sign(t, with(head, object{"alg": "none"}), claims, nil), "algorithm"},
 		"alg None":                 {sign(t, with(head, object{"alg": "None"}), claims, nil), "algorithm"},
 		"shared key from a public": {sign(t, with(head, object{"alg": "HS256"}), claims, public), "algorithm"},
-		"alg of another key type":  {sign(t, with(head, object{"alg": "ES256"}), claims, ec), "not among"},
+		"alg of another key type":  {sign(t, with(head, object{"alg": "ES256"}), claims, ec), "has no key"},
 		"alg not in the settings":  {sign(t, with(head, object{"alg": "RS512"}), claims, key), "algorithm"},
 		"another key":              {sign(t, head, claims, other), "signature"},
-		"a key for encryption":     {sign(t, with(head, object{"kid": "enc"}), claims, other), "not among"},
-		"unknown kid":              {sign(t, with(head, object{"kid": "nobody"}), claims, key), "not among"},
+		"a key for encryption":     {sign(t, with(head, object{"kid": "enc"}), claims, other), "has no key"},
+		"unknown kid":              {sign(t, with(head, object{"kid": "nobody"}), claims, key), "has no key"},
 		"no signature":             {parts[0] + "." + parts[1] + ".", "signature"},
 		"claims of another token":  {parts[0] + "." + strings.Split(sign(t, head, with(claims, object{"sub": "root"}), other), ".")[1] + "." + parts[2], "signature"},
 		"two parts":                {parts[0] + "." + parts[1], "compact form"},
 		"encrypted":                {good + ".x.y", "compact form"},
 		"no base64":                {"a b." + parts[1] + "." + parts[2], "header"},
 		"padded base64":            {parts[0] + "=." + parts[1] + "." + parts[2], "header"},
-		"embedded key":             {sign(t, with(head, object{"kid": "x", "jwk": object{"kty": "oct", "k": "AAAA"}}), claims, other), "not among"},
-		"key by URL":               {sign(t, with(head, object{"kid": "x", "jku": "https://evil.example/keys"}), claims, other), "not among"},
+		"embedded key":             {sign(t, with(head, object{"kid": "x", "jwk": object{"kty": "oct", "k": "AAAA"}}), claims, other), "has no key"},
+		"key by URL":               {sign(t, with(head, object{"kid": "x", "jku": "https://evil.example/keys"}), claims, other), "has no key"},
 		"crit":                     {sign(t, with(head, object{"crit": []string{"x"}, "x": true}), claims, key), "crit"},
 		"unencoded payload":        {sign(t, with(head, object{"b64": false}), claims, key), "b64"},
 		"typ JWT":                  {sign(t, with(head, object{"typ": "JWT"}), claims, key), "typ"},
@@ -247,7 +247,7 @@ func TestTokensOfAnIssuer(t *testing.T) {
 		"no subject":               {sign(t, head, with(claims, object{"sub": nil}), key), "sub"},
 		"client of numbers":        {sign(t, head, with(claims, object{"client_id": 7}), key), "client_id"},
 		"bound to a certificate":   {sign(t, head, with(claims, object{"cnf": object{"x5t#S256": "abc"}}), key), "bound"},
-		"bound by DPoP":            {sign(t, head, with(claims, object{"cnf": object{"jkt": "abc"}}), key), "bound"},
+		"bound by DPoP":            {sign(t, head, with(claims, object{"cnf": object{"jkt": "abc"}}), key), "binds"},
 		"too long":                 {sign(t, head, with(claims, object{"pad": strings.Repeat("x", 20000)}), key), "bytes"},
 		"two values":               {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"at+jwt","kid":"r1"}{}`)) + "." + parts[1] + "." + parts[2], "header"},
 	} {
@@ -417,8 +417,8 @@ func TestWeakKeySetsAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ raw, want string }{
 		"short RSA":     {`{"keys":[` + key("a", "", short) + `]}`, "1024"},
 		"one kid twice": {`{"keys":[` + key("a", "", strong) + "," + key("a", "", strong) + `]}`, "key set"},
-		"only enc":      {`{"keys":[` + key("a", `,"use":"enc"`, strong) + `]}`, "no public signature key"},
-		"symmetric":     {`{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}`, "no public signature key"},
+		"only enc":      {`{"keys":[` + key("a", `,"use":"enc"`, strong) + `]}`, "is a public signature key"},
+		"symmetric":     {`{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}`, "is a public signature key"},
 		"too many":      {`{"keys":[` + strings.Join(many, ",") + `]}`, "key set"},
 		"too large":     {`{"keys":[],"x":"` + strings.Repeat("x", 300<<10) + `"}`, "larger than"},
 		"no JSON":       {`hello`, "key set"},

@@ -321,17 +321,17 @@ func TestTokenServiceSettings(t *testing.T) {
 	const idp = "issuers: [{name: idp, issuer: \"https://id.example\", audiences: [hub], cookie: Authorization}]\n"
 	for text, want := range map[string]string{
 		`token_service: {name: a, url: "http://authmanager/v1"}`:                      "plain_http",
-		`token_service: {name: a, url: "authmanager/v1"}`:                             "no absolute URL",
-		`token_service: {name: a, url: "https://u:p@h/v1"}`:                           "no absolute URL",
+		`token_service: {name: a, url: "authmanager/v1"}`:                             "not an absolute URL",
+		`token_service: {name: a, url: "https://u:p@h/v1"}`:                           "not an absolute URL",
 		`token_service: {name: a, url: "https://h/v1?x=1"}`:                           "has a query",
 		`token_service: {name: "", url: "https://h/v1"}`:                              "name",
 		`token_service: {name: a, url: "https://h/v1", cookie: "a b"}`:                "cookie",
 		`token_service: {name: a, url: "https://h/v1", cache: 1h}`:                    "cache",
 		`token_service: {name: a, url: "https://h/v1", timeout: -1s}`:                 "timeout",
 		`token_service: {name: a, url: "https://h/v1", tokens: x}`:                    "unknown",
-		idp + `token_service: {name: idp, url: "https://h/v1", cookie: Other}`:        "is that of an issuer",
-		idp + `token_service: {name: a, url: "https://h/v1"}`:                         "is also that of issuer idp",
-		`rules: [{name: r, may: [publish], topics: ["**"], who: [{issuer: nobody}]}]`: "neither among issuers nor the token_service",
+		idp + `token_service: {name: idp, url: "https://h/v1", cookie: Other}`:        "is taken by an issuer",
+		idp + `token_service: {name: a, url: "https://h/v1"}`:                         "is also used by issuer idp",
+		`rules: [{name: r, may: [publish], topics: ["**"], who: [{issuer: nobody}]}]`: "unknown issuer",
 	} {
 		if _, err := auth.ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -21,7 +21,7 @@ import (
 type accessControl struct {
 	settings *auth.Settings
 	client   *delivery.Client // to the issuers; nil without any
-	sources  []*auth.KeySource
+	sources  []*auth.KeySet
 	remote   *auth.RemoteTokens // nil: no service is asked about tokens
 
 	stop    context.CancelFunc
@@ -65,11 +65,11 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	if g := a.settings.GEOAuth; g != nil {
 		list = append(list, auth.NewGEO(*g, nonces, now))
 	}
-	list = append(list, auth.NewKeys(auth.NewKeyLookup(a.settings.APIKeys, state), now))
+	list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(a.settings.APIKeys, state), now))
 	if len(a.settings.Issuers) > 0 {
 		client := a.client.HTTPClient(issuerTimeout)
-		list = append(list, auth.NewTokens(a.settings.Issuers, func(is auth.Issuer) *auth.KeySource {
-			source := auth.NewKeySource(is, client, log, now)
+		list = append(list, auth.NewTokens(a.settings.Issuers, func(is auth.Issuer) *auth.KeySet {
+			source := auth.NewKeySet(is, client, log, now)
 			a.sources = append(a.sources, source)
 			return source
 		}, now))

@@ -51,7 +51,7 @@ func newGuarded(t *testing.T, more string) *guarded {
 		if settings.SignedRequests != nil {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
-		list = append(list, auth.NewKeys(auth.NewKeyLookup(settings.APIKeys, o.State), now))
+		list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(settings.APIKeys, o.State), now))
 		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
 		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
 			return o.Guard.Allow(ctx, auth.Action(a), topic)

@@ -31,7 +31,7 @@ func TestAPIKeys(t *testing.T) {
 	}
 	c := &clock{at: time.Now()}
 	table := keyTable{id: {ID: id, Name: "meter-1", Hash: hash, Scopes: []string{"publish"}, ExpiresAt: c.now().Add(time.Hour)}}
-	keys := auth.NewKeys(table, c.now)
+	keys := auth.NewAPIKeys(table, c.now)
 	try := func(header, value string) (*auth.Principal, error) {
 		r := httptest.NewRequest(http.MethodPost, "/hub", nil)
 		if header != "" {
@@ -115,7 +115,7 @@ func TestClientCertificates(t *testing.T) {
 }
 
 func TestGateDoesNotMakeUpForBadCredentials(t *testing.T) {
-	keys := auth.NewKeys(keyTable{}, time.Now)
+	keys := auth.NewAPIKeys(keyTable{}, time.Now)
 	certs := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"})
 	gate := auth.NewGate(keys, certs)
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "printer"}}
