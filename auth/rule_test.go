@@ -7,7 +7,7 @@ import (
 	"quorumhub/auth"
 )
 
-// mosip are the rules of a hub whose roles are named after its topics.
+// mosip has rules for roles that are named after topics.
 const mosip = `
 rules:
   - name: publish-general
@@ -94,12 +94,12 @@ func TestDecide(t *testing.T) {
 		}
 	}
 	if d := auth.Decide(nil, operator, auth.ActionView, ""); d.Allowed {
-		t.Error("without rules something is allowed")
+		t.Error("something is allowed without rules")
 	}
 }
 
-// What a topic is named must not turn into more than a name.
-func TestTopicNamesAreNoPatterns(t *testing.T) {
+// A topic's name must never act as a pattern.
+func TestTopicNamesAreNotPatterns(t *testing.T) {
 	rs := rules(t, mosip)
 	p := &auth.Principal{Method: auth.MethodToken, Subject: "1", User: "service-account-{partner}",
 		Roles: []string{"SUBSCRIBE_{topic}_INDIVIDUAL", "PUBLISH_*_GENERAL"}}
@@ -109,11 +109,11 @@ func TestTopicNamesAreNoPatterns(t *testing.T) {
 		}
 	}
 	if d := auth.Decide(rs, p, auth.ActionPublish, "CREDENTIAL"); d.Allowed {
-		t.Errorf("a role with a star was taken for a pattern: %s", d.Reason())
+		t.Errorf("a role with * was treated as a pattern: %s", d.Reason())
 	}
 }
 
-func TestSettingsThatAreWrong(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	issuer := "issuers: [{name: a, issuer: 'https://a.example', audiences: [hub]%s}]"
 	rule := "rules: [{name: r, may: [publish], topics: ['**'], who: [{role: x}]%s}]"
 	for text, want := range map[string]string{
