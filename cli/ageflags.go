@@ -12,6 +12,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
+
+	"quorumhub/cli/exit"
 )
 
 // ageIntro is how a file encrypted with age begins.
@@ -20,7 +22,7 @@ const ageIntro = "age-encryption.org/v1\n"
 // recipients are those who can read what is encrypted for the flags given; none: nothing is encrypted.
 func recipients(keys []string, passphraseFile string) ([]age.Recipient, error) {
 	if len(keys) > 0 && passphraseFile != "" {
-		return nil, usageError("--recipient and --passphrase-file exclude each other")
+		return nil, exit.Usagef("--recipient and --passphrase-file exclude each other")
 	}
 	if passphraseFile != "" {
 		phrase, err := passphrase(passphraseFile)
@@ -45,7 +47,7 @@ func recipients(keys []string, passphraseFile string) ([]age.Recipient, error) {
 			r, err = age.ParseRecipients(strings.NewReader(key))
 		}
 		if err != nil {
-			return nil, usageError(fmt.Sprintf("--recipient: got %q, expected a public key of age (age1...) or of ssh (ssh-ed25519 ..., ssh-rsa ...): %v", key, err))
+			return nil, exit.Usagef("--recipient: got %q, expected a public key of age (age1...) or of ssh (ssh-ed25519 ..., ssh-rsa ...): %v", key, err)
 		}
 		out = append(out, r...)
 	}
@@ -60,7 +62,7 @@ func passphrase(file string) (string, error) {
 	}
 	line, _, _ := strings.Cut(string(data), "\n")
 	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", usageError(fmt.Sprintf("--passphrase-file: the first line of %s is empty; expected the passphrase there", file))
+		return "", exit.Usagef("--passphrase-file: the first line of %s is empty; expected the passphrase there", file)
 	}
 	return line, nil
 }
@@ -94,7 +96,7 @@ func (f *decryptFlags) open(file *os.File) (io.Reader, error) {
 		return nil, err
 	}
 	if len(keys) == 0 {
-		return nil, usageError(fmt.Sprintf("%s is encrypted; expected --identity or --passphrase-file to open it", file.Name()))
+		return nil, exit.Usagef("%s is encrypted; expected --identity or --passphrase-file to open it", file.Name())
 	}
 	out, err := age.Decrypt(encrypted, keys...)
 	var none *age.NoIdentityMatchError

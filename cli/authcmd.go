@@ -15,6 +15,8 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"quorumhub/auth"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 // authCmd groups what is about access.
@@ -66,8 +68,8 @@ func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
 			ExpiresAt string   `json:"expires_at"`
 			CreatedBy string   `json:"created_by"`
 		}) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", oneLine(k.ID), oneLine(k.Name), orDash(strings.Join(k.Scopes, " ")), orDash(strings.Join(k.Roles, " ")),
-				orDash(k.ExpiresAt), orDash(k.CreatedBy))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", terminal.OneLine(k.ID), terminal.OneLine(k.Name), terminal.OrDash(strings.Join(k.Scopes, " ")), terminal.OrDash(strings.Join(k.Roles, " ")),
+				terminal.OrDash(k.ExpiresAt), terminal.OrDash(k.CreatedBy))
 		})
 }
 
@@ -88,7 +90,7 @@ func (c *createKeyCmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/keys", body, func(raw json.RawMessage) (string, error) {
 		var made struct{ Key string }
 		err := json.Unmarshal(raw, &made)
-		return oneLine(made.Key), err
+		return terminal.OneLine(made.Key), err
 	})
 }
 
@@ -123,8 +125,8 @@ func (c *listRulesCmd) Run(ctx context.Context, s Streams) error {
 			for i, w := range r.Who {
 				who[i] = w.String()
 			}
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", oneLine(r.Name), oneLine(strings.Join(r.May, " ")), orDash(strings.Join(r.Topics, " ")),
-				oneLine(strings.Join(who, " | ")), oneLine(r.Source))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.OneLine(r.Name), terminal.OneLine(strings.Join(r.May, " ")), terminal.OrDash(strings.Join(r.Topics, " ")),
+				terminal.OneLine(strings.Join(who, " | ")), terminal.OneLine(r.Source))
 		})
 }
 
@@ -137,19 +139,19 @@ func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
 	var text []byte
 	var err error
 	if c.File == "-" {
-		text, err = io.ReadAll(io.LimitReader(s.In, maxAnswerBytes))
+		text, err = io.ReadAll(io.LimitReader(s.In, maxInputBytes))
 	} else {
 		text, err = os.ReadFile(c.File)
 	}
 	if err != nil {
-		return usageError("FILE: " + err.Error())
+		return exit.Usagef("FILE: %v", err)
 	}
 	settings, err := auth.ParseSettings(text)
 	if err != nil {
-		return usageError(c.File + ": " + err.Error())
+		return exit.Usagef("%s: %v", c.File, err)
 	}
 	if len(settings.Rules) == 0 {
-		return usageError(c.File + ": holds no rules")
+		return exit.Usagef("%s: holds no rules", c.File)
 	}
 	for _, r := range settings.Rules {
 		if err := callHub(ctx, s, &c.hubFlags, false, http.MethodPut, "/v1/auth/rules/"+url.PathEscape(r.Name), r,
@@ -200,7 +202,7 @@ func (c *explainCmd) Run(ctx context.Context, s Streams) error {
 		if out.Allowed {
 			verdict = ""
 		}
-		return oneLine(verdict + out.Reason), err
+		return terminal.OneLine(verdict + out.Reason), err
 	})
 }
 
@@ -220,31 +222,9 @@ func (c *whoAmICmd) Run(ctx context.Context, s Streams) error {
 		for _, part := range [][2]string{{"method", p.Method}, {"issuer", p.Issuer}, {"subject", p.Subject}, {"client", p.Client}, {"user", p.User},
 			{"scopes", strings.Join(p.Scopes, " ")}, {"roles", strings.Join(p.Roles, " ")}} {
 			if part[1] != "" {
-				fmt.Fprintf(&b, "%-8s %s\n", part[0], oneLine(part[1]))
+				fmt.Fprintf(&b, "%-8s %s\n", part[0], terminal.OneLine(part[1]))
 			}
 		}
 		return strings.TrimSuffix(b.String(), "\n"), err
 	})
-}
-
-// callHub makes one request of the admin API and prints its answer, as JSON or in words.
-func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
-	hub, err := flags.client()
-	if err != nil {
-		return err
-	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, path, body)
-	if err != nil {
-		return err
-	}
-	if asJSON && len(answer) > 0 {
-		return writeJSON(s.Out, answer)
-	}
-	text, err := words(answer)
-	if err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
-	}
-	_, err = fmt.Fprintln(s.Out, text)
-	return err
 }

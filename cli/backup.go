@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +12,8 @@ import (
 	"filippo.io/age"
 	"github.com/google/renameio/v2"
 
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 	"quorumhub/store"
 )
 
@@ -44,27 +45,18 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 		}
 	}
 	if _, err := os.Lstat(c.To); c.To != "-" && !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(usageError(fmt.Sprintf("--to: %s exists, and is not overwritten", c.To)), err)
+		return errors.Join(exit.Usagef("--to: %s exists, and is not overwritten", c.To), err)
 	}
 	hub, err := c.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	hub.waitForHeaderOnly()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub.base+"/v1/backup", nil)
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	resp, err := hub.exchange(req)
+	defer hub.Close()
+	resp, err := hub.OpenBackup(ctx)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
-		return refusal(resp, body)
-	}
 	in := &bodyReader{body: resp.Body, size: resp.ContentLength, began: now, limit: resp.Header.Get("X-Backup-Time-Limit")}
 	var meta *store.BackupMeta
 	if c.To == "-" {
@@ -134,8 +126,8 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.read += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = withCode(codeUnreachable, fmt.Errorf("the hub ended the transfer after %d of %d bytes and %v (%w); it allows a reader %s seconds, and none that stalls",
-			b.read, b.size, time.Since(b.began).Round(time.Second), err, printable(b.limit)))
+		b.err = exit.With(exit.Unreachable, fmt.Errorf("the hub ended the transfer after %d of %d bytes and %v (%w); it allows a reader %s seconds, and none that stalls",
+			b.read, b.size, time.Since(b.began).Round(time.Second), err, terminal.Printable(b.limit)))
 	}
 	return n, err
 }

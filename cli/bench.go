@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/term"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
+	"quorumhub/cli/exit"
 )
 
 type benchCmd struct {
@@ -34,17 +35,17 @@ func (c *benchCmd) Run(ctx context.Context, s Streams) error {
 		}
 	}
 	if err := bench.CheckPhases(c.Phases); err != nil {
-		return usageError("--phases: " + err.Error())
+		return exit.Usagef("--phases: %v", err)
 	}
 	if c.Nodes < 0 || c.Nodes > 5 {
-		return usageError(fmt.Sprintf("--nodes: got %d, expected 1 to 5", c.Nodes))
+		return exit.Usagef("--nodes: got %d, expected 1 to 5", c.Nodes)
 	}
 	if c.Duration < bench.MinDuration {
-		return usageError(fmt.Sprintf("--duration: %v is too short, expected at least %v", c.Duration, bench.MinDuration))
+		return exit.Usagef("--duration: %v is too short, expected at least %v", c.Duration, bench.MinDuration)
 	}
 	report, err := bench.Run(ctx, bench.Options{
 		Binary: binary, Duration: c.Duration, Phases: c.Phases, Nodes: c.Nodes, Quick: c.Quick, Dir: c.DataDir, ProfileDir: c.Pprof,
-		Progress: terminal(s.Err),
+		Progress: ifTerminal(s.Err),
 	})
 	if err != nil {
 		return err
@@ -65,8 +66,8 @@ func (c *benchCmd) Run(ctx context.Context, s Streams) error {
 	return nil
 }
 
-// terminal is w when it is a terminal, and nil otherwise.
-func terminal(w io.Writer) io.Writer {
+// ifTerminal returns w when it is a terminal, and nil otherwise.
+func ifTerminal(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}

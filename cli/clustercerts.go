@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"quorumhub/cli/exit"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 )
@@ -58,15 +59,15 @@ func (c *issueCertCmd) Run(s Streams) error {
 		return err
 	}
 	if !configs.ValidNodeID(c.Node) {
-		return usageError(fmt.Sprintf("--node: got %q, expected at most 64 letters, digits, dots, dashes and underscores", c.Node))
+		return exit.Usagef("--node: got %q, expected at most 64 letters, digits, dots, dashes and underscores", c.Node)
 	}
 	for _, h := range c.Host {
 		if net.ParseIP(h) == nil && (h == "" || strings.ContainsAny(h, ":/ *")) {
-			return usageError(fmt.Sprintf("--host: got %q, expected a host name or an IP address, without a port", h))
+			return exit.Usagef("--host: got %q, expected a host name or an IP address, without a port", h)
 		}
 	}
 	if len(c.Host) == 0 && !c.Renew {
-		return usageError("--host is missing; expected the host name or IP address at which the others reach the node")
+		return exit.Usagef("--host is missing; expected the host name or IP address at which the others reach the node")
 	}
 	if c.Out == "" {
 		c.Out = c.Dir
@@ -90,7 +91,7 @@ func (c *issueCertCmd) Run(s Streams) error {
 
 func checkDays(n int) error {
 	if n < 1 || n > 36500 {
-		return usageError(fmt.Sprintf("--days: got %d, expected 1 to 36500", n))
+		return exit.Usagef("--days: got %d, expected 1 to 36500", n)
 	}
 	return nil
 }

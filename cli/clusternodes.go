@@ -8,6 +8,9 @@ import (
 	"net/url"
 	"strings"
 	"text/tabwriter"
+
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 // clusterNodesFlags are those of commands about a cluster's nodes; any node of it can be asked.
@@ -22,8 +25,8 @@ func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path 
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, path, body)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -42,8 +45,8 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, http.MethodGet, "/v1/cluster", nil)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/cluster", nil)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		} `json:"nodes"`
 	}
 	if err := json.Unmarshal(answer, &cluster); err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
 	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NODE\tROLE\tVOTE\tSTATE\tCONTACT\tENTRY\tSUBSCRIPTIONS\tHTTP\tCLUSTER")
@@ -93,8 +96,8 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		if n.LastContact != nil {
 			contact = fmt.Sprintf("%d ms", *n.LastContact)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", oneLine(n.ID), oneLine(n.Role), vote, state, contact, n.AppliedIndex,
-			n.Subscriptions, orDash(oneLine(n.HTTPAddr)), orDash(oneLine(n.ClusterAddr)))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
+			n.Subscriptions, terminal.OrDash(terminal.OneLine(n.HTTPAddr)), terminal.OrDash(terminal.OneLine(n.ClusterAddr)))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -140,7 +143,7 @@ func (f *nodeFlags) path(action string) string {
 
 func (f *nodeFlags) check() error {
 	if f.Node == "" || strings.ContainsAny(f.Node, "/?#% ") {
-		return usageError(fmt.Sprintf("NODE: got %q, expected the id of a node such as node-3", f.Node))
+		return exit.Usagef("NODE: got %q, expected the id of a node such as node-3", f.Node)
 	}
 	return nil
 }

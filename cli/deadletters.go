@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +11,9 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 // deadLettersCmd lists when no other of its commands is named.
@@ -52,7 +54,7 @@ func (f *letterFilterFlags) values(now time.Time) (map[string]string, error) {
 		} else if _, err := time.Parse(time.RFC3339, v); err == nil {
 			out[name] = v
 		} else {
-			return nil, usageError(fmt.Sprintf("--%s: got %q, expected a time such as 2026-01-31T12:00:00Z or a duration such as 1h", name, v))
+			return nil, exit.Usagef("--%s: got %q, expected a time such as 2026-01-31T12:00:00Z or a duration such as 1h", name, v)
 		}
 	}
 	return out, nil
@@ -92,7 +94,7 @@ func outcome(status int, reason string) string {
 	case reason == "":
 		return "-"
 	}
-	return oneLine(reason)
+	return terminal.OneLine(reason)
 }
 
 type listLettersCmd struct {
@@ -109,8 +111,8 @@ func (c *listLettersCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/dead-letters", query,
 		"ID\tGIVEN UP\tTOPIC\tSUBSCRIPTION\tCALLBACK\tMESSAGE\tATTEMPTS\tLAST\tBYTES",
 		func(d letterItem) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d", oneLine(d.ID), orDash(d.At), oneLine(d.Topic), oneLine(d.Subscription),
-				oneLine(d.Callback), oneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), d.Size)
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d", terminal.OneLine(d.ID), terminal.OrDash(d.At), terminal.OneLine(d.Topic), terminal.OneLine(d.Subscription),
+				terminal.OneLine(d.Callback), terminal.OneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), d.Size)
 		})
 }
 
@@ -132,7 +134,7 @@ type attemptLine struct {
 
 func letterPath(id string) (string, error) {
 	if !strings.HasPrefix(id, "d-") {
-		return "", usageError(fmt.Sprintf("ID: got %q, expected the id of a dead letter such as d-17", id))
+		return "", exit.Usagef("ID: got %q, expected the id of a dead letter such as d-17", id)
 	}
 	return "/v1/dead-letters/" + url.PathEscape(id), nil
 }
@@ -146,8 +148,8 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.fetch(ctx, path)
+	defer hub.Close()
+	answer, err := hub.Get(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -163,28 +165,28 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 		BodyBase64 string            `json:"body_base64"`
 	}
 	if err := json.Unmarshal(answer, &d); err != nil {
-		return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+		return hub.Unexpected(path, err)
 	}
 	body := []byte(d.Body)
 	if d.BodyBase64 != "" {
 		if body, err = base64.StdEncoding.DecodeString(d.BodyBase64); err != nil {
-			return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+			return hub.Unexpected(path, err)
 		}
 	}
 	state := "active"
 	if !d.Active {
 		state = "ended"
 	}
-	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", oneLine(d.ID), oneLine(d.MessageID),
-		oneLine(d.Topic), orDash(d.PublishedAt), orDash(d.At), oneLine(d.Subscription), state, oneLine(d.Callback), d.Attempts)
+	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", terminal.OneLine(d.ID), terminal.OneLine(d.MessageID),
+		terminal.OneLine(d.Topic), terminal.OrDash(d.PublishedAt), terminal.OrDash(d.At), terminal.OneLine(d.Subscription), state, terminal.OneLine(d.Callback), d.Attempts)
 	if d.Replaying != "" {
-		fmt.Fprintf(s.Out, "to be replayed since %s\n", oneLine(d.Replaying))
+		fmt.Fprintf(s.Out, "to be replayed since %s\n", terminal.OneLine(d.Replaying))
 	}
 	fmt.Fprintln(s.Out)
 	if err := writeAttempts(s.Out, d.Tries); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%d bytes:\n%s\n", orDash(d.Headers["Content-Type"]), orDash(d.Headers["Link"]),
+	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%d bytes:\n%s\n", terminal.OrDash(d.Headers["Content-Type"]), terminal.OrDash(d.Headers["Link"]),
 		len(body), bodyText(body, c.Full))
 	return err
 }
@@ -197,7 +199,7 @@ func writeAttempts(w io.Writer, attempts []attemptLine) error {
 		if a.Status != 0 {
 			status = fmt.Sprint(a.Status)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fms\t%s\n", orDash(a.At), status, orDash(a.Reason), a.Latency, orDash(a.Node))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fms\t%s\n", terminal.OrDash(a.At), status, terminal.OrDash(a.Reason), a.Latency, terminal.OrDash(a.Node))
 	}
 	return table.Flush()
 }
@@ -221,13 +223,13 @@ func (c *letterActionFlags) body() (map[string]any, error) {
 	many := len(filter) > 0 || c.All || c.DryRun || c.Expect >= 0
 	switch {
 	case c.ID != "" && many:
-		return nil, usageError("give one dead letter, or a filter, not both")
+		return nil, exit.Usagef("give one dead letter, or a filter, not both")
 	case c.ID != "":
 		return nil, nil
 	case len(filter) == 0 && !c.All:
-		return nil, usageError("expected the id of a dead letter, a filter such as --topic or --status, or --all")
+		return nil, exit.Usagef("expected the id of a dead letter, a filter such as --topic or --status, or --all")
 	case len(filter) > 0 && c.All:
-		return nil, usageError("--all goes with no filter")
+		return nil, exit.Usagef("--all goes with no filter")
 	}
 	body := map[string]any{"dry_run": c.DryRun}
 	for name, v := range filter {
@@ -261,12 +263,12 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 	if err != nil {
 		return err
 	}
-	defer hub.close()
+	defer hub.Close()
 	var given any
 	if body != nil {
 		given = body
 	}
-	answer, err := hub.operate(ctx, method, path, given)
+	answer, err := hub.Call(ctx, method, path, given)
 	if err != nil {
 		return err
 	}
@@ -287,7 +289,7 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 		Dropped   int `json:"dropped"`
 	}
 	if err := json.Unmarshal(answer, &n); err != nil {
-		return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+		return hub.Unexpected(path, err)
 	}
 	text := fmt.Sprintf("%d chosen", n.Matched)
 	if !c.DryRun {
@@ -336,66 +338,6 @@ func (c *exportLettersCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	return hub.stream(ctx, "/v1/dead-letters/export?"+query.Encode(), time.Duration(c.Timeout), s.Out)
-}
-
-// fetch gets a path of the admin API.
-func (c *hubClient) fetch(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	a, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	return a.Body, nil
-}
-
-// stream copies an answer of any length to w. patience bounds the wait for its beginning and for each part of it.
-func (c *hubClient) stream(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
-	outer := ctx
-	ctx, cancel := context.WithCancel(outer)
-	defer cancel()
-	idle := time.AfterFunc(patience, cancel)
-	defer idle.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("User-Agent", "quorumhub-cli")
-	client := *c.http
-	client.Timeout = 0
-	resp, err := client.Do(req)
-	switch {
-	case outer.Err() != nil:
-		return outer.Err()
-	case err != nil:
-		return withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what there is of it is told
-		return refusal(resp, body)
-	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := resp.Body.Read(buf)
-		idle.Reset(patience)
-		if _, werr := w.Write(buf[:n]); werr != nil {
-			return fmt.Errorf("write: %w", werr)
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case outer.Err() != nil:
-			return outer.Err()
-		case err != nil && ctx.Err() != nil:
-			return withCode(codeTimeout, fmt.Errorf("the hub at %s sent nothing for %s; what was printed is not whole", c.base, patience))
-		case err != nil:
-			return withCode(codeUnreachable, fmt.Errorf("the answer of the hub at %s broke off; what was printed is not whole: %w", c.base, err))
-		}
-	}
+	defer hub.Close()
+	return hub.Copy(ctx, "/v1/dead-letters/export?"+query.Encode(), time.Duration(c.Timeout), s.Out)
 }

@@ -8,6 +8,10 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/local"
 )
 
 // startLimit is how long a local cluster may take until it serves.
@@ -32,20 +36,20 @@ A node that is killed stays down; quorumhub serve --config DIR/node-1/config.yam
 
 func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 	if c.Nodes < 1 {
-		return usageError(fmt.Sprintf("--nodes: got %d, expected at least 1", c.Nodes))
+		return exit.Usagef("--nodes: got %d, expected at least 1", c.Nodes)
 	}
 	if c.Nodes > maxNodes {
-		return usageError(fmt.Sprintf("--nodes: got %d, expected at most %d", c.Nodes, maxNodes))
+		return exit.Usagef("--nodes: got %d, expected at most %d", c.Nodes, maxNodes)
 	}
-	cluster, err := newLocalCluster(clusterOptions{nodes: c.Nodes, http: c.HTTP, dir: c.DataDir, set: c.Set, env: s.Env})
+	cluster, err := local.New(local.Options{Nodes: c.Nodes, HTTP: c.HTTP, Dir: c.DataDir, Set: c.Set, Env: s.Env})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.close()) }()
+	defer func() { err = errors.Join(err, cluster.Close()) }()
 
 	starting, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("%s passed", startLimit))
 	defer cancel()
-	if err := cluster.start(starting); err != nil {
+	if err := cluster.Start(starting); err != nil {
 		return err
 	}
 	if err := writeNodes(s.Out, cluster); err != nil {
@@ -56,17 +60,17 @@ func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 	return nil
 }
 
-func writeNodes(w io.Writer, c *localCluster) error {
+func writeNodes(w io.Writer, c *local.Cluster) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NODE\tHUB\tRAFT\tPID\tLOG")
-	for _, n := range c.nodes {
-		fmt.Fprintf(table, "%s\t%s/hub\t%s\t%d\t%s\n", n.id, n.url(), n.clusterAddr, n.pid(), n.logFile())
+	for _, n := range c.Nodes {
+		fmt.Fprintf(table, "%s\t%s/hub\t%s\t%d\t%s\n", n.ID, n.URL(), n.ClusterAddr, n.PID(), n.LogFile())
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	hub := ""
-	if first := c.nodes[0].url() + "/hub"; first != defaultHub {
+	if first := c.Nodes[0].URL() + "/hub"; first != client.DefaultURL {
 		hub = " --hub " + first
 	}
 	_, err := fmt.Fprintf(w, "\nready; Ctrl-C stops everything. Try in two other terminals:\n"+
@@ -75,17 +79,17 @@ func writeNodes(w io.Writer, c *localCluster) error {
 }
 
 // watchNodes tells of every node that ends, until ctx does.
-func watchNodes(ctx context.Context, w io.Writer, c *localCluster) {
+func watchNodes(ctx context.Context, w io.Writer, c *local.Cluster) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		wg.Go(func() {
 			select {
 			case <-ctx.Done():
-			case <-n.down():
+			case <-n.Down():
 				mu.Lock()
 				defer mu.Unlock()
-				fmt.Fprintf(w, "%s ended (%s); bring it back with: quorumhub serve --config %s\n", n.id, n.why(), n.configFile())
+				fmt.Fprintf(w, "%s ended (%s); bring it back with: quorumhub serve --config %s\n", n.ID, n.Why(), n.ConfigFile())
 			}
 		})
 	}

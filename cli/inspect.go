@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"quorumhub/cli/terminal"
 	"quorumhub/raftlog"
 	"quorumhub/store"
 )
@@ -104,18 +105,18 @@ func unpacked(name string, in io.Reader) (_ *store.BackupMeta, _ *store.Report, 
 func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
-	line("backup\tformat %d, feature level %d, written by quorumhub %s", m.Format, m.FeatureLevel, oneLine(m.Program))
-	line("taken\t%s from %s", moment(m.TakenAt), oneLine(m.Node))
+	line("backup\tformat %d, feature level %d, written by quorumhub %s", m.Format, m.FeatureLevel, terminal.OneLine(m.Program))
+	line("taken\t%s from %s", moment(m.TakenAt), terminal.OneLine(m.Node))
 	if !m.Complete {
 		line("\tthe node had no leader then: what others acknowledged last may be missing")
 	}
-	line("cluster\t%s", oneLine(m.ClusterID))
-	line("state\tas of entry %d of term %d, hash %s, %s", m.Index, m.Term, oneLine(m.StateHash), moment(m.LogTime))
+	line("cluster\t%s", terminal.OneLine(m.ClusterID))
+	line("state\tas of entry %d of term %d, hash %s, %s", m.Index, m.Term, terminal.OneLine(m.StateHash), moment(m.LogTime))
 	keys := m.SecretsKey
 	if len(m.SecretsKeys) > 0 {
 		keys = strings.Join(m.SecretsKeys, " and ")
 	}
-	line("secrets\tsealed with the key %s, which is not in the backup", orDash(oneLine(keys)))
+	line("secrets\tsealed with the key %s, which is not in the backup", terminal.OrDash(terminal.OneLine(keys)))
 	for _, f := range m.Files {
 		line("file\t%s, %d bytes", f.Name, f.Size)
 	}
@@ -206,8 +207,8 @@ func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) erro
 	in := newInspection(log, files)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
-	line("node\t%s", orDash(in.Node))
-	line("cluster\t%s", orDash(in.ClusterID))
+	line("node\t%s", terminal.OrDash(in.Node))
+	line("cluster\t%s", terminal.OrDash(in.ClusterID))
 	line("raft log\t%d bytes, entries %d to %d, term %d, newest %s", in.Log.Bytes, in.Log.First, in.Log.Last, in.Log.Term, moment(in.Log.Newest))
 	for _, name := range slices.Sorted(maps.Keys(in.Log.Events)) {
 		line("\t%d %s", in.Log.Events[name], name)
@@ -218,14 +219,14 @@ func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) erro
 	if len(in.Topics) > 0 {
 		fmt.Fprintln(t, "\nTOPIC\tFIRST\tHEAD\tSUBSCRIPTIONS")
 		for _, topic := range in.Topics {
-			line("%s\t%d\t%d\t%d", oneLine(topic.Name), topic.First, topic.Head, topic.Subscriptions)
+			line("%s\t%d\t%d\t%d", terminal.OneLine(topic.Name), topic.First, topic.Head, topic.Subscriptions)
 		}
 		errs = append(errs, t.Flush())
 	}
 	if len(in.Segments) > 0 {
 		fmt.Fprintln(t, "\nSEGMENT\tBYTES\tMESSAGES\tNEWEST")
 		for _, seg := range in.Segments {
-			line("%s\t%d\t%d\t%s", oneLine(seg.File), seg.Bytes, seg.Records, moment(seg.Newest))
+			line("%s\t%d\t%d\t%s", terminal.OneLine(seg.File), seg.Bytes, seg.Records, moment(seg.Newest))
 		}
 		errs = append(errs, t.Flush())
 	}
@@ -233,7 +234,7 @@ func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) erro
 		line("\nEvery checksum is right.")
 	}
 	for _, p := range in.Problems {
-		line("PROBLEM\t%s", oneLine(p))
+		line("PROBLEM\t%s", terminal.OneLine(p))
 	}
 	return errors.Join(append(errs, t.Flush())...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,16 +11,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
 )
-
-// Streams is what a command sees of the process it runs in.
-type Streams struct {
-	In       io.Reader
-	Out, Err io.Writer
-	// Env holds NAME=value lines.
-	Env []string
-}
 
 // commands is the root of the command line. A field a command, each in its own file.
 type commands struct {
@@ -73,7 +66,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	parser, err := newParser(new(commands), s, func(int) { exited = true })
 	if err != nil {
 		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
-		return codeFailed
+		return exit.Failed
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -81,7 +74,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	parsed, err := parser.Parse(args)
 	if exited {
 		// --help printed its page; what kong says about the rest of the line is of no interest then.
-		return codeDone
+		return exit.Done
 	}
 	if err != nil {
 		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
@@ -91,24 +84,24 @@ func Run(ctx context.Context, args []string, s Streams) int {
 			hint = "quorumhub " + strings.Fields(failed.Context.Command())[0] + " --help"
 		}
 		fmt.Fprintf(s.Err, "try: %s\n", hint)
-		return codeUsage
+		return exit.Usage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(s, parser.Model); err != nil {
 		if text := err.Error(); text != "" {
 			fmt.Fprintf(s.Err, "quorumhub: %s\n", strings.ReplaceAll(text, "\n", "\nquorumhub: "))
 		}
-		return exitCode(err)
+		return exit.CodeOf(err)
 	}
-	return codeDone
+	return exit.Done
 }
 
-func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+func newParser(root *commands, s Streams, onExit func(int)) (*kong.Kong, error) {
 	parser, err := kong.New(root,
 		kong.Name("quorumhub"),
 		kong.Description(description()),
 		kong.Writers(s.Out, s.Err),
-		kong.Exit(exit),
+		kong.Exit(onExit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run a hub:"},
@@ -117,7 +110,7 @@ func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
 			{Key: "tools", Title: "Tools:"},
 		}),
 		kong.ValueFormatter(showDefault),
-		kong.Vars{"hub": defaultHub, "bench_phases": strings.Join(bench.PhaseNames(), ", ")},
+		kong.Vars{"hub": client.DefaultURL, "bench_phases": strings.Join(bench.PhaseNames(), ", ")},
 	)
 	if err != nil {
 		return nil, fmt.Errorf("build the command line: %w", err)
@@ -137,8 +130,8 @@ func showDefault(v *kong.Value) string {
 func description() string {
 	var b strings.Builder
 	b.WriteString("A W3C WebSub hub in one binary.\n\nExit codes:\n\n")
-	for _, c := range ExitCodes() {
-		fmt.Fprintf(&b, "    %3d  %s\n", c.Code, c.Meaning)
+	for _, c := range exit.Codes() {
+		fmt.Fprintf(&b, "    %3d  %s\n", c.Number, c.Meaning)
 	}
 	return b.String()
 }

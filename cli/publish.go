@@ -7,6 +7,10 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 // maxPublishBytes is the most a hub can be configured to take; more is not even read.
@@ -39,16 +43,16 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	topic, err := hub.topicURL(c.Topic)
+	defer hub.Close()
+	topic, err := hub.TopicURL(c.Topic)
 	if err != nil {
 		return err
 	}
 	if c.Thin {
 		if c.IdempotencyKey != "" || c.ContentType != "" {
-			return usageError("--thin sends no content, so --idempotency-key and --content-type mean nothing with it")
+			return exit.Usagef("--thin sends no content, so --idempotency-key and --content-type mean nothing with it")
 		}
-		if err := hub.ping(ctx, topic); err != nil {
+		if err := hub.Ping(ctx, topic); err != nil {
 			return err
 		}
 		return c.report(s, topic, "")
@@ -60,7 +64,7 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	id, err := hub.publish(ctx, topic, m)
+	id, err := hub.Publish(ctx, topic, m)
 	if err != nil {
 		return err
 	}
@@ -79,20 +83,20 @@ func (c *publishCmd) report(s Streams, topic, id string) error {
 		_, err := fmt.Fprintf(s.Out, "the hub will fetch %s\n", topic)
 		return err
 	}
-	_, err := fmt.Fprintf(s.Out, "published message %s to %s\n", printable(id), topic)
+	_, err := fmt.Fprintf(s.Out, "published message %s to %s\n", terminal.Printable(id), topic)
 	return err
 }
 
 // publishBatch is the command with --batch.
-func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient, topic string) error {
+func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *client.Client, topic string) error {
 	if c.ContentType != "" {
-		return usageError("--content-type means nothing with --batch, whose messages are application/json")
+		return exit.Usagef("--content-type means nothing with --batch, whose messages are application/json")
 	}
 	name, in := "standard input", s.In
 	if c.Batch != "-" {
 		f, err := os.Open(c.Batch)
 		if err != nil {
-			return usageError(fmt.Sprintf("--batch: %v", err))
+			return exit.Usagef("--batch: %v", err)
 		}
 		defer f.Close()
 		name, in = c.Batch, f
@@ -101,7 +105,7 @@ func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient
 	if err != nil {
 		return err
 	}
-	raw, ids, err := hub.publishBatch(ctx, topic, message{Body: body, ContentType: "application/x-ndjson", IdempotencyKey: c.IdempotencyKey})
+	raw, ids, err := hub.PublishBatch(ctx, topic, client.Message{Body: body, ContentType: "application/x-ndjson", IdempotencyKey: c.IdempotencyKey})
 	if err != nil {
 		return err
 	}
@@ -109,34 +113,34 @@ func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient
 		_, err := s.Out.Write(raw)
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "published %d messages to %s: %s to %s\n", len(ids), topic, printable(ids[0]), printable(ids[len(ids)-1]))
+	_, err = fmt.Fprintf(s.Out, "published %d messages to %s: %s to %s\n", len(ids), topic, terminal.Printable(ids[0]), terminal.Printable(ids[len(ids)-1]))
 	return err
 }
 
 // message collects the content and its type.
-func (c *publishCmd) message(stdin io.Reader) (message, error) {
-	m := message{ContentType: c.ContentType, IdempotencyKey: c.IdempotencyKey}
+func (c *publishCmd) message(stdin io.Reader) (client.Message, error) {
+	m := client.Message{ContentType: c.ContentType, IdempotencyKey: c.IdempotencyKey}
 	var def string
 	switch {
 	case c.Data != nil:
 		m.Body, def = []byte(*c.Data), "text/plain; charset=utf-8"
 	case c.File == "" || c.File == "-":
-		if f, ok := stdin.(*os.File); ok && c.File == "" && isTerminal(f) {
-			return message{}, usageError("no content; give --data TEXT, --file FILE or pipe it in")
+		if f, ok := stdin.(*os.File); ok && c.File == "" && terminal.Is(f) {
+			return client.Message{}, exit.Usagef("no content; give --data TEXT, --file FILE or pipe it in")
 		}
 		body, err := readContent("standard input", stdin)
 		if err != nil {
-			return message{}, err
+			return client.Message{}, err
 		}
 		m.Body, def = body, "application/octet-stream"
 	default:
 		f, err := os.Open(c.File)
 		if err != nil {
-			return message{}, usageError(fmt.Sprintf("--file: %v", err))
+			return client.Message{}, exit.Usagef("--file: %v", err)
 		}
 		defer f.Close()
 		if m.Body, err = readContent(c.File, f); err != nil {
-			return message{}, err
+			return client.Message{}, err
 		}
 		if def = mime.TypeByExtension(filepath.Ext(c.File)); def == "" {
 			def = "application/octet-stream"
@@ -154,12 +158,7 @@ func readContent(name string, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(body) > maxPublishBytes {
-		return nil, usageError(fmt.Sprintf("%s has more than %d bytes, the most that a hub takes", name, maxPublishBytes))
+		return nil, exit.Usagef("%s has more than %d bytes, the most that a hub takes", name, maxPublishBytes)
 	}
 	return body, nil
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"quorumhub/cli/node"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -53,12 +55,12 @@ func (c *restoreCmd) Run(_ context.Context, s Streams) error {
 	if err := checkRestoreKey(cfg, meta); err != nil {
 		return err
 	}
-	lock, err := lockDataDir(cfg.DataDir)
+	lock, err := node.LockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	id, err := nodeID(cfg)
+	id, err := node.ID(cfg)
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (clu
 		addr = self.Addr
 	}
 	var st *store.Store
-	cluster, err = raftlog.Refound(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
+	cluster, err = raftlog.ForceNewCluster(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
 		in, err := c.open(file)
 		if err != nil {
 			return nil, err
@@ -118,7 +120,7 @@ func checkRestoreDir(cfg *configs.Config, config string) error {
 	if err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	given := []string{lockFile, "lost+found", "config.yaml", "quorumhub.log", "quorumhub.pid"}
+	given := []string{node.LockFile, "lost+found", "config.yaml", "quorumhub.log", "quorumhub.pid"}
 	for _, f := range []string{cfg.KeyFile(), config, cfg.Cluster.TLS.CA, cfg.Cluster.TLS.Cert, cfg.Cluster.TLS.Key} {
 		given = append(given, filepath.Base(f))
 	}
@@ -129,7 +131,7 @@ func checkRestoreDir(cfg *configs.Config, config string) error {
 		}
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, oneLine(strings.Join(found[:min(len(found), 5)], ", ")))
+		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, terminal.OneLine(strings.Join(found[:min(len(found), 5)], ", ")))
 	}
 	return nil
 }
@@ -144,7 +146,7 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 		needed = []string{meta.SecretsKey}
 	}
 	words := strings.Join(needed, " and ")
-	keys, err := keyStore(cfg, false)
+	keys, err := node.OpenKeys(cfg, false)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%w; the secrets in the backup are sealed with the key %s, which is not in the backup: put the former nodes' key file there", err, words)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 
+	"quorumhub/cli/exit"
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 )
@@ -25,15 +27,15 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	n, err := openNode(ctx, cfg, log)
+	n, err := node.Open(ctx, cfg, log)
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {
-			err = withCode(codeUsage, err)
+			err = exit.With(exit.Usage, err)
 		}
 		return err
 	}
-	return n.run(ctx)
+	return n.Run(ctx)
 }
 
 func newLogger(cfg *configs.Config, w io.Writer) *slog.Logger {

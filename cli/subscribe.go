@@ -4,39 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
 	"time"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
 )
-
-// maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
-const maxSecretBytes = 199
-
-// secretFlags give a shared secret on the command line or, out of sight of ps, in a file.
-type secretFlags struct {
-	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
-	SecretFile string `help:"The file that holds the secret; a newline at its end is not part of it." xor:"secret" placeholder:"FILE"`
-}
-
-func (f *secretFlags) read() (string, error) {
-	secret, name := f.Secret, "--secret"
-	if f.SecretFile != "" {
-		name = "--secret-file"
-		data, err := os.ReadFile(f.SecretFile)
-		if err != nil {
-			return "", usageError(fmt.Sprintf("--secret-file: %v", err))
-		}
-		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
-		if secret == "" {
-			return "", usageError(fmt.Sprintf("--secret-file: %s is empty", f.SecretFile))
-		}
-	}
-	if len(secret) > maxSecretBytes {
-		return "", usageError(fmt.Sprintf("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes))
-	}
-	return secret, nil
-}
 
 type subscribeCmd struct {
 	hubFlags
@@ -77,9 +50,9 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if c.Lease > 0 && time.Duration(c.Lease) < time.Second {
-		return usageError("--lease: expected at least 1s")
+		return exit.Usagef("--lease: expected at least 1s")
 	}
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{
 		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,
 	})
 }
@@ -92,19 +65,19 @@ type unsubscribeCmd struct {
 }
 
 func (c *unsubscribeCmd) Run(ctx context.Context, s Streams) error {
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
 }
 
-func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i intent) error {
+func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i client.Intent) error {
 	hub, err := flags.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	if i.Topic, err = hub.topicURL(i.Topic); err != nil {
+	defer hub.Close()
+	if i.Topic, err = hub.TopicURL(i.Topic); err != nil {
 		return err
 	}
-	if err := hub.request(ctx, i); err != nil {
+	if err := hub.SendIntent(ctx, i); err != nil {
 		return err
 	}
 	if asJSON {

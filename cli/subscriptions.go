@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +11,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 )
 
@@ -35,14 +37,14 @@ type subscriptionFlags struct {
 // operate sends a request about the subscription and prints the answer, as JSON or in words.
 func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error)) error {
 	if !strings.HasPrefix(f.ID, "s-") {
-		return usageError(fmt.Sprintf("ID: got %q, expected the id of a subscription such as s-17", f.ID))
+		return exit.Usagef("ID: got %q, expected the id of a subscription such as s-17", f.ID)
 	}
 	hub, err := f.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body)
 	if err != nil {
 		return err
 	}
@@ -54,35 +56,10 @@ func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, acti
 	}
 	text, err := words(answer)
 	if err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
 	_, err = fmt.Fprintln(s.Out, text)
 	return err
-}
-
-// operate makes a request of the admin API that changes something and returns the JSON of its answer, if there
-// is any.
-func (c *hubClient) operate(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
-	data := []byte(nil)
-	if body != nil {
-		var err error
-		if data, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("make the request: %w", err)
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	a, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	return a.Body, nil
 }
 
 type pauseCmd struct{ subscriptionFlags }
@@ -150,23 +127,10 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 	}
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
 		"ID\tSTATE\tTOPIC\tCALLBACK\tMODE\tNODE\tCURSOR\tLAG\tLEASE ENDS",
-		func(sub subscriptionItem) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", oneLine(sub.ID), oneLine(sub.State), oneLine(sub.Topic), oneLine(sub.Callback),
-				orDash(sub.Mode), orDash(sub.Node), sub.Cursor, sub.Lag, orDash(sub.LeaseExpiresAt))
+		func(sub client.Subscription) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", terminal.OneLine(sub.ID), terminal.OneLine(sub.State), terminal.OneLine(sub.Topic), terminal.OneLine(sub.Callback),
+				terminal.OrDash(sub.Mode), terminal.OrDash(sub.Node), sub.Cursor, sub.Lag, terminal.OrDash(sub.LeaseExpiresAt))
 		})
-}
-
-// subscriptionItem is a subscription as the admin API lists it.
-type subscriptionItem struct {
-	ID             string `json:"id"`
-	Topic          string `json:"topic"`
-	Callback       string `json:"callback"`
-	State          string `json:"state"`
-	Node           string `json:"node"`
-	LeaseExpiresAt string `json:"lease_expires_at"`
-	Cursor         uint64 `json:"cursor"`
-	Lag            uint64 `json:"lag"`
-	Mode           string `json:"mode"`
 }
 
 type showSubscriptionCmd struct {
@@ -177,7 +141,7 @@ type showSubscriptionCmd struct {
 
 // subscriptionDetail is a subscription as the admin API shows it.
 type subscriptionDetail struct {
-	subscriptionItem
+	client.Subscription
 	Signed       bool    `json:"signed"`
 	LeaseSeconds int64   `json:"lease_seconds"`
 	CreatedAt    string  `json:"created_at"`
@@ -209,14 +173,14 @@ type subscriptionDetail struct {
 
 func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 	if !strings.HasPrefix(c.ID, "s-") && !strings.HasPrefix(c.ID, "r-") {
-		return usageError(fmt.Sprintf("ID: got %q, expected the id of a subscription such as s-17", c.ID))
+		return exit.Usagef("ID: got %q, expected the id of a subscription such as s-17", c.ID)
 	}
 	hub, err := c.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.fetch(ctx, "/v1/subscriptions/"+url.PathEscape(c.ID))
+	defer hub.Close()
+	answer, err := hub.Get(ctx, "/v1/subscriptions/"+url.PathEscape(c.ID))
 	if err != nil {
 		return err
 	}
@@ -225,7 +189,7 @@ func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 	}
 	var d subscriptionDetail
 	if err := json.Unmarshal(answer, &d); err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
 	return d.write(s.Out)
 }
@@ -235,19 +199,19 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	line("subscription", "%s, %s, %s", oneLine(d.ID), oneLine(d.State), oneLine(d.Mode))
-	line("topic", "%s", oneLine(d.Topic))
-	line("callback", "%s", oneLine(d.Callback))
-	line("made", "%s, lease ends %s", orDash(d.CreatedAt), orDash(d.LeaseExpiresAt))
+	line("subscription", "%s, %s, %s", terminal.OneLine(d.ID), terminal.OneLine(d.State), terminal.OneLine(d.Mode))
+	line("topic", "%s", terminal.OneLine(d.Topic))
+	line("callback", "%s", terminal.OneLine(d.Callback))
+	line("made", "%s, lease ends %s", terminal.OrDash(d.CreatedAt), terminal.OrDash(d.LeaseExpiresAt))
 	line("signed", "%t", d.Signed)
-	line("node", "%s", orDash(d.Node))
+	line("node", "%s", terminal.OrDash(d.Node))
 	line("cursor", "%d, lag %d", d.Cursor, d.Lag)
 	if d.Lag > 0 {
 		line("oldest undelivered", "%s", configs.FormatDuration(time.Duration(d.OldestAge*float64(time.Second)).Round(time.Millisecond)))
 	}
 	line("delivered", "%d", d.Delivered)
 	if d.FailingSince != "" {
-		line("failing since", "%s, %d attempts in a row", oneLine(d.FailingSince), d.Failures)
+		line("failing since", "%s, %d attempts in a row", terminal.OneLine(d.FailingSince), d.Failures)
 	}
 	if d.DeadLetters > 0 {
 		line("dead letters", "%d", d.DeadLetters)
@@ -257,13 +221,13 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	}
 	switch {
 	case d.Delivery == nil && d.DeliveryError != "":
-		line("attempts", "not known: %s", oneLine(d.DeliveryError))
+		line("attempts", "not known: %s", terminal.OneLine(d.DeliveryError))
 	case d.Delivery != nil:
 		next := ""
 		if d.Delivery.NextAttempt != "" {
-			next = ", next attempt " + oneLine(d.Delivery.NextAttempt)
+			next = ", next attempt " + terminal.OneLine(d.Delivery.NextAttempt)
 		}
-		line("delivery", "%s%s", oneLine(d.Delivery.State), next)
+		line("delivery", "%s%s", terminal.OneLine(d.Delivery.State), next)
 		if d.Options.Window > 1 {
 			line("window", "%d of %d", d.Delivery.Window, d.Options.Window)
 		}
@@ -278,7 +242,7 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ATTEMPT AT\tMESSAGE\tOUTCOME\tLAST\tLATENCY")
 	for _, a := range d.Delivery.Attempts {
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%.1fms\n", orDash(a.At), a.Offset, oneLine(a.Outcome), outcome(a.Status, a.Reason), a.Latency)
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%.1fms\n", terminal.OrDash(a.At), a.Offset, terminal.OneLine(a.Outcome), outcome(a.Status, a.Reason), a.Latency)
 	}
 	return table.Flush()
 }

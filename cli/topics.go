@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 )
 
@@ -23,24 +25,12 @@ type listTopicsCmd struct {
 	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
-// topicItem is a topic as the admin API shows it.
-type topicItem struct {
-	Name          string `json:"name"`
-	HeadOffset    uint64 `json:"head_offset"`
-	FirstOffset   uint64 `json:"first_offset"`
-	Subscriptions int    `json:"subscriptions"`
-	Retention     *struct {
-		MaxAge   string `json:"max_age"`
-		MaxBytes *int64 `json:"max_bytes"`
-	} `json:"retention"`
-}
-
-// limits are the topic's own limits in words.
-func (t *topicItem) limits() string {
+// ownLimits are the topic's own limits in words.
+func ownLimits(t *client.Topic) string {
 	var out []string
 	if t.Retention != nil {
 		if t.Retention.MaxAge != "" {
-			out = append(out, "age "+oneLine(t.Retention.MaxAge))
+			out = append(out, "age "+terminal.OneLine(t.Retention.MaxAge))
 		}
 		if t.Retention.MaxBytes != nil {
 			out = append(out, "size "+configs.Bytes(*t.Retention.MaxBytes).String())
@@ -52,12 +42,12 @@ func (t *topicItem) limits() string {
 func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/topics", nil,
 		"TOPIC\tMESSAGES\tFIRST\tHEAD\tSUBSCRIPTIONS\tOWN LIMITS",
-		func(t topicItem) string {
+		func(t client.Topic) string {
 			kept := uint64(0)
 			if t.FirstOffset > 0 && t.HeadOffset >= t.FirstOffset {
 				kept = t.HeadOffset - t.FirstOffset + 1
 			}
-			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s", oneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, orDash(t.limits()))
+			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s", terminal.OneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, terminal.OrDash(ownLimits(&t)))
 		})
 }
 
@@ -87,7 +77,7 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	if c.MaxBytes != nil {
 		n, err := configs.ParseBytes(*c.MaxBytes)
 		if err != nil {
-			return usageError(fmt.Sprintf("--max-bytes: got %q, expected a size such as 100MiB", *c.MaxBytes))
+			return exit.Usagef("--max-bytes: got %q, expected a size such as 100MiB", *c.MaxBytes)
 		}
 		limits["max_bytes"] = int64(n)
 	}
@@ -95,50 +85,22 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits})
+	defer hub.Close()
+	answer, err := hub.Call(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits})
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return writeJSON(s.Out, answer)
 	}
-	var t topicItem
+	var t client.Topic
 	if err := json.Unmarshal(answer, &t); err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
-	own := t.limits()
+	own := ownLimits(&t)
 	if own == "" {
 		own = "none, the hub's hold"
 	}
-	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", oneLine(t.Name), own)
+	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", terminal.OneLine(t.Name), own)
 	return err
-}
-
-// listItems prints a list of the admin API: a table of the fields that row picks, or as JSON the items as they came.
-func listItems[T any](ctx context.Context, s Streams, flags hubFlags, asJSON bool, path string, query url.Values, head string, row func(T) string) error {
-	hub, err := flags.client()
-	if err != nil {
-		return err
-	}
-	defer hub.close()
-	items, err := hub.list(ctx, path, query)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return writeJSON(s.Out, struct {
-			Items []json.RawMessage `json:"items"`
-		}{items})
-	}
-	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, head)
-	for _, raw := range items {
-		var item T
-		if err := json.Unmarshal(raw, &item); err != nil {
-			return fmt.Errorf("an item of %s%s is not what a hub says: %w", hub.base, path, err)
-		}
-		fmt.Fprintln(table, row(item))
-	}
-	return table.Flush()
 }

@@ -51,7 +51,7 @@ func Of(err error) *Details {
 	if errors.As(err, &e) {
 		return ofHub(e)
 	}
-	var ended *hub.LetterEndedError
+	var ended *hub.DeadLetterEndedError
 	if errors.As(err, &ended) {
 		return &Details{Status: http.StatusGone, Code: "gone", Param: "id", Detail: ended.Error()}
 	}
