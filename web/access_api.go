@@ -1,10 +1,7 @@
 package web
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -13,9 +10,6 @@ import (
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 )
-
-// maxAccessBytes is the longest body of a request about keys and rules.
-const maxAccessBytes = 64 << 10
 
 // accessRoutes are those under /v1/auth. They are there without a guard too: what is set then holds once one stands.
 func (s *Server) accessRoutes() []*route {
@@ -70,7 +64,7 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 		Roles     []string `json:"roles"`
 		ExpiresIn string   `json:"expires_in"`
 	}
-	if err := s.readJSON(w, r, &in, expected); err != nil {
+	if err := s.readJSON(w, r, maxJSONBytes, &in, expected); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -159,7 +153,7 @@ func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/")
 	var rule auth.Rule
-	err := s.readJSON(w, r, &rule, `expected JSON such as {"may": ["publish"], "topics": ["orders/**"], "who": [{"scope": "orders.write"}]}`)
+	err := s.readJSON(w, r, maxJSONBytes, &rule, `expected JSON such as {"may": ["publish"], "topics": ["orders/**"], "who": [{"scope": "orders.write"}]}`)
 	if err == nil && rule.Name != "" && rule.Name != name {
 		err = hub.ParamErrorf("name", "is %s in the body and %s in the path; expected the same, or none in the body", problem.Quote(rule.Name), problem.Quote(name))
 	}
@@ -221,7 +215,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		Action    auth.Action    `json:"action"`
 		Topic     string         `json:"topic"`
 	}
-	err := s.readJSON(w, r, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
+	err := s.readJSON(w, r, maxJSONBytes, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
 	if err == nil && !in.Action.Known() {
 		err = hub.ParamErrorf("action", "is %s; expected %s", problem.Quote(string(in.Action)), auth.ActionNames())
 	}
@@ -254,22 +248,4 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		out.Allowed, out.Reason, out.Rule, out.Missing = d.Allowed, d.Reason(), d.Rule, d.Missing
 	}
 	writeJSON(w, http.StatusOK, out)
-}
-
-// readJSON decodes a body that is one JSON value with known fields only.
-func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, into any, expected string) error {
-	body, err := s.readBody(w, r, maxAccessBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxAccessBytes))
-	defer body.release()
-	if err != nil {
-		return err
-	}
-	dec := json.NewDecoder(bytes.NewReader(body.bytes))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
-	}
-	return nil
 }

@@ -280,7 +280,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	for _, line := range []string{
 		`principal=api-key:root action=admin.auth topic="" allowed=true reason="allowed by rule root"`,
 		`principal=api-key:writer action=publish topic=orders/eu allowed=true reason="allowed by rule writers" correlation_id=good-1`,
-		`principal=api-key:writer action=publish topic=secret allowed=false reason="no rule allows it to anybody" correlation_id=bad-1`,
+		`principal=api-key:writer action=publish topic=secret allowed=false reason="no rule allows it" correlation_id=bad-1`,
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("the log lacks %s\n%s", line, text)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // clientOf is the address that stands for whoever sent the request: the peer's or, behind a trusted proxy, the last one of
@@ -76,4 +77,32 @@ func parseForwarded(item string) (netip.Addr, error) {
 	}
 	a, err := netip.ParseAddr(strings.Trim(item, "[]"))
 	return a.Unmap(), err
+}
+
+// clientCounts counts what each client has open. The zero value is ready to use.
+type clientCounts struct {
+	mu sync.Mutex
+	by map[netip.Addr]int
+}
+
+// enter counts one more for a client, unless it has most already. most 0 is no limit.
+func (c *clientCounts) enter(client netip.Addr, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if most > 0 && c.by[client] >= most {
+		return false
+	}
+	if c.by == nil {
+		c.by = map[netip.Addr]int{}
+	}
+	c.by[client]++
+	return true
+}
+
+func (c *clientCounts) leave(client netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by[client]--; c.by[client] == 0 {
+		delete(c.by, client)
+	}
 }

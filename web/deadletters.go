@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -267,11 +267,6 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 		return a, &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Param: "Content-Type",
 			Detail: "is " + problem.Quote(r.Header.Get("Content-Type")) + "; expected application/json"}
 	}
-	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
-	defer body.release()
-	if err != nil {
-		return a, err
-	}
 	var in struct {
 		Topic        string `json:"topic"`
 		Callback     string `json:"callback"`
@@ -284,13 +279,8 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 		DryRun       bool   `json:"dry_run"`
 		Expect       *int   `json:"expect"`
 	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return a, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return a, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
+		return a, err
 	}
 	fields := url.Values{"topic": {in.Topic}, "callback": {in.Callback}, "subscription": {in.Subscription}, "status": {in.Status},
 		"reason": {in.Reason}, "since": {in.Since}, "until": {in.Until}}
@@ -318,13 +308,13 @@ const exportStep = time.Minute
 // exportDeadLetters streams what the filter chooses with its content, one JSON object a line. An export that cannot be
 // completed ends without an end, so that it does not look whole.
 func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		s.fail(w, r, hub.ParamErrorf("query", "cannot be read (%v)", err))
+		s.fail(w, r, err)
 		return
 	}
 	for name, v := range values {
-		if !contains(letterParams(), name) || len(v) > 1 {
+		if !slices.Contains(letterParams(), name) || len(v) > 1 {
 			s.fail(w, r, hub.ParamErrorf(problem.Quote(name), "is not a parameter of the export or given twice; expected %s", strings.Join(letterParams(), ", ")))
 			return
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,9 +59,9 @@ func (s *Server) getFailedContent(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) readFailedContent(r *http.Request) (q failedContentRequest, err error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		return q, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return q, err
 	}
 	get := func(name string) string {
 		if v := values[name]; len(v) > 1 && err == nil {

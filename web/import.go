@@ -2,16 +2,11 @@ package web
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"quorumhub/hub"
-	"quorumhub/web/problem"
 )
 
 // maxImportBytes is the longest body of an import.
@@ -81,19 +76,9 @@ func (s *Server) postImport(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) readImport(w http.ResponseWriter, r *http.Request) (in hub.Import, err error) {
 	const expected = `expected JSON such as {"topics": ["a"], "subscriptions": [{"topic": "a", "callback": "https://example.org/cb", "secret": "s"}]}`
-	content, err := s.readBody(w, r, maxImportBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes; send fewer records at a time", maxImportBytes))
-	defer content.release()
-	if err != nil {
-		return in, err
-	}
 	var body importBody
-	dec := json.NewDecoder(strings.NewReader(string(content.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return in, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return in, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxImportBytes, &body, expected); err != nil {
+		return in, err
 	}
 	if len(body.Topics)+len(body.Subscriptions) == 0 {
 		return in, hub.ParamErrorf("body", "holds no topics and no subscriptions; %s", expected)

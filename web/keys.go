@@ -53,7 +53,7 @@ func (s *Server) rotateKeys(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		To string `json:"to"`
 	}
-	err := s.readJSON(w, r, &in, `expected JSON such as {} or {"to": "1a2b3c4d"}`)
+	err := s.readJSON(w, r, maxJSONBytes, &in, `expected JSON such as {} or {"to": "1a2b3c4d"}`)
 	if err == nil {
 		err = errNoKeys
 		if s.Keys != nil {

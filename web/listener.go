@@ -20,13 +20,12 @@ type limited struct {
 	exempt       func(netip.Addr) bool
 	refused      prometheus.Counter
 
-	mu sync.Mutex
-	by map[netip.Addr]int
+	clients clientCounts
 }
 
 func (s *Server) newLimited() (*limited, error) {
 	l := &limited{slots: make(chan struct{}, s.MaxConnections), done: make(chan struct{}), most: s.ClientConnections, exempt: s.trusts,
-		by: map[netip.Addr]int{}, refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_http_connections_refused_total",
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_http_connections_refused_total",
 			Help: "Connections closed at once because their client had too many (limits.connections)."})}
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_http_connections", Help: "HTTP connections open now, the one to be accepted next included."},
 		func() float64 { return float64(len(l.slots)) })
@@ -76,23 +75,12 @@ func (l *limited) enter(remote net.Addr) (netip.Addr, bool) {
 		return netip.Addr{}, true
 	}
 	client := networkOf(peer)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.by[client] >= l.most {
-		return client, false
-	}
-	l.by[client]++
-	return client, true
+	return client, l.clients.enter(client, l.most)
 }
 
 func (l *limited) leave(client netip.Addr) {
-	if !client.IsValid() {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.by[client]--; l.by[client] == 0 {
-		delete(l.by, client)
+	if client.IsValid() {
+		l.clients.leave(client)
 	}
 }
 

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,14 +36,14 @@ type page[T any] struct {
 // that the list takes.
 func (s *Server) parseList(r *http.Request, kinds string, params ...string) (listQuery, url.Values, error) {
 	q := listQuery{limit: defaultLimit}
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		return q, nil, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return q, nil, err
 	}
 	known := append([]string{"limit", "cursor"}, params...)
 	for name, v := range values {
 		switch {
-		case !contains(known, name):
+		case !slices.Contains(known, name):
 			return q, nil, hub.ParamErrorf(problem.Quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
 		case len(v) > 1:
 			return q, nil, hub.ParamErrorf(name, "is given %d times; expected once", len(v))
@@ -73,13 +74,13 @@ func (s *Server) parseList(r *http.Request, kinds string, params ...string) (lis
 	return q, values, nil
 }
 
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
+// parseURLQuery decodes a query. Its error is for the client.
+func parseURLQuery(raw string) (url.Values, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, hub.ParamErrorf("query", "is malformed (%v)", err)
 	}
-	return false
+	return values, nil
 }
 
 // parseID takes a public id such as "s-17" apart.

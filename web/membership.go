@@ -75,7 +75,7 @@ func nodeInPath(r *http.Request) string {
 func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, example string, do func(context.Context, Membership) error) {
 	var err error
 	if in != nil {
-		err = s.readJSON(w, r, in, "expected JSON such as "+example)
+		err = s.readJSON(w, r, maxJSONBytes, in, "expected JSON such as "+example)
 	}
 	if err == nil {
 		err = errAlone

@@ -2,17 +2,12 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 )
-
-// maxOperateBytes is the longest body of a request about one subscription.
-const maxOperateBytes = 4096
 
 // subscriptionInPath is the id in /v1/subscriptions/<id> and in what lies below it.
 func subscriptionInPath(r *http.Request) (hub.SubscriptionID, error) {
@@ -60,22 +55,12 @@ func (s *Server) rewindSubscription(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) readRewind(w http.ResponseWriter, r *http.Request) (to hub.Position, dryRun bool, err error) {
 	const expected = `expected JSON such as {"to": "earliest", "dry_run": true}`
-	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
-	defer body.release()
-	if err != nil {
-		return to, false, err
-	}
 	var in struct {
 		To     json.RawMessage `json:"to"`
 		DryRun bool            `json:"dry_run"`
 	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return to, false, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return to, false, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
+		return to, false, err
 	}
 	if len(in.To) == 0 {
 		return to, false, hub.ParamErrorf("to", "is missing; %s", expected)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -192,9 +193,7 @@ func (o *Options) setDefaults() error {
 	if o.Warnings == nil {
 		o.Warnings = func() []string { return nil }
 	}
-	if o.Profile == "" {
-		o.Profile = ProfileNative
-	}
+	o.Profile = cmp.Or(o.Profile, ProfileNative)
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}
 	}
@@ -204,24 +203,15 @@ func (o *Options) setDefaults() error {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	if o.BudgetBytes == 0 {
-		o.BudgetBytes = max(64<<20, 16*o.Service.Policy().MaxMessageBytes)
-	}
-	orDefault(&o.BodyTimeout, 30*time.Second)
-	orDefault(&o.StopGrace, 10*time.Second)
-	orDefault(&o.StreamMax, 4096)
-	orDefault(&o.MaxConnections, 8192+o.StreamMax)
-	orDefault(&o.StreamHeartbeat, 15*time.Second)
-	orDefault(&o.StreamCatchUp, 3*time.Second)
-	orDefault(&o.StreamWriteTimeout, 10*time.Second)
-	orDefault(&o.LiveGrace, 30*time.Second)
-	orDefault(&o.BackupStall, 30*time.Second)
+	o.BudgetBytes = cmp.Or(o.BudgetBytes, max(64<<20, 16*o.Service.Policy().MaxMessageBytes))
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, 30*time.Second)
+	o.StopGrace = cmp.Or(o.StopGrace, 10*time.Second)
+	o.StreamMax = cmp.Or(o.StreamMax, 4096)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 8192+o.StreamMax)
+	o.StreamHeartbeat = cmp.Or(o.StreamHeartbeat, 15*time.Second)
+	o.StreamCatchUp = cmp.Or(o.StreamCatchUp, 3*time.Second)
+	o.StreamWriteTimeout = cmp.Or(o.StreamWriteTimeout, 10*time.Second)
+	o.LiveGrace = cmp.Or(o.LiveGrace, 30*time.Second)
+	o.BackupStall = cmp.Or(o.BackupStall, 30*time.Second)
 	return nil
-}
-
-func orDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }

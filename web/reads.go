@@ -45,9 +45,9 @@ func (s *Server) freshEnough(read http.HandlerFunc) http.HandlerFunc {
 			read(w, r)
 			return
 		}
-		q, err := url.ParseQuery(raw)
+		q, err := parseURLQuery(raw)
 		if err != nil {
-			s.fail(w, r, hub.ParamErrorf("query", "cannot be read (%v)", err))
+			s.fail(w, r, err)
 			return
 		}
 		if err := s.await(r.Context(), q); err != nil {

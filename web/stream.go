@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -113,7 +112,8 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
 		_ = c.SetWriteBuffer(streamSendBuffer) // a larger one costs memory of the kernel, nothing else
 	}
-	st := &stream{Writer: out, s: s, touch: s.Clock.Now(), allowed: time.Now()}
+	now := s.Clock.Now()
+	st := &stream{Writer: out, s: s, touch: now, allowed: now}
 	st.topic = s.Feed.Watch(t.ID, s.State)
 	defer st.topic.Close()
 	// No event may be pending when the node stops: net/http waits for this handler.
@@ -143,9 +143,9 @@ type streamFrom struct {
 // streamStart reads what the request says about the start. Last-Event-ID counts more than the query: a browser sends
 // both when it comes back.
 func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from streamFrom, err error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		return t, from, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return t, from, err
 	}
 	for key, v := range query {
 		if key != "start" {
@@ -256,12 +256,12 @@ func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from 
 	beat := time.NewTimer(st.s.StreamHeartbeat)
 	defer beat.Stop()
 	for {
-		if time.Since(st.allowed) >= st.s.StreamHeartbeat {
+		if now := st.s.Clock.Now(); now.Sub(st.allowed) >= st.s.StreamHeartbeat {
 			// Keys are revoked and rules change while streams go on.
 			if err := st.s.Service.AuthorizeRead(ctx, name); err != nil {
 				return endDenied
 			}
-			st.allowed = time.Now()
+			st.allowed = now
 		}
 		head, gone, changed := st.topic.Progress()
 		sent := st.next <= head

@@ -3,8 +3,6 @@ package web
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +14,7 @@ import (
 type streams struct {
 	frames   *sse.Frames
 	open     atomic.Int64
-	readers  readers
+	readers  clientCounts
 	stopping context.Context // done when streams are to end
 	stop     context.CancelFunc
 
@@ -29,7 +27,6 @@ type streams struct {
 func (s *Server) newStreams() error {
 	st := &s.streams
 	st.stopping, st.stop = context.WithCancel(context.Background())
-	st.readers.by = map[netip.Addr]int{}
 	st.frames = sse.NewFrames(s.encodeMessage)
 	st.sent = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_events_total", Help: "Messages sent over event streams."})
 	st.gaps = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_gaps_total",
@@ -47,31 +44,6 @@ func (s *Server) newStreams() error {
 		}
 	}
 	return nil
-}
-
-// readers counts the streams of each client.
-type readers struct {
-	mu sync.Mutex
-	by map[netip.Addr]int
-}
-
-// enter counts a stream for its client, unless it has as many as it may; most 0 is no limit.
-func (r *readers) enter(client netip.Addr, most int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if most > 0 && r.by[client] >= most {
-		return false
-	}
-	r.by[client]++
-	return true
-}
-
-func (r *readers) leave(client netip.Addr) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.by[client]--; r.by[client] == 0 {
-		delete(r.by, client)
-	}
 }
 
 func (st *streams) ended(reason string) { st.ends.WithLabelValues(reason).Inc() }

@@ -116,9 +116,9 @@ func offsetParam(rawQuery string) (uint64, error) {
 	if rawQuery == "" {
 		return 0, nil
 	}
-	q, err := url.ParseQuery(rawQuery)
+	q, err := parseURLQuery(rawQuery)
 	if err != nil {
-		return 0, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return 0, err
 	}
 	if !q.Has("offset") {
 		return 0, nil

@@ -1,9 +1,6 @@
 package web
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -71,21 +68,11 @@ func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.Retention, err error) {
 	const expected = `expected JSON such as {"retention": {"max_age": "7d", "max_bytes": 1073741824}}`
-	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
-	defer body.release()
-	if err != nil {
-		return out, err
-	}
 	var in struct {
 		Retention *retentionItem `json:"retention"`
 	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return out, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return out, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
+		return out, err
 	}
 	if in.Retention == nil {
 		return out, hub.ParamErrorf("retention", "is missing; %s, or {\"retention\": {}} for the hub's limits", expected)
