@@ -11,7 +11,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// accessRoutes are those under /v1/auth. They are there without a guard too: what is set then holds once one stands.
+// accessRoutes are the routes under /v1/auth. They exist even without a Guard; what is set then takes effect once there is one.
 func (s *Server) accessRoutes() []*route {
 	of := access{reads: auth.ActionAuth, changes: auth.ActionAuth}
 	get, post := http.MethodGet, http.MethodPost
@@ -34,7 +34,7 @@ type apiKeyItem struct {
 	CreatedAt *time.Time `json:"created_at,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at"`
 	CreatedBy string     `json:"created_by,omitempty"`
-	Key       string     `json:"key,omitempty"` // in the answer to its creation only
+	Key       string     `json:"key,omitempty"` // only in the response that creates it
 }
 
 func (s *Server) listAPIKeys(w http.ResponseWriter, _ *http.Request) {
@@ -48,6 +48,7 @@ func (s *Server) listAPIKeys(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
 }
 
+// orEmpty keeps an empty list from becoming null in JSON.
 func orEmpty(s []string) []string {
 	if s == nil {
 		return []string{}
@@ -55,7 +56,7 @@ func orEmpty(s []string) []string {
 	return s
 }
 
-// createAPIKey makes a key and shows it, once.
+// createAPIKey creates a key and shows it once.
 func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 	const expected = `expected JSON such as {"name": "meter-1", "scopes": ["publish"], "expires_in": "720h"}`
 	var in struct {
@@ -73,7 +74,7 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 	if err == nil && in.ExpiresIn != "" {
 		d, perr := time.ParseDuration(in.ExpiresIn)
 		if perr != nil || d <= 0 {
-			err = hub.ParamErrorf("expires_in", "is %s; expected a time above 0 such as 720h", problem.Quote(in.ExpiresIn))
+			err = hub.ParamErrorf("expires_in", "is %s; expected a positive duration such as 720h", problem.Quote(in.ExpiresIn))
 		} else {
 			k.ExpiresAt = s.Clock.Now().Add(d)
 		}
@@ -95,15 +96,15 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 
 func checkKeyRequest(name string, scopes, roles []string) error {
 	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that say whose key it is", problem.Quote(name))
+		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that name the holder", problem.Quote(name))
 	}
 	for param, list := range map[string][]string{"scopes": scopes, "roles": roles} {
 		if len(list) > 100 {
-			return hub.ParamErrorf(param, "are %d; expected at most 100", len(list))
+			return hub.ParamErrorf(param, "has %d entries; expected at most 100", len(list))
 		}
 		for _, v := range list {
 			if v == "" || len(v) > 256 || strings.ContainsAny(v, " \t\r\n,") {
-				return hub.ParamErrorf(param, "has %s; expected words of at most 256 bytes", problem.Quote(v))
+				return hub.ParamErrorf(param, "contains %s; expected words of at most 256 bytes", problem.Quote(v))
 			}
 		}
 	}
@@ -164,7 +165,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil && s.Guard != nil && s.Guard.FromFile(name) {
-		err = hub.Errorf(hub.CodeConflict, "rule %s stands in auth.file; change it there, or choose another name", problem.Quote(name))
+		err = hub.Errorf(hub.CodeConflict, "rule %s is defined in auth.file; change it there, or choose another name", problem.Quote(name))
 	}
 	var text []byte
 	if err == nil {
@@ -188,7 +189,7 @@ func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// principalItem is a principal as the API takes and shows it.
+// principalItem is a principal in requests and responses.
 type principalItem struct {
 	Method    auth.Method `json:"method"`
 	Authority string      `json:"issuer,omitempty"`
@@ -203,12 +204,12 @@ func itemOf(p *auth.Principal) principalItem {
 	return principalItem{p.Method, p.Authority, p.Subject, p.Client, p.User, p.Scopes, p.Roles}
 }
 
-// whoAmI shows the caller what the hub takes it for.
+// whoAmI shows callers who they are to the hub.
 func (s *Server) whoAmI(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, itemOf(auth.CallerOf(r.Context()).Principal))
 }
 
-// explain tells what the rules say about a wish, of the caller or of a principal that is given.
+// explain shows what the rules decide about an action, by the caller or by a given principal.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Principal *principalItem `json:"principal"`
@@ -242,7 +243,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		Principal principalItem `json:"principal"`
 	}{Action: in.Action, Topic: name, Principal: itemOf(p)}
 	if s.Guard == nil {
-		out.Allowed, out.Reason = true, "auth.mode is open: everybody may do everything"
+		out.Allowed, out.Reason = true, "auth.mode is open: everything is allowed"
 	} else {
 		d := auth.Decide(s.Guard.Rules(), p, in.Action, name)
 		out.Allowed, out.Reason, out.Rule, out.Missing = d.Allowed, d.Reason(), d.Rule, d.Missing

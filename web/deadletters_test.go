@@ -116,7 +116,7 @@ func TestOneDeadLetter(t *testing.T) {
 	}
 	for _, id := range []string{"d-4", "d-0", "s-1", "x", "17"} {
 		for _, try := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"POST", "/replay"}} {
-			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "expected an id such as d-17") {
+			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "such as d-17") {
 				t.Errorf("%s %s: %s", try[0], id, got)
 			}
 		}
@@ -182,7 +182,7 @@ func TestReplayByAPI(t *testing.T) {
 func TestActionsThatAreRefused(t *testing.T) {
 	f := letters(t)
 	for body, words := range map[string]string{
-		`{}`: "names no dead letters", ``: "cannot be decoded", `{"all":true,"topic":"news"}`: "all: is true beside a filter",
+		`{}`: "selects no dead letters", ``: "cannot be decoded", `{"all":true,"topic":"news"}`: "all: is combined with a filter",
 		`{"tpoic":"news"}`: "cannot be decoded", `{"all":true}x`: "has data after", `{"status":"9xx"}`: "status:", `{"all":true,"expect":-1}`: "expect:", `[]`: "cannot be decoded",
 	} {
 		for _, action := range []string{"replay", "drop"} {

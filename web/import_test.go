@@ -51,7 +51,7 @@ func TestImportByAPI(t *testing.T) {
 	for text, words := range map[string]string{
 		"":                   "body:",
 		"{":                  "body: cannot be decoded",
-		"{}":                 "holds no topics",
+		"{}":                 "has neither topics",
 		`{"topics":["a"]} x`: "has data after",
 		`{"topic":["a"]}`:    "unknown field",
 		`{"topics":[1]}`:     "cannot be decoded",

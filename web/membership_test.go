@@ -52,7 +52,7 @@ func TestNodesAreChangedByAPI(t *testing.T) {
 		{"POST", "/v1/cluster/transfer-leadership", `{"node":"node-2"}`, 200, "transfer node-2", ""},
 		{"POST", "/v1/cluster/transfer-leadership", `{}`, 200, "transfer ", ""},
 		{"POST", "/v1/cluster/leave", ``, 200, "remove node-1", ""},
-		{"GET", "/v1/cluster/leave", ``, 405, "", "takes OPTIONS, POST"},
+		{"GET", "/v1/cluster/leave", ``, 405, "", "accepts OPTIONS, POST"},
 	} {
 		n.asked = nil
 		got := want(t, f.send(c.method, c.path, c.body, "Content-Type", "application/json"), c.status)

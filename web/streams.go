@@ -10,12 +10,12 @@ import (
 	"quorumhub/web/sse"
 )
 
-// streams is what all event streams of a node share.
+// streams is shared by all event streams of a node.
 type streams struct {
 	frames   *sse.Frames
 	open     atomic.Int64
 	readers  clientCounts
-	stopping context.Context // done when streams are to end
+	stopping context.Context // done when streams must end
 	stop     context.CancelFunc
 
 	sent    prometheus.Counter
@@ -30,11 +30,11 @@ func (s *Server) newStreams() error {
 	st.frames = sse.NewFrames(s.encodeMessage)
 	st.sent = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_events_total", Help: "Messages sent over event streams."})
 	st.gaps = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_gaps_total",
-		Help: "Gap events: messages that a reader wanted and that are not there any more, or a position that is not known."})
+		Help: "Gap events: messages dropped before a reader got them, or an unknown position."})
 	st.refused = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_streams_refused_total", Help: "Streams refused because of streams.max."})
 	st.ends = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorumhub_streams_ended_total",
 		Help: "Streams that ended, by reason (client, slow, stopping, out_of_touch, topic_removed, forbidden, failed)."}, []string{"reason"})
-	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_streams", Help: "Event streams open now."},
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_streams", Help: "Open event streams."},
 		func() float64 { return float64(st.open.Load()) })
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_stream_bytes", Help: "Bytes of events held in memory for all streams."},
 		func() float64 { return float64(st.frames.Held()) })

@@ -10,7 +10,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// retentionItem is a topic's own limits. What is absent or null is as the hub is configured.
+// retentionItem holds a topic's own limits. Absent or null means the hub's configuration.
 type retentionItem struct {
 	MaxAge   *string `json:"max_age,omitempty"`
 	MaxBytes *int64  `json:"max_bytes,omitempty"`
@@ -49,7 +49,7 @@ func (s *Server) showTopic(w http.ResponseWriter, name string) error {
 	return nil
 }
 
-// putTopic gives a topic limits of its own, or with {"retention": {}} the hub's, and answers with the topic as it then is.
+// putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's, and answers with the topic after it.
 func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicBelow("/v1/topics/", r)
 	if err == nil {
@@ -88,10 +88,10 @@ func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.
 	return out, nil
 }
 
-// maxAgeDays keeps an age within what a Duration holds.
+// maxAgeDays keeps an age within the range of a Duration.
 const maxAgeDays = 36500
 
-// parseAge reads a duration, also in whole days.
+// parseAge parses a duration, or a number of days such as 7d.
 func parseAge(s string) (time.Duration, bool) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 32)
