@@ -79,10 +79,10 @@ type Dispatcher struct {
 	dirty      []*lane
 	dirtyFlows []*flow
 	settle     []settlement
-	hot        []*lane // ring of lanes that keep their endpoint
-	hotNext    int
-	pasts      []*lane // ring of lanes that remember their attempts
-	pastsNext  int
+	warmEndpoints        []*lane // ring of lanes that keep their endpoint
+	nextWarm    int
+	histories      []*lane // ring of lanes that remember their attempts
+	nextHistory  int
 	stats      Stats
 	started    bool
 	closing    bool // nothing new is sent
@@ -157,7 +157,7 @@ func (d *Dispatcher) Start(ctx context.Context) {
 	d.load(false)
 	d.mu.Lock()
 	d.started, d.wakeAt = true, forever
-	d.schedule()
+	d.scheduleLocked()
 	d.mu.Unlock()
 	d.loops.Add(2)
 	go d.keepTime()
@@ -178,10 +178,10 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range fx.Subscriptions {
-		d.adopt(&fx.Subscriptions[i])
+		d.adoptLocked(&fx.Subscriptions[i])
 	}
 	for i := range fx.Messages {
-		d.grow(fx.Messages[i].Topic, fx.Messages[i].Offset, fx.Messages[i].Time)
+		d.growLocked(fx.Messages[i].Topic, fx.Messages[i].Offset, fx.Messages[i].Time)
 	}
 	if len(fx.Moved) > 0 {
 		through := make(map[hub.TopicID]uint64, len(fx.Trims))
@@ -190,28 +190,28 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 		}
 		for _, id := range fx.Moved {
 			if l := d.lanes[id]; l != nil {
-				d.skip(l, through[l.topic.id])
+				d.skipLocked(l, through[l.topic.id])
 			}
 		}
 	}
 	for _, e := range fx.Ended {
-		d.end(e.ID)
+		d.endLocked(e.ID)
 	}
 	for _, id := range fx.RemovedTopics {
 		delete(d.heads, id)
 	}
 	for _, r := range fx.Resumed {
-		d.met(r)
+		d.metLocked(r)
 	}
 	if !d.loading {
 		d.late = nil
 	}
-	d.schedule()
+	d.scheduleLocked()
 }
 
-// grow notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
+// growLocked notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
 // caught up. Callers hold mu.
-func (d *Dispatcher) grow(id hub.TopicID, head uint64, published int64) {
+func (d *Dispatcher) growLocked(id hub.TopicID, head uint64, published int64) {
 	if d.heads[id] >= head {
 		return
 	}
@@ -223,31 +223,31 @@ func (d *Dispatcher) grow(id hub.TopicID, head uint64, published int64) {
 	t.head = head
 	for i, l := range t.idle {
 		t.idle[i] = nil
-		l.facing = published
-		d.ready(l)
+		l.headOfLineAt = published
+		d.readyLocked(l)
 	}
 	t.idle = t.idle[:0]
 	for _, f := range t.flows {
-		d.feed(f)
+		d.feedLocked(f)
 	}
 }
 
-// place puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
-func (d *Dispatcher) place(l *lane) {
+// placeLocked puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
+func (d *Dispatcher) placeLocked(l *lane) {
 	switch {
 	case l.flow != nil:
 		l.state = laneIdle
-		d.feed(l.flow)
+		d.feedLocked(l.flow)
 	case l.draining:
-		d.release(l)
+		d.releaseLocked(l)
 	case l.done >= l.topic.head:
 		l.topic.park(l)
 	default:
-		d.ready(l)
+		d.readyLocked(l)
 	}
 }
 
-func (d *Dispatcher) ready(l *lane) {
+func (d *Dispatcher) readyLocked(l *lane) {
 	if l.slow {
 		d.slowQ.push(l, &l.topic.slow)
 	} else {
@@ -255,11 +255,11 @@ func (d *Dispatcher) ready(l *lane) {
 	}
 }
 
-// skip moves a lane behind messages that retention dropped.
-func (d *Dispatcher) skip(l *lane, through uint64) {
+// skipLocked moves a lane behind messages that retention dropped.
+func (d *Dispatcher) skipLocked(l *lane, through uint64) {
 	if l.flow != nil {
 		l.flow.skip(through)
-		d.feed(l.flow)
+		d.feedLocked(l.flow)
 		return
 	}
 	if l.done >= through {
@@ -268,7 +268,7 @@ func (d *Dispatcher) skip(l *lane, through uint64) {
 	l.done, l.attempts, l.refused = through, 0, 0
 	if l.state == laneWaiting {
 		d.retries.remove(l)
-		d.place(l)
+		d.placeLocked(l)
 	}
 }
 
@@ -294,7 +294,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		d.mu.Lock()
 		for _, w := range d.running {
-			w.cut(errClosing)
+			w.cutLocked(errClosing)
 		}
 		d.mu.Unlock()
 		<-done

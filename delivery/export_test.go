@@ -6,8 +6,8 @@ func (d *Dispatcher) HandOverAtOnce() {
 	defer d.mu.Unlock()
 	for _, l := range d.lanes {
 		if l.draining && l.state == laneRunning {
-			l.worker.cut(errMoved)
-			d.release(l)
+			l.worker.cutLocked(errMoved)
+			d.releaseLocked(l)
 		}
 	}
 }

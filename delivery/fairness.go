@@ -104,12 +104,12 @@ type host struct {
 	waiting []*lane // for one of the attempts to end
 }
 
-// mayStart tells whether the lane's rate and its host allow another attempt now; otherwise the lane waits for it.
+// mayStartLocked tells whether the lane's rate and its host allow another attempt now; otherwise the lane waits for it.
 // Callers hold mu.
-func (d *Dispatcher) mayStart(l *lane) bool {
+func (d *Dispatcher) mayStartLocked(l *lane) bool {
 	if l.pace != nil {
 		if wait := l.pace.wait(d.now()); wait > 0 {
-			d.wait(l, wait)
+			d.waitLocked(l, wait)
 			return false
 		}
 	}
@@ -121,8 +121,8 @@ func (d *Dispatcher) mayStart(l *lane) bool {
 	return true
 }
 
-// enter takes a place for an attempt that mayStart. Callers hold mu.
-func (d *Dispatcher) enter(l *lane) {
+// enterHostLocked takes a place for an attempt that mayStart. Callers hold mu.
+func (d *Dispatcher) enterHostLocked(l *lane) {
 	l.invited = false
 	if l.pace != nil {
 		l.pace.took(d.now())
@@ -132,27 +132,27 @@ func (d *Dispatcher) enter(l *lane) {
 	}
 }
 
-// exit gives the place at a host back. Callers hold mu.
-func (d *Dispatcher) exit(h *host) {
+// exitHostLocked gives the place at a host back. Callers hold mu.
+func (d *Dispatcher) exitHostLocked(h *host) {
 	if h == nil {
 		return
 	}
 	h.busy--
-	d.invite(h)
+	d.inviteLocked(h)
 	if h.lanes == 0 && h.busy == 0 {
 		delete(d.hosts, h.name)
 	}
 }
 
-// invite lets the next lane that waits for a place at the host have it. One that has no use for it any more passes it
+// inviteLocked lets the next lane that waits for a place at the host have it. One that has no use for it any more passes it
 // on (see next). Callers hold mu.
-func (d *Dispatcher) invite(h *host) {
+func (d *Dispatcher) inviteLocked(h *host) {
 	for len(h.waiting) > 0 && h.busy < d.o.PerHost {
 		l := h.waiting[0]
 		h.waiting[0] = nil
 		if h.waiting = h.waiting[1:]; l.state == laneBlocked {
 			l.invited = true
-			d.ready(l)
+			d.readyLocked(l)
 			return
 		}
 	}
@@ -161,8 +161,8 @@ func (d *Dispatcher) invite(h *host) {
 	}
 }
 
-// visit counts a lane at the host of its callback, and leave takes it away. Callers hold mu.
-func (d *Dispatcher) visit(l *lane) {
+// joinHostLocked counts a lane at the host of its callback, and leave takes it away. Callers hold mu.
+func (d *Dispatcher) joinHostLocked(l *lane) {
 	if d.o.PerHost <= 0 {
 		return
 	}
@@ -170,7 +170,7 @@ func (d *Dispatcher) visit(l *lane) {
 	if l.host != nil && l.host.name == name {
 		return
 	}
-	d.leave(l)
+	d.leaveHostLocked(l)
 	h := d.hosts[name]
 	if h == nil {
 		h = &host{name: name}
@@ -180,7 +180,7 @@ func (d *Dispatcher) visit(l *lane) {
 	l.host = h
 }
 
-func (d *Dispatcher) leave(l *lane) {
+func (d *Dispatcher) leaveHostLocked(l *lane) {
 	h := l.host
 	if h == nil {
 		return

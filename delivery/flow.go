@@ -98,8 +98,8 @@ func (l *lane) reshaped(s *hub.Subscription) bool {
 	return f.group != s.Group || f.window != max(o.Window, 1) || f.key.text != o.Key || f.serial != (o.Mode == hub.DeliveryOrdered)
 }
 
-// newFlow makes the flow that a subscription's lane belongs to. Callers hold mu.
-func (d *Dispatcher) newFlow(t *topicLanes, s *hub.Subscription) *flow {
+// newFlowLocked makes the flow that a subscription's lane belongs to. Callers hold mu.
+func (d *Dispatcher) newFlowLocked(t *topicLanes, s *hub.Subscription) *flow {
 	var o hub.Options
 	if s.Options != nil {
 		o = *s.Options

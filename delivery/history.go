@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	keptTries   = 32 // attempts that a lane remembers
-	letterTries = 16 // of them, those about one message that its dead letter gets
+	keptAttempts   = 32 // attempts that a lane remembers
+	letterAttempts = 16 // of them, those about one message that its dead letter gets
 	// keptHistories is how many lanes remember their attempts; a full memory takes some 800 bytes. Past it, who
 	// has remembered the longest forgets.
 	keptHistories = 32768
 )
 
-// try is one attempt as a lane remembers it.
-type try struct {
+// attempt is one attempt as a lane remembers it.
+type attempt struct {
 	at      int64 // Unix nanoseconds of its start
 	offset  uint64
 	latency uint32 // microseconds
@@ -29,26 +29,26 @@ type try struct {
 
 // history holds a lane's last attempts.
 type history struct {
-	ring         []try
+	ring         []attempt
 	next         int    // where the next one goes in a full ring
 	total, fails uint64 // since this node delivers the subscription
 }
 
-func (h *history) add(t try) {
+func (h *history) add(t attempt) {
 	h.total++
 	if t.outcome != PushDelivered {
 		h.fails++
 	}
-	if len(h.ring) < keptTries {
+	if len(h.ring) < keptAttempts {
 		h.ring = append(h.ring, t)
 		return
 	}
 	h.ring[h.next] = t
-	h.next = (h.next + 1) % keptTries
+	h.next = (h.next + 1) % keptAttempts
 }
 
 // newest calls f with the attempts, newest first, until it returns false.
-func (h *history) newest(f func(*try) bool) {
+func (h *history) newest(f func(*attempt) bool) {
 	for i := range h.ring {
 		if !f(&h.ring[(h.next-1-i+2*len(h.ring))%len(h.ring)]) {
 			return
@@ -67,43 +67,43 @@ func numberOf(r egress.Reason) uint8 {
 	return uint8(max(slices.Index(all[:], r), 0))
 }
 
-// remember adds an attempt to the lane's history. Callers hold mu.
-func (d *Dispatcher) remember(l *lane, offset uint64, res PushResult) {
-	if l.past == nil {
-		l.past = &history{}
-		if len(d.pasts) < keptHistories {
-			d.pasts = append(d.pasts, l)
+// rememberLocked adds an attempt to the lane's history. Callers hold mu.
+func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
+	if l.history == nil {
+		l.history = &history{}
+		if len(d.histories) < keptHistories {
+			d.histories = append(d.histories, l)
 		} else {
-			d.pasts[d.pastsNext].past = nil
-			d.pasts[d.pastsNext] = l
-			d.pastsNext = (d.pastsNext + 1) % keptHistories
+			d.histories[d.nextHistory].history = nil
+			d.histories[d.nextHistory] = l
+			d.nextHistory = (d.nextHistory + 1) % keptHistories
 		}
 	}
-	l.past.add(try{at: d.o.Clock.Now().Add(-res.Latency).UnixNano(), offset: offset,
+	l.history.add(attempt{at: d.o.Clock.Now().Add(-res.Latency).UnixNano(), offset: offset,
 		latency: uint32(min(res.Latency/time.Microsecond, 1<<32-1)), status: uint16(res.Status), outcome: res.Outcome,
 		reason: numberOf(res.Reason)})
 }
 
-// triesAt are the last attempts at one message that the lane remembers, oldest first. Callers hold mu.
-func (d *Dispatcher) triesAt(l *lane, offset uint64) []*hubpb.Attempt {
-	if l.past == nil {
+// attemptsAtLocked are the last attempts at one message that the lane remembers, oldest first. Callers hold mu.
+func (d *Dispatcher) attemptsAtLocked(l *lane, offset uint64) []*hubpb.Attempt {
+	if l.history == nil {
 		return nil
 	}
 	var out []*hubpb.Attempt
 	names := reasons()
-	l.past.newest(func(t *try) bool {
+	l.history.newest(func(t *attempt) bool {
 		if t.offset == offset && t.outcome != PushCancelled {
 			out = append(out, &hubpb.Attempt{At: t.at, Status: int32(t.status), Latency: int64(t.latency) * 1000,
 				Reason: string(names[t.reason]), Node: d.o.Node})
 		}
-		return len(out) < letterTries
+		return len(out) < letterAttempts
 	})
 	slices.Reverse(out)
 	return out
 }
 
-// Tried is one attempt to deliver a message.
-type Tried struct {
+// Attempt is one attempt to deliver a message.
+type Attempt struct {
 	At      time.Time
 	Offset  uint64
 	Outcome PushOutcome
@@ -114,7 +114,7 @@ type Tried struct {
 
 // History is what a node remembers of its attempts for one subscription.
 type History struct {
-	Tries         []Tried // the last 32 at most, newest first
+	Attempts         []Attempt // the last 32 at most, newest first
 	Total, Failed uint64  // all since this node delivers the subscription
 }
 
@@ -124,13 +124,13 @@ func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := d.lanes[id]
-	if l == nil || l.past == nil {
+	if l == nil || l.history == nil {
 		return History{}, l != nil
 	}
-	h := History{Total: l.past.total, Failed: l.past.fails}
+	h := History{Total: l.history.total, Failed: l.history.fails}
 	names := reasons()
-	l.past.newest(func(t *try) bool {
-		h.Tries = append(h.Tries, Tried{At: time.Unix(0, t.at), Offset: t.offset, Outcome: t.outcome, Status: int(t.status),
+	l.history.newest(func(t *attempt) bool {
+		h.Attempts = append(h.Attempts, Attempt{At: time.Unix(0, t.at), Offset: t.offset, Outcome: t.outcome, Status: int(t.status),
 			Latency: time.Duration(t.latency) * time.Microsecond, Reason: names[t.reason]})
 		return true
 	})
@@ -173,8 +173,8 @@ func (d *Dispatcher) Backlog() Backlog {
 		}
 		b.Behind++
 		b.Messages += l.topic.head - l.done
-		if l.facing != 0 && (oldest == 0 || l.facing < oldest) {
-			oldest = l.facing
+		if l.headOfLineAt != 0 && (oldest == 0 || l.headOfLineAt < oldest) {
+			oldest = l.headOfLineAt
 		}
 	}
 	if oldest != 0 {

@@ -48,8 +48,8 @@ type lane struct {
 	attempts     uint32 // at done+1
 	refused      uint32 // of these, definite refusals
 
-	facing int64    // Unix nanoseconds at which the message behind done was published; 0: not looked at yet
-	past   *history // last attempts, nil: none
+	headOfLineAt int64    // Unix nanoseconds at which the message behind done was published; 0: not looked at yet
+	history   *history // last attempts, nil: none
 
 	due      time.Duration // laneWaiting: when, on the dispatcher's own clock
 	endpoint *Endpoint     // nil until needed, and again when it was not used for long
@@ -70,15 +70,15 @@ type lane struct {
 	status    int32 // last HTTP status, 0: none
 	reason    egress.Reason
 	gen       uint32 // rises with each renewal
-	jumps     uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
+	rewinds     uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
 	state     laneState
 	slow      bool  // the last attempt took long or failed
 	dirty     bool  // its cursor is to be written
 	queued    bool  // linked in a ready queue, whatever its state
 	sick      bool  // flow: its endpoint was down at last, and is probed with one message
-	clock     bool  // no lane at all: it reminds of a flow's retries
+	isTimer     bool  // no lane at all: it reminds of a flow's retries
 	invited   bool  // a place at its host is kept for it
-	hot       bool  // it is in the ring of kept endpoints
+	warm       bool  // it is in the ring of kept endpoints
 	overloads uint8 // in a row, as far as this node knows
 	paused    bool
 	draining  bool // another node is to take over: it stops after the attempt under way

@@ -29,7 +29,7 @@ func (d *Dispatcher) Stats() Stats {
 	s := d.stats
 	s.Lanes, s.Fast, s.Slow = len(d.lanes), d.fast, d.slow
 	s.Ready, s.Waiting, s.Unsaved = d.fastQ.len+d.slowQ.len, len(d.retries), len(d.dirty)
-	s.OutOfTouch = d.outOfTouch()
+	s.OutOfTouch = d.outOfTouchLocked()
 	return s
 }
 

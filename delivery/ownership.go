@@ -13,7 +13,7 @@ func (d *Dispatcher) Reload() {
 	d.load(true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.schedule()
+	d.scheduleLocked()
 }
 
 // load brings the picture up to the state. With replaced, what the state does not hold is gone; without, it
@@ -39,29 +39,29 @@ func (d *Dispatcher) load(replaced bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if replaced {
-		d.forget(subs, topics)
+		d.forgetLocked(subs, topics)
 	}
 	for i := range topics {
-		d.grow(topics[i].ID, topics[i].Head, 0)
+		d.growLocked(topics[i].ID, topics[i].Head, 0)
 	}
 	for i := range subs {
-		d.adopt(&subs[i])
+		d.adoptLocked(&subs[i])
 		if l := d.lanes[subs[i].ID]; l != nil {
-			d.skip(l, subs[i].Cursor.Offset)
+			d.skipLocked(l, subs[i].Cursor.Offset)
 		}
 	}
 	d.loading = false
 }
 
-// forget drops what is not there any more.
-func (d *Dispatcher) forget(subs []hub.Subscription, topics []hub.Topic) {
+// forgetLocked drops what is not there any more.
+func (d *Dispatcher) forgetLocked(subs []hub.Subscription, topics []hub.Topic) {
 	known := make(map[hub.SubscriptionID]struct{}, len(subs))
 	for i := range subs {
 		known[subs[i].ID] = struct{}{}
 	}
 	for id, l := range d.lanes {
 		if _, ok := known[id]; !ok {
-			d.drop(l, errEnded)
+			d.dropLocked(l, errEnded)
 		}
 	}
 	heads := make(map[hub.TopicID]struct{}, len(topics))
@@ -75,9 +75,9 @@ func (d *Dispatcher) forget(subs []hub.Subscription, topics []hub.Topic) {
 	}
 }
 
-// adopt brings a lane up to its subscription: it comes with the assignment to this node and goes with that to
+// adoptLocked brings a lane up to its subscription: it comes with the assignment to this node and goes with that to
 // another one; after a renewal, secret, lease and callback hold from the next attempt on. Callers hold mu.
-func (d *Dispatcher) adopt(s *hub.Subscription) {
+func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	a := &s.Assignment
 	l := d.lanes[s.ID]
 	if a.Node != d.o.Node {
@@ -85,7 +85,7 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 			d.late[s.ID] = max(d.late[s.ID], a.Epoch)
 		}
 		if l != nil && a.Epoch > l.epoch {
-			d.drop(l, errMoved)
+			d.dropLocked(l, errMoved)
 		}
 		return
 	}
@@ -93,25 +93,25 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 		return
 	}
 	if l != nil && a.Epoch > l.epoch && l.reshaped(s) {
-		d.drop(l, errMoved)
+		d.dropLocked(l, errMoved)
 		l = nil
 	}
 	if l == nil {
-		l = d.newLane(s)
+		l = d.newLaneLocked(s)
 	}
 	if f := l.flow; f != nil {
-		d.adoptFlow(f, l, s)
+		d.adoptFlowLocked(f, l, s)
 	} else if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
 		l.epoch, l.draining = a.Epoch, false
 		if l.state == laneReleasing {
 			l.state = laneExpired
 		}
 		if rewound {
-			d.put(l, &s.Cursor)
+			d.moveLocked(l, &s.Cursor)
 		} else {
-			d.skip(l, s.Cursor.Offset)
+			d.skipLocked(l, s.Cursor.Offset)
 		}
-		d.mark(l)
+		d.markLocked(l)
 	}
 	l.paused = s.Paused
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
@@ -125,32 +125,32 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 		} else if rate := l.options.Rate; l.pace == nil || l.pace.interval != newPace(rate).interval {
 			l.pace = newPace(rate)
 		}
-		d.visit(l)
+		d.joinHostLocked(l)
 	}
 	if l.flow != nil {
 		if l.state == laneExpired || l.state == lanePaused && !l.paused {
 			l.state = laneIdle
 		}
-		d.feed(l.flow)
+		d.feedLocked(l.flow)
 		return
 	}
 	if a.Next != "" && !l.draining {
-		d.drain(l)
+		d.drainLocked(l)
 	}
 	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new: it is nowhere
-		d.place(l)
+		d.placeLocked(l)
 	}
 }
 
-// adoptFlow brings a flow up to an assignment of one of its lanes. Callers hold mu, and feed it.
-func (d *Dispatcher) adoptFlow(f *flow, l *lane, s *hub.Subscription) {
+// adoptFlowLocked brings a flow up to an assignment of one of its lanes. Callers hold mu, and feed it.
+func (d *Dispatcher) adoptFlowLocked(f *flow, l *lane, s *hub.Subscription) {
 	a := &s.Assignment
 	rewound := a.Rewound > f.epoch
 	l.epoch = max(l.epoch, a.Epoch)
 	if a.Epoch > f.epoch {
 		f.epoch, f.draining = a.Epoch, false
 		if rewound {
-			d.rewindFlow(f, &s.Cursor)
+			d.rewindFlowLocked(f, &s.Cursor)
 		} else {
 			f.skip(s.Cursor.Offset)
 		}
@@ -164,19 +164,19 @@ func (d *Dispatcher) adoptFlow(f *flow, l *lane, s *hub.Subscription) {
 		}
 		for _, m := range f.members {
 			m.epoch = a.Epoch // they follow in the same entry
-			d.mark(m)
+			d.markLocked(m)
 		}
-		d.markFlow(f)
+		d.markFlowLocked(f)
 	}
 	if a.Next != "" && a.Epoch == f.epoch {
 		f.draining = true
 	}
 }
 
-// put moves a lane to another place in the log. Callers hold mu and place it if it is nowhere then.
-func (d *Dispatcher) put(l *lane, c *hub.Cursor) {
+// moveLocked moves a lane to another place in the log. Callers hold mu and place it if it is nowhere then.
+func (d *Dispatcher) moveLocked(l *lane, c *hub.Cursor) {
 	l.done, l.attempts, l.refused = c.Offset, c.Attempts, c.Refused
-	l.jumps++
+	l.rewinds++
 	switch l.state {
 	case laneIdle:
 		l.topic.unpark(l)
@@ -188,7 +188,7 @@ func (d *Dispatcher) put(l *lane, c *hub.Cursor) {
 	l.state = laneExpired
 }
 
-func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
+func (d *Dispatcher) newLaneLocked(s *hub.Subscription) *lane {
 	t := d.topics[s.Topic]
 	if t == nil {
 		t = &topicLanes{id: s.Topic, name: s.TopicName, link: LinkHeader(d.o.HubURL, d.o.Namer.URL(s.TopicName))}
@@ -203,7 +203,7 @@ func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
 	if flowing(s) {
 		f := d.flows[s.Group]
 		if f == nil {
-			f = d.newFlow(t, s)
+			f = d.newFlowLocked(t, s)
 		}
 		l.flow, l.sick, l.state = f, c.Failures > 0, laneIdle
 		f.members = append(f.members, l)
@@ -211,9 +211,9 @@ func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
 	return l
 }
 
-// drain lets a lane come to rest, so that another node can go on where it stopped: what is under way is
+// drainLocked lets a lane come to rest, so that another node can go on where it stopped: what is under way is
 // finished and booked, nothing new is sent. Callers hold mu.
-func (d *Dispatcher) drain(l *lane) {
+func (d *Dispatcher) drainLocked(l *lane) {
 	l.draining = true
 	switch l.state {
 	case laneIdle:
@@ -226,36 +226,36 @@ func (d *Dispatcher) drain(l *lane) {
 	default:
 		return // comes by sendable or place
 	}
-	d.release(l)
+	d.releaseLocked(l)
 }
 
-// release lets go of a drained lane, with its cursor. Callers hold mu.
-func (d *Dispatcher) release(l *lane) {
+// releaseLocked lets go of a drained lane, with its cursor. Callers hold mu.
+func (d *Dispatcher) releaseLocked(l *lane) {
 	l.state, l.endpoint = laneReleasing, nil
-	d.mark(l)
+	d.markLocked(l)
 	d.urgent = true
 	d.notify()
 }
 
-// end takes the lane of a subscription that ended away at once, whatever it is doing (invariant I5).
-func (d *Dispatcher) end(id hub.SubscriptionID) {
+// endLocked takes the lane of a subscription that ended away at once, whatever it is doing (invariant I5).
+func (d *Dispatcher) endLocked(id hub.SubscriptionID) {
 	if d.loading {
 		d.late[id] = math.MaxUint64
 	}
 	if l := d.lanes[id]; l != nil {
-		d.drop(l, errEnded)
+		d.dropLocked(l, errEnded)
 	}
 }
 
-// drop takes a lane away at once and cuts off what is under way. Callers hold mu.
-func (d *Dispatcher) drop(l *lane, cause error) {
+// dropLocked takes a lane away at once and cuts off what is under way. Callers hold mu.
+func (d *Dispatcher) dropLocked(l *lane, cause error) {
 	delete(d.lanes, l.id)
-	d.leave(l)
+	d.leaveHostLocked(l)
 	if l.invited {
 		l.invited = false
 	}
 	if f := l.flow; f != nil {
-		d.dropMember(f, l, cause)
+		d.dropMemberLocked(f, l, cause)
 	}
 	switch l.state {
 	case laneIdle:
@@ -265,7 +265,7 @@ func (d *Dispatcher) drop(l *lane, cause error) {
 	case laneWaiting:
 		d.retries.remove(l)
 	case laneRunning:
-		l.worker.cut(cause)
+		l.worker.cutLocked(cause)
 	default: // nowhere, or in a ready queue, which skips lanes that ended
 	}
 	l.state = laneEnded
@@ -276,18 +276,18 @@ func (d *Dispatcher) drop(l *lane, cause error) {
 	}
 }
 
-// dropMember takes a lane out of its flow. What is under way to it is cut off, and goes to the others.
-func (d *Dispatcher) dropMember(f *flow, l *lane, cause error) {
+// dropMemberLocked takes a lane out of its flow. What is under way to it is cut off, and goes to the others.
+func (d *Dispatcher) dropMemberLocked(f *flow, l *lane, cause error) {
 	for _, w := range d.running {
 		if w.lane == l {
-			w.cut(cause)
+			w.cutLocked(cause)
 		}
 	}
 	f.members = slices.DeleteFunc(f.members, func(o *lane) bool { return o == l })
 	if len(f.members) == 0 {
-		d.dropFlow(f)
+		d.dropFlowLocked(f)
 		return
 	}
 	f.turn %= len(f.members)
-	d.feed(f)
+	d.feedLocked(f)
 }

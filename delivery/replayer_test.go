@@ -56,7 +56,7 @@ func TestADeadLetterKnowsItsAttempts(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
 		}
 		h, ok := r.d.History(id)
-		if !ok || h.Total != 4 || h.Failed != 3 || len(h.Tries) != 4 || h.Tries[0].Offset != 2 || h.Tries[3].Outcome != delivery.PushDelivered {
+		if !ok || h.Total != 4 || h.Failed != 3 || len(h.Attempts) != 4 || h.Attempts[0].Offset != 2 || h.Attempts[3].Outcome != delivery.PushDelivered {
 			t.Errorf("history %+v", h)
 		}
 	})
@@ -70,8 +70,8 @@ func TestHistoryIsBounded(t *testing.T) {
 		}
 		r.after(time.Second)
 		h, ok := r.d.History(id)
-		if !ok || len(h.Tries) != 32 || h.Tries[0].Offset != 100 || h.Tries[31].Offset != 69 || h.Total != 100 || h.Failed != 0 {
-			t.Errorf("%d of %d attempts are kept, %d failed; newest %+v", len(h.Tries), h.Total, h.Failed, h.Tries[0])
+		if !ok || len(h.Attempts) != 32 || h.Attempts[0].Offset != 100 || h.Attempts[31].Offset != 69 || h.Total != 100 || h.Failed != 0 {
+			t.Errorf("%d of %d attempts are kept, %d failed; newest %+v", len(h.Attempts), h.Total, h.Failed, h.Attempts[0])
 		}
 		if _, ok := r.d.History(99); ok {
 			t.Error("there is a history of a subscription that this node does not deliver to")

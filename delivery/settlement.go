@@ -20,7 +20,7 @@ type settlement struct {
 	void     bool   // given up by a flow, and overtaken before it was proposed
 	gen      uint32 // gone: of the subscription that was answered 410
 	epoch    uint64 // the one it was proposed under
-	jumps    uint32 // given up: the lane's; a message given up where the lane no longer stands is not
+	rewinds    uint32 // given up: the lane's; a message given up where the lane no longer stands is not
 	offset   uint64
 	attempts uint32
 	status   int32
@@ -28,7 +28,7 @@ type settlement struct {
 	delay    time.Duration // wait before the lane's next message
 
 	// Of the message given up.
-	tries       []*hubpb.Attempt
+	attemptLog       []*hubpb.Attempt
 	size        int
 	published   int64
 	contentType string
@@ -42,15 +42,15 @@ const (
 	finalTime      = 5 * time.Second
 )
 
-// hand gives a settlement to the recorder; the lane waits. Callers hold mu.
-func (d *Dispatcher) hand(s settlement) {
+// settleLocked gives a settlement to the recorder; the lane waits. Callers hold mu.
+func (d *Dispatcher) settleLocked(s settlement) {
 	s.lane.state = laneSettling
 	d.settle = append(d.settle, s)
 	d.notify()
 }
 
-// mark notes that a lane's cursor is to be written. Callers hold mu.
-func (d *Dispatcher) mark(l *lane) {
+// markLocked notes that a lane's cursor is to be written. Callers hold mu.
+func (d *Dispatcher) markLocked(l *lane) {
 	if l.dirty {
 		return
 	}
@@ -127,7 +127,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		batch := d.settle[:n:n]
 		events := make([]*hubpb.Event, 0, n)
 		for i := range batch {
-			events = append(events, batch[i].event())
+			events = append(events, batch[i].eventLocked())
 		}
 		d.mu.Unlock()
 		if n == 0 {
@@ -140,16 +140,16 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		d.mu.Lock()
 		for i := range batch {
 			if batch[i].entry != nil {
-				d.settledEntry(&batch[i], results[i].Outcome)
+				d.settledEntryLocked(&batch[i], results[i].Outcome)
 			} else {
-				d.settled(&batch[i])
+				d.settledLocked(&batch[i])
 			}
 		}
 		d.settle = d.settle[n:]
 		if len(d.settle) == 0 {
 			d.settle = nil
 		}
-		d.schedule()
+		d.scheduleLocked()
 		d.mu.Unlock()
 	}
 	for cursors {
@@ -161,11 +161,11 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 			d.mu.Lock()
 			for _, l := range lanes {
 				if l.state != laneEnded {
-					d.mark(l)
+					d.markLocked(l)
 				}
 			}
 			for _, f := range flows {
-				d.markFlow(f)
+				d.markFlowLocked(f)
 			}
 			d.mu.Unlock()
 			return err
@@ -174,21 +174,21 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 	return nil
 }
 
-// event is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor
+// eventLocked is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor
 // event without cursors. Callers hold mu.
-func (s *settlement) event() *hubpb.Event {
+func (s *settlement) eventLocked() *hubpb.Event {
 	s.epoch = s.lane.epoch
 	switch {
 	case s.entry != nil:
-		return s.entryEvent()
+		return s.entryEventLocked()
 	case s.gone && s.lane.gen == s.gen:
 		return goneEvent(s.lane.id, s.lane.renewed, s.epoch)
-	case s.gone || s.lane.jumps != s.jumps:
+	case s.gone || s.lane.rewinds != s.rewinds:
 		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
 	}
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
 		Subscription: uint64(s.lane.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason), Epoch: s.epoch,
-		Tries: s.tries, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
+		Tries: s.attemptLog, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
 }
 
 // goneEvent ends a subscription whose callback answered 410, unless it was renewed or given to another node meanwhile.
@@ -197,23 +197,23 @@ func goneEvent(id hub.SubscriptionID, renewed int64, epoch uint64) *hubpb.Event 
 		Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{renewed}, Epochs: []uint64{epoch}}}}
 }
 
-// settled lets a lane go on after its settlement is in the log. Callers hold mu.
-func (d *Dispatcher) settled(s *settlement) {
+// settledLocked lets a lane go on after its settlement is in the log. Callers hold mu.
+func (d *Dispatcher) settledLocked(s *settlement) {
 	l := s.lane
 	if l.state != laneSettling {
 		return // ended meanwhile, or another node's
 	}
-	if l.epoch != s.epoch || !s.gone && l.jumps != s.jumps {
-		d.place(l) // assigned anew meanwhile: what was proposed has changed nothing
+	if l.epoch != s.epoch || !s.gone && l.rewinds != s.rewinds {
+		d.placeLocked(l) // assigned anew meanwhile: what was proposed has changed nothing
 		return
 	}
 	if s.gone {
 		if l.gen != s.gen {
-			d.place(l)
+			d.placeLocked(l)
 			return
 		}
 		d.o.Log.Info("subscription ended: its callback is gone (410)", "subscription", l.id.String(), "topic", l.topic.name)
-		d.end(l.id)
+		d.endLocked(l.id)
 		return
 	}
 	d.stats.DeadLettered++
@@ -222,12 +222,12 @@ func (d *Dispatcher) settled(s *settlement) {
 	if s.offset > l.done {
 		l.done, l.attempts, l.refused = s.offset, 0, 0
 	}
-	d.mark(l)
+	d.markLocked(l)
 	if s.delay > 0 && l.done < l.topic.head {
-		d.wait(l, s.delay)
+		d.waitLocked(l, s.delay)
 		return
 	}
-	d.place(l)
+	d.placeLocked(l)
 }
 
 // takeDirty takes cursors that moved, as the event to propose.
@@ -306,9 +306,9 @@ func (f *flow) pb(without *entry) *hubpb.Cursor {
 	return c
 }
 
-// entryEvent is what to propose for a message given up by a flow. It carries the cursor behind it, for those between
+// entryEventLocked is what to propose for a message given up by a flow. It carries the cursor behind it, for those between
 // may be done with or not. Callers hold mu.
-func (s *settlement) entryEvent() *hubpb.Event {
+func (s *settlement) entryEventLocked() *hubpb.Event {
 	l, f := s.lane, s.lane.flow
 	if s.void = l.state == laneEnded || f.gen != s.flowGen || s.entry.state != entrySettling; s.void {
 		return &hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{}}}
@@ -320,25 +320,25 @@ func (s *settlement) entryEvent() *hubpb.Event {
 	}
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
 		Subscription: uint64(l.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason),
-		Epoch: f.epoch, Cursor: c, Tries: s.tries, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
+		Epoch: f.epoch, Cursor: c, Tries: s.attemptLog, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
 }
 
-// settledEntry goes on after a message of a flow was given up, or gives it to another lane if that came to nothing.
+// settledEntryLocked goes on after a message of a flow was given up, or gives it to another lane if that came to nothing.
 // Callers hold mu.
-func (d *Dispatcher) settledEntry(s *settlement, outcome hub.Outcome) {
+func (d *Dispatcher) settledEntryLocked(s *settlement, outcome hub.Outcome) {
 	f := s.lane.flow
 	if f.gen != s.flowGen || s.entry.state != entrySettling {
 		return
 	}
 	if s.void || outcome == hub.OutcomeStale {
 		f.giveBack(s.entry)
-		d.feed(f)
+		d.feedLocked(f)
 		return
 	}
 	d.stats.DeadLettered++
 	d.o.Log.Warn("message given up", "subscription", s.lane.id.String(), "topic", f.topic.name, "offset", s.offset,
 		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
 	f.finish(s.entry)
-	d.markFlow(f)
-	d.feed(f)
+	d.markFlowLocked(f)
+	d.feedLocked(f)
 }

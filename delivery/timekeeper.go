@@ -14,8 +14,8 @@ func (d *Dispatcher) period() time.Duration {
 	return min(max(min(d.o.SlowAfter, d.o.Timeout)/4, time.Millisecond), 25*time.Millisecond)
 }
 
-// wakeTimekeeper sees to it that the timekeeper looks at the latest at due. Callers hold mu.
-func (d *Dispatcher) wakeTimekeeper(due time.Duration) {
+// wakeTimekeeperLocked sees to it that the timekeeper looks at the latest at due. Callers hold mu.
+func (d *Dispatcher) wakeTimekeeperLocked(due time.Duration) {
 	if due >= d.wakeAt {
 		return
 	}
@@ -43,10 +43,10 @@ func (d *Dispatcher) keepTime() {
 		d.mu.Lock()
 		now := d.now()
 		for len(d.retries) > 0 && d.retries[0].due <= now {
-			if l := heap.Pop(&d.retries).(*lane); l.clock {
-				d.rung(l.flow)
+			if l := heap.Pop(&d.retries).(*lane); l.isTimer {
+				d.wakeFlowLocked(l.flow)
 			} else {
-				d.ready(l)
+				d.readyLocked(l)
 			}
 		}
 		for _, w := range d.running {
@@ -55,10 +55,10 @@ func (d *Dispatcher) keepTime() {
 			case age >= d.o.Timeout+w.extra:
 				w.cancel(context.DeadlineExceeded)
 			case age >= d.o.SlowAfter && w.class == classFast:
-				d.demote(w)
+				d.demoteLocked(w)
 			}
 		}
-		d.schedule()
+		d.scheduleLocked()
 		d.wakeAt = forever
 		if len(d.running) > 0 {
 			d.wakeAt = now + d.period()

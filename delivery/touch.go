@@ -11,8 +11,8 @@ import (
 // DefaultLease is how long a node delivers without hearing of the leader.
 const DefaultLease = 1500 * time.Millisecond
 
-// outOfTouch tells whether the node must not send: others may deliver its subscriptions. Callers hold mu.
-func (d *Dispatcher) outOfTouch() bool {
+// outOfTouchLocked tells whether the node must not send: others may deliver its subscriptions. Callers hold mu.
+func (d *Dispatcher) outOfTouchLocked() bool {
 	if d.leaseUntil == forever {
 		return false
 	}
@@ -23,7 +23,7 @@ func (d *Dispatcher) outOfTouch() bool {
 func (d *Dispatcher) InTouch() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.outOfTouch()
+	return !d.outOfTouchLocked()
 }
 
 // keepLease is the one goroutine that watches the contact with the cluster. The lease ends by itself, so that a
@@ -61,7 +61,7 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 	}
 	if now >= d.leaseUntil+d.o.Lease/3 { // a short lapse repeats nothing
 		for _, w := range d.running {
-			w.cut(errOutOfTouch)
+			w.cutLocked(errOutOfTouch)
 		}
 	}
 	d.lastMark++
@@ -90,8 +90,8 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 	}
 }
 
-// met is told of a mark in the log. Callers hold mu.
-func (d *Dispatcher) met(r hub.Resumed) {
+// metLocked is told of a mark in the log. Callers hold mu.
+func (d *Dispatcher) metLocked(r hub.Resumed) {
 	if r.Node != d.o.Node || r.Mark != d.lastMark {
 		return
 	}
@@ -110,5 +110,5 @@ func (d *Dispatcher) resume(since time.Duration) {
 		return
 	}
 	d.lapsed = false
-	d.schedule()
+	d.scheduleLocked()
 }

@@ -45,8 +45,8 @@ type worker struct {
 	batch  []hub.Message
 }
 
-// cut cancels the attempt under way. Callers hold mu.
-func (w *worker) cut(cause error) {
+// cutLocked cancels the attempt under way. Callers hold mu.
+func (w *worker) cutLocked(cause error) {
 	if w.started != 0 {
 		w.cancel(cause)
 	}
@@ -55,14 +55,14 @@ func (w *worker) cut(cause error) {
 // now is the dispatcher's own clock; never 0.
 func (d *Dispatcher) now() time.Duration { return time.Since(d.base) + 1 }
 
-// schedule starts workers for what is ready, as far as there is room. Callers hold mu.
-func (d *Dispatcher) schedule() {
+// scheduleLocked starts workers for what is ready, as far as there is room. Callers hold mu.
+func (d *Dispatcher) scheduleLocked() {
 	if !d.started {
 		return
 	}
 	for {
 		w := &worker{}
-		l := d.take(w)
+		l := d.takeLocked(w)
 		if l == nil {
 			return
 		}
@@ -71,14 +71,14 @@ func (d *Dispatcher) schedule() {
 		d.workers.Add(1)
 		go d.work(w, l)
 		if len(d.running) == 1 {
-			d.wakeTimekeeper(d.now() + d.period())
+			d.wakeTimekeeperLocked(d.now() + d.period())
 		}
 	}
 }
 
-// take finds the next lane for a worker that has none, with a place in its class. Callers hold mu.
-func (d *Dispatcher) take(w *worker) *lane {
-	if d.closing || d.outOfTouch() || d.fast+d.slow >= d.o.MaxInFlight {
+// takeLocked finds the next lane for a worker that has none, with a place in its class. Callers hold mu.
+func (d *Dispatcher) takeLocked(w *worker) *lane {
+	if d.closing || d.outOfTouchLocked() || d.fast+d.slow >= d.o.MaxInFlight {
 		return nil
 	}
 	var l *lane
@@ -97,7 +97,7 @@ func (d *Dispatcher) take(w *worker) *lane {
 	if l != nil {
 		w.lane = l
 		if l.flow != nil {
-			d.served(l)
+			d.attachWorkerLocked(l)
 		} else {
 			l.state, l.worker = laneRunning, w
 		}
@@ -105,19 +105,19 @@ func (d *Dispatcher) take(w *worker) *lane {
 	return l
 }
 
-// next gives a worker that is done with its lane another one, or takes the worker out. Callers hold mu.
-func (d *Dispatcher) next(w *worker) *lane {
+// nextLocked gives a worker that is done with its lane another one, or takes the worker out. Callers hold mu.
+func (d *Dispatcher) nextLocked(w *worker) *lane {
 	l := w.lane
 	if l.worker == w {
 		l.worker = nil
 	}
 	if f := l.flow; f != nil {
-		d.left(l)
-		d.feed(f)
+		d.detachWorkerLocked(l)
+		d.feedLocked(f)
 	}
 	if l.invited && l.state != laneReady {
 		l.invited = false
-		d.invite(l.host)
+		d.inviteLocked(l.host)
 	}
 	if w.class == classFast {
 		d.fast--
@@ -125,7 +125,7 @@ func (d *Dispatcher) next(w *worker) *lane {
 		d.slow--
 	}
 	w.lane, w.class = nil, classNone
-	l = d.take(w)
+	l = d.takeLocked(w)
 	if l == nil {
 		last := d.running[len(d.running)-1]
 		d.running[w.index], last.index = last, w.index
@@ -135,8 +135,8 @@ func (d *Dispatcher) next(w *worker) *lane {
 	return l
 }
 
-// demote gives a worker's place among the fast ones back. Callers hold mu.
-func (d *Dispatcher) demote(w *worker) {
+// demoteLocked gives a worker's place among the fast ones back. Callers hold mu.
+func (d *Dispatcher) demoteLocked(w *worker) {
 	w.class = classSlow
 	w.lane.slow = true
 	d.fast--
@@ -163,52 +163,52 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for sent := 0; ; {
-		if !d.sendable(l) {
-			return d.next(w)
+		if !d.sendableLocked(l) {
+			return d.nextLocked(w)
 		}
 		from := l.done + 1
 		for len(w.batch) > 0 && w.batch[0].Offset < from {
 			w.batch = w.batch[1:]
 		}
 		if len(w.batch) == 0 || w.batch[0].Offset != from {
-			if !d.read(w, l, from) {
-				return d.next(w)
+			if !d.readUnlocks(w, l, from) {
+				return d.nextLocked(w)
 			}
 			continue
 		}
 		m := &w.batch[0]
-		l.facing = m.Time
+		l.headOfLineAt = m.Time
 		var res PushResult
-		jumps := l.jumps
+		jumps := l.rewinds
 		switch e := l.endpoint; {
 		case e != nil:
-			res = d.send(w, l, e, m)
+			res = d.sendUnlocks(w, l, e, m)
 		default:
 			res = d.prepare(l)
 			if res.Outcome == 0 {
 				continue
 			}
 		}
-		if !d.attempted(l, m, res, jumps) {
-			return d.next(w)
+		if !d.bookAttemptLocked(l, m, res, jumps) {
+			return d.nextLocked(w)
 		}
 		w.batch = w.batch[1:]
 		sent++
 		waiting := d.fastQ.len+d.slowQ.len > 0
 		if waiting && (sent >= turnMessages || w.class == classSlow && d.slow > d.slowCap) && l.state == laneRunning {
-			d.place(l)
-			return d.next(w)
+			d.placeLocked(l)
+			return d.nextLocked(w)
 		}
 	}
 }
 
-// sendable tells whether the lane may send now, and puts it where it belongs if not. Callers hold mu.
-func (d *Dispatcher) sendable(l *lane) bool {
+// sendableLocked tells whether the lane may send now, and puts it where it belongs if not. Callers hold mu.
+func (d *Dispatcher) sendableLocked(l *lane) bool {
 	switch {
 	case l.state != laneRunning:
 		return false
 	case l.draining:
-		d.release(l)
+		d.releaseLocked(l)
 		return false
 	case l.paused:
 		l.state = lanePaused
@@ -219,18 +219,18 @@ func (d *Dispatcher) sendable(l *lane) bool {
 	case l.done >= l.topic.head:
 		l.topic.park(l)
 		return false
-	case d.outOfTouch():
-		d.ready(l)
+	case d.outOfTouchLocked():
+		d.readyLocked(l)
 		return false
 	case d.o.Clock.Now().UnixNano() >= l.expires: // at send time, for queued retries too (WebSub 5.3.1)
 		l.state = laneExpired
 		return false
 	}
-	return d.mayStart(l)
+	return d.mayStartLocked(l)
 }
 
-// read fills the worker's batch. mu is held, but not while reading.
-func (d *Dispatcher) read(w *worker, l *lane, from uint64) bool {
+// readUnlocks fills the worker's batch. mu is held, but not while reading.
+func (d *Dispatcher) readUnlocks(w *worker, l *lane, from uint64) bool {
 	topic := l.topic.id
 	d.mu.Unlock()
 	batch, err := d.o.Messages.Read(topic, from, batchMessages, batchBytes)
@@ -251,12 +251,12 @@ func (d *Dispatcher) read(w *worker, l *lane, from uint64) bool {
 		w.batch = batch
 		return true
 	case moved >= from: // retention was faster; the gap is in the subscription's record (invariant I9)
-		d.skip(l, moved)
+		d.skipLocked(l, moved)
 		return true
 	case err != nil && !errors.Is(err, hub.ErrTrimmed) && !errors.Is(err, hub.ErrUnknownTopic):
 		d.o.Log.Error("cannot read the message log; delivery waits", "topic", l.topic.name, "offset", from, "error", err)
 	}
-	d.wait(l, unreadable)
+	d.waitLocked(l, unreadable)
 	return false
 }
 
@@ -266,7 +266,7 @@ func (d *Dispatcher) prepare(l *lane) PushResult {
 	callback, gen := l.callback, l.gen
 	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
 	d.mu.Unlock()
-	e, res, err := d.endpoint(callback, c)
+	e, res, err := d.newEndpoint(callback, c)
 	d.mu.Lock()
 	switch {
 	case l.gen != gen || l.state != laneRunning:
@@ -276,11 +276,11 @@ func (d *Dispatcher) prepare(l *lane) PushResult {
 		return res
 	}
 	l.endpoint = e
-	d.keep(l)
+	d.keepWarmLocked(l)
 	return PushResult{}
 }
 
-func (d *Dispatcher) endpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
+func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
 	var signer *Signer
 	var webhooks *WebhookSigner
 	if len(c.sealed) > 0 {
@@ -307,24 +307,24 @@ func (d *Dispatcher) endpoint(callback string, c credentials) (*Endpoint, PushRe
 	return e, PushResult{}, nil
 }
 
-// keep puts the lane among those that keep their endpoint; the longest kept one makes room.
-func (d *Dispatcher) keep(l *lane) {
-	if l.hot {
+// keepWarmLocked puts the lane among those that keep their endpoint; the longest kept one makes room.
+func (d *Dispatcher) keepWarmLocked(l *lane) {
+	if l.warm {
 		return
 	}
-	l.hot = true
-	if len(d.hot) < keptEndpoints {
-		d.hot = append(d.hot, l)
+	l.warm = true
+	if len(d.warmEndpoints) < keptEndpoints {
+		d.warmEndpoints = append(d.warmEndpoints, l)
 		return
 	}
-	old := d.hot[d.hotNext]
-	old.hot, old.endpoint = false, nil
-	d.hot[d.hotNext] = l
-	d.hotNext = (d.hotNext + 1) % len(d.hot)
+	old := d.warmEndpoints[d.nextWarm]
+	old.warm, old.endpoint = false, nil
+	d.warmEndpoints[d.nextWarm] = l
+	d.nextWarm = (d.nextWarm + 1) % len(d.warmEndpoints)
 }
 
-// send makes one attempt. mu is held, but not while sending.
-func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushResult {
+// sendUnlocks makes one attempt. mu is held, but not while sending.
+func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message) PushResult {
 	t := l.topic
 	link := t.link
 	if m.LinkSelf != "" {
@@ -334,7 +334,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		link = t.slink
 	}
 	w.started, w.extra = d.now(), largeTime(m)
-	d.enter(l)
+	d.enterHostLocked(l)
 	h := l.host
 	d.mu.Unlock()
 	res := d.o.Pusher.Push(w.ctx, e, contentOf(m, d.o.Parts, link))
@@ -342,7 +342,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		d.o.Attempted(t.id, res)
 	}
 	d.mu.Lock()
-	d.exit(h)
+	d.exitHostLocked(h)
 	w.started = 0
 	if w.ctx.Err() != nil {
 		if d.ctx.Err() != nil {
@@ -353,11 +353,11 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 	return res
 }
 
-// attempted books one attempt and tells whether the lane may go on at once. jumps is the lane's from before the
+// bookAttemptLocked books one attempt and tells whether the lane may go on at once. jumps is the lane's from before the
 // attempt. Callers hold mu.
-func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
+func (d *Dispatcher) bookAttemptLocked(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
 	d.stats.Attempts++
-	d.remember(l, m.Offset, res)
+	d.rememberLocked(l, m.Offset, res)
 	if l.state != laneRunning {
 		return false // ended meanwhile
 	}
@@ -368,24 +368,24 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps ui
 		l.delivered++
 		l.failures, l.failingSince, l.overloads = 0, 0, 0
 		l.slow = res.Latency >= d.o.SlowAfter
-		if m.Offset > l.done && l.jumps == jumps {
+		if m.Offset > l.done && l.rewinds == jumps {
 			l.done, l.attempts, l.refused = m.Offset, 0, 0
 		}
-		d.mark(l)
+		d.markLocked(l)
 		return true
 	case res.Outcome == PushCancelled:
 		return true // says nothing; sendable decides
 	case res.Outcome == PushGone:
 		d.stats.Gone++
-		d.hand(settlement{lane: l, gone: true, gen: l.gen})
+		d.settleLocked(settlement{lane: l, gone: true, gen: l.gen})
 		return false
 	}
-	d.failed(l, m, res, jumps)
+	d.bookFailureLocked(l, m, res, jumps)
 	return false
 }
 
-// failed books a failed attempt: wait and try again, or give the message up. Callers hold mu.
-func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint32) {
+// bookFailureLocked books a failed attempt: wait and try again, or give the message up. Callers hold mu.
+func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, jumps uint32) {
 	d.stats.Failed++
 	now := d.o.Clock.Now()
 	policy := d.o.Retry.With(l.options)
@@ -395,9 +395,9 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 		l.failingSince = now.UnixNano()
 	}
 	l.slow = res.Outcome == PushDown
-	d.mark(l)
-	if m.Offset != l.done+1 || l.jumps != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
-		d.wait(l, policy.Delay(res.failure(l.failures, l.refused, l.overloads)))
+	d.markLocked(l)
+	if m.Offset != l.done+1 || l.rewinds != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
+		d.waitLocked(l, policy.Delay(res.failure(l.failures, l.refused, l.overloads)))
 		return
 	}
 	l.attempts++
@@ -406,24 +406,24 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 	}
 	delay := policy.Delay(res.failure(l.failures, l.refused, l.overloads))
 	if !policy.Exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
-		d.wait(l, delay)
+		d.waitLocked(l, delay)
 		return
 	}
-	s := settlement{lane: l, jumps: l.jumps, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
-		tries: d.triesAt(l, m.Offset), size: int(m.Size()), published: m.Time, contentType: m.ContentType}
+	s := settlement{lane: l, rewinds: l.rewinds, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
+		attemptLog: d.attemptsAtLocked(l, m.Offset), size: int(m.Size()), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
 		s.delay = delay // the next message meets the same endpoint
 	}
-	d.hand(s)
+	d.settleLocked(s)
 }
 
-// wait puts a lane into the retry heap; one that is drained has nothing to wait for. Callers hold mu.
-func (d *Dispatcher) wait(l *lane, delay time.Duration) {
+// waitLocked puts a lane into the retry heap; one that is drained has nothing to wait for. Callers hold mu.
+func (d *Dispatcher) waitLocked(l *lane, delay time.Duration) {
 	if l.draining {
-		d.release(l)
+		d.releaseLocked(l)
 		return
 	}
 	due := d.now() + delay
 	d.retries.add(l, due)
-	d.wakeTimekeeper(due)
+	d.wakeTimekeeperLocked(due)
 }

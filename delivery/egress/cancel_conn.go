@@ -39,7 +39,7 @@ func tie(ctx context.Context, c net.Conn) (t *cancelConn, stop func() bool) {
 	if t, ok := ctx.Value(cancelConnKey{}).(*cancelConn); ok && t.done == ctx.Done() && t.hold(c) {
 		return t, nil
 	}
-	return nil, context.AfterFunc(ctx, func() { _ = c.SetDeadline(past()) })
+	return nil, context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo()) })
 }
 
 // hold reports false when another request has the cancelConn.
@@ -51,7 +51,7 @@ func (t *cancelConn) hold(c net.Conn) bool {
 	}
 	t.conn = c
 	if t.gone {
-		_ = c.SetDeadline(past())
+		_ = c.SetDeadline(longAgo())
 	}
 	return true
 }
@@ -68,6 +68,6 @@ func (t *cancelConn) cut() {
 	defer t.mu.Unlock()
 	t.gone = true
 	if t.conn != nil {
-		_ = t.conn.SetDeadline(past())
+		_ = t.conn.SetDeadline(longAgo())
 	}
 }

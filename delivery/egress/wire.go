@@ -24,8 +24,8 @@ const duplexBody = 64 << 10
 // duplexPatience is how long the end of the body may come behind the end of the answer.
 const duplexPatience = 20 * time.Millisecond
 
-// past is a deadline that ends whatever waits for a connection.
-func past() time.Time { return time.Unix(1, 0) }
+// longAgo is a deadline that ends whatever waits for a connection.
+func longAgo() time.Time { return time.Unix(1, 0) }
 
 // Route is the part of a request that does not change: where it goes and how it begins.
 type Route struct {
@@ -196,7 +196,7 @@ func (w *wire) askDuplex(b *wireBuffers, body []byte) (Answer, error) {
 	}
 	// The server has made up its mind without the rest.
 	a.reuse = false
-	_ = w.tcp.SetDeadline(past())
+	_ = w.tcp.SetDeadline(longAgo())
 	<-sent
 	return a, err
 }

@@ -194,7 +194,7 @@ func (p *wirePool) pop(to wireAddr) *wire {
 	if len(list) == 1 {
 		delete(p.idle, to)
 	}
-	p.unlink(w)
+	p.unlinkLocked(w)
 	return w
 }
 
@@ -211,7 +211,7 @@ func (p *wirePool) give(w *wire) {
 	var out *wire
 	if p.count >= p.maxIdle {
 		out = p.old
-		p.remove(out)
+		p.removeLocked(out)
 		list = p.idle[w.to]
 	}
 	p.idle[w.to] = append(list, w)
@@ -231,18 +231,18 @@ func (p *wirePool) give(w *wire) {
 	}
 }
 
-// remove takes the connection that was idle for longest out. Callers hold mu.
-func (p *wirePool) remove(w *wire) {
+// removeLocked takes the connection that was idle for longest out. Callers hold mu.
+func (p *wirePool) removeLocked(w *wire) {
 	list := p.idle[w.to] // w is the first: the others were used later
 	copy(list, list[1:])
 	list[len(list)-1] = nil
 	if p.idle[w.to] = list[:len(list)-1]; len(list) == 1 {
 		delete(p.idle, w.to)
 	}
-	p.unlink(w)
+	p.unlinkLocked(w)
 }
 
-func (p *wirePool) unlink(w *wire) {
+func (p *wirePool) unlinkLocked(w *wire) {
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -264,7 +264,7 @@ func (p *wirePool) expire() {
 	now := time.Now()
 	for p.old != nil && now.Sub(p.old.idleSince) >= p.idleTimeout {
 		out = append(out, p.old)
-		p.remove(p.old)
+		p.removeLocked(p.old)
 	}
 	switch {
 	case p.sweep == nil: // closed meanwhile
@@ -289,7 +289,7 @@ func (p *wirePool) close() {
 	var out []*wire
 	for p.old != nil {
 		out = append(out, p.old)
-		p.remove(p.old)
+		p.removeLocked(p.old)
 	}
 	p.mu.Unlock()
 	for _, w := range out {

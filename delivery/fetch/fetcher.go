@@ -96,7 +96,7 @@ func (f *Fetcher) Reload() {
 	defer f.mu.Unlock()
 	for i := range topics {
 		if topics[i].Ping > topics[i].FetchedPing {
-			f.add(topics[i].ID)
+			f.addLocked(topics[i].ID)
 		}
 	}
 	f.kick()
@@ -122,7 +122,7 @@ func (f *Fetcher) Applied(fx *hub.Effects) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range fx.Pinged {
-		f.add(id)
+		f.addLocked(id)
 	}
 	f.kick()
 }
@@ -134,7 +134,7 @@ func (f *Fetcher) kick() {
 	}
 }
 
-func (f *Fetcher) add(id hub.TopicID) {
+func (f *Fetcher) addLocked(id hub.TopicID) {
 	underway, ok := f.due[id]
 	switch {
 	case !ok:
@@ -185,7 +185,7 @@ func (f *Fetcher) do(id hub.TopicID) {
 	delete(f.due, id)
 	if f.again[id] {
 		delete(f.again, id)
-		f.add(id)
+		f.addLocked(id)
 	}
 	f.kick()
 }

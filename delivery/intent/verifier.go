@@ -123,7 +123,7 @@ func (v *Verifier) Start(ctx context.Context) {
 	v.mu.Lock()
 	for i := range pending {
 		if _, settled := v.gone[pending[i].ID]; !settled {
-			v.add(pending[i])
+			v.addLocked(pending[i])
 		}
 	}
 	v.gone, v.off = nil, false
@@ -152,19 +152,19 @@ func (v *Verifier) Applied(fx *hub.Effects) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, r := range fx.Requests {
-		v.add(r)
+		v.addLocked(r)
 	}
 	for _, id := range fx.Settled {
 		if v.gone != nil {
 			v.gone[id] = struct{}{}
 		}
-		v.settled(id)
+		v.settledLocked(id)
 	}
 	v.kick()
 }
 
-// settled takes out a request that is done with. Callers hold mu.
-func (v *Verifier) settled(id hub.RequestID) {
+// settledLocked takes out a request that is done with. Callers hold mu.
+func (v *Verifier) settledLocked(id hub.RequestID) {
 	t := v.tasks[id]
 	if t == nil {
 		return
@@ -181,7 +181,7 @@ func (v *Verifier) settled(id hub.RequestID) {
 			v.order = slices.DeleteFunc(v.order, func(o *hostQueue) bool { return o == h })
 		}
 	}
-	v.forget(t)
+	v.forgetLocked(t)
 }
 
 // Reload brings the picture up to a state that did not come about entry by entry: after a snapshot was
@@ -194,11 +194,11 @@ func (v *Verifier) Reload() {
 	known := make(map[hub.RequestID]struct{}, len(pending))
 	for i := range pending {
 		known[pending[i].ID] = struct{}{}
-		v.add(pending[i])
+		v.addLocked(pending[i])
 	}
 	for id := range v.tasks {
 		if _, ok := known[id]; !ok {
-			v.settled(id)
+			v.settledLocked(id)
 		}
 	}
 	v.kick()
@@ -218,8 +218,8 @@ func (v *Verifier) kick() {
 	}
 }
 
-// add queues a request. Callers hold mu.
-func (v *Verifier) add(r hub.Request) {
+// addLocked queues a request. Callers hold mu.
+func (v *Verifier) addLocked(r hub.Request) {
 	if v.tasks[r.ID] != nil {
 		return
 	}
@@ -236,10 +236,10 @@ func (v *Verifier) add(r hub.Request) {
 		raise(v.admission.hosts, t.counted)
 	}
 	v.tasks[r.ID] = t
-	v.enqueue(t)
+	v.enqueueLocked(t)
 }
 
-func (v *Verifier) enqueue(t *verification) {
+func (v *Verifier) enqueueLocked(t *verification) {
 	if len(t.host.queue) == 0 {
 		v.order = append(v.order, t.host)
 	}
@@ -247,7 +247,7 @@ func (v *Verifier) enqueue(t *verification) {
 	t.queued = true
 }
 
-func (v *Verifier) forget(t *verification) {
+func (v *Verifier) forgetLocked(t *verification) {
 	lower(v.admission.hosts, t.counted)
 	lower(v.admission.callers, t.caller)
 	if t.host.tasks--; t.host.tasks == 0 {
@@ -269,7 +269,7 @@ func (v *Verifier) run() {
 		}
 		if v.o.Leadership.IsLeader() {
 			v.mu.Lock()
-			v.schedule()
+			v.scheduleLocked()
 			v.mu.Unlock()
 			continue
 		}
@@ -282,8 +282,8 @@ func (v *Verifier) run() {
 	}
 }
 
-// schedule starts what there is room for, one host after the other. Callers hold mu.
-func (v *Verifier) schedule() {
+// scheduleLocked starts what there is room for, one host after the other. Callers hold mu.
+func (v *Verifier) scheduleLocked() {
 	skipped := 0
 	for !v.off && v.busy < v.o.Concurrency && len(v.order) > skipped {
 		h := v.order[0]
@@ -326,7 +326,7 @@ func (v *Verifier) do(ctx context.Context, t *verification) {
 	}
 	v.mu.Lock()
 	if v.tasks[t.req.ID] == t {
-		v.enqueue(t)
+		v.enqueueLocked(t)
 		v.kick()
 	}
 	v.mu.Unlock()
