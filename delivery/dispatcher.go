@@ -64,29 +64,29 @@ type Dispatcher struct {
 	slowCap int
 	base    time.Time // origin of the dispatcher's own clock, which no change of the wall clock moves
 
-	mu         sync.Mutex
-	topics     map[hub.TopicID]*topicLanes
-	heads      map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
-	lanes      map[hub.SubscriptionID]*lane
-	flows      map[hub.GroupID]*flow // of consumer groups
-	hosts      map[string]*host
-	fastQ      fairQueue
-	slowQ      fairQueue
-	retries    retryHeap
-	running    []*worker
-	fast       int // workers that count against Concurrency
-	slow       int // the others
-	dirty      []*lane
-	dirtyFlows []*flow
-	settle     []settlement
-	warmEndpoints        []*lane // ring of lanes that keep their endpoint
-	nextWarm    int
-	histories      []*lane // ring of lanes that remember their attempts
-	nextHistory  int
-	stats      Stats
-	started    bool
-	closing    bool // nothing new is sent
-	closed     bool // Close was called
+	mu            sync.Mutex
+	topics        map[hub.TopicID]*topicLanes
+	heads         map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
+	lanes         map[hub.SubscriptionID]*lane
+	flows         map[hub.GroupID]*flow // of consumer groups
+	hosts         map[string]*host
+	fastQ         fairQueue
+	slowQ         fairQueue
+	retries       retryHeap
+	running       []*worker
+	fast          int // workers that count against Concurrency
+	slow          int // the others
+	dirty         []*lane
+	dirtyFlows    []*flow
+	settle        []settlement
+	warmEndpoints []*lane // ring of lanes that keep their endpoint
+	nextWarm      int
+	histories     []*lane // ring of lanes that remember their attempts
+	nextHistory   int
+	stats         Stats
+	started       bool
+	closing       bool // nothing new is sent
+	closed        bool // Close was called
 
 	loading bool
 	late    map[hub.SubscriptionID]uint64 // see load
@@ -207,69 +207,6 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 		d.late = nil
 	}
 	d.scheduleLocked()
-}
-
-// growLocked notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
-// caught up. Callers hold mu.
-func (d *Dispatcher) growLocked(id hub.TopicID, head uint64, published int64) {
-	if d.heads[id] >= head {
-		return
-	}
-	d.heads[id] = head
-	t := d.topics[id]
-	if t == nil {
-		return
-	}
-	t.head = head
-	for i, l := range t.idle {
-		t.idle[i] = nil
-		l.headOfLineAt = published
-		d.readyLocked(l)
-	}
-	t.idle = t.idle[:0]
-	for _, f := range t.flows {
-		d.feedLocked(f)
-	}
-}
-
-// placeLocked puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
-func (d *Dispatcher) placeLocked(l *lane) {
-	switch {
-	case l.flow != nil:
-		l.state = laneIdle
-		d.feedLocked(l.flow)
-	case l.draining:
-		d.releaseLocked(l)
-	case l.done >= l.topic.head:
-		l.topic.park(l)
-	default:
-		d.readyLocked(l)
-	}
-}
-
-func (d *Dispatcher) readyLocked(l *lane) {
-	if l.slow {
-		d.slowQ.push(l, &l.topic.slow)
-	} else {
-		d.fastQ.push(l, &l.topic.fast)
-	}
-}
-
-// skipLocked moves a lane behind messages that retention dropped.
-func (d *Dispatcher) skipLocked(l *lane, through uint64) {
-	if l.flow != nil {
-		l.flow.skip(through)
-		d.feedLocked(l.flow)
-		return
-	}
-	if l.done >= through {
-		return
-	}
-	l.done, l.attempts, l.refused = through, 0, 0
-	if l.state == laneWaiting {
-		d.retries.remove(l)
-		d.placeLocked(l)
-	}
 }
 
 // Close ends delivery in order: nothing new is sent, attempts under way may finish until ctx is done and are

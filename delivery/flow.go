@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 )
 
 // flow is the place in a topic's log of a subscription that may have several messages under way, or of a consumer
@@ -315,6 +316,30 @@ func (f *flow) cursor(without *entry) hub.Cursor {
 	}
 	if c.Through <= c.Offset {
 		c.Through, c.Open = 0, nil
+	}
+	return c
+}
+
+// fill makes the cursor of a lane that of its flow. A member of a group speaks of itself only. It returns about how
+// many bytes that takes.
+func (f *flow) fill(c *hubpb.Cursor) int {
+	c.Attempts, c.Refused = 0, 0
+	if f.group != 0 {
+		c.Offset, c.Released = 0, false
+		return 0
+	}
+	at := f.pb(nil)
+	c.Offset, c.Through, c.Open = at.Offset, at.Through, at.Open
+	return 16 * len(c.Open)
+}
+
+// pb is the flow's cursor as events hold it, with one message taken for done with.
+func (f *flow) pb(without *entry) *hubpb.Cursor {
+	at := f.cursor(without)
+	c := &hubpb.Cursor{Group: uint64(f.group), Offset: at.Offset, Through: at.Through, Epoch: f.epoch, Released: f.released}
+	for i := range at.Open {
+		o := &at.Open[i]
+		c.Open = append(c.Open, &hubpb.Open{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
 	}
 	return c
 }

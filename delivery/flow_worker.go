@@ -235,8 +235,7 @@ func (d *Dispatcher) attemptUnlocks(w *worker, l *lane, e *entry) (res PushResul
 	if n := len(l.spare); n > 0 {
 		ep, l.spare = l.spare[n-1], l.spare[:n-1]
 	} else {
-		var made bool
-		if ep, res, made = d.newEndpointUnlocks(l); !made {
+		if ep, res = d.newEndpointUnlocks(l); ep == nil {
 			return res, res.Outcome != 0
 		}
 	}
@@ -248,128 +247,6 @@ func (d *Dispatcher) attemptUnlocks(w *worker, l *lane, e *entry) (res PushResul
 		l.spare = append(l.spare, ep)
 	}
 	return res, true
-}
-
-// newEndpointUnlocks makes an endpoint for a lane; a result other than zero is a failed attempt. mu is held, but not while building.
-func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult, bool) {
-	callback, gen := l.callback, l.gen
-	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
-	d.mu.Unlock()
-	e, res, err := d.newEndpoint(callback, c)
-	d.mu.Lock()
-	switch {
-	case l.gen != gen:
-		return nil, PushResult{}, false // renewed meanwhile: look again
-	case err != nil:
-		d.o.Log.Error("cannot deliver", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
-		return nil, res, false
-	}
-	return e, PushResult{}, true
-}
-
-// bookFlowAttemptLocked takes an attempt into account. stale says that it was made before a rewind, begun how the lane stood when it
-// began. Callers hold mu.
-func (d *Dispatcher) bookFlowAttemptLocked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
-	d.stats.Attempts++
-	d.rememberLocked(l, e.m.Offset, res)
-	f := l.flow
-	if l.state != laneEnded {
-		l.status, l.reason = int32(res.Status), res.Reason
-	}
-	if res.Outcome == PushDelivered {
-		d.stats.Delivered++
-		if !stale {
-			f.finish(e)
-			d.markFlowLocked(f)
-		}
-		if l.state != laneEnded {
-			l.delivered++
-			l.failures, l.failingSince, l.overloads = 0, 0, 0
-			l.widen(begun)
-			l.slow = res.Latency >= d.o.SlowAfter
-			d.recoveredLocked(l)
-			d.markLocked(l)
-		}
-		return
-	}
-	if res.Outcome == PushCancelled || res.Outcome == PushGone || l.state == laneEnded {
-		if !stale {
-			f.giveBack(e)
-		}
-		if res.Outcome == PushGone && l.state != laneEnded && l.state != laneSettling && l.state != laneReleasing {
-			d.stats.Gone++
-			d.setAsideLocked(l, laneSettling)
-			d.settleLocked(settlement{lane: l, gone: true, gen: l.gen})
-		}
-		return
-	}
-	d.stats.Failed++
-	d.bookFlowFailureLocked(l, e, res, stale, begun)
-}
-
-// recoveredLocked opens the window of an endpoint that answers again.
-func (d *Dispatcher) recoveredLocked(l *lane) {
-	if l.sick && l.state == laneWaiting {
-		d.setAsideLocked(l, laneIdle)
-	}
-	l.sick = false
-}
-
-// bookFlowFailureLocked books a failed attempt. An endpoint that is down is left alone for a while, and its message is free for
-// the others; a message that was refused waits, and the endpoint goes on with others. Callers hold mu.
-func (d *Dispatcher) bookFlowFailureLocked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
-	f := l.flow
-	now := d.o.Clock.Now()
-	if l.failingSince == 0 {
-		l.failingSince = now.UnixNano()
-	}
-	down := res.Outcome == PushDown
-	if l.failures == begun.failures { // of several attempts that failed together one counts
-		l.failures++
-	}
-	if !res.overloaded() || l.narrowings == begun.narrowings { // and one of several overloads, whatever succeeded between them
-		l.countOverload(res)
-		l.narrow(res)
-	}
-	policy := d.o.Retry.With(l.options)
-	if down {
-		l.slow, l.sick = true, true
-		if l.state == laneIdle || l.state == laneReady {
-			d.waitLocked(l, policy.Delay(res.failure(l.failures, 0, l.overloads)))
-		}
-	} else {
-		d.recoveredLocked(l)
-	}
-	d.markLocked(l)
-	if stale || e.state != entryClaimed {
-		return
-	}
-	e.attempts++
-	since := l.failingSince
-	if e.since == 0 {
-		e.since = now.UnixNano()
-	}
-	if !down {
-		e.refused++
-		since = e.since
-	}
-	d.markFlowLocked(f)
-	if policy.Exhausted(e.attempts, e.refused, e.m.Time, since, now) {
-		e.state = entrySettling
-		d.settle = append(d.settle, settlement{lane: l, entry: e, flowGen: f.gen, offset: e.m.Offset, attempts: e.attempts,
-			status: int32(res.Status), reason: res.Reason, attemptLog: d.attemptsAtLocked(l, e.m.Offset), size: int(e.m.Size()),
-			published: e.m.Time, contentType: e.m.ContentType})
-		d.notify()
-		return
-	}
-	if down {
-		f.giveBack(e)
-		return
-	}
-	f.unload(e)
-	e.state, e.due = entryDelayed, d.now()+policy.Delay(res.failure(0, e.refused, 0))
-	f.delayed = append(f.delayed, e)
-	d.remindLocked(f, e.due)
 }
 
 // remindLocked sees to it that the flow is looked at again at due. Callers hold mu.
@@ -415,22 +292,6 @@ func (d *Dispatcher) rewindFlowLocked(f *flow, c *hub.Cursor) {
 	f.stale += f.running
 	f.running = 0
 	f.begin(c)
-}
-
-// markFlowLocked notes that a flow's cursor is to be written. Callers hold mu.
-func (d *Dispatcher) markFlowLocked(f *flow) {
-	if f.group == 0 {
-		if len(f.members) > 0 {
-			d.markLocked(f.members[0])
-		}
-		return
-	}
-	if f.dirty {
-		return
-	}
-	f.dirty = true
-	d.dirtyFlows = append(d.dirtyFlows, f)
-	d.notify()
 }
 
 // dropFlowLocked takes a flow away with its last lane. Callers hold mu.

@@ -3,9 +3,9 @@ package delivery
 import (
 	"slices"
 	"time"
+	"unique"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
 
@@ -24,7 +24,7 @@ type attempt struct {
 	latency uint32 // microseconds
 	status  uint16
 	outcome PushOutcome
-	reason  uint8 // index into reasons
+	reason  unique.Handle[egress.Reason] // interned: a reason costs a pointer
 }
 
 // history holds a lane's last attempts.
@@ -56,17 +56,6 @@ func (h *history) newest(f func(*attempt) bool) {
 	}
 }
 
-// reasons numbers the classes of failures.
-func reasons() [15]egress.Reason {
-	return [...]egress.Reason{egress.ReasonNone, egress.ReasonDenied, egress.ReasonUnreachable, egress.ReasonTimeout, egress.ReasonTLS, egress.ReasonStatus, egress.ReasonChallenge,
-		egress.ReasonCancelled, egress.ReasonProtocol, egress.ReasonTooLarge, egress.ReasonRedirect, egress.ReasonEncoding, egress.ReasonURL, egress.ReasonSecret, egress.ReasonUnreadable}
-}
-
-func numberOf(r egress.Reason) uint8 {
-	all := reasons()
-	return uint8(max(slices.Index(all[:], r), 0))
-}
-
 // rememberLocked adds an attempt to the lane's history. Callers hold mu.
 func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
 	if l.history == nil {
@@ -81,7 +70,7 @@ func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
 	}
 	l.history.add(attempt{at: d.o.Clock.Now().Add(-res.Latency).UnixNano(), offset: offset,
 		latency: uint32(min(res.Latency/time.Microsecond, 1<<32-1)), status: uint16(res.Status), outcome: res.Outcome,
-		reason: numberOf(res.Reason)})
+		reason: unique.Make(res.Reason)})
 }
 
 // attemptsAtLocked are the last attempts at one message that the lane remembers, oldest first. Callers hold mu.
@@ -90,95 +79,13 @@ func (d *Dispatcher) attemptsAtLocked(l *lane, offset uint64) []*hubpb.Attempt {
 		return nil
 	}
 	var out []*hubpb.Attempt
-	names := reasons()
 	l.history.newest(func(t *attempt) bool {
 		if t.offset == offset && t.outcome != PushCancelled {
 			out = append(out, &hubpb.Attempt{At: t.at, Status: int32(t.status), Latency: int64(t.latency) * 1000,
-				Reason: string(names[t.reason]), Node: d.o.Node})
+				Reason: string(t.reason.Value()), Node: d.o.Node})
 		}
 		return len(out) < letterAttempts
 	})
 	slices.Reverse(out)
 	return out
-}
-
-// Attempt is one attempt to deliver a message.
-type Attempt struct {
-	At      time.Time
-	Offset  uint64
-	Outcome PushOutcome
-	Status  int // HTTP status, 0: none came
-	Latency time.Duration
-	Reason  egress.Reason
-}
-
-// History is what a node remembers of its attempts for one subscription.
-type History struct {
-	Attempts         []Attempt // the last 32 at most, newest first
-	Total, Failed uint64  // all since this node delivers the subscription
-}
-
-// History returns what is remembered of a subscription's attempts, ok false when this node does not deliver to it.
-// Nothing of what endpoints answered is kept but the status.
-func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	l := d.lanes[id]
-	if l == nil || l.history == nil {
-		return History{}, l != nil
-	}
-	h := History{Total: l.history.total, Failed: l.history.fails}
-	names := reasons()
-	l.history.newest(func(t *attempt) bool {
-		h.Attempts = append(h.Attempts, Attempt{At: time.Unix(0, t.at), Offset: t.offset, Outcome: t.outcome, Status: int(t.status),
-			Latency: time.Duration(t.latency) * time.Microsecond, Reason: names[t.reason]})
-		return true
-	})
-	return h, true
-}
-
-// String is the outcome in words.
-func (o PushOutcome) String() string {
-	switch o {
-	case PushDelivered:
-		return "delivered"
-	case PushGone:
-		return "gone"
-	case PushRefused:
-		return "refused"
-	case PushDown:
-		return "down"
-	case PushCancelled:
-		return "cancelled"
-	}
-	return "none"
-}
-
-// Backlog is what this node has still to deliver.
-type Backlog struct {
-	Messages uint64    // over all its subscriptions
-	Behind   int       // subscriptions that are behind
-	Oldest   time.Time // when the oldest of the messages was published, as far as it was looked at; zero: none
-}
-
-// Backlog looks at all subscriptions of this node.
-func (d *Dispatcher) Backlog() Backlog {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var b Backlog
-	var oldest int64
-	for _, l := range d.lanes {
-		if l.done >= l.topic.head {
-			continue
-		}
-		b.Behind++
-		b.Messages += l.topic.head - l.done
-		if l.headOfLineAt != 0 && (oldest == 0 || l.headOfLineAt < oldest) {
-			oldest = l.headOfLineAt
-		}
-	}
-	if oldest != 0 {
-		b.Oldest = time.Unix(0, oldest)
-	}
-	return b
 }

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"container/heap"
 	"time"
 
 	"quorumhub/delivery/egress"
@@ -49,7 +48,7 @@ type lane struct {
 	refused      uint32 // of these, definite refusals
 
 	headOfLineAt int64    // Unix nanoseconds at which the message behind done was published; 0: not looked at yet
-	history   *history // last attempts, nil: none
+	history      *history // last attempts, nil: none
 
 	due      time.Duration // laneWaiting: when, on the dispatcher's own clock
 	endpoint *Endpoint     // nil until needed, and again when it was not used for long
@@ -70,15 +69,15 @@ type lane struct {
 	status    int32 // last HTTP status, 0: none
 	reason    egress.Reason
 	gen       uint32 // rises with each renewal
-	rewinds     uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
+	rewinds   uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
 	state     laneState
 	slow      bool  // the last attempt took long or failed
 	dirty     bool  // its cursor is to be written
 	queued    bool  // linked in a ready queue, whatever its state
 	sick      bool  // flow: its endpoint was down at last, and is probed with one message
-	isTimer     bool  // no lane at all: it reminds of a flow's retries
+	isTimer   bool  // no lane at all: it reminds of a flow's retries
 	invited   bool  // a place at its host is kept for it
-	warm       bool  // it is in the ring of kept endpoints
+	warm      bool  // it is in the ring of kept endpoints
 	overloads uint8 // in a row, as far as this node knows
 	paused    bool
 	draining  bool // another node is to take over: it stops after the attempt under way
@@ -111,34 +110,3 @@ func (t *topicLanes) unpark(l *lane) {
 	t.idle[last] = nil
 	t.idle = t.idle[:last]
 }
-
-// retryHeap holds waiting lanes, the one due first on top.
-type retryHeap []*lane
-
-func (h retryHeap) Len() int           { return len(h) }
-func (h retryHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h retryHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].slot, h[j].slot = int32(i), int32(j)
-}
-
-func (h *retryHeap) Push(x any) {
-	l := x.(*lane)
-	l.slot = int32(len(*h))
-	*h = append(*h, l)
-}
-
-func (h *retryHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return l
-}
-
-func (h *retryHeap) add(l *lane, due time.Duration) {
-	l.state, l.due = laneWaiting, due
-	heap.Push(h, l)
-}
-
-func (h *retryHeap) remove(l *lane) { heap.Remove(h, int(l.slot)) }

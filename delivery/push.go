@@ -219,3 +219,20 @@ func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushRes
 	}
 	return res
 }
+
+// String is the outcome in words.
+func (o PushOutcome) String() string {
+	switch o {
+	case PushDelivered:
+		return "delivered"
+	case PushGone:
+		return "gone"
+	case PushRefused:
+		return "refused"
+	case PushDown:
+		return "down"
+	case PushCancelled:
+		return "cancelled"
+	}
+	return "none"
+}

@@ -71,3 +71,6 @@ func (d *Dispatcher) keepTime() {
 		timer.Reset(wait)
 	}
 }
+
+// now is the dispatcher's own clock; never 0.
+func (d *Dispatcher) now() time.Duration { return time.Since(d.base) + 1 }

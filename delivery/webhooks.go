@@ -66,45 +66,6 @@ func (s *WebhookSigner) SignReader(id string, now time.Time, body io.Reader) (ti
 	return timestamp, out.String(), nil
 }
 
-// webhookSecrets say that a subscription wants the signatures of Standard Webhooks too.
-type webhookSecrets struct {
-	former []hub.FormerSecret // that sign beside the present one
-}
-
-func webhooksOf(s *hub.Subscription) *webhookSecrets {
-	if s.Scheme != hub.SchemeStandardWebhooks {
-		return nil
-	}
-	return &webhookSecrets{s.Former}
-}
-
-// credentials are what signs a subscription's messages.
-type credentials struct {
-	sealed    []byte
-	signature string
-	bound     string
-	webhooks  *webhookSecrets
-}
-
-// webhookSigner opens what signs a subscription's messages besides X-Hub-Signature. Secrets that are there twice, after a
-// renewal that did not change it, sign once.
-func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bound string) (*WebhookSigner, error) {
-	s := &WebhookSigner{}
-	s.Add(present, time.Time{})
-	known := map[string]bool{string(present): true}
-	for _, f := range former {
-		secret, err := d.o.Secrets.Open(f.Sealed, bound)
-		if err != nil {
-			return nil, err
-		}
-		if !known[string(secret)] {
-			known[string(secret)] = true
-			s.Add(secret, f.Until)
-		}
-	}
-	return s, nil
-}
-
 // webhookFields are the header fields of Standard Webhooks.
 func webhookFields(id, timestamp, signature string) []egress.Field {
 	return []egress.Field{

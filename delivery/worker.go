@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"quorumhub/delivery/egress"
@@ -19,11 +18,6 @@ const (
 
 // unreadable is the wait before reading again after the log could not be read.
 const unreadable = time.Second
-
-// keptEndpoints is how many lanes keep their prepared endpoint between messages; one takes about 1 KiB.
-const keptEndpoints = 4096
-
-type class uint8
 
 const (
 	classNone class = iota
@@ -50,97 +44,6 @@ func (w *worker) cutLocked(cause error) {
 	if w.started != 0 {
 		w.cancel(cause)
 	}
-}
-
-// now is the dispatcher's own clock; never 0.
-func (d *Dispatcher) now() time.Duration { return time.Since(d.base) + 1 }
-
-// scheduleLocked starts workers for what is ready, as far as there is room. Callers hold mu.
-func (d *Dispatcher) scheduleLocked() {
-	if !d.started {
-		return
-	}
-	for {
-		w := &worker{}
-		l := d.takeLocked(w)
-		if l == nil {
-			return
-		}
-		w.index = len(d.running)
-		d.running = append(d.running, w)
-		d.workers.Add(1)
-		go d.work(w, l)
-		if len(d.running) == 1 {
-			d.wakeTimekeeperLocked(d.now() + d.period())
-		}
-	}
-}
-
-// takeLocked finds the next lane for a worker that has none, with a place in its class. Callers hold mu.
-func (d *Dispatcher) takeLocked(w *worker) *lane {
-	if d.closing || d.outOfTouchLocked() || d.fast+d.slow >= d.o.MaxInFlight {
-		return nil
-	}
-	var l *lane
-	if d.fast < d.o.Concurrency {
-		if l = d.fastQ.pop(); l != nil {
-			w.class = classFast
-			d.fast++
-		}
-	}
-	if l == nil && d.slow < d.slowCap {
-		if l = d.slowQ.pop(); l != nil {
-			w.class = classSlow
-			d.slow++
-		}
-	}
-	if l != nil {
-		w.lane = l
-		if l.flow != nil {
-			d.attachWorkerLocked(l)
-		} else {
-			l.state, l.worker = laneRunning, w
-		}
-	}
-	return l
-}
-
-// nextLocked gives a worker that is done with its lane another one, or takes the worker out. Callers hold mu.
-func (d *Dispatcher) nextLocked(w *worker) *lane {
-	l := w.lane
-	if l.worker == w {
-		l.worker = nil
-	}
-	if f := l.flow; f != nil {
-		d.detachWorkerLocked(l)
-		d.feedLocked(f)
-	}
-	if l.invited && l.state != laneReady {
-		l.invited = false
-		d.inviteLocked(l.host)
-	}
-	if w.class == classFast {
-		d.fast--
-	} else {
-		d.slow--
-	}
-	w.lane, w.class = nil, classNone
-	l = d.takeLocked(w)
-	if l == nil {
-		last := d.running[len(d.running)-1]
-		d.running[w.index], last.index = last, w.index
-		d.running[len(d.running)-1] = nil
-		d.running = d.running[:len(d.running)-1]
-	}
-	return l
-}
-
-// demoteLocked gives a worker's place among the fast ones back. Callers hold mu.
-func (d *Dispatcher) demoteLocked(w *worker) {
-	w.class = classSlow
-	w.lane.slow = true
-	d.fast--
-	d.slow++
 }
 
 func (d *Dispatcher) work(w *worker, l *lane) {
@@ -180,14 +83,14 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 		l.headOfLineAt = m.Time
 		var res PushResult
 		jumps := l.rewinds
-		switch e := l.endpoint; {
-		case e != nil:
-			res = d.sendUnlocks(w, l, e, m)
-		default:
-			res = d.prepare(l)
-			if res.Outcome == 0 {
-				continue
-			}
+		if l.endpoint != nil {
+			res = d.sendUnlocks(w, l, l.endpoint, m)
+		} else if e, failed := d.newEndpointUnlocks(l); e != nil && l.state == laneRunning {
+			l.endpoint = e
+			d.keepWarmLocked(l)
+			continue
+		} else if res = failed; res.Outcome == 0 || l.state != laneRunning {
+			continue // the lane was renewed or has ended: look again
 		}
 		if !d.bookAttemptLocked(l, m, res, jumps) {
 			return d.nextLocked(w)
@@ -260,69 +163,6 @@ func (d *Dispatcher) readUnlocks(w *worker, l *lane, from uint64) bool {
 	return false
 }
 
-// prepare builds the lane's endpoint. A result other than zero is a failed attempt. mu is held, but not while
-// building.
-func (d *Dispatcher) prepare(l *lane) PushResult {
-	callback, gen := l.callback, l.gen
-	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
-	d.mu.Unlock()
-	e, res, err := d.newEndpoint(callback, c)
-	d.mu.Lock()
-	switch {
-	case l.gen != gen || l.state != laneRunning:
-		return PushResult{} // renewed or ended meanwhile: look again
-	case err != nil:
-		d.o.Log.Error("cannot deliver", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
-		return res
-	}
-	l.endpoint = e
-	d.keepWarmLocked(l)
-	return PushResult{}
-}
-
-func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
-	var signer *Signer
-	var webhooks *WebhookSigner
-	if len(c.sealed) > 0 {
-		// Without the secret nothing may go out: an unsigned message is worth nothing to this subscriber.
-		secret, err := d.o.Secrets.Open(c.sealed, c.bound)
-		if err == nil && c.webhooks != nil {
-			webhooks, err = d.webhookSigner(secret, c.webhooks.former, c.bound)
-		}
-		if err != nil {
-			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, fmt.Errorf("open the subscription's secret: %w", err)
-		}
-		if c.signature == "" {
-			c.signature = d.o.Signature
-		}
-		if signer, err = NewSigner(c.signature, secret); err != nil {
-			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, err
-		}
-	}
-	e, err := d.o.Pusher.NewEndpoint(callback, signer)
-	if err != nil {
-		return nil, PushResult{Outcome: PushRefused, Reason: egress.ReasonURL}, err
-	}
-	e.webhooks = webhooks
-	return e, PushResult{}, nil
-}
-
-// keepWarmLocked puts the lane among those that keep their endpoint; the longest kept one makes room.
-func (d *Dispatcher) keepWarmLocked(l *lane) {
-	if l.warm {
-		return
-	}
-	l.warm = true
-	if len(d.warmEndpoints) < keptEndpoints {
-		d.warmEndpoints = append(d.warmEndpoints, l)
-		return
-	}
-	old := d.warmEndpoints[d.nextWarm]
-	old.warm, old.endpoint = false, nil
-	d.warmEndpoints[d.nextWarm] = l
-	d.nextWarm = (d.nextWarm + 1) % len(d.warmEndpoints)
-}
-
 // sendUnlocks makes one attempt. mu is held, but not while sending.
 func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message) PushResult {
 	t := l.topic
@@ -351,79 +191,4 @@ func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message
 		w.ctx, w.cancel = egress.WithCancelConn(d.ctx)
 	}
 	return res
-}
-
-// bookAttemptLocked books one attempt and tells whether the lane may go on at once. jumps is the lane's from before the
-// attempt. Callers hold mu.
-func (d *Dispatcher) bookAttemptLocked(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
-	d.stats.Attempts++
-	d.rememberLocked(l, m.Offset, res)
-	if l.state != laneRunning {
-		return false // ended meanwhile
-	}
-	l.status, l.reason = int32(res.Status), res.Reason
-	switch {
-	case res.Outcome == PushDelivered:
-		d.stats.Delivered++
-		l.delivered++
-		l.failures, l.failingSince, l.overloads = 0, 0, 0
-		l.slow = res.Latency >= d.o.SlowAfter
-		if m.Offset > l.done && l.rewinds == jumps {
-			l.done, l.attempts, l.refused = m.Offset, 0, 0
-		}
-		d.markLocked(l)
-		return true
-	case res.Outcome == PushCancelled:
-		return true // says nothing; sendable decides
-	case res.Outcome == PushGone:
-		d.stats.Gone++
-		d.settleLocked(settlement{lane: l, gone: true, gen: l.gen})
-		return false
-	}
-	d.bookFailureLocked(l, m, res, jumps)
-	return false
-}
-
-// bookFailureLocked books a failed attempt: wait and try again, or give the message up. Callers hold mu.
-func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, jumps uint32) {
-	d.stats.Failed++
-	now := d.o.Clock.Now()
-	policy := d.o.Retry.With(l.options)
-	l.failures++
-	l.countOverload(res)
-	if l.failingSince == 0 {
-		l.failingSince = now.UnixNano()
-	}
-	l.slow = res.Outcome == PushDown
-	d.markLocked(l)
-	if m.Offset != l.done+1 || l.rewinds != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
-		d.waitLocked(l, policy.Delay(res.failure(l.failures, l.refused, l.overloads)))
-		return
-	}
-	l.attempts++
-	if res.Outcome == PushRefused {
-		l.refused++
-	}
-	delay := policy.Delay(res.failure(l.failures, l.refused, l.overloads))
-	if !policy.Exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
-		d.waitLocked(l, delay)
-		return
-	}
-	s := settlement{lane: l, rewinds: l.rewinds, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
-		attemptLog: d.attemptsAtLocked(l, m.Offset), size: int(m.Size()), published: m.Time, contentType: m.ContentType}
-	if res.Outcome == PushDown {
-		s.delay = delay // the next message meets the same endpoint
-	}
-	d.settleLocked(s)
-}
-
-// waitLocked puts a lane into the retry heap; one that is drained has nothing to wait for. Callers hold mu.
-func (d *Dispatcher) waitLocked(l *lane, delay time.Duration) {
-	if l.draining {
-		d.releaseLocked(l)
-		return
-	}
-	due := d.now() + delay
-	d.retries.add(l, due)
-	d.wakeTimekeeperLocked(due)
 }

@@ -70,3 +70,66 @@ func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
 	}
 	return s, true
 }
+
+// Attempt is one attempt to deliver a message.
+type Attempt struct {
+	At      time.Time
+	Offset  uint64
+	Outcome PushOutcome
+	Status  int // HTTP status, 0: none came
+	Latency time.Duration
+	Reason  egress.Reason
+}
+
+// History is what a node remembers of its attempts for one subscription.
+type History struct {
+	Attempts      []Attempt // the last 32 at most, newest first
+	Total, Failed uint64    // all since this node delivers the subscription
+}
+
+// History returns what is remembered of a subscription's attempts, ok false when this node does not deliver to it.
+// Nothing of what endpoints answered is kept but the status.
+func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.lanes[id]
+	if l == nil || l.history == nil {
+		return History{}, l != nil
+	}
+	h := History{Total: l.history.total, Failed: l.history.fails}
+	l.history.newest(func(t *attempt) bool {
+		h.Attempts = append(h.Attempts, Attempt{At: time.Unix(0, t.at), Offset: t.offset, Outcome: t.outcome, Status: int(t.status),
+			Latency: time.Duration(t.latency) * time.Microsecond, Reason: t.reason.Value()})
+		return true
+	})
+	return h, true
+}
+
+// Backlog is what this node has still to deliver.
+type Backlog struct {
+	Messages uint64    // over all its subscriptions
+	Behind   int       // subscriptions that are behind
+	Oldest   time.Time // when the oldest of the messages was published, as far as it was looked at; zero: none
+}
+
+// Backlog looks at all subscriptions of this node.
+func (d *Dispatcher) Backlog() Backlog {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var b Backlog
+	var oldest int64
+	for _, l := range d.lanes {
+		if l.done >= l.topic.head {
+			continue
+		}
+		b.Behind++
+		b.Messages += l.topic.head - l.done
+		if l.headOfLineAt != 0 && (oldest == 0 || l.headOfLineAt < oldest) {
+			oldest = l.headOfLineAt
+		}
+	}
+	if oldest != 0 {
+		b.Oldest = time.Unix(0, oldest)
+	}
+	return b
+}
