@@ -2,13 +2,13 @@ package delivery
 
 import "quorumhub/hub"
 
-// bookAttemptLocked books one attempt and tells whether the lane may go on at once. jumps is the lane's from before the
-// attempt. Callers hold mu.
-func (d *Dispatcher) bookAttemptLocked(l *lane, m *hub.Message, res PushResult, jumps uint32) bool {
+// bookAttemptLocked records one attempt and reports whether the lane may go on at once. rewinds is the lane's value
+// from before the attempt.
+func (d *Dispatcher) bookAttemptLocked(l *lane, m *hub.Message, res PushResult, rewinds uint32) bool {
 	d.stats.Attempts++
 	d.rememberLocked(l, m.Offset, res)
 	if l.state != laneRunning {
-		return false // ended meanwhile
+		return false // the lane ended meanwhile
 	}
 	l.status, l.reason = int32(res.Status), res.Reason
 	switch {
@@ -17,24 +17,24 @@ func (d *Dispatcher) bookAttemptLocked(l *lane, m *hub.Message, res PushResult, 
 		l.delivered++
 		l.failures, l.failingSince, l.overloads = 0, 0, 0
 		l.slow = res.Latency >= d.o.SlowAfter
-		if m.Offset > l.done && l.rewinds == jumps {
+		if m.Offset > l.done && l.rewinds == rewinds {
 			l.done, l.attempts, l.refused = m.Offset, 0, 0
 		}
 		d.markLocked(l)
 		return true
 	case res.Outcome == PushCancelled:
-		return true // says nothing; sendable decides
+		return true // says nothing about the endpoint; sendableLocked decides
 	case res.Outcome == PushGone:
 		d.stats.Gone++
 		d.settleLocked(settlement{lane: l, gone: true, gen: l.gen})
 		return false
 	}
-	d.bookFailureLocked(l, m, res, jumps)
+	d.bookFailureLocked(l, m, res, rewinds)
 	return false
 }
 
-// bookFailureLocked books a failed attempt: wait and try again, or give the message up. Callers hold mu.
-func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, jumps uint32) {
+// bookFailureLocked records a failed attempt, and either schedules the next one or gives the message up.
+func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, rewinds uint32) {
 	d.stats.Failed++
 	now := d.o.Clock.Now()
 	policy := d.o.Retry.With(l.options)
@@ -45,7 +45,7 @@ func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, 
 	}
 	l.slow = res.Outcome == PushDown
 	d.markLocked(l)
-	if m.Offset != l.done+1 || l.rewinds != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
+	if m.Offset != l.done+1 || l.rewinds != rewinds { // retention dropped the message meanwhile, or the lane moved
 		d.waitLocked(l, policy.Delay(res.failure(l.failures, l.refused, l.overloads)))
 		return
 	}
@@ -61,13 +61,13 @@ func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, 
 	s := settlement{lane: l, rewinds: l.rewinds, offset: m.Offset, attempts: l.attempts, status: l.status, reason: res.Reason,
 		attemptLog: d.attemptsAtLocked(l, m.Offset), size: int(m.Size()), published: m.Time, contentType: m.ContentType}
 	if res.Outcome == PushDown {
-		s.delay = delay // the next message meets the same endpoint
+		s.delay = delay // the next message would meet the same endpoint
 	}
 	d.settleLocked(s)
 }
 
-// bookFlowAttemptLocked takes an attempt into account. stale says that it was made before a rewind, begun how the lane stood when it
-// began. Callers hold mu.
+// bookFlowAttemptLocked records an attempt of a flow. stale means that it was made before a rewind; begun is the
+// lane's standing when it began.
 func (d *Dispatcher) bookFlowAttemptLocked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	d.stats.Attempts++
 	d.rememberLocked(l, e.m.Offset, res)
@@ -114,8 +114,8 @@ func (d *Dispatcher) recoveredLocked(l *lane) {
 	l.sick = false
 }
 
-// bookFlowFailureLocked books a failed attempt. An endpoint that is down is left alone for a while, and its message is free for
-// the others; a message that was refused waits, and the endpoint goes on with others. Callers hold mu.
+// bookFlowFailureLocked records a failed attempt of a flow. An endpoint that is down is left alone for a while, and
+// its message is free for other lanes. A refused message waits, while its endpoint gets others.
 func (d *Dispatcher) bookFlowFailureLocked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	f := l.flow
 	now := d.o.Clock.Now()
@@ -123,10 +123,10 @@ func (d *Dispatcher) bookFlowFailureLocked(l *lane, e *entry, res PushResult, st
 		l.failingSince = now.UnixNano()
 	}
 	down := res.Outcome == PushDown
-	if l.failures == begun.failures { // of several attempts that failed together one counts
+	if l.failures == begun.failures { // of several attempts that failed together, one counts
 		l.failures++
 	}
-	if !res.overloaded() || l.narrowings == begun.narrowings { // and one of several overloads, whatever succeeded between them
+	if !res.overloaded() || l.narrowings == begun.narrowings { // likewise one of several overloads, whatever succeeded between them
 		l.countOverload(res)
 		l.narrow(res)
 	}

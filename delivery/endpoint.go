@@ -8,11 +8,11 @@ import (
 	"quorumhub/hub"
 )
 
-// keptEndpoints is how many lanes keep their prepared endpoint between messages; one takes about 1 KiB.
+// keptEndpoints is how many lanes keep their endpoint between messages. An endpoint takes about 1 KiB.
 const keptEndpoints = 4096
 
-// newEndpointUnlocks builds an endpoint for a lane. Without one, a result other than zero is a failed attempt;
-// zero means that the lane was renewed meanwhile and must be looked at again.
+// newEndpointUnlocks builds an endpoint for a lane. If it returns none, a non-zero result is a failed attempt; a zero
+// one means that the lane was renewed meanwhile and must be looked at again.
 func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 	callback, gen := l.callback, l.gen
 	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
@@ -23,7 +23,7 @@ func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 	case l.gen != gen:
 		return nil, PushResult{}
 	case err != nil:
-		d.o.Log.Error("cannot deliver", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
+		d.o.Log.Error("cannot prepare delivery", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
 		return nil, res
 	}
 	return e, PushResult{}
@@ -33,7 +33,7 @@ func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, Pus
 	var signer *Signer
 	var webhooks *WebhookSigner
 	if len(c.sealed) > 0 {
-		// Without the secret nothing may go out: an unsigned message is worth nothing to this subscriber.
+		// Without the secret nothing may go out: this subscriber discards unsigned messages.
 		secret, err := d.o.Secrets.Open(c.sealed, c.bound)
 		if err == nil && c.webhooks != nil {
 			webhooks, err = d.webhookSigner(secret, c.webhooks.former, c.bound)
@@ -56,7 +56,7 @@ func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, Pus
 	return e, PushResult{}, nil
 }
 
-// keepWarmLocked puts the lane among those that keep their endpoint; the longest kept one makes room.
+// keepWarmLocked lets the lane keep its endpoint. The lane that has kept one for longest makes room.
 func (d *Dispatcher) keepWarmLocked(l *lane) {
 	if l.warm {
 		return
@@ -72,7 +72,7 @@ func (d *Dispatcher) keepWarmLocked(l *lane) {
 	d.nextWarm = (d.nextWarm + 1) % len(d.warmEndpoints)
 }
 
-// credentials are what signs a subscription's messages.
+// credentials holds what signs a subscription's messages.
 type credentials struct {
 	sealed    []byte
 	signature string
@@ -80,9 +80,9 @@ type credentials struct {
 	webhooks  *webhookSecrets
 }
 
-// webhookSecrets say that a subscription wants the signatures of Standard Webhooks too.
+// webhookSecrets marks a subscription that wants Standard Webhooks signatures too.
 type webhookSecrets struct {
-	former []hub.FormerSecret // that sign beside the present one
+	former []hub.FormerSecret // secrets that still sign beside the current one
 }
 
 func webhooksOf(s *hub.Subscription) *webhookSecrets {
@@ -92,8 +92,8 @@ func webhooksOf(s *hub.Subscription) *webhookSecrets {
 	return &webhookSecrets{s.Former}
 }
 
-// webhookSigner opens what signs a subscription's messages besides X-Hub-Signature. Secrets that are there twice, after a
-// renewal that did not change it, sign once.
+// webhookSigner opens the secrets for Standard Webhooks signatures. A secret that occurs twice, after a renewal that
+// did not change it, signs once.
 func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bound string) (*WebhookSigner, error) {
 	s := &WebhookSigner{}
 	s.Add(present, time.Time{})

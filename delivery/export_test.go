@@ -1,6 +1,6 @@
 package delivery
 
-// HandOverAtOnce releases draining lanes without waiting for the attempts in flight, which are cut off.
+// HandOverAtOnce releases draining lanes without waiting for their attempts in flight, which are cut off.
 func (d *Dispatcher) HandOverAtOnce() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -12,5 +12,5 @@ func (d *Dispatcher) HandOverAtOnce() {
 	}
 }
 
-// Pointed is the key of a message by its body.
+// Pointed returns a message's key, given its body.
 func Pointed(body []byte, key string) []byte { return pointed(body, newKeying(key).path) }

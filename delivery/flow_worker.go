@@ -8,8 +8,8 @@ import (
 	"quorumhub/hub"
 )
 
-// feedLocked offers what there is to claim to the lanes of a flow, in turn. It is called whenever there may be more, or
-// somebody more to take it. Callers hold mu.
+// feedLocked offers claimable messages to the lanes of a flow, in turn. It is called whenever there may be more
+// messages, or more lanes to take them.
 func (d *Dispatcher) feedLocked(f *flow) {
 	if f.draining {
 		if f.running == 0 && f.stale == 0 && !f.released {
@@ -35,7 +35,7 @@ func (d *Dispatcher) feedLocked(f *flow) {
 	}
 }
 
-// releaseFlowLocked lets go of a drained flow, with its cursor. Callers hold mu.
+// releaseFlowLocked releases a drained flow with its cursor.
 func (d *Dispatcher) releaseFlowLocked(f *flow) {
 	f.released = true
 	for _, l := range f.members {
@@ -48,7 +48,7 @@ func (d *Dispatcher) releaseFlowLocked(f *flow) {
 	d.notify()
 }
 
-// setAsideLocked takes a lane of a flow out of wherever it is. Callers hold mu.
+// setAsideLocked moves a lane of a flow out of the retry heap into another state.
 func (d *Dispatcher) setAsideLocked(l *lane, to laneState) {
 	if l.state == laneWaiting {
 		d.retries.remove(l)
@@ -56,7 +56,7 @@ func (d *Dispatcher) setAsideLocked(l *lane, to laneState) {
 	l.state = to
 }
 
-// attachWorkerLocked takes a worker to a lane of a flow, which goes back into the queue when it has use for more. Callers hold mu.
+// attachWorkerLocked adds a worker to a lane of a flow. The lane is queued again if it can use another one.
 func (d *Dispatcher) attachWorkerLocked(l *lane) {
 	f := l.flow
 	l.running++
@@ -67,15 +67,15 @@ func (d *Dispatcher) attachWorkerLocked(l *lane) {
 	}
 }
 
-// detachWorkerLocked takes a worker from a lane of a flow. Callers hold mu.
+// detachWorkerLocked removes a worker from a lane of a flow.
 func (d *Dispatcher) detachWorkerLocked(l *lane) {
 	if l.running--; l.running == 0 && len(l.spare) > 1 {
 		l.spare = l.spare[:1:1]
 	}
 }
 
-// serveFlow sends messages of a flow to one of its lanes until there is none, the lane fails or ends, or it has had
-// its turn. It returns the lane to serve next.
+// serveFlow sends a flow's messages to one of its lanes until none is left, the lane fails or ends, or it has had its
+// turn. It returns the lane to serve next.
 func (d *Dispatcher) serveFlow(w *worker, l *lane) *lane {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -102,7 +102,7 @@ func (d *Dispatcher) serveFlow(w *worker, l *lane) *lane {
 		}
 		d.feedLocked(f)
 		if len(f.members) > 1 {
-			break // the next message is the next member's
+			break // the next message belongs to the next member
 		}
 		waiting := d.fastQ.len+d.slowQ.len > 0
 		if waiting && (sent >= max(1, turnMessages/l.running) || w.class == classSlow && d.slow > d.slowCap) {
@@ -114,7 +114,8 @@ func (d *Dispatcher) serveFlow(w *worker, l *lane) *lane {
 	return next
 }
 
-// flowSendableLocked tells whether a message may be sent to the lane now, and puts it where it belongs if not. Callers hold mu.
+// flowSendableLocked reports whether a message may be sent to the lane now. If not, it puts the lane where it
+// belongs.
 func (d *Dispatcher) flowSendableLocked(l *lane) bool {
 	f := l.flow
 	switch {
@@ -128,14 +129,14 @@ func (d *Dispatcher) flowSendableLocked(l *lane) bool {
 	case d.outOfTouchLocked():
 		d.readyLocked(l)
 		return false
-	case d.o.Clock.Now().UnixNano() >= l.expires: // at send time, for queued retries too (WebSub 5.3.1)
+	case d.o.Clock.Now().UnixNano() >= l.expires: // at send time, for queued retries too (WebSub section 5.3.1)
 		l.state = laneExpired
 		return false
 	}
 	return d.mayStartLocked(l)
 }
 
-// claimUnlocks takes the next message for a lane, with its body, nil when there is none. mu is held, but not while reading.
+// claimUnlocks takes the next message for a lane, with its body. It returns nil if there is none.
 func (d *Dispatcher) claimUnlocks(l *lane) *entry {
 	f := l.flow
 	for l.state == laneIdle || l.state == laneReady {
@@ -159,7 +160,7 @@ func (d *Dispatcher) claimUnlocks(l *lane) *entry {
 	return nil
 }
 
-// readAheadUnlocks reads the next messages of a flow.
+// readAheadUnlocks reads the flow's next messages and reports whether to look again.
 func (d *Dispatcher) readAheadUnlocks(f *flow) bool {
 	from, gen, topic := f.next, f.gen, f.topic.id
 	n := min(batchMessages, f.room())
@@ -181,7 +182,7 @@ func (d *Dispatcher) readAheadUnlocks(f *flow) bool {
 	return true
 }
 
-// loadBodyUnlocks brings back the body of a claimed message that was let go of.
+// loadBodyUnlocks reads the body of a claimed message again if it was dropped from memory.
 func (d *Dispatcher) loadBodyUnlocks(f *flow, e *entry) bool {
 	if e.loaded {
 		return true
@@ -205,8 +206,8 @@ func (d *Dispatcher) loadBodyUnlocks(f *flow, e *entry) bool {
 	return true
 }
 
-// awaitLogUnlocks waits until the log can be read again; what retention dropped is skipped when the state says so. mu is held, but
-// not while looking at the state.
+// awaitLogUnlocks schedules the next read of a log that could not be read, or skips what retention dropped according
+// to the state.
 func (d *Dispatcher) awaitLogUnlocks(f *flow, offset uint64, err error) {
 	if errors.Is(err, hub.ErrTrimmed) {
 		var first uint64
@@ -223,12 +224,12 @@ func (d *Dispatcher) awaitLogUnlocks(f *flow, offset uint64, err error) {
 			return
 		}
 	} else if err != nil && !errors.Is(err, hub.ErrUnknownTopic) {
-		d.o.Log.Error("cannot read the message log; delivery waits", "topic", f.topic.name, "offset", offset, "error", err)
+		d.o.Log.Error("cannot read the message log; will retry", "topic", f.topic.name, "offset", offset, "error", err)
 	}
 	d.remindLocked(f, d.now()+unreadable)
 }
 
-// attemptUnlocks makes one attempt; ok is false when none was made. mu is held, but not while sending.
+// attemptUnlocks makes one attempt; ok is false if none was made.
 func (d *Dispatcher) attemptUnlocks(w *worker, l *lane, e *entry) (res PushResult, ok bool) {
 	gen := l.gen
 	var ep *Endpoint
@@ -249,7 +250,7 @@ func (d *Dispatcher) attemptUnlocks(w *worker, l *lane, e *entry) (res PushResul
 	return res, true
 }
 
-// remindLocked sees to it that the flow is looked at again at due. Callers hold mu.
+// remindLocked schedules the next look at the flow's delayed messages.
 func (d *Dispatcher) remindLocked(f *flow, due time.Duration) {
 	if f.timer == nil {
 		f.timer = &lane{flow: f, isTimer: true}
@@ -264,7 +265,7 @@ func (d *Dispatcher) remindLocked(f *flow, due time.Duration) {
 	d.wakeTimekeeperLocked(due)
 }
 
-// wakeFlowLocked makes the messages of a flow free that are due. Callers hold mu.
+// wakeFlowLocked frees the flow's delayed messages that are due.
 func (d *Dispatcher) wakeFlowLocked(f *flow) {
 	f.timer.state = laneEnded // nowhere
 	now := d.now()
@@ -286,7 +287,7 @@ func (d *Dispatcher) wakeFlowLocked(f *flow) {
 	d.feedLocked(f)
 }
 
-// rewind puts a flow elsewhere in the log. What is under way is finished first. Callers hold mu.
+// rewindFlowLocked moves a flow within the log. Attempts in flight finish first.
 func (d *Dispatcher) rewindFlowLocked(f *flow, c *hub.Cursor) {
 	f.gen++
 	f.stale += f.running
@@ -294,7 +295,7 @@ func (d *Dispatcher) rewindFlowLocked(f *flow, c *hub.Cursor) {
 	f.begin(c)
 }
 
-// dropFlowLocked takes a flow away with its last lane. Callers hold mu.
+// dropFlowLocked removes a flow with its last lane.
 func (d *Dispatcher) dropFlowLocked(f *flow) {
 	if f.timer != nil && f.timer.state == laneWaiting {
 		d.retries.remove(f.timer)

@@ -10,27 +10,27 @@ import (
 )
 
 const (
-	keptAttempts   = 32 // attempts that a lane remembers
-	letterAttempts = 16 // of them, those about one message that its dead letter gets
-	// keptHistories is how many lanes remember their attempts; a full memory takes some 800 bytes. Past it, who
-	// has remembered the longest forgets.
+	keptAttempts   = 32 // attempts a lane remembers
+	letterAttempts = 16 // of these, attempts at one message that go with its dead letter
+	// keptHistories is how many lanes have a history; a full one takes about 1 KiB. Beyond it, the lane that has had
+	// its history for longest loses it.
 	keptHistories = 32768
 )
 
-// attempt is one attempt as a lane remembers it.
+// attempt is one remembered attempt.
 type attempt struct {
-	at      int64 // Unix nanoseconds of its start
+	at      int64 // Unix nanoseconds at which it began
 	offset  uint64
 	latency uint32 // microseconds
 	status  uint16
 	outcome PushOutcome
-	reason  unique.Handle[egress.Reason] // interned: a reason costs a pointer
+	reason  unique.Handle[egress.Reason] // interned, so it costs one pointer
 }
 
 // history holds a lane's last attempts.
 type history struct {
 	ring         []attempt
-	next         int    // where the next one goes in a full ring
+	next         int    // where the next attempt goes in a full ring
 	total, fails uint64 // since this node delivers the subscription
 }
 
@@ -47,7 +47,7 @@ func (h *history) add(t attempt) {
 	h.next = (h.next + 1) % keptAttempts
 }
 
-// newest calls f with the attempts, newest first, until it returns false.
+// newest calls f with the attempts, newest first, until f returns false.
 func (h *history) newest(f func(*attempt) bool) {
 	for i := range h.ring {
 		if !f(&h.ring[(h.next-1-i+2*len(h.ring))%len(h.ring)]) {
@@ -56,7 +56,7 @@ func (h *history) newest(f func(*attempt) bool) {
 	}
 }
 
-// rememberLocked adds an attempt to the lane's history. Callers hold mu.
+// rememberLocked adds an attempt to the lane's history.
 func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
 	if l.history == nil {
 		l.history = &history{}
@@ -73,7 +73,7 @@ func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
 		reason: unique.Make(res.Reason)})
 }
 
-// attemptsAtLocked are the last attempts at one message that the lane remembers, oldest first. Callers hold mu.
+// attemptsAtLocked returns the remembered attempts at one message, oldest first.
 func (d *Dispatcher) attemptsAtLocked(l *lane, offset uint64) []*hubpb.Attempt {
 	if l.history == nil {
 		return nil

@@ -4,16 +4,16 @@ import (
 	"quorumhub/delivery/egress"
 )
 
-// host is an address that callbacks lie at, with what is under way to it.
+// host is the host and port of callbacks, with the attempts in flight to it.
 type host struct {
 	name    string
 	lanes   int
 	busy    int
-	waiting []*lane // for one of the attempts to end
+	waiting []*lane // for an attempt to end
 }
 
-// mayStartLocked tells whether the lane's rate and its host allow another attempt now; otherwise the lane waits for it.
-// Callers hold mu.
+// mayStartLocked reports whether the lane's rate and its host allow another attempt now. If not, the lane waits for
+// it.
 func (d *Dispatcher) mayStartLocked(l *lane) bool {
 	if l.pace != nil {
 		if wait := l.pace.wait(d.now()); wait > 0 {
@@ -29,7 +29,7 @@ func (d *Dispatcher) mayStartLocked(l *lane) bool {
 	return true
 }
 
-// enterHostLocked takes a place for an attempt that mayStart. Callers hold mu.
+// enterHostLocked takes a place for an attempt that mayStartLocked allowed.
 func (d *Dispatcher) enterHostLocked(l *lane) {
 	l.invited = false
 	if l.pace != nil {
@@ -40,7 +40,7 @@ func (d *Dispatcher) enterHostLocked(l *lane) {
 	}
 }
 
-// exitHostLocked gives the place at a host back. Callers hold mu.
+// exitHostLocked gives back the place at a host.
 func (d *Dispatcher) exitHostLocked(h *host) {
 	if h == nil {
 		return
@@ -52,8 +52,8 @@ func (d *Dispatcher) exitHostLocked(h *host) {
 	}
 }
 
-// inviteLocked lets the next lane that waits for a place at the host have it. One that has no use for it any more passes it
-// on (see next). Callers hold mu.
+// inviteLocked reserves a free place at the host for the next waiting lane. A lane with no more use for it passes it
+// on in nextLocked.
 func (d *Dispatcher) inviteLocked(h *host) {
 	for len(h.waiting) > 0 && h.busy < d.o.PerHost {
 		l := h.waiting[0]
@@ -69,7 +69,7 @@ func (d *Dispatcher) inviteLocked(h *host) {
 	}
 }
 
-// joinHostLocked counts a lane at the host of its callback, and leave takes it away. Callers hold mu.
+// joinHostLocked counts a lane at the host of its callback; leaveHostLocked takes it away.
 func (d *Dispatcher) joinHostLocked(l *lane) {
 	if d.o.PerHost <= 0 {
 		return

@@ -10,13 +10,13 @@ import (
 	"quorumhub/hub"
 )
 
-// Large is a body that is read from the log as it is sent.
+// Large is a body that is read from the log while it is sent.
 type Large struct {
-	Open func() io.Reader // from the start; called for each time the body is gone through
+	Open func() io.Reader // reads from the start; called for each pass over the body
 	Size int64
 }
 
-// contentOf is a message as it goes out.
+// contentOf returns a message as it is to be sent.
 func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
 	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
 	if m.Large() {
@@ -25,10 +25,10 @@ func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
 	return c
 }
 
-// largePerSecond is the rate at which a large body may be taken beyond DispatcherOptions.Timeout.
+// largePerSecond is the rate, in bytes per second, that a large body is granted beyond DispatcherOptions.Timeout.
 const largePerSecond = 1 << 20
 
-// largeTime is how much longer an attempt may take for the size of its body.
+// largeTime returns how much longer an attempt may take because of its body's size.
 func largeTime(m *hub.Message) time.Duration {
 	if !m.Large() {
 		return 0
@@ -36,7 +36,7 @@ func largeTime(m *hub.Message) time.Duration {
 	return time.Duration(m.Size()) * time.Second / largePerSecond
 }
 
-// largeBody is one pass over a large body. It ends with ctx.
+// largeBody is one pass over a large body. It fails once ctx ends.
 type largeBody struct {
 	ctx    context.Context
 	source io.Reader
@@ -51,8 +51,8 @@ func (b *largeBody) Read(p []byte) (int, error) {
 
 func (b *largeBody) Close() error { return nil }
 
-// pushLarge is Push for a body that is not in memory: one pass over it for each kind of signature, which stands in the
-// header, and one to send it.
+// pushLarge is Push for a body that is not in memory. It reads the body once for each kind of signature, because
+// signatures go into the header, and once to send it.
 func (p *Pusher) pushLarge(ctx context.Context, e *Endpoint, c *Content, start time.Time) PushResult {
 	fields := e.fields(c, start, nil)
 	if e.signer != nil {
@@ -79,11 +79,11 @@ func (p *Pusher) pushLarge(ctx context.Context, e *Endpoint, c *Content, start t
 	return p.answered(a, start)
 }
 
-// failedLarge tells a body that cannot be read from an endpoint that fails.
+// failedLarge distinguishes a body that cannot be read from an endpoint that fails.
 func (p *Pusher) failedLarge(ctx context.Context, err error, start time.Time) PushResult {
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):
-		return PushResult{Outcome: PushCancelled, Reason: egress.ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention was faster
+		return PushResult{Outcome: PushCancelled, Reason: egress.ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention dropped the message
 	case errors.Is(err, hub.ErrCorrupt):
 		return PushResult{Outcome: PushDown, Reason: egress.ReasonUnreadable, Latency: p.Clock.Now().Sub(start)}
 	}

@@ -7,8 +7,8 @@ import (
 	"quorumhub/hub"
 )
 
-// Reload brings the picture up to a state that did not come about entry by entry: after a snapshot was
-// installed. It must not run at the same time as Applied.
+// Reload adopts a state that replaced the previous one, after a snapshot was installed. It must not run concurrently
+// with Applied.
 func (d *Dispatcher) Reload() {
 	d.load(true)
 	d.mu.Lock()
@@ -16,12 +16,12 @@ func (d *Dispatcher) Reload() {
 	d.scheduleLocked()
 }
 
-// load brings the picture up to the state. With replaced, what the state does not hold is gone; without, it
-// may have been applied since.
+// load adopts the state. If replaced is true, subscriptions missing from the state are gone; otherwise they may have
+// been applied since.
 //
-// State and Applied can overtake each other: an entry may be in the state before Applied brings it, and Applied
-// may bring one while the state is being read. So load and Applied leave in late with which epoch another node had
-// got a subscription, and what is older counts for nothing. At most one call of Applied can lag behind.
+// State and Applied can overtake each other: an entry may be in the state before Applied sees it, and Applied may see
+// one while the state is being read. So load and Applied record in late the epoch under which another node got a
+// subscription, and anything older is ignored. At most one call of Applied can lag behind.
 func (d *Dispatcher) load(replaced bool) {
 	d.mu.Lock()
 	d.loading = true
@@ -53,7 +53,7 @@ func (d *Dispatcher) load(replaced bool) {
 	d.loading = false
 }
 
-// forgetLocked drops what is not there any more.
+// forgetLocked drops lanes and topics that the state no longer has.
 func (d *Dispatcher) forgetLocked(subs []hub.Subscription, topics []hub.Topic) {
 	known := make(map[hub.SubscriptionID]struct{}, len(subs))
 	for i := range subs {
@@ -75,8 +75,9 @@ func (d *Dispatcher) forgetLocked(subs []hub.Subscription, topics []hub.Topic) {
 	}
 }
 
-// adoptLocked brings a lane up to its subscription: it comes with the assignment to this node and goes with that to
-// another one; after a renewal, secret, lease and callback hold from the next attempt on. Callers hold mu.
+// adoptLocked updates a lane from its subscription. The lane is created when the subscription is assigned to this
+// node and dropped when it is assigned to another. After a renewal, the new secret, lease and callback apply from the
+// next attempt on.
 func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	a := &s.Assignment
 	l := d.lanes[s.ID]
@@ -101,7 +102,7 @@ func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	}
 	if f := l.flow; f != nil {
 		d.adoptFlowLocked(f, l, s)
-	} else if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
+	} else if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // assigned to this node again; attempts in flight under the old epoch are ignored
 		l.epoch, l.draining = a.Epoch, false
 		if l.state == laneReleasing {
 			l.state = laneExpired
@@ -137,12 +138,12 @@ func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	if a.Next != "" && !l.draining {
 		d.drainLocked(l)
 	}
-	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new: it is nowhere
+	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new, and so nowhere
 		d.placeLocked(l)
 	}
 }
 
-// adoptFlowLocked brings a flow up to an assignment of one of its lanes. Callers hold mu, and feed it.
+// adoptFlowLocked updates a flow from an assignment of one of its lanes. The caller feeds it.
 func (d *Dispatcher) adoptFlowLocked(f *flow, l *lane, s *hub.Subscription) {
 	a := &s.Assignment
 	rewound := a.Rewound > f.epoch
@@ -163,7 +164,7 @@ func (d *Dispatcher) adoptFlowLocked(f *flow, l *lane, s *hub.Subscription) {
 			}
 		}
 		for _, m := range f.members {
-			m.epoch = a.Epoch // they follow in the same entry
+			m.epoch = a.Epoch // their own assignments follow in the same entry
 			d.markLocked(m)
 		}
 		d.markFlowLocked(f)
@@ -173,7 +174,7 @@ func (d *Dispatcher) adoptFlowLocked(f *flow, l *lane, s *hub.Subscription) {
 	}
 }
 
-// moveLocked moves a lane to another place in the log. Callers hold mu and place it if it is nowhere then.
+// moveLocked moves a lane within the log. The caller places it if it is nowhere then.
 func (d *Dispatcher) moveLocked(l *lane, c *hub.Cursor) {
 	l.done, l.attempts, l.refused = c.Offset, c.Attempts, c.Refused
 	l.rewinds++
@@ -183,7 +184,7 @@ func (d *Dispatcher) moveLocked(l *lane, c *hub.Cursor) {
 	case laneWaiting:
 		d.retries.remove(l)
 	default:
-		return // running, or waiting for its settlement: it goes on from where it is now when it comes by
+		return // running or settling: it goes on from the new position
 	}
 	l.state = laneExpired
 }
@@ -211,8 +212,8 @@ func (d *Dispatcher) newLaneLocked(s *hub.Subscription) *lane {
 	return l
 }
 
-// drainLocked lets a lane come to rest, so that another node can go on where it stopped: what is under way is
-// finished and booked, nothing new is sent. Callers hold mu.
+// drainLocked brings a lane to rest, so that another node can go on where it stopped: the attempt in flight is
+// finished and recorded, and nothing new is sent.
 func (d *Dispatcher) drainLocked(l *lane) {
 	l.draining = true
 	switch l.state {
@@ -222,14 +223,14 @@ func (d *Dispatcher) drainLocked(l *lane) {
 		d.retries.remove(l)
 	case laneExpired, lanePaused:
 	case laneRunning:
-		return // comes by when the attempt is booked
+		return // released once the attempt is recorded
 	default:
-		return // comes by sendable or place
+		return // released by sendableLocked or placeLocked
 	}
 	d.releaseLocked(l)
 }
 
-// releaseLocked lets go of a drained lane, with its cursor. Callers hold mu.
+// releaseLocked releases a drained lane with its cursor.
 func (d *Dispatcher) releaseLocked(l *lane) {
 	l.state, l.endpoint = laneReleasing, nil
 	d.markLocked(l)
@@ -237,7 +238,7 @@ func (d *Dispatcher) releaseLocked(l *lane) {
 	d.notify()
 }
 
-// endLocked takes the lane of a subscription that ended away at once, whatever it is doing (invariant I5).
+// endLocked removes the lane of an ended subscription at once, whatever it is doing (invariant I5).
 func (d *Dispatcher) endLocked(id hub.SubscriptionID) {
 	if d.loading {
 		d.late[id] = math.MaxUint64
@@ -247,7 +248,7 @@ func (d *Dispatcher) endLocked(id hub.SubscriptionID) {
 	}
 }
 
-// dropLocked takes a lane away at once and cuts off what is under way. Callers hold mu.
+// dropLocked removes a lane at once and cuts off its attempts in flight.
 func (d *Dispatcher) dropLocked(l *lane, cause error) {
 	delete(d.lanes, l.id)
 	d.leaveHostLocked(l)
@@ -266,7 +267,7 @@ func (d *Dispatcher) dropLocked(l *lane, cause error) {
 		d.retries.remove(l)
 	case laneRunning:
 		l.worker.cutLocked(cause)
-	default: // nowhere, or in a ready queue, which skips lanes that ended
+	default: // nowhere, or in a ready queue, which skips ended lanes
 	}
 	l.state = laneEnded
 	l.endpoint, l.spare = nil, nil
@@ -276,7 +277,8 @@ func (d *Dispatcher) dropLocked(l *lane, cause error) {
 	}
 }
 
-// dropMemberLocked takes a lane out of its flow. What is under way to it is cut off, and goes to the others.
+// dropMemberLocked removes a lane from its flow. Its attempts in flight are cut off, and their messages go to other
+// members.
 func (d *Dispatcher) dropMemberLocked(f *flow, l *lane, cause error) {
 	for _, w := range d.running {
 		if w.lane == l {

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// fairQueue holds lanes that are ready, those of each topic in order of arrival, and serves the topics in turn: however
-// many lanes one topic has, another's wait for one of them at most.
+// fairQueue holds ready lanes, those of each topic in order of arrival, and serves the topics in turn: however many
+// lanes one topic has, another topic waits for one of them at most.
 type fairQueue struct {
 	head, tail *topicQueue
 	len        int // lanes
 }
 
-// topicQueue is the part of a fairQueue that belongs to one topic.
+// topicQueue is one topic's part of a fairQueue.
 type topicQueue struct {
 	head, tail *lane
 	next       *topicQueue
 	queued     bool
 }
 
-// push appends a lane. One that is still linked, although it has been elsewhere meanwhile, keeps its place.
+// push appends a lane. A lane that is still linked keeps its place, even if it was elsewhere meanwhile.
 func (q *fairQueue) push(l *lane, t *topicQueue) {
 	l.state = laneReady
 	if l.queued {
@@ -48,8 +48,8 @@ func (q *fairQueue) enqueue(t *topicQueue) {
 	q.tail = t
 }
 
-// pop takes the first lane of the topic whose turn it is. It skips lanes that are not ready any more; nil when there is
-// none left.
+// pop takes the first lane of the topic whose turn it is, skipping lanes that are no longer ready. It returns nil if
+// none is left.
 func (q *fairQueue) pop() *lane {
 	for q.head != nil {
 		t := q.head

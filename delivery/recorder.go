@@ -8,14 +8,14 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// settleLocked gives a settlement to the recorder; the lane waits. Callers hold mu.
+// settleLocked hands a settlement to the recorder. Its lane waits.
 func (d *Dispatcher) settleLocked(s settlement) {
 	s.lane.state = laneSettling
 	d.settle = append(d.settle, s)
 	d.notify()
 }
 
-// markLocked notes that a lane's cursor is to be written. Callers hold mu.
+// markLocked has a lane's cursor written.
 func (d *Dispatcher) markLocked(l *lane) {
 	if l.dirty {
 		return
@@ -27,7 +27,7 @@ func (d *Dispatcher) markLocked(l *lane) {
 	}
 }
 
-// markFlowLocked notes that a flow's cursor is to be written. Callers hold mu.
+// markFlowLocked has a flow's cursor written.
 func (d *Dispatcher) markFlowLocked(f *flow) {
 	if f.group == 0 {
 		if len(f.members) > 0 {
@@ -50,8 +50,8 @@ func (d *Dispatcher) notify() {
 	}
 }
 
-// record is the one goroutine that writes what delivery came to into the log: settlements as they come, cursors
-// every CursorFlush in one event, sooner when another node waits for one. What could not be written stays and is written with the next try.
+// record runs in one goroutine and writes outcomes into the log: settlements at once, cursors every CursorFlush in
+// one event, or sooner if another node waits for one. What fails is retried with the next write.
 func (d *Dispatcher) record() {
 	defer d.loops.Done()
 	timer := time.NewTimer(0)
@@ -87,7 +87,7 @@ func (d *Dispatcher) record() {
 		}
 		if err := d.write(d.ctx, flush); err != nil {
 			failures++
-			d.o.Log.Warn("cannot record deliveries yet; trying again", "error", err)
+			d.o.Log.Warn("cannot record deliveries yet; will retry", "error", err)
 			arm(d.o.CursorFlush + retry.Delay(failures, 0))
 			continue
 		}
@@ -101,7 +101,7 @@ func (d *Dispatcher) record() {
 	}
 }
 
-// write proposes all settlements and, with cursors, the cursors that moved.
+// write proposes all settlements and, if cursors is true, the cursors that moved.
 func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 	for {
 		d.mu.Lock()
@@ -156,7 +156,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 	return nil
 }
 
-// takeDirty takes cursors that moved, as the event to propose.
+// takeDirty takes the cursors that moved and returns the event that records them.
 func (d *Dispatcher) takeDirty() ([]*lane, []*flow, *hubpb.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -211,7 +211,7 @@ func (d *Dispatcher) takeDirty() ([]*lane, []*flow, *hubpb.Event) {
 const (
 	maxSettlements = 256      // in one proposal
 	maxCursors     = 2000     // in one event, some 80 KiB
-	maxCursorBytes = 64 << 10 // of open messages in one event
-	finalWrites    = 3        // tries to write the last cursors,
+	maxCursorBytes = 64 << 10 // of open messages, in one event
+	finalWrites    = 3        // attempts to write the last cursors
 	finalTime      = 5 * time.Second
 )

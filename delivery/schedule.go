@@ -8,7 +8,7 @@ import (
 
 type class uint8
 
-// scheduleLocked starts workers for what is ready, as far as there is room. Callers hold mu.
+// scheduleLocked starts workers for ready lanes as far as there is room.
 func (d *Dispatcher) scheduleLocked() {
 	if !d.started {
 		return
@@ -29,7 +29,7 @@ func (d *Dispatcher) scheduleLocked() {
 	}
 }
 
-// takeLocked finds the next lane for a worker that has none, with a place in its class. Callers hold mu.
+// takeLocked finds the next lane for a worker without one and takes a place in its class.
 func (d *Dispatcher) takeLocked(w *worker) *lane {
 	if d.closing || d.outOfTouchLocked() || d.fast+d.slow >= d.o.MaxInFlight {
 		return nil
@@ -58,7 +58,7 @@ func (d *Dispatcher) takeLocked(w *worker) *lane {
 	return l
 }
 
-// nextLocked gives a worker that is done with its lane another one, or takes the worker out. Callers hold mu.
+// nextLocked takes a worker off its lane and gives it the next one, or retires it.
 func (d *Dispatcher) nextLocked(w *worker) *lane {
 	l := w.lane
 	if l.worker == w {
@@ -88,7 +88,7 @@ func (d *Dispatcher) nextLocked(w *worker) *lane {
 	return l
 }
 
-// demoteLocked gives a worker's place among the fast ones back. Callers hold mu.
+// demoteLocked gives up a worker's place among the fast ones.
 func (d *Dispatcher) demoteLocked(w *worker) {
 	w.class = classSlow
 	w.lane.slow = true
@@ -96,8 +96,8 @@ func (d *Dispatcher) demoteLocked(w *worker) {
 	d.slow++
 }
 
-// growLocked notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
-// caught up. Callers hold mu.
+// growLocked records a topic's new head, published at the given time (Unix nanoseconds; 0: unknown), and wakes the
+// lanes that had caught up.
 func (d *Dispatcher) growLocked(id hub.TopicID, head uint64, published int64) {
 	if d.heads[id] >= head {
 		return
@@ -119,7 +119,7 @@ func (d *Dispatcher) growLocked(id hub.TopicID, head uint64, published int64) {
 	}
 }
 
-// placeLocked puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
+// placeLocked puts a lane that is nowhere where it belongs: among the idle or the ready ones.
 func (d *Dispatcher) placeLocked(l *lane) {
 	switch {
 	case l.flow != nil:
@@ -142,7 +142,7 @@ func (d *Dispatcher) readyLocked(l *lane) {
 	}
 }
 
-// skipLocked moves a lane behind messages that retention dropped.
+// skipLocked moves a lane past messages that retention dropped.
 func (d *Dispatcher) skipLocked(l *lane, through uint64) {
 	if l.flow != nil {
 		l.flow.skip(through)
@@ -159,7 +159,7 @@ func (d *Dispatcher) skipLocked(l *lane, through uint64) {
 	}
 }
 
-// waitLocked puts a lane into the retry heap; one that is drained has nothing to wait for. Callers hold mu.
+// waitLocked puts a lane into the retry heap. A draining lane has nothing to wait for and is released.
 func (d *Dispatcher) waitLocked(l *lane, delay time.Duration) {
 	if l.draining {
 		d.releaseLocked(l)

@@ -8,32 +8,32 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// settlement is something that must be in the log before its lane goes on: a message given up, or the end of
-// a subscription whose callback is gone.
+// settlement is something that must be in the log before its lane goes on: a dead letter, or the end of a
+// subscription whose callback is gone.
 type settlement struct {
 	lane     *lane
 	gone     bool
-	entry    *entry // given up by a flow
+	entry    *entry // of a flow: the message given up
 	flowGen  uint32
-	void     bool   // given up by a flow, and overtaken before it was proposed
-	gen      uint32 // gone: of the subscription that was answered 410
-	epoch    uint64 // the one it was proposed under
-	rewinds  uint32 // given up: the lane's; a message given up where the lane no longer stands is not
+	void     bool   // of a flow: overtaken before it was proposed
+	gen      uint32 // of a gone callback: the lane's, when it answered 410
+	epoch    uint64 // under which it was proposed
+	rewinds  uint32 // of a dead letter: the lane's; void if the lane has moved since
 	offset   uint64
 	attempts uint32
 	status   int32
 	reason   egress.Reason
 	delay    time.Duration // wait before the lane's next message
 
-	// Of the message given up.
+	// Of the dead letter.
 	attemptLog  []*hubpb.Attempt
 	size        int
 	published   int64
 	contentType string
 }
 
-// eventLocked is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor
-// event without cursors. Callers hold mu.
+// eventLocked returns the event to propose. An end overtaken by a renewal, and a message given up before a rewind,
+// become a no-op: a cursor event without cursors.
 func (s *settlement) eventLocked() *hubpb.Event {
 	s.epoch = s.lane.epoch
 	switch {
@@ -49,20 +49,21 @@ func (s *settlement) eventLocked() *hubpb.Event {
 		Tries: s.attemptLog, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
 }
 
-// goneEvent ends a subscription whose callback answered 410, unless it was renewed or given to another node meanwhile.
+// goneEvent ends a subscription whose callback answered 410, unless it was renewed or given to another node
+// meanwhile.
 func goneEvent(id hub.SubscriptionID, renewed int64, epoch uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
 		Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{renewed}, Epochs: []uint64{epoch}}}}
 }
 
-// settledLocked lets a lane go on after its settlement is in the log. Callers hold mu.
+// settledLocked lets a lane go on once its settlement is in the log.
 func (d *Dispatcher) settledLocked(s *settlement) {
 	l := s.lane
 	if l.state != laneSettling {
-		return // ended meanwhile, or another node's
+		return // ended meanwhile, or owned by another node
 	}
 	if l.epoch != s.epoch || !s.gone && l.rewinds != s.rewinds {
-		d.placeLocked(l) // assigned anew meanwhile: what was proposed has changed nothing
+		d.placeLocked(l) // reassigned meanwhile: the event was stale
 		return
 	}
 	if s.gone {
@@ -88,8 +89,8 @@ func (d *Dispatcher) settledLocked(s *settlement) {
 	d.placeLocked(l)
 }
 
-// entryEventLocked is what to propose for a message given up by a flow. It carries the cursor behind it, for those between
-// may be done with or not. Callers hold mu.
+// entryEventLocked returns the event for a message that a flow gives up. It carries the cursor, because messages
+// before this one may still be open.
 func (s *settlement) entryEventLocked() *hubpb.Event {
 	l, f := s.lane, s.lane.flow
 	if s.void = l.state == laneEnded || f.gen != s.flowGen || s.entry.state != entrySettling; s.void {
@@ -105,8 +106,7 @@ func (s *settlement) entryEventLocked() *hubpb.Event {
 		Epoch: f.epoch, Cursor: c, Tries: s.attemptLog, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
 }
 
-// settledEntryLocked goes on after a message of a flow was given up, or gives it to another lane if that came to nothing.
-// Callers hold mu.
+// settledEntryLocked finishes a message that a flow has given up, or frees it if the event was stale.
 func (d *Dispatcher) settledEntryLocked(s *settlement, outcome hub.Outcome) {
 	f := s.lane.flow
 	if f.gen != s.flowGen || s.entry.state != entrySettling {

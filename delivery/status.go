@@ -7,22 +7,22 @@ import (
 	"quorumhub/hub"
 )
 
-// Stats are figures about a Dispatcher.
+// Stats holds a Dispatcher's figures.
 type Stats struct {
 	// Since the start.
 	Attempts, Delivered, Failed, DeadLettered, Gone uint64
-	// At the moment.
+	// Now.
 	Lanes   int // subscriptions
-	Fast    int // attempts under way, or lanes between two of them, in the fast class
-	Slow    int // the same in the slow class
-	Ready   int // lanes that wait for a place
+	Fast    int // workers in the fast class, between two attempts or in one
+	Slow    int // workers in the slow class
+	Ready   int // lanes that wait for a worker
 	Waiting int // lanes that wait for their next attempt
-	Unsaved int // cursors not written yet
+	Unsaved int // cursors not yet written
 
 	OutOfTouch bool // nothing is sent until the node has caught up with the cluster
 }
 
-// Stats returns the current figures.
+// Stats returns the current figures. Safe for concurrent use.
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -33,20 +33,20 @@ func (d *Dispatcher) Stats() Stats {
 	return s
 }
 
-// LaneStatus is how delivery to one subscription stands on this node, ahead of what is in the log.
+// LaneStatus is the status of delivery to one subscription on this node, ahead of the log.
 type LaneStatus struct {
 	State        string // idle, ready, sending, waiting, settling, expired, paused, blocked or releasing
 	Offset       uint64 // last message that needs no further attempt
-	Attempts     uint32 // at the message behind it
+	Attempts     uint32 // at the message after Offset
 	Failures     uint64 // in a row
 	FailingSince time.Time
-	NextAttempt  time.Time     // waiting: when
-	LastStatus   int           // HTTP status of the last attempt, 0: none came
-	LastReason   egress.Reason // class of its failure, empty: none
-	Window       int           // messages that may be under way at a time, fewer than asked for after an overload
+	NextAttempt  time.Time     // of a waiting lane
+	LastStatus   int           // HTTP status of the last attempt; 0: none
+	LastReason   egress.Reason // class of the last failure; empty: none
+	Window       int           // messages that may be in flight at once, fewer than requested after an overload
 }
 
-// Lane returns how delivery to a subscription stands, ok false when this node does not deliver to it.
+// Lane returns the status of delivery to a subscription; ok is false if this node does not deliver it.
 func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -76,19 +76,19 @@ type Attempt struct {
 	At      time.Time
 	Offset  uint64
 	Outcome PushOutcome
-	Status  int // HTTP status, 0: none came
+	Status  int // HTTP status; 0: none
 	Latency time.Duration
 	Reason  egress.Reason
 }
 
 // History is what a node remembers of its attempts for one subscription.
 type History struct {
-	Attempts      []Attempt // the last 32 at most, newest first
+	Attempts      []Attempt // at most the last 32, newest first
 	Total, Failed uint64    // all since this node delivers the subscription
 }
 
-// History returns what is remembered of a subscription's attempts, ok false when this node does not deliver to it.
-// Nothing of what endpoints answered is kept but the status.
+// History returns the remembered attempts for a subscription; ok is false if this node does not deliver it. Of
+// responses, only the status is kept.
 func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,14 +105,14 @@ func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
 	return h, true
 }
 
-// Backlog is what this node has still to deliver.
+// Backlog is what this node has yet to deliver.
 type Backlog struct {
 	Messages uint64    // over all its subscriptions
-	Behind   int       // subscriptions that are behind
-	Oldest   time.Time // when the oldest of the messages was published, as far as it was looked at; zero: none
+	Behind   int       // subscriptions with undelivered messages
+	Oldest   time.Time // when the oldest of the messages was published, as far as known; zero: none
 }
 
-// Backlog looks at all subscriptions of this node.
+// Backlog examines all subscriptions of this node.
 func (d *Dispatcher) Backlog() Backlog {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"quorumhub/hub"
 )
 
-// WebhookSigner makes the signatures of Standard Webhooks 1.0 (https://www.standardwebhooks.com): HMAC-SHA256 with each
-// key that is still good over id, time and body. Not safe for concurrent use.
+// WebhookSigner makes Standard Webhooks 1.0 signatures (https://www.standardwebhooks.com): HMAC-SHA256 over ID, time
+// and body with each valid key. Not safe for concurrent use.
 type WebhookSigner struct {
 	keys []webhookKey
 	buf  []byte
@@ -24,21 +24,22 @@ type WebhookSigner struct {
 
 type webhookKey struct {
 	mac   hash.Hash
-	until time.Time // zero: for ever
+	until time.Time // zero: forever
 }
 
-// Add adds a secret (see hub.WebhookKey) that signs until a time, zero: for ever. The present one is added first.
+// Add adds a secret (see hub.WebhookKey) that signs until the given time, or forever if it is zero. Add the current
+// secret first.
 func (s *WebhookSigner) Add(secret []byte, until time.Time) {
 	s.keys = append(s.keys, webhookKey{hmac.New(sha256.New, hub.WebhookKey(secret)), until})
 }
 
-// Sign returns the values of webhook-timestamp and webhook-signature for a message that is sent now.
+// Sign returns the values of webhook-timestamp and webhook-signature for a message sent at now.
 func (s *WebhookSigner) Sign(id string, now time.Time, body []byte) (timestamp, signature string) {
 	timestamp, signature, _ = s.SignReader(id, now, bytes.NewReader(body)) // never fails
 	return timestamp, signature
 }
 
-// SignReader is Sign for a body that is read; its error is the reader's.
+// SignReader is Sign for a body that it reads to the end. It returns the reader's error.
 func (s *WebhookSigner) SignReader(id string, now time.Time, body io.Reader) (timestamp, signature string, err error) {
 	timestamp = strconv.FormatInt(now.Unix(), 10)
 	s.buf = append(append(append(append(s.buf[:0], id...), '.'), timestamp...), '.')
@@ -66,7 +67,7 @@ func (s *WebhookSigner) SignReader(id string, now time.Time, body io.Reader) (ti
 	return timestamp, out.String(), nil
 }
 
-// webhookFields are the header fields of Standard Webhooks.
+// webhookFields returns the header fields of Standard Webhooks.
 func webhookFields(id, timestamp, signature string) []egress.Field {
 	return []egress.Field{
 		{Name: "Webhook-Id", Value: id}, {Name: "Webhook-Timestamp", Value: timestamp}, {Name: "Webhook-Signature", Value: signature},

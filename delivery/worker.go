@@ -9,14 +9,14 @@ import (
 	"quorumhub/hub"
 )
 
-// How much a worker reads ahead, and how much it sends for one lane before others that wait get their turn.
+// How much a worker reads ahead, and how much it sends for one lane before waiting lanes get their turn.
 const (
 	batchMessages = 32
 	batchBytes    = 64 << 10
 	turnMessages  = 64
 )
 
-// unreadable is the wait before reading again after the log could not be read.
+// unreadable is the wait before the next read of a log that could not be read.
 const unreadable = time.Second
 
 const (
@@ -25,21 +25,21 @@ const (
 	classSlow
 )
 
-// worker serves one lane at a time. Dispatcher.mu guards all fields but batch, ctx and cancel, which only
-// change while no attempt is under way, by its own goroutine.
+// worker serves one lane at a time. Dispatcher.mu guards all fields but batch, ctx and cancel, which only the
+// worker's own goroutine changes, and only while no attempt is in flight.
 type worker struct {
 	lane    *lane
 	class   class
 	index   int           // in Dispatcher.running
-	started time.Duration // of the attempt under way on the dispatcher's clock, 0: none
-	extra   time.Duration // that it may take beyond the timeout
+	started time.Duration // when the attempt in flight began, on the dispatcher's clock; 0: none
+	extra   time.Duration // what the attempt may take beyond the timeout
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	batch  []hub.Message
 }
 
-// cutLocked cancels the attempt under way. Callers hold mu.
+// cutLocked cancels the attempt in flight.
 func (w *worker) cutLocked(cause error) {
 	if w.started != 0 {
 		w.cancel(cause)
@@ -59,7 +59,7 @@ func (d *Dispatcher) work(w *worker, l *lane) {
 	w.cancel(nil)
 }
 
-// serve sends a lane's messages, one after another, until it is caught up, fails, ends or has had its turn. It
+// serve sends a lane's messages, one after another, until the lane has caught up, fails, ends or has had its turn. It
 // returns the lane to serve next.
 func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 	w.batch = nil
@@ -82,7 +82,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 		m := &w.batch[0]
 		l.headOfLineAt = m.Time
 		var res PushResult
-		jumps := l.rewinds
+		rewinds := l.rewinds
 		if l.endpoint != nil {
 			res = d.sendUnlocks(w, l, l.endpoint, m)
 		} else if e, failed := d.newEndpointUnlocks(l); e != nil && l.state == laneRunning {
@@ -90,9 +90,9 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 			d.keepWarmLocked(l)
 			continue
 		} else if res = failed; res.Outcome == 0 || l.state != laneRunning {
-			continue // the lane was renewed or has ended: look again
+			continue // the lane was renewed or has ended
 		}
-		if !d.bookAttemptLocked(l, m, res, jumps) {
+		if !d.bookAttemptLocked(l, m, res, rewinds) {
 			return d.nextLocked(w)
 		}
 		w.batch = w.batch[1:]
@@ -105,7 +105,7 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 	}
 }
 
-// sendableLocked tells whether the lane may send now, and puts it where it belongs if not. Callers hold mu.
+// sendableLocked reports whether the lane may send now. If not, it puts the lane where it belongs.
 func (d *Dispatcher) sendableLocked(l *lane) bool {
 	switch {
 	case l.state != laneRunning:
@@ -117,7 +117,7 @@ func (d *Dispatcher) sendableLocked(l *lane) bool {
 		l.state = lanePaused
 		return false
 	case d.closing:
-		l.state = laneExpired // nowhere: nothing will be sent any more
+		l.state = laneExpired // nowhere: nothing is sent any more
 		return false
 	case l.done >= l.topic.head:
 		l.topic.park(l)
@@ -125,14 +125,14 @@ func (d *Dispatcher) sendableLocked(l *lane) bool {
 	case d.outOfTouchLocked():
 		d.readyLocked(l)
 		return false
-	case d.o.Clock.Now().UnixNano() >= l.expires: // at send time, for queued retries too (WebSub 5.3.1)
+	case d.o.Clock.Now().UnixNano() >= l.expires: // at send time, for queued retries too (WebSub section 5.3.1)
 		l.state = laneExpired
 		return false
 	}
 	return d.mayStartLocked(l)
 }
 
-// readUnlocks fills the worker's batch. mu is held, but not while reading.
+// readUnlocks fills the worker's batch.
 func (d *Dispatcher) readUnlocks(w *worker, l *lane, from uint64) bool {
 	topic := l.topic.id
 	d.mu.Unlock()
@@ -153,17 +153,17 @@ func (d *Dispatcher) readUnlocks(w *worker, l *lane, from uint64) bool {
 	case err == nil && len(batch) > 0:
 		w.batch = batch
 		return true
-	case moved >= from: // retention was faster; the gap is in the subscription's record (invariant I9)
+	case moved >= from: // retention dropped the messages; the gap is in the subscription's record (invariant I9)
 		d.skipLocked(l, moved)
 		return true
 	case err != nil && !errors.Is(err, hub.ErrTrimmed) && !errors.Is(err, hub.ErrUnknownTopic):
-		d.o.Log.Error("cannot read the message log; delivery waits", "topic", l.topic.name, "offset", from, "error", err)
+		d.o.Log.Error("cannot read the message log; will retry", "topic", l.topic.name, "offset", from, "error", err)
 	}
 	d.waitLocked(l, unreadable)
 	return false
 }
 
-// sendUnlocks makes one attempt. mu is held, but not while sending.
+// sendUnlocks makes one attempt.
 func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message) PushResult {
 	t := l.topic
 	link := t.link
