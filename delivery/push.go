@@ -139,7 +139,7 @@ func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 }
 
 // answered classifies a response.
-func (p *Pusher) answered(a egress.Answer, start time.Time) PushResult {
+func (p *Pusher) answered(a egress.Response, start time.Time) PushResult {
 	now := p.Clock.Now()
 	res := PushResult{Outcome: PushDelivered, Status: a.Status, Latency: now.Sub(start)}
 	if a.Status >= 200 && a.Status < 300 {
@@ -161,7 +161,7 @@ func (p *Pusher) answered(a egress.Answer, start time.Time) PushResult {
 
 // post makes the request over the client's own connections, or through net/http if the server speaks only HTTP/2 or
 // Client is not an *egress.Client.
-func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Answer, error) {
+func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Response, error) {
 	var room [8]egress.Field
 	fields := e.fields(c, now, room[:0])
 	if client, ok := p.Client.(*egress.Client); ok && !e.http2.Load() {
@@ -175,7 +175,7 @@ func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Tim
 }
 
 // roundTrip is post through net/http.
-func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []egress.Field, body []byte) (egress.Answer, error) {
+func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []egress.Field, body []byte) (egress.Response, error) {
 	req := e.newRequest(ctx, fields)
 	if len(body) > 0 {
 		// net/http knows that these two types are in memory and sends header and body in one write.
@@ -199,14 +199,14 @@ func (e *Endpoint) newRequest(ctx context.Context, fields []egress.Field) *http.
 		Header: h, Body: http.NoBody}).WithContext(ctx)
 }
 
-func (p *Pusher) send(req *http.Request) (egress.Answer, error) {
+func (p *Pusher) send(req *http.Request) (egress.Response, error) {
 	resp, err := p.Client.RoundTrip(req)
 	if err != nil {
-		return egress.Answer{}, err
+		return egress.Response{}, err
 	}
 	egress.Drain(resp.Body)
 	_ = resp.Body.Close()
-	return egress.Answer{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}, nil
+	return egress.Response{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}, nil
 }
 
 func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushResult {

@@ -349,15 +349,15 @@ func TestTLSRulesThatAreWrong(t *testing.T) {
 	p := ca.path
 	for text, want := range map[string]string{
 		"- {hosts: [a.example], ca: " + p("none.pem") + "}":                                    "[0]: ca: open " + p("none.pem"),
-		"- {hosts: [a.example], ca: " + p("empty.pem") + "}":                                   p("empty.pem") + " holds no certificate; expected PEM",
+		"- {hosts: [a.example], ca: " + p("empty.pem") + "}":                                   p("empty.pem") + " contains no certificate; expected PEM",
 		"- {hosts: [a.example], cert: " + p("client.pem") + "}":                                "cert and key belong together",
 		"- {hosts: [a.example], cert: " + p("client.pem") + ", key: " + p("another.key") + "}": "private key does not match public key",
 		"- {hosts: [a.example], cert: " + p("none.pem") + ", key: " + p("client.key") + "}":    "no such file",
 		"- {hosts: [a.example], min_version: \"1.1\"}":                                         "expected 1.2 or 1.3",
 		"- {ca: " + p("ca.pem") + "}":                                                          "hosts is empty",
-		"- {hosts: ['https://a.example/']}":                                                    "has no port",
-		"- {hosts: [a.example]}\n- {hosts: [b.example, A.example]}":                            "[1]: hosts: a.example is in [0] already",
-		"- {hosts: ['a b']}":              "is no host",
+		"- {hosts: ['https://a.example/']}":                                                    "invalid port",
+		"- {hosts: [a.example]}\n- {hosts: [b.example, A.example]}":                            "[1]: hosts: a.example is already in [0]",
+		"- {hosts: ['a b']}":              "is not a host",
 		"- {hosts: [a.example], cart: x}": "cart",
 		"hosts: [a.example]":              "delivery.tls_file",
 	} {

@@ -178,7 +178,7 @@ func (f *Fetcher) run() {
 // do answers the pings a topic has at the moment.
 func (f *Fetcher) do(id hub.TopicID) {
 	defer f.work.Done()
-	f.answer(id)
+	f.fetchTopic(id)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.busy--
@@ -190,7 +190,7 @@ func (f *Fetcher) do(id hub.TopicID) {
 	f.kick()
 }
 
-func (f *Fetcher) answer(id hub.TopicID) {
+func (f *Fetcher) fetchTopic(id hub.TopicID) {
 	for n := 1; ; n++ {
 		var t hub.Topic
 		var subscribers int

@@ -45,13 +45,13 @@ func newAdmission() admission {
 	return admission{hosts: map[string]int{}, callers: map[string]int{}, throttle: hub.NewThrottle[siteKey](maxSites, time.Now())}
 }
 
-func raise(counts map[string]int, key string) {
+func increment(counts map[string]int, key string) {
 	if key != "" {
 		counts[key]++
 	}
 }
 
-func lower(counts map[string]int, key string) {
+func decrement(counts map[string]int, key string) {
 	if counts[key] > 1 {
 		counts[key]--
 	} else {
@@ -89,7 +89,7 @@ func (v *Verifier) Taken(caller string, id hub.RequestID) {
 	defer v.mu.Unlock()
 	if t := v.tasks[id]; t != nil && t.caller == "" { // else it is settled already
 		t.caller = caller
-		raise(v.admission.callers, caller)
+		increment(v.admission.callers, caller)
 	}
 }
 

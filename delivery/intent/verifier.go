@@ -233,7 +233,7 @@ func (v *Verifier) addLocked(r hub.Request) {
 	t := &verification{req: r, host: h}
 	if u, err := url.Parse(r.Callback); err == nil && r.Mode != hub.ModeDenied {
 		t.counted = hostname(u)
-		raise(v.admission.hosts, t.counted)
+		increment(v.admission.hosts, t.counted)
 	}
 	v.tasks[r.ID] = t
 	v.enqueueLocked(t)
@@ -248,8 +248,8 @@ func (v *Verifier) enqueueLocked(t *verification) {
 }
 
 func (v *Verifier) forgetLocked(t *verification) {
-	lower(v.admission.hosts, t.counted)
-	lower(v.admission.callers, t.caller)
+	decrement(v.admission.hosts, t.counted)
+	decrement(v.admission.callers, t.caller)
 	if t.host.tasks--; t.host.tasks == 0 {
 		delete(v.hosts, t.host.name)
 	}

@@ -152,24 +152,24 @@ func (p *Placer) run(ctx context.Context) {
 		}
 		if !p.o.Cluster.IsLeader() {
 			p.leads = false
-			p.notice(time.Now()) // who leads next must know who came back a moment ago
+			p.noteComebacks(time.Now()) // who leads next must know who came back a moment ago
 			continue
 		}
 		if !p.leads {
 			p.leads, p.members, p.pending, p.done = true, "", time.Time{}, false
 			clear(p.absent)
 		}
-		if err := p.look(ctx); err != nil && ctx.Err() == nil {
+		if err := p.reconcile(ctx); err != nil && ctx.Err() == nil {
 			p.o.Log.Warn("cannot assign subscriptions now; trying again", "error", err)
 			p.done = false
 		}
 	}
 }
 
-// look brings the assignments up to what the members and the subscriptions are now.
-func (p *Placer) look(ctx context.Context) error {
+// reconcile brings the assignments up to what the members and the subscriptions are now.
+func (p *Placer) reconcile(ctx context.Context) error {
 	now := time.Now()
-	m := p.see(now)
+	m := p.observe(now)
 	p.mu.Lock()
 	changed, quiet := p.changed, now.Sub(p.at)
 	p.changed = false
@@ -221,9 +221,9 @@ type membership struct {
 	urgent  bool // subscriptions lack an owner that lives
 }
 
-// notice looks for nodes that have come back. They say so in the log, which is quicker than answering questions when
+// noteComebacks looks for nodes that have come back. They say so in the log, which is quicker than answering questions when
 // connections are just coming back too.
-func (p *Placer) notice(now time.Time) {
+func (p *Placer) noteComebacks(now time.Time) {
 	p.o.State.View(func(s *hub.State) {
 		owners, _ := s.Owners()
 		for id := range owners {
@@ -237,9 +237,9 @@ func (p *Placer) notice(now time.Time) {
 	})
 }
 
-// see looks at the members.
-func (p *Placer) see(now time.Time) membership {
-	p.notice(now) // before the questions' results: who comes back in between is not lost (hubpb.Assignment.resumed)
+// observe looks at the members.
+func (p *Placer) observe(now time.Time) membership {
+	p.noteComebacks(now) // before the questions' results: who comes back in between is not lost (hubpb.Assignment.resumed)
 	m := membership{lost: map[string]bool{}, holds: map[string]bool{}, drains: map[string]bool{}}
 	var seen strings.Builder
 	for _, n := range p.o.Cluster.Nodes() {

@@ -25,7 +25,7 @@ func rest(t *testing.T, br *bufio.Reader) string {
 	return string(b)
 }
 
-func TestReadAnswer(t *testing.T) {
+func TestReadResponse(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	long := strings.Repeat("x", 10<<10)
 	for name, c := range map[string]struct {
@@ -99,10 +99,10 @@ func TestReadAnswer(t *testing.T) {
 		"endless interim answers":   {in: strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10000), err: errHeaderTooLong},
 	} {
 		for kind, br := range map[string]*bufio.Reader{
-			"at once":      bufio.NewReaderSize(strings.NewReader(c.in), answerBuffer),
-			"byte by byte": bufio.NewReaderSize(iotest.OneByteReader(strings.NewReader(c.in)), answerBuffer),
+			"at once":      bufio.NewReaderSize(strings.NewReader(c.in), responseBuffer),
+			"byte by byte": bufio.NewReaderSize(iotest.OneByteReader(strings.NewReader(c.in)), responseBuffer),
 		} {
-			a, err := readAnswer(br)
+			a, err := readResponse(br)
 			if !errors.Is(err, c.err) || err == nil && c.err != nil {
 				t.Errorf("%s, %s: error %v, want %v", name, kind, err, c.err)
 				continue
@@ -117,9 +117,9 @@ func TestReadAnswer(t *testing.T) {
 	}
 }
 
-// FuzzReadAnswer compares with net/http, which is the more lenient one: what is an answer here is the same answer
+// FuzzReadResponse compares with net/http, which is the more lenient one: what is an answer here is the same answer
 // there, and where the connection is used again it stands at the same byte.
-func FuzzReadAnswer(f *testing.F) {
+func FuzzReadResponse(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nRetry-After: 3\r\n\r\nhelloHTTP/1.1 204 No Content\r\n\r\n",
 		"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.0 503 x\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
@@ -131,10 +131,10 @@ func FuzzReadAnswer(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		ours := bufio.NewReaderSize(bytes.NewReader(in), answerBuffer)
-		a, err := readAnswer(ours)
+		ours := bufio.NewReaderSize(bytes.NewReader(in), responseBuffer)
+		a, err := readResponse(ours)
 		if err != nil {
-			if a != (Answer{}) {
+			if a != (Response{}) {
 				t.Fatalf("error %v with %+v", err, a)
 			}
 			return
@@ -142,7 +142,7 @@ func FuzzReadAnswer(f *testing.F) {
 		if a.Status < 200 || a.Status > 999 {
 			t.Fatalf("final status %d", a.Status)
 		}
-		theirs := bufio.NewReaderSize(bytes.NewReader(in), answerBuffer)
+		theirs := bufio.NewReaderSize(bytes.NewReader(in), responseBuffer)
 		var resp *http.Response
 		for {
 			if resp, err = http.ReadResponse(theirs, nil); err != nil {
