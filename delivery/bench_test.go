@@ -16,8 +16,8 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // TestSubscriptionOutlivesItsFailures is WebSub rule 53: what is given up is the message, never the subscription.

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/placement"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // fleet is some nodes on one log. The engine is the log with the state as of its end; each node has its own copy
@@ -293,7 +293,7 @@ func (c *fleet) shares() (out []int, moving int) {
 		for _, m := range c.nodes {
 			out = append(out, s.Owned(m.id))
 		}
-		for _, h := range s.Held() {
+		for _, h := range s.Placements() {
 			if h.Assignment.Next != "" {
 				moving++
 			}

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // TestI3RetryKeepsTheMessageID, and a repetition differs in nothing.

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 func TestI1EverySubscriptionGetsEveryMessage(t *testing.T) {

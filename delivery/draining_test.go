@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/delivery/fake"
+	"quorumhub/test/fake"
 )
 
 // drain announces that a node stops or leaves, or that it is back.

@@ -6,9 +6,9 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // TestI5NothingAfterUnsubscribe: what is under way is cut off, what waits is not sent.

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // TestRate: a subscription gets no more messages a second than it asked for, whatever its mode, and all of them.

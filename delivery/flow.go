@@ -34,8 +34,8 @@ type flow struct {
 	dirty    bool
 
 	done     uint64
-	next     uint64     // first offset not yet looked at
-	holes    []hub.Open // messages up to through that are not yet looked at and not finished
+	next     uint64            // first offset not yet looked at
+	holes    []hub.OpenMessage // messages up to through that are not yet looked at and not finished
 	through  uint64
 	open     []*entry // messages looked at and not finished, in order, with some finished ones among them
 	finished int      // number of finished ones in open
@@ -301,7 +301,7 @@ func (f *flow) cursor(without *entry) hub.Cursor {
 	}
 	for _, e := range f.open {
 		if e.state != entryDone && e != without && e.m.Offset <= c.Through {
-			c.Open = append(c.Open, hub.Open{Offset: e.m.Offset, Attempts: e.attempts, Refused: e.refused, Since: e.since})
+			c.Open = append(c.Open, hub.OpenMessage{Offset: e.m.Offset, Attempts: e.attempts, Refused: e.refused, Since: e.since})
 		}
 	}
 	for i := range f.holes {
@@ -339,7 +339,7 @@ func (f *flow) pb(without *entry) *hubpb.Cursor {
 	c := &hubpb.Cursor{Group: uint64(f.group), Offset: at.Offset, Through: at.Through, Epoch: f.epoch, Released: f.released}
 	for i := range at.Open {
 		o := &at.Open[i]
-		c.Open = append(c.Open, &hubpb.Open{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
+		c.Open = append(c.Open, &hubpb.OpenMessage{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
 	}
 	return c
 }

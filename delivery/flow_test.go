@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 func parallel(window uint32) *hubpb.SubscriptionOptions {

@@ -12,10 +12,10 @@ import (
 	"pgregory.net/rapid"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random, crashes of
@@ -208,7 +208,7 @@ func (s *story) ackedSince(r *rig) int {
 		for _, sub := range st.Subscriptions(0, 0, nil) {
 			if c := sub.Cursor; sub.Group == 0 || !seen[sub.Group] {
 				seen[sub.Group] = true
-				recorded += int(st.Head(sub.Topic) - c.Owed(st.Head(sub.Topic)))
+				recorded += int(st.Head(sub.Topic) - c.Remaining(st.Head(sub.Topic)))
 			}
 		}
 	})

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // wantWaits fails unless the attempts at cb, each answered after took, were that far apart.

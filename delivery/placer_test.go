@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // unowned makes subscriptions that no node was chosen for, as those of a hub that never had a second node.

@@ -84,7 +84,7 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 // control character in one makes the request fail.
 type Content struct {
 	Body        []byte // sent and signed as is
-	Large       *Large // instead of Body
+	Blob        *Blob  // instead of Body
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
@@ -114,10 +114,10 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egres
 	add("Content-Type", c.ContentType)
 	add("Link", c.Link)
 	add(headerMessageID, c.MessageID)
-	if e.signer != nil && c.Large == nil {
+	if e.signer != nil && c.Blob == nil {
 		out = append(out, egress.Field{Name: headerSignature, Value: e.signer.Sign(c.Body)})
 	}
-	if e.webhooks != nil && c.Large == nil {
+	if e.webhooks != nil && c.Blob == nil {
 		timestamp, signature := e.webhooks.Sign(c.MessageID, now, c.Body)
 		out = append(out, webhookFields(c.MessageID, timestamp, signature)...)
 	}
@@ -128,8 +128,8 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egres
 // it. Redirects are not followed.
 func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	start := p.Clock.Now()
-	if c.Large != nil {
-		return p.pushLarge(ctx, e, &c, start)
+	if c.Blob != nil {
+		return p.pushBlob(ctx, e, &c, start)
 	}
 	a, err := p.post(ctx, e, &c, start)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 func pusher(t testing.TB) *delivery.Pusher {

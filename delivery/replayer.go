@@ -19,8 +19,8 @@ const (
 	// replayDowns is how many replays in a row may find an endpoint down before the rest of its replays are cancelled
 	// without an attempt.
 	replayDowns = 3
-	// maxTried bounds the dead letters in one event.
-	maxTried = 1000
+	// maxResults bounds the dead letters in one event.
+	maxResults = 1000
 )
 
 // Replayer sends dead letters once more, one attempt each, when an operator asks for it. Replays bypass the
@@ -30,7 +30,7 @@ const (
 // The Replayer is a hub.Observer. All methods are safe for concurrent use.
 type Replayer struct {
 	d       *Dispatcher
-	letters hub.LetterReader
+	letters hub.DeadLetterReader
 
 	mu      sync.Mutex
 	queues  map[hub.SubscriptionID]*replayQueue
@@ -58,7 +58,7 @@ type ReplayStats struct {
 }
 
 // NewReplayer returns a replayer that sends with the dispatcher's options.
-func NewReplayer(d *Dispatcher, letters hub.LetterReader) *Replayer {
+func NewReplayer(d *Dispatcher, letters hub.DeadLetterReader) *Replayer {
 	return &Replayer{d: d, letters: letters, queues: map[hub.SubscriptionID]*replayQueue{}, known: map[uint64]struct{}{},
 		wake: make(chan struct{}, 1)}
 }
@@ -241,8 +241,8 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 	case ctx.Err() != nil:
 		return true
 	case err != nil:
-		r.d.o.Log.Error("cannot read a dead letter; it will not be replayed", "letter", hub.LetterID(letter), "error", err)
-		r.record(&hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{{Letter: letter}}})
+		r.d.o.Log.Error("cannot read a dead letter; it will not be replayed", "letter", hub.DeadLetterID(letter), "error", err)
+		r.record(&hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{{Letter: letter}}})
 		return false
 	case !r.d.InTouch():
 		return true
@@ -252,29 +252,29 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 	if res.Outcome == PushCancelled {
 		return true // if the replay is no longer due, the next scan finds out
 	}
-	try := &hubpb.DeadLetterTry{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
+	try := &hubpb.ReplayResult{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
 		Status: int32(res.Status), Latency: int64(res.Latency), Reason: string(res.Reason), Node: r.d.o.Node}}
-	tried := &hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{try}}
-	r.count(q, res.Outcome, tried)
+	replayed := &hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{try}}
+	r.count(q, res.Outcome, replayed)
 	var end []*hubpb.Event
 	if res.Outcome == PushGone {
 		end = append(end, goneEvent(id, sub.RenewedAt.UnixNano(), sub.Assignment.Epoch))
 	}
-	r.record(tried, end...)
-	r.d.o.Log.Info("dead letter replayed", "letter", hub.LetterID(letter), "subscription", id.String(), "outcome", res.Outcome.String(),
+	r.record(replayed, end...)
+	r.d.o.Log.Info("dead letter replayed", "letter", hub.DeadLetterID(letter), "subscription", id.String(), "outcome", res.Outcome.String(),
 		"status", res.Status, "reason", string(res.Reason))
 	return false
 }
 
 // record writes outcomes of replays into the log. If the node stops first, the next owner makes the replays again.
-func (r *Replayer) record(tried *hubpb.DeadLettersTried, more ...*hubpb.Event) {
-	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersTried{DeadLettersTried: tried}}}, more...)
+func (r *Replayer) record(replayed *hubpb.DeadLettersReplayed, more ...*hubpb.Event) {
+	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: replayed}}}, more...)
 	_, _ = retry.Recorder{Proposer: r.d.o.Proposer, Log: r.d.o.Log}.Record(r.ctx, "replay of a dead letter", events...) // fails only if the context ends
 }
 
 // count records an outcome. An endpoint that stays down gets no more replays for now: those that wait for it are
-// added to tried as not tried.
-func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadLettersTried) {
+// added to replayed as not tried.
+func (r *Replayer) count(q *replayQueue, outcome PushOutcome, replayed *hubpb.DeadLettersReplayed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if outcome == PushDelivered {
@@ -290,9 +290,9 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadL
 		return
 	}
 	q.downs = 0
-	n := min(len(q.letters), maxTried)
+	n := min(len(q.letters), maxResults)
 	for _, waiting := range q.letters[1:n] {
-		tried.Tries = append(tried.Tries, &hubpb.DeadLetterTry{Letter: waiting})
+		replayed.Results = append(replayed.Results, &hubpb.ReplayResult{Letter: waiting})
 		delete(r.known, waiting)
 	}
 	q.letters = append(q.letters[:1], q.letters[n:]...)
@@ -310,7 +310,7 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 	if self == "" {
 		self = o.Namer.URL(sub.TopicName)
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout+largeTime(m))
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
 	defer cancel()
 	res = o.Pusher.Push(ctx, e, contentOf(m, o.Parts, LinkHeader(o.HubURL, self)))
 	if o.Attempted != nil {

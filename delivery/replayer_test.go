@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // replayRig is a bubble with a replayer.
@@ -293,7 +293,7 @@ func TestReplaysStopAtAnEndpointThatIsDown(t *testing.T) {
 		}
 		for _, d := range left {
 			if !d.Replaying.IsZero() {
-				t.Errorf("%s still waits for its replay", hub.LetterID(d.ID))
+				t.Errorf("%s still waits for its replay", hub.DeadLetterID(d.ID))
 			}
 		}
 	})

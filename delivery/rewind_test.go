@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // TestRewindWherever: whatever the lane is doing, the next message is the one rewound to, and from there on all come in

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // rig is a dispatcher on an engine and a network, in a synctest bubble.

@@ -10,8 +10,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"quorumhub/delivery"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // The library of the Standard Webhooks project is the judge. Its secrets are in base64, after whsec_ or without.

@@ -173,7 +173,7 @@ func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message
 		}
 		link = t.slink
 	}
-	w.started, w.extra = d.now(), largeTime(m)
+	w.started, w.extra = d.now(), blobTime(m)
 	d.enterHostLocked(l)
 	h := l.host
 	d.mu.Unlock()

@@ -26,22 +26,22 @@ const (
 	TableOrigin       Table = 8
 	TableNode         Table = 16
 	TableAPIKey       Table = 20
-	TableRule         Table = 21
+	TableAccessRule   Table = 21
 	TableNonce        Table = 22
 	TableGroup        Table = 24
-	TableBlob         Table = 40
-	TableLarge        Table = 41
+	TablePendingBlob  Table = 40
+	TableMessageBlob  Table = 41
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule,
-// TableNonce and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
+// RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
+// TableAccessRule, TableNonce and TablePendingBlob by Name; those of TableIdempotency and TableMessageBlob by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
 	Name  string
 }
 
-// Append appends the key's stored form to dst: table, ID in big endian, name.
+// Append appends the key's stored form to dst: table, big-endian ID, name.
 func (k RowKey) Append(dst []byte) []byte {
 	dst = append(dst, byte(k.Table))
 	dst = binary.BigEndian.AppendUint64(dst, k.ID)
@@ -50,7 +50,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t == TableBlob || t == TableLarge
+		t == TableGroup || t == TablePendingBlob || t == TableMessageBlob
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -65,22 +65,15 @@ func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = 
 
 func (s *State) touchName(t Table, name string) { s.dirty[RowKey{Table: t, Name: name}] = struct{}{} }
 
-// TakeDirty hands over the keys of all rows that changed since the last call. Whoever takes them must bring
-// the rows' present values (Row) to the disk, or MarkDirty them again.
+// TakeDirty returns the keys of all rows that changed since the last call. The caller must write the rows' present
+// values (Row) to disk.
 func (s *State) TakeDirty() map[RowKey]struct{} {
 	d := s.dirty
 	s.dirty = make(map[RowKey]struct{})
 	return d
 }
 
-// MarkDirty puts keys back that TakeDirty handed over.
-func (s *State) MarkDirty(keys map[RowKey]struct{}) {
-	for k := range keys {
-		s.dirty[k] = struct{}{}
-	}
-}
-
-// Row encodes the present value of a row; ok is false for a row that does not exist (any more).
+// Row encodes the present value of a row; ok is false if the row does not exist.
 func (s *State) Row(k RowKey) (value []byte, ok bool, err error) {
 	m := s.row(k)
 	if m == nil {
@@ -129,26 +122,26 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
-	case TableBlob:
-		if b := s.blobs[k.Name]; b != nil {
+	case TablePendingBlob:
+		if b := s.pendingBlobs[k.Name]; b != nil {
 			return b.row()
 		}
-	case TableLarge:
-		if r := s.largeRow(k); r != nil {
+	case TableMessageBlob:
+		if r := s.messageBlobRow(k); r != nil {
 			return r
 		}
 	case TableNode:
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
 		}
-	case TableAPIKey, TableRule, TableNonce:
+	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.row(k)
 	}
 	return nil
 }
 
-// Rows encodes every row, in key order, and hands each to f until f returns an error. It is the whole
-// state: two states with the same rows are the same.
+// Rows encodes every row in key order and passes each to f until f returns an error. The rows are the whole state:
+// two states with equal rows are equal.
 func (s *State) Rows(f func(k RowKey, value []byte) error) error {
 	for _, k := range s.keys() {
 		v, _, err := s.Row(k)
@@ -185,7 +178,7 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
-	keys = s.largeKeys(keys)
+	keys = s.blobKeys(keys)
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
@@ -208,15 +201,15 @@ func (s *State) keys() []RowKey {
 type Loader struct {
 	s       *State
 	cursors map[SubscriptionID]Cursor
-	large   []*hubpb.LargeRow
+	blobs   []*hubpb.MessageBlobRow
 }
 
-// NewLoader starts with an empty state.
+// NewLoader returns a Loader without rows.
 func NewLoader() *Loader {
 	return &Loader{s: NewState(), cursors: map[SubscriptionID]Cursor{}}
 }
 
-// Add takes one row. Errors wrap ErrCorrupt and name the row.
+// Add adds one row. Errors wrap ErrCorrupt and name the row.
 func (l *Loader) Add(k RowKey, value []byte) error {
 	if err := l.add(k, value); err != nil {
 		return fmt.Errorf("row %d/%d %q: %w: %w", k.Table, k.ID, k.Name, ErrCorrupt, err)
@@ -285,25 +278,25 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
-	case TableBlob:
-		r := new(hubpb.BlobRow)
+	case TablePendingBlob:
+		r := new(hubpb.PendingBlobRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		s.blobs[k.Name] = &blob{parts: r.Parts, size: r.Size, at: r.At}
-	case TableLarge:
-		r := new(hubpb.LargeRow)
+		s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At}
+	case TableMessageBlob:
+		r := new(hubpb.MessageBlobRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		l.large = append(l.large, r)
+		l.blobs = append(l.blobs, r)
 	case TableNode:
 		r := new(hubpb.NodeRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
 		s.nodes[r.Node] = nodeFromRow(r)
-	case TableAPIKey, TableRule, TableNonce:
+	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.load(k, value)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
@@ -311,8 +304,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 	return nil
 }
 
-// State finishes loading: it rebuilds the indexes and checks that the rows fit together. The Loader is
-// spent afterwards. Errors wrap ErrCorrupt.
+// State finishes loading: it rebuilds the indexes and checks that the rows are consistent. The Loader cannot be used
+// afterwards. Errors wrap ErrCorrupt.
 func (l *Loader) State() (*State, error) {
 	s := l.s
 	ids := make([]SubscriptionID, 0, len(s.subs))
@@ -343,7 +336,7 @@ func (l *Loader) State() (*State, error) {
 	if err := s.indexGroups(); err != nil {
 		return nil, err
 	}
-	if err := l.addLarge(); err != nil {
+	if err := l.addMessageBlobs(); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
+	"quorumhub/test/fake"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // TestEgressAddresses is the table of what each mode lets through. edge lists 10/8, 127.0.0.1, fd00::/8,

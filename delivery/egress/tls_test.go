@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
+	"quorumhub/test/fake"
 )
 
 // testCA signs certificates for tests.

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
+	"quorumhub/test/fake"
 )
 
 // start starts a server and makes a client that trusts it.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
+	"quorumhub/test/fake"
 )
 
 // wildServer does to every connection what behave says; nth counts connections from 1. It has ended with the test.

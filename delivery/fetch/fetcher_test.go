@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/fetch"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // open lets the network stand in for a *delivery.Client.

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/intent"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 func parsed(t testing.TB, callback string) *url.URL {

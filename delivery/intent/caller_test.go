@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/intent"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 func outbound(t testing.TB) *intent.Caller {

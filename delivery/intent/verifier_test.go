@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/intent"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 type verifierRig struct {

@@ -296,12 +296,12 @@ func (p *Placer) observe(now time.Time) membership {
 
 // decide compares current and target owners. Without balance, subscriptions with a living owner stay.
 func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment) {
-	var held []hub.Held
+	var held []hub.Placement
 	p.o.State.View(func(s *hub.State) {
 		if owners, unowned := s.Owners(); unowned == 0 && len(m.nodes) == 1 && len(owners) <= 1 && owners[m.nodes[0].ID] == s.Units() {
 			return // a single node owns everything
 		}
-		held = s.Held()
+		held = s.Placements()
 	})
 	eligible := map[string]bool{}
 	for _, n := range m.nodes {
