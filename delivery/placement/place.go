@@ -143,10 +143,7 @@ func (p *placing) choose() {
 			}
 		}
 		slices.SortStableFunc(order, func(a, b int) int {
-			if c := cmp.Compare(t.gain(b), t.gain(a)); c != 0 {
-				return c
-			}
-			return cmp.Compare(p.units[a]-p.most[a], p.units[b]-p.most[b])
+			return cmp.Or(cmp.Compare(t.gain(b), t.gain(a)), cmp.Compare(p.units[a]-p.most[a], p.units[b]-p.most[b]))
 		})
 		for _, i := range order[:left] {
 			t.unit[i] = true
