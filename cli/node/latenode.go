@@ -9,35 +9,31 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// raftNode is what the delivery room needs of the raft node.
+// raftNode is what the delivery room needs of the raft node, and the clock by which the cluster acts.
 type raftNode interface {
 	hub.Proposer
 	hub.Cluster
-}
-
-// timedNode also says by what time the cluster acts.
-type timedNode interface {
-	raftNode
 	Clock() hub.Clock
 }
 
-// lateNode stands in for the raft node until it is open: those who observe the log must be there before the
+// LateNode stands in for the raft node until it is open: those who observe the log must be there before the
 // log moves, and act through the node that moves it.
-type lateNode struct {
+type LateNode struct {
 	ready chan struct{}
-	to    timedNode // set before ready is closed
+	to    raftNode // set before ready is closed
 }
 
-func newLateNode() *lateNode { return &lateNode{ready: make(chan struct{})} }
+// NewLateNode returns a stand-in for which Set has not been called.
+func NewLateNode() *LateNode { return &LateNode{ready: make(chan struct{})} }
 
-// set gives the node that everything goes to from now on. It is called once.
-func (n *lateNode) set(to timedNode) {
+// Set gives the node that everything goes to from now on. It is called once.
+func (n *LateNode) Set(to raftNode) {
 	n.to = to
 	close(n.ready)
 }
 
-// Propose implements hub.Proposer; it waits for set.
-func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+// Propose implements hub.Proposer; it waits for Set.
+func (n *LateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	select {
 	case <-n.ready:
 		return n.to.Propose(ctx, events...)
@@ -46,8 +42,8 @@ func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.R
 	}
 }
 
-// IsLeader implements hub.Leadership; before set nobody leads.
-func (n *lateNode) IsLeader() bool {
+// IsLeader implements hub.Leadership; before Set nobody leads.
+func (n *LateNode) IsLeader() bool {
 	select {
 	case <-n.ready:
 		return n.to.IsLeader()
@@ -56,8 +52,8 @@ func (n *lateNode) IsLeader() bool {
 	}
 }
 
-// Nodes implements hub.Cluster; before set there are none.
-func (n *lateNode) Nodes() []hub.NodeStatus {
+// Nodes implements hub.Cluster; before Set there are none.
+func (n *LateNode) Nodes() []hub.NodeStatus {
 	select {
 	case <-n.ready:
 		return n.to.Nodes()
@@ -66,8 +62,8 @@ func (n *lateNode) Nodes() []hub.NodeStatus {
 	}
 }
 
-// Contact implements hub.Cluster; before set there was none.
-func (n *lateNode) Contact() time.Duration {
+// Contact implements hub.Cluster; before Set there was none.
+func (n *LateNode) Contact() time.Duration {
 	select {
 	case <-n.ready:
 		return n.to.Contact()
@@ -76,8 +72,8 @@ func (n *lateNode) Contact() time.Duration {
 	}
 }
 
-// Now implements hub.Clock: the time by which the cluster acts, and before set the machine's.
-func (n *lateNode) Now() time.Time {
+// Now implements hub.Clock: the time by which the cluster acts, and before Set the machine's.
+func (n *LateNode) Now() time.Time {
 	select {
 	case <-n.ready:
 		return n.to.Clock().Now()

@@ -47,7 +47,8 @@ type Node struct {
 	cluster    net.Listener // nil without other nodes; the raft node takes it over
 	store      *store.Store
 	raft       *raftlog.Node
-	out        *outbound
+	clients    *outboundClients
+	out        *Outbound
 	access     *accessControl // nil: everybody may do everything
 	secure     *tls.Config    // nil: plain HTTP
 	server     *web.Server
@@ -92,7 +93,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	late := newLateNode()
+	late := NewLateNode()
 	own := []string{n.listener.Addr().String(), cfg.Cluster.Addr}
 	if n.cluster != nil {
 		own = append(own, n.cluster.Addr().String())
@@ -100,13 +101,13 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	if n.access, err = openAccess(cfg, own); err != nil {
 		return nil, err
 	}
-	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late, clock: late,
-		secrets: secrets, own: own, registry: registry})
-	if err != nil {
+	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
 	}
-	n.store.Observe(n.out.observer())
-	n.store.OnInstall(n.out.reload)
+	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
+		Secrets: secrets, Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
+	n.store.Observe(n.out.Observer())
+	n.store.OnInstall(n.out.Reload)
 	feed := web.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
@@ -122,7 +123,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	}
 	n.view.node = n.raft
 	n.deliveries.ask = n.raft.Ask
-	late.set(n.raft)
+	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
 	rules := hub.Rules{
@@ -132,9 +133,9 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
-		CheckCallback:   n.out.callbackPolicy.CheckURL,
+		CheckCallback:   n.clients.callbacks.Policy().CheckURL,
 		Callbacks:       callbackBounds{n.out.verifier},
-		CheckTopic:      n.out.topicPolicy.CheckURL,
+		CheckTopic:      n.clients.topics.Policy().CheckURL,
 		Clock:           n.raft.Clock(),
 	}
 	var service *hub.Service
@@ -296,7 +297,7 @@ func (n *Node) fail(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	n.out.start(work)
+	n.out.Start(work)
 	n.access.start(work)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
@@ -355,7 +356,8 @@ func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	<-handedOver
 	n.access.close()
 	n.view.delivering.Store(false)
-	err := n.out.close(ctx)
+	err := n.out.Close(ctx)
+	n.clients.close()
 	switch {
 	case n.removed():
 		err = nil // its last words reach nobody, and nobody needs them: its subscriptions are others' already

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -17,87 +18,107 @@ import (
 	"quorumhub/web"
 )
 
-// outbound is everything that goes out of a node: the delivery room, wired.
-type outbound struct {
-	callbackPolicy, topicPolicy *delivery.Policy
-	callbacks, topics           *delivery.Client
-	dispatcher                  *delivery.Dispatcher
-	verifier                    *delivery.Verifier
-	fetcher                     *delivery.Fetcher
-	sweeper                     *delivery.Sweeper
-	placer                      *delivery.Placer
-	replayer                    *delivery.Replayer
-}
+// outboundClients are the guarded clients of a node: to subscribers, and to the topics that it fetches.
+type outboundClients struct{ callbacks, topics *delivery.Client }
 
-type outboundOptions struct {
-	cfg      *configs.Config
-	log      *slog.Logger
-	node     string
-	namer    *hub.TopicNamer
-	store    *store.Store
-	raft     raftNode
-	clock    hub.Clock
-	secrets  hub.SecretBox
-	own      []string // host:port where this node listens, or would as a cluster
-	registry *prometheus.Registry
-}
-
-func newOutbound(o outboundOptions) (*outbound, error) {
-	out := &outbound{}
-	var err error
-	if out.callbackPolicy, err = egressPolicy("delivery.egress", o.cfg.Delivery.Egress, o.own); err != nil {
-		return nil, err
-	}
-	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
-		return nil, err
-	}
-	clock := o.clock
-	agent := delivery.UserAgent(programVersion(), o.cfg.PublicURL())
-	rules, err := outgoingTLS(o.cfg, o.log)
+// newOutboundClients opens them. own is host:port of each place where this node listens, or would as a cluster.
+func newOutboundClients(cfg *configs.Config, own []string, log *slog.Logger) (*outboundClients, error) {
+	callbacks, err := egressPolicy("delivery.egress", cfg.Delivery.Egress, own)
 	if err != nil {
 		return nil, err
 	}
-	out.callbacks = delivery.NewClient(out.callbackPolicy, delivery.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
-	out.topics = delivery.NewClient(out.topicPolicy, delivery.ClientOptions{TLS: rules})
+	topics, err := egressPolicy("fetch.egress", cfg.Fetch.Egress, own)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := outgoingTLS(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &outboundClients{
+		callbacks: delivery.NewClient(callbacks, delivery.ClientOptions{MaxIdlePerHost: cfg.Delivery.Concurrency, TLS: rules}),
+		topics:    delivery.NewClient(topics, delivery.ClientOptions{TLS: rules}),
+	}, nil
+}
+
+func (c *outboundClients) close() {
+	c.callbacks.Close()
+	c.topics.Close()
+}
+
+// Outbound is everything that goes out of a node: the delivery room, wired.
+type Outbound struct {
+	dispatcher *delivery.Dispatcher
+	verifier   *delivery.Verifier
+	fetcher    *delivery.Fetcher
+	sweeper    *delivery.Sweeper
+	placer     *delivery.Placer
+	replayer   *delivery.Replayer
+}
+
+// OutboundOptions configures an Outbound. All fields are required.
+type OutboundOptions struct {
+	Config   *configs.Config
+	Log      *slog.Logger
+	Node     string
+	Namer    *hub.TopicNamer
+	Store    *store.Store
+	Raft     *LateNode
+	Secrets  hub.SecretBox
+	Registry *prometheus.Registry
+	Callbacks http.RoundTripper // carries deliveries and verifications
+	Topics    TopicClient       // carries fetches of topics
+}
+
+// TopicClient is a client that also says which addresses it may call: redirects are checked against them.
+type TopicClient interface {
+	http.RoundTripper
+	Policy() *delivery.Policy
+}
+
+// NewOutbound wires the delivery room. It does nothing before Start.
+func NewOutbound(o OutboundOptions) *Outbound {
+	out := &Outbound{}
+	agent := delivery.UserAgent(programVersion(), o.Config.PublicURL())
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
-		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
-		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
-		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
-		Timeout:     o.cfg.Delivery.Timeout,
-		Concurrency: o.cfg.Delivery.Concurrency,
-		PerHost:     o.cfg.Delivery.HostConcurrency,
+		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature,
+		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
+		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
+		Timeout:     o.Config.Delivery.Timeout,
+		Concurrency: o.Config.Delivery.Concurrency,
+		PerHost:     o.Config.Delivery.HostConcurrency,
 		Retry: delivery.RetryPolicy{
-			Backoff:         backoffOf(&o.cfg.Delivery.Retry),
-			OverloadWait:    o.cfg.Delivery.Retry.OverloadWait,
-			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
-			MaxAttempts:     o.cfg.Delivery.Retry.MaxAttempts,
-			RefusedAttempts: o.cfg.Delivery.Retry.RefusedAttempts,
+			Backoff:         backoffOf(&o.Config.Delivery.Retry),
+			OverloadWait:    o.Config.Delivery.Retry.OverloadWait,
+			MaxAge:          o.Config.Delivery.Retry.MaxAge,
+			MaxAttempts:     o.Config.Delivery.Retry.MaxAttempts,
+			RefusedAttempts: o.Config.Delivery.Retry.RefusedAttempts,
 		},
-		CursorFlush: o.cfg.Delivery.CursorFlush,
-		Contact:     o.raft.Contact,
-		Attempted:   newAttemptMetrics(o.registry).attempted,
+		CursorFlush: o.Config.Delivery.CursorFlush,
+		Contact:     o.Raft.Contact,
+		Attempted:   newAttemptMetrics(o.Registry).attempted,
 	})
-	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
+	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
 	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
-		Outbound: &delivery.Outbound{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
-		State:    o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
-		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
-		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
-		Limits:       callbackLimits(o.cfg),
+		Outbound: &delivery.Outbound{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent, Timeout: o.Config.Hub.Verification.Timeout},
+		State:    o.Store, Times: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
+		Attempts: o.Config.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
+		UnknownTopic: unknownTopic(web.Profile(o.Config.Hub.Profile)),
+		Limits:       callbackLimits(o.Config),
 	})
 	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
-		Reader: &delivery.TopicReader{Client: out.topics, Clock: clock, UserAgent: agent,
-			Timeout: o.cfg.Fetch.Timeout, MaxBytes: int64(o.cfg.Message.MaxBytes)},
-		Namer: o.namer, State: o.store, Proposer: o.raft, Leadership: o.raft, Log: o.log,
+		Reader: &delivery.TopicReader{Client: o.Topics, Clock: o.Raft, UserAgent: agent,
+			Timeout: o.Config.Fetch.Timeout, MaxBytes: int64(o.Config.Message.MaxBytes)},
+		Namer: o.Namer, State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Log: o.Log,
 	})
 	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
-		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
-		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
-		Letters: delivery.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
+		State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
+		Retention: o.Store, MaxAge: o.Config.Retention.MaxAge, MaxBytes: int64(o.Config.Retention.MaxBytes),
+		Letters: delivery.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
-	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
-	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
-	return out, nil
+	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
+	o.Registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
+	return out
 }
 
 // outgoingTLS reads the certificates for hosts that have their own; nil without any. One that has expired keeps nothing from
@@ -142,13 +163,13 @@ func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy,
 	return p, nil
 }
 
-// observer is told of everything applied.
-func (o *outbound) observer() hub.Observer {
+// Observer is told of everything applied.
+func (o *Outbound) Observer() hub.Observer {
 	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
-// reload brings everything up to a state that was replaced by a snapshot.
-func (o *outbound) reload() {
+// Reload brings everything up to a state that was replaced by a snapshot.
+func (o *Outbound) Reload() {
 	o.dispatcher.Reload()
 	o.verifier.Reload()
 	o.fetcher.Reload()
@@ -156,8 +177,8 @@ func (o *outbound) reload() {
 	o.replayer.Reload()
 }
 
-// start takes over what the state holds.
-func (o *outbound) start(ctx context.Context) {
+// Start takes over what the state holds.
+func (o *Outbound) Start(ctx context.Context) {
 	o.dispatcher.Start(ctx)
 	o.verifier.Start(ctx)
 	o.fetcher.Start(ctx)
@@ -166,17 +187,14 @@ func (o *outbound) start(ctx context.Context) {
 	o.replayer.Start(ctx)
 }
 
-// close ends all work in good order; cursors are in the log when it returns without an error.
-func (o *outbound) close(ctx context.Context) error {
+// Close ends all work in good order; cursors are in the log when it returns without an error.
+func (o *Outbound) Close(ctx context.Context) error {
 	o.placer.Close()
 	o.replayer.Close()
 	o.sweeper.Close()
 	o.fetcher.Close()
 	o.verifier.Close()
-	err := o.dispatcher.Close(ctx)
-	o.callbacks.Close()
-	o.topics.Close()
-	return err
+	return o.dispatcher.Close(ctx)
 }
 
 // backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
