@@ -309,7 +309,7 @@ func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Resealed, 
 		if len(list) == 0 {
 			break
 		}
-		ev := &hubpb.SecretsResealed{}
+		ev := &hubpb.SecretsReencrypted{}
 		for i := range list {
 			old := &list[i]
 			sub, req = max(sub, old.Subscription), max(req, old.Request)
@@ -320,12 +320,12 @@ func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Resealed, 
 				}
 				continue
 			}
-			ev.Items = append(ev.Items, &hubpb.SecretsResealed_Item{Subscription: uint64(old.Subscription), Request: uint64(old.Request), Was: old.Sealed, Sealed: sealed})
+			ev.Items = append(ev.Items, &hubpb.SecretsReencrypted_Item{Subscription: uint64(old.Subscription), Request: uint64(old.Request), Was: old.Sealed, Sealed: sealed})
 		}
 		if len(ev.Items) == 0 {
 			continue
 		}
-		if _, err := k.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SecretsResealed{SecretsResealed: ev}}); err != nil {
+		if _, err := k.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SecretsReencrypted{SecretsReencrypted: ev}}); err != nil {
 			return out, err
 		}
 		out.Sealed += len(ev.Items)

@@ -34,8 +34,8 @@ func (s *RuleSet) Rules() []Rule {
 	if at != nil && at.version == version {
 		return at.rules
 	}
-	var stored []hub.StoredRule
-	s.state.View(func(st *hub.State) { stored, version = st.Rules(), st.AccessVersion() })
+	var stored []hub.AccessRule
+	s.state.View(func(st *hub.State) { stored, version = st.AccessRules(), st.AccessVersion() })
 	rules := append([]Rule(nil), s.file...)
 	for _, r := range StoredRules(stored) {
 		if s.fromFile(r.Name) {
@@ -58,7 +58,7 @@ func (s *RuleSet) fromFile(name string) bool {
 }
 
 // StoredRules decodes rules of the state. One that this program does not understand gives nobody anything.
-func StoredRules(stored []hub.StoredRule) []Rule {
+func StoredRules(stored []hub.AccessRule) []Rule {
 	var out []Rule
 	for _, st := range stored {
 		var r Rule

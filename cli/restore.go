@@ -88,7 +88,7 @@ func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (clu
 		addr = self.Addr
 	}
 	var st *store.Store
-	cluster, err = raftlog.Refound(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
+	cluster, err = raftlog.ForceNewCluster(raftlog.Options{ID: id, Dir: cfg.DataDir, Address: addr}, func() (*store.Store, error) {
 		in, err := c.open(file)
 		if err != nil {
 			return nil, err

@@ -279,7 +279,7 @@ func (c *fleet) shares() (out []int, moving int) {
 		for _, m := range c.nodes {
 			out = append(out, s.Owned(m.id))
 		}
-		for _, h := range s.Held() {
+		for _, h := range s.Placements() {
 			if h.Assignment.Next != "" {
 				moving++
 			}

@@ -201,7 +201,7 @@ func (f *Fetcher) answer(id hub.TopicID) {
 		if subscribers > 0 {
 			wait, again := f.fetch(&t, n, e)
 			if !again && len(e.Body) > hub.MaxInlineBytes && f.ctx.Err() == nil {
-				if err := f.upload(e); err != nil {
+				if err := f.storeBlob(e); err != nil {
 					f.o.Log.Warn("cannot record the fetch of a large topic yet; trying again", "topic", t.Name, "error", err)
 					wait, again = f.o.Backoff.Delay(n, 0), true
 				}
@@ -221,13 +221,13 @@ func (f *Fetcher) answer(id hub.TopicID) {
 	}
 }
 
-// upload brings a large body into the log and makes it that of e.
-func (f *Fetcher) upload(e *hubpb.TopicFetched) error {
-	up := hub.NewUpload(f.o.Proposer, e.ContentType)
-	if err := up.AddAll(f.ctx, e.Body); err != nil {
+// storeBlob brings a large body into the log and makes it that of e.
+func (f *Fetcher) storeBlob(e *hubpb.TopicFetched) error {
+	up := hub.NewBlobWriter(f.o.Proposer, e.ContentType)
+	if err := up.WriteAll(f.ctx, e.Body); err != nil {
 		return err
 	}
-	up.Into(e)
+	up.AttachTo(e)
 	return nil
 }
 

@@ -33,8 +33,8 @@ type flow struct {
 	dirty    bool
 
 	done     uint64
-	next     uint64     // first offset not looked at
-	holes    []hub.Open // not looked at yet: of the messages up to through, those that are not done with
+	next     uint64            // first offset not looked at
+	holes    []hub.OpenMessage // not looked at yet: of the messages up to through, those that are not done with
 	through  uint64
 	open     []*entry // looked at and not done with, in order, with some that are done among them
 	finished int      // of these
@@ -300,7 +300,7 @@ func (f *flow) cursor(without *entry) hub.Cursor {
 	}
 	for _, e := range f.open {
 		if e.state != entryDone && e != without && e.m.Offset <= c.Through {
-			c.Open = append(c.Open, hub.Open{Offset: e.m.Offset, Attempts: e.attempts, Refused: e.refused, Since: e.since})
+			c.Open = append(c.Open, hub.OpenMessage{Offset: e.m.Offset, Attempts: e.attempts, Refused: e.refused, Since: e.since})
 		}
 	}
 	for i := range f.holes {

@@ -206,7 +206,7 @@ func (s *story) ackedSince(r *rig) int {
 		for _, sub := range st.Subscriptions(0, 0, nil) {
 			if c := sub.Cursor; sub.Group == 0 || !seen[sub.Group] {
 				seen[sub.Group] = true
-				recorded += int(st.Head(sub.Topic) - c.Owed(st.Head(sub.Topic)))
+				recorded += int(st.Head(sub.Topic) - c.Remaining(st.Head(sub.Topic)))
 			}
 		}
 	})

@@ -303,12 +303,12 @@ func (p *Placer) see(now time.Time) membership {
 
 // decide compares who has what with who should. Without balance, subscriptions that have a living owner stay.
 func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment) {
-	var held []hub.Held
+	var held []hub.Placement
 	p.o.State.View(func(s *hub.State) {
 		if owners, unowned := s.Owners(); unowned == 0 && len(m.nodes) == 1 && len(owners) <= 1 && owners[m.nodes[0].ID] == s.Units() {
 			return // a single node that has everything
 		}
-		held = s.Held()
+		held = s.Placements()
 	})
 	eligible := map[string]bool{}
 	for _, n := range m.nodes {

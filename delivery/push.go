@@ -71,7 +71,7 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 // or another control character makes the request fail.
 type Content struct {
 	Body        []byte // sent and signed as it is
-	Large       *Large // in place of Body
+	Blob        *Blob  // in place of Body
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
@@ -98,10 +98,10 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []field) []field {
 			out = append(out, f)
 		}
 	}
-	if e.signer != nil && c.Large == nil {
+	if e.signer != nil && c.Blob == nil {
 		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
 	}
-	if e.webhooks != nil && c.Large == nil {
+	if e.webhooks != nil && c.Blob == nil {
 		timestamp, signature := e.webhooks.Sign(c.MessageID, now, c.Body)
 		out = append(out, webhookFields(c.MessageID, timestamp, signature)...)
 	}
@@ -112,8 +112,8 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []field) []field {
 // the whole of it. Redirects are answers like any other.
 func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	start := p.Clock.Now()
-	if c.Large != nil {
-		return p.pushLarge(ctx, e, &c, start)
+	if c.Blob != nil {
+		return p.pushBlob(ctx, e, &c, start)
 	}
 	a, err := p.post(ctx, e, &c, start)
 	if err != nil {

@@ -29,7 +29,7 @@ const (
 // It is a hub.Observer. All methods are safe for concurrent use.
 type Replayer struct {
 	d       *Dispatcher
-	letters hub.LetterReader
+	letters hub.DeadLetterReader
 
 	mu      sync.Mutex
 	queues  map[hub.SubscriptionID]*replayQueue
@@ -57,7 +57,7 @@ type ReplayStats struct {
 }
 
 // NewReplayer makes a replayer that sends the way d does.
-func NewReplayer(d *Dispatcher, letters hub.LetterReader) *Replayer {
+func NewReplayer(d *Dispatcher, letters hub.DeadLetterReader) *Replayer {
 	return &Replayer{d: d, letters: letters, queues: map[hub.SubscriptionID]*replayQueue{}, known: map[uint64]struct{}{},
 		wake: make(chan struct{}, 1)}
 }
@@ -240,8 +240,8 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 	case ctx.Err() != nil:
 		return true
 	case err != nil:
-		r.d.o.Log.Error("cannot read a dead letter; it is not replayed", "letter", hub.LetterID(letter), "error", err)
-		r.record(&hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{{Letter: letter}}})
+		r.d.o.Log.Error("cannot read a dead letter; it is not replayed", "letter", hub.DeadLetterID(letter), "error", err)
+		r.record(&hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{{Letter: letter}}})
 		return false
 	case !r.d.InTouch():
 		return true
@@ -251,29 +251,29 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 	if res.Outcome == PushCancelled {
 		return true // if it is not owed any more, the next look at the state says so
 	}
-	try := &hubpb.DeadLetterTry{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
+	try := &hubpb.ReplayResult{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
 		Status: int32(res.Status), Latency: int64(res.Latency), Reason: string(res.Reason), Node: r.d.o.Node}}
-	tried := &hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{try}}
+	tried := &hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{try}}
 	r.count(q, res.Outcome, tried)
 	var end []*hubpb.Event
 	if res.Outcome == PushGone {
 		end = append(end, goneEvent(id, sub.RenewedAt.UnixNano(), sub.Assignment.Epoch))
 	}
 	r.record(tried, end...)
-	r.d.o.Log.Info("dead letter replayed", "letter", hub.LetterID(letter), "subscription", id.String(), "outcome", res.Outcome.String(),
+	r.d.o.Log.Info("dead letter replayed", "letter", hub.DeadLetterID(letter), "subscription", id.String(), "outcome", res.Outcome.String(),
 		"status", res.Status, "reason", string(res.Reason))
 	return false
 }
 
 // record brings what replays came to into the log. When the node stops first, they are made again by who comes next.
-func (r *Replayer) record(tried *hubpb.DeadLettersTried, more ...*hubpb.Event) {
-	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersTried{DeadLettersTried: tried}}}, more...)
+func (r *Replayer) record(tried *hubpb.DeadLettersReplayed, more ...*hubpb.Event) {
+	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: tried}}}, more...)
 	_, _ = recorder{r.d.o.Proposer, r.d.o.Log}.record(r.ctx, "replay of a dead letter", events...) // only ever the context's
 }
 
 // count takes note of an outcome. An endpoint that is down again and again gets no more for now: what waits for it is
 // added to tried, as not tried.
-func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadLettersTried) {
+func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadLettersReplayed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if outcome == PushDelivered {
@@ -291,7 +291,7 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadL
 	q.downs = 0
 	n := min(len(q.letters), maxTried)
 	for _, waiting := range q.letters[1:n] {
-		tried.Tries = append(tried.Tries, &hubpb.DeadLetterTry{Letter: waiting})
+		tried.Results = append(tried.Results, &hubpb.ReplayResult{Letter: waiting})
 		delete(r.known, waiting)
 	}
 	q.letters = append(q.letters[:1], q.letters[n:]...)
@@ -309,7 +309,7 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 	if self == "" {
 		self = o.Namer.URL(sub.TopicName)
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout+largeTime(m))
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
 	defer cancel()
 	res = o.Pusher.Push(ctx, e, contentOf(m, o.Parts, LinkHeader(o.HubURL, self)))
 	if o.Attempted != nil {

@@ -13,7 +13,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// ReadLetter implements hub.LetterReader.
+// ReadLetter implements hub.DeadLetterReader.
 func (e *engine) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
 	if err := ctx.Err(); err != nil {
 		return hub.Message{}, err
@@ -28,7 +28,7 @@ func (e *engine) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message
 
 func (e *engine) replay(ids ...uint64) {
 	e.t.Helper()
-	e.do(&hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: ids}}})
+	e.do(&hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}})
 }
 
 // replayRig is a bubble with a replayer.
@@ -310,7 +310,7 @@ func TestReplaysStopAtAnEndpointThatIsDown(t *testing.T) {
 		}
 		for _, d := range left {
 			if !d.Replaying.IsZero() {
-				t.Errorf("%s still waits for its replay", hub.LetterID(d.ID))
+				t.Errorf("%s still waits for its replay", hub.DeadLetterID(d.ID))
 			}
 		}
 	})

@@ -305,7 +305,7 @@ func (f *flow) pb(without *entry) *hubpb.Cursor {
 	c := &hubpb.Cursor{Group: uint64(f.group), Offset: at.Offset, Through: at.Through, Epoch: f.epoch, Released: f.released}
 	for i := range at.Open {
 		o := &at.Open[i]
-		c.Open = append(c.Open, &hubpb.Open{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
+		c.Open = append(c.Open, &hubpb.OpenMessage{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
 	}
 	return c
 }

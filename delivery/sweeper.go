@@ -35,7 +35,7 @@ type SweeperOptions struct {
 	MaxBytes          int64         // 0: no bound
 	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
-	UploadIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
+	BlobIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
 
 	// Letters bounds the dead letters that are kept.
 	Letters LetterRetention
@@ -61,7 +61,7 @@ type Sweeper struct {
 func NewSweeper(o SweeperOptions) *Sweeper {
 	o.LeaseInterval = orDuration(o.LeaseInterval, 5*time.Second)
 	o.RetentionInterval = orDuration(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
-	o.UploadIdle = orDuration(o.UploadIdle, 10*time.Minute)
+	o.BlobIdle = orDuration(o.BlobIdle, 10*time.Minute)
 	return &Sweeper{o: o}
 }
 
@@ -86,7 +86,7 @@ func (s *Sweeper) Start(ctx context.Context) {
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
 	}
 	s.work.Add(1)
-	go s.every(ctx, s.o.RetentionInterval, s.sweepUploads)
+	go s.every(ctx, s.o.RetentionInterval, s.sweepBlobs)
 	if s.o.Letters != (LetterRetention{}) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
@@ -223,11 +223,11 @@ func (s *Sweeper) trims(now time.Time) ([]hub.Trim, error) {
 	return out, nil
 }
 
-// sweepUploads drops the parts of large bodies whose publisher went away half way.
-func (s *Sweeper) sweepUploads(ctx context.Context) error {
-	before := s.o.Clock.Now().Add(-s.o.UploadIdle).UnixNano()
+// sweepBlobs drops the parts of large bodies whose publisher went away half way.
+func (s *Sweeper) sweepBlobs(ctx context.Context) error {
+	before := s.o.Clock.Now().Add(-s.o.BlobIdle).UnixNano()
 	idle := 0
-	s.o.State.View(func(st *hub.State) { idle = st.BlobsIdle(before) })
+	s.o.State.View(func(st *hub.State) { idle = st.IdleBlobs(before) })
 	if idle == 0 {
 		return nil
 	}

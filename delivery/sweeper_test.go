@@ -46,7 +46,7 @@ func TestSweeperWithLimitsOfTopics(t *testing.T) {
 		}
 		age, size := 24*time.Hour, int64(5)
 		limit := func(topic string, r hub.Retention) {
-			service := hub.NewService(hub.Rules{}, nil, e, e, box{})
+			service := hub.NewService(hub.Policy{}, nil, e, e, box{})
 			if err := service.SetRetention(t.Context(), topic, r); err != nil {
 				t.Fatal(err)
 			}
@@ -67,31 +67,31 @@ func TestSweeperWithLimitsOfTopics(t *testing.T) {
 }
 
 // What a publisher left half way is dropped; what still comes in is not.
-func TestSweeperDropsUnfinishedUploads(t *testing.T) {
+func TestSweeperDropsUnfinishedBlobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine(t)
 		s := delivery.NewSweeper(delivery.SweeperOptions{State: e, Proposer: e, Leadership: e, Clock: hub.SystemClock{}, Log: quiet(),
-			RetentionInterval: 10 * time.Second, UploadIdle: time.Minute})
+			RetentionInterval: 10 * time.Second, BlobIdle: time.Minute})
 		s.Start(t.Context())
 		defer s.Close()
-		left, going := hub.NewUpload(e, "text/plain"), hub.NewUpload(e, "text/plain")
-		if err := left.Add(t.Context(), []byte("left")); err != nil {
+		left, going := hub.NewBlobWriter(e, "text/plain"), hub.NewBlobWriter(e, "text/plain")
+		if err := left.WritePart(t.Context(), []byte("left")); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
-			if err := going.Add(t.Context(), []byte("going on")); err != nil {
+			if err := going.WritePart(t.Context(), []byte("going on")); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(30 * time.Second)
 		}
 		e.View(func(st *hub.State) {
-			if first, last := st.Parts(); first != 2 || last != 6 {
+			if first, last := st.RetainedParts(); first != 2 || last != 6 {
 				t.Errorf("parts %d to %d are kept, want 2 to 6", first, last)
 			}
 		})
 		time.Sleep(2 * time.Minute)
 		e.View(func(st *hub.State) {
-			if first, last := st.Parts(); first != 7 || last != 6 {
+			if first, last := st.RetainedParts(); first != 7 || last != 6 {
 				t.Errorf("parts %d to %d are kept, want none", first, last)
 			}
 		})

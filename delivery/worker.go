@@ -332,7 +332,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		}
 		link = t.slink
 	}
-	w.started, w.extra = d.now(), largeTime(m)
+	w.started, w.extra = d.now(), blobTime(m)
 	d.enter(l)
 	h := l.host
 	d.mu.Unlock()

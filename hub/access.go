@@ -14,9 +14,9 @@ import (
 // Bounds of what is kept for access control. A nonce is kept until its request is too old anyway; with more than
 // MaxNonces at a time signed requests are refused until some have run out.
 const (
-	MaxAPIKeys = 10_000
-	MaxRules   = 1_000
-	MaxNonces  = 200_000
+	MaxAPIKeys     = 10_000
+	MaxAccessRules = 1_000
+	MaxNonces      = 200_000
 )
 
 // APIKey is what the hub knows of an API key: enough to recognise it, not to make it.
@@ -30,9 +30,9 @@ type APIKey struct {
 	By        string    // who made it
 }
 
-// StoredRule is a rule of access that was set while the hub ran. The hub keeps it and leaves its meaning to
+// AccessRule is a rule of access that was set while the hub ran. The hub keeps it and leaves its meaning to
 // whoever decides.
-type StoredRule struct {
+type AccessRule struct {
 	Name  string
 	Rule  []byte // JSON
 	SetAt time.Time
@@ -42,13 +42,13 @@ type StoredRule struct {
 // access is the part of the state about who may do what.
 type access struct {
 	keys   map[string]*hubpb.ApiKeyRow
-	rules  map[string]*hubpb.RuleRow
+	rules  map[string]*hubpb.AccessRuleRow
 	nonces map[string]int64 // until when, Unix nanoseconds
 	expiry nonceHeap
 }
 
 func newAccess() access {
-	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.RuleRow{}, nonces: map[string]int64{}}
+	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.AccessRuleRow{}, nonces: map[string]int64{}}
 }
 
 func (s *State) createAPIKey(e *hubpb.ApiKeyCreated) Result {
@@ -74,23 +74,23 @@ func (s *State) revokeAPIKey(e *hubpb.ApiKeyRevoked) Result {
 	return Result{}
 }
 
-func (s *State) setRule(e *hubpb.RuleSet) Result {
-	if s.access.rules[e.Name] == nil && len(s.access.rules) >= MaxRules {
+func (s *State) setRule(e *hubpb.AccessRuleSet) Result {
+	if s.access.rules[e.Name] == nil && len(s.access.rules) >= MaxAccessRules {
 		return Result{Outcome: OutcomeFull}
 	}
-	s.access.rules[e.Name] = &hubpb.RuleRow{Rule: e, SetAt: s.meta.Now}
+	s.access.rules[e.Name] = &hubpb.AccessRuleRow{Rule: e, SetAt: s.meta.Now}
 	s.meta.AccessVersion++
-	s.touchName(TableRule, e.Name)
+	s.touchName(TableAccessRule, e.Name)
 	return Result{}
 }
 
-func (s *State) removeRule(e *hubpb.RuleRemoved) Result {
+func (s *State) removeRule(e *hubpb.AccessRuleRemoved) Result {
 	if s.access.rules[e.Name] == nil {
 		return Result{Outcome: OutcomeNotFound}
 	}
 	delete(s.access.rules, e.Name)
 	s.meta.AccessVersion++
-	s.touchName(TableRule, e.Name)
+	s.touchName(TableAccessRule, e.Name)
 	return Result{}
 }
 
@@ -140,13 +140,13 @@ func (s *State) APIKeys() []APIKey {
 	return out
 }
 
-// Rules are the rules that were set while the hub ran, in order of name.
-func (s *State) Rules() []StoredRule {
-	out := make([]StoredRule, 0, len(s.access.rules))
+// AccessRules returns the rules that were set while the hub ran, in order of name.
+func (s *State) AccessRules() []AccessRule {
+	out := make([]AccessRule, 0, len(s.access.rules))
 	for _, r := range s.access.rules {
-		out = append(out, StoredRule{Name: r.GetRule().GetName(), Rule: r.GetRule().GetRule(), SetAt: timeOf(r.SetAt), By: r.GetRule().GetBy()})
+		out = append(out, AccessRule{Name: r.GetRule().GetName(), Rule: r.GetRule().GetRule(), SetAt: timeOf(r.SetAt), By: r.GetRule().GetBy()})
 	}
-	slices.SortFunc(out, func(a, b StoredRule) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b AccessRule) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -162,7 +162,7 @@ func (a *access) row(k RowKey) proto.Message {
 		if r := a.keys[k.Name]; r != nil {
 			return r
 		}
-	case TableRule:
+	case TableAccessRule:
 		if r := a.rules[k.Name]; r != nil {
 			return r
 		}
@@ -180,7 +180,7 @@ func (a *access) rowKeys(keys []RowKey) []RowKey {
 		keys = append(keys, RowKey{Table: TableAPIKey, Name: id})
 	}
 	for name := range a.rules {
-		keys = append(keys, RowKey{Table: TableRule, Name: name})
+		keys = append(keys, RowKey{Table: TableAccessRule, Name: name})
 	}
 	for nonce := range a.nonces {
 		keys = append(keys, RowKey{Table: TableNonce, Name: nonce})
@@ -196,8 +196,8 @@ func (a *access) load(k RowKey, value []byte) error {
 			return err
 		}
 		a.keys[k.Name] = r
-	case TableRule:
-		r := new(hubpb.RuleRow)
+	case TableAccessRule:
+		r := new(hubpb.AccessRuleRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}

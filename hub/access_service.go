@@ -18,14 +18,14 @@ func (s *Service) RevokeAPIKey(ctx context.Context, id, by string) error {
 	return s.proposeAccess(ctx, id, &hubpb.Event{Kind: &hubpb.Event_ApiKeyRevoked{ApiKeyRevoked: &hubpb.ApiKeyRevoked{Id: id, By: by}}})
 }
 
-// SetRule adds a rule of access, or replaces the one of the same name. Its meaning must have been checked.
-func (s *Service) SetRule(ctx context.Context, r StoredRule) error {
-	return s.proposeAccess(ctx, r.Name, &hubpb.Event{Kind: &hubpb.Event_RuleSet{RuleSet: &hubpb.RuleSet{Name: r.Name, Rule: r.Rule, By: r.By}}})
+// SetAccessRule adds a rule of access, or replaces the one of the same name. Its meaning must have been checked.
+func (s *Service) SetAccessRule(ctx context.Context, r AccessRule) error {
+	return s.proposeAccess(ctx, r.Name, &hubpb.Event{Kind: &hubpb.Event_AccessRuleSet{AccessRuleSet: &hubpb.AccessRuleSet{Name: r.Name, Rule: r.Rule, By: r.By}}})
 }
 
-// RemoveRule takes a rule away. An unknown one is CodeNotFound.
-func (s *Service) RemoveRule(ctx context.Context, name, by string) error {
-	return s.proposeAccess(ctx, name, &hubpb.Event{Kind: &hubpb.Event_RuleRemoved{RuleRemoved: &hubpb.RuleRemoved{Name: name, By: by}}})
+// RemoveAccessRule takes a rule away. An unknown one is CodeNotFound.
+func (s *Service) RemoveAccessRule(ctx context.Context, name, by string) error {
+	return s.proposeAccess(ctx, name, &hubpb.Event{Kind: &hubpb.Event_AccessRuleRemoved{AccessRuleRemoved: &hubpb.AccessRuleRemoved{Name: name, By: by}}})
 }
 
 func (s *Service) proposeAccess(ctx context.Context, name string, ev *hubpb.Event) error {

@@ -133,25 +133,25 @@ func (s *State) Owners() (byNode map[string]int, unowned int) {
 // Units is the number of subscriptions to be placed on nodes. A consumer group counts as one.
 func (s *State) Units() int { return len(s.subs) - s.grouped + len(s.groups) }
 
-// Held is a subscription, or a consumer group as a whole, with who holds it.
-type Held struct {
+// Placement is a subscription, or a consumer group as a whole, with who holds it.
+type Placement struct {
 	Subscription SubscriptionID // of a group, its first member
 	Group        GroupID        // 0: no group
 	Topic        TopicID
 	Assignment   Assignment
 }
 
-// Held returns all subscriptions and groups with who holds them, in order of their subscriptions.
-func (s *State) Held() []Held {
-	out := make([]Held, 0, s.Units())
+// Placements returns all subscriptions and groups with who holds them, in order of their subscriptions.
+func (s *State) Placements() []Placement {
+	out := make([]Placement, 0, s.Units())
 	for id, sub := range s.subs {
 		if sub.Group == 0 {
-			out = append(out, Held{id, 0, sub.Topic, sub.Assignment})
+			out = append(out, Placement{id, 0, sub.Topic, sub.Assignment})
 		}
 	}
 	for _, g := range s.groups {
-		out = append(out, Held{g.members[0], g.id, g.topic, g.Assignment})
+		out = append(out, Placement{g.members[0], g.id, g.topic, g.Assignment})
 	}
-	slices.SortFunc(out, func(a, b Held) int { return int(int64(a.Subscription) - int64(b.Subscription)) })
+	slices.SortFunc(out, func(a, b Placement) int { return int(int64(a.Subscription) - int64(b.Subscription)) })
 	return out
 }

@@ -53,7 +53,7 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if err := checkBatch(b.Items); err != nil {
 		return BatchReceipt{}, err
 	}
-	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.rules.AutoRegister}
+	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.policy.AutoRegister}
 	for i := range b.Items {
 		ev.Items = append(ev.Items, &hubpb.BatchPublished_Item{ContentType: b.Items[i].ContentType, Body: b.Items[i].Body})
 	}

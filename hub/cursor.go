@@ -2,8 +2,8 @@ package hub
 
 import "quorumhub/hub/hubpb"
 
-// Open is a message behind a cursor that is not done with, although later ones are, or that was tried before.
-type Open struct {
+// OpenMessage is a message behind a cursor that is not done with, although later ones are, or that was tried before.
+type OpenMessage struct {
 	Offset   uint64
 	Attempts uint32 // already made
 	Refused  uint32 // of these, definite refusals
@@ -14,8 +14,8 @@ type Open struct {
 // exceeds it is taken for open from there on, and so sent again.
 const maxOpen = 16 * 4 * MaxWindow
 
-// Owed is the number of messages up to head that are not done with.
-func (c *Cursor) Owed(head uint64) uint64 { return c.owedUpTo(head) }
+// Remaining is the number of messages up to head that are not done with.
+func (c *Cursor) Remaining(head uint64) uint64 { return c.owedUpTo(head) }
 
 // Ahead is the number of messages behind the cursor that are done with.
 func (c *Cursor) Ahead() uint64 { return c.doneAbove(c.Offset) }
@@ -73,7 +73,7 @@ func (c *Cursor) adopt(p *hubpb.Cursor, head uint64) bool {
 		return true
 	}
 	last := c.Offset
-	open := make([]Open, 0, min(len(p.Open), maxOpen))
+	open := make([]OpenMessage, 0, min(len(p.Open), maxOpen))
 	for _, o := range p.Open {
 		if o.Offset <= last || o.Offset > c.Through {
 			continue
@@ -82,7 +82,7 @@ func (c *Cursor) adopt(p *hubpb.Cursor, head uint64) bool {
 			c.Through = o.Offset - 1
 			break
 		}
-		open = append(open, Open{o.Offset, o.Attempts, o.Refused, o.Since})
+		open = append(open, OpenMessage{o.Offset, o.Attempts, o.Refused, o.Since})
 		last = o.Offset
 	}
 	c.Open = open
@@ -123,7 +123,7 @@ func (c *Cursor) pb(subscription uint64) *hubpb.Cursor {
 		FailingSince: c.FailingSince, Delivered: c.Delivered, Failures: c.Failures, Through: c.Through}
 	for i := range c.Open {
 		o := &c.Open[i]
-		p.Open = append(p.Open, &hubpb.Open{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
+		p.Open = append(p.Open, &hubpb.OpenMessage{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
 	}
 	return p
 }
@@ -137,7 +137,7 @@ func cursorFromRow(r *hubpb.CursorRow) Cursor {
 	out := Cursor{Offset: c.GetOffset(), Attempts: c.GetAttempts(), Refused: c.GetRefused(), FailingSince: c.GetFailingSince(),
 		Delivered: c.GetDelivered(), Failures: c.GetFailures(), Gap: r.GetGap(), DeadLetters: r.GetDeadLetters(), Through: c.GetThrough()}
 	for _, o := range c.GetOpen() {
-		out.Open = append(out.Open, Open{o.Offset, o.Attempts, o.Refused, o.Since})
+		out.Open = append(out.Open, OpenMessage{o.Offset, o.Attempts, o.Refused, o.Since})
 	}
 	return out
 }

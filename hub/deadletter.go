@@ -18,7 +18,7 @@ const (
 )
 
 // DeadLetter is a message that was given up for one subscription. It outlives the subscription, and its content
-// outlives the message log's retention (see LetterReader).
+// outlives the message log's retention (see DeadLetterReader).
 type DeadLetter struct {
 	ID           uint64
 	Subscription SubscriptionID
@@ -51,8 +51,8 @@ type Attempt struct {
 	Node    string // who made it
 }
 
-// LetterID is the public form of a dead letter's id, such as "d-17".
-func LetterID(id uint64) string { return "d-" + strconv.FormatUint(id, 10) }
+// DeadLetterID is the public form of a dead letter's id, such as "d-17".
+func DeadLetterID(id uint64) string { return "d-" + strconv.FormatUint(id, 10) }
 
 // MessageID is the id that every delivery of the message carried.
 func (d *DeadLetter) MessageID() string {
@@ -118,9 +118,9 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	return Result{ID: d.ID}
 }
 
-// replayLetters marks dead letters to be sent once more. Those that are gone, that wait for it already, or whose
+// requestReplays marks dead letters to be sent once more. Those that are gone, that wait for it already, or whose
 // subscription has ended are left alone; the result's ID is the number of the others.
-func (s *State) replayLetters(e *hubpb.DeadLettersReplaying, fx *Effects) Result {
+func (s *State) requestReplays(e *hubpb.DeadLetterReplayRequested, fx *Effects) Result {
 	n := uint64(0)
 	for _, id := range e.Letters {
 		d := s.letters.byID[id]
@@ -139,10 +139,10 @@ func (s *State) replayLetters(e *hubpb.DeadLettersReplaying, fx *Effects) Result
 	return Result{ID: n}
 }
 
-// triedLetters takes over what replays came to: a delivered letter is done with, another one stays with the attempt
+// recordReplays takes over what replays came to: a delivered letter is done with, another one stays with the attempt
 // added.
-func (s *State) triedLetters(e *hubpb.DeadLettersTried) Result {
-	for _, t := range e.Tries {
+func (s *State) recordReplays(e *hubpb.DeadLettersReplayed) Result {
+	for _, t := range e.Results {
 		d := s.letters.byID[t.Letter]
 		if d == nil {
 			continue

@@ -66,15 +66,15 @@ func (f *DeadLetterFilter) Match(d *DeadLetter) bool {
 // maxLettersInEvent bounds the dead letters that one event names.
 const maxLettersInEvent = 2000
 
-// LetterCount says how many dead letters an action is about.
-type LetterCount struct {
+// DeadLetterCount says how many dead letters an action is about.
+type DeadLetterCount struct {
 	Matched int // chosen by the filter
 	Ended   int // of these, those whose subscription has ended, so that there is nobody to replay them to
 	Done    int // to be replayed, or dropped; those that wait for a replay already do not count
 }
 
-// LetterAction is what to do with the dead letters that a filter chooses.
-type LetterAction struct {
+// DeadLetterAction is what to do with the dead letters that a filter chooses.
+type DeadLetterAction struct {
 	Filter DeadLetterFilter
 	DryRun bool // only count
 	// Expect, when it is not negative, is how many letters the caller thinks are chosen; with another number nothing is
@@ -83,7 +83,7 @@ type LetterAction struct {
 }
 
 // choose counts what the action is about.
-func (s *Service) choose(a *LetterAction) (ids []uint64, n LetterCount, err error) {
+func (s *Service) choose(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, err error) {
 	s.state.View(func(st *State) {
 		ids = st.DeadLetterIDs(func(d *DeadLetter) bool {
 			if !a.Filter.Match(d) {
@@ -105,19 +105,19 @@ func (s *Service) choose(a *LetterAction) (ids []uint64, n LetterCount, err erro
 // ReplayDeadLetters has the dead letters that an action chooses sent once more, each by whoever delivers its
 // subscription and beside that subscription's own messages: its order and its cursor are not touched. A letter that is
 // acknowledged is gone; another one stays, with the attempt added to its list.
-func (s *Service) ReplayDeadLetters(ctx context.Context, a LetterAction) (LetterCount, error) {
+func (s *Service) ReplayDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
 	ids, n, err := s.choose(&a)
 	if err != nil || a.DryRun {
 		return n, err
 	}
 	n.Done, err = s.eachLetters(ctx, ids, func(ids []uint64) *hubpb.Event {
-		return &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: ids}}}
+		return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}}
 	})
 	return n, err
 }
 
 // DropDeadLetters removes the dead letters that an action chooses, for good.
-func (s *Service) DropDeadLetters(ctx context.Context, a LetterAction) (LetterCount, error) {
+func (s *Service) DropDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
 	ids, n, err := s.choose(&a)
 	if err != nil || a.DryRun {
 		return n, err
@@ -148,7 +148,7 @@ func (s *Service) eachLetters(ctx context.Context, ids []uint64, event func([]ui
 }
 
 // ReplayDeadLetter is ReplayDeadLetters for one. A letter that is not there is CodeNotFound; one whose subscription has
-// ended is a *LetterEndedError.
+// ended is a *DeadLetterEndedError.
 func (s *Service) ReplayDeadLetter(ctx context.Context, id uint64) error {
 	var d DeadLetter
 	var ok, active bool
@@ -161,12 +161,12 @@ func (s *Service) ReplayDeadLetter(ctx context.Context, id uint64) error {
 	case !ok:
 		return noLetter(id)
 	case !active:
-		return &LetterEndedError{Letter: id, Subscription: d.Subscription, Callback: d.Callback}
+		return &DeadLetterEndedError{Letter: id, Subscription: d.Subscription, Callback: d.Callback}
 	case !d.Replaying.IsZero():
 		return nil
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{
-		DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: []uint64{id}}}})
+	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{
+		DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: []uint64{id}}}})
 	if err != nil {
 		return err
 	}
@@ -183,17 +183,17 @@ func (s *Service) DropDeadLetter(ctx context.Context, id uint64) error {
 }
 
 func noLetter(id uint64) error {
-	return &Error{Code: CodeNotFound, Param: "id", Message: LetterID(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
+	return &Error{Code: CodeNotFound, Param: "id", Message: DeadLetterID(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
 }
 
-// LetterEndedError says that a dead letter cannot be replayed, because its subscription has ended.
-type LetterEndedError struct {
+// DeadLetterEndedError says that a dead letter cannot be replayed, because its subscription has ended.
+type DeadLetterEndedError struct {
 	Letter       uint64
 	Subscription SubscriptionID
 	Callback     string
 }
 
-func (e *LetterEndedError) Error() string {
-	return LetterID(e.Letter) + " cannot be replayed: its subscription " + e.Subscription.String() + " to " + e.Callback +
+func (e *DeadLetterEndedError) Error() string {
+	return DeadLetterID(e.Letter) + " cannot be replayed: its subscription " + e.Subscription.String() + " to " + e.Callback +
 		" has ended; export it, or subscribe again and publish its content"
 }

@@ -13,7 +13,7 @@ func (w *world) letter(id uint64) hub.DeadLetter {
 	w.Helper()
 	d, ok := w.DeadLetter(id)
 	if !ok {
-		w.Fatalf("%s is gone", hub.LetterID(id))
+		w.Fatalf("%s is gone", hub.DeadLetterID(id))
 	}
 	return d
 }

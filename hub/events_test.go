@@ -203,16 +203,16 @@ func deadLettered(id hub.SubscriptionID, offset uint64) *hubpb.Event {
 }
 
 func replaying(letters ...uint64) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: letters}}}
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: letters}}}
 }
 
 // tried says that a replay was delivered (0), failed (1), or was not made after all.
 func tried(letter uint64, outcome int) *hubpb.Event {
-	try := &hubpb.DeadLetterTry{Letter: letter, Delivered: outcome == 0}
+	try := &hubpb.ReplayResult{Letter: letter, Delivered: outcome == 0}
 	if outcome == 1 {
 		try.Attempt = &hubpb.Attempt{At: 11, Status: 404, Latency: 2e6, Reason: "http-status", Node: "node-2"}
 	}
-	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersTried{DeadLettersTried: &hubpb.DeadLettersTried{Tries: []*hubpb.DeadLetterTry{try}}}}
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: &hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{try}}}}
 }
 
 func droppedLetters(letters ...uint64) *hubpb.Event {

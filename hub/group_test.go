@@ -44,20 +44,20 @@ func TestGroupsShareCursorAndOwner(t *testing.T) {
 	w.owner(a, hub.Assignment{Node: "node-1", Epoch: 1})
 	w.owner(b, hub.Assignment{Node: "node-1", Epoch: 1})
 	w.owner(alone, hub.Assignment{Node: "node-2", Epoch: 1})
-	if w.Owned("node-1") != 1 || w.Units() != 2 || len(w.Held()) != 2 {
-		t.Errorf("node-1 owns %d of %d units: %+v", w.Owned("node-1"), w.Units(), w.Held())
+	if w.Owned("node-1") != 1 || w.Units() != 2 || len(w.Placements()) != 2 {
+		t.Errorf("node-1 owns %d of %d units: %+v", w.Owned("node-1"), w.Units(), w.Placements())
 	}
 	if got := w.sub(b).Cursor.Offset; got != 3 {
 		t.Errorf("who joined later stands at %d, not where the group does", got)
 	}
 	g := uint64(w.sub(a).Group)
 	w.apply(&hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{Cursors: []*hubpb.Cursor{
-		{Group: g, Offset: 5, Through: 8, Open: []*hubpb.Open{{Offset: 6, Attempts: 2}}, Epoch: 1},
+		{Group: g, Offset: 5, Through: 8, Open: []*hubpb.OpenMessage{{Offset: 6, Attempts: 2}}, Epoch: 1},
 		{Subscription: uint64(a), Delivered: 4, Epoch: 1},
 		{Subscription: uint64(b), Delivered: 1, Failures: 2, Epoch: 1},
 	}}}})
 	ca, cbr := w.sub(a).Cursor, w.sub(b).Cursor
-	if ca.Offset != 5 || ca.Ahead() != 2 || ca.Owed(10) != 3 || ca.Delivered != 4 || cbr.Offset != 5 || cbr.Failures != 2 {
+	if ca.Offset != 5 || ca.Ahead() != 2 || ca.Remaining(10) != 3 || ca.Delivered != 4 || cbr.Offset != 5 || cbr.Failures != 2 {
 		t.Errorf("cursors %+v and %+v", ca, cbr)
 	}
 	// The group moves as a whole.
@@ -106,7 +106,7 @@ func TestGroupMembersMustAgree(t *testing.T) {
 		t.Error("a refusal took something away")
 	}
 
-	s := hub.NewService(hub.Rules{Leases: leases, KeyHeaders: []string{"X-Hub-Key"}, AutoRegister: true}, namer(t), single{w}, single{w}, nil)
+	s := hub.NewService(hub.Policy{Leases: leases, KeyHeaders: []string{"X-Hub-Key"}, AutoRegister: true}, namer(t), single{w}, single{w}, nil)
 	ask := func(more ...string) error {
 		f := form("hub.mode", "subscribe", "hub.topic", "https://hub.example/topics/news", "hub.callback", "https://subscriber.example/cb")
 		for i := 0; i < len(more); i += 2 {
@@ -152,7 +152,7 @@ func TestRenewalsChangeGroupAndMode(t *testing.T) {
 	}
 	check("alone", 4, hub.Result{ID: uint64(id)})
 	check("parallel", 4, w.join(cb, 9, &hubpb.SubscriptionOptions{Mode: hub.DeliveryParallel, Window: 4}, "node-1"))
-	w.apply(advanced(id, 5, func(c *hubpb.Cursor) { c.Epoch, c.Through, c.Open = epoch, 8, []*hubpb.Open{{Offset: 6}} }))
+	w.apply(advanced(id, 5, func(c *hubpb.Cursor) { c.Epoch, c.Through, c.Open = epoch, 8, []*hubpb.OpenMessage{{Offset: 6}} }))
 	if c := w.sub(id).Cursor; c.Ahead() != 2 {
 		t.Errorf("cursor %+v", c)
 	}
@@ -176,6 +176,6 @@ var anyGroup = rapid.SampledFrom([]uint64{0, 0, 1, 2})
 func ahead(t *rapid.T, c *hubpb.Cursor) {
 	c.Through = rapid.Uint64Range(0, 9).Draw(t, "through")
 	for range rapid.IntRange(0, 4).Draw(t, "open") {
-		c.Open = append(c.Open, &hubpb.Open{Offset: rapid.Uint64Range(0, 9).Draw(t, "open offset"), Attempts: 1})
+		c.Open = append(c.Open, &hubpb.OpenMessage{Offset: rapid.Uint64Range(0, 9).Draw(t, "open offset"), Attempts: 1})
 	}
 }

@@ -209,15 +209,15 @@ func (s *Service) importRequest(sub *ImportedSubscription) (*hubpb.SubscriptionR
 	if sub.ConsumerGroup != "" {
 		form.Set(consumerGroupParam, sub.ConsumerGroup)
 	}
-	r, err := ParseSubscribe(form, s.namer.takingBareNames(), s.rules.Leases)
+	r, err := ParseSubscribe(form, s.namer.takingBareNames(), s.policy.Leases)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := checkReserved(ActionSubscribe, r.Topic); err != nil {
 		return nil, nil, err
 	}
-	if s.rules.CheckCallback != nil {
-		if err := s.rules.CheckCallback(r.CallbackURL); err != nil {
+	if s.policy.CheckCallback != nil {
+		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
 			return nil, nil, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}

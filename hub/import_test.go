@@ -100,10 +100,10 @@ type importer struct {
 	w *world
 }
 
-func newImporter(t *testing.T, change func(*hub.Rules)) *importer {
+func newImporter(t *testing.T, change func(*hub.Policy)) *importer {
 	t.Helper()
 	w := newWorld(t)
-	rules := hub.Rules{Leases: leases, KeyHeaders: []string{"X-Hub-Key"}, Clock: worldClock{w}}
+	rules := hub.Policy{Leases: leases, KeyHeaders: []string{"X-Hub-Key"}, Clock: worldClock{w}}
 	change(&rules)
 	return &importer{hub.NewService(rules, namer(t), single{w}, single{w}, box{}), w}
 }
@@ -113,7 +113,7 @@ type worldClock struct{ w *world }
 func (c worldClock) Now() time.Time { return c.w.now }
 
 func TestImportChecksAsSubscribeDoes(t *testing.T) {
-	h := newImporter(t, func(r *hub.Rules) {
+	h := newImporter(t, func(r *hub.Policy) {
 		r.CheckCallback = func(u *url.URL) error {
 			if u.Hostname() == "10.0.0.1" {
 				return fmt.Errorf("address 10.0.0.1 is private")

@@ -125,7 +125,7 @@ func (s *State) announceExhausted(sub *Subscription, d *DeadLetter, fx *Effects)
 		return
 	}
 	s.announce(LifecycleExhausted, sub, fx, func(e *Lifecycle) {
-		e.DeadLetter, e.MessageID, e.Attempts, e.Status, e.Reason = LetterID(d.ID), d.MessageID(), d.Attempts, d.Status, d.Reason
+		e.DeadLetter, e.MessageID, e.Attempts, e.Status, e.Reason = DeadLetterID(d.ID), d.MessageID(), d.Attempts, d.Status, d.Reason
 	})
 }
 

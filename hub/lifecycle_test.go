@@ -50,7 +50,7 @@ func TestLifecycleOfAMessageGivenUpOutOfOrder(t *testing.T) {
 	id := w.subscribed("news", cb, hr, "")
 	w.published("news", 6)
 	letter := deadLettered(id, 3)
-	letter.GetMessageDeadLettered().Cursor = &hubpb.Cursor{Offset: 1, Through: 3, Open: []*hubpb.Open{{Offset: 2}}, Failures: 4, FailingSince: w.now.UnixNano()}
+	letter.GetMessageDeadLettered().Cursor = &hubpb.Cursor{Offset: 1, Through: 3, Open: []*hubpb.OpenMessage{{Offset: 2}}, Failures: 4, FailingSince: w.now.UnixNano()}
 	w.apply(letter)
 	w.tells("failing s-1", "exhausted s-1")
 	w.apply(advanced(id, 3))
@@ -179,7 +179,7 @@ func TestTheHubsOwnTopicsAreItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &asked{State: hub.NewState()}
-	s := hub.NewService(hub.Rules{Leases: hub.LeasePolicy{Min: time.Second, Default: time.Hour, Max: time.Hour}, MaxMessageBytes: 100}, namer, a, a, nil)
+	s := hub.NewService(hub.Policy{Leases: hub.LeasePolicy{Min: time.Second, Default: time.Hour, Max: time.Hour}, MaxMessageBytes: 100}, namer, a, a, nil)
 	subscribe := func(topic string) error {
 		return s.Subscribe(t.Context(), url.Values{"hub.mode": {"subscribe"}, "hub.topic": {"https://hub.example/topics/" + topic}, "hub.callback": {cb}})
 	}

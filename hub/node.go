@@ -97,9 +97,9 @@ func (s *State) changeNode(e *hubpb.NodeChanged, fx *Effects) Result {
 	return Result{}
 }
 
-// switchNode notes that a run of a node begins or ends. What a stopped node still has is nobody's: the epoch rises,
+// changeNodeRun notes that a run of a node begins or ends. What a stopped node still has is nobody's: the epoch rises,
 // so that neither a decision made before nor the node's next run builds on it.
-func (s *State) switchNode(e *hubpb.NodeSwitched, fx *Effects) Result {
+func (s *State) changeNodeRun(e *hubpb.NodeRunChanged, fx *Effects) Result {
 	n := s.nodes[e.Node]
 	started := e.Run == hubpb.NodeRun_RUN_STARTED
 	if n == nil || !started && n.Boot != e.Boot {
@@ -107,7 +107,7 @@ func (s *State) switchNode(e *hubpb.NodeSwitched, fx *Effects) Result {
 	}
 	n.Boot, n.Stopping = e.Boot, !started
 	if e.Run == hubpb.NodeRun_RUN_STOPPED && s.owned[n.ID] > 0 {
-		for _, h := range s.Held() {
+		for _, h := range s.Placements() {
 			if h.Assignment.Node == n.ID {
 				u := s.unitOf(s.subs[h.Subscription])
 				s.give(u, u.assignment.Next)

@@ -17,7 +17,7 @@ func nodeChanged(node string, phase hub.NodePhase, vote hubpb.NodeVote) *hubpb.E
 }
 
 func switched(node, boot string, run hubpb.NodeRun) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_NodeSwitched{NodeSwitched: &hubpb.NodeSwitched{Node: node, Boot: boot, Run: run}}}
+	return &hubpb.Event{Kind: &hubpb.Event_NodeRunChanged{NodeRunChanged: &hubpb.NodeRunChanged{Node: node, Boot: boot, Run: run}}}
 }
 
 func (w *world) node(id string) hub.Node {

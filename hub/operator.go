@@ -74,10 +74,10 @@ func (s *Service) operate(ctx context.Context, id SubscriptionID, ev *hubpb.Even
 }
 
 func (s *Service) now() time.Time {
-	if s.rules.Clock == nil {
+	if s.policy.Clock == nil {
 		return time.Now()
 	}
-	return s.rules.Clock.Now()
+	return s.policy.Clock.Now()
 }
 
 func noSubscription(id SubscriptionID) error {

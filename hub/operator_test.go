@@ -202,7 +202,7 @@ func TestOperatorRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := hub.NewService(hub.Rules{}, namer, single{w}, single{w}, nil)
+	s := hub.NewService(hub.Policy{}, namer, single{w}, single{w}, nil)
 	id := w.subscribed("news", cb, hr, "")
 	w.published("news", 10)
 	w.apply(advanced(id, 6))

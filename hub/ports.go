@@ -56,8 +56,8 @@ type PartReader interface {
 	ReadPart(part uint64, at int, p []byte) (int, error)
 }
 
-// LetterReader reads what dead letters are about. Safe for concurrent use.
-type LetterReader interface {
+// DeadLetterReader reads what dead letters are about. Safe for concurrent use.
+type DeadLetterReader interface {
 	// ReadLetter returns the message of a dead letter, also when the message log holds it no longer. A letter that
 	// is gone is ErrTrimmed.
 	ReadLetter(ctx context.Context, d *DeadLetter) (Message, error)

@@ -27,7 +27,7 @@ func AppendRecord(dst []byte, m *Message) []byte {
 		dst = append(dst, 0)
 		dst = append(dst, h.Value...)
 	}
-	if m.Large() {
+	if m.IsBlob() {
 		dst = protowire.AppendTag(dst, 5, protowire.BytesType)
 		dst = protowire.AppendVarint(dst, uint64(packedSize(m.Parts)))
 		for _, n := range m.Parts {
@@ -58,7 +58,7 @@ func RecordSize(m *Message) int {
 		h := &m.Headers[i]
 		n += protowire.SizeTag(30) + protowire.SizeBytes(len(h.Name)+1+len(h.Value))
 	}
-	if m.Large() {
+	if m.IsBlob() {
 		n += protowire.SizeTag(5) + protowire.SizeBytes(packedSize(m.Parts)) + protowire.SizeTag(6) + protowire.SizeVarint(uint64(m.PartsSize))
 	}
 	return n

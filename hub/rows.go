@@ -26,15 +26,15 @@ const (
 	TableOrigin       Table = 8
 	TableNode         Table = 16
 	TableAPIKey       Table = 20
-	TableRule         Table = 21
+	TableAccessRule   Table = 21
 	TableNonce        Table = 22
 	TableGroup        Table = 24
-	TableBlob         Table = 40
-	TableLarge        Table = 41
+	TablePendingBlob  Table = 40
+	TableMessageBlob  Table = 41
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule,
-// TableNonce and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
+// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableAccessRule,
+// TableNonce and TablePendingBlob by Name, and those of TableIdempotency and TableMessageBlob by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -50,7 +50,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t == TableBlob || t == TableLarge
+		t == TableGroup || t == TablePendingBlob || t == TableMessageBlob
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -129,19 +129,19 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
-	case TableBlob:
-		if b := s.blobs[k.Name]; b != nil {
+	case TablePendingBlob:
+		if b := s.pendingBlobs[k.Name]; b != nil {
 			return b.row()
 		}
-	case TableLarge:
-		if r := s.largeRow(k); r != nil {
+	case TableMessageBlob:
+		if r := s.messageBlobRow(k); r != nil {
 			return r
 		}
 	case TableNode:
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
 		}
-	case TableAPIKey, TableRule, TableNonce:
+	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.row(k)
 	}
 	return nil
@@ -185,7 +185,7 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
-	keys = s.largeKeys(keys)
+	keys = s.blobKeys(keys)
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
@@ -208,7 +208,7 @@ func (s *State) keys() []RowKey {
 type Loader struct {
 	s       *State
 	cursors map[SubscriptionID]Cursor
-	large   []*hubpb.LargeRow
+	blobs   []*hubpb.MessageBlobRow
 }
 
 // NewLoader starts with an empty state.
@@ -285,25 +285,25 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			return err
 		}
 		s.origins[r.Origin] = originFromRow(r)
-	case TableBlob:
-		r := new(hubpb.BlobRow)
+	case TablePendingBlob:
+		r := new(hubpb.PendingBlobRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		s.blobs[k.Name] = &blob{parts: r.Parts, size: r.Size, at: r.At}
-	case TableLarge:
-		r := new(hubpb.LargeRow)
+		s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At}
+	case TableMessageBlob:
+		r := new(hubpb.MessageBlobRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
-		l.large = append(l.large, r)
+		l.blobs = append(l.blobs, r)
 	case TableNode:
 		r := new(hubpb.NodeRow)
 		if err := proto.Unmarshal(value, r); err != nil {
 			return err
 		}
 		s.nodes[r.Node] = nodeFromRow(r)
-	case TableAPIKey, TableRule, TableNonce:
+	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.load(k, value)
 	default:
 		return fmt.Errorf("unknown table %d", k.Table)
@@ -343,7 +343,7 @@ func (l *Loader) State() (*State, error) {
 	if err := s.indexGroups(); err != nil {
 		return nil, err
 	}
-	if err := l.addLarge(); err != nil {
+	if err := l.addMessageBlobs(); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {

@@ -159,9 +159,9 @@ func (s *State) switchKey(e *hubpb.SealingKeySwitched, fx *Effects) Result {
 	return Result{}
 }
 
-// reseal replaces secrets by the same ones under another key, where they are still those that were read: a renewal that
+// reencrypt replaces secrets by the same ones under another key, where they are still those that were read: a renewal that
 // came in between has brought its own.
-func (s *State) reseal(e *hubpb.SecretsResealed, fx *Effects) Result {
+func (s *State) reencrypt(e *hubpb.SecretsReencrypted, fx *Effects) Result {
 	for _, item := range e.Items {
 		if len(item.Was) == 0 || len(item.Sealed) == 0 || s.retiredKey(item.Sealed) {
 			continue
@@ -174,7 +174,7 @@ func (s *State) reseal(e *hubpb.SecretsResealed, fx *Effects) Result {
 			continue
 		}
 		sub := s.subs[SubscriptionID(item.Subscription)]
-		if sub == nil || !sub.reseal(item.Was, item.Sealed) {
+		if sub == nil || !sub.reencrypt(item.Was, item.Sealed) {
 			continue
 		}
 		s.touch(TableSubscription, item.Subscription)
@@ -183,8 +183,8 @@ func (s *State) reseal(e *hubpb.SecretsResealed, fx *Effects) Result {
 	return Result{}
 }
 
-// reseal replaces one of a subscription's secrets; false: it has none like that.
-func (s *Subscription) reseal(was, sealed []byte) bool {
+// reencrypt replaces one of a subscription's secrets; false: it has none like that.
+func (s *Subscription) reencrypt(was, sealed []byte) bool {
 	if string(s.SealedSecret) == string(was) {
 		s.SealedSecret = sealed
 		return true

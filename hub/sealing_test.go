@@ -41,8 +41,8 @@ func keyRetired(key string) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_SealingKeyRetired{SealingKeyRetired: &hubpb.SealingKeyRetired{Key: key}}}
 }
 
-func resealed(items ...*hubpb.SecretsResealed_Item) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_SecretsResealed{SecretsResealed: &hubpb.SecretsResealed{Items: items}}}
+func resealed(items ...*hubpb.SecretsReencrypted_Item) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_SecretsReencrypted{SecretsReencrypted: &hubpb.SecretsReencrypted{Items: items}}}
 }
 
 const keyA, keyB, keyC = "aaaaaaaa", "bbbbbbbb", "cccccccc"
@@ -115,7 +115,7 @@ func TestRetiredKeysSealNothing(t *testing.T) {
 		t.Fatalf("sealed otherwise: %+v", list)
 	}
 	before := w.sub(id)
-	w.apply(resealed(&hubpb.SecretsResealed_Item{Subscription: uint64(id), Was: list[0].Sealed, Sealed: sealedAs(keyB, "s", 3)}))
+	w.apply(resealed(&hubpb.SecretsReencrypted_Item{Subscription: uint64(id), Was: list[0].Sealed, Sealed: sealedAs(keyB, "s", 3)}))
 	if len(w.fx.Subscriptions) != 1 || string(w.fx.Subscriptions[0].Former[0].Sealed) != string(sealedAs(keyB, "s", 3)) {
 		t.Fatalf("whoever delivers does not hear of it: %+v", w.fx.Subscriptions)
 	}
@@ -134,7 +134,7 @@ func TestRetiredKeysSealNothing(t *testing.T) {
 	if got := w.apply(&hubpb.Event{Kind: &hubpb.Event_SubscriptionImported{SubscriptionImported: &hubpb.SubscriptionImported{Request: imported}}}); got.Outcome != hub.OutcomeKeyRetired || w.Counts() != counts {
 		t.Fatalf("a late import under a retired key: %+v", got)
 	}
-	w.apply(resealed(&hubpb.SecretsResealed_Item{Subscription: uint64(id), Was: sealedAs(keyB, "s", 3), Sealed: sealedAs(keyA, "s", 5)}))
+	w.apply(resealed(&hubpb.SecretsReencrypted_Item{Subscription: uint64(id), Was: sealedAs(keyB, "s", 3), Sealed: sealedAs(keyA, "s", 5)}))
 	if c := w.SealedCounts(); c[keyA].Total() != 0 {
 		t.Errorf("a secret was sealed back with a retired key: %+v", c)
 	}
@@ -151,7 +151,7 @@ func TestResealingAgainstRenewals(t *testing.T) {
 		callbacks := []string{"https://a.example/", "https://b.example/", "https://c.example/"}
 		present := map[string]string{}    // secret by callback, of active subscriptions
 		pending := map[uint64][2]string{} // callback and secret by request
-		var late [][]*hubpb.SecretsResealed_Item
+		var late [][]*hubpb.SecretsReencrypted_Item
 		seal := func(key, secret string) []byte { n++; return sealedAs(key, secret, n) }
 		sealing := func() string { return w.SealingKeys().Sealing }
 		rt.Repeat(map[string]func(*rapid.T){
@@ -196,14 +196,14 @@ func TestResealingAgainstRenewals(t *testing.T) {
 				w.apply(keySwitched(key))
 			},
 			"read": func(*rapid.T) {
-				var items []*hubpb.SecretsResealed_Item
+				var items []*hubpb.SecretsReencrypted_Item
 				for _, s := range w.SealedOtherwise(sealing(), 0, 0, 100) {
 					_, secret := openedFrom(s.Sealed)
-					items = append(items, &hubpb.SecretsResealed_Item{Subscription: uint64(s.Subscription), Request: uint64(s.Request), Was: s.Sealed, Sealed: seal(sealing(), secret)})
+					items = append(items, &hubpb.SecretsReencrypted_Item{Subscription: uint64(s.Subscription), Request: uint64(s.Request), Was: s.Sealed, Sealed: seal(sealing(), secret)})
 				}
 				late = append(late, items)
 			},
-			"reseal": func(rt *rapid.T) {
+			"reencrypt": func(rt *rapid.T) {
 				if len(late) > 0 {
 					i := rapid.IntRange(0, len(late)-1).Draw(rt, "which")
 					w.apply(resealed(late[i]...))
@@ -236,10 +236,10 @@ func TestResealingAgainstRenewals(t *testing.T) {
 			},
 		})
 		// Without disturbance one pass is enough.
-		var items []*hubpb.SecretsResealed_Item
+		var items []*hubpb.SecretsReencrypted_Item
 		for _, s := range w.SealedOtherwise(sealing(), 0, 0, 1000) {
 			_, secret := openedFrom(s.Sealed)
-			items = append(items, &hubpb.SecretsResealed_Item{Subscription: uint64(s.Subscription), Request: uint64(s.Request), Was: s.Sealed, Sealed: seal(sealing(), secret)})
+			items = append(items, &hubpb.SecretsReencrypted_Item{Subscription: uint64(s.Subscription), Request: uint64(s.Request), Was: s.Sealed, Sealed: seal(sealing(), secret)})
 		}
 		w.apply(resealed(items...))
 		if left := w.SealedOtherwise(sealing(), 0, 0, 10); len(left) > 0 {

@@ -12,9 +12,9 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Rules are the hub's settings that decide about requests. They are local configuration: what matters for the
+// Policy holds the settings by which a Service accepts or refuses requests. It is local configuration: what matters for the
 // fold is stamped into the events.
-type Rules struct {
+type Policy struct {
 	Leases          LeasePolicy
 	AutoRegister    bool // publishing or subscribing to an unknown topic creates it
 	MaxMessageBytes int64
@@ -58,7 +58,7 @@ const (
 // Service turns requests into events: what a WebSub hub may do and refuse (W3C Recommendation), without a
 // word about how requests come in. Safe for concurrent use.
 type Service struct {
-	rules    Rules
+	policy   Policy
 	namer    *TopicNamer
 	proposer Proposer
 	state    StateReader
@@ -66,18 +66,18 @@ type Service struct {
 }
 
 // NewService wires a Service.
-func NewService(rules Rules, namer *TopicNamer, proposer Proposer, state StateReader, secrets SecretBox) *Service {
-	return &Service{rules: rules, namer: namer, proposer: proposer, state: state, secrets: secrets}
+func NewService(policy Policy, namer *TopicNamer, proposer Proposer, state StateReader, secrets SecretBox) *Service {
+	return &Service{policy: policy, namer: namer, proposer: proposer, state: state, secrets: secrets}
 }
 
 func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 	if err := checkReserved(a, topic); err != nil {
 		return err
 	}
-	if s.rules.Authorize == nil {
+	if s.policy.Authorize == nil {
 		return nil
 	}
-	return s.rules.Authorize(ctx, a, topic)
+	return s.policy.Authorize(ctx, a, topic)
 }
 
 // AuthorizeRead refuses a caller of ctx who may not read a topic's messages.
@@ -88,13 +88,13 @@ func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 // Namer translates between topic names and URLs.
 func (s *Service) Namer() *TopicNamer { return s.namer }
 
-// Rules are the settings in force.
-func (s *Service) Rules() Rules { return s.rules }
+// Policy returns the settings in force.
+func (s *Service) Policy() Policy { return s.policy }
 
 // Subscribe takes a subscribe or unsubscribe request from its form body. When it returns nil the request is
 // durable and will be verified; what that comes to is never told to the caller (WebSub 5.1.2).
 func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
-	r, err := ParseSubscribe(form, s.namer, s.rules.Leases)
+	r, err := ParseSubscribe(form, s.namer, s.policy.Leases)
 	if err != nil {
 		return err
 	}
@@ -108,8 +108,8 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	if s.pending() >= s.maxPending() {
 		return Errorf(CodeUnavailable, "too many requests wait for their verification; try again shortly")
 	}
-	if s.rules.CheckCallback != nil {
-		if err := s.rules.CheckCallback(r.CallbackURL); err != nil {
+	if s.policy.CheckCallback != nil {
+		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
 			return &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}
@@ -118,9 +118,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
-		AutoRegister: s.rules.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
+		AutoRegister: s.policy.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
 	if r.Scheme != "" {
-		ev.SecretGrace = int64(s.rules.SecretGrace / time.Second)
+		ev.SecretGrace = int64(s.policy.SecretGrace / time.Second)
 	}
 	start := ""
 	if r.Start != nil {
@@ -133,7 +133,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		return err
 	}
 	ev.Options = r.Options.pb(start)
-	if s.rules.KeepExtra {
+	if s.policy.KeepExtra {
 		fields, err := extraFields(form)
 		if err != nil {
 			return err
@@ -164,8 +164,8 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 		if err := res[0].Err(r.Topic); err != nil {
 			return err
 		}
-		if s.rules.Callbacks != nil {
-			s.rules.Callbacks.Taken(ctx, RequestID(res[0].ID))
+		if s.policy.Callbacks != nil {
+			s.policy.Callbacks.Taken(ctx, RequestID(res[0].ID))
 		}
 		return nil
 	}
@@ -173,12 +173,12 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 
 // admit keeps requests about one callback host within bounds.
 func (s *Service) admit(ctx context.Context, r *SubscribeRequest) error {
-	if s.rules.Callbacks == nil {
+	if s.policy.Callbacks == nil {
 		return nil
 	}
 	known := false
 	s.state.View(func(st *State) { _, known = st.SubscriptionByKey(r.Topic, r.CallbackKey) })
-	return s.rules.Callbacks.Admit(ctx, r.CallbackURL, known)
+	return s.policy.Callbacks.Admit(ctx, r.CallbackURL, known)
 }
 
 // checkStart refuses a start outside of what the topic holds. One that exists already keeps its place, so that there
@@ -195,8 +195,8 @@ func (s *Service) pending() (n int) {
 }
 
 func (s *Service) maxPending() int {
-	if s.rules.MaxPending > 0 {
-		return s.rules.MaxPending
+	if s.policy.MaxPending > 0 {
+		return s.policy.MaxPending
 	}
 	return 100_000
 }
@@ -207,7 +207,7 @@ type Publication struct {
 	ContentType    string
 	Body           []byte
 	IdempotencyKey string   // empty: none
-	Headers        []Header // those of Rules.KeyHeaders that the publisher sent
+	Headers        []Header // those of Policy.KeyHeaders that the publisher sent
 }
 
 // maxIdempotencyKeyBytes is the longest Idempotency-Key.
@@ -232,7 +232,7 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
 		return Receipt{}, err
 	}
-	if int64(len(p.Body)) > s.rules.MaxMessageBytes {
+	if int64(len(p.Body)) > s.policy.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
 	}
 	if err := checkContentType(p.ContentType); err != nil {
@@ -241,7 +241,7 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if len(p.Body) > MaxInlineBytes {
 		return s.publishInParts(ctx, p)
 	}
-	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
+	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.policy.AutoRegister}
 	var err error
 	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
 		return Receipt{}, err
@@ -264,14 +264,14 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 
 // publishInParts publishes a large body that is in memory.
 func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
-	u, err := s.NewUpload(ctx, p.Topic, p.ContentType)
+	u, err := s.NewBlobWriter(ctx, p.Topic, p.ContentType)
 	if err != nil {
 		return Receipt{}, err
 	}
-	if err := u.AddAll(ctx, p.Body); err != nil {
+	if err := u.WriteAll(ctx, p.Body); err != nil {
 		return Receipt{}, err
 	}
-	return s.PublishLarge(ctx, p, u)
+	return s.PublishBlob(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.
@@ -293,7 +293,7 @@ func checkContentType(s string) error {
 
 // TooLarge is the error for a body over the limit.
 func (s *Service) TooLarge() *Error {
-	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.rules.MaxMessageBytes)
+	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.policy.MaxMessageBytes)
 }
 
 // Ping takes a thin ping from its form body: the topics named have news. When it returns nil the pings are
@@ -310,19 +310,19 @@ func (s *Service) Ping(ctx context.Context, form url.Values) error {
 	}
 	var events []*hubpb.Event
 	for _, name := range names {
-		if !s.rules.AutoRegister && !s.known(name) {
+		if !s.policy.AutoRegister && !s.known(name) {
 			return Result{Outcome: OutcomeNoTopic}.Err(name)
 		}
 		if s.namer.Hosted(name) {
 			continue // its content is published here; there is nothing to fetch
 		}
-		if u, err := url.Parse(name); err == nil && s.rules.CheckTopic != nil {
-			if err := s.rules.CheckTopic(u); err != nil {
+		if u, err := url.Parse(name); err == nil && s.policy.CheckTopic != nil {
+			if err := s.policy.CheckTopic(u); err != nil {
 				return &Error{Code: CodeForbidden, Param: "hub.url", Message: err.Error()}
 			}
 		}
 		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
-			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.rules.AutoRegister}}})
+			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.policy.AutoRegister}}})
 	}
 	if len(events) == 0 {
 		return nil
@@ -364,9 +364,9 @@ func (s *Service) known(topic string) (ok bool) {
 // checkOptions refuses what contradicts the other members of the consumer group, and a key that is not stored.
 func (s *Service) checkOptions(r *SubscribeRequest) error {
 	o := &r.Options
-	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.rules.KeyHeaders, name) {
+	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.policy.KeyHeaders, name) {
 		return ParamErrorf("hub.delivery_key", "names the header %s, which is not kept with a message; expected one of %s (message.key_headers)",
-			quote(name), strings.Join(append([]string{contentTypeHeader}, s.rules.KeyHeaders...), ", "))
+			quote(name), strings.Join(append([]string{contentTypeHeader}, s.policy.KeyHeaders...), ", "))
 	}
 	if o.Group == "" {
 		return nil

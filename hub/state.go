@@ -22,7 +22,7 @@ type State struct {
 	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
 	letters      letters
 	origins      map[string]*origin
-	blobs        map[string]*blob // large bodies on their way, by id
+	pendingBlobs map[string]*pendingBlob // large bodies on their way, by id
 	idempotency  idempotency
 	access       access
 	groups       map[GroupID]*group
@@ -58,7 +58,7 @@ func NewState() *State {
 		groupByKey:   map[groupKey]GroupID{},
 		letters:      newLetters(),
 		origins:      map[string]*origin{},
-		blobs:        map[string]*blob{},
+		pendingBlobs: map[string]*pendingBlob{},
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
@@ -136,10 +136,10 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.publish(k.MessagePublished, fx)
 	case *hubpb.Event_RetentionSet:
 		return s.setRetention(k.RetentionSet)
-	case *hubpb.Event_BlobPart:
-		return s.addPart(k.BlobPart, fx)
-	case *hubpb.Event_LargePublished:
-		return s.publishLarge(k.LargePublished, fx)
+	case *hubpb.Event_BlobPartAdded:
+		return s.addPart(k.BlobPartAdded, fx)
+	case *hubpb.Event_BlobPublished:
+		return s.publishBlob(k.BlobPublished, fx)
 	case *hubpb.Event_BlobsDropped:
 		return s.dropBlobs(k.BlobsDropped, fx)
 	case *hubpb.Event_BatchPublished:
@@ -182,12 +182,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.admitNode(k.NodeAdmitted, fx)
 	case *hubpb.Event_NodeChanged:
 		return s.changeNode(k.NodeChanged, fx)
-	case *hubpb.Event_NodeSwitched:
-		return s.switchNode(k.NodeSwitched, fx)
-	case *hubpb.Event_DeadLettersReplaying:
-		return s.replayLetters(k.DeadLettersReplaying, fx)
-	case *hubpb.Event_DeadLettersTried:
-		return s.triedLetters(k.DeadLettersTried)
+	case *hubpb.Event_NodeRunChanged:
+		return s.changeNodeRun(k.NodeRunChanged, fx)
+	case *hubpb.Event_DeadLetterReplayRequested:
+		return s.requestReplays(k.DeadLetterReplayRequested, fx)
+	case *hubpb.Event_DeadLettersReplayed:
+		return s.recordReplays(k.DeadLettersReplayed)
 	case *hubpb.Event_DeadLettersDropped:
 		return s.dropLetters(k.DeadLettersDropped)
 	case *hubpb.Event_NonceClaimed:
@@ -196,24 +196,24 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.createAPIKey(k.ApiKeyCreated)
 	case *hubpb.Event_ApiKeyRevoked:
 		return s.revokeAPIKey(k.ApiKeyRevoked)
-	case *hubpb.Event_RuleSet:
-		return s.setRule(k.RuleSet)
-	case *hubpb.Event_RuleRemoved:
-		return s.removeRule(k.RuleRemoved)
+	case *hubpb.Event_AccessRuleSet:
+		return s.setRule(k.AccessRuleSet)
+	case *hubpb.Event_AccessRuleRemoved:
+		return s.removeRule(k.AccessRuleRemoved)
 	case *hubpb.Event_FeatureLevelSet:
 		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_SealingKeyAnnounced:
 		return s.announceKey(k.SealingKeyAnnounced, fx)
 	case *hubpb.Event_SealingKeySwitched:
 		return s.switchKey(k.SealingKeySwitched, fx)
-	case *hubpb.Event_SecretsResealed:
-		return s.reseal(k.SecretsResealed, fx)
+	case *hubpb.Event_SecretsReencrypted:
+		return s.reencrypt(k.SecretsReencrypted, fx)
 	case *hubpb.Event_SealingKeyRetired:
 		return s.retireKey(k.SealingKeyRetired, fx)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
-	case *hubpb.Event_ClusterRefounded:
-		return s.refound(k.ClusterRefounded, fx)
+	case *hubpb.Event_NewClusterForced:
+		return s.forceNewCluster(k.NewClusterForced, fx)
 	}
 	panic(fmt.Sprintf("event kind %T passed knownKinds but has no fold", e.Kind))
 }

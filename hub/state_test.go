@@ -206,7 +206,7 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 			t.Errorf("without the rows of table %d: %v", missing, err)
 		}
 	}
-	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableRule, hub.TableNonce, hub.TableGroup}
+	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableAccessRule, hub.TableNonce, hub.TableGroup}
 	for table := hub.TableMeta; table <= hub.TableOrigin; table++ {
 		tables = append(tables, table)
 	}
@@ -441,7 +441,7 @@ func checkState(rt *rapid.T, s *hub.State) {
 		if !d.Replaying.IsZero() {
 			replays++
 			if _, ok := s.Subscription(d.Subscription); !ok {
-				rt.Fatalf("%s is to be replayed to a subscription that ended", hub.LetterID(d.ID))
+				rt.Fatalf("%s is to be replayed to a subscription that ended", hub.DeadLetterID(d.ID))
 			}
 		}
 	}

@@ -55,7 +55,7 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
-	s.forgetLarge(t, t.Head)
+	s.forgetBlobs(t, t.Head)
 	delete(s.topics, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
@@ -106,9 +106,9 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	t.PublishedAt = timeOf(s.meta.Now)
 	m.Topic, m.Offset, m.Time = t.ID, t.Head, s.meta.Now
 	fx.Messages = append(fx.Messages, m)
-	if m.Large() {
-		t.large = append(t.large, largeRef{m.Offset, m.Parts[0]})
-		s.dirty[largeRow(t.ID, m.Offset)] = struct{}{}
+	if m.IsBlob() {
+		t.blobs = append(t.blobs, blobRef{m.Offset, m.Parts[0]})
+		s.dirty[messageBlobKey(t.ID, m.Offset)] = struct{}{}
 	}
 	s.meta.PublishedMessages++
 	s.meta.PublishedBytes += uint64(m.Size())
@@ -179,7 +179,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			continue
 		}
 		t.First = through + 1
-		s.forgetLarge(t, through)
+		s.forgetBlobs(t, through)
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {

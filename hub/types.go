@@ -44,7 +44,7 @@ type Topic struct {
 
 	Retention Retention // its own limits
 
-	large []largeRef // retained messages with a body in parts, in order
+	blobs []blobRef // retained messages with a body in parts, in order
 
 	subscriptions []SubscriptionID // sorted
 	groups        []GroupID        // sorted
@@ -64,7 +64,7 @@ type Message struct {
 	LinkSelf    string // rel=self for deliveries, empty: the topic's own URL
 	Headers     []Header
 
-	// A body of more than MaxInlineBytes is in parts, and Body is nil: see NewBody.
+	// A body of more than MaxInlineBytes is in parts, and Body is nil: see NewBodyReader.
 	Parts     []uint64 // their numbers, in order
 	PartsSize int64    // bytes of all of them
 }
@@ -90,8 +90,8 @@ func (m *Message) Header(name string) string {
 // Size is the number of bytes of the body, wherever it is.
 func (m *Message) Size() int64 { return int64(len(m.Body)) + m.PartsSize }
 
-// Large tells that the body is in parts.
-func (m *Message) Large() bool { return len(m.Parts) > 0 }
+// IsBlob reports whether the body is a blob, stored in parts.
+func (m *Message) IsBlob() bool { return len(m.Parts) > 0 }
 
 // ID is the message's identity on the wire: the same on every retry and from every node (invariant I3).
 func (m *Message) ID() string {
@@ -157,7 +157,7 @@ type Cursor struct {
 	// Where messages are done with out of order: of those behind Offset up to Through all are but the open ones. A copy
 	// shares them; they are never changed.
 	Through uint64
-	Open    []Open // in order of offset
+	Open    []OpenMessage // in order of offset
 
 	Gap         uint64 // messages dropped by retention before they were delivered (invariant I9)
 	DeadLetters uint64

@@ -26,7 +26,7 @@ const (
 	methodChange    byte = 5  // see Change
 	methodReadIndex byte = 20 // see answerReadIndex
 	methodTerm      byte = 21 // see answerTerm
-	methodAsk       byte = 32 // see Ask
+	methodNodeCall  byte = 32 // see Ask
 
 	statusOK        byte = 0
 	statusNotLeader byte = 1 // surely nothing was done

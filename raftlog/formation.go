@@ -346,8 +346,8 @@ func (n *Node) answerCalls(conn net.Conn, from string) {
 			return n.answerReadIndex()
 		case methodTerm:
 			return n.answerTerm()
-		case methodAsk:
-			return n.answerAsked(body)
+		case methodNodeCall:
+			return n.handleNodeCall(body)
 		}
 		return statusRefused, []byte("unknown call")
 	})

@@ -67,7 +67,7 @@ func Inspect(dir string) (r *Report, err error) {
 }
 
 func (r *Report) read(db *raftboltdb.BoltStore) (err error) {
-	log := pieces{db}
+	log := chunks{db}
 	if r.First, err = log.FirstIndex(); err != nil {
 		return fmt.Errorf("read %s: %w", r.File, err)
 	}

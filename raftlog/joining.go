@@ -215,7 +215,7 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 	}
 	n.opts.Logger.Info("a node has joined", "node", q.Node, "address", q.Address, "voter", voter)
 	n.refresh()
-	n.kickSteward()
+	n.kickReconciler()
 	return nil
 }
 
@@ -343,7 +343,7 @@ func (n *Node) move(ctx context.Context) (done bool) {
 		return true
 	}
 	if n.IsLeader() {
-		return false // the steward sees to it
+		return false // the reconciler sees to it
 	}
 	for _, s := range n.withPeers(servers) {
 		if string(s.ID) == n.opts.ID {

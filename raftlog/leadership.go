@@ -170,7 +170,7 @@ func (n *Node) learnCluster() bool {
 	}
 	known := n.identity
 	if known.ClusterID != "" { // recovered, and the process ended before node.json was written
-		known.refounded(id, former)
+		known.moveTo(id, former)
 	}
 	known.ClusterID, known.Former = id, slices.Clone(former)
 	if err := known.write(n.opts.Dir); err != nil {

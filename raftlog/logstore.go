@@ -108,7 +108,7 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 	l = &logStore{
 		path:  path,
 		db:    db,
-		logs:  pieces{db},
+		logs:  chunks{db},
 		state: o.Store,
 		stall: o.StallTimeout,
 		fail:  fail,

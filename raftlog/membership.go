@@ -30,7 +30,7 @@ const (
 // membership is what a node knows and does about who belongs to the cluster.
 type membership struct {
 	changing turn            // one change after another, on the leader
-	kick     chan struct{}   // something changed that the steward looks after
+	kick     chan struct{}   // something changed that the reconciler looks after
 	gone     chan struct{}   // closed when the node is not part of the cluster any more
 	part     context.Context // ends then, and with the node
 	leave    context.CancelFunc
@@ -47,7 +47,7 @@ func (m *membership) start(ctx context.Context) {
 	m.part, m.leave = context.WithCancel(ctx)
 }
 
-func (n *Node) kickSteward() {
+func (n *Node) kickReconciler() {
 	select {
 	case n.members.kick <- struct{}{}:
 	default:
@@ -210,7 +210,7 @@ func (n *Node) carryOut(ctx context.Context, c Change) (index uint64, err error)
 	default:
 		return 0, hub.ParamErrorf("operation", "is %q; expected add, promote, demote, remove or transfer-leadership", line(string(c.Operation)))
 	}
-	n.kickSteward()
+	n.kickReconciler()
 	return n.store.Applied().Index, err
 }
 
@@ -334,7 +334,7 @@ func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error
 	return err
 }
 
-// startRemoval notes that a node is to go; the steward does the rest.
+// startRemoval notes that a node is to go; the reconciler does the rest.
 func (n *Node) startRemoval(ctx context.Context, id string, members []Member) error {
 	if m := memberOf(members, id); m == nil {
 		return n.record(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it has not joined
@@ -382,7 +382,7 @@ func (n *Node) transferTo(ctx context.Context, id string, members []Member) erro
 	case id == n.opts.ID:
 		return nil
 	case id == "":
-		if to = heir(members, n.opts.ID); to == nil {
+		if to = successor(members, n.opts.ID); to == nil {
 			return hub.Errorf(hub.CodeConflict, "there is no other voter that is healthy; leadership stays with %s", n.opts.ID)
 		}
 	case to == nil:
@@ -408,8 +408,8 @@ func (n *Node) transferTo(ctx context.Context, id string, members []Member) erro
 	}
 }
 
-// heir is the voter that is best placed to lead in place of id; nil: nobody.
-func heir(members []Member, id string) (best *Member) {
+// successor is the voter that is best placed to lead in place of id; nil: nobody.
+func successor(members []Member, id string) (best *Member) {
 	for i := range members {
 		m := &members[i]
 		if m.ID != id && m.Voter && m.Healthy && !m.Stopping && !m.Leaving && (best == nil || m.AppliedIndex > best.AppliedIndex) {

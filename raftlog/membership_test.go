@@ -448,7 +448,7 @@ func TestDeadNodesAreRemovedWhenThatIsWanted(t *testing.T) {
 }
 
 // A node that announces its end is known to all as stopping, and its next run as back.
-func TestFarewell(t *testing.T) {
+func TestHandover(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
 	eventually(t, "all runs are on record", func() bool {
@@ -463,10 +463,10 @@ func TestFarewell(t *testing.T) {
 		return started == 3
 	})
 	lead := w.leader()
-	eventually(t, "the leader sees heirs", lead.node.HasHeirs)
+	eventually(t, "the leader sees successors", lead.node.HasSuccessors)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if !lead.node.Farewell(ctx) {
+	if !lead.node.Handover(ctx) {
 		t.Fatal("nobody is there to take over")
 	}
 	if lead.node.IsLeader() {
@@ -479,7 +479,7 @@ func TestFarewell(t *testing.T) {
 	for _, m := range w.members {
 		eventually(t, m.id+" knows", func() bool { return stopping(m) })
 	}
-	if err := lead.node.Rest(ctx); err != nil {
+	if err := lead.node.HandoverDone(ctx); err != nil {
 		t.Error(err)
 	}
 	lead.stop()

@@ -247,8 +247,8 @@ func (n *Node) startRaft() (err error) {
 	n.owned.Go(func() { n.verifying.run(n.ctx) })
 	if n.port != nil {
 		n.watchMembers()
-		n.owned.Go(n.steward)
-		n.owned.Go(n.present)
+		n.owned.Go(n.runReconciler)
+		n.owned.Go(n.announceRun)
 	}
 	n.owned.Go(n.watchLog)
 	if o.MinFreeBytes > 0 {

@@ -60,8 +60,8 @@ type Options struct {
 	Keys func() []string
 	// Describe is what the others are told about this node, beside what raftlog knows itself. It must be quick.
 	Describe func() Description
-	// Answer answers what other nodes Ask. It must be quick and safe for concurrent use. nil: nothing is answered.
-	Answer func(question []byte) ([]byte, error)
+	// HandleCall answers Node.Call of other nodes. It must be quick and safe for concurrent use. nil: nothing is answered.
+	HandleCall func(request []byte) ([]byte, error)
 
 	// Nonvoter makes a node that joins a cluster one that never votes: it holds everything and delivers its share. It
 	// cannot found a cluster. What the node is to be later is the operators' choice, see Node.Change.

@@ -15,7 +15,7 @@ import (
 // The content of a dead letter is the message in the log. Only when retention is about to remove the segment that
 // holds it, it is copied beside the rows in state.db, where it stays as long as the letter's row.
 
-var _ hub.LetterReader = (*Store)(nil)
+var _ hub.DeadLetterReader = (*Store)(nil)
 
 func letterKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
@@ -80,7 +80,7 @@ func copyLetters(state *boltFile, seg *segment, letters []keptLetter) (n int, er
 	return n, err
 }
 
-// ReadLetter implements hub.LetterReader. Errors are hub.ErrTrimmed for a letter that is gone, ErrClosed, the context's
+// ReadLetter implements hub.DeadLetterReader. Errors are hub.ErrTrimmed for a letter that is gone, ErrClosed, the context's
 // or a *CorruptError.
 func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
 	for try := 0; ; try++ {
@@ -94,7 +94,7 @@ func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message,
 		case !there:
 			return hub.Message{}, hub.ErrTrimmed
 		case try > 0:
-			return hub.Message{}, corrupt(stateFile, "the content of dead letter %s, message %s, is missing", hub.LetterID(d.ID), d.MessageID())
+			return hub.Message{}, corrupt(stateFile, "the content of dead letter %s, message %s, is missing", hub.DeadLetterID(d.ID), d.MessageID())
 		}
 		// It is neither in the log any more nor in a file yet; or it moved from one to the other just now.
 		if err := s.Flush(ctx); err != nil {

@@ -89,7 +89,7 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 
 // bodyForSignature reads the body whole and puts it back, for who checks what was signed.
 func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) {
-	c, err := s.readBody(x, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
+	c, err := s.readBody(x, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)
 	if err != nil {
 		c.release()
 		return nil, err

@@ -133,9 +133,9 @@ type ruleItem struct {
 
 func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) {
 	items := []ruleItem{}
-	var stored []hub.StoredRule
-	s.State.View(func(st *hub.State) { stored = st.Rules() })
-	byName := map[string]hub.StoredRule{}
+	var stored []hub.AccessRule
+	s.State.View(func(st *hub.State) { stored = st.AccessRules() })
+	byName := map[string]hub.AccessRule{}
 	for _, r := range stored {
 		byName[r.Name] = r
 	}
@@ -176,7 +176,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 		text, err = json.Marshal(rule)
 	}
 	if err == nil {
-		err = s.Service.SetRule(r.Context(), hub.StoredRule{Name: name, Rule: text, By: principalName(r)})
+		err = s.Service.SetAccessRule(r.Context(), hub.AccessRule{Name: name, Rule: text, By: principalName(r)})
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -186,7 +186,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
-	if err := s.Service.RemoveRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r)); err != nil {
+	if err := s.Service.RemoveAccessRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r)); err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -45,7 +45,7 @@ func newGuarded(t *testing.T, more string) *guarded {
 	}
 	var service *hub.Service
 	g := &guarded{root: text}
-	g.fixture = newFixture(t, func(r *hub.Rules, o *web.Options) {
+	g.fixture = newFixture(t, func(r *hub.Policy, o *web.Options) {
 		now := o.Clock.Now
 		list := []auth.Authenticator{}
 		if settings.SignedRequests != nil {

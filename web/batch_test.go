@@ -64,7 +64,7 @@ func TestBatch(t *testing.T) {
 }
 
 func TestBatchIsAllOrNothing(t *testing.T) {
-	f := newFixture(t, func(r *hub.Rules, _ *web.Options) { r.AutoRegister = false })
+	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.AutoRegister = false })
 	f.ledger.must(t, registered("news"))
 	const lines, parts = "application/x-ndjson", "multipart/mixed; boundary=b"
 	part := func(header, body string) string { return "--b\r\n" + header + "\r\n\r\n" + body + "\r\n" }

@@ -27,7 +27,7 @@ type budget struct {
 const shares = 4
 
 func newBudget(limit, largest int64) *budget {
-	return &budget{limit: limit, share: max(limit/shares, 4*largest, uploadBytes), by: map[netip.Addr]int64{}}
+	return &budget{limit: limit, share: max(limit/shares, 4*largest, blobUploadBytes), by: map[netip.Addr]int64{}}
 }
 
 // take reserves n bytes for a client; an error means that there is no room now.

@@ -51,7 +51,7 @@ type attemptItem struct {
 }
 
 func letterItem(d *hub.DeadLetter) deadLetterItem {
-	return deadLetterItem{hub.LetterID(d.ID), d.Subscription.String(), d.TopicName, d.Callback, d.Offset, d.MessageID(), d.Attempts,
+	return deadLetterItem{hub.DeadLetterID(d.ID), d.Subscription.String(), d.TopicName, d.Callback, d.Offset, d.MessageID(), d.Attempts,
 		d.Status, d.Reason, moment(d.At), moment(d.PublishedAt), d.ContentType, d.Size, moment(d.Replaying)}
 }
 
@@ -110,7 +110,7 @@ func (s *Server) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 	out := page[deadLetterItem]{Items: []deadLetterItem{}}
 	if len(letters) > q.limit {
 		letters = letters[:q.limit]
-		out.Next = hub.LetterID(letters[q.limit-1].ID)
+		out.Next = hub.DeadLetterID(letters[q.limit-1].ID)
 	}
 	for i := range letters {
 		out.Items = append(out.Items, letterItem(&letters[i]))
@@ -164,7 +164,7 @@ func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64)
 		}
 	})
 	if !ok {
-		return nil, release, noLetter(hub.LetterID(id))
+		return nil, release, noLetter(hub.DeadLetterID(id))
 	}
 	size := 4 * int64(d.Size) // read, as text or base64, and encoded
 	client := clientAt(w)
@@ -175,12 +175,12 @@ func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64)
 	m, err := s.Letters.ReadLetter(r.Context(), &d)
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):
-		return nil, release, noLetter(hub.LetterID(id))
+		return nil, release, noLetter(hub.DeadLetterID(id))
 	case err != nil:
-		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.LetterID(id), err)
+		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.DeadLetterID(id), err)
 	}
 	if m.Body, err = hub.ReadBody(s.Parts, &m); err != nil {
-		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.LetterID(id), err)
+		return nil, release, fmt.Errorf("read dead letter %s: %w", hub.DeadLetterID(id), err)
 	}
 	if m.Body == nil {
 		m.Body = []byte{}
@@ -206,7 +206,7 @@ func (s *Server) replayDeadLetter(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusAccepted, struct {
 		ID        string `json:"id"`
 		Replaying bool   `json:"replaying"`
-	}{hub.LetterID(id), true})
+	}{hub.DeadLetterID(id), true})
 }
 
 func (s *Server) dropDeadLetter(w http.ResponseWriter, r *http.Request) {
@@ -233,7 +233,7 @@ type letterActionAnswer struct {
 // replayDeadLetters replays what a filter chooses: {"topic": "news", "status": "5xx", "dry_run": true}.
 func (s *Server) replayDeadLetters(w http.ResponseWriter, r *http.Request) {
 	a, err := s.readLetterAction(w, r)
-	var n hub.LetterCount
+	var n hub.DeadLetterCount
 	if err == nil {
 		n, err = s.Service.ReplayDeadLetters(r.Context(), a)
 	}
@@ -247,7 +247,7 @@ func (s *Server) replayDeadLetters(w http.ResponseWriter, r *http.Request) {
 // dropDeadLetters drops what a filter chooses.
 func (s *Server) dropDeadLetters(w http.ResponseWriter, r *http.Request) {
 	a, err := s.readLetterAction(w, r)
-	var n hub.LetterCount
+	var n hub.DeadLetterCount
 	if err == nil {
 		n, err = s.Service.DropDeadLetters(r.Context(), a)
 	}
@@ -260,7 +260,7 @@ func (s *Server) dropDeadLetters(w http.ResponseWriter, r *http.Request) {
 
 // readLetterAction reads the body of a request about many dead letters. Without a filter it takes "all": true, so that an
 // empty body does no harm.
-func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub.LetterAction, err error) {
+func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub.DeadLetterAction, err error) {
 	const expected = `expected JSON such as {"topic": "news", "status": "5xx", "dry_run": true}, or {"all": true}`
 	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
 		return a, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", param: "Content-Type",

@@ -131,7 +131,7 @@ func TestReplayByAPI(t *testing.T) {
 	replaying := func() (out string) {
 		f.ledger.View(func(s *hub.State) {
 			for _, r := range s.Replays() {
-				out += hub.LetterID(r.Letter) + " "
+				out += hub.DeadLetterID(r.Letter) + " "
 			}
 		})
 		return strings.TrimSpace(out)

@@ -86,7 +86,7 @@ func (l *ledger) proposals() uint64 {
 func (l *ledger) ReadPart(part uint64, at int, p []byte) (int, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if first, last := l.state.Parts(); part < first || part > last {
+	if first, last := l.state.RetainedParts(); part < first || part > last {
 		return 0, hub.ErrTrimmed
 	}
 	return copy(p, l.parts[part][at:]), nil

@@ -33,7 +33,7 @@ func (n *nodes) TransferLeadership(_ context.Context, id string) error { return 
 
 func TestNodesAreChangedByAPI(t *testing.T) {
 	n := &nodes{}
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Membership = n })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Membership = n })
 	for _, c := range []struct {
 		method, path, body string
 		status             int

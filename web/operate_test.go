@@ -125,7 +125,7 @@ func TestPauseResumeAndEndByAPI(t *testing.T) {
 }
 
 func TestDeliveryOptionsByForm(t *testing.T) {
-	f := newFixture(t, func(r *hub.Rules, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
+	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
 	f.subscribe(t, topicURL, callbackURL, "hub.delivery_key", "header:x-hub-key", "hub.delivery_window", "8", "consumerGroup", "g",
 		"hub.rate", "2.5", "hub.retry.max_attempts", "7", "hub.retry.refused_attempts", "3", "hub.retry.max_age", "60", "hub.retry.max_interval", "5", "hub.unknown", "x")
 	if items := f.items(t, "/v1/subscriptions", url.Values{}); len(items) != 1 || items[0]["mode"] != "keyed" || items[0]["state"] != "pending" {

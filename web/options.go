@@ -21,7 +21,7 @@ type Options struct {
 	Messages hub.MessageReader
 	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Times    hub.TimeIndex
-	Letters  hub.LetterReader
+	Letters  hub.DeadLetterReader
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
 	Feed *Feed
@@ -204,7 +204,7 @@ func (o *Options) setDefaults() error {
 		o.Registry = prometheus.NewRegistry()
 	}
 	if o.BudgetBytes == 0 {
-		o.BudgetBytes = max(64<<20, 16*o.Service.Rules().MaxMessageBytes)
+		o.BudgetBytes = max(64<<20, 16*o.Service.Policy().MaxMessageBytes)
 	}
 	orDefault(&o.BodyTimeout, 30*time.Second)
 	orDefault(&o.StopGrace, 10*time.Second)

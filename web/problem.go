@@ -69,7 +69,7 @@ func problemOf(err error) *problem {
 		}
 		return p
 	}
-	var ended *hub.LetterEndedError
+	var ended *hub.DeadLetterEndedError
 	if errors.As(err, &ended) {
 		return &problem{status: http.StatusGone, code: "gone", param: "id", detail: ended.Error()}
 	}

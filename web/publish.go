@@ -48,15 +48,15 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 	if p.IdempotencyKey, err = idempotencyKey(r); err != nil {
 		return hub.Receipt{}, 0, err
 	}
-	for _, name := range s.Service.Rules().KeyHeaders {
+	for _, name := range s.Service.Policy().KeyHeaders {
 		if given := r.Header[name]; given != nil {
 			p.Headers = append(p.Headers, hub.Header{Name: name, Value: given[0]})
 		}
 	}
-	if s.mayBeLarge(r) && !s.CompactJSON { // what is compacted must be in memory
+	if s.mayBeBlob(r) && !s.CompactJSON { // what is compacted must be in memory
 		return s.publishStream(w, r, p)
 	}
-	body, err := s.readBody(w, r, s.Service.Rules().MaxMessageBytes, s.tooLarge)
+	body, err := s.readBody(w, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)
 	defer body.release()
 	if err != nil {
 		return hub.Receipt{}, 0, fmt.Errorf("read content: %w", err)

@@ -22,8 +22,8 @@ const (
 	streamTurn = 64
 	// streamSendBuffer bounds what the kernel holds for a reader that does not read.
 	streamSendBuffer = 64 << 10
-	// streamPiece is what is written under one deadline.
-	streamPiece = 32 << 10
+	// streamWriteBytes is what is written under one deadline.
+	streamWriteBytes = 32 << 10
 	// reconnectMin and reconnectSpread are the time after which readers are asked to come back, so that those of a
 	// node that stops do not all come at once.
 	reconnectMin    = 500 * time.Millisecond
@@ -354,7 +354,7 @@ func (st *stream) event(kind, id string, data any) error {
 // write gives the reader StreamWriteTimeout for each piece, so that a slow line gets a large event in the end.
 func (st *stream) write(b []byte) error {
 	for len(b) > 0 {
-		n := min(len(b), streamPiece)
+		n := min(len(b), streamWriteBytes)
 		_ = st.control.SetWriteDeadline(time.Now().Add(st.s.StreamWriteTimeout))
 		if _, err := st.w.Write(b[:n]); err != nil {
 			return err

@@ -160,7 +160,7 @@ func (f *fixture) awaitMetric(tb testing.TB, name, value string) {
 }
 
 func TestStreamStarts(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamCatchUp = 50 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamCatchUp = 50 * time.Millisecond })
 	for i := 1; i <= 5; i++ {
 		r.publish(t, "news", fmt.Sprint("m", i))
 		r.clock.advance(time.Minute)
@@ -281,7 +281,7 @@ func TestStreamShowsGaps(t *testing.T) {
 
 // A reader that comes from a node that is ahead waits for the messages it has, and gets none of them twice.
 func TestStreamWaitsForANodeThatLags(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamCatchUp = patience })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamCatchUp = patience })
 	r.publish(t, "news", "m1")
 	opened := make(chan *reader)
 	go func() { opened <- r.follow(t, "/topics/news", "Last-Event-ID", "1-3") }()
@@ -294,7 +294,7 @@ func TestStreamWaitsForANodeThatLags(t *testing.T) {
 }
 
 func TestStreamBodies(t *testing.T) {
-	r := start(t, func(rules *hub.Rules, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
+	r := start(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
 	rd := func() *reader {
 		r.publish(t, "news", "first")
 		return r.follow(t, "/topics/news")
@@ -337,7 +337,7 @@ func TestStreamBodies(t *testing.T) {
 }
 
 func TestStreamHeartbeat(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamHeartbeat = 20 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamHeartbeat = 20 * time.Millisecond })
 	r.publish(t, "news", "m1")
 	rd := r.follow(t, "/topics/news")
 	for range 3 {
@@ -362,7 +362,7 @@ func TestStreamHeartbeat(t *testing.T) {
 }
 
 func TestStreamsAreBounded(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamMax = 2 })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamMax = 2 })
 	r.publish(t, "news", "m1")
 	first := r.follow(t, "/topics/news?start=earliest")
 	first.next(t)
@@ -382,7 +382,7 @@ func TestStreamsAreBounded(t *testing.T) {
 }
 
 func TestStreamsEndWithTheNode(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StopGrace = patience })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = patience })
 	r.publish(t, "news", "m1")
 	var readers []*reader
 	for range 20 {

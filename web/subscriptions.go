@@ -90,7 +90,7 @@ const (
 
 func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) subscriptionItem {
 	item := subscriptionItem{ID: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback, State: stateActive,
-		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Lag: sub.Cursor.Owed(head), Mode: modeOfDelivery(sub.Options)}
+		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Lag: sub.Cursor.Remaining(head), Mode: modeOfDelivery(sub.Options)}
 	if sub.Paused {
 		item.State = statePaused
 	}

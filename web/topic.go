@@ -87,7 +87,7 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	if !m.Large() {
+	if !m.IsBlob() {
 		size, client := int64(len(m.Body)), clientAt(w)
 		if err := s.budget.take(client, size); err != nil {
 			s.fail(w, r, err)
@@ -103,8 +103,8 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	switch {
 	case r.Method == http.MethodHead:
-	case m.Large():
-		s.sendLarge(w, m)
+	case m.IsBlob():
+		s.sendBlob(w, m)
 	default:
 		_, _ = w.Write(m.Body) // the client is gone: nobody is left to tell
 	}

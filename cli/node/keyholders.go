@@ -37,7 +37,7 @@ func (h *keyHolders) Ask(ctx context.Context, node string, q *auth.KeysQuestion)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := h.n.raft.Ask(ctx, node, question)
+	answer, err := h.n.raft.Call(ctx, node, question)
 	if err != nil {
 		return nil, err
 	}

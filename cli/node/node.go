@@ -28,9 +28,9 @@ import (
 // stopBound is how long an orderly stop may take before the rest is cut short.
 const stopBound = 15 * time.Second
 
-// handOverBound is how long a node that stops waits for deliveries under way, so that others can go on where it
+// handoverBound is how long a node that stops waits for deliveries under way, so that others can go on where it
 // stopped. What is left then comes to rest by itself.
-const handOverBound = 5 * time.Second
+const handoverBound = 5 * time.Second
 
 // LockFile is in every data directory that was ever used.
 const (
@@ -122,11 +122,11 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	n.view.node = n.raft
-	n.deliveries.ask = n.raft.Ask
+	n.deliveries.ask = n.raft.Call
 	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 
-	rules := hub.Rules{
+	rules := hub.Policy{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
 		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
 		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
@@ -179,7 +179,7 @@ func (n *Node) openRaft(ctx context.Context, id string, secrets *auth.Keyring) (
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
-	o.Answer = (&questions{n.deliveries, n.keeper}).answer
+	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
 	n.cluster = nil
 	for _, p := range n.cfg.Cluster.Peers {
@@ -340,13 +340,13 @@ func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	defer cancel()
 	n.view.stopping.Store(true)
 	begin := time.Now()
-	heirs := n.raft.Farewell(ctx)
+	successors := n.raft.Handover(ctx)
 	var errs []error
 	handedOver := make(chan struct{})
 	go func() {
 		defer close(handedOver)
-		if heirs {
-			n.awaitHandOver(ctx)
+		if successors {
+			n.awaitHandover(ctx)
 		}
 	}()
 	errs = append(errs, n.server.Close(ctx))
@@ -361,12 +361,12 @@ func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	switch {
 	case n.removed():
 		err = nil // its last words reach nobody, and nobody needs them: its subscriptions are others' already
-	case err == nil && heirs:
-		if err := n.raft.Rest(ctx); err != nil {
+	case err == nil && successors:
+		if err := n.raft.HandoverDone(ctx); err != nil {
 			n.log.Info("the others find out by themselves that this node delivers no more", "error", err)
 		}
 	}
-	if heirs {
+	if successors {
 		n.log.Info("handed over", "took", time.Since(begin))
 	}
 	errs = append(errs, err, n.raft.Close(ctx), n.store.Close(), n.lock.Close())
@@ -386,13 +386,13 @@ func (n *Node) removed() bool {
 	}
 }
 
-// awaitHandOver waits until others deliver what this node delivered, while there are others.
-func (n *Node) awaitHandOver(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, handOverBound)
+// awaitHandover waits until others deliver what this node delivered, while there are others.
+func (n *Node) awaitHandover(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handoverBound)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for n.raft.HasHeirs() {
+	for n.raft.HasSuccessors() {
 		left := 0
 		n.store.View(func(s *hub.State) { left = s.Owned(n.raft.ID()) })
 		if left == 0 {

@@ -58,14 +58,14 @@ type Outbound struct {
 
 // OutboundOptions configures an Outbound. All fields are required.
 type OutboundOptions struct {
-	Config   *configs.Config
-	Log      *slog.Logger
-	Node     string
-	Namer    *hub.TopicNamer
-	Store    *store.Store
-	Raft     *LateNode
-	Secrets  hub.SecretBox
-	Registry *prometheus.Registry
+	Config    *configs.Config
+	Log       *slog.Logger
+	Node      string
+	Namer     *hub.TopicNamer
+	Store     *store.Store
+	Raft      *LateNode
+	Secrets   hub.SecretBox
+	Registry  *prometheus.Registry
 	Callbacks http.RoundTripper // carries deliveries and verifications
 	Topics    TopicClient       // carries fetches of topics
 }

@@ -26,52 +26,52 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type RefoundReason int32
+type NewClusterReason int32
 
 const (
-	RefoundReason_REFOUND_UNSPECIFIED RefoundReason = 0
-	RefoundReason_REFOUND_RESTORED    RefoundReason = 1
-	RefoundReason_REFOUND_RECOVERED   RefoundReason = 2
+	NewClusterReason_NEW_CLUSTER_UNSPECIFIED NewClusterReason = 0
+	NewClusterReason_NEW_CLUSTER_RESTORED    NewClusterReason = 1
+	NewClusterReason_NEW_CLUSTER_RECOVERED   NewClusterReason = 2
 )
 
-// Enum value maps for RefoundReason.
+// Enum value maps for NewClusterReason.
 var (
-	RefoundReason_name = map[int32]string{
-		0: "REFOUND_UNSPECIFIED",
-		1: "REFOUND_RESTORED",
-		2: "REFOUND_RECOVERED",
+	NewClusterReason_name = map[int32]string{
+		0: "NEW_CLUSTER_UNSPECIFIED",
+		1: "NEW_CLUSTER_RESTORED",
+		2: "NEW_CLUSTER_RECOVERED",
 	}
-	RefoundReason_value = map[string]int32{
-		"REFOUND_UNSPECIFIED": 0,
-		"REFOUND_RESTORED":    1,
-		"REFOUND_RECOVERED":   2,
+	NewClusterReason_value = map[string]int32{
+		"NEW_CLUSTER_UNSPECIFIED": 0,
+		"NEW_CLUSTER_RESTORED":    1,
+		"NEW_CLUSTER_RECOVERED":   2,
 	}
 )
 
-func (x RefoundReason) Enum() *RefoundReason {
-	p := new(RefoundReason)
+func (x NewClusterReason) Enum() *NewClusterReason {
+	p := new(NewClusterReason)
 	*p = x
 	return p
 }
 
-func (x RefoundReason) String() string {
+func (x NewClusterReason) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (RefoundReason) Descriptor() protoreflect.EnumDescriptor {
+func (NewClusterReason) Descriptor() protoreflect.EnumDescriptor {
 	return file_hub_proto_enumTypes[0].Descriptor()
 }
 
-func (RefoundReason) Type() protoreflect.EnumType {
+func (NewClusterReason) Type() protoreflect.EnumType {
 	return &file_hub_proto_enumTypes[0]
 }
 
-func (x RefoundReason) Number() protoreflect.EnumNumber {
+func (x NewClusterReason) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use RefoundReason.Descriptor instead.
-func (RefoundReason) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use NewClusterReason.Descriptor instead.
+func (NewClusterReason) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{0}
 }
 
@@ -625,27 +625,27 @@ type Event struct {
 	//	*Event_DeliveryResumed
 	//	*Event_NodeAdmitted
 	//	*Event_NodeChanged
-	//	*Event_NodeSwitched
+	//	*Event_NodeRunChanged
 	//	*Event_FeatureLevelSet
 	//	*Event_ApiKeyCreated
 	//	*Event_ApiKeyRevoked
-	//	*Event_RuleSet
-	//	*Event_RuleRemoved
+	//	*Event_AccessRuleSet
+	//	*Event_AccessRuleRemoved
 	//	*Event_NonceClaimed
 	//	*Event_SubscriptionRewound
 	//	*Event_SubscriptionPaused
 	//	*Event_BatchPublished
-	//	*Event_BlobPart
-	//	*Event_LargePublished
+	//	*Event_BlobPartAdded
+	//	*Event_BlobPublished
 	//	*Event_BlobsDropped
 	//	*Event_RetentionSet
-	//	*Event_DeadLettersReplaying
-	//	*Event_DeadLettersTried
+	//	*Event_DeadLetterReplayRequested
+	//	*Event_DeadLettersReplayed
 	//	*Event_DeadLettersDropped
-	//	*Event_ClusterRefounded
+	//	*Event_NewClusterForced
 	//	*Event_SealingKeyAnnounced
 	//	*Event_SealingKeySwitched
-	//	*Event_SecretsResealed
+	//	*Event_SecretsReencrypted
 	//	*Event_SealingKeyRetired
 	//	*Event_SubscriptionImported
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
@@ -843,10 +843,10 @@ func (x *Event) GetNodeChanged() *NodeChanged {
 	return nil
 }
 
-func (x *Event) GetNodeSwitched() *NodeSwitched {
+func (x *Event) GetNodeRunChanged() *NodeRunChanged {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_NodeSwitched); ok {
-			return x.NodeSwitched
+		if x, ok := x.Kind.(*Event_NodeRunChanged); ok {
+			return x.NodeRunChanged
 		}
 	}
 	return nil
@@ -879,19 +879,19 @@ func (x *Event) GetApiKeyRevoked() *ApiKeyRevoked {
 	return nil
 }
 
-func (x *Event) GetRuleSet() *RuleSet {
+func (x *Event) GetAccessRuleSet() *AccessRuleSet {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_RuleSet); ok {
-			return x.RuleSet
+		if x, ok := x.Kind.(*Event_AccessRuleSet); ok {
+			return x.AccessRuleSet
 		}
 	}
 	return nil
 }
 
-func (x *Event) GetRuleRemoved() *RuleRemoved {
+func (x *Event) GetAccessRuleRemoved() *AccessRuleRemoved {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_RuleRemoved); ok {
-			return x.RuleRemoved
+		if x, ok := x.Kind.(*Event_AccessRuleRemoved); ok {
+			return x.AccessRuleRemoved
 		}
 	}
 	return nil
@@ -933,19 +933,19 @@ func (x *Event) GetBatchPublished() *BatchPublished {
 	return nil
 }
 
-func (x *Event) GetBlobPart() *BlobPart {
+func (x *Event) GetBlobPartAdded() *BlobPartAdded {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_BlobPart); ok {
-			return x.BlobPart
+		if x, ok := x.Kind.(*Event_BlobPartAdded); ok {
+			return x.BlobPartAdded
 		}
 	}
 	return nil
 }
 
-func (x *Event) GetLargePublished() *LargePublished {
+func (x *Event) GetBlobPublished() *BlobPublished {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_LargePublished); ok {
-			return x.LargePublished
+		if x, ok := x.Kind.(*Event_BlobPublished); ok {
+			return x.BlobPublished
 		}
 	}
 	return nil
@@ -969,19 +969,19 @@ func (x *Event) GetRetentionSet() *RetentionSet {
 	return nil
 }
 
-func (x *Event) GetDeadLettersReplaying() *DeadLettersReplaying {
+func (x *Event) GetDeadLetterReplayRequested() *DeadLetterReplayRequested {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_DeadLettersReplaying); ok {
-			return x.DeadLettersReplaying
+		if x, ok := x.Kind.(*Event_DeadLetterReplayRequested); ok {
+			return x.DeadLetterReplayRequested
 		}
 	}
 	return nil
 }
 
-func (x *Event) GetDeadLettersTried() *DeadLettersTried {
+func (x *Event) GetDeadLettersReplayed() *DeadLettersReplayed {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_DeadLettersTried); ok {
-			return x.DeadLettersTried
+		if x, ok := x.Kind.(*Event_DeadLettersReplayed); ok {
+			return x.DeadLettersReplayed
 		}
 	}
 	return nil
@@ -996,10 +996,10 @@ func (x *Event) GetDeadLettersDropped() *DeadLettersDropped {
 	return nil
 }
 
-func (x *Event) GetClusterRefounded() *ClusterRefounded {
+func (x *Event) GetNewClusterForced() *NewClusterForced {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_ClusterRefounded); ok {
-			return x.ClusterRefounded
+		if x, ok := x.Kind.(*Event_NewClusterForced); ok {
+			return x.NewClusterForced
 		}
 	}
 	return nil
@@ -1023,10 +1023,10 @@ func (x *Event) GetSealingKeySwitched() *SealingKeySwitched {
 	return nil
 }
 
-func (x *Event) GetSecretsResealed() *SecretsResealed {
+func (x *Event) GetSecretsReencrypted() *SecretsReencrypted {
 	if x != nil {
-		if x, ok := x.Kind.(*Event_SecretsResealed); ok {
-			return x.SecretsResealed
+		if x, ok := x.Kind.(*Event_SecretsReencrypted); ok {
+			return x.SecretsReencrypted
 		}
 	}
 	return nil
@@ -1122,8 +1122,8 @@ type Event_NodeChanged struct {
 	NodeChanged *NodeChanged `protobuf:"bytes,17,opt,name=node_changed,json=nodeChanged,proto3,oneof"`
 }
 
-type Event_NodeSwitched struct {
-	NodeSwitched *NodeSwitched `protobuf:"bytes,18,opt,name=node_switched,json=nodeSwitched,proto3,oneof"`
+type Event_NodeRunChanged struct {
+	NodeRunChanged *NodeRunChanged `protobuf:"bytes,18,opt,name=node_run_changed,json=nodeRunChanged,proto3,oneof"`
 }
 
 type Event_FeatureLevelSet struct {
@@ -1138,12 +1138,12 @@ type Event_ApiKeyRevoked struct {
 	ApiKeyRevoked *ApiKeyRevoked `protobuf:"bytes,49,opt,name=api_key_revoked,json=apiKeyRevoked,proto3,oneof"`
 }
 
-type Event_RuleSet struct {
-	RuleSet *RuleSet `protobuf:"bytes,50,opt,name=rule_set,json=ruleSet,proto3,oneof"`
+type Event_AccessRuleSet struct {
+	AccessRuleSet *AccessRuleSet `protobuf:"bytes,50,opt,name=access_rule_set,json=accessRuleSet,proto3,oneof"`
 }
 
-type Event_RuleRemoved struct {
-	RuleRemoved *RuleRemoved `protobuf:"bytes,51,opt,name=rule_removed,json=ruleRemoved,proto3,oneof"`
+type Event_AccessRuleRemoved struct {
+	AccessRuleRemoved *AccessRuleRemoved `protobuf:"bytes,51,opt,name=access_rule_removed,json=accessRuleRemoved,proto3,oneof"`
 }
 
 type Event_NonceClaimed struct {
@@ -1162,12 +1162,12 @@ type Event_BatchPublished struct {
 	BatchPublished *BatchPublished `protobuf:"bytes,40,opt,name=batch_published,json=batchPublished,proto3,oneof"`
 }
 
-type Event_BlobPart struct {
-	BlobPart *BlobPart `protobuf:"bytes,41,opt,name=blob_part,json=blobPart,proto3,oneof"`
+type Event_BlobPartAdded struct {
+	BlobPartAdded *BlobPartAdded `protobuf:"bytes,41,opt,name=blob_part_added,json=blobPartAdded,proto3,oneof"`
 }
 
-type Event_LargePublished struct {
-	LargePublished *LargePublished `protobuf:"bytes,42,opt,name=large_published,json=largePublished,proto3,oneof"`
+type Event_BlobPublished struct {
+	BlobPublished *BlobPublished `protobuf:"bytes,42,opt,name=blob_published,json=blobPublished,proto3,oneof"`
 }
 
 type Event_BlobsDropped struct {
@@ -1178,20 +1178,20 @@ type Event_RetentionSet struct {
 	RetentionSet *RetentionSet `protobuf:"bytes,44,opt,name=retention_set,json=retentionSet,proto3,oneof"`
 }
 
-type Event_DeadLettersReplaying struct {
-	DeadLettersReplaying *DeadLettersReplaying `protobuf:"bytes,32,opt,name=dead_letters_replaying,json=deadLettersReplaying,proto3,oneof"`
+type Event_DeadLetterReplayRequested struct {
+	DeadLetterReplayRequested *DeadLetterReplayRequested `protobuf:"bytes,32,opt,name=dead_letter_replay_requested,json=deadLetterReplayRequested,proto3,oneof"`
 }
 
-type Event_DeadLettersTried struct {
-	DeadLettersTried *DeadLettersTried `protobuf:"bytes,33,opt,name=dead_letters_tried,json=deadLettersTried,proto3,oneof"`
+type Event_DeadLettersReplayed struct {
+	DeadLettersReplayed *DeadLettersReplayed `protobuf:"bytes,33,opt,name=dead_letters_replayed,json=deadLettersReplayed,proto3,oneof"`
 }
 
 type Event_DeadLettersDropped struct {
 	DeadLettersDropped *DeadLettersDropped `protobuf:"bytes,34,opt,name=dead_letters_dropped,json=deadLettersDropped,proto3,oneof"`
 }
 
-type Event_ClusterRefounded struct {
-	ClusterRefounded *ClusterRefounded `protobuf:"bytes,56,opt,name=cluster_refounded,json=clusterRefounded,proto3,oneof"`
+type Event_NewClusterForced struct {
+	NewClusterForced *NewClusterForced `protobuf:"bytes,56,opt,name=new_cluster_forced,json=newClusterForced,proto3,oneof"`
 }
 
 type Event_SealingKeyAnnounced struct {
@@ -1202,8 +1202,8 @@ type Event_SealingKeySwitched struct {
 	SealingKeySwitched *SealingKeySwitched `protobuf:"bytes,61,opt,name=sealing_key_switched,json=sealingKeySwitched,proto3,oneof"`
 }
 
-type Event_SecretsResealed struct {
-	SecretsResealed *SecretsResealed `protobuf:"bytes,62,opt,name=secrets_resealed,json=secretsResealed,proto3,oneof"`
+type Event_SecretsReencrypted struct {
+	SecretsReencrypted *SecretsReencrypted `protobuf:"bytes,62,opt,name=secrets_reencrypted,json=secretsReencrypted,proto3,oneof"`
 }
 
 type Event_SealingKeyRetired struct {
@@ -1248,7 +1248,7 @@ func (*Event_NodeAdmitted) isEvent_Kind() {}
 
 func (*Event_NodeChanged) isEvent_Kind() {}
 
-func (*Event_NodeSwitched) isEvent_Kind() {}
+func (*Event_NodeRunChanged) isEvent_Kind() {}
 
 func (*Event_FeatureLevelSet) isEvent_Kind() {}
 
@@ -1256,9 +1256,9 @@ func (*Event_ApiKeyCreated) isEvent_Kind() {}
 
 func (*Event_ApiKeyRevoked) isEvent_Kind() {}
 
-func (*Event_RuleSet) isEvent_Kind() {}
+func (*Event_AccessRuleSet) isEvent_Kind() {}
 
-func (*Event_RuleRemoved) isEvent_Kind() {}
+func (*Event_AccessRuleRemoved) isEvent_Kind() {}
 
 func (*Event_NonceClaimed) isEvent_Kind() {}
 
@@ -1268,27 +1268,27 @@ func (*Event_SubscriptionPaused) isEvent_Kind() {}
 
 func (*Event_BatchPublished) isEvent_Kind() {}
 
-func (*Event_BlobPart) isEvent_Kind() {}
+func (*Event_BlobPartAdded) isEvent_Kind() {}
 
-func (*Event_LargePublished) isEvent_Kind() {}
+func (*Event_BlobPublished) isEvent_Kind() {}
 
 func (*Event_BlobsDropped) isEvent_Kind() {}
 
 func (*Event_RetentionSet) isEvent_Kind() {}
 
-func (*Event_DeadLettersReplaying) isEvent_Kind() {}
+func (*Event_DeadLetterReplayRequested) isEvent_Kind() {}
 
-func (*Event_DeadLettersTried) isEvent_Kind() {}
+func (*Event_DeadLettersReplayed) isEvent_Kind() {}
 
 func (*Event_DeadLettersDropped) isEvent_Kind() {}
 
-func (*Event_ClusterRefounded) isEvent_Kind() {}
+func (*Event_NewClusterForced) isEvent_Kind() {}
 
 func (*Event_SealingKeyAnnounced) isEvent_Kind() {}
 
 func (*Event_SealingKeySwitched) isEvent_Kind() {}
 
-func (*Event_SecretsResealed) isEvent_Kind() {}
+func (*Event_SecretsReencrypted) isEvent_Kind() {}
 
 func (*Event_SealingKeyRetired) isEvent_Kind() {}
 
@@ -1339,33 +1339,33 @@ func (x *ClusterInitialized) GetClusterId() string {
 	return ""
 }
 
-// ClusterRefounded begins a new cluster with the state of a former one: restored from a backup, or recovered on
+// NewClusterForced begins a new cluster with the state of a former one: restored from a backup, or recovered on
 // one node after its quorum was lost. What belongs to the former nodes is dropped.
-type ClusterRefounded struct {
+type NewClusterForced struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId       string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	FormerClusterId string                 `protobuf:"bytes,2,opt,name=former_cluster_id,json=formerClusterId,proto3" json:"former_cluster_id,omitempty"` // another one: nothing changes
 	Node            string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`                                                // the only voter
-	Reason          RefoundReason          `protobuf:"varint,4,opt,name=reason,proto3,enum=quorumhub.v1.RefoundReason" json:"reason,omitempty"`
+	Reason          NewClusterReason       `protobuf:"varint,4,opt,name=reason,proto3,enum=quorumhub.v1.NewClusterReason" json:"reason,omitempty"`
 	Index           uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"` // last entry of the former cluster
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
-func (x *ClusterRefounded) Reset() {
-	*x = ClusterRefounded{}
+func (x *NewClusterForced) Reset() {
+	*x = NewClusterForced{}
 	mi := &file_hub_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ClusterRefounded) String() string {
+func (x *NewClusterForced) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ClusterRefounded) ProtoMessage() {}
+func (*NewClusterForced) ProtoMessage() {}
 
-func (x *ClusterRefounded) ProtoReflect() protoreflect.Message {
+func (x *NewClusterForced) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1377,40 +1377,40 @@ func (x *ClusterRefounded) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ClusterRefounded.ProtoReflect.Descriptor instead.
-func (*ClusterRefounded) Descriptor() ([]byte, []int) {
+// Deprecated: Use NewClusterForced.ProtoReflect.Descriptor instead.
+func (*NewClusterForced) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *ClusterRefounded) GetClusterId() string {
+func (x *NewClusterForced) GetClusterId() string {
 	if x != nil {
 		return x.ClusterId
 	}
 	return ""
 }
 
-func (x *ClusterRefounded) GetFormerClusterId() string {
+func (x *NewClusterForced) GetFormerClusterId() string {
 	if x != nil {
 		return x.FormerClusterId
 	}
 	return ""
 }
 
-func (x *ClusterRefounded) GetNode() string {
+func (x *NewClusterForced) GetNode() string {
 	if x != nil {
 		return x.Node
 	}
 	return ""
 }
 
-func (x *ClusterRefounded) GetReason() RefoundReason {
+func (x *NewClusterForced) GetReason() NewClusterReason {
 	if x != nil {
 		return x.Reason
 	}
-	return RefoundReason_REFOUND_UNSPECIFIED
+	return NewClusterReason_NEW_CLUSTER_UNSPECIFIED
 }
 
-func (x *ClusterRefounded) GetIndex() uint64 {
+func (x *NewClusterForced) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
 	}
@@ -1772,9 +1772,9 @@ func (x *BatchPublished) GetContentHash() []byte {
 	return nil
 }
 
-// BlobPart brings one part of a body that is too large for one entry. Parts come in order; one that is there already
+// BlobPartAdded brings one part of a body that is too large for one entry. Parts come in order; one that is there already
 // is not added again, so that it may be proposed until it is.
-type BlobPart struct {
+type BlobPartAdded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`    // random, chosen by who publishes
 	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // from 0
@@ -1783,20 +1783,20 @@ type BlobPart struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *BlobPart) Reset() {
-	*x = BlobPart{}
+func (x *BlobPartAdded) Reset() {
+	*x = BlobPartAdded{}
 	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *BlobPart) String() string {
+func (x *BlobPartAdded) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*BlobPart) ProtoMessage() {}
+func (*BlobPartAdded) ProtoMessage() {}
 
-func (x *BlobPart) ProtoReflect() protoreflect.Message {
+func (x *BlobPartAdded) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1808,34 +1808,34 @@ func (x *BlobPart) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use BlobPart.ProtoReflect.Descriptor instead.
-func (*BlobPart) Descriptor() ([]byte, []int) {
+// Deprecated: Use BlobPartAdded.ProtoReflect.Descriptor instead.
+func (*BlobPartAdded) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *BlobPart) GetBlob() []byte {
+func (x *BlobPartAdded) GetBlob() []byte {
 	if x != nil {
 		return x.Blob
 	}
 	return nil
 }
 
-func (x *BlobPart) GetIndex() uint32 {
+func (x *BlobPartAdded) GetIndex() uint32 {
 	if x != nil {
 		return x.Index
 	}
 	return 0
 }
 
-func (x *BlobPart) GetData() []byte {
+func (x *BlobPartAdded) GetData() []byte {
 	if x != nil {
 		return x.Data
 	}
 	return nil
 }
 
-// LargePublished is MessagePublished for a body whose parts are all there.
-type LargePublished struct {
+// BlobPublished is MessagePublished for a body whose parts are all there.
+type BlobPublished struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Topic          string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	ContentType    string                 `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
@@ -1850,20 +1850,20 @@ type LargePublished struct {
 	sizeCache      protoimpl.SizeCache
 }
 
-func (x *LargePublished) Reset() {
-	*x = LargePublished{}
+func (x *BlobPublished) Reset() {
+	*x = BlobPublished{}
 	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *LargePublished) String() string {
+func (x *BlobPublished) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*LargePublished) ProtoMessage() {}
+func (*BlobPublished) ProtoMessage() {}
 
-func (x *LargePublished) ProtoReflect() protoreflect.Message {
+func (x *BlobPublished) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1875,68 +1875,68 @@ func (x *LargePublished) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use LargePublished.ProtoReflect.Descriptor instead.
-func (*LargePublished) Descriptor() ([]byte, []int) {
+// Deprecated: Use BlobPublished.ProtoReflect.Descriptor instead.
+func (*BlobPublished) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *LargePublished) GetTopic() string {
+func (x *BlobPublished) GetTopic() string {
 	if x != nil {
 		return x.Topic
 	}
 	return ""
 }
 
-func (x *LargePublished) GetContentType() string {
+func (x *BlobPublished) GetContentType() string {
 	if x != nil {
 		return x.ContentType
 	}
 	return ""
 }
 
-func (x *LargePublished) GetBlob() []byte {
+func (x *BlobPublished) GetBlob() []byte {
 	if x != nil {
 		return x.Blob
 	}
 	return nil
 }
 
-func (x *LargePublished) GetParts() uint32 {
+func (x *BlobPublished) GetParts() uint32 {
 	if x != nil {
 		return x.Parts
 	}
 	return 0
 }
 
-func (x *LargePublished) GetSize() uint64 {
+func (x *BlobPublished) GetSize() uint64 {
 	if x != nil {
 		return x.Size
 	}
 	return 0
 }
 
-func (x *LargePublished) GetAutoRegister() bool {
+func (x *BlobPublished) GetAutoRegister() bool {
 	if x != nil {
 		return x.AutoRegister
 	}
 	return false
 }
 
-func (x *LargePublished) GetIdempotencyKey() []byte {
+func (x *BlobPublished) GetIdempotencyKey() []byte {
 	if x != nil {
 		return x.IdempotencyKey
 	}
 	return nil
 }
 
-func (x *LargePublished) GetContentHash() []byte {
+func (x *BlobPublished) GetContentHash() []byte {
 	if x != nil {
 		return x.ContentHash
 	}
 	return nil
 }
 
-func (x *LargePublished) GetHeaders() []*Header {
+func (x *BlobPublished) GetHeaders() []*Header {
 	if x != nil {
 		return x.Headers
 	}
@@ -3199,8 +3199,8 @@ func (x *NodeChanged) GetVote() NodeVote {
 	return NodeVote_VOTE_UNCHANGED
 }
 
-// NodeSwitched says that a node starts or stops delivering.
-type NodeSwitched struct {
+// NodeRunChanged says that a node starts or stops delivering.
+type NodeRunChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"` // one run of its process; a word of an earlier run changes nothing
@@ -3209,20 +3209,20 @@ type NodeSwitched struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *NodeSwitched) Reset() {
-	*x = NodeSwitched{}
+func (x *NodeRunChanged) Reset() {
+	*x = NodeRunChanged{}
 	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *NodeSwitched) String() string {
+func (x *NodeRunChanged) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*NodeSwitched) ProtoMessage() {}
+func (*NodeRunChanged) ProtoMessage() {}
 
-func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
+func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3234,26 +3234,26 @@ func (x *NodeSwitched) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use NodeSwitched.ProtoReflect.Descriptor instead.
-func (*NodeSwitched) Descriptor() ([]byte, []int) {
+// Deprecated: Use NodeRunChanged.ProtoReflect.Descriptor instead.
+func (*NodeRunChanged) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
-func (x *NodeSwitched) GetNode() string {
+func (x *NodeRunChanged) GetNode() string {
 	if x != nil {
 		return x.Node
 	}
 	return ""
 }
 
-func (x *NodeSwitched) GetBoot() string {
+func (x *NodeRunChanged) GetBoot() string {
 	if x != nil {
 		return x.Boot
 	}
 	return ""
 }
 
-func (x *NodeSwitched) GetRun() NodeRun {
+func (x *NodeRunChanged) GetRun() NodeRun {
 	if x != nil {
 		return x.Run
 	}
@@ -3325,8 +3325,8 @@ type Cursor struct {
 	Released     bool                   `protobuf:"varint,9,opt,name=released,proto3" json:"released,omitempty"`                             // the sender has stopped; the node it is being moved to takes over
 	Group        uint64                 `protobuf:"varint,30,opt,name=group,proto3" json:"group,omitempty"`                                  // the cursor of a consumer group; subscription is 0
 	// Where messages are done with out of order: up to this offset, all behind offset that are not in open are.
-	Through       uint64  `protobuf:"varint,31,opt,name=through,proto3" json:"through,omitempty"`
-	Open          []*Open `protobuf:"bytes,32,rep,name=open,proto3" json:"open,omitempty"` // in order of offset
+	Through       uint64         `protobuf:"varint,31,opt,name=through,proto3" json:"through,omitempty"`
+	Open          []*OpenMessage `protobuf:"bytes,32,rep,name=open,proto3" json:"open,omitempty"` // in order of offset
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3438,15 +3438,15 @@ func (x *Cursor) GetThrough() uint64 {
 	return 0
 }
 
-func (x *Cursor) GetOpen() []*Open {
+func (x *Cursor) GetOpen() []*OpenMessage {
 	if x != nil {
 		return x.Open
 	}
 	return nil
 }
 
-// Open is a message behind the cursor that is not done with although later ones are, or that was tried before.
-type Open struct {
+// OpenMessage is a message behind the cursor that is not done with although later ones are, or that was tried before.
+type OpenMessage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offset        uint64                 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
 	Attempts      uint32                 `protobuf:"varint,2,opt,name=attempts,proto3" json:"attempts,omitempty"` // already made
@@ -3456,20 +3456,20 @@ type Open struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Open) Reset() {
-	*x = Open{}
+func (x *OpenMessage) Reset() {
+	*x = OpenMessage{}
 	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Open) String() string {
+func (x *OpenMessage) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Open) ProtoMessage() {}
+func (*OpenMessage) ProtoMessage() {}
 
-func (x *Open) ProtoReflect() protoreflect.Message {
+func (x *OpenMessage) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3481,33 +3481,33 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Open.ProtoReflect.Descriptor instead.
-func (*Open) Descriptor() ([]byte, []int) {
+// Deprecated: Use OpenMessage.ProtoReflect.Descriptor instead.
+func (*OpenMessage) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
-func (x *Open) GetOffset() uint64 {
+func (x *OpenMessage) GetOffset() uint64 {
 	if x != nil {
 		return x.Offset
 	}
 	return 0
 }
 
-func (x *Open) GetAttempts() uint32 {
+func (x *OpenMessage) GetAttempts() uint32 {
 	if x != nil {
 		return x.Attempts
 	}
 	return 0
 }
 
-func (x *Open) GetRefused() uint32 {
+func (x *OpenMessage) GetRefused() uint32 {
 	if x != nil {
 		return x.Refused
 	}
 	return 0
 }
 
-func (x *Open) GetSince() int64 {
+func (x *OpenMessage) GetSince() int64 {
 	if x != nil {
 		return x.Since
 	}
@@ -3715,28 +3715,28 @@ func (x *Attempt) GetNode() string {
 	return ""
 }
 
-// DeadLettersReplaying has dead letters sent once more by whoever delivers their subscriptions.
-type DeadLettersReplaying struct {
+// DeadLetterReplayRequested has dead letters sent once more by whoever delivers their subscriptions.
+type DeadLetterReplayRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Letters       []uint64               `protobuf:"varint,1,rep,packed,name=letters,proto3" json:"letters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeadLettersReplaying) Reset() {
-	*x = DeadLettersReplaying{}
+func (x *DeadLetterReplayRequested) Reset() {
+	*x = DeadLetterReplayRequested{}
 	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeadLettersReplaying) String() string {
+func (x *DeadLetterReplayRequested) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeadLettersReplaying) ProtoMessage() {}
+func (*DeadLetterReplayRequested) ProtoMessage() {}
 
-func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
+func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3748,40 +3748,40 @@ func (x *DeadLettersReplaying) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeadLettersReplaying.ProtoReflect.Descriptor instead.
-func (*DeadLettersReplaying) Descriptor() ([]byte, []int) {
+// Deprecated: Use DeadLetterReplayRequested.ProtoReflect.Descriptor instead.
+func (*DeadLetterReplayRequested) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
-func (x *DeadLettersReplaying) GetLetters() []uint64 {
+func (x *DeadLetterReplayRequested) GetLetters() []uint64 {
 	if x != nil {
 		return x.Letters
 	}
 	return nil
 }
 
-// DeadLettersTried says what sending dead letters once more came to.
-type DeadLettersTried struct {
+// DeadLettersReplayed says what sending dead letters once more came to.
+type DeadLettersReplayed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tries         []*DeadLetterTry       `protobuf:"bytes,1,rep,name=tries,proto3" json:"tries,omitempty"`
+	Results       []*ReplayResult        `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeadLettersTried) Reset() {
-	*x = DeadLettersTried{}
+func (x *DeadLettersReplayed) Reset() {
+	*x = DeadLettersReplayed{}
 	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeadLettersTried) String() string {
+func (x *DeadLettersReplayed) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeadLettersTried) ProtoMessage() {}
+func (*DeadLettersReplayed) ProtoMessage() {}
 
-func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
+func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3793,19 +3793,19 @@ func (x *DeadLettersTried) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeadLettersTried.ProtoReflect.Descriptor instead.
-func (*DeadLettersTried) Descriptor() ([]byte, []int) {
+// Deprecated: Use DeadLettersReplayed.ProtoReflect.Descriptor instead.
+func (*DeadLettersReplayed) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
-func (x *DeadLettersTried) GetTries() []*DeadLetterTry {
+func (x *DeadLettersReplayed) GetResults() []*ReplayResult {
 	if x != nil {
-		return x.Tries
+		return x.Results
 	}
 	return nil
 }
 
-type DeadLetterTry struct {
+type ReplayResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Letter        uint64                 `protobuf:"varint,1,opt,name=letter,proto3" json:"letter,omitempty"`
 	Delivered     bool                   `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"` // the letter is done with
@@ -3814,20 +3814,20 @@ type DeadLetterTry struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeadLetterTry) Reset() {
-	*x = DeadLetterTry{}
+func (x *ReplayResult) Reset() {
+	*x = ReplayResult{}
 	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeadLetterTry) String() string {
+func (x *ReplayResult) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeadLetterTry) ProtoMessage() {}
+func (*ReplayResult) ProtoMessage() {}
 
-func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
+func (x *ReplayResult) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3839,26 +3839,26 @@ func (x *DeadLetterTry) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeadLetterTry.ProtoReflect.Descriptor instead.
-func (*DeadLetterTry) Descriptor() ([]byte, []int) {
+// Deprecated: Use ReplayResult.ProtoReflect.Descriptor instead.
+func (*ReplayResult) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
-func (x *DeadLetterTry) GetLetter() uint64 {
+func (x *ReplayResult) GetLetter() uint64 {
 	if x != nil {
 		return x.Letter
 	}
 	return 0
 }
 
-func (x *DeadLetterTry) GetDelivered() bool {
+func (x *ReplayResult) GetDelivered() bool {
 	if x != nil {
 		return x.Delivered
 	}
 	return false
 }
 
-func (x *DeadLetterTry) GetAttempt() *Attempt {
+func (x *ReplayResult) GetAttempt() *Attempt {
 	if x != nil {
 		return x.Attempt
 	}
@@ -3982,7 +3982,7 @@ type TopicFetched struct {
 	Body          []byte                 `protobuf:"bytes,8,opt,name=body,proto3" json:"body,omitempty"` // with FETCH_CHANGED
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	LinkSelf      string                 `protobuf:"bytes,10,opt,name=link_self,json=linkSelf,proto3" json:"link_self,omitempty"` // discovered rel=self; empty: the topic's own name
-	Blob          []byte                 `protobuf:"bytes,50,opt,name=blob,proto3" json:"blob,omitempty"`                         // in place of body, with its parts and size as in LargePublished
+	Blob          []byte                 `protobuf:"bytes,50,opt,name=blob,proto3" json:"blob,omitempty"`                         // in place of body, with its parts and size as in BlobPublished
 	Parts         uint32                 `protobuf:"varint,51,opt,name=parts,proto3" json:"parts,omitempty"`
 	Size          uint64                 `protobuf:"varint,52,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -4255,8 +4255,8 @@ func (x *ApiKeyRevoked) GetBy() string {
 	return ""
 }
 
-// RuleSet adds a rule of access, or replaces the one of the same name.
-type RuleSet struct {
+// AccessRuleSet adds a rule of access, or replaces the one of the same name.
+type AccessRuleSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Rule          []byte                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"` // JSON, checked by whoever proposed it
@@ -4265,20 +4265,20 @@ type RuleSet struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RuleSet) Reset() {
-	*x = RuleSet{}
+func (x *AccessRuleSet) Reset() {
+	*x = AccessRuleSet{}
 	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RuleSet) String() string {
+func (x *AccessRuleSet) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RuleSet) ProtoMessage() {}
+func (*AccessRuleSet) ProtoMessage() {}
 
-func (x *RuleSet) ProtoReflect() protoreflect.Message {
+func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4290,33 +4290,33 @@ func (x *RuleSet) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
-func (*RuleSet) Descriptor() ([]byte, []int) {
+// Deprecated: Use AccessRuleSet.ProtoReflect.Descriptor instead.
+func (*AccessRuleSet) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
-func (x *RuleSet) GetName() string {
+func (x *AccessRuleSet) GetName() string {
 	if x != nil {
 		return x.Name
 	}
 	return ""
 }
 
-func (x *RuleSet) GetRule() []byte {
+func (x *AccessRuleSet) GetRule() []byte {
 	if x != nil {
 		return x.Rule
 	}
 	return nil
 }
 
-func (x *RuleSet) GetBy() string {
+func (x *AccessRuleSet) GetBy() string {
 	if x != nil {
 		return x.By
 	}
 	return ""
 }
 
-type RuleRemoved struct {
+type AccessRuleRemoved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
@@ -4324,20 +4324,20 @@ type RuleRemoved struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RuleRemoved) Reset() {
-	*x = RuleRemoved{}
+func (x *AccessRuleRemoved) Reset() {
+	*x = AccessRuleRemoved{}
 	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RuleRemoved) String() string {
+func (x *AccessRuleRemoved) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RuleRemoved) ProtoMessage() {}
+func (*AccessRuleRemoved) ProtoMessage() {}
 
-func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
+func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4349,19 +4349,19 @@ func (x *RuleRemoved) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RuleRemoved.ProtoReflect.Descriptor instead.
-func (*RuleRemoved) Descriptor() ([]byte, []int) {
+// Deprecated: Use AccessRuleRemoved.ProtoReflect.Descriptor instead.
+func (*AccessRuleRemoved) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
-func (x *RuleRemoved) GetName() string {
+func (x *AccessRuleRemoved) GetName() string {
 	if x != nil {
 		return x.Name
 	}
 	return ""
 }
 
-func (x *RuleRemoved) GetBy() string {
+func (x *AccessRuleRemoved) GetBy() string {
 	if x != nil {
 		return x.By
 	}
@@ -4528,28 +4528,28 @@ func (x *SealingKeySwitched) GetNodes() []string {
 	return nil
 }
 
-// SecretsResealed seals secrets anew with another key. Where a secret is no longer the one that was read nothing changes.
-type SecretsResealed struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Items         []*SecretsResealed_Item `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+// SecretsReencrypted seals secrets anew with another key. Where a secret is no longer the one that was read nothing changes.
+type SecretsReencrypted struct {
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	Items         []*SecretsReencrypted_Item `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SecretsResealed) Reset() {
-	*x = SecretsResealed{}
+func (x *SecretsReencrypted) Reset() {
+	*x = SecretsReencrypted{}
 	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *SecretsResealed) String() string {
+func (x *SecretsReencrypted) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*SecretsResealed) ProtoMessage() {}
+func (*SecretsReencrypted) ProtoMessage() {}
 
-func (x *SecretsResealed) ProtoReflect() protoreflect.Message {
+func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4561,12 +4561,12 @@ func (x *SecretsResealed) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use SecretsResealed.ProtoReflect.Descriptor instead.
-func (*SecretsResealed) Descriptor() ([]byte, []int) {
+// Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
+func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
-func (x *SecretsResealed) GetItems() []*SecretsResealed_Item {
+func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
 	if x != nil {
 		return x.Items
 	}
@@ -5682,8 +5682,8 @@ func (x *DeadLetterRow) GetFirstPart() uint64 {
 	return 0
 }
 
-// BlobRow is a body that is on its way.
-type BlobRow struct {
+// PendingBlobRow is a body that is on its way.
+type PendingBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []uint64               `protobuf:"varint,1,rep,packed,name=parts,proto3" json:"parts,omitempty"` // their numbers
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
@@ -5692,20 +5692,20 @@ type BlobRow struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *BlobRow) Reset() {
-	*x = BlobRow{}
+func (x *PendingBlobRow) Reset() {
+	*x = PendingBlobRow{}
 	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *BlobRow) String() string {
+func (x *PendingBlobRow) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*BlobRow) ProtoMessage() {}
+func (*PendingBlobRow) ProtoMessage() {}
 
-func (x *BlobRow) ProtoReflect() protoreflect.Message {
+func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5717,34 +5717,34 @@ func (x *BlobRow) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use BlobRow.ProtoReflect.Descriptor instead.
-func (*BlobRow) Descriptor() ([]byte, []int) {
+// Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
+func (*PendingBlobRow) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
-func (x *BlobRow) GetParts() []uint64 {
+func (x *PendingBlobRow) GetParts() []uint64 {
 	if x != nil {
 		return x.Parts
 	}
 	return nil
 }
 
-func (x *BlobRow) GetSize() uint64 {
+func (x *PendingBlobRow) GetSize() uint64 {
 	if x != nil {
 		return x.Size
 	}
 	return 0
 }
 
-func (x *BlobRow) GetAt() int64 {
+func (x *PendingBlobRow) GetAt() int64 {
 	if x != nil {
 		return x.At
 	}
 	return 0
 }
 
-// LargeRow is a retained message whose body is in parts.
-type LargeRow struct {
+// MessageBlobRow is a retained message whose body is in parts.
+type MessageBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -5753,20 +5753,20 @@ type LargeRow struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *LargeRow) Reset() {
-	*x = LargeRow{}
+func (x *MessageBlobRow) Reset() {
+	*x = MessageBlobRow{}
 	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *LargeRow) String() string {
+func (x *MessageBlobRow) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*LargeRow) ProtoMessage() {}
+func (*MessageBlobRow) ProtoMessage() {}
 
-func (x *LargeRow) ProtoReflect() protoreflect.Message {
+func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5778,26 +5778,26 @@ func (x *LargeRow) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use LargeRow.ProtoReflect.Descriptor instead.
-func (*LargeRow) Descriptor() ([]byte, []int) {
+// Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
+func (*MessageBlobRow) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
-func (x *LargeRow) GetTopic() uint64 {
+func (x *MessageBlobRow) GetTopic() uint64 {
 	if x != nil {
 		return x.Topic
 	}
 	return 0
 }
 
-func (x *LargeRow) GetOffset() uint64 {
+func (x *MessageBlobRow) GetOffset() uint64 {
 	if x != nil {
 		return x.Offset
 	}
 	return 0
 }
 
-func (x *LargeRow) GetFirstPart() uint64 {
+func (x *MessageBlobRow) GetFirstPart() uint64 {
 	if x != nil {
 		return x.FirstPart
 	}
@@ -6032,28 +6032,28 @@ func (x *ApiKeyRow) GetCreatedAt() int64 {
 	return 0
 }
 
-type RuleRow struct {
+type AccessRuleRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rule          *RuleSet               `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Rule          *AccessRuleSet         `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
 	SetAt         int64                  `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RuleRow) Reset() {
-	*x = RuleRow{}
+func (x *AccessRuleRow) Reset() {
+	*x = AccessRuleRow{}
 	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RuleRow) String() string {
+func (x *AccessRuleRow) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RuleRow) ProtoMessage() {}
+func (*AccessRuleRow) ProtoMessage() {}
 
-func (x *RuleRow) ProtoReflect() protoreflect.Message {
+func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -6065,19 +6065,19 @@ func (x *RuleRow) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RuleRow.ProtoReflect.Descriptor instead.
-func (*RuleRow) Descriptor() ([]byte, []int) {
+// Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
+func (*AccessRuleRow) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
-func (x *RuleRow) GetRule() *RuleSet {
+func (x *AccessRuleRow) GetRule() *AccessRuleSet {
 	if x != nil {
 		return x.Rule
 	}
 	return nil
 }
 
-func (x *RuleRow) GetSetAt() int64 {
+func (x *AccessRuleRow) GetSetAt() int64 {
 	if x != nil {
 		return x.SetAt
 	}
@@ -6405,7 +6405,7 @@ func (x *BatchPublished_Item) GetBody() []byte {
 	return nil
 }
 
-type SecretsResealed_Item struct {
+type SecretsReencrypted_Item struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // its secret or one of its former ones
 	Request       uint64                 `protobuf:"varint,2,opt,name=request,proto3" json:"request,omitempty"`           // with subscription 0
@@ -6415,20 +6415,20 @@ type SecretsResealed_Item struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SecretsResealed_Item) Reset() {
-	*x = SecretsResealed_Item{}
+func (x *SecretsReencrypted_Item) Reset() {
+	*x = SecretsReencrypted_Item{}
 	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *SecretsResealed_Item) String() string {
+func (x *SecretsReencrypted_Item) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*SecretsResealed_Item) ProtoMessage() {}
+func (*SecretsReencrypted_Item) ProtoMessage() {}
 
-func (x *SecretsResealed_Item) ProtoReflect() protoreflect.Message {
+func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -6440,33 +6440,33 @@ func (x *SecretsResealed_Item) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use SecretsResealed_Item.ProtoReflect.Descriptor instead.
-func (*SecretsResealed_Item) Descriptor() ([]byte, []int) {
+// Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
+func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{52, 0}
 }
 
-func (x *SecretsResealed_Item) GetSubscription() uint64 {
+func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
 	if x != nil {
 		return x.Subscription
 	}
 	return 0
 }
 
-func (x *SecretsResealed_Item) GetRequest() uint64 {
+func (x *SecretsReencrypted_Item) GetRequest() uint64 {
 	if x != nil {
 		return x.Request
 	}
 	return 0
 }
 
-func (x *SecretsResealed_Item) GetWas() []byte {
+func (x *SecretsReencrypted_Item) GetWas() []byte {
 	if x != nil {
 		return x.Was
 	}
 	return nil
 }
 
-func (x *SecretsResealed_Item) GetSealed() []byte {
+func (x *SecretsReencrypted_Item) GetSealed() []byte {
 	if x != nil {
 		return x.Sealed
 	}
@@ -6538,7 +6538,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf3\x17\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xd0\x18\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -6558,40 +6558,40 @@ const file_hub_proto_rawDesc = "" +
 	"\x16subscriptions_assigned\x18\x0e \x01(\v2#.quorumhub.v1.SubscriptionsAssignedH\x00R\x15subscriptionsAssigned\x12J\n" +
 	"\x10delivery_resumed\x18\x0f \x01(\v2\x1d.quorumhub.v1.DeliveryResumedH\x00R\x0fdeliveryResumed\x12A\n" +
 	"\rnode_admitted\x18\x10 \x01(\v2\x1a.quorumhub.v1.NodeAdmittedH\x00R\fnodeAdmitted\x12>\n" +
-	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12A\n" +
-	"\rnode_switched\x18\x12 \x01(\v2\x1a.quorumhub.v1.NodeSwitchedH\x00R\fnodeSwitched\x12K\n" +
+	"\fnode_changed\x18\x11 \x01(\v2\x19.quorumhub.v1.NodeChangedH\x00R\vnodeChanged\x12H\n" +
+	"\x10node_run_changed\x18\x12 \x01(\v2\x1c.quorumhub.v1.NodeRunChangedH\x00R\x0enodeRunChanged\x12K\n" +
 	"\x11feature_level_set\x18\x14 \x01(\v2\x1d.quorumhub.v1.FeatureLevelSetH\x00R\x0ffeatureLevelSet\x12E\n" +
 	"\x0fapi_key_created\x180 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedH\x00R\rapiKeyCreated\x12E\n" +
-	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x122\n" +
-	"\brule_set\x182 \x01(\v2\x15.quorumhub.v1.RuleSetH\x00R\aruleSet\x12>\n" +
-	"\frule_removed\x183 \x01(\v2\x19.quorumhub.v1.RuleRemovedH\x00R\vruleRemoved\x12A\n" +
+	"\x0fapi_key_revoked\x181 \x01(\v2\x1b.quorumhub.v1.ApiKeyRevokedH\x00R\rapiKeyRevoked\x12E\n" +
+	"\x0faccess_rule_set\x182 \x01(\v2\x1b.quorumhub.v1.AccessRuleSetH\x00R\raccessRuleSet\x12Q\n" +
+	"\x13access_rule_removed\x183 \x01(\v2\x1f.quorumhub.v1.AccessRuleRemovedH\x00R\x11accessRuleRemoved\x12A\n" +
 	"\rnonce_claimed\x184 \x01(\v2\x1a.quorumhub.v1.NonceClaimedH\x00R\fnonceClaimed\x12V\n" +
 	"\x14subscription_rewound\x18\x18 \x01(\v2!.quorumhub.v1.SubscriptionRewoundH\x00R\x13subscriptionRewound\x12S\n" +
 	"\x13subscription_paused\x18\x19 \x01(\v2 .quorumhub.v1.SubscriptionPausedH\x00R\x12subscriptionPaused\x12G\n" +
-	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x125\n" +
-	"\tblob_part\x18) \x01(\v2\x16.quorumhub.v1.BlobPartH\x00R\bblobPart\x12G\n" +
-	"\x0flarge_published\x18* \x01(\v2\x1c.quorumhub.v1.LargePublishedH\x00R\x0elargePublished\x12A\n" +
+	"\x0fbatch_published\x18( \x01(\v2\x1c.quorumhub.v1.BatchPublishedH\x00R\x0ebatchPublished\x12E\n" +
+	"\x0fblob_part_added\x18) \x01(\v2\x1b.quorumhub.v1.BlobPartAddedH\x00R\rblobPartAdded\x12D\n" +
+	"\x0eblob_published\x18* \x01(\v2\x1b.quorumhub.v1.BlobPublishedH\x00R\rblobPublished\x12A\n" +
 	"\rblobs_dropped\x18+ \x01(\v2\x1a.quorumhub.v1.BlobsDroppedH\x00R\fblobsDropped\x12A\n" +
-	"\rretention_set\x18, \x01(\v2\x1a.quorumhub.v1.RetentionSetH\x00R\fretentionSet\x12Z\n" +
-	"\x16dead_letters_replaying\x18  \x01(\v2\".quorumhub.v1.DeadLettersReplayingH\x00R\x14deadLettersReplaying\x12N\n" +
-	"\x12dead_letters_tried\x18! \x01(\v2\x1e.quorumhub.v1.DeadLettersTriedH\x00R\x10deadLettersTried\x12T\n" +
-	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12M\n" +
-	"\x11cluster_refounded\x188 \x01(\v2\x1e.quorumhub.v1.ClusterRefoundedH\x00R\x10clusterRefounded\x12W\n" +
+	"\rretention_set\x18, \x01(\v2\x1a.quorumhub.v1.RetentionSetH\x00R\fretentionSet\x12j\n" +
+	"\x1cdead_letter_replay_requested\x18  \x01(\v2'.quorumhub.v1.DeadLetterReplayRequestedH\x00R\x19deadLetterReplayRequested\x12W\n" +
+	"\x15dead_letters_replayed\x18! \x01(\v2!.quorumhub.v1.DeadLettersReplayedH\x00R\x13deadLettersReplayed\x12T\n" +
+	"\x14dead_letters_dropped\x18\" \x01(\v2 .quorumhub.v1.DeadLettersDroppedH\x00R\x12deadLettersDropped\x12N\n" +
+	"\x12new_cluster_forced\x188 \x01(\v2\x1e.quorumhub.v1.NewClusterForcedH\x00R\x10newClusterForced\x12W\n" +
 	"\x15sealing_key_announced\x18< \x01(\v2!.quorumhub.v1.SealingKeyAnnouncedH\x00R\x13sealingKeyAnnounced\x12T\n" +
-	"\x14sealing_key_switched\x18= \x01(\v2 .quorumhub.v1.SealingKeySwitchedH\x00R\x12sealingKeySwitched\x12J\n" +
-	"\x10secrets_resealed\x18> \x01(\v2\x1d.quorumhub.v1.SecretsResealedH\x00R\x0fsecretsResealed\x12Q\n" +
+	"\x14sealing_key_switched\x18= \x01(\v2 .quorumhub.v1.SealingKeySwitchedH\x00R\x12sealingKeySwitched\x12S\n" +
+	"\x13secrets_reencrypted\x18> \x01(\v2 .quorumhub.v1.SecretsReencryptedH\x00R\x12secretsReencrypted\x12Q\n" +
 	"\x13sealing_key_retired\x18? \x01(\v2\x1f.quorumhub.v1.SealingKeyRetiredH\x00R\x11sealingKeyRetired\x12Y\n" +
 	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImportedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xbc\x01\n" +
-	"\x10ClusterRefounded\x12\x1d\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xbf\x01\n" +
+	"\x10NewClusterForced\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12*\n" +
 	"\x11former_cluster_id\x18\x02 \x01(\tR\x0fformerClusterId\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\x123\n" +
-	"\x06reason\x18\x04 \x01(\x0e2\x1b.quorumhub.v1.RefoundReasonR\x06reason\x12\x14\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x126\n" +
+	"\x06reason\x18\x04 \x01(\x0e2\x1e.quorumhub.v1.NewClusterReasonR\x06reason\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\"'\n" +
 	"\x0fFeatureLevelSet\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\"'\n" +
@@ -6618,12 +6618,12 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"H\n" +
-	"\bBlobPart\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"M\n" +
+	"\rBlobPartAdded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xa8\x02\n" +
-	"\x0eLargePublished\x12\x14\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xa7\x02\n" +
+	"\rBlobPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
 	"\x04blob\x18\x03 \x01(\fR\x04blob\x12\x14\n" +
@@ -6732,14 +6732,14 @@ const file_hub_proto_rawDesc = "" +
 	"\vNodeChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
-	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"_\n" +
-	"\fNodeSwitched\x12\x12\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"a\n" +
+	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
 	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
-	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xe3\x02\n" +
+	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xea\x02\n" +
 	"\x06Cursor\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
@@ -6751,9 +6751,9 @@ const file_hub_proto_rawDesc = "" +
 	"\arefused\x18\b \x01(\rR\arefused\x12\x1a\n" +
 	"\breleased\x18\t \x01(\bR\breleased\x12\x14\n" +
 	"\x05group\x18\x1e \x01(\x04R\x05group\x12\x18\n" +
-	"\athrough\x18\x1f \x01(\x04R\athrough\x12&\n" +
-	"\x04open\x18  \x03(\v2\x12.quorumhub.v1.OpenR\x04open\"j\n" +
-	"\x04Open\x12\x16\n" +
+	"\athrough\x18\x1f \x01(\x04R\athrough\x12-\n" +
+	"\x04open\x18  \x03(\v2\x19.quorumhub.v1.OpenMessageR\x04open\"q\n" +
+	"\vOpenMessage\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\battempts\x18\x02 \x01(\rR\battempts\x12\x18\n" +
 	"\arefused\x18\x03 \x01(\rR\arefused\x12\x14\n" +
@@ -6775,12 +6775,12 @@ const file_hub_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
 	"\alatency\x18\x03 \x01(\x03R\alatency\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04node\x18\x05 \x01(\tR\x04node\"0\n" +
-	"\x14DeadLettersReplaying\x12\x18\n" +
-	"\aletters\x18\x01 \x03(\x04R\aletters\"E\n" +
-	"\x10DeadLettersTried\x121\n" +
-	"\x05tries\x18\x01 \x03(\v2\x1b.quorumhub.v1.DeadLetterTryR\x05tries\"v\n" +
-	"\rDeadLetterTry\x12\x16\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"5\n" +
+	"\x19DeadLetterReplayRequested\x12\x18\n" +
+	"\aletters\x18\x01 \x03(\x04R\aletters\"K\n" +
+	"\x13DeadLettersReplayed\x124\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.quorumhub.v1.ReplayResultR\aresults\"u\n" +
+	"\fReplayResult\x12\x16\n" +
 	"\x06letter\x18\x01 \x01(\x04R\x06letter\x12\x1c\n" +
 	"\tdelivered\x18\x02 \x01(\bR\tdelivered\x12/\n" +
 	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
@@ -6816,12 +6816,12 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\a \x01(\tR\x02by\"/\n" +
 	"\rApiKeyRevoked\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"A\n" +
-	"\aRuleSet\x12\x12\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"G\n" +
+	"\rAccessRuleSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\fR\x04rule\x12\x0e\n" +
-	"\x02by\x18\x03 \x01(\tR\x02by\"1\n" +
-	"\vRuleRemoved\x12\x12\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"7\n" +
+	"\x11AccessRuleRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
 	"\fNonceClaimed\x12\x14\n" +
@@ -6832,9 +6832,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
 	"\x12SealingKeySwitched\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xbb\x01\n" +
-	"\x0fSecretsResealed\x128\n" +
-	"\x05items\x18\x01 \x03(\v2\".quorumhub.v1.SecretsResealed.ItemR\x05items\x1an\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xc1\x01\n" +
+	"\x12SecretsReencrypted\x12;\n" +
+	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1an\n" +
 	"\x04Item\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x10\n" +
@@ -6962,12 +6962,12 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
 	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\x12\x1d\n" +
 	"\n" +
-	"first_part\x182 \x01(\x04R\tfirstPart\"C\n" +
-	"\aBlobRow\x12\x14\n" +
+	"first_part\x182 \x01(\x04R\tfirstPart\"J\n" +
+	"\x0ePendingBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\x03R\x02at\"W\n" +
-	"\bLargeRow\x12\x14\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\"]\n" +
+	"\x0eMessageBlobRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -6990,9 +6990,9 @@ const file_hub_proto_rawDesc = "" +
 	"\tApiKeyRow\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedR\x03key\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"K\n" +
-	"\aRuleRow\x12)\n" +
-	"\x04rule\x18\x01 \x01(\v2\x15.quorumhub.v1.RuleSetR\x04rule\x12\x15\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"W\n" +
+	"\rAccessRuleRow\x12/\n" +
+	"\x04rule\x18\x01 \x01(\v2\x1b.quorumhub.v1.AccessRuleSetR\x04rule\x12\x15\n" +
 	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\" \n" +
 	"\bNonceRow\x12\x14\n" +
 	"\x05until\x18\x01 \x01(\x03R\x05until\"l\n" +
@@ -7009,11 +7009,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\x04R\x02id*U\n" +
-	"\rRefoundReason\x12\x17\n" +
-	"\x13REFOUND_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10REFOUND_RESTORED\x10\x01\x12\x15\n" +
-	"\x11REFOUND_RECOVERED\x10\x02*W\n" +
+	"\x02id\x18\x04 \x01(\x04R\x02id*d\n" +
+	"\x10NewClusterReason\x12\x1b\n" +
+	"\x17NEW_CLUSTER_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14NEW_CLUSTER_RESTORED\x10\x01\x12\x19\n" +
+	"\x15NEW_CLUSTER_RECOVERED\x10\x02*W\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eMODE_SUBSCRIBE\x10\x01\x12\x14\n" +
@@ -7067,91 +7067,91 @@ func file_hub_proto_rawDescGZIP() []byte {
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_hub_proto_goTypes = []any{
-	(RefoundReason)(0),            // 0: quorumhub.v1.RefoundReason
-	(Mode)(0),                     // 1: quorumhub.v1.Mode
-	(DeliveryMode)(0),             // 2: quorumhub.v1.DeliveryMode
-	(EndReason)(0),                // 3: quorumhub.v1.EndReason
-	(NodePhase)(0),                // 4: quorumhub.v1.NodePhase
-	(NodeVote)(0),                 // 5: quorumhub.v1.NodeVote
-	(NodeRun)(0),                  // 6: quorumhub.v1.NodeRun
-	(FetchOutcome)(0),             // 7: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                 // 8: quorumhub.v1.Entry
-	(*Batch)(nil),                 // 9: quorumhub.v1.Batch
-	(*Proposal)(nil),              // 10: quorumhub.v1.Proposal
-	(*Event)(nil),                 // 11: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),    // 12: quorumhub.v1.ClusterInitialized
-	(*ClusterRefounded)(nil),      // 13: quorumhub.v1.ClusterRefounded
-	(*FeatureLevelSet)(nil),       // 14: quorumhub.v1.FeatureLevelSet
-	(*TopicRegistered)(nil),       // 15: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),     // 16: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),      // 17: quorumhub.v1.MessagePublished
-	(*Header)(nil),                // 18: quorumhub.v1.Header
-	(*BatchPublished)(nil),        // 19: quorumhub.v1.BatchPublished
-	(*BlobPart)(nil),              // 20: quorumhub.v1.BlobPart
-	(*LargePublished)(nil),        // 21: quorumhub.v1.LargePublished
-	(*BlobsDropped)(nil),          // 22: quorumhub.v1.BlobsDropped
-	(*RetentionSet)(nil),          // 23: quorumhub.v1.RetentionSet
-	(*Retention)(nil),             // 24: quorumhub.v1.Retention
-	(*SubscriptionRequested)(nil), // 25: quorumhub.v1.SubscriptionRequested
-	(*FormerSecret)(nil),          // 26: quorumhub.v1.FormerSecret
-	(*ExtraField)(nil),            // 27: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),   // 28: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),   // 29: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),    // 30: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),       // 31: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),             // 32: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),         // 33: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),  // 34: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),    // 35: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil), // 36: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),            // 37: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),       // 38: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),          // 39: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),           // 40: quorumhub.v1.NodeChanged
-	(*NodeSwitched)(nil),          // 41: quorumhub.v1.NodeSwitched
-	(*CursorsAdvanced)(nil),       // 42: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                // 43: quorumhub.v1.Cursor
-	(*Open)(nil),                  // 44: quorumhub.v1.Open
-	(*MessageDeadLettered)(nil),   // 45: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),               // 46: quorumhub.v1.Attempt
-	(*DeadLettersReplaying)(nil),  // 47: quorumhub.v1.DeadLettersReplaying
-	(*DeadLettersTried)(nil),      // 48: quorumhub.v1.DeadLettersTried
-	(*DeadLetterTry)(nil),         // 49: quorumhub.v1.DeadLetterTry
-	(*DeadLettersDropped)(nil),    // 50: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),           // 51: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),          // 52: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),         // 53: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),         // 54: quorumhub.v1.ApiKeyRevoked
-	(*RuleSet)(nil),               // 55: quorumhub.v1.RuleSet
-	(*RuleRemoved)(nil),           // 56: quorumhub.v1.RuleRemoved
-	(*NonceClaimed)(nil),          // 57: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),   // 58: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),    // 59: quorumhub.v1.SealingKeySwitched
-	(*SecretsResealed)(nil),       // 60: quorumhub.v1.SecretsResealed
-	(*SealingKeyRetired)(nil),     // 61: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),            // 62: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),               // 63: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),           // 64: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),              // 65: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),       // 66: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),              // 67: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),             // 68: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),            // 69: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),         // 70: quorumhub.v1.DeadLetterRow
-	(*BlobRow)(nil),               // 71: quorumhub.v1.BlobRow
-	(*LargeRow)(nil),              // 72: quorumhub.v1.LargeRow
-	(*NodeRow)(nil),               // 73: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),        // 74: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),             // 75: quorumhub.v1.ApiKeyRow
-	(*RuleRow)(nil),               // 76: quorumhub.v1.RuleRow
-	(*NonceRow)(nil),              // 77: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),             // 78: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),           // 79: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),        // 80: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),           // 81: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),   // 82: quorumhub.v1.BatchPublished.Item
-	(*SecretsResealed_Item)(nil),  // 83: quorumhub.v1.SecretsResealed.Item
-	(*LogTrimmed_Range)(nil),      // 84: quorumhub.v1.LogTrimmed.Range
+	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
+	(Mode)(0),                         // 1: quorumhub.v1.Mode
+	(DeliveryMode)(0),                 // 2: quorumhub.v1.DeliveryMode
+	(EndReason)(0),                    // 3: quorumhub.v1.EndReason
+	(NodePhase)(0),                    // 4: quorumhub.v1.NodePhase
+	(NodeVote)(0),                     // 5: quorumhub.v1.NodeVote
+	(NodeRun)(0),                      // 6: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),                 // 7: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                     // 8: quorumhub.v1.Entry
+	(*Batch)(nil),                     // 9: quorumhub.v1.Batch
+	(*Proposal)(nil),                  // 10: quorumhub.v1.Proposal
+	(*Event)(nil),                     // 11: quorumhub.v1.Event
+	(*ClusterInitialized)(nil),        // 12: quorumhub.v1.ClusterInitialized
+	(*NewClusterForced)(nil),          // 13: quorumhub.v1.NewClusterForced
+	(*FeatureLevelSet)(nil),           // 14: quorumhub.v1.FeatureLevelSet
+	(*TopicRegistered)(nil),           // 15: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),         // 16: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),          // 17: quorumhub.v1.MessagePublished
+	(*Header)(nil),                    // 18: quorumhub.v1.Header
+	(*BatchPublished)(nil),            // 19: quorumhub.v1.BatchPublished
+	(*BlobPartAdded)(nil),             // 20: quorumhub.v1.BlobPartAdded
+	(*BlobPublished)(nil),             // 21: quorumhub.v1.BlobPublished
+	(*BlobsDropped)(nil),              // 22: quorumhub.v1.BlobsDropped
+	(*RetentionSet)(nil),              // 23: quorumhub.v1.RetentionSet
+	(*Retention)(nil),                 // 24: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil),     // 25: quorumhub.v1.SubscriptionRequested
+	(*FormerSecret)(nil),              // 26: quorumhub.v1.FormerSecret
+	(*ExtraField)(nil),                // 27: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),       // 28: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),       // 29: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),        // 30: quorumhub.v1.SubscriptionPaused
+	(*RequestVerified)(nil),           // 31: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 32: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 33: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 34: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 35: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil),     // 36: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 37: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 38: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 39: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 40: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 41: quorumhub.v1.NodeRunChanged
+	(*CursorsAdvanced)(nil),           // 42: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 43: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 44: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 45: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 46: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 47: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 48: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 49: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 50: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),               // 51: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 52: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 53: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 54: quorumhub.v1.ApiKeyRevoked
+	(*AccessRuleSet)(nil),             // 55: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 56: quorumhub.v1.AccessRuleRemoved
+	(*NonceClaimed)(nil),              // 57: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 58: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 59: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 60: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 61: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),                // 62: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 63: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 64: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 65: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),           // 66: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 67: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 68: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 69: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),             // 70: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 71: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 72: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 73: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 74: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 75: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 76: quorumhub.v1.AccessRuleRow
+	(*NonceRow)(nil),                  // 77: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 78: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 79: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 80: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 81: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),       // 82: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 83: quorumhub.v1.SecretsReencrypted.Item
+	(*LogTrimmed_Range)(nil),          // 84: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -7174,33 +7174,33 @@ var file_hub_proto_depIdxs = []int32{
 	38, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	39, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
 	40, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	41, // 20: quorumhub.v1.Event.node_switched:type_name -> quorumhub.v1.NodeSwitched
+	41, // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
 	14, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
 	53, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
 	54, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	55, // 24: quorumhub.v1.Event.rule_set:type_name -> quorumhub.v1.RuleSet
-	56, // 25: quorumhub.v1.Event.rule_removed:type_name -> quorumhub.v1.RuleRemoved
+	55, // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	56, // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
 	57, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	29, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	30, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	19, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	20, // 30: quorumhub.v1.Event.blob_part:type_name -> quorumhub.v1.BlobPart
-	21, // 31: quorumhub.v1.Event.large_published:type_name -> quorumhub.v1.LargePublished
+	20, // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
+	21, // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
 	22, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
 	23, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	47, // 34: quorumhub.v1.Event.dead_letters_replaying:type_name -> quorumhub.v1.DeadLettersReplaying
-	48, // 35: quorumhub.v1.Event.dead_letters_tried:type_name -> quorumhub.v1.DeadLettersTried
+	47, // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	48, // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
 	50, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	13, // 37: quorumhub.v1.Event.cluster_refounded:type_name -> quorumhub.v1.ClusterRefounded
+	13, // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
 	58, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
 	59, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	60, // 40: quorumhub.v1.Event.secrets_resealed:type_name -> quorumhub.v1.SecretsResealed
+	60, // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
 	61, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
 	34, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	0,  // 43: quorumhub.v1.ClusterRefounded.reason:type_name -> quorumhub.v1.RefoundReason
+	0,  // 43: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
 	18, // 44: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
 	82, // 45: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 46: quorumhub.v1.LargePublished.headers:type_name -> quorumhub.v1.Header
+	18, // 46: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
 	24, // 47: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
 	1,  // 48: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
 	28, // 49: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
@@ -7212,15 +7212,15 @@ var file_hub_proto_depIdxs = []int32{
 	37, // 55: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
 	4,  // 56: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
 	5,  // 57: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	6,  // 58: quorumhub.v1.NodeSwitched.run:type_name -> quorumhub.v1.NodeRun
+	6,  // 58: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
 	43, // 59: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	44, // 60: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.Open
+	44, // 60: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
 	43, // 61: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
 	46, // 62: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	49, // 63: quorumhub.v1.DeadLettersTried.tries:type_name -> quorumhub.v1.DeadLetterTry
-	46, // 64: quorumhub.v1.DeadLetterTry.attempt:type_name -> quorumhub.v1.Attempt
+	49, // 63: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	46, // 64: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
 	7,  // 65: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	83, // 66: quorumhub.v1.SecretsResealed.items:type_name -> quorumhub.v1.SecretsResealed.Item
+	83, // 66: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
 	84, // 67: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
 	64, // 68: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
 	24, // 69: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
@@ -7234,7 +7234,7 @@ var file_hub_proto_depIdxs = []int32{
 	46, // 77: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
 	4,  // 78: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
 	53, // 79: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	55, // 80: quorumhub.v1.RuleRow.rule:type_name -> quorumhub.v1.RuleSet
+	55, // 80: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
 	79, // 81: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
 	80, // 82: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
 	81, // 83: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
@@ -7268,27 +7268,27 @@ func file_hub_proto_init() {
 		(*Event_DeliveryResumed)(nil),
 		(*Event_NodeAdmitted)(nil),
 		(*Event_NodeChanged)(nil),
-		(*Event_NodeSwitched)(nil),
+		(*Event_NodeRunChanged)(nil),
 		(*Event_FeatureLevelSet)(nil),
 		(*Event_ApiKeyCreated)(nil),
 		(*Event_ApiKeyRevoked)(nil),
-		(*Event_RuleSet)(nil),
-		(*Event_RuleRemoved)(nil),
+		(*Event_AccessRuleSet)(nil),
+		(*Event_AccessRuleRemoved)(nil),
 		(*Event_NonceClaimed)(nil),
 		(*Event_SubscriptionRewound)(nil),
 		(*Event_SubscriptionPaused)(nil),
 		(*Event_BatchPublished)(nil),
-		(*Event_BlobPart)(nil),
-		(*Event_LargePublished)(nil),
+		(*Event_BlobPartAdded)(nil),
+		(*Event_BlobPublished)(nil),
 		(*Event_BlobsDropped)(nil),
 		(*Event_RetentionSet)(nil),
-		(*Event_DeadLettersReplaying)(nil),
-		(*Event_DeadLettersTried)(nil),
+		(*Event_DeadLetterReplayRequested)(nil),
+		(*Event_DeadLettersReplayed)(nil),
 		(*Event_DeadLettersDropped)(nil),
-		(*Event_ClusterRefounded)(nil),
+		(*Event_NewClusterForced)(nil),
 		(*Event_SealingKeyAnnounced)(nil),
 		(*Event_SealingKeySwitched)(nil),
-		(*Event_SecretsResealed)(nil),
+		(*Event_SecretsReencrypted)(nil),
 		(*Event_SealingKeyRetired)(nil),
 		(*Event_SubscriptionImported)(nil),
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // A node that is to go on alone, or to begin a new cluster with the state of an old one, gets two more entries in its log, in a
-// term of their own: a configuration with itself as the only voter, and a hubpb.ClusterRefounded event, which gives the cluster
+// term of their own: a configuration with itself as the only voter, and a hubpb.NewClusterForced event, which gives the cluster
 // a new id. Everything else is raft's usual way: the node elects itself, commits what its log holds, and applies it.
 //
 // The new id is the fence. Nodes of the former cluster know the old one, and the handshake keeps them apart from the new
@@ -24,18 +24,18 @@ import (
 // it is sound: two logs of one cluster may have different ends, and none of raft's rules would tell these apart
 // after the same entry had been added to both.
 
-// refounding is what refound needs to know.
-type refounding struct {
+// newCluster configures forceNewCluster.
+type newCluster struct {
 	self   raft.Server
 	former string // cluster id at the end of the log
 	id     string // the new one
-	reason hubpb.RefoundReason
+	reason hubpb.NewClusterReason
 	clock  hub.Clock
 }
 
-// refound appends the two entries behind entry last of a term below term. They are one write.
-func (l *logStore) refound(r refounding, last, term uint64) error {
-	proposal, err := hub.EncodeProposal([]*hubpb.Event{{Kind: &hubpb.Event_ClusterRefounded{ClusterRefounded: &hubpb.ClusterRefounded{
+// forceNewCluster appends the two entries behind entry last of a term below term. They are one write.
+func (l *logStore) forceNewCluster(r newCluster, last, term uint64) error {
+	proposal, err := hub.EncodeProposal([]*hubpb.Event{{Kind: &hubpb.Event_NewClusterForced{NewClusterForced: &hubpb.NewClusterForced{
 		ClusterId: r.id, FormerClusterId: r.former, Node: string(r.self.ID), Reason: r.reason, Index: last,
 	}}}})
 	if err != nil {
@@ -127,15 +127,15 @@ func (t *tail) see(ev *hubpb.Event) {
 		if t.cluster == "" {
 			t.cluster = k.ClusterInitialized.ClusterId
 		}
-	case *hubpb.Event_ClusterRefounded:
-		if t.cluster == k.ClusterRefounded.FormerClusterId {
-			t.cluster, t.former = k.ClusterRefounded.ClusterId, append(t.former, t.cluster)
+	case *hubpb.Event_NewClusterForced:
+		if t.cluster == k.NewClusterForced.FormerClusterId {
+			t.cluster, t.former = k.NewClusterForced.ClusterId, append(t.former, t.cluster)
 		}
 	}
 }
 
-// refounded makes id that of a node that goes on under a new cluster id.
-func (id *Identity) refounded(cluster string, former []string) {
+// moveTo makes id that of a node that goes on under a new cluster id.
+func (id *Identity) moveTo(cluster string, former []string) {
 	if id.Instance == "" {
 		id.Instance = randomID()
 	}
@@ -192,14 +192,14 @@ func Recover(o Options, write bool) (_ *Plan, err error) {
 		return p, nil
 	}
 	cluster := randomID()
-	err = n.log.refound(refounding{
+	err = n.log.forceNewCluster(newCluster{
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
-		former: t.cluster, id: cluster, reason: hubpb.RefoundReason_REFOUND_RECOVERED, clock: o.Clock,
+		former: t.cluster, id: cluster, reason: hubpb.NewClusterReason_NEW_CLUSTER_RECOVERED, clock: o.Clock,
 	}, t.last, t.term+1)
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	n.identity.refounded(cluster, append(t.former, t.cluster))
+	n.identity.moveTo(cluster, append(t.former, t.cluster))
 	if err := n.identity.write(o.Dir); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
@@ -241,10 +241,10 @@ func (n *Node) lastTerm(last uint64) (uint64, error) {
 	return l.Term, nil
 }
 
-// Refound makes the directory of a new node around the state of a former cluster, as it comes from a backup: the node is the
+// ForceNewCluster makes the directory of a new node around the state of a former cluster, as it comes from a backup: the node is the
 // only voter of a new cluster, in which that state lives on. open makes the store; Options.Store is set by it, and the caller
 // closes it. Nothing of a node may be in Options.Dir before. A directory that was not finished does not start.
-func Refound(o Options, open func() (*store.Store, error)) (cluster string, err error) {
+func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster string, err error) {
 	cluster = randomID()
 	id := &Identity{Format: identityFormat, ID: o.ID, ClusterID: cluster, CreatedAt: time.Now().UTC(), Instance: randomID()}
 	// With an identity and without a log a node does not start: this is what is left when the process ends before the rest is there.
@@ -271,14 +271,14 @@ func Refound(o Options, open func() (*store.Store, error)) (cluster string, err 
 	if err != nil {
 		return "", err
 	}
-	err = l.refound(refounding{
+	err = l.forceNewCluster(newCluster{
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
-		former: former, id: cluster, reason: hubpb.RefoundReason_REFOUND_RESTORED, clock: o.Clock,
+		former: former, id: cluster, reason: hubpb.NewClusterReason_NEW_CLUSTER_RESTORED, clock: o.Clock,
 	}, pos.Index, pos.Term+1)
 	if err = errors.Join(err, l.close(), syncDir(o.Dir)); err != nil {
 		return "", err
 	}
-	id.refounded(cluster, all)
+	id.moveTo(cluster, all)
 	return cluster, id.write(o.Dir)
 }
 

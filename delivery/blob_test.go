@@ -14,7 +14,7 @@ import (
 )
 
 // A large body is read once to sign it and once to send it, and never held.
-func TestPushLarge(t *testing.T) {
+func TestPushBlob(t *testing.T) {
 	s := record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	p := pusher(t)
 	body := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
@@ -24,7 +24,7 @@ func TestPushLarge(t *testing.T) {
 	}
 	for _, sg := range []*delivery.Signer{nil, signer} {
 		opened := 0
-		c := delivery.Content{ContentType: "text/plain", MessageID: "1-1", Link: "<l>", Large: &delivery.Large{Size: int64(len(body)),
+		c := delivery.Content{ContentType: "text/plain", MessageID: "1-1", Link: "<l>", Blob: &delivery.Blob{Size: int64(len(body)),
 			Open: func() io.Reader { opened++; return iotest.HalfReader(bytes.NewReader(body)) }}}
 		if res := p.Push(t.Context(), endpoint(t, p, s.URL+"/cb", sg), c); res.Outcome != delivery.PushDelivered || res.Status != 204 {
 			t.Fatalf("result %+v", res)
@@ -46,7 +46,7 @@ func TestPushLarge(t *testing.T) {
 }
 
 // What cannot be read is not the endpoint's fault, and is told from it.
-func TestPushLargeThatCannotBeRead(t *testing.T) {
+func TestPushBlobThatCannotBeRead(t *testing.T) {
 	s := record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	p := pusher(t)
 	signer, err := delivery.NewSigner(delivery.SHA256, []byte("secret"))
@@ -62,7 +62,7 @@ func TestPushLargeThatCannotBeRead(t *testing.T) {
 			{fmt.Errorf("read part 7: %w", hub.ErrTrimmed), delivery.PushCancelled, delivery.ReasonCancelled},
 			{fmt.Errorf("read part 7: %w", hub.ErrCorrupt), delivery.PushDown, delivery.ReasonUnreadable},
 		} {
-			content := delivery.Content{Large: &delivery.Large{Size: 1 << 20, Open: func() io.Reader {
+			content := delivery.Content{Blob: &delivery.Blob{Size: 1 << 20, Open: func() io.Reader {
 				return io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), iotest.ErrReader(c.err))
 			}}}
 			if res := p.Push(t.Context(), endpoint(t, p, s.URL+"/cb", sg), content); res.Outcome != c.outcome || res.Reason != c.reason {

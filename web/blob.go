@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// uploadBytes is what an upload holds in memory: what was read, and its encoded copy on the way into the log.
-	uploadBytes = 2 * (hub.MaxInlineBytes + 1)
-	// downloadPiece is what a large answer holds in memory, and what its reader has downloadTime for.
-	downloadPiece = 32 << 10
-	downloadTime  = 30 * time.Second
+	// blobUploadBytes is what an upload holds in memory: what was read, and its encoded copy on the way into the log.
+	blobUploadBytes = 2 * (hub.MaxInlineBytes + 1)
+	// blobWriteBytes is what a large answer holds in memory, and what its reader has downloadTime for.
+	blobWriteBytes = 32 << 10
+	downloadTime   = 30 * time.Second
 )
 
-// mayBeLarge tells whether the body may be too large for one entry of the log.
-func (s *Server) mayBeLarge(r *http.Request) bool {
-	limit := s.Service.Rules().MaxMessageBytes
+// mayBeBlob tells whether the body may be too large for one entry of the log.
+func (s *Server) mayBeBlob(r *http.Request) bool {
+	limit := s.Service.Policy().MaxMessageBytes
 	return limit > hub.MaxInlineBytes && (r.ContentLength > hub.MaxInlineBytes && r.ContentLength <= limit || r.ContentLength < 0)
 }
 
@@ -30,14 +30,14 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 		return hub.Receipt{}, 0, err
 	}
 	client := clientAt(w)
-	if err := s.budget.take(client, uploadBytes); err != nil {
+	if err := s.budget.take(client, blobUploadBytes); err != nil {
 		return hub.Receipt{}, 0, err
 	}
-	defer s.budget.give(client, uploadBytes)
+	defer s.budget.give(client, blobUploadBytes)
 	control := http.NewResponseController(w)
-	limit := s.Service.Rules().MaxMessageBytes
+	limit := s.Service.Policy().MaxMessageBytes
 	buf := make([]byte, hub.MaxInlineBytes+1)
-	var up *hub.Upload
+	var up *hub.BlobWriter
 	have, ended := 0, false
 	for !ended {
 		_ = control.SetReadDeadline(time.Now().Add(s.BodyTimeout)) // without a connection there is none
@@ -55,16 +55,16 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 				break
 			}
 			var err error
-			if up, err = s.Service.NewUpload(r.Context(), p.Topic, p.ContentType); err != nil {
+			if up, err = s.Service.NewBlobWriter(r.Context(), p.Topic, p.ContentType); err != nil {
 				return hub.Receipt{}, 0, err
 			}
 		}
-		for have >= hub.PartBytes || ended && have > 0 {
+		for have >= hub.MaxPartBytes || ended && have > 0 {
 			if up.Size()+int64(have) > limit {
 				return hub.Receipt{}, 0, s.tooLarge
 			}
-			part := min(have, hub.PartBytes)
-			if err := up.Add(r.Context(), buf[:part]); err != nil {
+			part := min(have, hub.MaxPartBytes)
+			if err := up.WritePart(r.Context(), buf[:part]); err != nil {
 				return hub.Receipt{}, 0, err
 			}
 			have = copy(buf, buf[part:have])
@@ -77,16 +77,16 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 		receipt, err := s.Service.Publish(r.Context(), p)
 		return receipt, int64(have), err
 	}
-	receipt, err := s.Service.PublishLarge(r.Context(), p, up)
+	receipt, err := s.Service.PublishBlob(r.Context(), p, up)
 	return receipt, up.Size(), err
 }
 
-// sendLarge sends a large body piece by piece.
-func (s *Server) sendLarge(w http.ResponseWriter, m *hub.Message) {
-	body := hub.NewBody(s.Parts, m)
+// sendBlob sends a large body piece by piece.
+func (s *Server) sendBlob(w http.ResponseWriter, m *hub.Message) {
+	body := hub.NewBodyReader(s.Parts, m)
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // without a connection there is none
-	buf := make([]byte, downloadPiece)
+	buf := make([]byte, blobWriteBytes)
 	for {
 		n, err := body.Read(buf)
 		if n > 0 {

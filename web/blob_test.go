@@ -25,10 +25,10 @@ func largeBody(n int) []byte {
 // unsized hides the length of a body, so that it is sent in chunks.
 type unsized struct{ io.Reader }
 
-func TestLargeBodies(t *testing.T) {
+func TestBlobs(t *testing.T) {
 	const limit = 2 << 20
-	r := start(t, func(rules *hub.Rules, _ *web.Options) { rules.MaxMessageBytes = limit })
-	for i, size := range []int{256<<10 - 1, 256 << 10, 256<<10 + 1, 2 * hub.PartBytes, 1 << 20, limit} {
+	r := start(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = limit })
+	for i, size := range []int{256<<10 - 1, 256 << 10, 256<<10 + 1, 2 * hub.MaxPartBytes, 1 << 20, limit} {
 		body := largeBody(size)
 		for j, in := range []io.Reader{bytes.NewReader(body), unsized{bytes.NewReader(body)}} {
 			resp, err := r.client.Post("http://"+r.addr+"/topics/news", "application/x-test", in)
@@ -72,22 +72,22 @@ func TestLargeBodies(t *testing.T) {
 }
 
 // JSON that is compacted is in memory as a whole, and goes into the log in parts all the same.
-func TestLargeBodyThatIsCompacted(t *testing.T) {
-	f := newFixture(t, func(rules *hub.Rules, o *web.Options) { rules.MaxMessageBytes, o.CompactJSON = 2<<20, true })
+func TestBlobThatIsCompacted(t *testing.T) {
+	f := newFixture(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.CompactJSON = 2<<20, true })
 	body := "[" + strings.Repeat(" 1 ,", 200_000) + " 2 ]"
 	want(t, f.send(http.MethodPost, "/topics/news", body, "Content-Type", "application/json"), 200)
 	if got := want(t, f.send(http.MethodGet, "/topics/news", ""), 200); got != strings.ReplaceAll(body, " ", "") {
 		t.Errorf("%d bytes came back", len(got))
 	}
 	f.ledger.View(func(s *hub.State) {
-		if first, last := s.Parts(); first != 1 || last != 2 {
+		if first, last := s.RetainedParts(); first != 1 || last != 2 {
 			t.Errorf("parts %d to %d", first, last)
 		}
 	})
 }
 
-func TestLargeBodiesThatAreCutOff(t *testing.T) {
-	r := start(t, func(rules *hub.Rules, o *web.Options) {
+func TestBlobsThatAreCutOff(t *testing.T) {
+	r := start(t, func(rules *hub.Policy, o *web.Options) {
 		rules.MaxMessageBytes, o.BodyTimeout = 2<<20, 300*time.Millisecond
 	})
 	r.publish(t, "news", "before")
@@ -117,8 +117,8 @@ func TestLargeBodiesThatAreCutOff(t *testing.T) {
 	}
 }
 
-func TestLargeBodyIdempotency(t *testing.T) {
-	f := newFixture(t, func(rules *hub.Rules, _ *web.Options) { rules.MaxMessageBytes = 2 << 20 })
+func TestBlobIdempotency(t *testing.T) {
+	f := newFixture(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = 2 << 20 })
 	body := string(largeBody(700 << 10))
 	for i, c := range []struct {
 		body   string
@@ -135,11 +135,11 @@ func TestLargeBodyIdempotency(t *testing.T) {
 }
 
 // Many large bodies at once take memory for one part each, in both directions.
-func TestLargeBodiesTakeLittleMemory(t *testing.T) {
+func TestBlobsTakeLittleMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves 200 MiB")
 	}
-	r := start(t, func(rules *hub.Rules, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 64<<20, 16<<20 })
+	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 64<<20, 16<<20 })
 	r.ledger.discard = true
 	var before, after runtime.MemStats
 	runtime.GC()

@@ -244,7 +244,7 @@ func TestRecoverRefuses(t *testing.T) {
 }
 
 // A node around the state of another cluster is a cluster of its own; without its last file it does not start.
-func TestRefound(t *testing.T) {
+func TestForceNewCluster(t *testing.T) {
 	old := newMember(t, "node-1")
 	old.start()
 	for range 3 {
@@ -262,7 +262,7 @@ func TestRefound(t *testing.T) {
 		s, err = store.Open(store.Options{Dir: filepath.Join(m.dir, "store")})
 		return s, err
 	}
-	cluster, err := raftlog.Refound(raftlog.Options{ID: m.id, Dir: m.dir}, open)
+	cluster, err := raftlog.ForceNewCluster(raftlog.Options{ID: m.id, Dir: m.dir}, open)
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}

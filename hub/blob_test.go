@@ -80,22 +80,22 @@ func (l *partLog) ReadPart(part uint64, at int, p []byte) (int, error) {
 }
 
 func blobPart(blob string, index int, data string) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_BlobPart{BlobPart: &hubpb.BlobPart{Blob: []byte(blob), Index: uint32(index), Data: []byte(data)}}}
+	return &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: &hubpb.BlobPartAdded{Blob: []byte(blob), Index: uint32(index), Data: []byte(data)}}}
 }
 
 func publishBlob(topic, blob string, parts, size int, key string) *hubpb.Event {
-	e := &hubpb.LargePublished{Topic: topic, ContentType: "text/plain", Blob: []byte(blob), Parts: uint32(parts), Size: uint64(size), AutoRegister: topic != "none"}
+	e := &hubpb.BlobPublished{Topic: topic, ContentType: "text/plain", Blob: []byte(blob), Parts: uint32(parts), Size: uint64(size), AutoRegister: topic != "none"}
 	if key != "" {
 		e.IdempotencyKey, e.ContentHash = []byte(key), []byte(blob[:1])
 	}
-	return &hubpb.Event{Kind: &hubpb.Event_LargePublished{LargePublished: e}}
+	return &hubpb.Event{Kind: &hubpb.Event_BlobPublished{BlobPublished: e}}
 }
 
 func trimThrough(topic, through uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: &hubpb.LogTrimmed{Ranges: []*hubpb.LogTrimmed_Range{{Topic: topic, Through: through}}}}}
 }
 
-func TestLargeMessages(t *testing.T) {
+func TestBlobs(t *testing.T) {
 	l := newPartLog(t)
 	outcome := func(want hub.Outcome, e *hubpb.Event) hub.Result {
 		t.Helper()
@@ -107,7 +107,7 @@ func TestLargeMessages(t *testing.T) {
 	}
 	kept := func(first, last uint64) {
 		t.Helper()
-		if f, n := l.state.Parts(); f != first || n != last || len(l.parts) != int(n+1-f) {
+		if f, n := l.state.RetainedParts(); f != first || n != last || len(l.parts) != int(n+1-f) {
 			t.Fatalf("parts %d to %d are kept, %d of them, want %d to %d", f, n, len(l.parts), first, last)
 		}
 	}
@@ -123,7 +123,7 @@ func TestLargeMessages(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	m := l.fx.Messages[0]
-	if !m.Large() || m.Size() != 7 || m.Body != nil {
+	if !m.IsBlob() || m.Size() != 7 || m.Body != nil {
 		t.Fatalf("the message is %+v", m)
 	}
 	if body, err := hub.ReadBody(l, &m); err != nil || string(body) != "one two" {
@@ -160,7 +160,7 @@ func TestLargeMessages(t *testing.T) {
 	l.now += 100
 	outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: l.now - 101}}})
 	kept(8, 8)
-	if l.state.BlobsIdle(l.now) != 1 {
+	if l.state.IdleBlobs(l.now) != 1 {
 		t.Error("the body on its way is not seen as idle")
 	}
 	outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: l.now}}})
@@ -185,7 +185,7 @@ func TestLargeMessages(t *testing.T) {
 	outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
 	kept(10, 11)
 	outcome(hub.OutcomeOK, publishBlob("u", "g", 2, 9, ""))
-	if body, err := io.ReadAll(hub.NewBody(l, &l.fx.Messages[0])); err != nil || string(body) != "halfwhole" {
+	if body, err := io.ReadAll(hub.NewBodyReader(l, &l.fx.Messages[0])); err != nil || string(body) != "halfwhole" {
 		t.Errorf("the body is %q (%v)", body, err)
 	}
 }
@@ -195,8 +195,8 @@ func TestUploadRepeatsWhatItMay(t *testing.T) {
 	l := newPartLog(t)
 	body := []byte(strings.Repeat("0123456789", 60_000))
 	l.fail = []error{nil, hub.ErrNoLeader, hub.ErrAmbiguous, hub.ErrOverloaded, nil}
-	up := hub.NewUpload(l, "text/plain")
-	if err := up.AddAll(t.Context(), body); err != nil {
+	up := hub.NewBlobWriter(l, "text/plain")
+	if err := up.WriteAll(t.Context(), body); err != nil {
 		t.Fatal(err)
 	}
 	if up.Size() != int64(len(body)) || len(l.parts) != 3 {
@@ -205,7 +205,7 @@ func TestUploadRepeatsWhatItMay(t *testing.T) {
 	l.apply(&hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: "t"}}})
 	fetched := &hubpb.TopicFetched{Topic: 1, Ping: 1, Outcome: hubpb.FetchOutcome_FETCH_CHANGED, ContentType: "text/plain", Body: body, ContentHash: []byte("h")}
 	l.apply(&hubpb.Event{Kind: &hubpb.Event_TopicPinged{TopicPinged: &hubpb.TopicPinged{Topic: "t"}}})
-	up.Into(fetched)
+	up.AttachTo(fetched)
 	fetched.Ping = 2 // without subscribers the ping itself is answered at once
 	l.apply(&hubpb.Event{Kind: &hubpb.Event_TopicFetched{TopicFetched: fetched}})
 	if len(l.fx.Messages) != 1 {
@@ -215,7 +215,7 @@ func TestUploadRepeatsWhatItMay(t *testing.T) {
 		t.Errorf("%d bytes (%v)", len(got), err)
 	}
 	l.fail = []error{hub.ErrStopping}
-	if err := hub.NewUpload(l, "text/plain").AddAll(t.Context(), body); !errors.Is(err, hub.ErrStopping) {
+	if err := hub.NewBlobWriter(l, "text/plain").WriteAll(t.Context(), body); !errors.Is(err, hub.ErrStopping) {
 		t.Errorf("a node that stops: %v", err)
 	}
 }

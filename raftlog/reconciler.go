@@ -11,14 +11,14 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-const stewardPause = 200 * time.Millisecond
+const reconcileInterval = 200 * time.Millisecond
 
-// steward brings the cluster's nodes, while this node leads, to what the log says they are to be. All that is decided
+// runReconciler brings the cluster's nodes, while this node leads, to what the log says they are to be. All that is decided
 // is in the log, so that the next leader goes on where this one died.
-func (n *Node) steward() {
+func (n *Node) runReconciler() {
 	pilot := newPilot(n)
 	defer pilot.stop()
-	tick := time.NewTicker(stewardPause)
+	tick := time.NewTicker(reconcileInterval)
 	defer tick.Stop()
 	shown := ""
 	for {
@@ -34,7 +34,7 @@ func (n *Node) steward() {
 			continue
 		}
 		pilot.start()
-		if err := n.tend(n.ctx); err != nil && n.ctx.Err() == nil && n.IsLeader() {
+		if err := n.reconcile(n.ctx); err != nil && n.ctx.Err() == nil && n.IsLeader() {
 			n.port.tell("the cluster's nodes are not yet what they are to be", "error", line(err.Error()))
 		}
 		if now := n.composition(); now != shown {
@@ -57,8 +57,8 @@ func (n *Node) composition() string {
 	return strings.Join(words, ", ")
 }
 
-// tend makes one round; it ends with the first change that needs a new look.
-func (n *Node) tend(ctx context.Context) error {
+// reconcile makes one round; it ends with the first change that needs a new look.
+func (n *Node) reconcile(ctx context.Context) error {
 	if err := n.members.changing.take(ctx); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (n *Node) tend(ctx context.Context) error {
 		case own && m.Address != n.opts.Address && known.Phase == hub.NodeMember:
 			return n.addAt(ctx, &joinRequest{Node: m.ID, Address: n.opts.Address})
 		case known.Phase == hub.NodeLeaving:
-			if err := n.seeOff(ctx, m, known, members); err != nil {
+			if err := n.drainAndRemove(ctx, m, known, members); err != nil {
 				return err
 			}
 		case m.Voter && ok && !known.Voter:
@@ -132,8 +132,8 @@ func (n *Node) instanceOf(id string) string {
 	return ""
 }
 
-// seeOff takes a node that leaves out of the configuration, once others have its subscriptions.
-func (n *Node) seeOff(ctx context.Context, m *Member, known hub.Node, members []Member) error {
+// drainAndRemove takes a node that leaves out of the configuration, once others have its subscriptions.
+func (n *Node) drainAndRemove(ctx context.Context, m *Member, known hub.Node, members []Member) error {
 	if m.ID == n.opts.ID {
 		return n.transferTo(ctx, "", members)
 	}

@@ -19,11 +19,11 @@ func entryOf(index uint64, size int) *raft.Log {
 	return &raft.Log{Index: index, Term: 3, Type: raft.LogCommand, Data: data, AppendedAt: time.Unix(1_700_000_000, 0)}
 }
 
-// Entries of every size come back as they were, also from another process; a range that is dropped leaves no piece behind.
-func TestEntriesInPieces(t *testing.T) {
+// Entries of every size come back as they were, also from another process; a range that is dropped leaves no chunk behind.
+func TestEntriesInChunks(t *testing.T) {
 	dir := t.TempDir()
 	l, _, _ := testLog(t, func(o *Options) { o.Dir = dir })
-	sizes := []int{0, 1, pieceBytes - 1, pieceBytes, pieceBytes + 1, 3 * pieceBytes, 3*pieceBytes + 7, 256 << 10, maxPieces*pieceBytes + 1}
+	sizes := []int{0, 1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3 * chunkBytes, 3*chunkBytes + 7, 256 << 10, maxChunks*chunkBytes + 1}
 	var logs []*raft.Log
 	for i, size := range sizes {
 		logs = append(logs, entryOf(uint64(i+1), size))
@@ -77,26 +77,26 @@ func TestEntriesInPieces(t *testing.T) {
 	}
 	var left int
 	for i := uint64(1); i <= 9; i++ {
-		for piece := range maxPieces {
-			if l.db.GetLog(pieceKey(i, piece), new(raft.Log)) == nil {
+		for chunk := range maxChunks {
+			if l.db.GetLog(chunkKey(i, chunk), new(raft.Log)) == nil {
 				left++
 			}
 		}
 	}
-	if want := 4 + 1; left != want { // 3*pieceBytes+7, and 10 bytes
-		t.Errorf("%d pieces are left, want %d", left, want)
+	if want := 4 + 1; left != want { // 3*chunkBytes+7, and 10 bytes
+		t.Errorf("%d chunks are left, want %d", left, want)
 	}
 }
 
-// A piece that is damaged or missing is noticed, whichever it is.
-func TestDamagedPieces(t *testing.T) {
-	for piece := range 3 {
+// A chunk that is damaged or missing is noticed, whichever it is.
+func TestDamagedChunks(t *testing.T) {
+	for chunk := range 3 {
 		l, _, fatal := testLog(t, nil)
-		if err := l.StoreLogs([]*raft.Log{entryOf(1, 2*pieceBytes+100)}); err != nil {
+		if err := l.StoreLogs([]*raft.Log{entryOf(1, 2*chunkBytes+100)}); err != nil {
 			t.Fatal(err)
 		}
 		var stored raft.Log
-		if err := l.db.GetLog(pieceKey(1, piece), &stored); err != nil {
+		if err := l.db.GetLog(chunkKey(1, chunk), &stored); err != nil {
 			t.Fatal(err)
 		}
 		stored.Data[len(stored.Data)/2] ^= 0x10
@@ -104,14 +104,14 @@ func TestDamagedPieces(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := l.check(); !errors.Is(err, errChecksum) {
-			t.Errorf("piece %d damaged: %v", piece, err)
+			t.Errorf("chunk %d damaged: %v", chunk, err)
 		}
-		if err := l.db.DeleteRange(pieceKey(1, piece), pieceKey(1, piece)); err != nil {
+		if err := l.db.DeleteRange(chunkKey(1, chunk), chunkKey(1, chunk)); err != nil {
 			t.Fatal(err)
 		}
 		err := l.GetLog(1, new(raft.Log))
-		if first := errors.Is(err, raft.ErrLogNotFound); first != (piece == 0) || !first && (!errors.Is(err, ErrLogFailed) || len(fatal()) != 1) {
-			t.Errorf("without piece %d: %v", piece, err)
+		if first := errors.Is(err, raft.ErrLogNotFound); first != (chunk == 0) || !first && (!errors.Is(err, ErrLogFailed) || len(fatal()) != 1) {
+			t.Errorf("without chunk %d: %v", chunk, err)
 		}
 	}
 }

@@ -105,7 +105,7 @@ func (c *devCluster) memory(i int) int64 {
 
 // 64 MiB through a cluster to signed subscriptions on all nodes: every byte arrives, is signed as it is, and can be read
 // from every node; and the nodes' memory does not grow with the size times the subscriptions.
-func TestLargeMessagesOnACluster(t *testing.T) {
+func TestBlobsOnACluster(t *testing.T) {
 	const size, subscribers = 64 << 20, 12
 	c := startDevCluster(t, 3, "message.max_bytes=64MiB", "delivery.timeout=30s", "delivery.retry.initial=100ms")
 	got := newSums(t)
@@ -168,7 +168,7 @@ func TestLargeMessagesOnACluster(t *testing.T) {
 }
 
 // A body on its way outlives the leader: its parts are in the log, and the publisher notices nothing.
-func TestLargeMessageOutlivesTheLeader(t *testing.T) {
+func TestBlobOutlivesTheLeader(t *testing.T) {
 	const size = 24 << 20
 	c := startDevCluster(t, 3, "message.max_bytes=64MiB")
 	if status, _ := c.upload(0, 0, 1, ""); status/100 != 2 {

@@ -11,8 +11,8 @@ import (
 )
 
 func refounded(id, former string) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_ClusterRefounded{ClusterRefounded: &hubpb.ClusterRefounded{
-		ClusterId: id, FormerClusterId: former, Node: "node-9", Reason: hubpb.RefoundReason_REFOUND_RESTORED}}}
+	return &hubpb.Event{Kind: &hubpb.Event_NewClusterForced{NewClusterForced: &hubpb.NewClusterForced{
+		ClusterId: id, FormerClusterId: former, Node: "node-9", Reason: hubpb.NewClusterReason_NEW_CLUSTER_RESTORED}}}
 }
 
 // A cluster that begins with the state of another keeps what belongs to subscribers and publishers, and nothing

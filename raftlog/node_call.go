@@ -7,9 +7,9 @@ import (
 	"quorumhub/hub"
 )
 
-// Ask puts a question to another node, whose Options.Answer answers it; what questions there are is their business. A
+// Call puts a question to another node, whose Options.HandleCall answers it; what questions there are is their business. A
 // node that cannot be reached or does not answer is hub.CodeUnavailable; so is one that is no member, and what it refuses.
-func (n *Node) Ask(ctx context.Context, node string, question []byte) ([]byte, error) {
+func (n *Node) Call(ctx context.Context, node string, question []byte) ([]byte, error) {
 	address := ""
 	for _, s := range n.servers() {
 		if string(s.ID) == node {
@@ -19,7 +19,7 @@ func (n *Node) Ask(ctx context.Context, node string, question []byte) ([]byte, e
 	if address == "" || n.caller == nil {
 		return nil, hub.Errorf(hub.CodeUnavailable, "%s is no node of this cluster (any more)", line(node))
 	}
-	status, answer, err := n.caller.call(ctx, address, 0, methodAsk, question)
+	status, answer, err := n.caller.call(ctx, address, 0, methodNodeCall, question)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil, err
@@ -31,11 +31,11 @@ func (n *Node) Ask(ctx context.Context, node string, question []byte) ([]byte, e
 	return answer, nil
 }
 
-func (n *Node) answerAsked(question []byte) (status byte, out []byte) {
-	if n.opts.Answer == nil || !n.running.Load() {
+func (n *Node) handleNodeCall(question []byte) (status byte, out []byte) {
+	if n.opts.HandleCall == nil || !n.running.Load() {
 		return statusRefused, []byte("nothing can be asked now")
 	}
-	out, err := n.opts.Answer(question)
+	out, err := n.opts.HandleCall(question)
 	if err != nil {
 		return statusRefused, []byte(err.Error())
 	}

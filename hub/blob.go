@@ -13,25 +13,27 @@ import (
 // are numbered over all topics, and kept like messages are: in the order of their numbers, dropped from the front. A part
 // is kept while a body on its way, a retained message, or a dead letter has it or one before it.
 
-// blob is a body on its way.
-type blob struct {
+// pendingBlob is a body on its way.
+type pendingBlob struct {
 	parts []uint64
 	size  uint64
 	at    int64 // of the last part
 }
 
-// largeRef is a retained message whose body is in parts.
-type largeRef struct {
+// blobRef is a retained message whose body is in parts.
+type blobRef struct {
 	offset, part uint64 // the first part
 }
 
-func (b *blob) row() *hubpb.BlobRow { return &hubpb.BlobRow{Parts: b.parts, Size: b.size, At: b.at} }
-
-func largeRow(topic TopicID, offset uint64) RowKey {
-	return RowKey{Table: TableLarge, ID: uint64(topic), Name: string(binary.BigEndian.AppendUint64(nil, offset))}
+func (b *pendingBlob) row() *hubpb.PendingBlobRow {
+	return &hubpb.PendingBlobRow{Parts: b.parts, Size: b.size, At: b.at}
 }
 
-func (s *State) largeRow(k RowKey) *hubpb.LargeRow {
+func messageBlobKey(topic TopicID, offset uint64) RowKey {
+	return RowKey{Table: TableMessageBlob, ID: uint64(topic), Name: string(binary.BigEndian.AppendUint64(nil, offset))}
+}
+
+func (s *State) messageBlobRow(k RowKey) *hubpb.MessageBlobRow {
 	t := s.topics[TopicID(k.ID)]
 	if t == nil || len(k.Name) != 8 {
 		return nil
@@ -41,49 +43,49 @@ func (s *State) largeRow(k RowKey) *hubpb.LargeRow {
 	if part == 0 {
 		return nil
 	}
-	return &hubpb.LargeRow{Topic: k.ID, Offset: offset, FirstPart: part}
+	return &hubpb.MessageBlobRow{Topic: k.ID, Offset: offset, FirstPart: part}
 }
 
 // firstPart is the first part of a retained message, 0 when it has none.
 func (t *Topic) firstPart(offset uint64) uint64 {
-	i, ok := slices.BinarySearchFunc(t.large, offset, func(r largeRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
+	i, ok := slices.BinarySearchFunc(t.blobs, offset, func(r blobRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
 	if !ok {
 		return 0
 	}
-	return t.large[i].part
+	return t.blobs[i].part
 }
 
-func (s *State) largeKeys(keys []RowKey) []RowKey {
-	for name := range s.blobs {
-		keys = append(keys, RowKey{Table: TableBlob, Name: name})
+func (s *State) blobKeys(keys []RowKey) []RowKey {
+	for name := range s.pendingBlobs {
+		keys = append(keys, RowKey{Table: TablePendingBlob, Name: name})
 	}
 	for id, t := range s.topics {
-		for _, r := range t.large {
-			keys = append(keys, largeRow(id, r.offset))
+		for _, r := range t.blobs {
+			keys = append(keys, messageBlobKey(id, r.offset))
 		}
 	}
 	return keys
 }
 
-// addLarge gives the topics their large messages.
-func (l *Loader) addLarge() error {
-	slices.SortFunc(l.large, func(a, b *hubpb.LargeRow) int { return cmp.Compare(a.Offset, b.Offset) })
-	for _, r := range l.large {
+// addMessageBlobs gives the topics their large messages.
+func (l *Loader) addMessageBlobs() error {
+	slices.SortFunc(l.blobs, func(a, b *hubpb.MessageBlobRow) int { return cmp.Compare(a.Offset, b.Offset) })
+	for _, r := range l.blobs {
 		t := l.s.topics[TopicID(r.Topic)]
 		if t == nil {
 			return fmt.Errorf("large message %d-%d lacks its topic's row: %w", r.Topic, r.Offset, ErrCorrupt)
 		}
-		t.large = append(t.large, largeRef{r.Offset, r.FirstPart})
+		t.blobs = append(t.blobs, blobRef{r.Offset, r.FirstPart})
 	}
 	return nil
 }
 
-// Parts is the range of the parts that are kept; first is last+1 when there are none.
-func (s *State) Parts() (first, last uint64) { return s.meta.DroppedParts + 1, s.meta.LastPart }
+// RetainedParts is the range of the parts that are kept; first is last+1 when there are none.
+func (s *State) RetainedParts() (first, last uint64) { return s.meta.DroppedParts + 1, s.meta.LastPart }
 
-// BlobsIdle is the number of bodies on their way whose last part came before the time given, in Unix nanoseconds.
-func (s *State) BlobsIdle(before int64) (n int) {
-	for _, b := range s.blobs {
+// IdleBlobs is the number of bodies on their way whose last part came before the time given, in Unix nanoseconds.
+func (s *State) IdleBlobs(before int64) (n int) {
+	for _, b := range s.pendingBlobs {
 		if b.at < before {
 			n++
 		}
@@ -91,12 +93,12 @@ func (s *State) BlobsIdle(before int64) (n int) {
 	return n
 }
 
-func (s *State) addPart(e *hubpb.BlobPart, fx *Effects) Result {
-	b := s.blobs[string(e.Blob)]
+func (s *State) addPart(e *hubpb.BlobPartAdded, fx *Effects) Result {
+	b := s.pendingBlobs[string(e.Blob)]
 	switch {
 	case b == nil && e.Index == 0:
-		b = &blob{}
-		s.blobs[string(e.Blob)] = b
+		b = &pendingBlob{}
+		s.pendingBlobs[string(e.Blob)] = b
 	case b == nil || int(e.Index) > len(b.parts):
 		return Result{Outcome: OutcomeStale} // those before it were dropped
 	case int(e.Index) < len(b.parts):
@@ -108,33 +110,33 @@ func (s *State) addPart(e *hubpb.BlobPart, fx *Effects) Result {
 	b.parts = append(b.parts, s.meta.LastPart)
 	b.size += uint64(len(e.Data))
 	b.at = s.meta.Now
-	s.touchName(TableBlob, string(e.Blob))
+	s.touchName(TablePendingBlob, string(e.Blob))
 	return Result{}
 }
 
 // takeBlob makes a finished body the message's, and reports false when it is not all there.
 func (s *State) takeBlob(id []byte, parts uint32, size uint64, m *Message) bool {
-	b := s.blobs[string(id)]
+	b := s.pendingBlobs[string(id)]
 	if b == nil || len(b.parts) == 0 || len(b.parts) != int(parts) || b.size != size {
 		return false
 	}
 	m.Body, m.Parts, m.PartsSize = nil, b.parts, int64(size)
-	delete(s.blobs, string(id))
-	s.touchName(TableBlob, string(id))
+	delete(s.pendingBlobs, string(id))
+	s.touchName(TablePendingBlob, string(id))
 	return true
 }
 
 // dropBlob forgets a body that no message took.
 func (s *State) dropBlob(id []byte, fx *Effects) {
-	if s.blobs[string(id)] == nil {
+	if s.pendingBlobs[string(id)] == nil {
 		return
 	}
-	delete(s.blobs, string(id))
-	s.touchName(TableBlob, string(id))
+	delete(s.pendingBlobs, string(id))
+	s.touchName(TablePendingBlob, string(id))
 	s.releaseParts(fx)
 }
 
-func (s *State) publishLarge(e *hubpb.LargePublished, fx *Effects) Result {
+func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 	defer s.dropBlob(e.Blob, fx)
 	t := s.findTopic(e.Topic, e.AutoRegister)
 	if t == nil {
@@ -157,25 +159,25 @@ func (s *State) publishLarge(e *hubpb.LargePublished, fx *Effects) Result {
 }
 
 func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
-	for id, b := range s.blobs {
+	for id, b := range s.pendingBlobs {
 		if b.at < e.Before {
-			delete(s.blobs, id)
-			s.touchName(TableBlob, id)
+			delete(s.pendingBlobs, id)
+			s.touchName(TablePendingBlob, id)
 		}
 	}
 	s.releaseParts(fx)
 	return Result{}
 }
 
-// forgetLarge takes the large messages up to through out of the topic's list.
-func (s *State) forgetLarge(t *Topic, through uint64) {
+// forgetBlobs takes the large messages up to through out of the topic's list.
+func (s *State) forgetBlobs(t *Topic, through uint64) {
 	n := 0
-	for n < len(t.large) && t.large[n].offset <= through {
-		s.dirty[largeRow(t.ID, t.large[n].offset)] = struct{}{}
+	for n < len(t.blobs) && t.blobs[n].offset <= through {
+		s.dirty[messageBlobKey(t.ID, t.blobs[n].offset)] = struct{}{}
 		n++
 	}
-	if t.large = slices.Clone(t.large[n:]); len(t.large) == 0 {
-		t.large = nil
+	if t.blobs = slices.Clone(t.blobs[n:]); len(t.blobs) == 0 {
+		t.blobs = nil
 	}
 }
 
@@ -185,11 +187,11 @@ func (s *State) releaseParts(fx *Effects) {
 		return
 	}
 	first := s.meta.LastPart + 1
-	for _, b := range s.blobs {
+	for _, b := range s.pendingBlobs {
 		first = min(first, b.parts[0])
 	}
 	for _, t := range s.topics {
-		for _, r := range t.large {
+		for _, r := range t.blobs {
 			first = min(first, r.part)
 		}
 	}

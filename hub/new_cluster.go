@@ -2,17 +2,17 @@ package hub
 
 import "quorumhub/hub/hubpb"
 
-// refound begins a new cluster with the state of a former one. Nobody delivers anything any more until the new
+// forceNewCluster begins a new cluster with the state of a former one. Nobody delivers anything any more until the new
 // leader says who does, under new epochs: words of former owners change nothing. The answers kept for former
 // origins go, for nobody asks for them any more, and so do the former nodes. Topics, messages, subscriptions, cursors and pending requests
 // stay; leases go on running.
-func (s *State) refound(e *hubpb.ClusterRefounded, fx *Effects) Result {
+func (s *State) forceNewCluster(e *hubpb.NewClusterForced, fx *Effects) Result {
 	if e.ClusterId == "" || e.FormerClusterId != s.meta.ClusterId || e.ClusterId == s.meta.ClusterId {
 		return Result{Outcome: OutcomeStale}
 	}
 	s.meta.FormerClusterIds = append(s.meta.FormerClusterIds, s.meta.ClusterId)
 	s.meta.ClusterId = e.ClusterId
-	for _, h := range s.Held() {
+	for _, h := range s.Placements() {
 		u := s.unitOf(s.subs[h.Subscription])
 		s.count(u.topic, u.assignment.Node, -1)
 		*u.assignment = Assignment{Epoch: u.assignment.Epoch + 1}

@@ -1,0 +1,90 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"quorumhub/hub"
+)
+
+// Blob is a body that is read from the log as it is sent.
+type Blob struct {
+	Open func() io.Reader // from the start; called for each time the body is gone through
+	Size int64
+}
+
+// contentOf is a message as it goes out.
+func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
+	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
+	if m.IsBlob() {
+		c.Blob = &Blob{Open: func() io.Reader { return hub.NewBodyReader(parts, m) }, Size: m.Size()}
+	}
+	return c
+}
+
+// blobBytesPerSecond is the rate at which a large body may be taken beyond DispatcherOptions.Timeout.
+const blobBytesPerSecond = 1 << 20
+
+// blobTime is how much longer an attempt may take for the size of its body.
+func blobTime(m *hub.Message) time.Duration {
+	if !m.IsBlob() {
+		return 0
+	}
+	return time.Duration(m.Size()) * time.Second / blobBytesPerSecond
+}
+
+// blobBody is one pass over a large body. It ends with ctx.
+type blobBody struct {
+	ctx    context.Context
+	source io.Reader
+}
+
+func (b *blobBody) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.source.Read(p)
+}
+
+func (b *blobBody) Close() error { return nil }
+
+// pushBlob is Push for a body that is not in memory: one pass over it for each kind of signature, which stands in the
+// header, and one to send it.
+func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start time.Time) PushResult {
+	fields := e.fields(c, start, nil)
+	if e.signer != nil {
+		signature, err := e.signer.SignReader(&blobBody{ctx, c.Blob.Open()})
+		if err != nil {
+			return p.blobReadFailed(ctx, err, start)
+		}
+		fields = append(fields, field{headerSignature, signature})
+	}
+	if e.webhooks != nil {
+		timestamp, signature, err := e.webhooks.SignReader(c.MessageID, start, &blobBody{ctx, c.Blob.Open()})
+		if err != nil {
+			return p.blobReadFailed(ctx, err, start)
+		}
+		fields = append(fields, webhookFields(c.MessageID, timestamp, signature)...)
+	}
+	req := e.newRequest(ctx, fields)
+	req.Body, req.ContentLength = &blobBody{ctx, c.Blob.Open()}, c.Blob.Size
+	req.GetBody = func() (io.ReadCloser, error) { return &blobBody{ctx, c.Blob.Open()}, nil }
+	a, err := p.send(req)
+	if err != nil {
+		return p.blobReadFailed(ctx, err, start)
+	}
+	return p.answered(a, start)
+}
+
+// blobReadFailed tells a body that cannot be read from an endpoint that fails.
+func (p *Pusher) blobReadFailed(ctx context.Context, err error, start time.Time) PushResult {
+	switch {
+	case errors.Is(err, hub.ErrTrimmed):
+		return PushResult{Outcome: PushCancelled, Reason: ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention was faster
+	case errors.Is(err, hub.ErrCorrupt):
+		return PushResult{Outcome: PushDown, Reason: ReasonUnreadable, Latency: p.Clock.Now().Sub(start)}
+	}
+	return p.failed(ctx, err, start)
+}

@@ -1,0 +1,96 @@
+package raftlog
+
+import (
+	"context"
+	"time"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+const (
+	announceInterval = 250 * time.Millisecond
+	handoverTimeout  = 3 * time.Second
+	handoverPause    = 50 * time.Millisecond
+)
+
+// announceRun tells the cluster of this run of the node, once it knows the node, and of a new address.
+func (n *Node) announceRun() {
+	tick := time.NewTicker(announceInterval)
+	defer tick.Stop()
+	settled := false
+	for {
+		select {
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		case <-n.members.gone:
+			return
+		}
+		if settled = settled || n.move(n.ctx); !settled {
+			continue
+		}
+		switch known, ok := n.nodes()[n.opts.ID]; {
+		case !ok:
+		case known.Boot == n.boot:
+			return
+		default:
+			_ = n.recordRun(n.ctx, hubpb.NodeRun_RUN_STARTED) // the next look tells whether it is in the log
+		}
+	}
+}
+
+// recordRun writes the state of this run of the node into the log.
+func (n *Node) recordRun(ctx context.Context, run hubpb.NodeRun) error {
+	_, err := n.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeRunChanged{NodeRunChanged: &hubpb.NodeRunChanged{Node: n.opts.ID, Boot: n.boot, Run: run}}})
+	return err
+}
+
+// Handover announces that this node is about to stop, and hands leadership to another voter if it leads: the cluster
+// then gives its subscriptions to others as soon as it lets go of them. It reports whether there is anybody to take
+// them. Nothing that the node does is cut short by it.
+func (n *Node) Handover(ctx context.Context) (successors bool) {
+	if n.port == nil || !n.HasSuccessors() || n.recordRun(ctx, hubpb.NodeRun_RUN_STOPPING) != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
+	defer cancel()
+	for n.IsLeader() && ctx.Err() == nil {
+		members := n.Members()
+		if successor(members, n.opts.ID) == nil {
+			break // whoever is left elects a leader
+		}
+		if err := n.transferTo(ctx, "", members); err == nil {
+			break
+		}
+		select {
+		case <-time.After(handoverPause):
+		case <-ctx.Done():
+		}
+	}
+	return true
+}
+
+// HasSuccessors tells whether another node is there to take over what this one delivers.
+func (n *Node) HasSuccessors() bool {
+	if n.isRemoved() {
+		return false
+	}
+	for _, m := range n.Members() {
+		if m.ID != n.opts.ID && m.Alive && !m.Stopping && !m.Leaving {
+			return true
+		}
+	}
+	return false
+}
+
+// HandoverDone records, after Handover, that the node sends nothing more and that all its cursors are in the log. What it still
+// has is given to others at once.
+func (n *Node) HandoverDone(ctx context.Context) error {
+	var left int
+	n.store.View(func(s *hub.State) { left = s.Owned(n.opts.ID) })
+	if left == 0 {
+		return nil
+	}
+	return n.recordRun(ctx, hubpb.NodeRun_RUN_STOPPED)
+}
