@@ -24,8 +24,8 @@ type ownerScenario struct {
 	leads bool
 	// take makes the cluster give the victim's subscriptions to others; next is the remaining follower.
 	take func(w *World, lead, victim, next *Node) error
-	// stays says that the victim goes on and nothing needs to move.
-	stays bool
+	// before happens five seconds earlier; nil: nothing.
+	before func(w *World, victim, next *Node)
 }
 
 func cutting(out, in bool) func(w *World, lead, victim, next *Node) error {
@@ -50,11 +50,10 @@ var ownerScenarios = []ownerScenario{
 		victim.Kill(true)
 		return nil
 	}},
-	{name: "the next leader has not heard the owner for long", stays: true, take: func(w *World, lead, victim, next *Node) error {
+	{name: "the next leader has not heard the owner for long", before: func(w *World, victim, next *Node) {
 		w.net.Cut(victim.index, next.index)
 		w.net.Cut(next.index, victim.index)
-		time.Sleep(5 * time.Second)
-		w.subscribers.hold.Store(false) // so that there is more to send
+	}, take: func(_ *World, lead, _, next *Node) error {
 		return lead.up().raft.Change(context.Background(), raftlog.Change{Operation: raftlog.TransferLeadership, Node: next.id})
 	}},
 }
@@ -111,18 +110,18 @@ func (s *ownerScenario) run(t *testing.T, seed uint64) (moved time.Duration, w *
 			victim, next = w.others(lead)[0], w.others(lead)[1]
 		}
 		w.subscribers.hold.Store(true)
-		stop := make(chan struct{})
-		defer close(stop)
-		go w.trickle(stop)
+		if err := w.burst(lead); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Second)
+		if s.before != nil {
+			s.before(w, victim, next)
+			time.Sleep(5 * time.Second)
+		}
 		at := time.Now()
 		firsts := w.watchMove(victim)
 		if err := s.take(w, lead, victim, next); err != nil {
 			t.Fatal(err)
-		}
-		if s.stays {
-			time.Sleep(6 * time.Second)
-			return
 		}
 		select {
 		case first := <-firsts:
@@ -160,20 +159,14 @@ func (w *World) watchMove(victim *Node) <-chan time.Time {
 	return firsts
 }
 
-// trickle publishes now and then through whichever node takes it.
-func (w *World) trickle(stop <-chan struct{}) {
-	for i := 0; ; i++ {
-		body := fmt.Sprint("trickle.", i)
-		for _, n := range w.nodes {
-			if p := n.up(); p != nil && w.publishOnce(p, hub.Publication{Topic: topicName(i % topicCount), ContentType: "text/plain",
-				Body: []byte(body + " "), IdempotencyKey: body}, body) {
-				break
-			}
-		}
-		select {
-		case <-stop:
-			return
-		case <-time.After(100 * time.Millisecond):
+// burst publishes enough to each topic to keep its subscribers busy. Nothing is published afterwards: an idle cluster
+// exchanges the fewest messages.
+func (w *World) burst(lead *Node) error {
+	for i := range 20 * topicCount {
+		body := fmt.Sprint("burst.", i)
+		if !w.publishOnce(lead.up(), hub.Publication{Topic: topicName(i % topicCount), ContentType: "text/plain", Body: []byte(body + " ")}, body) {
+			return fmt.Errorf("%s was not acknowledged", body)
 		}
 	}
+	return nil
 }
