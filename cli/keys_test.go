@@ -15,7 +15,7 @@ import (
 	"sync"
 	"testing"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/test/hubtest"
 )
 
@@ -96,7 +96,7 @@ func (c *devCluster) subscribeChecked(i int, k *checkers, topic, path string) {
 }
 
 // keys are the keys as node i says.
-func (c *devCluster) keys(i int) (st auth.KeysStatus) {
+func (c *devCluster) keys(i int) (st keyring.Status) {
 	c.t.Helper()
 	got := run(c.t, "", "keys", "status", "--json", "--hub", c.urls[i])
 	if got.code != 0 {
@@ -109,13 +109,13 @@ func (c *devCluster) keys(i int) (st auth.KeysStatus) {
 }
 
 // allHave tells whether every node answers and holds the keys.
-func allHave(st *auth.KeysStatus, keys ...string) bool {
-	return len(st.Nodes) > 0 && !slices.ContainsFunc(st.Nodes, func(n auth.NodesKeys) bool {
+func allHave(st *keyring.Status, keys ...string) bool {
+	return len(st.Nodes) > 0 && !slices.ContainsFunc(st.Nodes, func(n keyring.NodeKeys) bool {
 		return n.Error != "" || slices.ContainsFunc(keys, func(id string) bool { return !slices.Contains(n.Holds, id) })
 	})
 }
 
-func used(st *auth.KeysStatus, key string) int {
+func used(st *keyring.Status, key string) int {
 	for i := range st.Keys {
 		if st.Keys[i].ID == key {
 			return st.Keys[i].Secrets()
@@ -145,7 +145,7 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	eventually(t, "all subscriptions are there", func() bool {
 		st := c.keys(0)
 		old = st.Sealing
-		return slices.ContainsFunc(st.Keys, func(u auth.KeyUse) bool { return u.ID == old && u.Subscriptions == len(busy)+quiet })
+		return slices.ContainsFunc(st.Keys, func(u keyring.KeyUse) bool { return u.ID == old && u.Subscriptions == len(busy)+quiet })
 	})
 	oldFile, err := os.ReadFile(c.keyFile(0))
 	if err != nil {

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
 // keysCmd is the group of commands about the keys for secrets at rest. Keys are shown by their ids only.
@@ -29,19 +31,19 @@ type keysFlags struct {
 }
 
 // ask makes one request and reads the keys as they then are.
-func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*auth.KeysStatus, error) {
+func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*keyring.Status, error) {
 	hub, err := f.client()
 	if err != nil {
 		return nil, err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, path, body)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, method, path, body)
 	if err != nil {
 		return nil, err
 	}
-	st := new(auth.KeysStatus)
+	st := new(keyring.Status)
 	if err := json.Unmarshal(answer, st); err != nil {
-		return nil, fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return nil, hub.Unexpected("", err)
 	}
 	return st, nil
 }
@@ -60,7 +62,7 @@ func (c *keysStatusCmd) Run(ctx context.Context, s Streams) error {
 	return printKeys(s, st)
 }
 
-func printKeys(s Streams, st *auth.KeysStatus) error {
+func printKeys(s Streams, st *keyring.Status) error {
 	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tHELD BY")
 	for _, k := range st.Keys {
@@ -74,7 +76,7 @@ func printKeys(s Streams, st *auth.KeysStatus) error {
 		if slices.Contains(st.Retired, k.ID) {
 			role = "retired"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\n", orDash(oneLine(k.ID)), role, k.Subscriptions, k.Former, k.Requests, orDash(oneLine(strings.Join(k.Nodes, ", "))))
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\n", terminal.OrDash(terminal.OneLine(k.ID)), role, k.Subscriptions, k.Former, k.Requests, terminal.OrDash(terminal.OneLine(strings.Join(k.Nodes, ", "))))
 	}
 	fmt.Fprintln(table, "\nNODE\tSEALS WITH\tHOLDS\tFROM")
 	for _, n := range st.Nodes {
@@ -82,13 +84,13 @@ func printKeys(s Streams, st *auth.KeysStatus) error {
 		if n.Error != "" {
 			holds = n.Error
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", oneLine(n.Node), orDash(oneLine(n.Seals)), orDash(oneLine(holds)), orDash(oneLine(n.Source)))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", terminal.OneLine(n.Node), terminal.OrDash(terminal.OneLine(n.Seals)), terminal.OrDash(terminal.OneLine(holds)), terminal.OrDash(terminal.OneLine(n.Source)))
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	if st.Next != "" {
-		_, err := fmt.Fprintf(s.Out, "\na rotation to %s is under way: quorumhub keys rotate goes on with it, quorumhub keys drop %s gives it up\n", oneLine(st.Next), oneLine(st.Next))
+		_, err := fmt.Fprintf(s.Out, "\na rotation to %s is under way: quorumhub keys rotate goes on with it, quorumhub keys drop %s gives it up\n", terminal.OneLine(st.Next), terminal.OneLine(st.Next))
 		return err
 	}
 	return nil
@@ -129,7 +131,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 	if c.JSON {
 		return writeJSON(s.Out, st)
 	}
-	if _, err := fmt.Fprintf(s.Out, "%s seals secrets now, on %d nodes\n", oneLine(st.Sealing), len(st.Nodes)); err != nil {
+	if _, err := fmt.Fprintf(s.Out, "%s seals secrets now, on %d nodes\n", terminal.OneLine(st.Sealing), len(st.Nodes)); err != nil {
 		return err
 	}
 	if c.DropOld {
@@ -139,7 +141,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 }
 
 // sayOld says what is left to do with the keys before the present one.
-func sayOld(s Streams, st *auth.KeysStatus) error {
+func sayOld(s Streams, st *keyring.Status) error {
 	n := 0
 	for i := range st.Keys {
 		if st.Keys[i].ID != st.Sealing {
@@ -165,16 +167,16 @@ func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
+	defer hub.Close()
 	total := 0
 	for {
-		answer, err := hub.operate(ctx, http.MethodPost, "/v1/keys/reencrypt", nil)
+		answer, err := hub.Call(ctx, http.MethodPost, "/v1/keys/reencrypt", nil)
 		if err != nil {
 			return err
 		}
-		var out auth.Resealed
+		var out keyring.Reencrypted
 		if err := json.Unmarshal(answer, &out); err != nil {
-			return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+			return hub.Unexpected("", err)
 		}
 		total += out.Sealed
 		switch {
@@ -183,7 +185,7 @@ func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 			continue
 		case out.Left > 0:
 			for _, line := range out.Failing {
-				fmt.Fprintln(s.Err, oneLine(line))
+				fmt.Fprintln(s.Err, terminal.OneLine(line))
 			}
 			return fmt.Errorf("%d secrets were sealed anew, and %d cannot be opened; put the key that they need into the key files (quorumhub keys status), and repeat", total, out.Left)
 		}
@@ -214,11 +216,11 @@ func (c *keysDropCmd) Run(ctx context.Context, s Streams) error {
 	id := c.ID
 	switch {
 	case c.Old == (id != ""):
-		return usageError("expected the ID of a key, or --old")
+		return exit.Usagef("expected the ID of a key, or --old")
 	case c.Old:
 		id = "old"
 	case strings.Trim(id, "0123456789abcdef") != "":
-		return usageError(fmt.Sprintf("ID: got %q, expected the id of a key such as 1a2b3c4d (quorumhub keys status)", id))
+		return exit.Usagef("ID: got %q, expected the id of a key such as 1a2b3c4d (quorumhub keys status)", id)
 	}
 	st, err := c.ask(ctx, http.MethodDelete, "/v1/keys/"+url.PathEscape(id), nil)
 	if err != nil {
@@ -231,7 +233,7 @@ func (c *keysDropCmd) Run(ctx context.Context, s Streams) error {
 }
 
 // sayDropped says which nodes still hold what was dropped.
-func sayDropped(s Streams, st *auth.KeysStatus) error {
+func sayDropped(s Streams, st *keyring.Status) error {
 	for _, n := range st.Nodes {
 		var still []string
 		for _, id := range n.Holds {
@@ -241,14 +243,14 @@ func sayDropped(s Streams, st *auth.KeysStatus) error {
 		}
 		switch {
 		case n.Error != "":
-			fmt.Fprintf(s.Out, "%s does not answer; it removes what it has when it is back\n", oneLine(n.Node))
+			fmt.Fprintf(s.Out, "%s does not answer; it removes what it has when it is back\n", terminal.OneLine(n.Node))
 		case len(still) > 0 && n.Source != "file":
-			fmt.Fprintf(s.Out, "%s still has %s in its configuration; take it out there\n", oneLine(n.Node), oneLine(strings.Join(still, ", ")))
+			fmt.Fprintf(s.Out, "%s still has %s in its configuration; take it out there\n", terminal.OneLine(n.Node), terminal.OneLine(strings.Join(still, ", ")))
 		case len(still) > 0:
-			fmt.Fprintf(s.Out, "%s still has %s in its file; its log says why\n", oneLine(n.Node), oneLine(strings.Join(still, ", ")))
+			fmt.Fprintf(s.Out, "%s still has %s in its file; its log says why\n", terminal.OneLine(n.Node), terminal.OneLine(strings.Join(still, ", ")))
 		}
 	}
-	_, err := fmt.Fprintln(s.Out, "dropped; "+oneLine(st.Sealing)+" seals secrets. Backups made before still need the old keys: keep a copy of them")
+	_, err := fmt.Fprintln(s.Out, "dropped; "+terminal.OneLine(st.Sealing)+" seals secrets. Backups made before still need the old keys: keep a copy of them")
 	return err
 }
 
@@ -256,7 +258,7 @@ type keysNewCmd struct{}
 
 // Run makes a key.
 func (*keysNewCmd) Run(s Streams) error {
-	id, text, err := auth.NewKeyText()
+	id, text, err := keyring.GenerateKey()
 	if err != nil {
 		return err
 	}

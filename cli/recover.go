@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"quorumhub/cli/exit"
 	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
@@ -44,7 +45,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, "fsm")); err != nil {
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, node.FSMDir)); err != nil {
 		return fmt.Errorf("data_dir %s holds no node: %w", cfg.DataDir, err)
 	}
 	lock, err := node.LockDataDir(cfg.DataDir)
@@ -52,7 +53,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer lock.Close()
-	st, err := store.Open(store.Options{Dir: filepath.Join(cfg.DataDir, "fsm")})
+	st, err := store.Open(store.Options{Dir: filepath.Join(cfg.DataDir, node.FSMDir)})
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if !c.Yes {
-		return usageError("nothing was changed; add --yes to do it")
+		return exit.Usagef("nothing was changed; add --yes to do it")
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func recoveredSelf(cfg *configs.Config, peers []string) (self configs.Peer, err 
 	case known == nil:
 		return self, fmt.Errorf("data_dir %s holds no node: there is no node.json", cfg.DataDir)
 	case len(peers) > 1:
-		return self, usageError(fmt.Sprintf("--peers: got %d nodes, expected one; recover the one that knows most, the others join it with empty data directories", len(peers)))
+		return self, exit.Usagef("--peers: got %d nodes, expected one; recover the one that knows most, the others join it with empty data directories", len(peers))
 	}
 	self = configs.Peer{ID: known.ID, Addr: cfg.Cluster.Addr}
 	if p, ok := cfg.Self(); ok && p.ID == known.ID {
@@ -87,7 +88,7 @@ func recoveredSelf(cfg *configs.Config, peers []string) (self configs.Peer, err 
 	if len(peers) == 1 {
 		id, addr, ok := strings.Cut(peers[0], "=")
 		if !ok || addr == "" || id != known.ID {
-			return self, usageError(fmt.Sprintf("--peers: got %q, expected %s=host:port, for this is the data of %s", peers[0], known.ID, known.ID))
+			return self, exit.Usagef("--peers: got %q, expected %s=host:port, for this is the data of %s", peers[0], known.ID, known.ID)
 		}
 		self.Addr = addr
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"quorumhub/cli/node"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -82,7 +83,7 @@ func (c *restoreCmd) verify(file *os.File) (*store.BackupMeta, error) {
 
 // restore fills the data directory, and empties it again when that fails.
 func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (cluster string, err error) {
-	dir := filepath.Join(cfg.DataDir, "fsm")
+	dir := filepath.Join(cfg.DataDir, node.FSMDir)
 	addr := cfg.Cluster.Addr
 	if self, ok := cfg.Self(); ok {
 		addr = self.Addr
@@ -103,7 +104,7 @@ func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (clu
 		err = errors.Join(err, st.Close())
 	}
 	if err != nil {
-		for _, name := range []string{"fsm", "raft.db", "node.json"} { // node.json last: without it alone the rest could start
+		for _, name := range []string{node.FSMDir, "raft.db", "node.json"} { // node.json last: without it alone the rest could start
 			err = errors.Join(err, os.RemoveAll(filepath.Join(cfg.DataDir, name)))
 		}
 	}
@@ -130,7 +131,7 @@ func checkRestoreDir(cfg *configs.Config, config string) error {
 		}
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, oneLine(strings.Join(found[:min(len(found), 5)], ", ")))
+		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, terminal.OneLine(strings.Join(found[:min(len(found), 5)], ", ")))
 	}
 	return nil
 }
@@ -153,7 +154,7 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 		return err
 	}
 	for _, id := range needed {
-		if ring := keys.Keyring(); !ring.Opens(id) {
+		if ring := keys.Ring(); !ring.Opens(id) {
 			return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there, as it was when the backup was taken",
 				keys.Where(), strings.Join(ring.IDs(), " and "), words)
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 
+	"quorumhub/cli/exit"
 	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
@@ -15,8 +16,8 @@ type serveCmd struct {
 	configFlags
 }
 
-// Run serves until ctx ends, and stops in good order then: what was accepted is finished and cursors are
-// written, so that the next start repeats nothing.
+// Run serves until ctx ends, then stops gracefully: accepted requests finish and cursors are saved, so the next start repeats no
+// delivery.
 func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	cfg, err := c.load(s.Env)
 	if err != nil {
@@ -30,7 +31,7 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {
-			err = withCode(codeUsage, err)
+			err = exit.With(exit.Usage, err)
 		}
 		return err
 	}

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 const (
@@ -105,16 +107,16 @@ func BenchmarkFanout(b *testing.B) {
 	for _, mode := range []string{"backlog", "lockstep"} {
 		b.Run(mode, func(b *testing.B) {
 			url, count, hundreds := sink(b)
-			e := newEngine(b)
+			e := fake.NewEngine(b)
 			o := options(e)
-			client := delivery.NewClient(policy(b, delivery.PolicyOptions{Mode: delivery.ModeDevLoopback}), delivery.ClientOptions{})
+			client := egress.NewClient(fake.Policy(b, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{})
 			defer client.Close()
 			o.Pusher = &delivery.Pusher{Client: client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/bench"}
 			d := delivery.NewDispatcher(o)
-			e.observe(d)
+			e.Observe(d)
 			d.Start(context.Background())
 			for i := range benchSubscriptions {
-				e.subscribe(want{topic: "t", callback: fmt.Sprint(url, "/cb/", i), secret: "0123456789abcdef"})
+				e.Subscribe(fake.Want{Topic: "t", Callback: fmt.Sprint(url, "/cb/", i), Secret: "0123456789abcdef"})
 			}
 			body := strings.Repeat("x", benchBody)
 			messages := (b.N + benchSubscriptions - 1) / benchSubscriptions
@@ -122,7 +124,7 @@ func BenchmarkFanout(b *testing.B) {
 			b.ResetTimer()
 			cpu := cpuTime(b)
 			for range messages {
-				e.publish("t", body)
+				e.Publish("t", body)
 				if mode == "lockstep" {
 					<-hundreds
 				}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
@@ -59,7 +60,7 @@ func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start ti
 		if err != nil {
 			return p.blobReadFailed(ctx, err, start)
 		}
-		fields = append(fields, field{headerSignature, signature})
+		fields = append(fields, egress.Field{Name: headerSignature, Value: signature})
 	}
 	if e.webhooks != nil {
 		timestamp, signature, err := e.webhooks.SignReader(c.MessageID, start, &blobBody{ctx, c.Blob.Open()})
@@ -82,9 +83,9 @@ func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start ti
 func (p *Pusher) blobReadFailed(ctx context.Context, err error, start time.Time) PushResult {
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):
-		return PushResult{Outcome: PushCancelled, Reason: ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention was faster
+		return PushResult{Outcome: PushCancelled, Reason: egress.ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention was faster
 	case errors.Is(err, hub.ErrCorrupt):
-		return PushResult{Outcome: PushDown, Reason: ReasonUnreadable, Latency: p.Clock.Now().Sub(start)}
+		return PushResult{Outcome: PushDown, Reason: egress.ReasonUnreadable, Latency: p.Clock.Now().Sub(start)}
 	}
 	return p.failed(ctx, err, start)
 }

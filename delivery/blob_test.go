@@ -10,12 +10,14 @@ import (
 	"testing/iotest"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 // A large body is read once to sign it and once to send it, and never held.
 func TestPushBlob(t *testing.T) {
-	s := record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
+	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	p := pusher(t)
 	body := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
 	signer, err := delivery.NewSigner(delivery.SHA256, []byte("secret"))
@@ -29,7 +31,7 @@ func TestPushBlob(t *testing.T) {
 		if res := p.Push(t.Context(), endpoint(t, p, s.URL+"/cb", sg), c); res.Outcome != delivery.PushDelivered || res.Status != 204 {
 			t.Fatalf("result %+v", res)
 		}
-		reqs := s.all()
+		reqs := s.All()
 		got := reqs[len(reqs)-1]
 		if !bytes.Equal(got.Body, body) || got.Header.Get("Content-Length") != fmt.Sprint(len(body)) || got.Header.Get("X-Hub-Message-Id") != "1-1" {
 			t.Errorf("%d bytes came with %v", len(got.Body), got.Header)
@@ -47,7 +49,7 @@ func TestPushBlob(t *testing.T) {
 
 // What cannot be read is not the endpoint's fault, and is told from it.
 func TestPushBlobThatCannotBeRead(t *testing.T) {
-	s := record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
+	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	p := pusher(t)
 	signer, err := delivery.NewSigner(delivery.SHA256, []byte("secret"))
 	if err != nil {
@@ -57,10 +59,10 @@ func TestPushBlobThatCannotBeRead(t *testing.T) {
 		for _, c := range []struct {
 			err     error
 			outcome delivery.PushOutcome
-			reason  delivery.Reason
+			reason  egress.Reason
 		}{
-			{fmt.Errorf("read part 7: %w", hub.ErrTrimmed), delivery.PushCancelled, delivery.ReasonCancelled},
-			{fmt.Errorf("read part 7: %w", hub.ErrCorrupt), delivery.PushDown, delivery.ReasonUnreadable},
+			{fmt.Errorf("read part 7: %w", hub.ErrTrimmed), delivery.PushCancelled, egress.ReasonCancelled},
+			{fmt.Errorf("read part 7: %w", hub.ErrCorrupt), delivery.PushDown, egress.ReasonUnreadable},
 		} {
 			content := delivery.Content{Blob: &delivery.Blob{Size: 1 << 20, Open: func() io.Reader {
 				return io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), iotest.ErrReader(c.err))
@@ -70,7 +72,7 @@ func TestPushBlobThatCannotBeRead(t *testing.T) {
 			}
 		}
 	}
-	for _, r := range s.all() {
+	for _, r := range s.All() {
 		if len(r.Body) == 1<<20 {
 			t.Error("a whole body came")
 		}

@@ -4,21 +4,25 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // fleet is some nodes on one log. The engine is the log with the state as of its end; each node has its own copy
 // of the state, which lags behind while the node is cut off. The first node that is in touch leads.
 type fleet struct {
-	*engine
-	net   *network
+	*fake.Engine
+	net   *fake.Network
 	nodes []*fleetNode
 
 	logMu sync.Mutex
@@ -27,19 +31,22 @@ type fleet struct {
 
 	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.mu
 
+	// What some tests change: options, or what lies between a node's dispatcher and the log.
 	dispatcher func(*delivery.DispatcherOptions)
-	placer     func(*delivery.PlacerOptions)
+	listen     func(*fleetNode) hub.Observer
+	proposer   func(*fleetNode) hub.Proposer
+	placer     func(*placement.Options)
 }
 
 type fleetNode struct {
 	f      *fleet
 	id     string
-	own    *engine // this node's copy
-	next   int     // entry to apply
+	own    *fake.Engine // this node's copy
+	next   int          // entry to apply
 	member bool
 
 	d      *delivery.Dispatcher
-	p      *delivery.Placer
+	p      *placement.Placer
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
@@ -52,10 +59,10 @@ type fleetNode struct {
 }
 
 // fleetTest runs f with n nodes in virtual time.
-func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) answer, tune func(*fleet), f func(f *fleet)) {
+func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) fake.Answer, tune func(*fleet), f func(f *fleet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &fleet{engine: newEngine(t), net: newNetwork(behave), foreign: map[string]int{}}
+		c := &fleet{Engine: fake.NewEngine(t), net: fake.NewNetwork(behave), foreign: map[string]int{}}
 		if tune != nil {
 			tune(c)
 		}
@@ -72,7 +79,7 @@ func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string
 
 // join adds a node.
 func (c *fleet) join() *fleetNode {
-	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: newEngine(c.t), touch: true, member: true}
+	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: fake.NewEngine(c.T), touch: true, member: true}
 	c.logMu.Lock()
 	c.nodes = append(c.nodes, m)
 	c.logMu.Unlock()
@@ -83,18 +90,25 @@ func (c *fleet) join() *fleetNode {
 func (m *fleetNode) start() {
 	o := options(m.own)
 	o.Node, o.Proposer, o.Contact = m.id, m, m.Contact
-	o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute}}
+	o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Minute}}
 	o.Pusher = &delivery.Pusher{Client: from{m.f, m.id}, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	if m.f.proposer != nil {
+		o.Proposer = m.f.proposer(m)
+	}
 	if m.f.dispatcher != nil {
 		m.f.dispatcher(&o)
 	}
-	p := delivery.PlacerOptions{State: m.own, Proposer: m, Cluster: m, Log: quiet()}
+	p := placement.Options{State: m.own, Proposer: m, Cluster: m, Log: fake.Discard()}
 	if m.f.placer != nil {
 		m.f.placer(&p)
 	}
-	m.d, m.p = delivery.NewDispatcher(o), delivery.NewPlacer(p)
-	m.own.observe(m.d)
-	m.own.observe(m.p)
+	m.d, m.p = delivery.NewDispatcher(o), placement.NewPlacer(p)
+	var listener hub.Observer = m.d
+	if m.f.listen != nil {
+		listener = m.f.listen(m)
+	}
+	m.own.Observe(listener)
+	m.own.Observe(m.p)
 	m.f.logMu.Lock()
 	m.catchUp()
 	m.f.logMu.Unlock()
@@ -113,7 +127,7 @@ func (m *fleetNode) stop() {
 	defer cancel()
 	_ = m.d.Close(ctx)
 	m.cancel()
-	m.own.forget()
+	m.own.Forget()
 	m.d = nil
 }
 
@@ -160,8 +174,8 @@ func (m *fleetNode) catchUp() {
 		return
 	}
 	for ; m.next < len(m.f.log); m.next++ {
-		if _, err := m.own.proposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
-			m.f.t.Error(err)
+		if _, err := m.own.ProposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
+			m.f.T.Error(err)
 		}
 	}
 }
@@ -179,7 +193,7 @@ func (c *fleet) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resu
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
 	now := time.Now()
-	res, err := c.engine.proposeAt(now, events...)
+	res, err := c.Engine.ProposeAt(now, events...)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +255,7 @@ func (c *fleet) candidates() (out []*hubpb.Candidate) {
 
 // subscribe makes a subscription, as if it had been verified, and returns its owner.
 func (c *fleet) subscribe(topic, callback string) *fleetNode {
-	c.t.Helper()
+	c.T.Helper()
 	id := c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
 		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 36000, AutoRegister: true}}}).ID
 	return c.owner(hub.SubscriptionID(c.propose(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
@@ -249,22 +263,22 @@ func (c *fleet) subscribe(topic, callback string) *fleetNode {
 }
 
 func (c *fleet) propose(e *hubpb.Event) hub.Result {
-	c.t.Helper()
+	c.T.Helper()
 	res, err := c.Propose(context.Background(), e)
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return res[0]
 }
 
 func (c *fleet) publish(topic, body string) {
-	c.t.Helper()
+	c.T.Helper()
 	c.propose(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
 		Topic: topic, ContentType: "text/plain", Body: []byte(body), AutoRegister: true}}})
 }
 
 func (c *fleet) owner(id hub.SubscriptionID) *fleetNode {
-	sub, _ := c.subscription(id)
+	sub, _ := c.Subscription(id)
 	for _, m := range c.nodes {
 		if m.id == sub.Assignment.Node {
 			return m
@@ -305,13 +319,56 @@ func (f from) RoundTrip(req *http.Request) (*http.Response, error) {
 	f.f.View(func(s *hub.State) {
 		for _, sub := range s.Subscriptions(0, 0, nil) {
 			if sub.Callback == req.URL.String() && sub.Assignment.Node != f.node {
-				f.f.net.mu.Lock()
+				f.f.net.Mu.Lock()
 				f.f.foreign[sub.Callback]++
-				f.f.net.mu.Unlock()
+				f.f.net.Mu.Unlock()
 			}
 		}
 	})
 	return f.f.net.RoundTrip(req)
 }
 
-func sender(a arrival) string { return a.header.Get("X-Test-Node") }
+func sender(a fake.Arrival) string { return a.Header.Get("X-Test-Node") }
+
+type observerFunc func(*hub.Effects)
+
+func (f observerFunc) Applied(fx *hub.Effects) { f(fx) }
+
+type proposerFunc func(context.Context, ...*hubpb.Event) ([]hub.Result, error)
+
+func (f proposerFunc) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	return f(ctx, events...)
+}
+
+// ownsAll takes the guard of ownership away: a node takes every subscription for its own.
+func ownsAll(m *fleetNode) hub.Observer {
+	d := m.d
+	return observerFunc(func(fx *hub.Effects) {
+		all := *fx
+		all.Subscriptions = slices.Clone(fx.Subscriptions)
+		for i := range all.Subscriptions {
+			all.Subscriptions[i].Assignment.Node = m.id
+		}
+		d.Applied(&all)
+	})
+}
+
+// handsOverAtOnce takes the guard of draining away: a planned move cuts off attempts in flight.
+func handsOverAtOnce(m *fleetNode) hub.Observer {
+	d := m.d
+	return observerFunc(func(fx *hub.Effects) {
+		d.Applied(fx)
+		d.HandOverAtOnce()
+	})
+}
+
+// resumesAtOnce takes the guard of catching up away: a node back in touch meets its mark before what is in the log before it.
+func resumesAtOnce(m *fleetNode) hub.Proposer {
+	return proposerFunc(func(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+		if r := events[0].GetDeliveryResumed(); r != nil {
+			m.d.Applied(&hub.Effects{Resumed: []hub.Resumed{{Node: r.Node, Mark: r.Mark}}})
+			return nil, nil
+		}
+		return m.Propose(ctx, events...)
+	})
+}

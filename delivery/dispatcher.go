@@ -1,12 +1,14 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 )
 
@@ -34,7 +36,7 @@ type DispatcherOptions struct {
 	PerHost     int // attempts under way to one host; 0: no limit but the others
 	// SlowAfter is how long an attempt counts against Concurrency; 0: 100 ms.
 	SlowAfter   time.Duration
-	Retry       RetryPolicy
+	Retry       retry.Policy
 	CursorFlush time.Duration // how often cursors are written; 0: 250 ms
 
 	// Contact is hub.Cluster's. A node that was out of touch for Lease stops sending, for others may have been
@@ -45,16 +47,6 @@ type DispatcherOptions struct {
 
 	// Attempted, when set, is told of every attempt, concurrently, and must not block.
 	Attempted func(topic hub.TopicID, r PushResult)
-
-	without guards
-}
-
-// guards names guards that tests take away one by one, to show that each of them is needed.
-type guards struct {
-	ownership bool // what another node owns is delivered too
-	lease     bool // a node out of touch goes on sending
-	catchUp   bool // a node back in touch sends before it has caught up with the log
-	drain     bool // a planned move cuts off what is under way and hands over at once
 }
 
 // Dispatcher distributes content (WebSub section 7): it sees to it that every message of a topic reaches each
@@ -127,10 +119,10 @@ var (
 
 // NewDispatcher builds a dispatcher that does nothing yet but listen.
 func NewDispatcher(o DispatcherOptions) *Dispatcher {
-	o.Timeout = orDuration(o.Timeout, 10*time.Second)
-	o.SlowAfter = orDuration(o.SlowAfter, 100*time.Millisecond)
-	o.CursorFlush = orDuration(o.CursorFlush, 250*time.Millisecond)
-	o.Lease = orDuration(o.Lease, DefaultLease)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
+	o.SlowAfter = cmp.Or(o.SlowAfter, 100*time.Millisecond)
+	o.CursorFlush = cmp.Or(o.CursorFlush, 250*time.Millisecond)
+	o.Lease = cmp.Or(o.Lease, DefaultLease)
 	if o.Concurrency <= 0 {
 		o.Concurrency = 256
 	}

@@ -1,6 +1,10 @@
 package delivery
 
-import "time"
+import (
+	"time"
+
+	"quorumhub/delivery/egress"
+)
 
 // fairQueue holds lanes that are ready, those of each topic in order of arrival, and serves the topics in turn: however
 // many lanes one topic has, another's wait for one of them at most.
@@ -162,7 +166,7 @@ func (d *Dispatcher) visit(l *lane) {
 	if d.o.PerHost <= 0 {
 		return
 	}
-	name := hostOf(l.callback)
+	name := egress.HostOf(l.callback)
 	if l.host != nil && l.host.name == name {
 		return
 	}

@@ -331,11 +331,11 @@ func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale bool, b
 		l.countOverload(res)
 		l.narrow(res)
 	}
-	policy := d.o.Retry.with(l.options)
+	policy := d.o.Retry.With(l.options)
 	if down {
 		l.slow, l.sick = true, true
 		if l.state == laneIdle || l.state == laneReady {
-			d.wait(l, policy.delay(l.failures, 0, l.overloads, res))
+			d.wait(l, policy.Delay(res.failure(l.failures, 0, l.overloads)))
 		}
 	} else {
 		d.recovered(l)
@@ -354,7 +354,7 @@ func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale bool, b
 		since = e.since
 	}
 	d.markFlow(f)
-	if policy.exhausted(e.attempts, e.refused, e.m.Time, since, now) {
+	if policy.Exhausted(e.attempts, e.refused, e.m.Time, since, now) {
 		e.state = entrySettling
 		d.settle = append(d.settle, settlement{lane: l, entry: e, flowGen: f.gen, offset: e.m.Offset, attempts: e.attempts,
 			status: int32(res.Status), reason: res.Reason, tries: d.triesAt(l, e.m.Offset), size: int(e.m.Size()),
@@ -367,7 +367,7 @@ func (d *Dispatcher) flowFailed(l *lane, e *entry, res PushResult, stale bool, b
 		return
 	}
 	f.unload(e)
-	e.state, e.due = entryDelayed, d.now()+policy.delay(0, e.refused, 0, res)
+	e.state, e.due = entryDelayed, d.now()+policy.Delay(res.failure(0, e.refused, 0))
 	f.delayed = append(f.delayed, e)
 	d.remind(f, e.due)
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -56,12 +57,12 @@ func (h *history) newest(f func(*try) bool) {
 }
 
 // reasons numbers the classes of failures.
-func reasons() [15]Reason {
-	return [...]Reason{ReasonNone, ReasonDenied, ReasonUnreachable, ReasonTimeout, ReasonTLS, ReasonStatus, ReasonChallenge,
-		ReasonCancelled, ReasonProtocol, ReasonTooLarge, ReasonRedirect, ReasonEncoding, ReasonURL, ReasonSecret, ReasonUnreadable}
+func reasons() [15]egress.Reason {
+	return [...]egress.Reason{egress.ReasonNone, egress.ReasonDenied, egress.ReasonUnreachable, egress.ReasonTimeout, egress.ReasonTLS, egress.ReasonStatus, egress.ReasonChallenge,
+		egress.ReasonCancelled, egress.ReasonProtocol, egress.ReasonTooLarge, egress.ReasonRedirect, egress.ReasonEncoding, egress.ReasonURL, egress.ReasonSecret, egress.ReasonUnreadable}
 }
 
-func numberOf(r Reason) uint8 {
+func numberOf(r egress.Reason) uint8 {
 	all := reasons()
 	return uint8(max(slices.Index(all[:], r), 0))
 }
@@ -108,7 +109,7 @@ type Tried struct {
 	Outcome PushOutcome
 	Status  int // HTTP status, 0: none came
 	Latency time.Duration
-	Reason  Reason
+	Reason  egress.Reason
 }
 
 // History is what a node remembers of its attempts for one subscription.

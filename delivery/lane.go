@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
@@ -67,7 +68,7 @@ type lane struct {
 	slot int32 // laneIdle: index in the idle list; laneWaiting: index in the heap
 
 	status    int32 // last HTTP status, 0: none
-	reason    Reason
+	reason    egress.Reason
 	gen       uint32 // rises with each renewal
 	jumps     uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
 	state     laneState

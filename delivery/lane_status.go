@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
@@ -39,10 +40,10 @@ type LaneStatus struct {
 	Attempts     uint32 // at the message behind it
 	Failures     uint64 // in a row
 	FailingSince time.Time
-	NextAttempt  time.Time // waiting: when
-	LastStatus   int       // HTTP status of the last attempt, 0: none came
-	LastReason   Reason    // class of its failure, empty: none
-	Window       int       // messages that may be under way at a time, fewer than asked for after an overload
+	NextAttempt  time.Time     // waiting: when
+	LastStatus   int           // HTTP status of the last attempt, 0: none came
+	LastReason   egress.Reason // class of its failure, empty: none
+	Window       int           // messages that may be under way at a time, fewer than asked for after an overload
 }
 
 // Lane returns how delivery to a subscription stands, ok false when this node does not deliver to it.

@@ -80,7 +80,7 @@ func (d *Dispatcher) forget(subs []hub.Subscription, topics []hub.Topic) {
 func (d *Dispatcher) adopt(s *hub.Subscription) {
 	a := &s.Assignment
 	l := d.lanes[s.ID]
-	if a.Node != d.o.Node && !d.o.without.ownership {
+	if a.Node != d.o.Node {
 		if d.loading {
 			d.late[s.ID] = max(d.late[s.ID], a.Epoch)
 		}
@@ -222,10 +222,7 @@ func (d *Dispatcher) drain(l *lane) {
 		d.retries.remove(l)
 	case laneExpired, lanePaused:
 	case laneRunning:
-		if !d.o.without.drain {
-			return // comes by when the attempt is booked
-		}
-		l.worker.cut(errMoved)
+		return // comes by when the attempt is booked
 	default:
 		return // comes by sendable or place
 	}

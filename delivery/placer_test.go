@@ -8,6 +8,7 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
 // unowned makes subscriptions that no node was chosen for, as those of a hub that never had a second node.
@@ -36,7 +37,7 @@ func (c *fleet) assignments() (out []int) {
 
 // TestPlacerGivesOwnersAtOnce, in events of bounded size, and then rests.
 func TestPlacerGivesOwnersAtOnce(t *testing.T) {
-	fleetTest(t, 3, ok200, nil, func(c *fleet) {
+	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		c.nodes[0].cut() // nobody decides for a moment: node-2 leads, and node-1 may still be sending
 		c.unowned("t", 2500)
 		c.after(300 * time.Millisecond)
@@ -61,7 +62,7 @@ func TestPlacerGivesOwnersAtOnce(t *testing.T) {
 
 // TestPlacerKeepsSharesEven when subscriptions end, after things have settled.
 func TestPlacerKeepsSharesEven(t *testing.T) {
-	fleetTest(t, 3, ok200, nil, func(c *fleet) {
+	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		var first []uint64
 		for i := range 30 {
 			if c.subscribe(fmt.Sprint("t", i%4), callback(i)) == c.nodes[0] {
@@ -85,14 +86,14 @@ func TestPlacerKeepsSharesEven(t *testing.T) {
 // and repeats nothing.
 func TestPlacerTakesAMoveBack(t *testing.T) {
 	var slow bool
-	fleetTest(t, 1, func(string, int, string) answer {
+	fleetTest(t, 1, func(string, int, string) fake.Answer {
 		if slow {
-			return answer{after: 9 * time.Second}
+			return fake.Answer{After: 9 * time.Second}
 		}
-		return answer{}
+		return fake.Answer{}
 	}, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
-		c.subscribe("u", cb)
+		c.subscribe("u", fake.Callback)
 		slow = true
 		c.publish("t", "1")
 		c.publish("u", "1")
@@ -106,7 +107,7 @@ func TestPlacerTakesAMoveBack(t *testing.T) {
 		c.publish("t", "2")
 		c.publish("u", "2")
 		c.after(20 * time.Second)
-		for _, url := range []string{callback(0), cb} {
+		for _, url := range []string{callback(0), fake.Callback} {
 			if f := c.faults(url, 2, 0); len(f) > 0 {
 				t.Errorf("%s: %v", url, f)
 			}
@@ -119,7 +120,7 @@ func TestPlacerTakesAMoveBack(t *testing.T) {
 
 // TestPlacerRelievesFormerMembers: what a node that was removed had goes to the others.
 func TestPlacerRelievesFormerMembers(t *testing.T) {
-	fleetTest(t, 3, ok200, nil, func(c *fleet) {
+	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		for i := range 9 {
 			c.subscribe("t", callback(i))
 		}

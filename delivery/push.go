@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"quorumhub/delivery/egress"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 )
 
@@ -28,10 +30,20 @@ const (
 // PushResult is the outcome of one request.
 type PushResult struct {
 	Outcome    PushOutcome
-	Reason     Reason
+	Reason     egress.Reason
 	Status     int           // 0: no answer
 	RetryAfter time.Duration // 0: not asked for
 	Latency    time.Duration // from the start of the request to the end of the answer
+}
+
+// overloaded tells whether a failure means that the endpoint got too much, not that it is broken.
+func (r *PushResult) overloaded() bool {
+	return r.Status == http.StatusTooManyRequests || r.Reason == egress.ReasonTimeout
+}
+
+// failure is a failed attempt as the RetryPolicy sees it: with the failures and overloads in a row, and the refusals of its message.
+func (r *PushResult) failure(failures uint64, refused uint32, overloads uint8) retry.Failure {
+	return retry.Failure{InARow: failures, Refused: r.Outcome == PushRefused, Refusals: refused, Overloads: overloads, RetryAfter: r.RetryAfter}
 }
 
 // Pusher makes content distribution requests. Safe for concurrent use.
@@ -45,7 +57,7 @@ type Pusher struct {
 // message. Immutable but for its signers, hence not safe for concurrent use when it signs.
 type Endpoint struct {
 	url    *url.URL
-	route  route
+	route  egress.Route
 	agent  string
 	signer *Signer
 	http2  atomic.Bool // it speaks nothing else
@@ -60,7 +72,7 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 	if err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}
-	r, err := newRoute(http.MethodPost, u, p.UserAgent)
+	r, err := egress.NewRoute(http.MethodPost, u, p.UserAgent)
 	if err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}
@@ -92,14 +104,17 @@ const (
 )
 
 // fields are the header fields of one request beyond those of its route and its length.
-func (e *Endpoint) fields(c *Content, now time.Time, out []field) []field {
-	for _, f := range [...]field{{"Content-Type", c.ContentType}, {"Link", c.Link}, {headerMessageID, c.MessageID}} {
-		if f.value != "" {
-			out = append(out, f)
+func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egress.Field {
+	add := func(name, value string) {
+		if value != "" {
+			out = append(out, egress.Field{Name: name, Value: value})
 		}
 	}
+	add("Content-Type", c.ContentType)
+	add("Link", c.Link)
+	add(headerMessageID, c.MessageID)
 	if e.signer != nil && c.Blob == nil {
-		out = append(out, field{headerSignature, e.signer.Sign(c.Body)})
+		out = append(out, egress.Field{Name: headerSignature, Value: e.signer.Sign(c.Body)})
 	}
 	if e.webhooks != nil && c.Blob == nil {
 		timestamp, signature := e.webhooks.Sign(c.MessageID, now, c.Body)
@@ -123,34 +138,34 @@ func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 }
 
 // answered is what an answer means.
-func (p *Pusher) answered(a answer, start time.Time) PushResult {
+func (p *Pusher) answered(a egress.Answer, start time.Time) PushResult {
 	now := p.Clock.Now()
-	res := PushResult{Outcome: PushDelivered, Status: a.status, Latency: now.Sub(start)}
-	if a.status >= 200 && a.status < 300 {
+	res := PushResult{Outcome: PushDelivered, Status: a.Status, Latency: now.Sub(start)}
+	if a.Status >= 200 && a.Status < 300 {
 		return res
 	}
-	res.Reason = ReasonStatus
+	res.Reason = egress.ReasonStatus
 	switch {
-	case a.status == http.StatusGone:
+	case a.Status == http.StatusGone:
 		res.Outcome = PushGone
-	case transient(a.status):
+	case egress.Transient(a.Status):
 		res.Outcome = PushDown
-		res.RetryAfter = parseRetryAfter(a.retryAfter, now)
+		res.RetryAfter = retry.ParseAfter(a.RetryAfter, now)
 	default:
 		res.Outcome = PushRefused
-		res.RetryAfter = parseRetryAfter(a.retryAfter, now)
+		res.RetryAfter = retry.ParseAfter(a.RetryAfter, now)
 	}
 	return res
 }
 
 // post makes the request over the client's own connections, or through net/http when the server speaks nothing
 // but HTTP/2, or Client is not a *Client.
-func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (answer, error) {
-	var room [8]field
+func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Answer, error) {
+	var room [8]egress.Field
 	fields := e.fields(c, now, room[:0])
-	if client, ok := p.Client.(*Client); ok && !e.http2.Load() {
-		a, err := client.wires.post(ctx, &e.route, fields, c.Body)
-		if !errors.Is(err, errNeedsHTTP2) {
+	if client, ok := p.Client.(*egress.Client); ok && !e.http2.Load() {
+		a, err := client.Post(ctx, &e.route, fields, c.Body)
+		if !errors.Is(err, egress.ErrNeedsHTTP2) {
 			return a, err
 		}
 		e.http2.Store(true)
@@ -159,7 +174,7 @@ func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Tim
 }
 
 // roundTrip is post through net/http.
-func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, body []byte) (answer, error) {
+func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []egress.Field, body []byte) (egress.Answer, error) {
 	req := e.newRequest(ctx, fields)
 	if len(body) > 0 {
 		// These two types net/http knows to be in memory, and sends header and body in one write.
@@ -171,11 +186,11 @@ func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []field, bod
 }
 
 // newRequest is a request for net/http, without a body.
-func (e *Endpoint) newRequest(ctx context.Context, fields []field) *http.Request {
+func (e *Endpoint) newRequest(ctx context.Context, fields []egress.Field) *http.Request {
 	// The map is made anew for each request: net/http may still read it after an early answer.
 	h := make(http.Header, len(fields)+2)
 	for _, f := range fields {
-		h[f.name] = []string{f.value}
+		h[f.Name] = []string{f.Value}
 	}
 	h["User-Agent"] = []string{e.agent}
 	h[headerReplay] = nil
@@ -183,22 +198,22 @@ func (e *Endpoint) newRequest(ctx context.Context, fields []field) *http.Request
 		Header: h, Body: http.NoBody}).WithContext(ctx)
 }
 
-func (p *Pusher) send(req *http.Request) (answer, error) {
+func (p *Pusher) send(req *http.Request) (egress.Answer, error) {
 	resp, err := p.Client.RoundTrip(req)
 	if err != nil {
-		return answer{}, err
+		return egress.Answer{}, err
 	}
-	drain(resp.Body)
+	egress.Drain(resp.Body)
 	_ = resp.Body.Close()
-	return answer{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}, nil
+	return egress.Answer{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}, nil
 }
 
 func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushResult {
-	res := PushResult{Outcome: PushDown, Reason: classify(ctx, err), Latency: p.Clock.Now().Sub(start)}
+	res := PushResult{Outcome: PushDown, Reason: egress.Classify(ctx, err), Latency: p.Clock.Now().Sub(start)}
 	switch res.Reason {
-	case ReasonCancelled:
+	case egress.ReasonCancelled:
 		res.Outcome = PushCancelled
-	case ReasonDenied:
+	case egress.ReasonDenied:
 		res.Outcome = PushRefused // as definite as an answer
 	default: // a fault that may pass
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -268,7 +269,7 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 // record brings what replays came to into the log. When the node stops first, they are made again by who comes next.
 func (r *Replayer) record(tried *hubpb.DeadLettersReplayed, more ...*hubpb.Event) {
 	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: tried}}}, more...)
-	_, _ = recorder{r.d.o.Proposer, r.d.o.Log}.record(r.ctx, "replay of a dead letter", events...) // only ever the context's
+	_, _ = retry.Recorder{Proposer: r.d.o.Proposer, Log: r.d.o.Log}.Record(r.ctx, "replay of a dead letter", events...) // only ever the context's
 }
 
 // count takes note of an outcome. An endpoint that is down again and again gets no more for now: what waits for it is

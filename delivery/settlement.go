@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"quorumhub/delivery/egress"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
@@ -22,7 +24,7 @@ type settlement struct {
 	offset   uint64
 	attempts uint32
 	status   int32
-	reason   Reason
+	reason   egress.Reason
 	delay    time.Duration // wait before the lane's next message
 
 	// Of the message given up.
@@ -77,7 +79,7 @@ func (d *Dispatcher) record() {
 		timer.Reset(after)
 		armed = true
 	}
-	retry := Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second}
+	retry := retry.Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
 		var flush bool
 		select {
@@ -131,7 +133,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		if n == 0 {
 			break
 		}
-		results, err := d.propose(ctx, events)
+		results, err := retry.ProposeOnce(ctx, d.o.Proposer, events...)
 		if err != nil {
 			return err
 		}
@@ -155,7 +157,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		if len(lanes)+len(flows) == 0 {
 			break
 		}
-		if _, err := d.propose(ctx, []*hubpb.Event{event}); err != nil {
+		if _, err := retry.ProposeOnce(ctx, d.o.Proposer, event); err != nil {
 			d.mu.Lock()
 			for _, l := range lanes {
 				if l.state != laneEnded {
@@ -170,12 +172,6 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 		}
 	}
 	return nil
-}
-
-func (d *Dispatcher) propose(ctx context.Context, events []*hubpb.Event) ([]hub.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-	defer cancel()
-	return d.o.Proposer.Propose(ctx, events...)
 }
 
 // event is what to propose for a settlement. An end that a renewal has overtaken, and a message given up before a rewind, become nothing: a cursor

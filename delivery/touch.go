@@ -13,7 +13,7 @@ const DefaultLease = 1500 * time.Millisecond
 
 // outOfTouch tells whether the node must not send: others may deliver its subscriptions. Callers hold mu.
 func (d *Dispatcher) outOfTouch() bool {
-	if d.leaseUntil == forever || d.o.without.lease {
+	if d.leaseUntil == forever {
 		return false
 	}
 	return d.lapsed || d.now() >= d.leaseUntil
@@ -68,10 +68,6 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 	mark := d.lastMark
 	d.mu.Unlock()
 	if contact >= d.o.Lease {
-		return
-	}
-	if d.o.without.catchUp {
-		d.resume(seen)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.o.Lease)

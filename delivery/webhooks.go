@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
@@ -105,6 +106,8 @@ func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bo
 }
 
 // webhookFields are the header fields of Standard Webhooks.
-func webhookFields(id, timestamp, signature string) []field {
-	return []field{{"Webhook-Id", id}, {"Webhook-Timestamp", timestamp}, {"Webhook-Signature", signature}}
+func webhookFields(id, timestamp, signature string) []egress.Field {
+	return []egress.Field{
+		{Name: "Webhook-Id", Value: id}, {Name: "Webhook-Timestamp", Value: timestamp}, {Name: "Webhook-Signature", Value: signature},
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
@@ -144,7 +145,7 @@ func (d *Dispatcher) demote(w *worker) {
 
 func (d *Dispatcher) work(w *worker, l *lane) {
 	defer d.workers.Done()
-	w.ctx, w.cancel = withTether(d.ctx)
+	w.ctx, w.cancel = egress.WithCancelConn(d.ctx)
 	for l != nil {
 		if l.flow != nil {
 			l = d.serveFlow(w, l)
@@ -289,18 +290,18 @@ func (d *Dispatcher) endpoint(callback string, c credentials) (*Endpoint, PushRe
 			webhooks, err = d.webhookSigner(secret, c.webhooks.former, c.bound)
 		}
 		if err != nil {
-			return nil, PushResult{Outcome: PushDown, Reason: ReasonSecret}, fmt.Errorf("open the subscription's secret: %w", err)
+			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, fmt.Errorf("open the subscription's secret: %w", err)
 		}
 		if c.signature == "" {
 			c.signature = d.o.Signature
 		}
 		if signer, err = NewSigner(c.signature, secret); err != nil {
-			return nil, PushResult{Outcome: PushDown, Reason: ReasonSecret}, err
+			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, err
 		}
 	}
 	e, err := d.o.Pusher.NewEndpoint(callback, signer)
 	if err != nil {
-		return nil, PushResult{Outcome: PushRefused, Reason: ReasonURL}, err
+		return nil, PushResult{Outcome: PushRefused, Reason: egress.ReasonURL}, err
 	}
 	e.webhooks = webhooks
 	return e, PushResult{}, nil
@@ -347,7 +348,7 @@ func (d *Dispatcher) send(w *worker, l *lane, e *Endpoint, m *hub.Message) PushR
 		if d.ctx.Err() != nil {
 			d.closing = true
 		}
-		w.ctx, w.cancel = withTether(d.ctx)
+		w.ctx, w.cancel = egress.WithCancelConn(d.ctx)
 	}
 	return res
 }
@@ -387,7 +388,7 @@ func (d *Dispatcher) attempted(l *lane, m *hub.Message, res PushResult, jumps ui
 func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint32) {
 	d.stats.Failed++
 	now := d.o.Clock.Now()
-	policy := d.o.Retry.with(l.options)
+	policy := d.o.Retry.With(l.options)
 	l.failures++
 	l.countOverload(res)
 	if l.failingSince == 0 {
@@ -396,15 +397,15 @@ func (d *Dispatcher) failed(l *lane, m *hub.Message, res PushResult, jumps uint3
 	l.slow = res.Outcome == PushDown
 	d.mark(l)
 	if m.Offset != l.done+1 || l.jumps != jumps { // retention dropped it meanwhile, or the lane was put elsewhere
-		d.wait(l, policy.delay(l.failures, l.refused, l.overloads, res))
+		d.wait(l, policy.Delay(res.failure(l.failures, l.refused, l.overloads)))
 		return
 	}
 	l.attempts++
 	if res.Outcome == PushRefused {
 		l.refused++
 	}
-	delay := policy.delay(l.failures, l.refused, l.overloads, res)
-	if !policy.exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
+	delay := policy.Delay(res.failure(l.failures, l.refused, l.overloads))
+	if !policy.Exhausted(l.attempts, l.refused, m.Time, l.failingSince, now) {
 		d.wait(l, delay)
 		return
 	}

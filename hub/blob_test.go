@@ -53,7 +53,7 @@ func (l *partLog) apply(events ...*hubpb.Event) []hub.Result {
 	l.now++
 	var b hub.EntryBuilder
 	b.AddBatch("node/1", l.seq, [][]byte{p})
-	l.fx.Reset()
+	l.fx = hub.Effects{}
 	res, err := l.state.Apply(b.Encode(l.now), &l.fx)
 	if err != nil {
 		l.t.Fatal(err)

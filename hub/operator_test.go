@@ -64,7 +64,7 @@ func TestPositions(t *testing.T) {
 		"": "expected latest, earliest", "newest": "expected latest, earliest", "-1": "RFC 3339", "0": "count from 1", "000": "count from 1",
 		"10": "from 11 to 51", "52": "from 11 to 51", strings.Repeat("9", 60): "from 11 to 51", strings.Repeat("9", 100): "expected latest",
 		now.Add(time.Second).Format(time.RFC3339): "future", "2026-11-01": "expected latest",
-		"0001-01-01T00:00:00Z": "of the years 1679 to 2261",
+		"0001-01-01T00:00:00Z": "in the years 1679 to 2261",
 	} {
 		p, err := hub.ParsePosition("hub.start", text)
 		if err == nil {

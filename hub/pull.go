@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// SignedBySubscriber finds the active subscription of a topic and callback whose secret signed text: mac is its HMAC-SHA256.
-// A subscription that does not exist, one without a secret and a signature that does not hold are told apart neither by the
-// answer nor by the work they take.
+// SignedBySubscriber finds the active subscription of a topic and callback whose secret signed text; mac is the
+// HMAC-SHA256. A missing subscription, one without a secret and a wrong signature cannot be distinguished, neither by
+// the result nor by the time taken.
 func (s *Service) SignedBySubscriber(topic, callbackKey string, text, mac []byte) (Subscription, bool, error) {
 	var sub Subscription
 	var ok bool
@@ -34,9 +34,9 @@ func (s *Service) SignedBySubscriber(topic, callbackKey string, text, mac []byte
 	return sub, true, nil
 }
 
-// OwedOffsets are the offsets from one on, up to head, of messages that are not done with: at most limit of them, in order, after
-// the first skip.
-func (c *Cursor) OwedOffsets(from, head, skip uint64, limit int) []uint64 {
+// RemainingOffsets returns, in order, the offsets in [from, head] of messages that still need an attempt: at most
+// limit of them, after skipping the first skip.
+func (c *Cursor) RemainingOffsets(from, head, skip uint64, limit int) []uint64 {
 	var out []uint64
 	take := func(offset uint64) {
 		switch {

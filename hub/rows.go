@@ -33,15 +33,15 @@ const (
 	TableMessageBlob  Table = 41
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableAccessRule,
-// TableNonce and TablePendingBlob by Name, and those of TableIdempotency and TableMessageBlob by both.
+// RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
+// TableAccessRule, TableNonce and TablePendingBlob by Name; those of TableIdempotency and TableMessageBlob by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
 	Name  string
 }
 
-// Append appends the key's stored form to dst: table, ID in big endian, name.
+// Append appends the key's stored form to dst: table, big-endian ID, name.
 func (k RowKey) Append(dst []byte) []byte {
 	dst = append(dst, byte(k.Table))
 	dst = binary.BigEndian.AppendUint64(dst, k.ID)
@@ -65,22 +65,15 @@ func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = 
 
 func (s *State) touchName(t Table, name string) { s.dirty[RowKey{Table: t, Name: name}] = struct{}{} }
 
-// TakeDirty hands over the keys of all rows that changed since the last call. Whoever takes them must bring
-// the rows' present values (Row) to the disk, or MarkDirty them again.
+// TakeDirty returns the keys of all rows that changed since the last call. The caller must write the rows' present
+// values (Row) to disk.
 func (s *State) TakeDirty() map[RowKey]struct{} {
 	d := s.dirty
 	s.dirty = make(map[RowKey]struct{})
 	return d
 }
 
-// MarkDirty puts keys back that TakeDirty handed over.
-func (s *State) MarkDirty(keys map[RowKey]struct{}) {
-	for k := range keys {
-		s.dirty[k] = struct{}{}
-	}
-}
-
-// Row encodes the present value of a row; ok is false for a row that does not exist (any more).
+// Row encodes the present value of a row; ok is false if the row does not exist.
 func (s *State) Row(k RowKey) (value []byte, ok bool, err error) {
 	m := s.row(k)
 	if m == nil {
@@ -147,8 +140,8 @@ func (s *State) row(k RowKey) proto.Message {
 	return nil
 }
 
-// Rows encodes every row, in key order, and hands each to f until f returns an error. It is the whole
-// state: two states with the same rows are the same.
+// Rows encodes every row in key order and passes each to f until f returns an error. The rows are the whole state:
+// two states with equal rows are equal.
 func (s *State) Rows(f func(k RowKey, value []byte) error) error {
 	for _, k := range s.keys() {
 		v, _, err := s.Row(k)
@@ -211,12 +204,12 @@ type Loader struct {
 	blobs   []*hubpb.MessageBlobRow
 }
 
-// NewLoader starts with an empty state.
+// NewLoader returns a Loader without rows.
 func NewLoader() *Loader {
 	return &Loader{s: NewState(), cursors: map[SubscriptionID]Cursor{}}
 }
 
-// Add takes one row. Errors wrap ErrCorrupt and name the row.
+// Add adds one row. Errors wrap ErrCorrupt and name the row.
 func (l *Loader) Add(k RowKey, value []byte) error {
 	if err := l.add(k, value); err != nil {
 		return fmt.Errorf("row %d/%d %q: %w: %w", k.Table, k.ID, k.Name, ErrCorrupt, err)
@@ -311,8 +304,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 	return nil
 }
 
-// State finishes loading: it rebuilds the indexes and checks that the rows fit together. The Loader is
-// spent afterwards. Errors wrap ErrCorrupt.
+// State finishes loading: it rebuilds the indexes and checks that the rows are consistent. The Loader cannot be used
+// afterwards. Errors wrap ErrCorrupt.
 func (l *Loader) State() (*State, error) {
 	s := l.s
 	ids := make([]SubscriptionID, 0, len(s.subs))

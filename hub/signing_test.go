@@ -28,7 +28,7 @@ func TestSignatureScheme(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct{ scheme, secret, param string }{
-		{"standard-webhooks", "", "hub.signature_scheme: is standard-webhooks, which needs a hub.secret"}, {"rsa", "s", "hub.signature_scheme: is \"rsa\"; expected websub"},
+		{"standard-webhooks", "", "hub.signature_scheme: is standard-webhooks, which requires hub.secret"}, {"rsa", "s", "hub.signature_scheme: is \"rsa\"; expected websub"},
 		{"standard-webhooks", "whsec_MfKQ", "hub.secret: begins with whsec_"}, {"standard-webhooks", "whsec_not base64!", "hub.secret:"},
 	} {
 		_, err := parse(tc.scheme, tc.secret)

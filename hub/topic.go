@@ -8,7 +8,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// ContentHash identifies content: the SHA-256 of content type and body.
+// ContentHash returns the identity of content: the SHA-256 of content type and body.
 func ContentHash(contentType string, body []byte) []byte {
 	h := sha256.New()
 	h.Write([]byte(contentType))
@@ -33,7 +33,7 @@ func (s *State) createTopic(name string) *Topic {
 	return t
 }
 
-// findTopic is the topic by name, made when it is unknown and create says so; nil when there is none.
+// findTopic returns the topic of that name, or nil. If create is set, it creates a missing topic.
 func (s *State) findTopic(name string, create bool) *Topic {
 	if id, ok := s.topicByName[name]; ok {
 		return s.topics[id]
@@ -44,13 +44,13 @@ func (s *State) findTopic(name string, create bool) *Topic {
 	return s.createTopic(name)
 }
 
-// deregisterTopic removes a topic with its messages, and ends its subscriptions; their callbacks are told.
+// deregisterTopic removes a topic with its messages and ends its subscriptions; their callbacks are notified.
 func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result {
 	t := s.findTopic(e.Topic, false)
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
-	delete(s.topicByName, t.Name) // first, so that nothing is announced in the very topic that goes
+	delete(s.topicByName, t.Name) // first, so that nothing is published to the topic being removed
 	for _, id := range slices.Clone(t.subscriptions) {
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
@@ -116,8 +116,8 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	return t.Head
 }
 
-// ping records that a topic has news to fetch. Without subscribers there is nobody to fetch for, and the
-// ping is answered at once.
+// ping records that a topic has changed and must be fetched. Without subscribers there is no need to fetch, and the
+// ping counts as answered.
 func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
 	t := s.findTopic(e.Topic, e.AutoRegister)
 	if t == nil {
@@ -133,7 +133,7 @@ func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
 	return Result{Topic: t.ID}
 }
 
-// fetched records what fetching a topic came to, and publishes its content when it changed.
+// fetched records the result of fetching a topic and publishes the content if it changed.
 func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 	t := s.topics[TopicID(e.Topic)]
 	if t == nil {
@@ -154,7 +154,7 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 			t.ContentHash, t.LinkSelf = e.ContentHash, e.LinkSelf
 			r.Offset = s.append(t, m, fx)
 		} else {
-			t.FetchedPing = min(t.FetchedPing, t.Ping-1) // its parts were dropped meanwhile: it is fetched again
+			t.FetchedPing = min(t.FetchedPing, t.Ping-1) // its parts have been dropped: fetch again
 			r.Outcome = OutcomeStale
 		}
 	}
@@ -166,7 +166,7 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 	return r
 }
 
-// trim drops messages by retention. Subscriptions that had not got them are moved over the gap, which is
+// trim drops messages by retention. Subscriptions that had not received them are moved over the gap, which is
 // counted: nothing disappears silently (invariant I9).
 func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 	for _, r := range e.Ranges {
@@ -195,7 +195,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 	return Result{}
 }
 
-// drop moves a unit over what is gone.
+// drop moves a unit past dropped messages.
 func (s *State) drop(u unit, through uint64, fx *Effects) {
 	if u.cursor.Offset >= through {
 		return

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"quorumhub/auth"
+	"quorumhub/web/problem"
 )
 
 // access says who may call a route. The zero value is the operator's: GET and HEAD need auth.ActionView, and
@@ -35,8 +37,8 @@ func (rt *route) check() error {
 func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
 	if err := s.crossOrigin.Check(r); err != nil {
 		// A page that a browser shows must not act on a hub that the browser's machine reaches.
-		return r, &problem{status: http.StatusForbidden, code: "cross_origin", param: "Origin",
-			detail: "is that of another site; a browser may change this hub from its own pages only"}
+		return r, &problem.Details{Status: http.StatusForbidden, Code: "cross_origin", Param: "Origin",
+			Detail: "is that of another site; a browser may change this hub from its own pages only"}
 	}
 	if rt.access.public {
 		return r, nil
@@ -102,7 +104,7 @@ func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) 
 
 // accessProblem is what a client is told about credentials: that they are needed, that they do not hold, or what they
 // are not enough for. All that do not hold are answered alike.
-func (s *Server) accessProblem(err error) *problem {
+func (s *Server) accessProblem(err error) *problem.Details {
 	if s.Guard == nil {
 		return nil
 	}
@@ -110,13 +112,13 @@ func (s *Server) accessProblem(err error) *problem {
 	var denied *auth.Denied
 	switch {
 	case errors.As(err, &refusal):
-		return &problem{status: http.StatusUnauthorized, code: "unauthenticated", detail: "the credentials do not hold", challenges: s.Guard.ChallengesFor(err)}
+		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "the credentials do not hold", Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied) && denied.Principal.Method == auth.MethodAnonymous:
-		return &problem{status: http.StatusUnauthorized, code: "unauthenticated", detail: denied.Error(), challenges: s.Guard.ChallengesFor(err)}
+		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied):
-		return &problem{status: http.StatusForbidden, code: "forbidden", detail: denied.Error(), challenges: s.Guard.ChallengesFor(err)}
+		return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
 	case errors.Is(err, auth.ErrUnavailable):
-		return &problem{status: http.StatusServiceUnavailable, code: "unavailable", detail: "credentials cannot be checked at present; try again shortly", retryAfter: 5}
+		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "credentials cannot be checked at present; try again shortly", RetryAfter: 5 * time.Second}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // maxAccessBytes is the longest body of a request about keys and rules.
@@ -78,7 +79,7 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 	if err == nil && in.ExpiresIn != "" {
 		d, perr := time.ParseDuration(in.ExpiresIn)
 		if perr != nil || d <= 0 {
-			err = hub.ParamErrorf("expires_in", "is %s; expected a time above 0 such as 720h", quote(in.ExpiresIn))
+			err = hub.ParamErrorf("expires_in", "is %s; expected a time above 0 such as 720h", problem.Quote(in.ExpiresIn))
 		} else {
 			k.ExpiresAt = s.Clock.Now().Add(d)
 		}
@@ -100,7 +101,7 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 
 func checkKeyRequest(name string, scopes, roles []string) error {
 	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that say whose key it is", quote(name))
+		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that say whose key it is", problem.Quote(name))
 	}
 	for param, list := range map[string][]string{"scopes": scopes, "roles": roles} {
 		if len(list) > 100 {
@@ -108,7 +109,7 @@ func checkKeyRequest(name string, scopes, roles []string) error {
 		}
 		for _, v := range list {
 			if v == "" || len(v) > 256 || strings.ContainsAny(v, " \t\r\n,") {
-				return hub.ParamErrorf(param, "has %s; expected words of at most 256 bytes", quote(v))
+				return hub.ParamErrorf(param, "has %s; expected words of at most 256 bytes", problem.Quote(v))
 			}
 		}
 	}
@@ -160,7 +161,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	var rule auth.Rule
 	err := s.readJSON(w, r, &rule, `expected JSON such as {"may": ["publish"], "topics": ["orders/**"], "who": [{"scope": "orders.write"}]}`)
 	if err == nil && rule.Name != "" && rule.Name != name {
-		err = hub.ParamErrorf("name", "is %s in the body and %s in the path; expected the same, or none in the body", quote(rule.Name), quote(name))
+		err = hub.ParamErrorf("name", "is %s in the body and %s in the path; expected the same, or none in the body", problem.Quote(rule.Name), problem.Quote(name))
 	}
 	if err == nil {
 		rule.Name = name
@@ -169,7 +170,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil && s.Guard != nil && s.Guard.FromFile(name) {
-		err = hub.Errorf(hub.CodeConflict, "rule %s stands in auth.file; change it there, or choose another name", quote(name))
+		err = hub.Errorf(hub.CodeConflict, "rule %s stands in auth.file; change it there, or choose another name", problem.Quote(name))
 	}
 	var text []byte
 	if err == nil {
@@ -222,7 +223,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	err := s.readJSON(w, r, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
 	if err == nil && !in.Action.Known() {
-		err = hub.ParamErrorf("action", "is %s; expected %s", quote(string(in.Action)), auth.ActionNames())
+		err = hub.ParamErrorf("action", "is %s; expected %s", problem.Quote(string(in.Action)), auth.ActionNames())
 	}
 	name := in.Topic
 	if err == nil && name != "" && strings.Contains(name, "://") {
@@ -265,7 +266,7 @@ func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, into any, expe
 	dec := json.NewDecoder(bytes.NewReader(body.bytes))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		return hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+		return hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // askDelivery bounds the question to the node that delivers a subscription.
@@ -49,7 +50,7 @@ func (s *Server) addDelivery(ctx context.Context, out *subscriptionDetail, sub *
 	}
 	var err error
 	if out.Delivery, err = s.delivery(ctx, sub.ID); err != nil {
-		out.DeliveryError = oneLine(err.Error())
+		out.DeliveryError = problem.OneLine(err.Error())
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"quorumhub/web/problem"
 )
 
 // Backup is a consistent copy of a node's files that is about to be written. Whoever has one must close it: pages are kept for it.
@@ -32,11 +34,11 @@ const (
 // reader who stalls, or who is slower than backupRate, is cut off.
 func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) {
 	if s.Backups == nil {
-		s.fail(w, r, &problem{status: http.StatusNotFound, code: "not_found", param: "path", detail: "this server has no files to back up"})
+		s.fail(w, r, &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "path", Detail: "this server has no files to back up"})
 		return
 	}
 	if !s.backingUp.CompareAndSwap(false, true) {
-		s.fail(w, r, &problem{status: http.StatusServiceUnavailable, code: "unavailable", detail: "another backup is being read from this node", retryAfter: 5})
+		s.fail(w, r, &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "another backup is being read from this node", RetryAfter: 5 * time.Second})
 		return
 	}
 	defer s.backingUp.Store(false)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 const (
@@ -69,8 +70,8 @@ func (s *Server) readBatch(w http.ResponseWriter, r *http.Request) (b hub.Batch,
 	given := r.Header["Content-Type"]
 	kind, params, err := mime.ParseMediaType(strings.Join(given, ","))
 	if err != nil || len(given) != 1 || kind != ndjsonType && kind != multipartType {
-		return b, body, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", param: "Content-Type",
-			detail: "is " + quote(strings.Join(given, ", ")) + "; a batch (hub.batch=true) is " + multipartType + " or " + ndjsonType}
+		return b, body, &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Param: "Content-Type",
+			Detail: "is " + problem.Quote(strings.Join(given, ", ")) + "; a batch (hub.batch=true) is " + multipartType + " or " + ndjsonType}
 	}
 	if b.IdempotencyKey, err = idempotencyKey(r); err != nil {
 		return b, body, err
@@ -124,7 +125,7 @@ func batchParts(body []byte, boundary string) (items []hub.Item, err error) {
 		switch enc := strings.ToLower(part.Header.Get("Content-Transfer-Encoding")); enc {
 		case "", "binary", "8bit", "7bit":
 		default:
-			return nil, badBody("part %d has Content-Transfer-Encoding %s; send the bytes as they are (binary)", n, quote(enc))
+			return nil, badBody("part %d has Content-Transfer-Encoding %s; send the bytes as they are (binary)", n, problem.Quote(enc))
 		}
 		item := hub.Item{ContentType: "application/octet-stream"}
 		if given := part.Header["Content-Type"]; len(given) == 1 {

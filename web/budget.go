@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // budget is a number of bytes that all requests share, of which one client gets a share. Taking never waits.
@@ -39,8 +40,8 @@ func (b *budget) take(client netip.Addr, n int64) error {
 	}
 	held := b.by[client] + n
 	if held > b.share {
-		return &problem{status: http.StatusTooManyRequests, code: "rate_limited", limit: "bodies", retryAfter: 1, hangUp: true,
-			detail: "too many bodies of yours are under way at this node; send fewer at a time"}
+		return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: "bodies", RetryAfter: time.Second, HangUp: true,
+			Detail: "too many bodies of yours are under way at this node; send fewer at a time"}
 	}
 	b.by[client] = held
 	b.used += n
@@ -136,9 +137,9 @@ func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
 	}
 }
 
-func unreadable(err error) *problem {
+func unreadable(err error) *problem.Details {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &problem{status: http.StatusRequestTimeout, code: "body_timeout", param: "body", detail: "did not arrive in time; send it again"}
+		return &problem.Details{Status: http.StatusRequestTimeout, Code: "body_timeout", Param: "body", Detail: "did not arrive in time; send it again"}
 	}
 	return badBody("cannot be read (%v)", err)
 }
@@ -146,8 +147,8 @@ func unreadable(err error) *problem {
 func checkEncoding(r *http.Request) error {
 	for _, enc := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(enc, "identity") {
-			return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding", acceptEncoding: "identity",
-				detail: "is " + quote(enc) + "; send the body without an encoding (identity)"}
+			return &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding", Param: "Content-Encoding", AcceptEncoding: "identity",
+				Detail: "is " + problem.Quote(enc) + "; send the body without an encoding (identity)"}
 		}
 	}
 	return nil
@@ -165,6 +166,6 @@ func (c *content) grow(size int64) error {
 	return nil
 }
 
-func badBody(format string, args ...any) *problem {
-	return &problem{status: http.StatusBadRequest, code: "bad_body", param: "body", detail: fmt.Sprintf(format, args...)}
+func badBody(format string, args ...any) *problem.Details {
+	return &problem.Details{Status: http.StatusBadRequest, Code: "bad_body", Param: "body", Detail: fmt.Sprintf(format, args...)}
 }

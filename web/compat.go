@@ -15,6 +15,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // Profile is the dialect of the hub endpoint.
@@ -159,13 +160,13 @@ func UnknownTopic(topic string) string {
 
 // failCompat answers a refusal the way the profile's clients know it. Where the hub cannot serve it is 503, which no
 // client of theirs takes for an acceptance.
-func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequest, err error) *problem {
+func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequest, err error) *problem.Details {
 	publisher := q.mode != "subscribe" && q.mode != "unsubscribe"
 	status, reason := 0, ""
 	var refusal *auth.Refusal
 	var denied *auth.Denied
 	topic := q.params.Get("hub.topic")
-	p := problemOf(err)
+	p := problem.Of(err)
 	switch {
 	case errors.As(err, &denied), errors.As(err, &refusal):
 		status, reason = http.StatusOK, "Not authorized"
@@ -178,10 +179,10 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 				reason = "Subscriber is not authorized"
 			}
 		}
-	case p != nil && p.status == http.StatusTooManyRequests:
+	case p != nil && p.Status == http.StatusTooManyRequests:
 		s.limits.count(p)
-		w.Header()["Retry-After"] = []string{strconv.Itoa(p.retryAfter)}
-		status, reason = p.status, p.detail
+		w.Header()["Retry-After"] = []string{strconv.Itoa(problem.Seconds(p.RetryAfter))}
+		status, reason = p.Status, p.Detail
 	case hub.CodeOf(err) == hub.CodeConflict && q.mode == "register":
 		status, reason = http.StatusConflict, "Topic has already registered with the Hub"
 	case hub.CodeOf(err) == hub.CodeNotFound && q.mode == "deregister":
@@ -189,8 +190,7 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	case hub.CodeOf(err) == hub.CodeNotFound:
 		status, reason = http.StatusNotFound, UnknownTopic(topic)
 	case hub.CodeOf(err) == hub.CodeInvalid:
-		p := problemOf(err)
-		writeBare(w, p.status, "text/plain", oneLine(p.Error()))
+		writeBare(w, p.Status, "text/plain", problem.OneLine(p.Error()))
 		return p
 	default:
 		return s.fail(w, r, err)
@@ -198,8 +198,8 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	if s.Profile == ProfileMOSIP && status < 500 && status != http.StatusTooManyRequests {
 		status = http.StatusOK
 	}
-	writeCompat(w, status, "hub.mode=denied&hub.reason="+oneLine(reason))
-	return &problem{status: status, code: "denied", detail: reason}
+	writeCompat(w, status, "hub.mode=denied&hub.reason="+problem.OneLine(reason))
+	return &problem.Details{Status: status, Code: "denied", Detail: reason}
 }
 
 // writeCompat answers with a form as those hubs write it: values are not encoded.

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // deadLetterItem is a dead letter as lists show it.
@@ -76,19 +77,19 @@ func (s *Server) letterFilter(get func(string) string) (f hub.DeadLetterFilter, 
 	if v := get("subscription"); v != "" {
 		kind, n, ok := parseID(v)
 		if !ok || kind != 's' {
-			return f, hub.ParamErrorf("subscription", "is %s; expected an id such as s-17", quote(v))
+			return f, hub.ParamErrorf("subscription", "is %s; expected an id such as s-17", problem.Quote(v))
 		}
 		f.Subscription = hub.SubscriptionID(n)
 	}
 	var ok bool
 	if f.Status, ok = hub.ParseStatusFilter(get("status")); !ok {
-		return f, hub.ParamErrorf("status", "is %s; expected an HTTP status such as 404, a class such as 4xx, or none", quote(get("status")))
+		return f, hub.ParamErrorf("status", "is %s; expected an HTTP status such as 404, a class such as 4xx, or none", problem.Quote(get("status")))
 	}
 	f.Reason = get("reason")
 	for param, at := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
 		if v := get(param); v != "" {
 			if *at, err = time.Parse(time.RFC3339, v); err != nil {
-				return f, hub.ParamErrorf(param, "is %s; expected a time such as 2026-01-31T12:00:00Z", quote(v))
+				return f, hub.ParamErrorf(param, "is %s; expected a time such as 2026-01-31T12:00:00Z", problem.Quote(v))
 			}
 		}
 	}
@@ -128,9 +129,9 @@ func letterInPath(r *http.Request) (uint64, error) {
 	return n, nil
 }
 
-func noLetter(id string) *problem {
-	return &problem{status: http.StatusNotFound, code: "not_found", param: "id",
-		detail: quote(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
+func noLetter(id string) *problem.Details {
+	return &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "id",
+		Detail: problem.Quote(id) + " is not a dead letter of this hub; expected an ID such as d-17"}
 }
 
 func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {
@@ -263,8 +264,8 @@ func (s *Server) dropDeadLetters(w http.ResponseWriter, r *http.Request) {
 func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub.DeadLetterAction, err error) {
 	const expected = `expected JSON such as {"topic": "news", "status": "5xx", "dry_run": true}, or {"all": true}`
 	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
-		return a, &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", param: "Content-Type",
-			detail: "is " + quote(r.Header.Get("Content-Type")) + "; expected application/json"}
+		return a, &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Param: "Content-Type",
+			Detail: "is " + problem.Quote(r.Header.Get("Content-Type")) + "; expected application/json"}
 	}
 	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
 	defer body.release()
@@ -286,7 +287,7 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
-		return a, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+		return a, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return a, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
@@ -324,7 +325,7 @@ func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
 	}
 	for name, v := range values {
 		if !contains(letterParams(), name) || len(v) > 1 {
-			s.fail(w, r, hub.ParamErrorf(quote(name), "is not a parameter of the export or given twice; expected %s", strings.Join(letterParams(), ", ")))
+			s.fail(w, r, hub.ParamErrorf(problem.Quote(name), "is not a parameter of the export or given twice; expected %s", strings.Join(letterParams(), ", ")))
 			return
 		}
 	}
@@ -362,8 +363,8 @@ func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
 func (s *Server) exportLetter(w http.ResponseWriter, r *http.Request, id uint64) error {
 	out, release, err := s.letterDetail(w, r, id)
 	defer release()
-	var p *problem
-	if errors.As(err, &p) && p.status == http.StatusNotFound {
+	var p *problem.Details
+	if errors.As(err, &p) && p.Status == http.StatusNotFound {
 		return nil
 	}
 	if err != nil {

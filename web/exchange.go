@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strconv"
+
+	"quorumhub/web/problem"
 )
 
 const correlationHeader = "X-Correlation-Id"
@@ -64,8 +66,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.finish(x, r)
 	if len(r.Header) > maxHeaderNames {
 		// Of a header's bytes a map of it makes thirty times as many: they are not held while a body comes.
-		writeProblem(x, r, &problem{status: http.StatusRequestHeaderFieldsTooLarge, code: "too_many_headers", hangUp: true,
-			detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
+		writeProblem(x, r, &problem.Details{Status: http.StatusRequestHeaderFieldsTooLarge, Code: "too_many_headers", HangUp: true,
+			Detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
 		return
 	}
 	s.router.ServeHTTP(x, r)
@@ -84,7 +86,7 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
-		writeProblem(x, r, internalProblem(x))
+		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
 	s.metrics.request(x.route, x.status)
 	x.signed.release()

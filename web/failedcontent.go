@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // Bounds of a pull of failed content: what MOSIP's client gets without a count, and at most.
@@ -78,23 +79,23 @@ func (s *Server) readFailedContent(r *http.Request) (q failedContentRequest, err
 	}
 	callback, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(encoded), "="))
 	if err != nil || len(callback) == 0 || !utf8.Valid(callback) {
-		return q, hub.ParamErrorf("callback", "is %s; expected the callback's URL in base64url", quote(encoded))
+		return q, hub.ParamErrorf("callback", "is %s; expected the callback's URL in base64url", problem.Quote(encoded))
 	}
 	q.callbackKey = hub.NormalizeURL(string(callback))
 	if q.since, err = time.Parse(time.RFC3339Nano, timestamp); err != nil {
 		if q.since, err = time.Parse("2006-01-02T15:04:05", timestamp); err != nil { // a fraction may follow; UTC
-			return q, hub.ParamErrorf("timestamp", "is %s; expected a time such as 2026-01-31T12:00:00.000Z", quote(timestamp))
+			return q, hub.ParamErrorf("timestamp", "is %s; expected a time such as 2026-01-31T12:00:00.000Z", problem.Quote(timestamp))
 		}
 	}
 	if page != "" {
 		if q.page, err = strconv.ParseUint(page, 10, 32); err != nil {
-			return q, hub.ParamErrorf("pageindex", "is %s; expected a number from 0", quote(page))
+			return q, hub.ParamErrorf("pageindex", "is %s; expected a number from 0", problem.Quote(page))
 		}
 	}
 	q.count = defaultPull
 	if count != "" {
 		if q.count, err = strconv.ParseUint(count, 10, 32); err != nil || q.count == 0 || q.count > maxPull {
-			return q, hub.ParamErrorf("messageCount", "is %s; expected 1 to %d", quote(count), maxPull)
+			return q, hub.ParamErrorf("messageCount", "is %s; expected 1 to %d", problem.Quote(count), maxPull)
 		}
 	}
 	q.signed = []byte(topic + string(callback) + timestamp + page + count)
@@ -131,7 +132,7 @@ func (s *Server) failedContent(sub *hub.Subscription, q failedContentRequest) ([
 			past = skip - n
 		}
 		if t, ok := st.TopicByID(now.Topic); ok {
-			owed = now.Cursor.OwedOffsets(max(from, t.First), t.Head, past, int(q.count))
+			owed = now.Cursor.RemainingOffsets(max(from, t.First), t.Head, past, int(q.count))
 		}
 	})
 	slices.SortFunc(letters, func(a, b hub.DeadLetter) int { return cmp.Compare(a.Offset, b.Offset) })

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 const (
@@ -31,19 +32,20 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (url.Values, e
 }
 
 func checkFormType(r *http.Request) error {
-	problem := &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", param: "Content-Type"}
 	given := r.Header["Content-Type"]
 	if len(given) == 0 {
-		problem.detail = "is missing; expected " + formType + " with the hub.* parameters in the body"
-		return problem
+		return badFormType("is missing; expected " + formType + " with the hub.* parameters in the body")
 	}
 	kind, _, _ := strings.Cut(given[0], ";")
 	if len(given) > 1 || !strings.EqualFold(strings.TrimSpace(kind), formType) {
-		problem.detail = "is " + quote(strings.Join(given, ", ")) + "; expected " + formType +
-			" (content to publish goes with hub.mode=publish and hub.topic in the query)"
-		return problem
+		return badFormType("is " + problem.Quote(strings.Join(given, ", ")) + "; expected " + formType +
+			" (content to publish goes with hub.mode=publish and hub.topic in the query)")
 	}
 	return nil
+}
+
+func badFormType(detail string) error {
+	return &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Param: "Content-Type", Detail: detail}
 }
 
 // parseForm decodes a form. In contrast to url.ParseQuery it names what is wrong, and takes a semicolon for what
@@ -61,7 +63,7 @@ func parseForm(body string) (url.Values, error) {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
-			return nil, hub.ParamErrorf(fmt.Sprintf("parameter %d", n), "its name %s has a %% that is not followed by two hexadecimal digits", quote(rawName))
+			return nil, hub.ParamErrorf(fmt.Sprintf("parameter %d", n), "its name %s has a %% that is not followed by two hexadecimal digits", problem.Quote(rawName))
 		}
 		value, err := url.QueryUnescape(rawValue)
 		if err != nil {
@@ -77,7 +79,7 @@ func printable(name string) string {
 	if short, ok := strings.CutPrefix(name, "hub."); ok && short != "" && len(short) <= 40 && strings.Trim(short, "abcdefghijklmnopqrstuvwxyz_[]") == "" {
 		return name
 	}
-	return "parameter " + quote(name)
+	return "parameter " + problem.Quote(name)
 }
 
 // publishQuery is what the query of a POST to the hub endpoint says.
@@ -97,7 +99,7 @@ func (q *publishQuery) isBatch() (bool, error) {
 	case q.batches == 1 && q.batch == "true":
 		return true, nil
 	}
-	return false, hub.ParamErrorf("hub.batch", "is %s; expected true or false, once", quote(q.batch))
+	return false, hub.ParamErrorf("hub.batch", "is %s; expected true or false, once", problem.Quote(q.batch))
 }
 
 // parseQuery picks hub.mode, hub.topic and hub.batch out of a query. Everything else is nobody's business (WebSub 5.1).

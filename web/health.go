@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"quorumhub/web/problem"
 )
 
 // liveness remembers since when the node has been in trouble. A process manager restarts what is not live, so
@@ -45,7 +47,7 @@ func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) {
 	body := healthBody{Status: "live", Reasons: []string{}}
 	status := http.StatusOK
 	if err != nil {
-		body.Reasons = append(body.Reasons, oneLine(err.Error()))
+		body.Reasons = append(body.Reasons, problem.OneLine(err.Error()))
 	}
 	if s.liveness.dead(err, s.Clock.Now(), s.LiveGrace) {
 		body.Status, status = "not_live", http.StatusServiceUnavailable

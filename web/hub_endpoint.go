@@ -7,6 +7,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // postHub is the hub endpoint. hub.mode=publish in the query publishes the body as content; everything else
@@ -100,7 +101,7 @@ func modeOf(form url.Values) (string, error) {
 	case "unregister":
 		return "deregister", nil
 	}
-	return "", hub.ParamErrorf(param, "is %s; %s", quote(v[0]), expected)
+	return "", hub.ParamErrorf(param, "is %s; %s", problem.Quote(v[0]), expected)
 }
 
 // withCaller is the request with who sent it, where nobody has found that out before.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // maxImportBytes is the longest body of an import.
@@ -89,7 +90,7 @@ func (s *Server) readImport(w http.ResponseWriter, r *http.Request) (in hub.Impo
 	dec := json.NewDecoder(strings.NewReader(string(content.bytes)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&body); err != nil {
-		return in, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+		return in, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return in, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)

@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/hub"
 )
 
-// Keys looks after the keys that seal secrets at rest; see auth.Keeper. Errors are *hub.Error for the one who asked.
+// Keys looks after the keys that seal secrets at rest; see keyring.Keeper. Errors are *hub.Error for the one who asked.
 type Keys interface {
-	Status(ctx context.Context) *auth.KeysStatus
+	Status(ctx context.Context) *keyring.Status
 	Rotate(ctx context.Context, to, by string) error
-	Reencrypt(ctx context.Context, limit time.Duration) (auth.Resealed, error)
+	Reencrypt(ctx context.Context, limit time.Duration) (keyring.Reencrypted, error)
 	Drop(ctx context.Context, key, by string) ([]string, error)
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
-	"quorumhub/web"
+	"quorumhub/web/sse"
 )
 
 // ledger is a log of one node in memory: it folds events with the real hub.State and keeps the messages.
@@ -20,7 +20,7 @@ type ledger struct {
 	parts    map[uint64][]byte
 	seq      uint64
 	clock    *clock
-	feed     *web.Feed
+	feed     *sse.Feed
 	silent   bool  // the feed is not told
 	discard  bool  // parts of large bodies are not kept
 	refuse   error // Propose answers with it when it is set
@@ -29,7 +29,7 @@ type ledger struct {
 }
 
 func newLedger(c *clock) *ledger {
-	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, parts: map[uint64][]byte{}, clock: c, feed: web.NewFeed()}
+	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, parts: map[uint64][]byte{}, clock: c, feed: sse.NewFeed()}
 }
 
 func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {

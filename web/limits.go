@@ -11,6 +11,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // Limits bound what one caller may ask of this node. A caller is a principal or, where nobody is authenticated, a client
@@ -103,9 +104,9 @@ func (rt *route) classOf(r *http.Request) class {
 }
 
 // count tells the metric of a refusal.
-func (l *limiter) count(p *problem) {
-	if p.limit != "" {
-		l.refused.WithLabelValues(p.limit).Inc()
+func (l *limiter) count(p *problem.Details) {
+	if p.Limit != "" {
+		l.refused.WithLabelValues(p.Limit).Inc()
 	}
 }
 
@@ -132,16 +133,13 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 	var buf [64]byte
 	b := append(buf[:0], q.prefix...)
 	b = append(strconv.AppendInt(b, int64(a.Left), 10), ";t="...)
-	h["Ratelimit"] = []string{string(strconv.AppendInt(b, int64(seconds(a.Full)), 10))}
+	h["Ratelimit"] = []string{string(strconv.AppendInt(b, int64(problem.Seconds(a.Full)), 10))}
 	if a.OK {
 		return nil
 	}
-	return &problem{status: http.StatusTooManyRequests, code: "rate_limited", limit: c.String(), retryAfter: seconds(a.Wait),
-		detail: fmt.Sprintf("too many requests: this node takes %d in %v of a caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, seconds(a.Wait))}
+	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: c.String(), RetryAfter: a.Wait,
+		Detail: fmt.Sprintf("too many requests: this node takes %d in %v of a caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, problem.Seconds(a.Wait))}
 }
-
-// seconds rounds up, so that nobody comes too early.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // clientAt is the client of the exchange that w answers.
 func clientAt(w http.ResponseWriter) netip.Addr {

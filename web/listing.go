@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 const (
@@ -42,20 +43,20 @@ func (s *Server) parseList(r *http.Request, kinds string, params ...string) (lis
 	for name, v := range values {
 		switch {
 		case !contains(known, name):
-			return q, nil, hub.ParamErrorf(quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
+			return q, nil, hub.ParamErrorf(problem.Quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
 		case len(v) > 1:
 			return q, nil, hub.ParamErrorf(name, "is given %d times; expected once", len(v))
 		}
 	}
 	if v := values.Get("limit"); v != "" {
 		if q.limit, err = strconv.Atoi(v); err != nil || q.limit < 1 || q.limit > maxLimit {
-			return q, nil, hub.ParamErrorf("limit", "is %s; expected a number from 1 to %d", quote(v), maxLimit)
+			return q, nil, hub.ParamErrorf("limit", "is %s; expected a number from 1 to %d", problem.Quote(v), maxLimit)
 		}
 	}
 	if v := values.Get("cursor"); v != "" {
 		var ok bool
 		if q.kind, q.after, ok = parseID(v); !ok || !strings.ContainsRune(kinds, rune(q.kind)) {
-			return q, nil, hub.ParamErrorf("cursor", "is %s; expected the value of next from an earlier page", quote(v))
+			return q, nil, hub.ParamErrorf("cursor", "is %s; expected the value of next from an earlier page", problem.Quote(v))
 		}
 	}
 	if v := values.Get("topic"); v != "" {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"quorumhub/web/problem"
 )
 
 // routeCounts caches a route's counters by status code, so that counting a request is one addition.
@@ -82,11 +84,11 @@ func (m *metrics) published(size int64, duplicate bool, start time.Time) {
 }
 
 // notPublished counts a publish that was not accepted.
-func (m *metrics) notPublished(p *problem) {
+func (m *metrics) notPublished(p *problem.Details) {
 	m.publishes.WithLabelValues(result(p)).Inc()
 }
 
-func (m *metrics) hubRequest(mode string, p *problem, start time.Time) {
+func (m *metrics) hubRequest(mode string, p *problem.Details, start time.Time) {
 	if mode == "" {
 		mode = "none"
 	}
@@ -96,13 +98,13 @@ func (m *metrics) hubRequest(mode string, p *problem, start time.Time) {
 	}
 }
 
-func result(p *problem) string {
+func result(p *problem.Details) string {
 	switch {
 	case p == nil:
 		return "accepted"
-	case p.status == http.StatusServiceUnavailable:
+	case p.Status == http.StatusServiceUnavailable:
 		return "unavailable"
-	case p.status >= 500:
+	case p.Status >= 500:
 		return "failed"
 	}
 	return "refused"

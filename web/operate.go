@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // maxOperateBytes is the longest body of a request about one subscription.
@@ -23,9 +24,9 @@ func subscriptionInPath(r *http.Request) (hub.SubscriptionID, error) {
 	return hub.SubscriptionID(n), nil
 }
 
-func noSubscription(id string) *problem {
-	return &problem{status: http.StatusNotFound, code: "not_found", param: "id",
-		detail: quote(id) + " is no subscription of this hub (any more); expected an id such as s-17"}
+func noSubscription(id string) *problem.Details {
+	return &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "id",
+		Detail: problem.Quote(id) + " is not a subscription of this hub; expected an ID such as s-17"}
 }
 
 // rewindAnswer says what a rewind came to or, with dry_run, would come to.
@@ -71,7 +72,7 @@ func (s *Server) readRewind(w http.ResponseWriter, r *http.Request) (to hub.Posi
 	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
-		return to, false, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+		return to, false, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return to, false, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
@@ -82,7 +83,7 @@ func (s *Server) readRewind(w http.ResponseWriter, r *http.Request) (to hub.Posi
 	text := string(in.To) // an offset may be a number as well as a string
 	if in.To[0] == '"' {
 		if err := json.Unmarshal(in.To, &text); err != nil {
-			return to, false, hub.ParamErrorf("to", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+			return to, false, hub.ParamErrorf("to", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
 		}
 	}
 	to, err = hub.ParsePosition("to", text)

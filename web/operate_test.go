@@ -155,7 +155,7 @@ func TestDeliveryOptionsByForm(t *testing.T) {
 		}
 	}
 	body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL+"2", "hub.consumer_group", "g"), 409)
-	if !strings.Contains(body, "hub.delivery_mode: is ordered, and the consumer group \"g\" has keyed") {
+	if !strings.Contains(body, "hub.delivery_mode: is ordered, but the consumer group \"g\" has keyed") {
 		t.Errorf("a group that disagrees: %s", body)
 	}
 	// The publisher's header is kept, one that nothing may name is not.

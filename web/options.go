@@ -12,6 +12,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/sse"
 )
 
 // Options is what a Server is made of. Service, State, Messages, Letters, Times, Node and PublicURL are required.
@@ -24,7 +25,7 @@ type Options struct {
 	Letters  hub.DeadLetterReader
 	Node     Node
 	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
-	Feed *Feed
+	Feed *sse.Feed
 	// Deliveries shows attempts; nil: there are none to show.
 	Deliveries Deliveries
 	Reads      Reads // nil: no other node is ahead of this one
@@ -180,7 +181,7 @@ func (o *Options) setDefaults() error {
 		return errors.New("web: Service, State, Messages, Times and Node are required")
 	}
 	if o.Feed == nil {
-		o.Feed = NewFeed()
+		o.Feed = sse.NewFeed()
 	}
 	if _, err := hub.ParseURL("PublicURL", o.PublicURL); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 const (
@@ -74,7 +75,7 @@ func (s *Server) await(ctx context.Context, q url.Values) error {
 	if v, given := q["min_index"]; given {
 		var err error
 		if index, err = strconv.ParseUint(v[0], 10, 64); err != nil {
-			return hub.ParamErrorf("min_index", "is %s; expected the number in %s of an earlier answer", quote(v[0]), indexHeader)
+			return hub.ParamErrorf("min_index", "is %s; expected the number in %s of an earlier answer", problem.Quote(v[0]), indexHeader)
 		}
 	}
 	if v, given := q["consistent"]; given {
@@ -85,7 +86,7 @@ func (s *Server) await(ctx context.Context, q url.Values) error {
 			}
 		case "false":
 		default:
-			return hub.ParamErrorf("consistent", "is %s; expected true or false", quote(v[0]))
+			return hub.ParamErrorf("consistent", "is %s; expected true or false", problem.Quote(v[0]))
 		}
 	}
 	if index > 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"quorumhub/auth"
+	"quorumhub/web/problem"
 )
 
 // route is one path with the methods it takes. Its name labels the metrics.
@@ -145,11 +146,11 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	detail := "is " + quote(r.Method) + "; " + rt.paths[0] + " takes " + rt.allow
+	detail := "is " + problem.Quote(r.Method) + "; " + rt.paths[0] + " takes " + rt.allow
 	if rt.name == "hub" {
-		detail = "is " + quote(r.Method) + "; this is the WebSub hub, which takes POST (https://www.w3.org/TR/websub/)"
+		detail = "is " + problem.Quote(r.Method) + "; this is the WebSub hub, which takes POST (https://www.w3.org/TR/websub/)"
 	}
-	writeProblem(w, r, &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", param: "method", detail: detail, allow: rt.allow})
+	writeProblem(w, r, &problem.Details{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Param: "method", Detail: detail, Allow: rt.allow})
 }
 
 // newRouter is all that knows echo.
@@ -167,20 +168,13 @@ func (s *Server) newRouter() http.Handler {
 		}
 	}
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
-		p := &problem{status: http.StatusNotFound, code: "not_found", param: "path",
-			detail: quote(c.Request().URL.Path) + " does not exist here; see / for what does"}
+		p := &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "path",
+			Detail: problem.Quote(c.Request().URL.Path) + " does not exist here; see / for what does"}
 		var he *echo.HTTPError
 		if errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed {
-			p = &problem{status: he.Code, code: "method_not_allowed", param: "method", detail: "is " + quote(c.Request().Method) + ", which is not known here"}
+			p = &problem.Details{Status: he.Code, Code: "method_not_allowed", Param: "method", Detail: "is " + problem.Quote(c.Request().Method) + ", which is not known here"}
 		}
 		writeProblem(c.Response().Writer, c.Request(), p)
 	}
 	return e
-}
-
-func quote(s string) string {
-	if len(s) > 80 {
-		s = s[:77] + "..."
-	}
-	return "\"" + oneLine(s) + "\""
 }

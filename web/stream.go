@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,18 +13,20 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
+	"quorumhub/web/sse"
 )
 
 const (
-	eventStream = "text/event-stream"
+	// inlineBytes is the largest body that stands in an event; of a larger one the event holds the URL.
+	inlineBytes = hub.MaxInlineBytes
 	// streamTurn is how many events are written before they are flushed.
 	streamTurn = 64
 	// streamSendBuffer bounds what the kernel holds for a reader that does not read.
 	streamSendBuffer = 64 << 10
-	// streamWriteBytes is what is written under one deadline.
-	streamWriteBytes = 32 << 10
 	// reconnectMin and reconnectSpread are the time after which readers are asked to come back, so that those of a
 	// node that stops do not all come at once.
 	reconnectMin    = 500 * time.Millisecond
@@ -59,7 +62,7 @@ func wantsStream(accept []string) bool {
 	for _, line := range accept {
 		for item := range strings.SplitSeq(line, ",") {
 			kind, params, _ := strings.Cut(item, ";")
-			if strings.EqualFold(strings.TrimSpace(kind), eventStream) && quality(params) > 0 {
+			if strings.EqualFold(strings.TrimSpace(kind), sse.ContentType) && problem.Quality(params) > 0 {
 				return true
 			}
 		}
@@ -69,10 +72,9 @@ func wantsStream(accept []string) bool {
 
 // stream is one reader of one topic (server-sent events, WHATWG HTML section 9.2).
 type stream struct {
+	*sse.Writer
 	s       *Server
-	w       http.ResponseWriter
-	control *http.ResponseController
-	topic   *watched
+	topic   *sse.Watch
 	next    uint64 // offset of the next message
 	touch   time.Time
 	allowed time.Time // when it was last asked whether the reader may read this
@@ -89,37 +91,31 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	if s.streams.open.Add(1) > int64(s.StreamMax) {
 		s.streams.open.Add(-1)
 		s.streams.refused.Inc()
-		s.fail(w, r, &problem{status: http.StatusServiceUnavailable, code: "too_many_streams", retryAfter: 5,
-			detail: fmt.Sprintf("this node serves %d streams already (streams.max); try another node or later", s.StreamMax)})
+		s.fail(w, r, &problem.Details{Status: http.StatusServiceUnavailable, Code: "too_many_streams", RetryAfter: 5 * time.Second,
+			Detail: fmt.Sprintf("this node serves %d streams already (streams.max); try another node or later", s.StreamMax)})
 		return
 	}
 	defer s.streams.open.Add(-1)
 	client := clientAt(w)
 	if !s.streams.readers.enter(client, s.ClientStreams) {
-		s.fail(w, r, &problem{status: http.StatusTooManyRequests, code: "too_many_streams", limit: "streams", retryAfter: 5,
-			detail: fmt.Sprintf("this node serves %d streams to this client already (limits.streams)", s.ClientStreams)})
+		s.fail(w, r, &problem.Details{Status: http.StatusTooManyRequests, Code: "too_many_streams", Limit: "streams", RetryAfter: 5 * time.Second,
+			Detail: fmt.Sprintf("this node serves %d streams to this client already (limits.streams)", s.ClientStreams)})
 		return
 	}
 	defer s.streams.readers.leave(client)
 
-	h := w.Header()
-	h.Set("Content-Type", eventStream)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Vary", "Accept")
-	h.Set("Link", s.links(name, nil))
-	w.WriteHeader(http.StatusOK)
+	w.Header().Set("Vary", "Accept")
+	w.Header().Set("Link", s.links(name, nil))
+	out := sse.NewWriter(w, s.StreamWriteTimeout)
 	if r.Method == http.MethodHead {
 		return
 	}
 	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
 		_ = c.SetWriteBuffer(streamSendBuffer) // a larger one costs memory of the kernel, nothing else
 	}
-	st := &stream{s: s, w: w, control: http.NewResponseController(w), touch: s.Clock.Now(), allowed: time.Now()}
-	_ = st.control.SetReadDeadline(time.Time{}) // without a connection there is none
-	st.topic = s.Feed.watch(t.ID, s.State)
-	defer s.Feed.leave(st.topic)
+	st := &stream{Writer: out, s: s, touch: s.Clock.Now(), allowed: time.Now()}
+	st.topic = s.Feed.Watch(t.ID, s.State)
+	defer st.topic.Close()
 	// No event may be pending when the node stops: net/http waits for this handler.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -130,7 +126,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		reason = endStopping
 	}
 	if reason != endClient && reason != endSlow {
-		_ = st.event("end", "", endEvent{reason}) // the connection ends in any case
+		_ = st.Event("end", "", endEvent{reason}) // the connection ends in any case
 	}
 	s.streams.ended(reason)
 }
@@ -153,7 +149,7 @@ func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from st
 	}
 	for key, v := range query {
 		if key != "start" {
-			return t, from, hub.ParamErrorf(quote(key), "is not a parameter of a stream; expected start")
+			return t, from, hub.ParamErrorf(problem.Quote(key), "is not a parameter of a stream; expected start")
 		}
 		if len(v) > 1 {
 			return t, from, hub.ParamErrorf("start", "is given %d times; expected once", len(v))
@@ -192,10 +188,10 @@ func offsetOfEvent(topic hub.TopicID, id string) (uint64, bool) {
 func (s *Server) catchUp(ctx context.Context, topic hub.TopicID, offset uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.StreamCatchUp)
 	defer cancel()
-	w := s.Feed.watch(topic, s.State)
-	defer s.Feed.leave(w)
+	w := s.Feed.Watch(topic, s.State)
+	defer w.Close()
 	for {
-		head, gone, changed := s.Feed.at(w)
+		head, gone, changed := w.Progress()
 		if head >= offset || gone {
 			return head >= offset
 		}
@@ -234,21 +230,21 @@ func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom)
 	}
 	// A reader that loses the connection before its first event comes back to this place.
 	hello := fmt.Sprintf(": heartbeat %s\nretry: %d\nid: %s\n\n", st.s.StreamHeartbeat, (reconnectMin + rand.N(reconnectSpread)).Milliseconds(), st.lastID())
-	if err := st.write([]byte(hello)); err != nil {
+	if _, err := st.Write([]byte(hello)); err != nil {
 		return err
 	}
 	if from.resume && !from.known {
 		st.s.streams.gaps.Inc()
-		return st.event("gap", st.lastID(), gapEvent{Reason: "unknown_id", LastEventID: clip(from.eventID), Next: st.next})
+		return st.Event("gap", st.lastID(), gapEvent{Reason: "unknown_id", LastEventID: clip(from.eventID), Next: st.next})
 	}
 	return nil
 }
 
-func clip(id string) string { return oneLine(id[:min(len(id), 100)]) }
+func clip(id string) string { return problem.OneLine(id[:min(len(id), 100)]) }
 
 // lastID is the id of the message before the next one.
 func (st *stream) lastID() string {
-	m := hub.Message{Topic: st.topic.id, Offset: st.next - 1}
+	m := hub.Message{Topic: st.topic.Topic(), Offset: st.next - 1}
 	return m.ID()
 }
 
@@ -267,14 +263,14 @@ func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from 
 			}
 			st.allowed = time.Now()
 		}
-		head, gone, changed := st.s.Feed.at(st.topic)
+		head, gone, changed := st.topic.Progress()
 		sent := st.next <= head
 		for n := 1; st.next <= head && !gone; n++ {
 			if err := st.message(ctx); err != nil {
 				return st.why(err)
 			}
 			if n%streamTurn == 0 {
-				if err := st.flush(); err != nil {
+				if err := st.Flush(); err != nil {
 					return st.why(err)
 				}
 			}
@@ -282,7 +278,7 @@ func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from 
 		if gone {
 			return endRemoved
 		}
-		if err := st.flush(); err != nil {
+		if err := st.Flush(); err != nil {
 			return st.why(err)
 		}
 		if sent {
@@ -296,7 +292,7 @@ func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from 
 			if st.outOfTouch() {
 				return endBehind
 			}
-			if err := st.write([]byte(":\n\n")); err != nil {
+			if err := st.Heartbeat(); err != nil {
 				return st.why(err)
 			}
 			beat.Reset(st.s.StreamHeartbeat)
@@ -315,10 +311,10 @@ func (st *stream) outOfTouch() bool {
 
 // message sends the next message, or what is known of a gap in its place.
 func (st *stream) message(ctx context.Context) error {
-	fr, err := st.s.streams.frames.take(ctx, frameKey{st.topic.id, st.next})
+	fr, err := st.s.streams.frames.Take(ctx, st.topic.Topic(), st.next)
 	if err == nil {
-		defer st.s.streams.frames.give(fr)
-		if err = st.write(fr.bytes); err != nil {
+		defer st.s.streams.frames.Release(fr)
+		if _, err = st.Write(fr.Bytes()); err != nil {
 			return err
 		}
 		st.s.streams.sent.Inc()
@@ -330,47 +326,14 @@ func (st *stream) message(ctx context.Context) error {
 	}
 	var t hub.Topic
 	var ok bool
-	st.s.State.View(func(s *hub.State) { t, ok = s.TopicByID(st.topic.id) })
+	st.s.State.View(func(s *hub.State) { t, ok = s.TopicByID(st.topic.Topic()) })
 	if !ok || t.First <= st.next {
 		return err
 	}
 	gap := gapEvent{Reason: "retention", FirstMissing: st.next, LastMissing: t.First - 1, Next: t.First}
 	st.next = t.First
 	st.s.streams.gaps.Inc()
-	return st.event("gap", st.lastID(), gap)
-}
-
-func (st *stream) event(kind, id string, data any) error {
-	b, err := encodeEvent(kind, id, data)
-	if err != nil {
-		return err
-	}
-	if err := st.write(b); err != nil {
-		return err
-	}
-	return st.flush()
-}
-
-// write gives the reader StreamWriteTimeout for each piece, so that a slow line gets a large event in the end.
-func (st *stream) write(b []byte) error {
-	for len(b) > 0 {
-		n := min(len(b), streamWriteBytes)
-		_ = st.control.SetWriteDeadline(time.Now().Add(st.s.StreamWriteTimeout))
-		if _, err := st.w.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-func (st *stream) flush() error {
-	_ = st.control.SetWriteDeadline(time.Now().Add(st.s.StreamWriteTimeout))
-	err := st.control.Flush()
-	if errors.Is(err, http.ErrNotSupported) {
-		return nil
-	}
-	return err
+	return st.Event("gap", st.lastID(), gap)
 }
 
 // why is the reason for which a stream ends with err.
@@ -387,9 +350,51 @@ func (st *stream) why(err error) string {
 	if errors.As(err, &broken) {
 		return endClient
 	}
-	st.s.Log.Error("a stream cannot go on", "topic", uint64(st.topic.id), "offset", st.next, "error", err)
+	st.s.Log.Error("a stream cannot go on", "topic", uint64(st.topic.Topic()), "offset", st.next, "error", err)
 	return endFailed
 }
 
 // connKey is where a request's context has its connection.
 type connKey struct{}
+
+// messageEvent is the data of a message event. One of body, body_base64 and body_url is there; body_url is relative to
+// the URL of the stream.
+type messageEvent struct {
+	ID          string    `json:"id"`
+	Offset      uint64    `json:"offset"`
+	Time        time.Time `json:"time"`
+	ContentType string    `json:"content_type"`
+	Size        int64     `json:"size"`
+	Body        *string   `json:"body,omitempty"`
+	BodyBase64  *string   `json:"body_base64,omitempty"`
+	BodyURL     string    `json:"body_url,omitempty"`
+}
+
+// encodeMessage reads a message and makes it an event.
+func (s *Server) encodeMessage(topic hub.TopicID, offset uint64) ([]byte, error) {
+	msgs, err := s.Messages.Read(topic, offset, 1, 1)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(msgs) == 0 || msgs[0].Offset != offset:
+		return nil, hub.ErrTrimmed // it was there; a snapshot of a later state has replaced it
+	}
+	m := &msgs[0]
+	e := messageEvent{ID: m.ID(), Offset: m.Offset, Time: time.Unix(0, m.Time).UTC(), ContentType: m.ContentType, Size: m.Size()}
+	switch {
+	case m.Size() > inlineBytes:
+		e.BodyURL = "?offset=" + strconv.FormatUint(offset, 10)
+	case utf8.Valid(m.Body):
+		text := string(m.Body)
+		e.Body = &text
+	default:
+		text := base64.StdEncoding.EncodeToString(m.Body)
+		e.BodyBase64 = &text
+	}
+	return sse.Encode("", e.ID, e)
+}
+
+// lost tells an error that means: this message will not come any more.
+func lost(err error) bool {
+	return errors.Is(err, hub.ErrTrimmed) || errors.Is(err, hub.ErrUnknownTopic)
+}

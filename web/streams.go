@@ -8,11 +8,13 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"quorumhub/web/sse"
 )
 
 // streams is what all event streams of a node share.
 type streams struct {
-	frames   frames
+	frames   *sse.Frames
 	open     atomic.Int64
 	readers  readers
 	stopping context.Context // done when streams are to end
@@ -28,8 +30,7 @@ func (s *Server) newStreams() error {
 	st := &s.streams
 	st.stopping, st.stop = context.WithCancel(context.Background())
 	st.readers.by = map[netip.Addr]int{}
-	st.frames.byKey = map[frameKey]*frame{}
-	st.frames.encode = s.encodeMessage
+	st.frames = sse.NewFrames(s.encodeMessage)
 	st.sent = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_events_total", Help: "Messages sent over event streams."})
 	st.gaps = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_gaps_total",
 		Help: "Gap events: messages that a reader wanted and that are not there any more, or a position that is not known."})
@@ -39,7 +40,7 @@ func (s *Server) newStreams() error {
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_streams", Help: "Event streams open now."},
 		func() float64 { return float64(st.open.Load()) })
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_stream_bytes", Help: "Bytes of events held in memory for all streams."},
-		func() float64 { return float64(st.frames.held()) })
+		func() float64 { return float64(st.frames.Held()) })
 	for _, c := range []prometheus.Collector{st.sent, st.gaps, st.refused, st.ends, open, held} {
 		if err := s.Registry.Register(c); err != nil {
 			return fmt.Errorf("stream metrics: %w", err)

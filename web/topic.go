@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // topicInPath is the name of the topic that the path below /topics/ names, unescaped once.
@@ -22,7 +23,7 @@ func (s *Server) topicBelow(prefix string, r *http.Request) (string, error) {
 	}
 	name, err := url.PathUnescape(raw)
 	if err != nil {
-		return "", hub.ParamErrorf("topic", "%s has a %% that is not followed by two hexadecimal digits", quote(raw))
+		return "", hub.ParamErrorf("topic", "%s has a %% that is not followed by two hexadecimal digits", problem.Quote(raw))
 	}
 	if name, err = s.Service.Namer().HostedName("topic", name); err == nil {
 		s.paths.put(raw, name)
@@ -124,7 +125,7 @@ func offsetParam(rawQuery string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(q.Get("offset"), 10, 64)
 	if err != nil || n == 0 || len(q["offset"]) > 1 {
-		return 0, hub.ParamErrorf("offset", "is %s; expected the number of a message, from 1", quote(strings.Join(q["offset"], ",")))
+		return 0, hub.ParamErrorf("offset", "is %s; expected the number of a message, from 1", problem.Quote(strings.Join(q["offset"], ",")))
 	}
 	return n, nil
 }
@@ -146,11 +147,11 @@ func (s *Server) message(name string, offset uint64) (*hub.Message, error) {
 		case offset == 0 && t.First > t.Head:
 			return nil, nil
 		case at > t.Head:
-			return nil, &problem{status: http.StatusNotFound, code: "not_found", param: "offset",
-				detail: fmt.Sprintf("%d does not exist yet; the topic's newest message is %d", at, t.Head)}
+			return nil, &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "offset",
+				Detail: fmt.Sprintf("%d does not exist yet; the topic's newest message is %d", at, t.Head)}
 		case at < t.First:
-			return nil, &problem{status: http.StatusGone, code: "gone", param: "offset",
-				detail: fmt.Sprintf("%d was dropped by retention; the oldest message kept is %d", at, t.First)}
+			return nil, &problem.Details{Status: http.StatusGone, Code: "gone", Param: "offset",
+				Detail: fmt.Sprintf("%d was dropped by retention; the oldest message kept is %d", at, t.First)}
 		}
 		msgs, err := s.Messages.Read(t.ID, at, 1, 1)
 		switch {
@@ -166,8 +167,8 @@ func (s *Server) message(name string, offset uint64) (*hub.Message, error) {
 }
 
 func noTopic(name string) error {
-	return &problem{status: http.StatusNotFound, code: "not_found", param: "topic",
-		detail: quote(name) + " is not known to this hub"}
+	return &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "topic",
+		Detail: problem.Quote(name) + " is not known to this hub"}
 }
 
 // links is the one Link header with the hub and the topic's canonical URL.

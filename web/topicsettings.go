@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // retentionItem is a topic's own limits. What is absent or null is as the hub is configured.
@@ -81,7 +82,7 @@ func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.
 	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
-		return out, hub.ParamErrorf("body", "cannot be read (%s); %s", oneLine(err.Error()), expected)
+		return out, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return out, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
@@ -93,7 +94,7 @@ func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.
 	if in.Retention.MaxAge != nil {
 		age, ok := parseAge(*in.Retention.MaxAge)
 		if !ok {
-			return out, hub.ParamErrorf("max_age", "is %s; expected a duration such as 90s, 12h or 7d, or 0 for no limit", quote(*in.Retention.MaxAge))
+			return out, hub.ParamErrorf("max_age", "is %s; expected a duration such as 90s, 12h or 7d, or 0 for no limit", problem.Quote(*in.Retention.MaxAge))
 		}
 		out.MaxAge = &age
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
@@ -202,11 +203,11 @@ type poster interface {
 type leanPoster struct{ pusher *delivery.Pusher }
 
 func newLeanPoster(connections int) (*leanPoster, error) {
-	policy, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.ModeDevLoopback})
+	policy, err := egress.NewPolicy(egress.PolicyOptions{Mode: egress.ModeDevLoopback})
 	if err != nil {
 		return nil, err
 	}
-	client := delivery.NewClient(policy, delivery.ClientOptions{MaxIdlePerHost: connections})
+	client := egress.NewClient(policy, egress.ClientOptions{MaxIdlePerHost: connections})
 	return &leanPoster{&delivery.Pusher{Clock: hub.SystemClock{}, Client: client}}, nil
 }
 
@@ -218,7 +219,7 @@ func (p *leanPoster) post(ctx context.Context, to target, body []byte) (int, err
 	return res.Status, nil
 }
 
-func (p *leanPoster) close() { p.pusher.Client.(*delivery.Client).Close() }
+func (p *leanPoster) close() { p.pusher.Client.(*egress.Client).Close() }
 
 // plainPoster posts with net/http's client, as most programs in Go do, and as the figures of other senders were measured.
 type plainPoster struct{ client *http.Client }

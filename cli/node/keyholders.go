@@ -6,24 +6,24 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 )
 
-// keyHolders is the cluster as the keeper of the keys sees it. It implements auth.Cluster; the raft node must be open.
+// keyHolders is the cluster as the keeper of the keys sees it. It implements keyring.Cluster; the raft node must be open.
 type keyHolders struct{ n *Node }
 
-// keysCall is how questions about keys are told apart from those about deliveries.
+// keysCall wraps a question about keys, to tell it from one about deliveries.
 type keysCall struct {
-	Keys *auth.KeysQuestion `json:"keys"`
+	Keys *keyring.Question `json:"keys"`
 }
 
 // IsLeader implements hub.Leadership.
 func (h *keyHolders) IsLeader() bool { return h.n.raft.IsLeader() }
 
-// CaughtUp implements auth.Cluster.
+// CaughtUp implements keyring.Cluster.
 func (h *keyHolders) CaughtUp() bool { return h.n.raft.CaughtUp() }
 
-// NodeIDs implements auth.Cluster.
+// NodeIDs implements keyring.Cluster.
 func (h *keyHolders) NodeIDs() (ids []string) {
 	for _, m := range h.n.raft.Members() {
 		ids = append(ids, m.ID)
@@ -31,8 +31,8 @@ func (h *keyHolders) NodeIDs() (ids []string) {
 	return ids
 }
 
-// Ask implements auth.Cluster.
-func (h *keyHolders) Ask(ctx context.Context, node string, q *auth.KeysQuestion) (*auth.KeysAnswer, error) {
+// Ask implements keyring.Cluster.
+func (h *keyHolders) Ask(ctx context.Context, node string, q *keyring.Question) (*keyring.Answer, error) {
 	question, err := json.Marshal(keysCall{q})
 	if err != nil {
 		return nil, err
@@ -41,17 +41,17 @@ func (h *keyHolders) Ask(ctx context.Context, node string, q *auth.KeysQuestion)
 	if err != nil {
 		return nil, err
 	}
-	a := new(auth.KeysAnswer)
+	a := new(keyring.Answer)
 	if err := json.Unmarshal(answer, a); err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", node, err)
 	}
 	return a, nil
 }
 
-// questions answers what other nodes ask.
+// questions answers the calls of other nodes.
 type questions struct {
 	deliveries *deliveries
-	keeper     *auth.Keeper
+	keeper     *keyring.Keeper
 }
 
 func (q *questions) answer(question []byte) ([]byte, error) {

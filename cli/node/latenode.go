@@ -9,30 +9,30 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// raftNode is what the delivery room needs of the raft node, and the clock by which the cluster acts.
+// raftNode is the part of the raft node that the delivery room needs.
 type raftNode interface {
 	hub.Proposer
 	hub.Cluster
 	Clock() hub.Clock
 }
 
-// LateNode stands in for the raft node until it is open: those who observe the log must be there before the
-// log moves, and act through the node that moves it.
+// LateNode stands in for the raft node until it is open. Observers of the log must be registered before the log is replayed, and they
+// propose through the raft node that replays it.
 type LateNode struct {
 	ready chan struct{}
 	to    raftNode // set before ready is closed
 }
 
-// NewLateNode returns a stand-in for which Set has not been called.
+// NewLateNode returns a LateNode without a node.
 func NewLateNode() *LateNode { return &LateNode{ready: make(chan struct{})} }
 
-// Set gives the node that everything goes to from now on. It is called once.
+// Set makes every call go to a node from now on. It must be called once.
 func (n *LateNode) Set(to raftNode) {
 	n.to = to
 	close(n.ready)
 }
 
-// Propose implements hub.Proposer; it waits for Set.
+// Propose implements hub.Proposer. It waits for Set.
 func (n *LateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	select {
 	case <-n.ready:
@@ -42,7 +42,7 @@ func (n *LateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.R
 	}
 }
 
-// IsLeader implements hub.Leadership; before Set nobody leads.
+// IsLeader implements hub.Leadership. It returns false before Set.
 func (n *LateNode) IsLeader() bool {
 	select {
 	case <-n.ready:
@@ -52,7 +52,7 @@ func (n *LateNode) IsLeader() bool {
 	}
 }
 
-// Nodes implements hub.Cluster; before Set there are none.
+// Nodes implements hub.Cluster. It returns none before Set.
 func (n *LateNode) Nodes() []hub.NodeStatus {
 	select {
 	case <-n.ready:
@@ -62,7 +62,7 @@ func (n *LateNode) Nodes() []hub.NodeStatus {
 	}
 }
 
-// Contact implements hub.Cluster; before Set there was none.
+// Contact implements hub.Cluster. Before Set there has been no contact.
 func (n *LateNode) Contact() time.Duration {
 	select {
 	case <-n.ready:
@@ -72,7 +72,7 @@ func (n *LateNode) Contact() time.Duration {
 	}
 }
 
-// Now implements hub.Clock: the time by which the cluster acts, and before Set the machine's.
+// Now implements hub.Clock. It returns the cluster's time, and before Set the machine's.
 func (n *LateNode) Now() time.Time {
 	select {
 	case <-n.ready:

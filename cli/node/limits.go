@@ -6,23 +6,23 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/configs"
-	"quorumhub/delivery"
+	"quorumhub/delivery/intent"
 	"quorumhub/hub"
 	"quorumhub/web"
 )
 
-// requestLimits are the budgets of callers.
+// requestLimits returns the configured request rates per caller.
 func requestLimits(cfg *configs.Config) web.Limits {
 	l := &cfg.Limits
 	return web.Limits{Publish: hub.Rate(l.Publish), Subscribe: hub.Rate(l.Subscribe), Read: hub.Rate(l.Read), Admin: hub.Rate(l.Admin), Refused: hub.Rate(l.Refused)}
 }
 
-func callbackLimits(cfg *configs.Config) delivery.CallbackLimits {
-	return delivery.CallbackLimits{Rate: hub.Rate(cfg.Limits.CallbackHost), Pending: cfg.Limits.Pending}
+func callbackLimits(cfg *configs.Config) intent.Limits {
+	return intent.Limits{Rate: hub.Rate(cfg.Limits.CallbackHost), Pending: cfg.Limits.Pending}
 }
 
-// callbackBounds asks the verifier, which knows all requests that wait.
-type callbackBounds struct{ verifier *delivery.Verifier }
+// callbackBounds limits subscribe requests. It asks the verifier, which knows all pending requests.
+type callbackBounds struct{ verifier *intent.Verifier }
 
 // Admit implements hub.CallbackBounds.
 func (b callbackBounds) Admit(ctx context.Context, callback *url.URL, known bool) error {

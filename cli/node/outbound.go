@@ -13,15 +13,21 @@ import (
 
 	"quorumhub/configs"
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
+	"quorumhub/delivery/fetch"
+	"quorumhub/delivery/intent"
+	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
+	"quorumhub/delivery/sweep"
 	"quorumhub/hub"
 	"quorumhub/store"
 	"quorumhub/web"
 )
 
 // outboundClients are the guarded clients of a node: to subscribers, and to the topics that it fetches.
-type outboundClients struct{ callbacks, topics *delivery.Client }
+type outboundClients struct{ callbacks, topics *egress.Client }
 
-// newOutboundClients opens them. own is host:port of each place where this node listens, or would as a cluster.
+// newOutboundClients opens them. own is host:port of each place where this node listens, or would listen in a cluster.
 func newOutboundClients(cfg *configs.Config, own []string, log *slog.Logger) (*outboundClients, error) {
 	callbacks, err := egressPolicy("delivery.egress", cfg.Delivery.Egress, own)
 	if err != nil {
@@ -36,8 +42,8 @@ func newOutboundClients(cfg *configs.Config, own []string, log *slog.Logger) (*o
 		return nil, err
 	}
 	return &outboundClients{
-		callbacks: delivery.NewClient(callbacks, delivery.ClientOptions{MaxIdlePerHost: cfg.Delivery.Concurrency, TLS: rules}),
-		topics:    delivery.NewClient(topics, delivery.ClientOptions{TLS: rules}),
+		callbacks: egress.NewClient(callbacks, egress.ClientOptions{MaxIdlePerHost: cfg.Delivery.Concurrency, TLS: rules}),
+		topics:    egress.NewClient(topics, egress.ClientOptions{TLS: rules}),
 	}, nil
 }
 
@@ -46,13 +52,13 @@ func (c *outboundClients) close() {
 	c.topics.Close()
 }
 
-// Outbound is everything that goes out of a node: the delivery room, wired.
+// Outbound wires the delivery room: everything that makes requests to the outside.
 type Outbound struct {
 	dispatcher *delivery.Dispatcher
-	verifier   *delivery.Verifier
-	fetcher    *delivery.Fetcher
-	sweeper    *delivery.Sweeper
-	placer     *delivery.Placer
+	verifier   *intent.Verifier
+	fetcher    *fetch.Fetcher
+	sweeper    *sweep.Sweeper
+	placer     *placement.Placer
 	replayer   *delivery.Replayer
 }
 
@@ -70,16 +76,16 @@ type OutboundOptions struct {
 	Topics    TopicClient       // carries fetches of topics
 }
 
-// TopicClient is a client that also says which addresses it may call: redirects are checked against them.
+// TopicClient is a client with the policy that decides which addresses it may connect to.
 type TopicClient interface {
 	http.RoundTripper
-	Policy() *delivery.Policy
+	Policy() *egress.Policy
 }
 
-// NewOutbound wires the delivery room. It does nothing before Start.
+// NewOutbound wires the delivery room. Nothing is sent before Start.
 func NewOutbound(o OutboundOptions) *Outbound {
 	out := &Outbound{}
-	agent := delivery.UserAgent(programVersion(), o.Config.PublicURL())
+	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
@@ -87,7 +93,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		Timeout:     o.Config.Delivery.Timeout,
 		Concurrency: o.Config.Delivery.Concurrency,
 		PerHost:     o.Config.Delivery.HostConcurrency,
-		Retry: delivery.RetryPolicy{
+		Retry: retry.Policy{
 			Backoff:         backoffOf(&o.Config.Delivery.Retry),
 			OverloadWait:    o.Config.Delivery.Retry.OverloadWait,
 			MaxAge:          o.Config.Delivery.Retry.MaxAge,
@@ -98,49 +104,49 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		Contact:     o.Raft.Contact,
 		Attempted:   newAttemptMetrics(o.Registry).attempted,
 	})
-	out.placer = delivery.NewPlacer(delivery.PlacerOptions{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
-	out.verifier = delivery.NewVerifier(delivery.VerifierOptions{
-		Outbound: &delivery.Outbound{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent, Timeout: o.Config.Hub.Verification.Timeout},
-		State:    o.Store, Times: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
+	out.placer = placement.NewPlacer(placement.Options{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
+	out.verifier = intent.NewVerifier(intent.Options{
+		Caller: &intent.Caller{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent, Timeout: o.Config.Hub.Verification.Timeout},
+		State:  o.Store, Times: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
 		Attempts: o.Config.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.Config.Hub.Profile)),
 		Limits:       callbackLimits(o.Config),
 	})
-	out.fetcher = delivery.NewFetcher(delivery.FetcherOptions{
-		Reader: &delivery.TopicReader{Client: o.Topics, Clock: o.Raft, UserAgent: agent,
+	out.fetcher = fetch.NewFetcher(fetch.Options{
+		Reader: &fetch.Reader{Client: o.Topics, Clock: o.Raft, UserAgent: agent,
 			Timeout: o.Config.Fetch.Timeout, MaxBytes: int64(o.Config.Message.MaxBytes)},
 		Namer: o.Namer, State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Log: o.Log,
 	})
-	out.sweeper = delivery.NewSweeper(delivery.SweeperOptions{
+	out.sweeper = sweep.NewSweeper(sweep.Options{
 		State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
 		Retention: o.Store, MaxAge: o.Config.Retention.MaxAge, MaxBytes: int64(o.Config.Retention.MaxBytes),
-		Letters: delivery.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
+		Letters: sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
 	o.Registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out
 }
 
-// outgoingTLS reads the certificates for hosts that have their own; nil without any. One that has expired keeps nothing from
-// starting: it concerns the hosts of its rule only.
-func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*delivery.TLSRules, error) {
+// outgoingTLS reads the TLS settings for particular callback hosts; nil without any. An expired certificate is only a warning,
+// because it affects no other hosts.
+func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error) {
 	if cfg.Delivery.TLSFile == "" {
-		return nil, nil //nolint:nilnil // no rules is a way to run
+		return nil, nil //nolint:nilnil // nil means no settings for particular hosts
 	}
-	rules, err := delivery.LoadTLSRules(cfg.Delivery.TLSFile)
+	rules, err := egress.LoadTLSRules(cfg.Delivery.TLSFile)
 	if err != nil {
 		return nil, err
 	}
 	rules.Failed = func(err error) {
-		log.Error("renewed certificates cannot be used; those before them stay in force", "error", err)
+		log.Error("cannot load renewed certificates for callbacks; still using the previous ones", "error", err)
 	}
 	for _, text := range rules.Expired(time.Now()) {
-		log.Warn("a client certificate is not valid now; its hosts will refuse it", "rule", text)
+		log.Warn("client certificate for callbacks is not valid now; its hosts will refuse it", "rule", text)
 	}
 	return rules, nil
 }
 
-// unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
+// unknownTopic returns a profile's message for an unknown topic; nil means the default message.
 func unknownTopic(p web.Profile) func(string) string {
 	if p == web.ProfileNative {
 		return nil
@@ -148,27 +154,27 @@ func unknownTopic(p web.Profile) func(string) string {
 	return web.UnknownTopic
 }
 
-// egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
-func egressPolicy(key string, e configs.Egress, own []string) (*delivery.Policy, error) {
+// egressPolicy builds the policy for one kind of outbound request. It denies the node's own addresses.
+func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, error) {
 	var deny []netip.AddrPort
 	for _, addr := range own {
 		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
 			deny = append(deny, a.AddrPort())
 		}
 	}
-	p, err := delivery.NewPolicy(delivery.PolicyOptions{Mode: delivery.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
+	p, err := egress.NewPolicy(egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return p, nil
 }
 
-// Observer is told of everything applied.
+// Observer returns the observer of applied events.
 func (o *Outbound) Observer() hub.Observer {
 	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
-// Reload brings everything up to a state that was replaced by a snapshot.
+// Reload makes everything start over from a state that a snapshot has replaced.
 func (o *Outbound) Reload() {
 	o.dispatcher.Reload()
 	o.verifier.Reload()
@@ -177,7 +183,7 @@ func (o *Outbound) Reload() {
 	o.replayer.Reload()
 }
 
-// Start takes over what the state holds.
+// Start begins all work.
 func (o *Outbound) Start(ctx context.Context) {
 	o.dispatcher.Start(ctx)
 	o.verifier.Start(ctx)
@@ -187,7 +193,7 @@ func (o *Outbound) Start(ctx context.Context) {
 	o.replayer.Start(ctx)
 }
 
-// Close ends all work in good order; cursors are in the log when it returns without an error.
+// Close finishes all work. If it returns without an error, the cursors are saved in the log.
 func (o *Outbound) Close(ctx context.Context) error {
 	o.placer.Close()
 	o.replayer.Close()
@@ -197,10 +203,10 @@ func (o *Outbound) Close(ctx context.Context) error {
 	return o.dispatcher.Close(ctx)
 }
 
-// backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
-func backoffOf(r *configs.Retry) delivery.Backoff {
+// backoffOf returns the configured backoff: the schedule if there is one, else the range.
+func backoffOf(r *configs.Retry) retry.Backoff {
 	if len(r.Schedule) > 0 {
-		return delivery.Backoff{Schedule: r.Schedule}
+		return retry.Backoff{Schedule: r.Schedule}
 	}
-	return delivery.Backoff{Initial: r.Initial, Max: r.MaxInterval}
+	return retry.Backoff{Initial: r.Initial, Max: r.MaxInterval}
 }

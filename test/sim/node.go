@@ -17,7 +17,7 @@ import (
 
 	"quorumhub/cli/node"
 	"quorumhub/configs"
-	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -86,7 +86,7 @@ func (p *process) open() (err error) {
 	w, n := p.node.world, p.node
 	listener := w.net.Listen(n.index, n.address)
 	log := w.logger(n)
-	p.store, err = store.Open(store.Options{Dir: filepath.Join(n.dir, "fsm"), SegmentBytes: 1 << 20, MaxUnflushedBytes: 8 << 20,
+	p.store, err = store.Open(store.Options{Dir: filepath.Join(n.dir, node.FSMDir), SegmentBytes: 1 << 20, MaxUnflushedBytes: 8 << 20,
 		FlushInterval: w.settings.Flush, Logger: log, Fatal: p.fail, Damaged: p.fail})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -116,7 +116,7 @@ func (p *process) wire(log *slog.Logger) (*node.LateNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, err := delivery.NewPolicy(delivery.PolicyOptions{})
+	policy, err := egress.NewPolicy(egress.PolicyOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -215,11 +215,11 @@ func (p *process) String() string { return fmt.Sprintf("%s.%d", p.node.id, p.run
 // outside is the way from a process to subscribers and topics.
 type outside struct {
 	from   *process
-	policy *delivery.Policy
+	policy *egress.Policy
 }
 
 // Policy implements node.TopicClient.
-func (o outside) Policy() *delivery.Policy { return o.policy }
+func (o outside) Policy() *egress.Policy { return o.policy }
 
 // RoundTrip implements http.RoundTripper.
 func (o outside) RoundTrip(req *http.Request) (*http.Response, error) {

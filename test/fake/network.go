@@ -1,0 +1,148 @@
+package fake
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Callback is a callback, for tests that need one.
+const Callback = "http://cb.example/1"
+
+// Arrival is one request that reached an endpoint.
+type Arrival struct {
+	URL, ID, Body string
+	Header        http.Header
+	At            time.Time
+	Cut           bool // the hub gave up before there was an answer
+}
+
+// Answer is what an endpoint does.
+type Answer struct {
+	Status     int // 0: 200
+	After      time.Duration
+	Hang       bool // until the hub gives up
+	Err        error
+	RetryAfter string
+	Echo       bool // the challenge
+	Body       string
+	Header     http.Header
+}
+
+// Network is a world of endpoints without sockets, so that time can be that of testing/synctest.
+type Network struct {
+	Mu       sync.Mutex
+	Arrivals []Arrival
+	InFlight map[string]int
+	Most     map[string]int // under way at a time
+	Overlaps int            // requests that began while another to the same URL was under way
+	behave   func(url string, nth int, body string) Answer
+}
+
+func NewNetwork(behave func(url string, nth int, body string) Answer) *Network {
+	return &Network{behave: behave, InFlight: map[string]int{}, Most: map[string]int{}}
+}
+
+var OK = func(string, int, string) Answer { return Answer{} }
+
+func (n *Network) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		body, _ = io.ReadAll(req.Body)
+	}
+	url := req.URL.String()
+	n.Mu.Lock()
+	nth := 1
+	for _, a := range n.Arrivals {
+		if a.URL == url {
+			nth++
+		}
+	}
+	if n.InFlight[url] > 0 {
+		n.Overlaps++
+	}
+	n.InFlight[url]++
+	n.Most[url] = max(n.Most[url], n.InFlight[url])
+	i := len(n.Arrivals)
+	n.Arrivals = append(n.Arrivals, Arrival{URL: url, ID: req.Header.Get("X-Hub-Message-Id"), Body: string(body),
+		Header: req.Header, At: time.Now()})
+	n.Mu.Unlock()
+	defer func() {
+		n.Mu.Lock()
+		n.InFlight[url]--
+		n.Mu.Unlock()
+	}()
+	a := n.behave(url, nth, string(body))
+	var expired <-chan time.Time
+	if !a.Hang {
+		t := time.NewTimer(a.After)
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-expired:
+	case <-req.Context().Done():
+		n.Mu.Lock()
+		n.Arrivals[i].Cut = true
+		n.Mu.Unlock()
+		return nil, context.Cause(req.Context())
+	}
+	if a.Err != nil {
+		return nil, a.Err
+	}
+	if a.Status == 0 {
+		a.Status = 200
+	}
+	h := http.Header{}
+	for k, v := range a.Header {
+		h[k] = v
+	}
+	if a.Echo {
+		a.Body = req.URL.Query().Get("hub.challenge")
+	}
+	if a.RetryAfter != "" {
+		h.Set("Retry-After", a.RetryAfter)
+	}
+	return &http.Response{StatusCode: a.Status, Header: h, Body: io.NopCloser(strings.NewReader(a.Body)),
+		ContentLength: int64(len(a.Body)), Request: req}, nil
+}
+
+// To returns the arrivals at one URL, whatever was appended to its query.
+func (n *Network) To(url string) (out []Arrival) {
+	n.Mu.Lock()
+	defer n.Mu.Unlock()
+	for _, a := range n.Arrivals {
+		if before, _, _ := strings.Cut(a.URL, "hub.mode="); strings.TrimRight(before, "?&") == url {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func Bodies(as []Arrival) string {
+	out := make([]string, len(as))
+	for i, a := range as {
+		out[i] = a.Body
+	}
+	return strings.Join(out, " ")
+}
+
+var ErrRefused = errors.New("connection refused")
+
+// MostAt is how many requests to a callback were under way at a time at most.
+func (n *Network) MostAt(url string) int {
+	n.Mu.Lock()
+	defer n.Mu.Unlock()
+	return n.Most[url]
+}
+
+func (n *Network) All() []Arrival {
+	n.Mu.Lock()
+	defer n.Mu.Unlock()
+	return slices.Clone(n.Arrivals)
+}

@@ -1,0 +1,142 @@
+package fake
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"quorumhub/delivery/egress"
+)
+
+// recorder answers requests with a function and keeps what came.
+type recorder struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []recorded
+}
+
+type recorded struct {
+	Method, URI string
+	Header      http.Header
+	Body        []byte
+}
+
+func Record(t testing.TB, h http.HandlerFunc) *recorder {
+	t.Helper()
+	r := &recorder{}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, _ := io.ReadAll(req.Body)
+		r.mu.Lock()
+		r.requests = append(r.requests, recorded{req.Method, req.RequestURI, req.Header.Clone(), body})
+		r.mu.Unlock()
+		h(w, req)
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *recorder) All() []recorded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]recorded(nil), r.requests...)
+}
+
+// DNS answers every A question with the next address of a list (the last one stays) and every AAAA
+// question with nothing.
+type DNS struct {
+	mu      sync.Mutex
+	Answers []netip.Addr
+	asked   int
+}
+
+func (f *DNS) Resolver() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go f.serve(server)
+		return client, nil
+	}}
+}
+
+func (f *DNS) serve(c net.Conn) {
+	defer c.Close()
+	for {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return
+		}
+		q := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(c, q); err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if err := m.Unpack(q); err != nil {
+			return
+		}
+		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+		if m.Questions[0].Type == dnsmessage.TypeA {
+			f.mu.Lock()
+			a := f.Answers[min(f.asked, len(f.Answers)-1)]
+			f.asked++
+			f.mu.Unlock()
+			m.Answers = []dnsmessage.Resource{{
+				Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET},
+				Body:   &dnsmessage.AResource{A: a.As4()},
+			}}
+		}
+		out, err := m.AppendPack(make([]byte, 2, 512))
+		if err != nil {
+			return
+		}
+		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+		if _, err := c.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+// DevClient may call loopback addresses and is closed with the test.
+func DevClient(t testing.TB) *egress.Client {
+	t.Helper()
+	c := egress.NewClient(Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{})
+	t.Cleanup(c.Close)
+	return c
+}
+
+func Policy(t testing.TB, o egress.PolicyOptions) *egress.Policy {
+	t.Helper()
+	p, err := egress.NewPolicy(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func Prefixes(t testing.TB, s ...string) []netip.Prefix {
+	t.Helper()
+	var out []netip.Prefix
+	for _, c := range s {
+		out = append(out, netip.MustParsePrefix(c))
+	}
+	return out
+}
+
+func Eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	limit := time.Now().Add(30 * time.Second)
+	for !cond() {
+		if time.Now().After(limit) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+		runtime.Gosched()
+	}
+}
