@@ -71,7 +71,7 @@ func (e *Engine) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	return e.ProposeAt(time.Now(), events...)
 }
 
-// ProposeAt applies events with a leader's time.
+// ProposeAt applies events with the given leader time.
 func (e *Engine) ProposeAt(now time.Time, events ...*hubpb.Event) ([]hub.Result, error) {
 	e.applyMu.Lock()
 	defer e.applyMu.Unlock()
