@@ -227,7 +227,7 @@ func (p *Placer) notice(now time.Time) {
 	p.o.State.View(func(s *hub.State) {
 		owners, _ := s.Owners()
 		for id := range owners {
-			times := s.Resumed(id)
+			times := s.Resumptions(id)
 			if was, ok := p.resumed[id]; !ok {
 				p.resumed[id] = comeback{times: times} // how long ago it was nobody knows; the questions tell
 			} else if was.times != times {
