@@ -14,7 +14,8 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Engine is the rest of a hub with one node: the real State fed by proposals, and a message log in memory.
+// Engine is a hub with one node, without its outbound side: the real hub.State fed by proposals, and a message log in
+// memory.
 type Engine struct {
 	T testing.TB
 
@@ -25,8 +26,8 @@ type Engine struct {
 	mu     sync.RWMutex
 	state  *hub.State
 	log    map[hub.TopicID][]hub.Message
-	Events []*hubpb.Event // all that were applied
-	broken error          // what Propose answers instead
+	Events []*hubpb.Event // all applied events
+	broken error          // the error that Propose returns instead
 	reads  atomic.Int64
 
 	Leader atomic.Bool
@@ -65,7 +66,7 @@ func (e *Engine) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	return e.ProposeAt(time.Now(), events...)
 }
 
-// ProposeAt applies events with a leader's time.
+// ProposeAt applies events with the given leader time.
 func (e *Engine) ProposeAt(now time.Time, events ...*hubpb.Event) ([]hub.Result, error) {
 	e.mu.RLock()
 	broken := e.broken
@@ -128,7 +129,7 @@ func (e *Engine) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hub.
 	return msgs[:n:n], nil
 }
 
-// OffsetAt walks over all messages.
+// OffsetAt implements hub.TimeIndex by linear search.
 func (e *Engine) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -143,7 +144,7 @@ func (e *Engine) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
 	return n, nil
 }
 
-// Box is a SecretBox that shows what it was given.
+// Box is a hub.SecretBox that stores secrets in the clear, with their binding.
 type Box struct{}
 
 func (Box) Seal(secret []byte, bound string) ([]byte, error) {
@@ -175,18 +176,18 @@ func (e *Engine) Publish(topic, body string) uint64 {
 	return res[0].Offset
 }
 
-// Want is a subscription wanted.
+// Want describes a subscription to make.
 type Want struct {
 	Topic, Callback string
 	Secret          string
 	Lease           time.Duration // 0: 1 h
 	From            uint64        // start offset
-	at              time.Time     // of verification, zero: now
+	at              time.Time     // of the verification; zero: now
 	Mode            hubpb.Mode    // 0: subscribe
 	Options         *hubpb.SubscriptionOptions
 }
 
-// Request records a request and returns its id.
+// Request records a request and returns its ID.
 func (e *Engine) Request(w Want) hub.RequestID {
 	e.T.Helper()
 	if w.Lease == 0 {
@@ -204,7 +205,7 @@ func (e *Engine) Request(w Want) hub.RequestID {
 		LeaseSeconds: int64(w.Lease / time.Second), SealedSecret: sealed, AutoRegister: true, Options: w.Options}}})[0].ID)
 }
 
-// Subscribe makes or renews a subscription, as if it had been verified.
+// Subscribe makes or renews a subscription as if it had been verified.
 func (e *Engine) Subscribe(w Want) hub.SubscriptionID {
 	e.T.Helper()
 	id := e.Request(w)
@@ -276,7 +277,7 @@ func (e *Engine) Replay(ids ...uint64) {
 	e.Do(&hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}})
 }
 
-// SubscribeSigned makes or renews a subscription with a secret, the way subscribe does.
+// SubscribeSigned is Subscribe for a subscription with a secret and a signature scheme.
 func (e *Engine) SubscribeSigned(callback, secret, scheme string, grace time.Duration) hub.SubscriptionID {
 	e.T.Helper()
 	var sealed []byte
@@ -291,7 +292,7 @@ func (e *Engine) SubscribeSigned(callback, secret, scheme string, grace time.Dur
 	return hub.SubscriptionID(res[0].ID)
 }
 
-// LateState lets something happen right after the state was read.
+// LateState is an Engine where Once runs right after the state is first read.
 type LateState struct {
 	*Engine
 	Once func()

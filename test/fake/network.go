@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Callback is a callback, for tests that need one.
+// Callback is a callback URL for tests that need only one.
 const Callback = "http://cb.example/1"
 
 // Arrival is one request that reached an endpoint.
@@ -19,28 +19,28 @@ type Arrival struct {
 	URL, ID, Body string
 	Header        http.Header
 	At            time.Time
-	Cut           bool // the hub gave up before there was an answer
+	Cut           bool // the hub gave up before there was a response
 }
 
-// Answer is what an endpoint does.
+// Answer is how an endpoint responds.
 type Answer struct {
 	Status     int // 0: 200
 	After      time.Duration
 	Hang       bool // until the hub gives up
 	Err        error
 	RetryAfter string
-	Echo       bool // the challenge
+	Echo       bool // respond with the challenge
 	Body       string
 	Header     http.Header
 }
 
-// Network is a world of endpoints without sockets, so that time can be that of testing/synctest.
+// Network is a world of endpoints without sockets, so that tests can run in the time of testing/synctest.
 type Network struct {
 	Mu       sync.Mutex
 	Arrivals []Arrival
 	InFlight map[string]int
-	Most     map[string]int // under way at a time
-	Overlaps int            // requests that began while another to the same URL was under way
+	Most     map[string]int // in flight at once, by URL
+	Overlaps int            // requests that began while another to the same URL was in flight
 	behave   func(url string, nth int, body string) Answer
 }
 
@@ -134,7 +134,7 @@ func Bodies(as []Arrival) string {
 
 var ErrRefused = errors.New("connection refused")
 
-// MostAt is how many requests to a callback were under way at a time at most.
+// MostAt returns how many requests to a URL were in flight at once at most.
 func (n *Network) MostAt(url string) int {
 	n.Mu.Lock()
 	defer n.Mu.Unlock()

@@ -18,26 +18,26 @@ import (
 	"quorumhub/delivery/egress"
 )
 
-// recorder answers requests with a function and keeps what came.
-type recorder struct {
+// Recorder is a server that answers requests with a function and keeps them.
+type Recorder struct {
 	*httptest.Server
 	mu       sync.Mutex
-	requests []recorded
+	requests []Recorded
 }
 
-type recorded struct {
+type Recorded struct {
 	Method, URI string
 	Header      http.Header
 	Body        []byte
 }
 
-func Record(t testing.TB, h http.HandlerFunc) *recorder {
+func Record(t testing.TB, h http.HandlerFunc) *Recorder {
 	t.Helper()
-	r := &recorder{}
+	r := &Recorder{}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		r.mu.Lock()
-		r.requests = append(r.requests, recorded{req.Method, req.RequestURI, req.Header.Clone(), body})
+		r.requests = append(r.requests, Recorded{req.Method, req.RequestURI, req.Header.Clone(), body})
 		r.mu.Unlock()
 		h(w, req)
 	}))
@@ -45,14 +45,14 @@ func Record(t testing.TB, h http.HandlerFunc) *recorder {
 	return r
 }
 
-func (r *recorder) All() []recorded {
+func (r *Recorder) All() []Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]recorded(nil), r.requests...)
+	return append([]Recorded(nil), r.requests...)
 }
 
-// DNS answers every A question with the next address of a list (the last one stays) and every AAAA
-// question with nothing.
+// DNS answers every A question with the next address of a list, whose last one repeats, and every AAAA question with
+// nothing.
 type DNS struct {
 	mu      sync.Mutex
 	Answers []netip.Addr
@@ -104,7 +104,7 @@ func (f *DNS) serve(c net.Conn) {
 	}
 }
 
-// DevClient may call loopback addresses and is closed with the test.
+// DevClient returns a client that may call loopback addresses. It is closed with the test.
 func DevClient(t testing.TB) *egress.Client {
 	t.Helper()
 	c := egress.NewClient(Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{})
