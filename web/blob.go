@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// blobUploadBytes is the memory of an upload: what was read, and its encoded copy on the way into the log.
+	// blobUploadBytes is the memory of an upload: what was read, and its encoded copy on the way to the log.
 	blobUploadBytes = 2 * (hub.MaxInlineBytes + 1)
 	// blobWriteBytes is the memory of a download, and what a client must take within downloadTime.
 	blobWriteBytes = 32 << 10
