@@ -37,7 +37,6 @@ rules:
 
 func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 	c := startDevCluster(t, 3)
-	m := newModal(t)
 
 	if got := c.applying(0, declared, "--dry-run"); got.code != 6 || !strings.Contains(got.out, "+ topic t\n") || !strings.Contains(got.out, "+ rule writer\n") {
 		t.Fatalf("dry run: %+v", got)
@@ -67,6 +66,14 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := (dead+1)%3, (dead+2)%3
+	applyWithoutANode(t, c, a, b)
+	applyPauses(t, c, a, b)
+	applyPrunes(t, c, a, b)
+}
+
+// applyWithoutANode applies a change while a node is down.
+func applyWithoutANode(t *testing.T, c *devCluster, a, b int) {
+	t.Helper()
 	changed := strings.Replace(strings.Replace(declared, "max_age: 7d, ", "max_age: 3d, ", 1), "  - {name: writer", "  - {name: editor", 1)
 	// Whatever an election turned away is done by a later run.
 	var said string
@@ -84,7 +91,12 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 	if got := c.dump(b); !strings.Contains(got, "max_age: 3d") || !strings.Contains(got, "name: editor") || strings.Contains(got, "name: writer") {
 		t.Errorf("after the change:\n%s", got)
 	}
+}
 
+// applyPauses pauses and resumes a subscription.
+func applyPauses(t *testing.T, c *devCluster, a, b int) {
+	t.Helper()
+	m := newModal(t)
 	c.subscribeWith(a, "hub.callback", m.URL+"/cb")
 	eventually(t, "the subscription stands", func() bool { return c.listed(b)["/cb"].State == "active" })
 	paused := "subscriptions:\n  - {topic: t, callback: \"" + m.URL + "/cb\", paused: true}\n"
@@ -101,8 +113,11 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 	if got := c.applying(a, strings.Replace(paused, "true", "false", 1)); got.code != 0 || c.listed(a)["/cb"].State != "active" {
 		t.Errorf("resume: %+v", got)
 	}
+}
 
-	// A file names one topic, which is not there, and then no rules: the others go, unless they have subscriptions.
+// applyPrunes applies a file with one new topic and no rules: with --prune everything else goes, except topics with subscriptions.
+func applyPrunes(t *testing.T, c *devCluster, a, b int) {
+	t.Helper()
 	if got := c.applying(a, "topics: [{name: kept}]\n", "--prune"); got.code != 0 || got.out != "+ topic kept\n" {
 		t.Errorf("prune takes topics, or rules that the file says nothing of: %+v", got)
 	}

@@ -197,7 +197,14 @@ func TestDeadLettersOfACluster(t *testing.T) {
 			t.Errorf("node-%d shows %+v", i+1, got)
 		}
 	}
-	// The attempts are known to the node that made them, and shown by any.
+	showsAttempts(t, c)
+	replays(t, c, callback)
+	keepsLettersAfterTheEnd(t, c, callback)
+}
+
+// showsAttempts checks that every node shows the attempts, which only the owner knows, and that the nodes' metrics add up.
+func showsAttempts(t *testing.T, c *devCluster) {
+	t.Helper()
 	for i, url := range c.urls {
 		eventually(t, "the cursor is in the log", func() bool {
 			var sub struct{ Failures int }
@@ -219,7 +226,6 @@ func TestDeadLettersOfACluster(t *testing.T) {
 			t.Errorf("node-%d says %+v", i+1, a)
 		}
 	}
-	// The metrics of the three nodes add up to the same.
 	for name, sum := range map[string]float64{`quorumhub_delivery_failures_total{outcome="down",reason="http-status"}`: 9,
 		`quorumhub_delivery_seconds_count{outcome="down"}`: 9, "quorumhub_delivery_dead_lettered_total": 3, "quorumhub_dead_letters": 9, // on each of them
 		"quorumhub_delivery_lag_messages": 0, "quorumhub_delivery_oldest_undelivered_seconds": 0} {
@@ -227,7 +233,11 @@ func TestDeadLettersOfACluster(t *testing.T) {
 			t.Errorf("%s adds up to %v, want %v", name, got, sum)
 		}
 	}
-	// A replay that fails adds its attempt; one that is acknowledged takes the letter away, on all nodes.
+}
+
+// replays replays the three dead letters: a failed replay adds an attempt, an acknowledged one removes the dead letter on all nodes.
+func replays(t *testing.T, c *devCluster, callback *troubled) {
+	t.Helper()
 	if got := run(t, "", "dead-letters", "replay", "d-1", "--hub", c.urls[2]); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
@@ -248,8 +258,11 @@ func TestDeadLettersOfACluster(t *testing.T) {
 	if got := callback.taken(); got != "1-1 one, 1-2 two, 1-3 three" {
 		t.Errorf("the callback took %s", got)
 	}
+}
 
-	// After the end there is nobody to replay to; the content can still be had.
+// keepsLettersAfterTheEnd ends the subscription: its dead letters cannot be replayed any more, but exported and dropped.
+func keepsLettersAfterTheEnd(t *testing.T, c *devCluster, callback *troubled) {
+	t.Helper()
 	callback.answer(http.StatusBadGateway)
 	c.publish(0, "four")
 	eventually(t, "a fourth dead letter", func() bool { return fmt.Sprint(c.letters(2)) == "[d-4]" })

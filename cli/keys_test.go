@@ -153,20 +153,45 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	}
 	before := c.backupOf(1)
 	load := c.publishing(topics)
+	present := rotateThroughCrashes(t, c, old, quiet)
+	reencryptThroughCrash(t, c, k, old, still)
+	for i := range c.urls {
+		eventually(t, "the old key is in no file", func() bool {
+			data, err := os.ReadFile(c.keyFile(i))
+			return err == nil && !bytes.Contains(data, keyLineIn(t, oldFile))
+		})
+	}
+	for i := range c.urls {
+		c.stopNode(i)
+		c.restart(i)
+		eventually(t, "the node is ready without the old key", func() bool { return isReady(c.urls[i]) })
+	}
+	sent := load.end(t)
+	eventually(t, "a message is accepted", func() bool { status, _ := c.publish(0, "to everyone"); return status/100 == 2 })
+	eventually(t, "everybody has it", func() bool { return k.reached(still, 1) })
+	for _, p := range busy {
+		eventually(t, "everything is delivered", func() bool { return k.reached([]string{p}, sent[strings.Split(p, "/")[1]]) })
+	}
+	k.check(t)
+	refuseOldKeyFile(t, c, oldFile, present)
+	restoreOldBackup(t, c, before, old, oldFile)
+}
 
-	// One is down: nothing happens, and it is named.
+// rotateThroughCrashes rotates to a new key, first without a node and then through the crash of the node that does it, and returns
+// the new key.
+func rotateThroughCrashes(t *testing.T, c *devCluster, old string, quiet int) (present string) {
+	t.Helper()
 	c.kill(2)
 	got := run(t, "", "keys", "rotate", "--hub", c.urls[0])
 	if got.code != 4 || !strings.Contains(got.err, "node-3 cannot say which keys it has") || c.keys(0).Sealing != old {
 		t.Fatalf("rotating without node-3: %+v", got)
 	}
 	c.restart(2)
-	eventually(t, "node-3 answers again", func() bool { return isReady(c.urls[2]) && allHave(ptr(c.keys(0)), old) })
+	eventually(t, "node-3 responds again", func() bool { return isReady(c.urls[2]) && allHave(ptr(c.keys(0)), old) })
 
-	// The node that does it is killed in the middle; another one goes on.
 	done := make(chan result, 1)
 	go func() { done <- run(t, "", "keys", "rotate", "--hub", c.urls[1]) }()
-	eventually(t, "a rotation is under way", func() bool { st := c.keys(0); return st.Next != "" || st.Sealing != old })
+	eventually(t, "a rotation is in progress", func() bool { st := c.keys(0); return st.Next != "" || st.Sealing != old })
 	c.kill(1)
 	t.Logf("the command whose node was killed: %+v; the keys: %+v", <-done, c.keys(0))
 	c.restart(1)
@@ -181,15 +206,20 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 		}
 	}
 	st := c.keys(0)
-	present := st.Sealing
+	present = st.Sealing
 	if present == old || !allHave(&st, old, present) || used(&st, old) < quiet {
 		t.Fatalf("after the rotation: %+v", st)
 	}
 	if got := run(t, "", "keys", "drop", old, "--hub", c.urls[0]); got.code != 4 || !strings.Contains(got.err, "secrets are still sealed with "+old) {
-		t.Errorf("dropping what is needed: %+v", got)
+		t.Errorf("dropping a key in use: %+v", got)
 	}
+	return present
+}
 
-	// Renewals run against it, and again a node is killed.
+// reencryptThroughCrash re-encrypts all secrets while subscriptions are renewed and a node crashes, and drops the old key.
+func reencryptThroughCrash(t *testing.T, c *devCluster, k *checkers, old string, still []string) {
+	t.Helper()
+	done := make(chan result, 1)
 	go func() { done <- run(t, "", "keys", "reencrypt", "--hub", c.urls[1]) }()
 	for i := range 100 {
 		c.subscribeChecked(2*(i%2), k, "news", still[i*3])
@@ -198,7 +228,8 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	t.Logf("the command whose node was killed: %+v", <-done)
 	c.restart(1)
 	eventually(t, "node-2 answers again", func() bool { return isReady(c.urls[1]) })
-	eventually(t, "all is sealed anew", func() bool {
+	var got result
+	eventually(t, "everything is re-encrypted", func() bool {
 		got = run(t, "", "keys", "reencrypt", "--hub", c.urls[2])
 		return got.code == 0 && used(ptr(c.keys(2)), old) == 0
 	})
@@ -208,28 +239,11 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	if got := run(t, "", "keys", "drop", "--old", "--hub", c.urls[0]); got.code != 0 || !strings.Contains(got.out, "Older backups still need the old keys") {
 		t.Fatalf("dropping the old key: %+v", got)
 	}
-	for i := range c.urls {
-		eventually(t, "the old key is in no file", func() bool {
-			data, err := os.ReadFile(c.keyFile(i))
-			return err == nil && !bytes.Contains(data, keyLineIn(t, oldFile))
-		})
-	}
+}
 
-	// A restart without the old key, of all nodes.
-	for i := range c.urls {
-		c.stopNode(i)
-		c.restart(i)
-		eventually(t, "the node is ready without the old key", func() bool { return isReady(c.urls[i]) })
-	}
-	sent := load.end(t)
-	eventually(t, "a message is taken", func() bool { status, _ := c.publish(0, "to everyone"); return status/100 == 2 })
-	eventually(t, "everybody has it", func() bool { return k.reached(still, 1) })
-	for _, p := range busy {
-		eventually(t, "everything is delivered", func() bool { return k.reached([]string{p}, sent[strings.Split(p, "/")[1]]) })
-	}
-	k.check(t)
-
-	// A node with its file of before is told why it cannot go on.
+// refuseOldKeyFile restarts a node with its old key file; it must say why it exits.
+func refuseOldKeyFile(t *testing.T, c *devCluster, oldFile []byte, present string) {
+	t.Helper()
 	c.stopNode(2)
 	if err := os.WriteFile(c.keyFile(2), oldFile, 0o600); err != nil {
 		t.Fatal(err)
@@ -240,7 +254,11 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	if log := c.log(2); !strings.Contains(log, "lacks the key "+present) {
 		t.Errorf("node-3 does not say why it ends")
 	}
-	// The backup of before needs the old key, and says so.
+}
+
+// restoreOldBackup restores a backup from before the rotation, which needs the old key.
+func restoreOldBackup(t *testing.T, c *devCluster, before, old string, oldFile []byte) {
+	t.Helper()
 	n := c.newNode()
 	newFile, err := os.ReadFile(c.keyFile(0))
 	if err != nil {
