@@ -64,7 +64,7 @@ func startDevCluster(t *testing.T, nodes int, set ...string) *devCluster {
 			}
 		}
 	})
-	eventually(t, "dev says that it is ready", func() bool { return strings.Contains(c.out.String(), "ready") })
+	eventually(t, "dev is ready", func() bool { return strings.Contains(c.out.String(), "ready") })
 	t.Logf("%d nodes are ready after %v", nodes, time.Since(begin))
 	for i := range nodes {
 		cfg, err := configs.Load(configs.Source{File: filepath.Join(c.node(i), "config.yaml")})
@@ -157,11 +157,11 @@ func checkNodes(t *testing.T, c *devCluster) {
 	for i := range c.urls {
 		a := c.ask(i)
 		if len(a.Nodes) != 3 || a.Leader == "" {
-			t.Fatalf("node-%d says %+v", i+1, a)
+			t.Fatalf("node-%d shows %+v", i+1, a)
 		}
 		for j, n := range a.Nodes {
 			if n.ID != fmt.Sprintf("node-%d", j+1) || "http://"+n.HTTPAddr != c.urls[j] || portOf(t, n.ClusterAddr) != portOf(t, n.HTTPAddr)+100 {
-				t.Errorf("node-%d says %+v", i+1, n)
+				t.Errorf("node-%d shows %+v", i+1, n)
 			}
 		}
 		body := fmt.Sprintf("message through node-%d", i+1)

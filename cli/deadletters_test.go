@@ -89,7 +89,7 @@ func TestAnExportThatBreaksOffIsNoSuccess(t *testing.T) {
 	}
 }
 
-// troubled is a callback that answers with the status it is told, and remembers what it took.
+// troubled is a callback that responds with a given status and remembers what it accepted.
 type troubled struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -140,7 +140,7 @@ func (c *devCluster) get(i int, path string, into any) bool {
 	return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(into) == nil
 }
 
-// metric is the sum of a metric over the nodes.
+// metric returns the sum of a metric over the nodes.
 func (c *devCluster) metric(name string) (sum float64) {
 	for _, url := range c.urls {
 		resp, err := http.Get(url + "/metrics")
@@ -171,12 +171,12 @@ func (c *devCluster) letters(i int) (ids []string) {
 	return ids
 }
 
-// Three real nodes: what one of them gave up is seen, replayed and dropped through any other.
+// Dead letters of one node can be shown, replayed and dropped through any other.
 func TestDeadLettersOfACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.retry.initial=5ms", "delivery.retry.max_interval=20ms", "delivery.retry.max_attempts=3")
 	callback := newTroubled(t, http.StatusServiceUnavailable)
 	c.subscribe(0, "news", callback.URL+"/cb")
-	eventually(t, "the subscription has a node", func() bool {
+	eventually(t, "the subscription has an owner", func() bool {
 		sum := 0
 		for _, n := range c.shares(0) {
 			sum += n
@@ -206,7 +206,7 @@ func TestDeadLettersOfACluster(t *testing.T) {
 func showsAttempts(t *testing.T, c *devCluster) {
 	t.Helper()
 	for i, url := range c.urls {
-		eventually(t, "the cursor is in the log", func() bool {
+		eventually(t, "the failures are saved in the log", func() bool {
 			var sub struct{ Failures int }
 			return c.get(i, "/v1/subscriptions/s-1", &sub) && sub.Failures == 9
 		})
@@ -223,7 +223,7 @@ func showsAttempts(t *testing.T, c *devCluster) {
 			}
 		}
 		if !c.get(i, "/v1/subscriptions/s-1/attempts", &a) || a.Total != 9 || len(a.Attempts) != 9 || a.Attempts[0].Offset != 3 || a.Attempts[8].Status != 503 {
-			t.Errorf("node-%d says %+v", i+1, a)
+			t.Errorf("node-%d shows %+v", i+1, a)
 		}
 	}
 	for name, sum := range map[string]float64{`quorumhub_delivery_failures_total{outcome="down",reason="http-status"}`: 9,
@@ -256,7 +256,7 @@ func replays(t *testing.T, c *devCluster, callback *troubled) {
 		eventually(t, "no dead letters are left", func() bool { return len(c.letters(i)) == 0 })
 	}
 	if got := callback.taken(); got != "1-1 one, 1-2 two, 1-3 three" {
-		t.Errorf("the callback took %s", got)
+		t.Errorf("the callback accepted %s", got)
 	}
 }
 

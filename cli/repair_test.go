@@ -189,7 +189,7 @@ func TestI1BackupUnderLoadAndRestore(t *testing.T) {
 	for n := range 3 {
 		c.subscribe(n, "news", fmt.Sprintf("%s/%d", r.URL, n))
 	}
-	eventually(t, "every node delivers one subscription", func() bool { return evenShares(c.shares(0), 3) })
+	eventually(t, "every node owns one subscription", func() bool { return evenShares(c.shares(0), 3) })
 	acknowledged, stop := c.publishers()
 	eventually(t, "messages are acknowledged", func() bool { return acknowledged() > 100 })
 	follower := (c.leader(0) + 1) % 3
