@@ -14,7 +14,7 @@ func TestSubscriptionCommands(t *testing.T) {
 		case strings.HasSuffix(r.Path, "/rewind") && strings.Contains(r.Body, "99"):
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusBadRequest)
-			_, _ = w.Write([]byte(`{"status":400,"detail":"to: 99 is behind the topic's end","param":"to"}`))
+			_, _ = w.Write([]byte(`{"status":400,"detail":"to: 99 is past the end of the topic","param":"to"}`))
 		case strings.HasSuffix(r.Path, "/rewind"):
 			_, _ = w.Write([]byte(`{"id":"s-3","next_offset":4,"sent_again":7,"skipped":0,"dry_run":false}`))
 		default:
@@ -33,7 +33,7 @@ func TestSubscriptionCommands(t *testing.T) {
 		{[]string{"end", "s-3", "--json"}, "DELETE /v1/subscriptions/s-3 ", 0, "{}\n"},
 		{[]string{"rewind", "s-3", "--to", "earliest"}, `POST /v1/subscriptions/s-3/rewind {"to":"earliest","dry_run":false}`, 0, "s-3 continues with message 4: 7 sent again, 0 skipped\n"},
 		{[]string{"rewind", "s-3", "--to", "4", "--dry-run"}, `POST /v1/subscriptions/s-3/rewind {"to":"4","dry_run":true}`, 0, "s-3 would continue with message 4: 7 sent again, 0 skipped\n"},
-		{[]string{"rewind", "s-3", "--to", "99"}, `POST /v1/subscriptions/s-3/rewind {"to":"99","dry_run":false}`, 3, "the hub refused: 400 to: 99 is behind the topic's end"},
+		{[]string{"rewind", "s-3", "--to", "99"}, `POST /v1/subscriptions/s-3/rewind {"to":"99","dry_run":false}`, 3, "the hub refused: 400 to: 99 is past the end of the topic"},
 		{[]string{"rewind", "s-3"}, "", 2, "--to"},
 		{[]string{"pause", "news"}, "", 2, "expected the ID of a subscription such as s-17"},
 	} {

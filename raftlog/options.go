@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
 	"quorumhub/store"
 )
 
@@ -42,6 +42,9 @@ type Options struct {
 	// Listener is the cluster port: with it the node talks to others, over raft's own streams and calls between
 	// nodes. The Node closes it. Plain TCP is for loopback addresses only. It excludes Transport.
 	Listener net.Listener
+	// Dial connects with another node's cluster port; nil: the TCP of this machine. It is to Listener what a
+	// client's dialer is to a server: whoever brings one usually brings both.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Peers are the nodes that found the cluster together, this one included, the same on every node. A fresh node
 	// founds it when all of them are reachable, fresh and of the same opinion. Address is this node's among them.
 	Peers []Peer
@@ -112,8 +115,6 @@ type Options struct {
 	// Fatal is called once, on a goroutine of its own, when the node can go on no longer: a write failed or
 	// stalled, or an entry could not be applied. Nothing is acknowledged after it. The process should end.
 	Fatal func(error)
-
-	hooks hooks
 }
 
 // Timing is raft's timing. The zero value takes the defaults.
@@ -133,19 +134,6 @@ type Autopilot struct {
 	CleanupDead time.Duration
 	// MinVoters is how many voters CleanupDead leaves at least, default 3.
 	MinVoters int
-}
-
-// hooks take single guards away, so that tests can show that each of them is needed.
-type hooks struct {
-	wrapLog             func(raft.LogStore) raft.LogStore // put between raft.db and its guard
-	afterApply          func(err error) error             // may turn an applied batch into a failed one
-	persistWithoutFlush bool                              // a snapshot does not make the store durable
-	truncateUnchecked   bool                              // the log is cut beyond what is durable
-	metaFromMemory      bool                              // a snapshot's index is the applied, not the durable one
-	level               *uint32                           // the program pretends to know another feature level
-	levelOf             func(*hubpb.Event) uint32         // see hub.LevelOf
-	readUnverified      bool                              // a leader answers reads without asking a quorum
-	installUnchecked    bool                              // a received snapshot need not be at the index announced
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -205,6 +193,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
 	}
 	if o.Describe == nil {
 		o.Describe = func() Description { return Description{} }

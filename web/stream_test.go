@@ -211,7 +211,7 @@ func TestStreamStarts(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"/topics/news?start=99", 400, "start: 99 is behind the topic's end; expected an offset from 1 to 6"},
+		{"/topics/news?start=99", 400, "start: 99 is past the end of the topic; expected an offset from 1 to 6"},
 		{"/topics/news?start=soon", 400, "expected latest, earliest"},
 		{"/topics/news?offset=3", 400, `"offset": is not a parameter of a stream`},
 		{"/topics/news?start=1&start=2", 400, "given 2 times"},

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/delivery/fake"
 	"quorumhub/delivery/fetch"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 func topicReader(t testing.TB) *fetch.Reader {
