@@ -15,23 +15,23 @@ import (
 
 type applyCmd struct {
 	hubFlags
-	Files       []string `arg:"" name:"file" help:"What is wanted, as quorumhub dump writes it; - for standard input. Several files say one thing together."`
-	Check       bool     `help:"Only validate the files; no hub is needed." xor:"check"`
-	DryRun      bool     `aliases:"diff" help:"Only print what would change. Exit code 6 when something would." xor:"check"`
-	Prune       bool     `help:"Remove rules that the files do not name, if they have a list of rules."`
-	PruneTopics bool     `help:"With --prune: also remove topics without subscriptions, and their messages, that the files do not name."`
+	Files       []string `arg:"" name:"file" help:"YAML files in the format of quorumhub dump, - for standard input. Several files are merged."`
+	Check       bool     `help:"Validate the files and exit; no hub is needed." xor:"check"`
+	DryRun      bool     `aliases:"diff" help:"Print what would change, without changing it. The exit code is 6 if anything would." xor:"check"`
+	Prune       bool     `help:"Remove access rules that the files do not name. Needs a list of rules in the files."`
+	PruneTopics bool     `help:"With --prune: also remove topics that the files do not name and that have no subscriptions, with their messages."`
 	JSON        bool     `name:"json" help:"Print JSON: {\"changes\": [...], \"notes\": [...]}."`
 }
 
 // Help is shown by --help below the flags.
 func (c *applyCmd) Help() string {
-	return `Brings a hub to what the files say: registers topics, sets or clears their limits, sets rules, pauses and resumes subscriptions. What the
-files do not name stays as it is, unless --prune is given. A second run changes nothing. It stops at the first error and says what is
-done and what is not.
+	return `Makes a hub match the files: registers topics, sets or clears their limits, sets access rules, pauses and resumes subscriptions. Without
+--prune, whatever the files do not name stays as it is. Applying the same files again changes nothing. Apply stops at the first error
+and lists what was done and what was not.
 
     topics:
       - name: orders/eu
-        retention: {max_age: 7d, max_bytes: 1GiB}   # what is left out is the hub's limit
+        retention: {max_age: 7d, max_bytes: 1GiB}   # the hub's limits by default
     rules:
       - name: reader
         may: [read, subscribe]
@@ -47,7 +47,7 @@ done and what is not.
 
 func (c *applyCmd) Run(ctx context.Context, s Streams) error {
 	if c.PruneTopics && !c.Prune {
-		return exit.Usagef("--prune-topics: expected --prune with it")
+		return exit.Usagef("--prune-topics needs --prune")
 	}
 	want, err := c.read(s.In)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *applyCmd) Run(ctx context.Context, s Streams) error {
 	return c.apply(ctx, s, hub, changes, notes)
 }
 
-// read takes the files.
+// read reads and parses the files.
 func (c *applyCmd) read(in io.Reader) (*declare.Desired, error) {
 	files := make([]declare.File, len(c.Files))
 	for i, name := range c.Files {
@@ -95,14 +95,14 @@ func (c *applyCmd) read(in io.Reader) (*declare.Desired, error) {
 			return nil, exit.Usagef("FILE: %v", err)
 		}
 		if len(text) > maxInputBytes {
-			return nil, exit.Usagef("FILE: %s has more than %d bytes", name, maxInputBytes)
+			return nil, exit.Usagef("FILE: %s is larger than %d bytes", name, maxInputBytes)
 		}
 		files[i] = declare.File{Name: name, Text: text}
 	}
 	return declare.Parse(files)
 }
 
-// apply makes the changes one by one, or only shows them.
+// apply makes the changes one by one and prints each, or only prints them with --dry-run.
 func (c *applyCmd) apply(ctx context.Context, s Streams, hub *client.Client, changes []declare.Change, notes []string) error {
 	var failed error
 	done := 0
@@ -137,9 +137,9 @@ func (c *applyCmd) apply(ctx context.Context, s Streams, hub *client.Client, cha
 		for i := done; i < len(changes); i++ {
 			rest.WriteString("\nnot done: " + changes[i].String())
 		}
-		return fmt.Errorf("%w\n%d of %d changes are done%s", failed, done, len(changes), rest.String())
+		return fmt.Errorf("%w\n%d of %d changes were made%s", failed, done, len(changes), rest.String())
 	case c.DryRun && len(changes) > 0:
-		return exit.With(exit.Differs, errors.New("")) // the changes say it
+		return exit.With(exit.Differs, errors.New("")) // the changes were printed
 	case len(changes) == 0 && !c.JSON:
 		_, err := fmt.Fprintln(s.Out, "nothing to change")
 		return err

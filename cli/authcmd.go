@@ -19,18 +19,18 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// authCmd groups what is about access.
+// authCmd groups the commands for access control.
 type authCmd struct {
-	NewKey  newKeyCmd  `cmd:"" help:"Make an API key for auth.file, without a hub: for the first operator, who makes the others."`
+	NewKey  newKeyCmd  `cmd:"" help:"Generate an API key for auth.file, without a hub: the first operator's key, which creates all others."`
 	Keys    authKeys   `cmd:"" help:"List, create and revoke API keys of a running hub."`
-	Rules   authRules  `cmd:"" help:"List, set and remove rules of a running hub."`
-	Explain explainCmd `cmd:"" help:"Say why something is or would be allowed or refused."`
-	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Say what the hub takes you for."`
+	Rules   authRules  `cmd:"" help:"List, set and remove access rules of a running hub."`
+	Explain explainCmd `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
+	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
 }
 
 type newKeyCmd struct {
-	Name string   `required:"" help:"Whose key it is." placeholder:"NAME"`
-	Role []string `help:"A role for rules. May be repeated." placeholder:"ROLE"`
+	Name string   `required:"" help:"The owner of the key." placeholder:"NAME"`
+	Role []string `help:"A role for access rules to match. Repeatable." placeholder:"ROLE"`
 }
 
 func (c *newKeyCmd) Run(s Streams) error {
@@ -41,16 +41,16 @@ func (c *newKeyCmd) Run(s Streams) error {
 	line, err := yaml.MarshalWithOptions(map[string]any{"api_keys": []auth.APIKeySetting{{ID: id, Name: c.Name, SHA256: hex.EncodeToString(hash), Roles: c.Role}}},
 		yaml.Indent(2), yaml.IndentSequence(true))
 	if err != nil {
-		return fmt.Errorf("write the setting: %w", err)
+		return fmt.Errorf("encode the setting: %w", err)
 	}
-	_, err = fmt.Fprintf(s.Out, "The key, which is shown only now; keep it (QUORUMHUB_TOKEN, --token):\n\n  %s\n\nWhat goes into auth.file:\n\n%s", text, line)
+	_, err = fmt.Fprintf(s.Out, "The key is not shown again; save it now (for QUORUMHUB_TOKEN or --token):\n\n  %s\n\nAdd this to auth.file:\n\n%s", text, line)
 	return err
 }
 
 type authKeys struct {
 	List   listKeysCmd  `cmd:"" default:"withargs" help:"List the API keys (the default)."`
-	Create createKeyCmd `cmd:"" help:"Make an API key and print it. It is shown only once."`
-	Revoke revokeKeyCmd `cmd:"" help:"End an API key at once."`
+	Create createKeyCmd `cmd:"" help:"Create an API key and print it. The key is shown only once."`
+	Revoke revokeKeyCmd `cmd:"" help:"Revoke an API key, effective immediately."`
 }
 
 type listKeysCmd struct {
@@ -59,7 +59,7 @@ type listKeysCmd struct {
 }
 
 func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
-	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/keys", nil, "ID\tNAME\tSCOPES\tROLES\tEXPIRES\tMADE BY",
+	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/keys", nil, "ID\tNAME\tSCOPES\tROLES\tEXPIRES\tCREATED BY",
 		func(k struct {
 			ID        string   `json:"id"`
 			Name      string   `json:"name"`
@@ -75,10 +75,10 @@ func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
 
 type createKeyCmd struct {
 	hubFlags
-	Name    string        `required:"" help:"Whose key it is." placeholder:"NAME"`
-	Scope   []string      `help:"A scope for rules. May be repeated." placeholder:"SCOPE"`
-	Role    []string      `help:"A role for rules. May be repeated." placeholder:"ROLE"`
-	Expires *flagDuration `help:"How long it holds; without it, until it is revoked." placeholder:"DURATION"`
+	Name    string        `required:"" help:"The owner of the key." placeholder:"NAME"`
+	Scope   []string      `help:"A scope for access rules to match. Repeatable." placeholder:"SCOPE"`
+	Role    []string      `help:"A role for access rules to match. Repeatable." placeholder:"ROLE"`
+	Expires *flagDuration `help:"How long the key is valid. Default: until it is revoked." placeholder:"DURATION"`
 	JSON    bool          `name:"json" help:"Print JSON."`
 }
 
@@ -96,18 +96,18 @@ func (c *createKeyCmd) Run(ctx context.Context, s Streams) error {
 
 type revokeKeyCmd struct {
 	hubFlags
-	ID string `arg:"" help:"The key's id: the 12 digits behind qhk_."`
+	ID string `arg:"" help:"The key's ID: the 12 digits after qhk_."`
 }
 
 func (c *revokeKeyCmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/keys/"+url.PathEscape(c.ID), nil,
-		func(json.RawMessage) (string, error) { return c.ID + " is revoked", nil })
+		func(json.RawMessage) (string, error) { return c.ID + " revoked", nil })
 }
 
 type authRules struct {
-	List   listRulesCmd  `cmd:"" default:"withargs" help:"List the rules in force (the default)."`
-	Set    setRuleCmd    `cmd:"" help:"Add rules, or replace those of the same names."`
-	Remove removeRuleCmd `cmd:"" help:"Take a rule away."`
+	List   listRulesCmd  `cmd:"" default:"withargs" help:"List the access rules in force (the default)."`
+	Set    setRuleCmd    `cmd:"" help:"Add access rules, or replace those with the same names."`
+	Remove removeRuleCmd `cmd:"" help:"Remove an access rule."`
 }
 
 type listRulesCmd struct {
@@ -132,7 +132,7 @@ func (c *listRulesCmd) Run(ctx context.Context, s Streams) error {
 
 type setRuleCmd struct {
 	hubFlags
-	File string `arg:"" help:"A YAML file as auth.file, of which the part rules is taken; - for standard input."`
+	File string `arg:"" help:"A YAML file in the format of auth.file, of which only rules is used; - for standard input."`
 }
 
 func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
@@ -151,11 +151,11 @@ func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
 		return exit.Usagef("%s: %v", c.File, err)
 	}
 	if len(settings.Rules) == 0 {
-		return exit.Usagef("%s: holds no rules", c.File)
+		return exit.Usagef("%s: contains no rules", c.File)
 	}
 	for _, r := range settings.Rules {
 		if err := callHub(ctx, s, &c.hubFlags, false, http.MethodPut, "/v1/auth/rules/"+url.PathEscape(r.Name), r,
-			func(json.RawMessage) (string, error) { return r.Name + " is set", nil }); err != nil {
+			func(json.RawMessage) (string, error) { return r.Name + " set", nil }); err != nil {
 			return fmt.Errorf("rule %s: %w", r.Name, err)
 		}
 	}
@@ -169,20 +169,20 @@ type removeRuleCmd struct {
 
 func (c *removeRuleCmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/rules/"+url.PathEscape(c.Name), nil,
-		func(json.RawMessage) (string, error) { return c.Name + " is removed", nil })
+		func(json.RawMessage) (string, error) { return c.Name + " removed", nil })
 }
 
 type explainCmd struct {
 	hubFlags
-	Action  string   `arg:"" help:"What is wanted: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
-	Topic   string   `arg:"" optional:"" help:"The topic: its name or URL."`
-	Subject string   `help:"As this subject, instead of yourself." placeholder:"NAME"`
-	Method  string   `help:"As one who proved it so: token, api-key, certificate, signature or geo-auth." default:"token"`
-	Issuer  string   `help:"As one of this issuer." placeholder:"NAME"`
-	Client  string   `help:"As this client." placeholder:"NAME"`
-	User    string   `help:"As this user." placeholder:"NAME"`
-	Scope   []string `help:"With this scope. May be repeated." placeholder:"SCOPE"`
-	Role    []string `help:"With this role. May be repeated." placeholder:"ROLE"`
+	Action  string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
+	Topic   string   `arg:"" optional:"" help:"The topic's name or URL."`
+	Subject string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
+	Method  string   `help:"The subject's authentication method: token, api-key, certificate, signature or geo-auth." default:"token"`
+	Issuer  string   `help:"The subject's issuer." placeholder:"NAME"`
+	Client  string   `help:"The subject's client." placeholder:"NAME"`
+	User    string   `help:"The subject's user name." placeholder:"NAME"`
+	Scope   []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
+	Role    []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
 	JSON    bool     `name:"json" help:"Print JSON."`
 }
 

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// callHub makes one request of the admin API and prints its answer, as JSON or in words.
+// callHub sends one request to the admin API and prints the response, as JSON or as the text that words makes of it.
 func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
 	hub, err := flags.client()
 	if err != nil {
@@ -30,7 +30,7 @@ func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, metho
 	return err
 }
 
-// listItems prints a list of the admin API: a table of the fields that row picks, or as JSON the items as they came.
+// listItems prints a list of the admin API: as a table with the columns of row, or as JSON with the items unchanged.
 func listItems[T any](ctx context.Context, s Streams, flags hubFlags, asJSON bool, path string, query url.Values, head string, row func(T) string) error {
 	hub, err := flags.client()
 	if err != nil {

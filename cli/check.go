@@ -15,8 +15,8 @@ type checkCmd struct {
 	configFlags
 	JSON    bool `name:"json" help:"Print the effective configuration as JSON."`
 	Verbose bool `short:"v" help:"Print the effective configuration."`
-	Keys    bool `help:"Print every key with its default and meaning, and check nothing."`
-	Sample  bool `help:"Print a sample file with every key, and check nothing."`
+	Keys    bool `help:"Print every configuration key with its default and meaning, and exit."`
+	Sample  bool `help:"Print a sample configuration with every key, and exit."`
 }
 
 func (c *checkCmd) Run(ctx context.Context, s Streams) error {

@@ -16,27 +16,27 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// deadLettersCmd lists when no other of its commands is named.
+// deadLettersCmd groups the commands for dead letters.
 type deadLettersCmd struct {
 	List   listLettersCmd   `cmd:"" default:"withargs" help:"List the dead letters (the default)."`
-	Show   showLetterCmd    `cmd:"" help:"Show one dead letter: its content and every attempt."`
-	Replay replayLettersCmd `cmd:"" help:"Send dead letters once more to their subscriptions. What is acknowledged is gone, the rest stays."`
-	Drop   dropLettersCmd   `cmd:"" help:"Remove dead letters for good."`
-	Export exportLettersCmd `cmd:"" help:"Print dead letters with their content, one JSON object a line."`
+	Show   showLetterCmd    `cmd:"" help:"Show one dead letter with its content and all attempts."`
+	Replay replayLettersCmd `cmd:"" help:"Send dead letters to their subscriptions once more. Those acknowledged are removed, the others stay."`
+	Drop   dropLettersCmd   `cmd:"" help:"Delete dead letters."`
+	Export exportLettersCmd `cmd:"" help:"Print dead letters with their content, one JSON object per line."`
 }
 
-// letterFilterFlags choose dead letters.
+// letterFilterFlags select dead letters.
 type letterFilterFlags struct {
-	Topic        string `help:"Only those of this topic: a URL, or the name of a topic that the hub hosts." placeholder:"TOPIC"`
+	Topic        string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback     string `help:"Only those of this callback." placeholder:"URL"`
 	Subscription string `help:"Only those of this subscription." placeholder:"ID"`
-	Status       string `help:"Only those whose last HTTP status is this: 404, a class such as 5xx, or none." placeholder:"STATUS"`
-	Reason       string `help:"Only those whose last failure is of this class, such as http-status or timeout." placeholder:"CLASS"`
-	Since        string `help:"Only those given up at this time or later, or within this duration: 2026-01-31T12:00:00Z, 1h." placeholder:"TIME"`
+	Status       string `help:"Only those with this last HTTP status: 404, a class such as 5xx, or none." placeholder:"STATUS"`
+	Reason       string `help:"Only those with this class of last failure, such as http-status or timeout." placeholder:"CLASS"`
+	Since        string `help:"Only those given up at or after this time, or within this duration: 2026-01-31T12:00:00Z, 1h." placeholder:"TIME"`
 	Until        string `help:"Only those given up before this time, or longer ago than this duration." placeholder:"TIME"`
 }
 
-// values are the filters that are set, by their names in the API.
+// values returns the filters that are set, by their names in the API.
 func (f *letterFilterFlags) values(now time.Time) (map[string]string, error) {
 	out := map[string]string{}
 	for name, v := range map[string]string{"topic": f.Topic, "callback": f.Callback, "subscription": f.Subscription, "status": f.Status, "reason": f.Reason} {
@@ -86,7 +86,7 @@ type letterItem struct {
 	Replaying    string `json:"replaying_since"`
 }
 
-// outcome is what the last attempt came to.
+// outcome is the result of an attempt in a table.
 func outcome(status int, reason string) string {
 	switch {
 	case status != 0:
@@ -118,12 +118,12 @@ func (c *listLettersCmd) Run(ctx context.Context, s Streams) error {
 
 type showLetterCmd struct {
 	hubFlags
-	ID   string `arg:"" help:"The dead letter's id, such as d-17."`
+	ID   string `arg:"" help:"The dead letter's ID, such as d-17."`
 	Full bool   `help:"Print the whole body."`
 	JSON bool   `name:"json" help:"Print JSON, with the whole body."`
 }
 
-// attemptLine is an attempt as the admin API tells it.
+// attemptLine is an attempt as the admin API shows it.
 type attemptLine struct {
 	At      string  `json:"at"`
 	Status  int     `json:"status"`
@@ -134,7 +134,7 @@ type attemptLine struct {
 
 func letterPath(id string) (string, error) {
 	if !strings.HasPrefix(id, "d-") {
-		return "", exit.Usagef("ID: got %q, expected the id of a dead letter such as d-17", id)
+		return "", exit.Usagef("ID: got %q, expected the ID of a dead letter such as d-17", id)
 	}
 	return "/v1/dead-letters/" + url.PathEscape(id), nil
 }
@@ -149,12 +149,12 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Get(ctx, path)
+	answer, err := hub.Call(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return writeJSON(s.Out, json.RawMessage(answer))
+		return writeJSON(s.Out, answer)
 	}
 	var d struct {
 		letterItem
@@ -180,7 +180,7 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", terminal.OneLine(d.ID), terminal.OneLine(d.MessageID),
 		terminal.OneLine(d.Topic), terminal.OrDash(d.PublishedAt), terminal.OrDash(d.At), terminal.OneLine(d.Subscription), state, terminal.OneLine(d.Callback), d.Attempts)
 	if d.Replaying != "" {
-		fmt.Fprintf(s.Out, "to be replayed since %s\n", terminal.OneLine(d.Replaying))
+		fmt.Fprintf(s.Out, "waiting for replay since %s\n", terminal.OneLine(d.Replaying))
 	}
 	fmt.Fprintln(s.Out)
 	if err := writeAttempts(s.Out, d.Tries); err != nil {
@@ -204,14 +204,14 @@ func writeAttempts(w io.Writer, attempts []attemptLine) error {
 	return table.Flush()
 }
 
-// letterActionFlags choose what replay and drop are about.
+// letterActionFlags select the dead letters to replay or drop.
 type letterActionFlags struct {
 	hubFlags
 	letterFilterFlags
-	ID     string `arg:"" optional:"" help:"One dead letter, such as d-17; else a filter or --all."`
+	ID     string `arg:"" optional:"" help:"One dead letter, such as d-17, instead of a filter or --all."`
 	All    bool   `help:"All dead letters."`
-	DryRun bool   `help:"Only say how many they are."`
-	Expect int    `help:"Do nothing unless just so many are chosen." default:"-1" placeholder:"N"`
+	DryRun bool   `help:"Print how many dead letters are selected, and do nothing."`
+	Expect int    `help:"Do nothing unless exactly this many are selected." default:"-1" placeholder:"N"`
 	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
@@ -223,13 +223,13 @@ func (c *letterActionFlags) body() (map[string]any, error) {
 	many := len(filter) > 0 || c.All || c.DryRun || c.Expect >= 0
 	switch {
 	case c.ID != "" && many:
-		return nil, exit.Usagef("give one dead letter, or a filter, not both")
+		return nil, exit.Usagef("expected one dead letter or a filter, not both")
 	case c.ID != "":
 		return nil, nil
 	case len(filter) == 0 && !c.All:
-		return nil, exit.Usagef("expected the id of a dead letter, a filter such as --topic or --status, or --all")
+		return nil, exit.Usagef("expected the ID of a dead letter, a filter such as --topic or --status, or --all")
 	case len(filter) > 0 && c.All:
-		return nil, exit.Usagef("--all goes with no filter")
+		return nil, exit.Usagef("--all and filters are mutually exclusive")
 	}
 	body := map[string]any{"dry_run": c.DryRun}
 	for name, v := range filter {
@@ -244,7 +244,7 @@ func (c *letterActionFlags) body() (map[string]any, error) {
 	return body, nil
 }
 
-// act sends the action about one letter, or about those that the filter chooses, and prints what it came to.
+// act performs the action on one dead letter, or on those that the filter selects, and prints the result.
 func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, action, done string) error {
 	body, err := c.body()
 	if err != nil {
@@ -291,12 +291,12 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 	if err := json.Unmarshal(answer, &n); err != nil {
 		return hub.Unexpected(path, err)
 	}
-	text := fmt.Sprintf("%d chosen", n.Matched)
+	text := fmt.Sprintf("%d selected", n.Matched)
 	if !c.DryRun {
 		text += fmt.Sprintf(", %d %s", n.Replaying+n.Dropped, done)
 	}
 	if n.Ended > 0 && action == "replay" {
-		text += fmt.Sprintf("; the subscriptions of %d have ended", n.Ended)
+		text += fmt.Sprintf("; %d belong to subscriptions that have ended", n.Ended)
 	}
 	_, err = fmt.Fprintln(s.Out, text)
 	return err
@@ -306,8 +306,8 @@ type replayLettersCmd struct{ letterActionFlags }
 
 // Help is shown by --help below the flags.
 func (c *replayLettersCmd) Help() string {
-	return `Each is one request, made by the node that delivers the subscription, beside the messages it delivers anyway. An endpoint
-that is down three times in a row gets no more; the rest stays. Examples:
+	return `Each replay is one request from the node that owns the subscription, made alongside regular deliveries. After three failed
+requests in a row an endpoint gets no more, and its remaining dead letters stay. Examples:
 
     quorumhub dead-letters replay d-17
     quorumhub dead-letters replay --topic news --status 5xx --dry-run
@@ -315,7 +315,7 @@ that is down three times in a row gets no more; the rest stays. Examples:
 }
 
 func (c *replayLettersCmd) Run(ctx context.Context, s Streams) error {
-	return c.act(ctx, s, http.MethodPost, "/replay", "replay", "to be replayed")
+	return c.act(ctx, s, http.MethodPost, "/replay", "replay", "queued for replay")
 }
 
 type dropLettersCmd struct{ letterActionFlags }

@@ -13,13 +13,13 @@ import (
 type dumpCmd struct {
 	hubFlags
 	Output        string `short:"o" help:"Write to this file instead of standard output." placeholder:"FILE"`
-	Subscriptions bool   `help:"Also which subscriptions are paused and which are not."`
+	Subscriptions bool   `help:"Include which subscriptions are paused."`
 }
 
 // Help is shown by --help below the flags.
 func (c *dumpCmd) Help() string {
-	return `What is written is for version control, and for quorumhub apply: topics with limits of their own and without, rules that were set while
-the hub runs (not those of auth.file). It holds no messages, no API keys and no secrets; see quorumhub backup for all of it.
+	return `The output is meant for version control and for quorumhub apply. It holds all topics, with their own limits if any, and the access
+rules set on the running hub (not those of auth.file). It holds no messages, API keys or secrets; quorumhub backup saves everything.
 
     quorumhub dump -o hub.yaml`
 }

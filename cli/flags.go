@@ -12,15 +12,15 @@ import (
 	"quorumhub/configs"
 )
 
-// maxInputBytes bounds a file of rules or settings.
+// maxInputBytes limits a file of rules or settings.
 const maxInputBytes = 32 << 20
 
-// hubFlags are the flags of every command that talks to a hub.
+// hubFlags are shared by every command that talks to a hub.
 type hubFlags struct {
-	Hub     string       `help:"The hub's endpoint." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
-	Token   string       `help:"An API key or access token to call the hub with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
-	CA      string       `name:"ca" help:"Certificates (PEM) to trust for https besides the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
-	Timeout flagDuration `name:"request-timeout" help:"How long the hub may take to answer." default:"30s" placeholder:"DURATION"`
+	Hub     string       `help:"The hub's URL." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Token   string       `help:"The API key or access token to authenticate with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
+	CA      string       `name:"ca" help:"A PEM file of CA certificates to trust in addition to the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
+	Timeout flagDuration `name:"request-timeout" help:"How long to wait for the hub's response." default:"30s" placeholder:"DURATION"`
 }
 
 func (f *hubFlags) client() (*client.Client, error) {
@@ -34,16 +34,16 @@ func (f *hubFlags) client() (*client.Client, error) {
 			o.RootCAs = x509.NewCertPool()
 		}
 		if !o.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, exit.Usagef("--ca: %s holds no certificate; expected PEM", f.CA)
+			return nil, exit.Usagef("--ca: %s contains no certificate; expected PEM", f.CA)
 		}
 	}
 	return client.New(f.Hub, o)
 }
 
-// flagDuration is a duration on the command line, in the syntax of the configuration (10d too).
+// flagDuration is a duration in the configuration's syntax, which also knows days (10d).
 type flagDuration time.Duration
 
-// UnmarshalText reads the flag.
+// UnmarshalText implements encoding.TextUnmarshaler.
 func (d *flagDuration) UnmarshalText(text []byte) error {
 	v, err := configs.ParseDuration(string(text))
 	if err != nil || v < 0 {
@@ -53,10 +53,10 @@ func (d *flagDuration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// configFlags are the flags of every command that reads a node's configuration.
+// configFlags are shared by every command that reads a node's configuration.
 type configFlags struct {
 	Config string   `short:"c" help:"The configuration file (YAML)." placeholder:"FILE" env:"QUORUMHUB_CONFIG"`
-	Set    []string `sep:"none" help:"Set one configuration key; wins over file and environment. May be repeated." placeholder:"KEY=VALUE"`
+	Set    []string `sep:"none" help:"Set one configuration key, overriding the file and the environment. Repeatable." placeholder:"KEY=VALUE"`
 }
 
 func (f *configFlags) load(env []string) (*configs.Config, error) {
@@ -67,13 +67,13 @@ func (f *configFlags) load(env []string) (*configs.Config, error) {
 	return c, nil
 }
 
-// maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
+// maxSecretBytes is the limit of WebSub section 5.1: a secret must be shorter than 200 bytes.
 const maxSecretBytes = 199
 
-// secretFlags give a shared secret on the command line or, out of sight of ps, in a file.
+// secretFlags read a subscription's secret from the command line or, hidden from ps, from a file.
 type secretFlags struct {
 	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
-	SecretFile string `help:"The file that holds the secret; a newline at its end is not part of it." xor:"secret" placeholder:"FILE"`
+	SecretFile string `help:"A file that contains the secret; a trailing newline is ignored." xor:"secret" placeholder:"FILE"`
 }
 
 func (f *secretFlags) read() (string, error) {
@@ -90,7 +90,7 @@ func (f *secretFlags) read() (string, error) {
 		}
 	}
 	if len(secret) > maxSecretBytes {
-		return "", exit.Usagef("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes)
+		return "", exit.Usagef("%s: the secret is %d bytes long, expected at most %d", name, len(secret), maxSecretBytes)
 	}
 	return secret, nil
 }

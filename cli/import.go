@@ -13,27 +13,27 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// maxSourceBytes is the most that is read of one file of another hub.
+// maxSourceBytes limits one file from another hub.
 const maxSourceBytes = 256 << 20
 
 type importCmd struct {
 	hubFlags
-	From            string   `required:"" enum:"ballerina,mosip" help:"Where the files come from: ballerina (a consolidator's state snapshot, of WSO2's hub too) or mosip (records of its consolidated topics)." placeholder:"HUB"`
+	From            string   `required:"" enum:"ballerina,mosip" help:"The kind of hub the files are from: ballerina (a consolidator's state snapshot, also for WSO2) or mosip (records of its consolidated topics)." placeholder:"HUB"`
 	Files           []string `arg:"" optional:"" name:"file" help:"The files, - for standard input (the default)." placeholder:"FILE"`
 	URL             string   `name:"url" help:"Read the snapshot from a running consolidator, such as http://consolidator:10001/consolidator/state-snapshot." placeholder:"URL"`
-	Verify          bool     `help:"Ask every callback whether it meant it, as for any subscription, before anything is sent to it."`
-	DryRun          bool     `help:"Change nothing; print what would be done."`
-	SecretKeyFile   string   `help:"The key of encrypted secrets (cipher{...}); without it, HUB_SECRET_ENCRYPTION_KEY in the environment." placeholder:"FILE"`
-	SecretKeyFormat string   `enum:"auto,alpha-numeric,base64-encoded-bytes" default:"auto" help:"What the key's text is; auto tries both." placeholder:"FORMAT"`
-	Batch           int      `default:"100" help:"Records in one request." placeholder:"N"`
+	Verify          bool     `help:"Verify each subscription's intent with its callback, as for a new subscription, before sending it anything."`
+	DryRun          bool     `help:"Print what would be done, and change nothing."`
+	SecretKeyFile   string   `help:"A file with the key of encrypted secrets (cipher{...}). Default: HUB_SECRET_ENCRYPTION_KEY in the environment." placeholder:"FILE"`
+	SecretKeyFormat string   `enum:"auto,alpha-numeric,base64-encoded-bytes" default:"auto" help:"The format of the key; auto tries both." placeholder:"FORMAT"`
+	Batch           int      `default:"100" help:"The number of records per request." placeholder:"N"`
 	JSON            bool     `name:"json" help:"Print JSON: {\"records\": [...], \"summary\": {...}}."`
 }
 
 // Help is shown by --help below the flags.
 func (c *importCmd) Help() string {
-	return `Subscriptions are active at once, since their hub had asked the callbacks already; their secrets are sealed by the node. What is there
-already is left as it is, so an import that was cut short is repeated with the same command. A lease counts from the record's
-timestamp when that is a date, else from now; one that would be over gets a fresh lease, for those hubs never ended any.
+	return `Imported subscriptions are active immediately, since their hub has already verified their intent. Their secrets are sealed by the node.
+Existing topics and subscriptions are left unchanged, so an interrupted import can be repeated. A lease counts from the record's
+timestamp if that is a date, else from now. One that would have expired starts over, because those hubs never ended a subscription.
 
     quorumhub import --from ballerina snapshot.json --dry-run
     quorumhub import --from ballerina --url http://consolidator:10001/consolidator/state-snapshot --hub https://hub.example.org/hub
@@ -41,7 +41,7 @@ timestamp when that is a date, else from now; one that would be over gets a fres
     kafka-console-consumer --topic consolidated-websub-subscribers --from-beginning --timeout-ms 10000 … > subscribers.txt
     HUB_SECRET_ENCRYPTION_KEY=… quorumhub import --from mosip topics.txt subscribers.txt
 
-Ends with 0 when everything is in, with 4 when the hub or this command refused some of it; the report says what and why.`
+The exit code is 0 if everything was imported, and 4 if the hub or this command refused some of it; the report says what and why.`
 }
 
 func (c *importCmd) Run(ctx context.Context, s Streams) error {
@@ -62,7 +62,7 @@ func (c *importCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if len(records) == 0 {
-		return exit.Usagef("there is nothing to import: no file holds a topic or a subscription")
+		return exit.Usagef("nothing to import: the files contain no topics and no subscriptions")
 	}
 	run := &migrate.Run{Hub: hub, Verify: c.Verify, DryRun: c.DryRun}
 	failed := run.Send(ctx, records, c.Batch)
@@ -77,14 +77,14 @@ func (c *importCmd) Run(ctx context.Context, s Streams) error {
 	case err != nil:
 		return err
 	case failed != nil:
-		return fmt.Errorf("%w; what is in stays as it is, so run the same command again", failed)
+		return fmt.Errorf("%w; imported records are kept, so run the same command again", failed)
 	case refused > 0:
-		return exit.With(exit.Refused, fmt.Errorf("%d of %d records did not go in; the report says why", refused, len(records)))
+		return exit.With(exit.Refused, fmt.Errorf("%d of %d records were refused; the report says why", refused, len(records)))
 	}
 	return nil
 }
 
-// read reads all sources before anything is sent, so that a file that is wrong leaves the hub as it is.
+// read reads all sources before anything is sent, so an invalid file leaves the hub unchanged.
 func (c *importCmd) read(ctx context.Context, stdin io.Reader, key *migrate.SecretKey) ([]*migrate.Record, error) {
 	var records []*migrate.Record
 	add := func(name string, in io.Reader) error {
@@ -93,7 +93,7 @@ func (c *importCmd) read(ctx context.Context, stdin io.Reader, key *migrate.Secr
 			return fmt.Errorf("read %s: %w", name, err)
 		}
 		if len(data) > maxSourceBytes {
-			return exit.Usagef("%s has more than %d bytes, more than any such file", name, maxSourceBytes)
+			return exit.Usagef("%s is larger than %d bytes, the limit", name, maxSourceBytes)
 		}
 		found, err := migrate.Read(c.From, name, data, key)
 		records = append(records, found...)
@@ -102,14 +102,14 @@ func (c *importCmd) read(ctx context.Context, stdin io.Reader, key *migrate.Secr
 	files := c.Files
 	if c.URL != "" {
 		if len(files) > 0 {
-			return nil, exit.Usagef("--url and files do not go together")
+			return nil, exit.Usagef("--url and files are mutually exclusive")
 		}
 		if err := c.fetch(ctx, add); err != nil {
 			return nil, err
 		}
 	} else if len(files) == 0 {
 		if f, ok := stdin.(*os.File); ok && terminal.Is(f) {
-			return nil, exit.Usagef("no file; give one or more, --url, or pipe one in")
+			return nil, exit.Usagef("expected one or more files, --url or input on standard input")
 		}
 		files = []string{"-"}
 	}
@@ -125,7 +125,7 @@ func (c *importCmd) read(ctx context.Context, stdin io.Reader, key *migrate.Secr
 			return nil, exit.Usagef("%v", err)
 		}
 		err = add(name, f)
-		_ = f.Close() // it was only read
+		_ = f.Close() // only read from
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ func (c *importCmd) fetch(ctx context.Context, add func(string, io.Reader) error
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
 	if err != nil || req.URL.Host == "" || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
-		return exit.Usagef("--url: got %q, expected one such as http://consolidator:10001/consolidator/state-snapshot", c.URL)
+		return exit.Usagef("--url: got %q, expected a URL such as http://consolidator:10001/consolidator/state-snapshot", c.URL)
 	}
 	req.Header.Set("Accept", "application/json")
 	client := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: time.Duration(c.Timeout)}}
@@ -151,7 +151,7 @@ func (c *importCmd) fetch(ctx context.Context, add func(string, io.Reader) error
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return exit.With(exit.Unreachable, fmt.Errorf("--url: %s answers %s; expected 200 with a snapshot", c.URL, terminal.Printable(resp.Status)))
+		return exit.With(exit.Unreachable, fmt.Errorf("--url: %s responded %s, expected 200 with a snapshot", c.URL, terminal.Printable(resp.Status)))
 	}
 	return add(c.URL, resp.Body)
 }

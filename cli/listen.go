@@ -18,26 +18,26 @@ import (
 	"quorumhub/configs"
 )
 
-// previewBytes is how much of a body is shown without --full.
+// previewBytes is how much of a body is printed without --full.
 const previewBytes = 400
 
-// goodbye bounds how long unsubscribing may take after the end.
+// goodbye limits how long unsubscribing on exit may take.
 const goodbye = 5 * time.Second
 
 type listenCmd struct {
 	hubFlags
 	secretFlags
-	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a topic that the hub hosts. Without it, every intent is confirmed and somebody else subscribes." placeholder:"TOPIC"`
-	Stream            []string     `help:"Follow this topic as an event stream, without being called by the hub: the topic's URL on a node. Give the URLs of several nodes, and it goes on with another one when a node stops." placeholder:"URL"`
-	Start             string       `help:"With --stream, where to begin: latest (the default), earliest, an offset, or an RFC 3339 time." placeholder:"WHERE"`
-	Addr              string       `help:"Where to listen." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
-	CallbackURL       string       `name:"callback-url" help:"The URL under which the hub reaches this listener. Default: made from the address." placeholder:"URL"`
-	Lease             flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
-	Count             int          `short:"n" help:"End after this many messages; repetitions and messages with a wrong signature do not count." placeholder:"N"`
-	Timeout           flagDuration `help:"Fail when it takes longer than this (exit code 5)." placeholder:"DURATION"`
-	UnsubscribeOnExit bool         `help:"Unsubscribe at the end."`
+	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a hosted topic. Without it, confirm every intent and leave subscribing to others." placeholder:"TOPIC"`
+	Stream            []string     `help:"Follow a topic as an event stream instead of receiving callbacks: the topic's URL on a node. With the URLs of several nodes, listen switches to another when a node stops. Repeatable." placeholder:"URL"`
+	Start             string       `help:"With --stream: where to start, which is latest (the default), earliest, an offset or an RFC 3339 time." placeholder:"WHERE"`
+	Addr              string       `help:"The address to listen on." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
+	CallbackURL       string       `name:"callback-url" help:"The URL where the hub reaches this listener. Default: derived from the address." placeholder:"URL"`
+	Lease             flagDuration `help:"The lease to request; the hub may choose another." placeholder:"DURATION"`
+	Count             int          `short:"n" help:"Exit after this many messages, not counting duplicates and messages with a bad signature." placeholder:"N"`
+	Timeout           flagDuration `help:"Fail with exit code 5 after this long." placeholder:"DURATION"`
+	UnsubscribeOnExit bool         `help:"Unsubscribe before exiting."`
 	Full              bool         `help:"Print whole bodies."`
-	JSON              bool         `name:"json" help:"Print one JSON object a delivery, and nothing else, to standard output."`
+	JSON              bool         `name:"json" help:"Print one JSON object per delivery, and nothing else, to standard output."`
 }
 
 // Help is shown by --help below the flags.
@@ -55,7 +55,7 @@ func (c *listenCmd) validate() error {
 	case c.Count < 0:
 		return exit.Usagef("--count: expected a positive number")
 	case len(c.Stream) > 0 && (c.Topic != "" || c.CallbackURL != "" || c.Lease > 0 || c.UnsubscribeOnExit || c.signed()):
-		return exit.Usagef("--stream needs no subscription, so --topic, --callback-url, --lease, --secret and --unsubscribe-on-exit mean nothing with it")
+		return exit.Usagef("--stream makes no subscription, so it cannot be combined with --topic, --callback-url, --lease, --secret or --unsubscribe-on-exit")
 	case len(c.Stream) == 0 && c.Start != "":
 		return exit.Usagef("--start needs --stream")
 	case c.UnsubscribeOnExit && c.Topic == "":
@@ -117,7 +117,7 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	return errors.Join(err, sub.Close())
 }
 
-// listening is one run of listen. The subscriber calls delivery and verification one at a time.
+// listening is one run of listen. The subscriber never calls delivery and verification concurrently.
 type listening struct {
 	cmd          *listenCmd
 	out, notes   io.Writer
@@ -142,7 +142,7 @@ func (l *listening) run(ctx context.Context, hub *client.Client, sub *subscriber
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(l.notes, "asked %s for %s\n", hub.Endpoint(), l.topic)
+		fmt.Fprintf(l.notes, "asked %s to subscribe to %s\n", hub.Endpoint(), l.topic)
 	}
 	select {
 	case err := <-l.ended:
@@ -173,7 +173,7 @@ func (l *listening) verification(v subscriber.Verification) {
 			l.end(exit.With(exit.Refused, fmt.Errorf("the hub denied the subscription to %s: %s", topic, terminal.Printable(v.Reason))))
 		}
 	case !v.Confirmed:
-		fmt.Fprintf(l.notes, "not confirmed, nobody here asked for it: %s %s\n", terminal.Printable(v.Mode), topic)
+		fmt.Fprintf(l.notes, "not confirmed, as this listener did not ask for it: %s %s\n", terminal.Printable(v.Mode), topic)
 	case v.Mode == "subscribe":
 		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, configs.FormatDuration(v.Lease))
 	default:
@@ -189,7 +189,7 @@ func (l *listening) verification(v subscriber.Verification) {
 
 func (l *listening) delivery(d subscriber.Delivery) bool {
 	if l.cmd.Count > 0 && l.got >= l.cmd.Count {
-		// Whoever listens next at this address gets it.
+		// The hub sends it again, to whoever listens at this address next.
 		return false
 	}
 	var err error
@@ -215,7 +215,7 @@ func (l *listening) signed() bool { return l.cmd.signed() }
 
 func (c *listenCmd) signed() bool { return c.Secret != "" || c.SecretFile != "" }
 
-// follow is the command with --stream.
+// follow runs the command with --stream.
 func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 	l := &listening{cmd: c, out: s.Out, notes: s.Out, ended: make(chan error, 1)}
 	if c.JSON {
@@ -261,7 +261,7 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 }
 
 func (l *listening) overdue() error {
-	return exit.With(exit.Timeout, fmt.Errorf("%s passed before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
+	return exit.With(exit.Timeout, fmt.Errorf("timed out after %s, before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
 }
 
 func errInterrupted() error {
@@ -277,11 +277,11 @@ func (l *listening) unsubscribe(ctx context.Context, hub *client.Client, sub *su
 	case <-l.unsubscribed:
 		return nil
 	case <-ctx.Done():
-		return exit.With(exit.Timeout, errors.New("unsubscribe: the hub did not ask for confirmation in time"))
+		return exit.With(exit.Timeout, errors.New("unsubscribe: timed out waiting for the hub to ask for confirmation"))
 	}
 }
 
-// writeDelivery prints a delivery for people.
+// writeDelivery prints a delivery in human-readable form.
 func writeDelivery(w io.Writer, d subscriber.Delivery, full bool) error {
 	signature := d.Signature
 	if d.Method != "" {
@@ -295,12 +295,12 @@ func writeDelivery(w io.Writer, d subscriber.Delivery, full bool) error {
 	return err
 }
 
-// bodyText is a body made safe for a terminal, indented, and cut unless full.
+// bodyText returns a body safe for a terminal, indented, and cut to previewBytes unless full.
 func bodyText(body []byte, full bool) string {
 	shown := body
 	if !full && len(shown) > previewBytes {
 		shown = shown[:previewBytes]
-		// Do not cut a character in half: that would look like binary data.
+		// Half a character at the end would look like binary data.
 		for i := 0; i < utf8.UTFMax-1 && len(shown) > 0 && !utf8.Valid(shown); i++ {
 			shown = shown[:len(shown)-1]
 		}
@@ -315,7 +315,7 @@ func bodyText(body []byte, full bool) string {
 	return text
 }
 
-// writeDeliveryJSON prints a delivery as one line of JSON. The body is a text when it is valid UTF-8, else base64.
+// writeDeliveryJSON prints a delivery as one line of JSON. The body is a string if it is valid UTF-8, else base64.
 func writeDeliveryJSON(w io.Writer, d subscriber.Delivery) error {
 	line := struct {
 		Time        time.Time `json:"time"`

@@ -13,18 +13,18 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// maxPublishBytes is the most a hub can be configured to take; more is not even read.
+// maxPublishBytes is the largest message size a hub can be configured for; more is not even read.
 const maxPublishBytes = 64 << 20
 
 type publishCmd struct {
 	hubFlags
-	Topic          string  `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
+	Topic          string  `arg:"" help:"The topic's URL, or the name of a hosted topic."`
 	Data           *string `short:"d" help:"The content." xor:"content" placeholder:"TEXT"`
-	File           string  `short:"f" help:"The file with the content, - for standard input (the default)." xor:"content" placeholder:"FILE"`
-	ContentType    string  `short:"t" help:"The content's type. Default: by the file's name, else text/plain for --data and application/octet-stream." placeholder:"TYPE"`
-	Batch          string  `short:"b" help:"A file of JSON values, one a line, - for standard input: each is a message, and all are published or none." xor:"content" placeholder:"FILE"`
-	Thin           bool    `help:"Send no content: tell the hub to fetch the topic." xor:"content"`
-	IdempotencyKey string  `short:"k" help:"Publishing again with the same key and content within a day is one message." placeholder:"KEY"`
+	File           string  `short:"f" help:"A file with the content, or - for standard input (the default)." xor:"content" placeholder:"FILE"`
+	ContentType    string  `short:"t" help:"The content type. Default: text/plain for --data; else derived from the file name, or application/octet-stream." placeholder:"TYPE"`
+	Batch          string  `short:"b" help:"A file of JSON values, one per line, or - for standard input. Each is a message; either all are published or none." xor:"content" placeholder:"FILE"`
+	Thin           bool    `help:"Send no content; tell the hub to fetch the topic." xor:"content"`
+	IdempotencyKey string  `short:"k" help:"Publishing again with the same key and content within a day creates no second message." placeholder:"KEY"`
 	JSON           bool    `name:"json" help:"Print JSON."`
 }
 
@@ -50,7 +50,7 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 	}
 	if c.Thin {
 		if c.IdempotencyKey != "" || c.ContentType != "" {
-			return exit.Usagef("--thin sends no content, so --idempotency-key and --content-type mean nothing with it")
+			return exit.Usagef("--thin sends no content, so it cannot be combined with --idempotency-key or --content-type")
 		}
 		if err := hub.Ping(ctx, topic); err != nil {
 			return err
@@ -87,10 +87,10 @@ func (c *publishCmd) report(s Streams, topic, id string) error {
 	return err
 }
 
-// publishBatch is the command with --batch.
+// publishBatch runs the command with --batch.
 func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *client.Client, topic string) error {
 	if c.ContentType != "" {
-		return exit.Usagef("--content-type means nothing with --batch, whose messages are application/json")
+		return exit.Usagef("--content-type cannot be combined with --batch, whose messages are application/json")
 	}
 	name, in := "standard input", s.In
 	if c.Batch != "-" {
@@ -117,7 +117,7 @@ func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *client.Cl
 	return err
 }
 
-// message collects the content and its type.
+// message reads the content and determines its type.
 func (c *publishCmd) message(stdin io.Reader) (client.Message, error) {
 	m := client.Message{ContentType: c.ContentType, IdempotencyKey: c.IdempotencyKey}
 	var def string
@@ -126,7 +126,7 @@ func (c *publishCmd) message(stdin io.Reader) (client.Message, error) {
 		m.Body, def = []byte(*c.Data), "text/plain; charset=utf-8"
 	case c.File == "" || c.File == "-":
 		if f, ok := stdin.(*os.File); ok && c.File == "" && terminal.Is(f) {
-			return client.Message{}, exit.Usagef("no content; give --data TEXT, --file FILE or pipe it in")
+			return client.Message{}, exit.Usagef("no content; expected --data TEXT, --file FILE or input on standard input")
 		}
 		body, err := readContent("standard input", stdin)
 		if err != nil {
@@ -158,7 +158,7 @@ func readContent(name string, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(body) > maxPublishBytes {
-		return nil, exit.Usagef("%s has more than %d bytes, the most that a hub takes", name, maxPublishBytes)
+		return nil, exit.Usagef("%s is larger than %d bytes, the most that a hub accepts", name, maxPublishBytes)
 	}
 	return body, nil
 }

@@ -16,8 +16,8 @@ type serveCmd struct {
 	configFlags
 }
 
-// Run serves until ctx ends, and stops in good order then: what was accepted is finished and cursors are
-// written, so that the next start repeats nothing.
+// Run serves until ctx ends, then stops gracefully: accepted requests finish and cursors are saved, so the next start repeats no
+// delivery.
 func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	cfg, err := c.load(s.Env)
 	if err != nil {

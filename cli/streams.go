@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// Streams is what a command sees of the process it runs in.
+// Streams holds a command's input, output and environment.
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
@@ -13,7 +13,7 @@ type Streams struct {
 	Env []string
 }
 
-// writeJSON prints one indented value.
+// writeJSON prints one value as indented JSON.
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

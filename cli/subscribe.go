@@ -14,20 +14,20 @@ import (
 type subscribeCmd struct {
 	hubFlags
 	secretFlags
-	Topic    string       `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
-	Callback string       `arg:"" help:"The URL that the hub sends content to."`
-	Lease    flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
-	Start    string       `help:"Where a new subscription begins: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
-	Mode     string       `help:"The order of deliveries: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
-	Window   int          `help:"How many messages may be under way at a time, parallel or keyed." placeholder:"N"`
-	Key      string       `help:"What keyed deliveries go by: header:NAME or json:POINTER." placeholder:"KEY"`
-	Group    string       `help:"The consumer group to share the topic's messages with." placeholder:"NAME"`
-	Rate     float64      `help:"How many messages a second at most." placeholder:"N"`
-	Scheme   string       `name:"signature-scheme" help:"standard-webhooks: sign with the headers of Standard Webhooks too." placeholder:"SCHEME"`
+	Topic    string       `arg:"" help:"The topic's URL, or the name of a hosted topic."`
+	Callback string       `arg:"" help:"The URL that receives the deliveries."`
+	Lease    flagDuration `help:"The lease to request; the hub may choose another." placeholder:"DURATION"`
+	Start    string       `help:"Where a new subscription starts: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	Mode     string       `help:"The delivery mode: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
+	Window   int          `help:"How many messages may be in flight at once, with mode parallel or keyed." placeholder:"N"`
+	Key      string       `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
+	Group    string       `help:"The consumer group to join." placeholder:"NAME"`
+	Rate     float64      `help:"The maximum number of messages per second." placeholder:"N"`
+	Scheme   string       `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
 	JSON     bool         `name:"json" help:"Print JSON."`
 }
 
-// options are the parameters of the request beyond WebSub.
+// options returns the request parameters that WebSub does not define.
 func (c *subscribeCmd) options() url.Values {
 	more := url.Values{}
 	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group} {
@@ -59,8 +59,8 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 
 type unsubscribeCmd struct {
 	hubFlags
-	Topic    string `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
-	Callback string `arg:"" help:"The callback of the subscription."`
+	Topic    string `arg:"" help:"The topic's URL, or the name of a hosted topic."`
+	Callback string `arg:"" help:"The subscription's callback."`
 	JSON     bool   `name:"json" help:"Print JSON."`
 }
 
@@ -88,6 +88,6 @@ func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i c
 			Accepted bool   `json:"accepted"`
 		}{i.Mode, i.Topic, i.Callback, true})
 	}
-	_, err = fmt.Fprintf(s.Out, "accepted; the hub now asks %s to confirm (%s %s)\n", i.Callback, i.Mode, i.Topic)
+	_, err = fmt.Fprintf(s.Out, "accepted; the hub is asking %s to confirm (%s %s)\n", i.Callback, i.Mode, i.Topic)
 	return err
 }

@@ -17,27 +17,27 @@ import (
 	"quorumhub/configs"
 )
 
-// subscriptionsCmd lists when no other of its commands is named.
+// subscriptionsCmd groups the commands for subscriptions.
 type subscriptionsCmd struct {
 	List   listSubscriptionsCmd `cmd:"" default:"withargs" help:"List the subscriptions (the default)."`
-	Show   showSubscriptionCmd  `cmd:"" help:"Show one subscription: how it stands and its last attempts."`
-	Pause  pauseCmd             `cmd:"" help:"Stop the deliveries of a subscription. It keeps its place; its lease runs on."`
-	Resume resumeCmd            `cmd:"" help:"Go on with the deliveries of a paused subscription where they stopped."`
-	Rewind rewindCmd            `cmd:"" help:"Move a subscription's place in its topic's log, back or forth."`
-	End    endCmd               `cmd:"" help:"End a subscription. Its callback is told (hub.mode=denied)."`
+	Show   showSubscriptionCmd  `cmd:"" help:"Show one subscription, its status and its last attempts."`
+	Pause  pauseCmd             `cmd:"" help:"Pause deliveries to a subscription. It keeps its cursor, and its lease keeps running."`
+	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
+	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
+	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
-// subscriptionFlags are those of commands about one subscription.
+// subscriptionFlags are shared by the commands for one subscription.
 type subscriptionFlags struct {
 	hubFlags
-	ID   string `arg:"" help:"The subscription's id, such as s-17."`
+	ID   string `arg:"" help:"The subscription's ID, such as s-17."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// operate sends a request about the subscription and prints the answer, as JSON or in words.
+// operate sends a request about the subscription and prints the response, as JSON or as the text that words makes of it.
 func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error)) error {
 	if !strings.HasPrefix(f.ID, "s-") {
-		return exit.Usagef("ID: got %q, expected the id of a subscription such as s-17", f.ID)
+		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", f.ID)
 	}
 	hub, err := f.client()
 	if err != nil {
@@ -65,27 +65,27 @@ func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, acti
 type pauseCmd struct{ subscriptionFlags }
 
 func (c *pauseCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " is paused", nil })
+	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " paused", nil })
 }
 
 type resumeCmd struct{ subscriptionFlags }
 
 func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " goes on", nil })
+	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil })
 }
 
 type endCmd struct{ subscriptionFlags }
 
 func (c *endCmd) Run(ctx context.Context, s Streams) error {
 	return c.operate(ctx, s, http.MethodDelete, "", nil, func(json.RawMessage) (string, error) {
-		return c.ID + " has ended; its callback is told", nil
+		return c.ID + " ended; the hub notifies its callback", nil
 	})
 }
 
 type rewindCmd struct {
 	subscriptionFlags
-	To     string `required:"" help:"Where to: earliest, latest, the offset of the first message to be sent, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
-	DryRun bool   `help:"Only say how many messages would be sent again."`
+	To     string `required:"" help:"The new position: earliest, latest, the offset of the first message to send, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	DryRun bool   `help:"Print how many messages would be sent again or skipped, and change nothing."`
 }
 
 func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
@@ -102,9 +102,9 @@ func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
 		if err := json.Unmarshal(answer, &a); err != nil {
 			return "", err
 		}
-		will := "goes on"
+		will := "continues"
 		if c.DryRun {
-			will = "would go on"
+			will = "would continue"
 		}
 		return fmt.Sprintf("%s %s with message %d: %d sent again, %d skipped", c.ID, will, a.NextOffset, a.SentAgain, a.Skipped), nil
 	})
@@ -112,7 +112,7 @@ func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
 
 type listSubscriptionsCmd struct {
 	hubFlags
-	Topic    string `help:"Only those of this topic: a URL, or the name of a topic that the hub hosts." placeholder:"TOPIC"`
+	Topic    string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback string `help:"Only those of this callback." placeholder:"URL"`
 	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
@@ -135,7 +135,7 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 
 type showSubscriptionCmd struct {
 	hubFlags
-	ID   string `arg:"" help:"The subscription's id, such as s-17, or that of a pending request, such as r-17."`
+	ID   string `arg:"" help:"The ID of a subscription, such as s-17, or of a pending request, such as r-17."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
@@ -173,19 +173,19 @@ type subscriptionDetail struct {
 
 func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 	if !strings.HasPrefix(c.ID, "s-") && !strings.HasPrefix(c.ID, "r-") {
-		return exit.Usagef("ID: got %q, expected the id of a subscription such as s-17", c.ID)
+		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", c.ID)
 	}
 	hub, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Get(ctx, "/v1/subscriptions/"+url.PathEscape(c.ID))
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/subscriptions/"+url.PathEscape(c.ID), nil)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return writeJSON(s.Out, json.RawMessage(answer))
+		return writeJSON(s.Out, answer)
 	}
 	var d subscriptionDetail
 	if err := json.Unmarshal(answer, &d); err != nil {
@@ -202,7 +202,7 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	line("subscription", "%s, %s, %s", terminal.OneLine(d.ID), terminal.OneLine(d.State), terminal.OneLine(d.Mode))
 	line("topic", "%s", terminal.OneLine(d.Topic))
 	line("callback", "%s", terminal.OneLine(d.Callback))
-	line("made", "%s, lease ends %s", terminal.OrDash(d.CreatedAt), terminal.OrDash(d.LeaseExpiresAt))
+	line("created", "%s, lease ends %s", terminal.OrDash(d.CreatedAt), terminal.OrDash(d.LeaseExpiresAt))
 	line("signed", "%t", d.Signed)
 	line("node", "%s", terminal.OrDash(d.Node))
 	line("cursor", "%d, lag %d", d.Cursor, d.Lag)
@@ -221,7 +221,7 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	}
 	switch {
 	case d.Delivery == nil && d.DeliveryError != "":
-		line("attempts", "not known: %s", terminal.OneLine(d.DeliveryError))
+		line("attempts", "unknown: %s", terminal.OneLine(d.DeliveryError))
 	case d.Delivery != nil:
 		next := ""
 		if d.Delivery.NextAttempt != "" {

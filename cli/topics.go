@@ -14,10 +14,10 @@ import (
 	"quorumhub/configs"
 )
 
-// topicsCmd lists when no other of its commands is named.
+// topicsCmd groups the commands for topics.
 type topicsCmd struct {
 	List listTopicsCmd `cmd:"" default:"withargs" help:"List the topics (the default)."`
-	Set  setTopicCmd   `cmd:"" help:"Give a topic limits of its own on how much of it is kept."`
+	Set  setTopicCmd   `cmd:"" help:"Set a topic's own retention limits."`
 }
 
 type listTopicsCmd struct {
@@ -25,7 +25,7 @@ type listTopicsCmd struct {
 	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
-// ownLimits are the topic's own limits in words.
+// ownLimits describes the topic's own limits.
 func ownLimits(t *client.Topic) string {
 	var out []string
 	if t.Retention != nil {
@@ -53,16 +53,16 @@ func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 
 type setTopicCmd struct {
 	hubFlags
-	Topic    string  `arg:"" help:"The name of a topic that the hub hosts, or the URL of one elsewhere."`
-	MaxAge   *string `name:"max-age" help:"Drop messages older than this, such as 12h or 7d; 0: never for their age." placeholder:"DURATION"`
-	MaxBytes *string `name:"max-bytes" help:"Keep about this much of the topic's newest messages, such as 100MiB; 0: no limit of its own." placeholder:"SIZE"`
+	Topic    string  `arg:"" help:"The name of a hosted topic, or the URL of a foreign topic."`
+	MaxAge   *string `name:"max-age" help:"Drop messages older than this, such as 12h or 7d. 0 means no age limit." placeholder:"DURATION"`
+	MaxBytes *string `name:"max-bytes" help:"Keep about this much of the topic's newest messages, such as 100MiB. 0 means no size limit for this topic." placeholder:"SIZE"`
 	JSON     bool    `name:"json" help:"Print the topic as JSON."`
 }
 
 // Help is shown by --help below the flags.
 func (c *setTopicCmd) Help() string {
-	return `A limit that is not given is the hub's (retention.max_age, retention.max_bytes); without any, the topic has no limits of its
-own any more. The hub's size holds for all topics together in any case.
+	return `A limit that is not given falls back to the hub's (retention.max_age, retention.max_bytes); without any flags, the topic loses all
+limits of its own. The hub's size limit always applies to all topics together.
 
     quorumhub topics set news --max-age 30d
     quorumhub topics set metrics --max-age 1h --max-bytes 64MiB
@@ -99,7 +99,7 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	}
 	own := ownLimits(&t)
 	if own == "" {
-		own = "none, the hub's hold"
+		own = "none, the hub's limits apply"
 	}
 	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", terminal.OneLine(t.Name), own)
 	return err

@@ -9,20 +9,20 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Bodies that are too large for one entry come as parts, an event each, and a last event makes a message of them. Parts
-// are numbered over all topics, and kept like messages are: in the order of their numbers, dropped from the front. A part
-// is kept while a body on its way, a retained message, or a dead letter has it or one before it.
+// A body too large for one log entry is a blob: each of its parts is an event, and a final event turns them into a
+// message. Parts are numbered across all topics and stored like messages: in order, dropped from the front. A part
+// is kept as long as a pending blob, a retained message or a dead letter refers to it or to an earlier one.
 
-// pendingBlob is a body on its way.
+// pendingBlob is a blob whose message has not been published yet.
 type pendingBlob struct {
 	parts []uint64
 	size  uint64
-	at    int64 // of the last part
+	at    int64 // when the last part was added
 }
 
-// blobRef is a retained message whose body is in parts.
+// blobRef is a retained message whose body is a blob.
 type blobRef struct {
-	offset, part uint64 // the first part
+	offset, part uint64 // part: the first one
 }
 
 func (b *pendingBlob) row() *hubpb.PendingBlobRow {
@@ -46,7 +46,7 @@ func (s *State) messageBlobRow(k RowKey) *hubpb.MessageBlobRow {
 	return &hubpb.MessageBlobRow{Topic: k.ID, Offset: offset, FirstPart: part}
 }
 
-// firstPart is the first part of a retained message, 0 when it has none.
+// firstPart returns the first part of a retained message's blob, or 0 if its body is inline.
 func (t *Topic) firstPart(offset uint64) uint64 {
 	i, ok := slices.BinarySearchFunc(t.blobs, offset, func(r blobRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
 	if !ok {
@@ -67,23 +67,23 @@ func (s *State) blobKeys(keys []RowKey) []RowKey {
 	return keys
 }
 
-// addMessageBlobs gives the topics their large messages.
+// addMessageBlobs links the loaded blobs to their topics.
 func (l *Loader) addMessageBlobs() error {
 	slices.SortFunc(l.blobs, func(a, b *hubpb.MessageBlobRow) int { return cmp.Compare(a.Offset, b.Offset) })
 	for _, r := range l.blobs {
 		t := l.s.topics[TopicID(r.Topic)]
 		if t == nil {
-			return fmt.Errorf("large message %d-%d lacks its topic's row: %w", r.Topic, r.Offset, ErrCorrupt)
+			return fmt.Errorf("message blob %d-%d lacks its topic row: %w", r.Topic, r.Offset, ErrCorrupt)
 		}
 		t.blobs = append(t.blobs, blobRef{r.Offset, r.FirstPart})
 	}
 	return nil
 }
 
-// RetainedParts is the range of the parts that are kept; first is last+1 when there are none.
+// RetainedParts returns the range of retained parts; first is last+1 if there are none.
 func (s *State) RetainedParts() (first, last uint64) { return s.meta.DroppedParts + 1, s.meta.LastPart }
 
-// IdleBlobs is the number of bodies on their way whose last part came before the time given, in Unix nanoseconds.
+// IdleBlobs returns the number of pending blobs that got their last part before the given Unix time in nanoseconds.
 func (s *State) IdleBlobs(before int64) (n int) {
 	for _, b := range s.pendingBlobs {
 		if b.at < before {
@@ -100,13 +100,13 @@ func (s *State) addPart(e *hubpb.BlobPartAdded, fx *Effects) Result {
 		b = &pendingBlob{}
 		s.pendingBlobs[string(e.Blob)] = b
 	case b == nil || int(e.Index) > len(b.parts):
-		return Result{Outcome: OutcomeStale} // those before it were dropped
+		return Result{Outcome: OutcomeStale} // the parts before it have been dropped
 	case int(e.Index) < len(b.parts):
 		return Result{Outcome: OutcomeDuplicate}
 	}
 	s.meta.LastPart++
 	fx.Parts = append(fx.Parts, Message{Offset: s.meta.LastPart, Time: s.meta.Now, Body: e.Data})
-	// A message shares the list once it is published.
+	// The published message will share this list.
 	b.parts = append(b.parts, s.meta.LastPart)
 	b.size += uint64(len(e.Data))
 	b.at = s.meta.Now
@@ -114,7 +114,7 @@ func (s *State) addPart(e *hubpb.BlobPartAdded, fx *Effects) Result {
 	return Result{}
 }
 
-// takeBlob makes a finished body the message's, and reports false when it is not all there.
+// takeBlob makes a complete pending blob the body of m. It reports false if parts are missing.
 func (s *State) takeBlob(id []byte, parts uint32, size uint64, m *Message) bool {
 	b := s.pendingBlobs[string(id)]
 	if b == nil || len(b.parts) == 0 || len(b.parts) != int(parts) || b.size != size {
@@ -126,7 +126,7 @@ func (s *State) takeBlob(id []byte, parts uint32, size uint64, m *Message) bool 
 	return true
 }
 
-// dropBlob forgets a body that no message took.
+// dropBlob removes a pending blob that no message took.
 func (s *State) dropBlob(id []byte, fx *Effects) {
 	if s.pendingBlobs[string(id)] == nil {
 		return
@@ -138,24 +138,13 @@ func (s *State) dropBlob(id []byte, fx *Effects) {
 
 func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 	defer s.dropBlob(e.Blob, fx)
-	t := s.findTopic(e.Topic, e.AutoRegister)
-	if t == nil {
-		return Result{Outcome: OutcomeNoTopic}
-	}
-	if len(e.IdempotencyKey) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
-			return r
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
+		if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
+			return 0, false
 		}
-	}
-	m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
-	if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
-		return Result{Outcome: OutcomeStale, Topic: t.ID}
-	}
-	offset := s.append(t, m, fx)
-	if len(e.IdempotencyKey) > 0 {
-		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
-	}
-	return Result{Topic: t.ID, Offset: offset}
+		return s.append(t, m, fx), true
+	})
 }
 
 func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
@@ -169,7 +158,7 @@ func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
 	return Result{}
 }
 
-// forgetBlobs takes the large messages up to through out of the topic's list.
+// forgetBlobs removes the topic's references to blobs of messages up to through.
 func (s *State) forgetBlobs(t *Topic, through uint64) {
 	n := 0
 	for n < len(t.blobs) && t.blobs[n].offset <= through {
@@ -181,7 +170,7 @@ func (s *State) forgetBlobs(t *Topic, through uint64) {
 	}
 }
 
-// releaseParts drops the parts before the first one that is needed.
+// releaseParts drops the parts before the first one still needed.
 func (s *State) releaseParts(fx *Effects) {
 	if s.meta.LastPart == s.meta.DroppedParts {
 		return

@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// MaxInlineBytes is the largest body that goes into one log entry with its message.
+	// MaxInlineBytes is the largest body stored in the same log entry as its message.
 	MaxInlineBytes = 256 << 10
-	// MaxPartBytes is the largest part of a larger body; with what is around it, it fits into an entry of 256 KiB.
+	// MaxPartBytes is the largest part of a blob; with its envelope it fits into an entry of 256 KiB.
 	MaxPartBytes = 255 << 10
-	// proposeRetryFor is how long a part is proposed again and again when it is refused for the moment: long enough
-	// for a change of leaders.
+	// proposeRetryFor is how long a part that is temporarily refused is proposed again: long enough for a change of
+	// leader.
 	proposeRetryFor   = 15 * time.Second
 	proposeRetryPause = 100 * time.Millisecond
 )
 
-// BlobWriter brings a body that is larger than MaxInlineBytes into the log, part by part. The parts outlive changes of
-// leaders. What is given up half way is forgotten by the hub after a while. Not safe for concurrent use.
+// BlobWriter writes a body larger than MaxInlineBytes to the log, part by part. The parts survive changes of leader.
+// The hub drops an unfinished blob after a while. Not safe for concurrent use.
 type BlobWriter struct {
 	proposer Proposer
 	id       []byte
@@ -34,7 +34,7 @@ type BlobWriter struct {
 	hash     hash.Hash
 }
 
-// NewBlobWriter begins a body of the content type given.
+// NewBlobWriter starts a blob of the given content type.
 func NewBlobWriter(p Proposer, contentType string) *BlobWriter {
 	w := &BlobWriter{proposer: p, id: make([]byte, 16), hash: sha256.New()}
 	_, _ = rand.Read(w.id) // never fails
@@ -43,11 +43,11 @@ func NewBlobWriter(p Proposer, contentType string) *BlobWriter {
 	return w
 }
 
-// Size is the number of bytes so far.
+// Size returns the number of bytes written so far.
 func (w *BlobWriter) Size() int64 { return w.size }
 
-// WritePart appends 1 to MaxPartBytes bytes, which may be changed after the return. When the log cannot take them at the moment it
-// waits for up to 15 seconds.
+// WritePart appends one part of 1 to MaxPartBytes bytes; the caller may change data afterwards. If the log cannot
+// accept it at the moment, WritePart retries for up to 15 seconds.
 func (w *BlobWriter) WritePart(ctx context.Context, data []byte) error {
 	res, err := w.propose(ctx, true, &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: &hubpb.BlobPartAdded{Blob: w.id, Index: w.parts, Data: data}}})
 	switch {
@@ -63,11 +63,11 @@ func (w *BlobWriter) WritePart(ctx context.Context, data []byte) error {
 }
 
 func errForgotten() *Error {
-	return Errorf(CodeUnavailable, "the parts of the content were forgotten before it was complete; send it again")
+	return Errorf(CodeUnavailable, "the unfinished content was dropped because it took too long; send it again")
 }
 
-// propose tries again for a while when the log cannot take the event at the moment; repeatable says that it may be
-// there twice.
+// propose retries for a while when the log cannot accept the event at the moment. repeatable allows retries that may
+// write the event twice.
 func (w *BlobWriter) propose(ctx context.Context, repeatable bool, ev *hubpb.Event) (Result, error) {
 	for begin := time.Now(); ; {
 		res, err := w.proposer.Propose(ctx, ev)
@@ -100,12 +100,12 @@ func (w *BlobWriter) WriteAll(ctx context.Context, body []byte) error {
 	return nil
 }
 
-// AttachTo makes the body that of a fetched topic's event.
+// AttachTo makes the blob the body of a TopicFetched event.
 func (w *BlobWriter) AttachTo(e *hubpb.TopicFetched) {
 	e.Body, e.Blob, e.Parts, e.Size = nil, w.id, w.parts, uint64(w.size)
 }
 
-// NewBlobWriter begins content that is larger than MaxInlineBytes, for PublishBlob to the same topic.
+// NewBlobWriter starts content larger than MaxInlineBytes, to be passed to PublishBlob for the same topic.
 func (s *Service) NewBlobWriter(ctx context.Context, topic, contentType string) (*BlobWriter, error) {
 	if err := s.authorize(ctx, ActionPublish, topic); err != nil {
 		return nil, err
@@ -119,8 +119,7 @@ func (s *Service) NewBlobWriter(ctx context.Context, topic, contentType string) 
 	return NewBlobWriter(s.proposer, contentType), nil
 }
 
-// PublishBlob is Publish for content that was uploaded; p.Body is not used. After an error the upload is of no use any
-// more.
+// PublishBlob is Publish for content written by w; it ignores p.Body. After an error w cannot be used again.
 func (s *Service) PublishBlob(ctx context.Context, p Publication, w *BlobWriter) (Receipt, error) {
 	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
 		return Receipt{}, err
@@ -153,21 +152,22 @@ func (s *Service) PublishBlob(ctx context.Context, p Publication, w *BlobWriter)
 	return Receipt{Topic: res.Topic, Offset: res.Offset, Duplicate: res.Outcome == OutcomeDuplicate}, nil
 }
 
-// BodyReader reads a message's body, wherever it is, without holding more of it than it is asked for. Not safe for
-// concurrent use; a message may have any number of them.
+// BodyReader reads a message's body, inline or blob, holding no more in memory than it is asked for. Not safe for
+// concurrent use; a message may have any number of readers.
 type BodyReader struct {
 	source PartReader
 	rest   []byte
 	parts  []uint64
-	at     int // in parts[0]
+	at     int // position in parts[0]
 }
 
-// NewBodyReader begins at the start of a message's body. source may be nil for a message that is not Large.
+// NewBodyReader returns a reader at the start of a message's body. source may be nil unless the message IsBlob.
 func NewBodyReader(source PartReader, m *Message) *BodyReader {
 	return &BodyReader{source: source, rest: m.Body, parts: m.Parts}
 }
 
-// Read implements io.Reader. Errors beside io.EOF are the PartReader's; ErrTrimmed when retention was faster.
+// Read implements io.Reader. Errors other than io.EOF are the PartReader's: ErrTrimmed if retention has dropped a
+// part.
 func (b *BodyReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -193,7 +193,7 @@ func (b *BodyReader) Read(p []byte) (int, error) {
 	}
 }
 
-// ReadBody is the whole body in memory.
+// ReadBody returns the whole body in memory.
 func ReadBody(source PartReader, m *Message) ([]byte, error) {
 	if !m.IsBlob() {
 		return m.Body, nil

@@ -2,10 +2,10 @@ package hub
 
 import "quorumhub/hub/hubpb"
 
-// forceNewCluster begins a new cluster with the state of a former one. Nobody delivers anything any more until the new
-// leader says who does, under new epochs: words of former owners change nothing. The answers kept for former
-// origins go, for nobody asks for them any more, and so do the former nodes. Topics, messages, subscriptions, cursors and pending requests
-// stay; leases go on running.
+// forceNewCluster starts a new cluster from the state of a former one. Every subscription loses its owner and gets a
+// new epoch, so nothing is delivered until the new leader places it and writes by former owners are stale. The former
+// nodes and the results kept for their origins are dropped. Topics, messages, subscriptions, cursors and pending
+// requests stay; leases keep running.
 func (s *State) forceNewCluster(e *hubpb.NewClusterForced, fx *Effects) Result {
 	if e.ClusterId == "" || e.FormerClusterId != s.meta.ClusterId || e.ClusterId == s.meta.ClusterId {
 		return Result{Outcome: OutcomeStale}
@@ -17,9 +17,9 @@ func (s *State) forceNewCluster(e *hubpb.NewClusterForced, fx *Effects) Result {
 		s.count(u.topic, u.assignment.Node, -1)
 		*u.assignment = Assignment{Epoch: u.assignment.Epoch + 1}
 		u.touch(s)
-		s.tell(u, fx)
+		s.report(u, fx)
 	}
-	// The new id keeps the former nodes out, so theirs are free.
+	// The new cluster ID keeps the former nodes out, so their IDs may be used again.
 	for id := range s.nodes {
 		delete(s.nodes, id)
 		s.touchName(TableNode, id)
@@ -32,6 +32,6 @@ func (s *State) forceNewCluster(e *hubpb.NewClusterForced, fx *Effects) Result {
 	return Result{}
 }
 
-// FormerClusterIDs are the ids that the cluster had before it was restored from a backup or recovered, oldest first.
-// They are not to be changed.
+// FormerClusterIDs returns the IDs the cluster had before it was restored from a backup or recovered, oldest first.
+// The caller must not modify the slice.
 func (s *State) FormerClusterIDs() []string { return s.meta.FormerClusterIds }

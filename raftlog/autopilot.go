@@ -29,7 +29,7 @@ type pilot struct {
 func newPilot(n *Node) *pilot {
 	p := &pilot{node: n}
 	stable := n.opts.Autopilot.Stabilization
-	p.lib = autopilot.New(n.raft, p, autopilot.WithPromoter(promoter{p}), autopilot.WithLogger(newRaftLogger(n.opts.Logger, &n.loud)),
+	p.lib = autopilot.New(n.raft, p, autopilot.WithPromoter(promoter{p}), autopilot.WithLogger(newRaftLogger(n.opts.Logger, &n.verbose)),
 		autopilot.WithUpdateInterval(min(max(stable/5, 50*time.Millisecond), 2*time.Second)),
 		autopilot.WithReconcileInterval(min(max(stable/4, 50*time.Millisecond), 2*time.Second)))
 	return p
@@ -97,11 +97,11 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 func (p *pilot) RemoveFailedServer(s *autopilot.Server) {
 	n := p.node
 	n.owned.Go(func() {
-		ctx, cancel := context.WithTimeout(n.ctx, changeLimit)
+		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout)
 		defer cancel()
 		n.opts.Logger.Warn("a dead node is removed", "node", string(s.ID), "after", n.opts.Autopilot.CleanupDead)
 		if err := n.Change(ctx, Change{Operation: RemoveNode, Node: string(s.ID)}); err != nil {
-			n.port.tell("a dead node cannot be removed", "node", string(s.ID), "error", err)
+			n.port.logOnce("a dead node cannot be removed", "node", string(s.ID), "error", err)
 		}
 	})
 }

@@ -176,7 +176,7 @@ func (b *batcher) enqueue(p *proposal) bool {
 	b.queue = append(b.queue, p)
 	b.waiting++
 	b.bytes += len(p.data)
-	if b.busy == 0 || b.bytes >= fillBytes { // else it waits for what is under way, see settle
+	if b.busy == 0 || b.bytes >= fillBytes { // else it waits for what is under way, see settleUnlocks
 		b.work.Signal()
 	}
 	return true
@@ -190,14 +190,14 @@ func (b *batcher) abandon(p *proposal) bool {
 		return false
 	}
 	p.abandoned = true
-	b.unqueue(p)
+	b.unqueueLocked(p)
 	b.queued.Add(-int64(len(p.data)))
 	b.signalIdle()
 	return true
 }
 
-// unqueue counts p out of those that wait. Callers hold mu.
-func (b *batcher) unqueue(p *proposal) {
+// unqueueLocked counts p out of those that wait. Callers hold mu.
+func (b *batcher) unqueueLocked(p *proposal) {
 	b.waiting--
 	b.bytes -= len(p.data)
 }
@@ -231,7 +231,7 @@ func (b *batcher) run() {
 func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.settle() {
+	for !b.settleUnlocks() {
 		b.work.Wait()
 	}
 	if b.stopping {
@@ -245,7 +245,7 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 				break
 			}
 			p.taken = true
-			b.unqueue(p)
+			b.unqueueLocked(p)
 			next.size += len(p.data)
 			next.newWork = next.newWork || p.newWork
 			next.proposals = append(next.proposals, p.data)
@@ -267,10 +267,10 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	return taken
 }
 
-// settle tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy
+// settleUnlocks tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy
 // machine these would come a moment too late, and each batch would be small. Where nothing else wants to run it takes no
 // time. Callers hold mu.
-func (b *batcher) settle() bool {
+func (b *batcher) settleUnlocks() bool {
 	for range settleRounds {
 		if b.stopping {
 			return true
@@ -311,11 +311,11 @@ func (b *batcher) deliver(next *batch) (hub.BatchResult, error) {
 		default:
 			ambiguous = true
 		}
-		hopeless := b.hopeless()
+		leaderGone := b.leaderGone()
 		switch {
 		case ambiguous && time.Since(begin) >= b.retryFor:
 			return hub.BatchResult{}, hub.ErrAmbiguous
-		case !ambiguous && hopeless:
+		case !ambiguous && leaderGone:
 			return hub.BatchResult{}, hub.ErrNoLeader
 		}
 		if pause == nil {
@@ -342,9 +342,9 @@ func (b *batcher) succeeded() {
 	b.failing = time.Time{}
 }
 
-// hopeless notes a failed attempt, and tells whether all of them failed for longer than a batch waits. What is
+// leaderGone notes a failed attempt, and tells whether all of them failed for longer than a batch waits. What is
 // queued is then answered.
-func (b *batcher) hopeless() bool {
+func (b *batcher) leaderGone() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -361,7 +361,7 @@ func (b *batcher) hopeless() bool {
 	for _, p := range b.queue[b.head:] {
 		if !p.abandoned {
 			p.taken = true
-			b.unqueue(p)
+			b.unqueueLocked(p)
 			b.queued.Add(-int64(len(p.data)))
 			p.err = hub.ErrNoLeader
 			p.done <- struct{}{}

@@ -19,13 +19,13 @@ const (
 	// maxFrame bounds a frame: the largest message a hub may be configured for, and what goes with it.
 	maxFrame = 72 << 20
 
-	methodState     byte = 1  // see stateQuestion
-	methodStatus    byte = 2  // see statusAnswer
+	methodState     byte = 1  // see stateRequest
+	methodStatus    byte = 2  // see statusResponse
 	methodForward   byte = 3  // see encodeForward
 	methodJoin      byte = 4  // see joinRequest
 	methodChange    byte = 5  // see Change
-	methodReadIndex byte = 20 // see answerReadIndex
-	methodTerm      byte = 21 // see answerTerm
+	methodReadIndex byte = 20 // see handleReadIndex
+	methodTerm      byte = 21 // see handleTerm
 	methodNodeCall  byte = 32 // see Ask
 
 	statusOK        byte = 0
@@ -86,9 +86,9 @@ func readFrame(r io.Reader) (f frame, err error) {
 	return f, err
 }
 
-// answerCalls answers the calls of one connection until it ends. Answers are worked out concurrently; one that
-// never comes does not keep answerCalls.
-func answerCalls(conn net.Conn, answer func(method byte, body []byte) (status byte, out []byte)) {
+// serveCalls answers the calls of one connection until it ends. Answers are worked out concurrently; one that
+// never comes does not keep serveCalls.
+func serveCalls(conn net.Conn, answer func(method byte, body []byte) (status byte, out []byte)) {
 	var writing sync.Mutex
 	places := make(chan struct{}, maxCalls)
 	r := bufio.NewReaderSize(conn, 64<<10)

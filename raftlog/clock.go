@@ -19,9 +19,9 @@ import (
 // goes by the others' clocks. An answer that takes long makes a measurement wrong by half of that.
 const clockTolerance = 2 * time.Second
 
-// compareLimit is how long a node that knows of a leader waits to compare its clock with a majority's before it goes by
+// compareTimeout is how long a node that knows of a leader waits to compare its clock with a majority's before it goes by
 // its own.
-const compareLimit = 5 * time.Second
+const compareTimeout = 5 * time.Second
 
 // clusterClock is the time by which the nodes of a cluster act: the machine's, unless it is off from what the voters'
 // clocks say. Of those it takes the median, of an even number the earlier of the two, so that one clock that is
@@ -60,8 +60,8 @@ func (c *clusterClock) Now() time.Time {
 
 func (c *clusterClock) monotonic() int64 { return int64(time.Since(c.start)) }
 
-// own is the local clock minus the monotonic time.
-func (c *clusterClock) own() int64 { return c.local.Now().UnixNano() - c.monotonic() }
+// localOffset is the local clock minus the monotonic time.
+func (c *clusterClock) localOffset() int64 { return c.local.Now().UnixNano() - c.monotonic() }
 
 // measured notes what another node's clock said, to a question asked between two moments of the monotonic time.
 func (c *clusterClock) measured(id string, clock, asked, answered int64) {
@@ -85,7 +85,7 @@ func (c *clusterClock) known(self string, voters []string) bool {
 
 // set works out the time anew. It is never before reached, the time that the log has come to.
 func (c *clusterClock) set(self string, voters []string, reached time.Time) {
-	own := c.own()
+	own := c.localOffset()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var clocks []int64
@@ -113,7 +113,7 @@ func (c *clusterClock) set(self string, voters []string, reached time.Time) {
 
 // offsets is how far each known clock is ahead of the voters'.
 func (c *clusterClock) offsets(self string) map[string]time.Duration {
-	own := c.own()
+	own := c.localOffset()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.median
@@ -135,8 +135,8 @@ func (c *clusterClock) forget(member func(id string) bool) {
 	maps.DeleteFunc(c.off, func(id string, _ bool) bool { return !member(id) })
 }
 
-// news are the nodes whose clocks went wrong, or right again, since the last call.
-func (c *clusterClock) news(self string) (changed map[string]time.Duration) {
+// changed are the nodes whose clocks went wrong, or right again, since the last call.
+func (c *clusterClock) changed(self string) (changed map[string]time.Duration) {
 	changed = map[string]time.Duration{}
 	for id, offset := range c.offsets(self) {
 		off := isOff(offset)
@@ -206,12 +206,12 @@ func (n *Node) setClock() {
 		since := n.clock.alone.Load()
 		if since == 0 {
 			n.clock.alone.Store(n.clock.monotonic())
-		} else if n.clock.monotonic()-since > int64(compareLimit) {
+		} else if n.clock.monotonic()-since > int64(compareTimeout) {
 			n.opts.Logger.Warn("most other nodes do not tell the time; this node goes by its own clock")
 			n.clock.settled.Store(true)
 		}
 	}
-	for id, offset := range n.clock.news(n.opts.ID) {
+	for id, offset := range n.clock.changed(n.opts.ID) {
 		if isOff(offset) {
 			n.opts.Logger.Warn("the clock of a node is off; the cluster goes by the other nodes' clocks, so set it right (NTP)", "node", id, "offset", offset.Round(time.Millisecond).String())
 		} else {
@@ -220,24 +220,24 @@ func (n *Node) setClock() {
 	}
 }
 
-// timed tells whether this node may act by its time: it knows how its clock compares with those of a majority. Without
+// clockSettled tells whether this node may act by its time: it knows how its clock compares with those of a majority. Without
 // calls between nodes there is nothing to compare.
-func (n *Node) timed() bool { return n.caller == nil || n.clock.settled.Load() }
+func (n *Node) clockSettled() bool { return n.caller == nil || n.clock.settled.Load() }
 
 // compareClocks asks until the node knows how its clock compares with a majority's, or it does not lead any more. A node
 // that has just started may be elected before it has asked anybody.
 func (n *Node) compareClocks() bool {
 	pause := time.NewTicker(readPause)
 	defer pause.Stop()
-	for !n.timed() {
+	for !n.clockSettled() {
 		if n.raft.State() != raft.Leader {
 			return false
 		}
 		var asking sync.WaitGroup
-		ctx, cancel := context.WithTimeout(n.ctx, statusLimit/4)
+		ctx, cancel := context.WithTimeout(n.ctx, statusTimeout/4)
 		for _, s := range n.servers() {
 			if string(s.ID) != n.opts.ID {
-				asking.Go(func() { _, _ = n.askStatus(ctx, string(s.ID), string(s.Address)) }) // asked again below
+				asking.Go(func() { _, _ = n.requestStatus(ctx, string(s.ID), string(s.Address)) }) // asked again below
 			}
 		}
 		asking.Wait()
@@ -252,15 +252,15 @@ func (n *Node) compareClocks() bool {
 	return true
 }
 
-// askStatus asks another node for its status, and measures its clock by the way.
-func (n *Node) askStatus(ctx context.Context, id, address string) (a statusAnswer, err error) {
+// requestStatus asks another node for its status, and measures its clock by the way.
+func (n *Node) requestStatus(ctx context.Context, id, address string) (a statusResponse, err error) {
 	asked := n.clock.monotonic()
 	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
 	if err == nil && status == statusRemoved {
-		n.hearRefusal(&refusedError{what: refusedRemoved, text: line(string(body)), theirs: true})
+		n.handleRefusal(&refusedError{what: refusedRemoved, text: oneLine(string(body)), theirs: true})
 	}
 	if err == nil && status != statusOK {
-		err = fmt.Errorf("status %d: %s", status, line(string(body)))
+		err = fmt.Errorf("status %d: %s", status, oneLine(string(body)))
 	}
 	if err == nil {
 		err = json.Unmarshal(body, &a)

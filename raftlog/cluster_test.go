@@ -144,12 +144,12 @@ func TestI1I6I8ThreeNodesUnderKills(t *testing.T) {
 		}
 		length = d
 	}
-	if err := chaos(t, length, uint64(time.Now().UnixNano()), raftlog.Hooks{}); err != nil {
+	if err := chaos(t, length, uint64(time.Now().UnixNano()), raftlog.Faults{}); err != nil {
 		t.Error(err)
 	}
 }
 
-func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Hooks) error {
+func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Faults) error {
 	t.Logf("seed %d", seed)
 	var (
 		c        = newCluster(t, 3)
@@ -159,7 +159,7 @@ func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Hooks) err
 		counted  sync.Mutex
 	)
 	for _, m := range c.members {
-		m.hooks = h
+		m.faults = h
 		m.options = func(o *raftlog.Options) {
 			fast(o)
 			o.SnapshotInterval, o.SnapshotThreshold, o.TrailingBytes = 30*time.Millisecond, 20, -1

@@ -4,37 +4,148 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/store"
 )
 
 // LevelPause is how often a leader looks at its members' levels.
 const LevelPause = levelPause
 
-// Hooks are hooks for tests of other packages' view.
-type Hooks struct {
-	WrapLog             func(raft.LogStore) raft.LogStore
-	AfterApply          func(error) error
-	PersistWithoutFlush bool
-	TruncateUnchecked   bool
-	MetaFromMemory      bool
-	InstallUnchecked    bool
-	ReadUnverified      bool
-	Level               *uint32
-	LevelOf             func(*hubpb.Event) uint32
+// Faults are what OpenFaulty puts into a node, and the guards it takes away. The zero value changes nothing.
+type Faults struct {
+	WrapLog     func(raft.LogStore) raft.LogStore // put between raft.db and its guard
+	AfterApply  func(error) error                 // may turn an applied batch into a failed one
+	BeforeFlush func() error                      // may fail a flush for a snapshot
+	Level       *uint32                           // the feature level this program claims to know
+
+	PersistWithoutFlush bool // a snapshot does not make the store durable
+	TruncateUnchecked   bool // the log is cut beyond what is durable
+	MetaFromMemory      bool // a snapshot's index is the applied one, not the durable one
+	InstallUnchecked    bool // a received snapshot need not be at the announced index
+	ReadUnverified      bool // a leader answers reads without asking a quorum
 }
 
-func (o Options) With(h Hooks) Options {
-	o.hooks = hooks{
-		wrapLog: h.WrapLog, afterApply: h.AfterApply, persistWithoutFlush: h.PersistWithoutFlush,
-		level: h.Level, levelOf: h.LevelOf, readUnverified: h.ReadUnverified, truncateUnchecked: h.TruncateUnchecked, metaFromMemory: h.MetaFromMemory, installUnchecked: h.InstallUnchecked,
+// OpenFaulty is Open with faults.
+func OpenFaulty(ctx context.Context, opts Options, f Faults) (*Node, error) {
+	n, err := newNode(opts)
+	if err != nil {
+		return nil, err
 	}
-	return o
+	n.engine = &faultyEngine{Store: n.store, faults: f}
+	n.snapshots = newSnapshotStore(n.engine)
+	if f.InstallUnchecked {
+		n.snapshots = uncheckedSnapshots{n.snapshots}
+	}
+	if f.Level != nil {
+		n.level = *f.Level
+	}
+	if f.ReadUnverified {
+		n.verifying = newReadGate(func() (uint64, error) {
+			_, index, err := n.commitIndex()
+			return index, err
+		})
+	}
+	if err = n.openFiles(ctx); err == nil {
+		if f.WrapLog != nil {
+			n.log.logs = f.WrapLog(n.log.logs)
+		}
+		if f.TruncateUnchecked {
+			n.log.state = boastful{n.store}
+		}
+		err = n.start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.abort())
+	}
+	return n, nil
 }
+
+// faultyEngine is a store with faults, as raft sees it.
+type faultyEngine struct {
+	*store.Store
+	faults  Faults
+	claimed atomic.Uint64 // index of a snapshot that was not flushed
+}
+
+func (e *faultyEngine) Apply(entries []store.Entry) ([][]hub.BatchResult, error) {
+	answers, err := e.Store.Apply(entries)
+	if e.faults.AfterApply != nil {
+		err = e.faults.AfterApply(err)
+	}
+	return answers, err
+}
+
+func (e *faultyEngine) Witness(index, term uint64, configuration []byte, configurationIndex uint64) {
+	if e.faults.PersistWithoutFlush {
+		e.claimed.Store(index)
+		return
+	}
+	e.Store.Witness(index, term, configuration, configurationIndex)
+}
+
+func (e *faultyEngine) Flush(ctx context.Context) error {
+	if e.faults.PersistWithoutFlush {
+		return nil
+	}
+	if e.faults.BeforeFlush != nil {
+		if err := e.faults.BeforeFlush(); err != nil {
+			return err
+		}
+	}
+	return e.Store.Flush(ctx)
+}
+
+func (e *faultyEngine) Durable() store.Position {
+	p := e.Store.Durable()
+	p.Index = max(p.Index, e.claimed.Load())
+	return p
+}
+
+func (e *faultyEngine) Snapshot(ctx context.Context) (*store.Snapshot, error) {
+	s, err := e.Store.Snapshot(ctx)
+	if err == nil && e.faults.MetaFromMemory {
+		s.Position = e.Applied()
+	}
+	return s, err
+}
+
+// boastful claims that everything applied is durable.
+type boastful struct{ positions }
+
+func (b boastful) Durable() store.Position { return b.Applied() }
+
+// uncheckedSnapshots takes every received snapshot for the one announced.
+type uncheckedSnapshots struct{ raft.SnapshotStore }
+
+func (u uncheckedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := u.SnapshotStore.Create(version, index, term, configuration, configurationIndex, t)
+	if err != nil {
+		return nil, err
+	}
+	return uncheckedSink{sink.(*snapshotSink)}, nil
+}
+
+type uncheckedSink struct{ *snapshotSink }
+
+func (s uncheckedSink) Close() error {
+	if s.pipe != nil {
+		s.pipe.Close()
+		<-s.done
+		if s.in != nil {
+			s.meta.Index, s.meta.Term = s.in.Position.Index, s.in.Position.Term
+		}
+	}
+	return s.snapshotSink.Close()
+}
+
+// CheckEventLevel refuses an event that needs a higher feature level than the cluster has.
+func CheckEventLevel(e *hubpb.Event, need, has uint32) error { return checkEventLevel(e, need, has) }
 
 // Kill ends the node as SIGKILL would: nothing is finished, handed over or flushed.
 func (n *Node) Kill() error {
@@ -71,7 +182,7 @@ func (n *Node) Raft() *raft.Raft { return n.raft }
 
 // PersistAt persists as for a snapshot with these figures.
 func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configurationIndex uint64) error {
-	sink, err := newSnapshotStore(n.store, n.opts.hooks).Create(1, index, term, c, configurationIndex, nil)
+	sink, err := newSnapshotStore(n.store).Create(1, index, term, c, configurationIndex, nil)
 	if err != nil {
 		return err
 	}
@@ -80,7 +191,7 @@ func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configuration
 
 // Sink is where raft puts a snapshot.
 func (n *Node) Sink(index, term uint64, c raft.Configuration, configurationIndex uint64) (raft.SnapshotSink, error) {
-	return newSnapshotStore(n.store, n.opts.hooks).Create(1, index, term, c, configurationIndex, nil)
+	return newSnapshotStore(n.store).Create(1, index, term, c, configurationIndex, nil)
 }
 
 // Restore is raft's call of the fsm.
@@ -88,7 +199,7 @@ func (n *Node) Restore(r io.ReadCloser) error { return n.fsm.Restore(r) }
 
 // ReceiveAndRestore takes a snapshot as one from the leader.
 func (n *Node) ReceiveAndRestore(index, term uint64, from io.Reader) error {
-	s := newSnapshotStore(n.store, n.opts.hooks)
+	s := newSnapshotStore(n.store)
 	sink, err := s.Create(1, index, term, raft.Configuration{}, 1, nil)
 	if err != nil {
 		return err

@@ -14,7 +14,6 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/raftlog"
-	"quorumhub/store"
 )
 
 var errDisk = errors.New("input/output error")
@@ -47,7 +46,7 @@ func (f *faultyLog) wrap(l raft.LogStore) raft.LogStore {
 func TestI8FailedWriteEndsAcknowledgements(t *testing.T) {
 	f := new(faultyLog)
 	m := newMember(t, "node-1")
-	m.hooks.WrapLog = f.wrap
+	m.faults.WrapLog = f.wrap
 	m.start()
 	l := newLedger()
 	node := m.node
@@ -91,7 +90,7 @@ func TestI8FailedWriteEndsAcknowledgements(t *testing.T) {
 		t.Errorf("Fatal was called again: %v", err)
 	}
 	m.kill()
-	m.hooks = raftlog.Hooks{}
+	m.faults = raftlog.Faults{}
 	m.start()
 	defer m.stop()
 	if err := l.check(m.store); err != nil {
@@ -102,7 +101,7 @@ func TestI8FailedWriteEndsAcknowledgements(t *testing.T) {
 func TestStalledDiskEndsTheNode(t *testing.T) {
 	f := new(faultyLog)
 	m := newMember(t, "node-1")
-	m.hooks.WrapLog = f.wrap
+	m.faults.WrapLog = f.wrap
 	m.options = func(o *raftlog.Options) { o.StallTimeout = 500 * time.Millisecond }
 	m.start()
 	hold := make(chan struct{})
@@ -127,7 +126,7 @@ func TestStalledDiskEndsTheNode(t *testing.T) {
 func TestShutdownWithFuturesInTheChannel(t *testing.T) {
 	f := new(faultyLog)
 	m := newMember(t, "node-1")
-	m.hooks.WrapLog = f.wrap
+	m.faults.WrapLog = f.wrap
 	m.options = func(o *raftlog.Options) { o.MaxInFlight = 8 }
 	m.start()
 	hold := make(chan struct{})
@@ -171,7 +170,7 @@ func TestShutdownWithFuturesInTheChannel(t *testing.T) {
 func TestCloseWithAHungDisk(t *testing.T) {
 	f := new(faultyLog)
 	m := newMember(t, "node-1")
-	m.hooks.WrapLog = f.wrap
+	m.faults.WrapLog = f.wrap
 	m.start()
 	hold := make(chan struct{})
 	f.held.Store(&hold)
@@ -202,7 +201,7 @@ func TestCloseWithAHungDisk(t *testing.T) {
 func TestFailedApplyEndsTheNode(t *testing.T) {
 	var fail atomic.Bool
 	m := newMember(t, "node-1")
-	m.hooks.AfterApply = func(err error) error {
+	m.faults.AfterApply = func(err error) error {
 		if fail.Load() {
 			return hub.ErrCorrupt
 		}
@@ -231,14 +230,12 @@ func TestStoreFailureStopsTheCuts(t *testing.T) {
 	var broken atomic.Bool
 	m := newMember(t, "node-1")
 	m.options = tiny
-	m.files = func(o *store.Options) {
-		o.FlushInterval = time.Hour
-		o.BeforeCommit = func(string) error {
-			if broken.Load() {
-				return errDisk
-			}
-			return nil
+	m.files = slowFlush
+	m.faults.BeforeFlush = func() error {
+		if broken.Load() {
+			return errDisk
 		}
+		return nil
 	}
 	m.start()
 	l := newLedger()

@@ -90,14 +90,14 @@ func (n *Node) readTail() (t tail, err error) {
 			return t, damaged(n.log.path, fmt.Errorf("entry %d: %w", i, err))
 		}
 		t.term = max(t.term, l.Term)
-		if err := t.take(&l); err != nil {
+		if err := t.add(&l); err != nil {
 			return t, damaged(n.log.path, fmt.Errorf("entry %d: %w", i, err))
 		}
 	}
 	return t, nil
 }
 
-func (t *tail) take(l *raft.Log) (err error) {
+func (t *tail) add(l *raft.Log) (err error) {
 	switch l.Type {
 	case raft.LogConfiguration:
 		t.configuration, err = decodeConfiguration(l.Data)
@@ -110,7 +110,7 @@ func (t *tail) take(l *raft.Log) (err error) {
 		for _, b := range e.Batches {
 			for _, p := range b.Proposals {
 				for _, ev := range p.Events {
-					t.see(ev)
+					t.count(ev)
 				}
 			}
 		}
@@ -119,7 +119,7 @@ func (t *tail) take(l *raft.Log) (err error) {
 	return nil
 }
 
-func (t *tail) see(ev *hubpb.Event) {
+func (t *tail) count(ev *hubpb.Event) {
 	switch k := ev.Kind.(type) {
 	case *hubpb.Event_MessagePublished:
 		t.messages++
@@ -216,7 +216,7 @@ func openStopped(o Options) (*Node, error) {
 	case id == nil:
 		return nil, fmt.Errorf("%s holds no node: there is no %s", o.Dir, identityFile)
 	}
-	n := &Node{opts: o, store: o.Store}
+	n := &Node{opts: o, store: o.Store, engine: o.Store, level: hub.FeatureLevel}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see Open
 	if err := n.openFiles(n.ctx); err != nil {
@@ -282,8 +282,8 @@ func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster stri
 	return cluster, id.write(o.Dir)
 }
 
-// formerly tells whether the files of a node are of two moments of the same history: a refounding was written to one of
+// sameLineage tells whether the files of a node are of two moments of the same history: a refounding was written to one of
 // them only before the process ended, or is not applied yet.
-func (n *Node) formerly(cluster string, former []string) bool {
+func (n *Node) sameLineage(cluster string, former []string) bool {
 	return slices.Contains(n.identity.Former, cluster) || slices.Contains(former, n.identity.ClusterID)
 }

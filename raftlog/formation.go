@@ -17,23 +17,23 @@ import (
 
 const (
 	formationPause = 50 * time.Millisecond // between two rounds of questions
-	questionLimit  = time.Second           // for one answer
+	stateTimeout   = time.Second           // for one answer
 	firstWaitLog   = 2 * time.Second
 	nextWaitLog    = 10 * time.Second
 	// patience is how long beginners may refuse this one before it gives up: certificates may be on their way.
 	patience = 3 * time.Second
 )
 
-// stateQuestion is what a fresh node asks its peers; it tells its own opinion too, so that both sides see when they
+// stateRequest is what a fresh node asks its peers; it tells its own opinion too, so that both sides see when they
 // differ.
-type stateQuestion struct {
+type stateRequest struct {
 	Node   string `json:"node"`
 	Member bool   `json:"member,omitempty"` // it asks as a member of a cluster, not as one that wants to found one
 	Peers  []Peer `json:"peers"`
 	Shared string `json:"shared"`
 }
 
-type stateAnswer struct {
+type stateResponse struct {
 	Node          string            `json:"node"`
 	Instance      string            `json:"instance"`
 	Fresh         bool              `json:"fresh"` // it takes part in nothing yet
@@ -66,10 +66,10 @@ func (n *Node) openPort(ctx context.Context) error {
 	}
 	n.formation.fresh = fresh
 	n.founded = !fresh
-	if n.port, err = newPort(n.opts, n.self(), n.answerCalls); err != nil {
+	if n.port, err = newPort(n.opts, n.self(), n.serveCalls); err != nil {
 		return err
 	}
-	n.port.refused = n.hearRefusal
+	n.port.onRefusal = n.handleRefusal
 	n.caller = newCaller(func(ctx context.Context, address string) (conn net.Conn, err error) {
 		return n.port.dial(ctx, streamCalls, address)
 	})
@@ -79,23 +79,23 @@ func (n *Node) openPort(ctx context.Context) error {
 	}
 	if len(n.opts.Peers) > 1 {
 		err = n.form(ctx)
-	} else if err = n.mayFound(); err == nil {
-		n.founders()
+	} else if err = n.checkMayFound(); err == nil {
+		n.useFounders()
 	}
 	n.port.self.Store(n.self())
 	return err
 }
 
-// mayFound refuses the founding of a cluster by a node that is not to vote.
-func (n *Node) mayFound() error {
+// checkMayFound refuses the founding of a cluster by a node that is not to vote.
+func (n *Node) checkMayFound() error {
 	if n.opts.Nonvoter {
 		return refuse(refusedID, "%s is not to vote (cluster.voter: false), so it cannot found a cluster; start the nodes that vote first", n.opts.ID)
 	}
 	return nil
 }
 
-// founders makes the peers the first configuration.
-func (n *Node) founders() {
+// useFounders makes the peers the first configuration.
+func (n *Node) useFounders() {
 	n.opts.Bootstrap = nil
 	for _, p := range n.opts.Peers {
 		n.opts.Bootstrap = append(n.opts.Bootstrap, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Address)})
@@ -114,8 +114,8 @@ func (n *Node) form(ctx context.Context) error {
 	begin := time.Now()
 	nextLog := begin.Add(firstWaitLog)
 	for {
-		answers, missing := n.askPeers(ctx)
-		if err := n.decided(ctx, answers, missing); err != nil {
+		answers, missing := n.pollPeers(ctx)
+		if err := n.decide(ctx, answers, missing); err != nil {
 			return err
 		}
 		if n.opts.Join || n.founded {
@@ -142,10 +142,10 @@ func (n *Node) form(ctx context.Context) error {
 	}
 }
 
-// askPeers asks all others at once.
-func (n *Node) askPeers(ctx context.Context) (answers map[string]*stateAnswer, missing map[string]error) {
-	question, err := json.Marshal(stateQuestion{Node: n.opts.ID, Peers: n.opts.Peers, Shared: n.opts.Shared})
-	answers, missing = map[string]*stateAnswer{}, map[string]error{}
+// pollPeers asks all others at once.
+func (n *Node) pollPeers(ctx context.Context) (answers map[string]*stateResponse, missing map[string]error) {
+	question, err := json.Marshal(stateRequest{Node: n.opts.ID, Peers: n.opts.Peers, Shared: n.opts.Shared})
+	answers, missing = map[string]*stateResponse{}, map[string]error{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, p := range n.opts.Peers {
@@ -153,7 +153,7 @@ func (n *Node) askPeers(ctx context.Context) (answers map[string]*stateAnswer, m
 			continue
 		}
 		wg.Go(func() {
-			a, err := n.askState(ctx, p, question, err)
+			a, err := n.requestState(ctx, p, question, err)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -167,30 +167,30 @@ func (n *Node) askPeers(ctx context.Context) (answers map[string]*stateAnswer, m
 	return answers, missing
 }
 
-func (n *Node) askState(ctx context.Context, p Peer, question []byte, err error) (*stateAnswer, error) {
+func (n *Node) requestState(ctx context.Context, p Peer, question []byte, err error) (*stateResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, questionLimit)
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
 	status, body, err := n.caller.call(ctx, p.Address, 0, methodState, question)
 	if err != nil {
 		return nil, err
 	}
 	if status != statusOK {
-		return nil, fmt.Errorf("it answered with status %d: %s", status, line(string(body)))
+		return nil, fmt.Errorf("it answered with status %d: %s", status, oneLine(string(body)))
 	}
-	a := new(stateAnswer)
+	a := new(stateResponse)
 	if err := json.Unmarshal(body, a); err != nil {
 		return nil, fmt.Errorf("its answer is not readable: %w", err)
 	}
 	return a, nil
 }
 
-// decided draws the conclusion of one round: Join, a founding, an error, or none of them yet. When it cannot join yet
+// decide draws the conclusion of one round: Join, a founding, an error, or none of them yet. When it cannot join yet
 // it says why in missing.
-func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, missing map[string]error) error {
-	if err := n.turnedAway(answers, missing); err != nil {
+func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, missing map[string]error) error {
+	if err := n.checkRejected(answers, missing); err != nil {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(answers)) {
@@ -199,7 +199,7 @@ func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, mis
 			continue
 		}
 		// There is a cluster. Whatever other beginners think, this node takes part in that one or in none.
-		joined, err := n.joinWith(ctx, a)
+		joined, err := n.joinVia(ctx, a)
 		var r *refusedError
 		switch {
 		case joined:
@@ -217,14 +217,14 @@ func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, mis
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(answers)) {
-		if err := n.contradicts(id, answers[id].Peers, answers[id].Shared); err != nil {
+		if err := n.checkAgreement(id, answers[id].Peers, answers[id].Shared); err != nil {
 			return err
 		}
 	}
 	if len(missing) > 0 {
 		return nil
 	}
-	if err := n.mayFound(); err != nil {
+	if err := n.checkMayFound(); err != nil {
 		return err
 	}
 	if n.opts.Peers[0].ID != n.opts.ID {
@@ -238,7 +238,7 @@ func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, mis
 	if err := n.identity.write(n.opts.Dir); err != nil {
 		return err
 	}
-	n.founders()
+	n.useFounders()
 	n.port.self.Store(n.self())
 	n.formation.mu.Lock()
 	n.formation.fresh = false
@@ -247,10 +247,10 @@ func (n *Node) decided(ctx context.Context, answers map[string]*stateAnswer, mis
 	return nil
 }
 
-// turnedAway tells whether others have definitely refused this node, in contrast to those that are only not reachable.
+// checkRejected tells whether others have definitely refused this node, in contrast to those that are only not reachable.
 // A node that takes part in a cluster is believed at once; of beginners more than half must refuse for a while, for one of
 // them alone may be the one who is wrong.
-func (n *Node) turnedAway(answers map[string]*stateAnswer, missing map[string]error) error {
+func (n *Node) checkRejected(answers map[string]*stateResponse, missing map[string]error) error {
 	var refused *refusedError
 	count := 0
 	for _, id := range slices.Sorted(maps.Keys(missing)) {
@@ -276,14 +276,14 @@ func (n *Node) turnedAway(answers map[string]*stateAnswer, missing map[string]er
 	return nil
 }
 
-// contradicts compares another fresh node's opinion with this one's.
-func (n *Node) contradicts(id string, peers []Peer, shared string) error {
+// checkAgreement compares another fresh node's opinion with this one's.
+func (n *Node) checkAgreement(id string, peers []Peer, shared string) error {
 	if mine, its := peersText(n.opts.Peers), peersText(peers); mine != its {
-		return fmt.Errorf("cluster.peers contradict each other: %s has %s, %s has %s; they must be the same on every node", n.opts.ID, mine, line(id), line(its))
+		return fmt.Errorf("cluster.peers contradict each other: %s has %s, %s has %s; they must be the same on every node", n.opts.ID, mine, oneLine(id), oneLine(its))
 	}
 	if shared != n.opts.Shared {
 		return fmt.Errorf("%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
-			n.opts.ID, line(id), n.opts.ID, n.opts.Shared, line(id), line(shared))
+			n.opts.ID, oneLine(id), n.opts.ID, n.opts.Shared, oneLine(id), oneLine(shared))
 	}
 	return nil
 }
@@ -297,14 +297,14 @@ func peersText(peers []Peer) string {
 	return strings.Join(texts, ",")
 }
 
-// answerState tells another node what this one is.
-func (n *Node) answerState(body []byte) (status byte, out []byte) {
-	var q stateQuestion
+// handleState tells another node what this one is.
+func (n *Node) handleState(body []byte) (status byte, out []byte) {
+	var q stateRequest
 	if err := json.Unmarshal(body, &q); err != nil {
 		return statusRefused, []byte("unreadable question")
 	}
 	me := n.port.self.Load()
-	a := stateAnswer{Node: me.id, Instance: me.instance, Cluster: me.cluster, Members: me.members, Peers: n.opts.Peers, Shared: n.opts.Shared}
+	a := stateResponse{Node: me.id, Instance: me.instance, Cluster: me.cluster, Members: me.members, Peers: n.opts.Peers, Shared: n.opts.Shared}
 	if n.running.Load() {
 		a.Fresh = n.raft.LastIndex() == 0 && n.raft.CurrentTerm() == 0
 		for _, s := range n.servers() {
@@ -314,7 +314,7 @@ func (n *Node) answerState(body []byte) (status byte, out []byte) {
 		n.formation.mu.Lock()
 		a.Fresh = n.formation.fresh
 		if a.Fresh && !q.Member && n.formation.contradiction == nil {
-			n.formation.contradiction = n.contradicts(q.Node, q.Peers, q.Shared)
+			n.formation.contradiction = n.checkAgreement(q.Node, q.Peers, q.Shared)
 		}
 		n.formation.mu.Unlock()
 	}
@@ -325,27 +325,27 @@ func (n *Node) answerState(body []byte) (status byte, out []byte) {
 	return statusOK, out
 }
 
-// answerCalls serves one connection of another node.
-func (n *Node) answerCalls(conn net.Conn, from string) {
-	answerCalls(conn, func(method byte, body []byte) (byte, []byte) {
+// serveCalls serves one connection of another node.
+func (n *Node) serveCalls(conn net.Conn, from string) {
+	serveCalls(conn, func(method byte, body []byte) (byte, []byte) {
 		if me := n.port.self.Load(); me.removed[from] {
-			return statusRemoved, []byte(me.judge(from, "", "").text)
+			return statusRemoved, []byte(me.checkNode(from, "", "").text)
 		}
 		switch method {
 		case methodState:
-			return n.answerState(body)
+			return n.handleState(body)
 		case methodStatus:
-			return n.answerStatus()
+			return n.handleStatus()
 		case methodForward:
-			return n.takeForwarded(body)
+			return n.handleForward(body)
 		case methodJoin:
-			return n.takeJoin(body)
+			return n.handleJoin(body)
 		case methodChange:
-			return n.takeChange(body)
+			return n.handleChange(body)
 		case methodReadIndex:
-			return n.answerReadIndex()
+			return n.handleReadIndex()
 		case methodTerm:
-			return n.answerTerm()
+			return n.handleTerm()
 		case methodNodeCall:
 			return n.handleNodeCall(body)
 		}

@@ -35,7 +35,7 @@ type router struct {
 func (r *router) send(b *batch) (hub.BatchResult, error) {
 	n := r.node
 	if n.raft.State() == raft.Leader {
-		if !n.timed() {
+		if !n.clockSettled() {
 			return hub.BatchResult{}, errNotLeader // see establish
 		}
 		return r.own.send(b)
@@ -61,9 +61,9 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 	case statusNotLeader:
 		return hub.BatchResult{}, errNotLeader
 	case statusRefused:
-		return hub.BatchResult{}, refusedBy(string(body))
+		return hub.BatchResult{}, decodeRefusal(body)
 	default:
-		return hub.BatchResult{}, fmt.Errorf("%w: %s", errUnknown, line(string(body)))
+		return hub.BatchResult{}, fmt.Errorf("%w: %s", errUnknown, oneLine(string(body)))
 	}
 	index, answer, err := decodeForwarded(body)
 	if err != nil {
@@ -104,23 +104,23 @@ func (n *Node) whenLeaderChanges(ctx context.Context, id string, lost func()) (s
 	return func() { close(done) }
 }
 
-// takeForwarded answers a forwarded batch. It never passes it on.
-func (n *Node) takeForwarded(body []byte) (status byte, out []byte) {
+// handleForward answers a forwarded batch. It never passes it on.
+func (n *Node) handleForward(body []byte) (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
 	}
 	b, err := decodeForward(body)
 	if err != nil {
-		return statusRefused, []byte(err.Error())
+		return statusRefused, encodeRefusal(err)
 	}
 	if held := n.forwarded.Add(int64(b.size)); held > n.opts.MaxQueuedBytes && held > int64(b.size) {
 		n.forwarded.Add(-int64(b.size))
-		return statusRefused, []byte(hub.ErrOverloaded.Message)
+		return statusRefused, encodeRefusal(hub.ErrOverloaded)
 	}
 	defer n.forwarded.Add(-int64(b.size))
 	if b.newWork {
 		if err := n.refuse(); err != nil {
-			return statusRefused, []byte(err.Error())
+			return statusRefused, encodeRefusal(err)
 		}
 	}
 	index, answer, err := n.own.write(b)
@@ -133,14 +133,46 @@ func (n *Node) takeForwarded(body []byte) (status byte, out []byte) {
 	return statusOK, encodeForwarded(index, answer)
 }
 
-// refusedBy turns the leader's refusal into the error that its own clients get.
-func refusedBy(text string) error {
-	for _, e := range []*hub.Error{hub.ErrOverloaded, hub.ErrDiskFull, hub.ErrStopping} {
-		if text == e.Message {
-			return e
+// Codes of a refused batch: the first byte of the body of a statusRefused answer. The rest is text for people.
+const (
+	refusedOther      byte = 0
+	refusedOverloaded byte = 1
+	refusedDiskFull   byte = 2
+	refusedStopping   byte = 3
+)
+
+// refusalError maps the codes to the errors that the leader's own clients get.
+func refusalError(code byte) error {
+	switch code {
+	case refusedOverloaded:
+		return hub.ErrOverloaded
+	case refusedDiskFull:
+		return hub.ErrDiskFull
+	case refusedStopping:
+		return hub.ErrStopping
+	}
+	return nil
+}
+
+func encodeRefusal(err error) []byte {
+	code := refusedOther
+	for _, c := range []byte{refusedOverloaded, refusedDiskFull, refusedStopping} {
+		if errors.Is(err, refusalError(c)) {
+			code = c
 		}
 	}
-	return hub.Errorf(hub.CodeUnavailable, "the leader refused: %s", line(text))
+	return append([]byte{code}, err.Error()...)
+}
+
+// decodeRefusal returns the error for which the leader refused a batch. An unknown code is a generic refusal.
+func decodeRefusal(body []byte) error {
+	if len(body) == 0 {
+		return hub.Errorf(hub.CodeUnavailable, "the leader refused the batch without a reason")
+	}
+	if err := refusalError(body[0]); err != nil {
+		return err
+	}
+	return hub.Errorf(hub.CodeUnavailable, "the leader refused the batch: %s", oneLine(string(body[1:])))
 }
 
 // encodeForward encodes a batch: flags, origin, seq, proposals; counts and lengths as uvarints.

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -15,6 +16,10 @@ import (
 type engine interface {
 	positions
 	Apply(entries []store.Entry) ([][]hub.BatchResult, error)
+	Witness(index, term uint64, configuration []byte, configurationIndex uint64)
+	Flush(ctx context.Context) error
+	Snapshot(ctx context.Context) (*store.Snapshot, error)
+	Receive(r io.Reader) (*store.Incoming, error)
 	Install(in *store.Incoming) error
 }
 
@@ -24,7 +29,6 @@ type fsm struct {
 	log      *logStore
 	fail     func(error)
 	snapshot func() (raft.FSMSnapshot, error)
-	hooks    hooks
 	applied  func(index uint64) // after it is visible in the store
 
 	entries []store.Entry // of one ApplyBatch, used again
@@ -59,9 +63,6 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	}
 	answers, err := f.store.Apply(f.entries)
 	clear(f.entries)
-	if f.hooks.afterApply != nil {
-		err = f.hooks.afterApply(err)
-	}
 	if err == nil && len(answers) != len(logs) {
 		err = fmt.Errorf("%d answers to %d entries", len(answers), len(logs))
 	}

@@ -27,7 +27,7 @@ func (n *Node) announceRun() {
 		case <-n.members.gone:
 			return
 		}
-		if settled = settled || n.move(n.ctx); !settled {
+		if settled = settled || n.updateAddress(n.ctx); !settled {
 			continue
 		}
 		switch known, ok := n.nodes()[n.opts.ID]; {

@@ -90,8 +90,8 @@ type self struct {
 	clusterLevel uint32            // that the cluster has agreed on
 }
 
-// judgeLevel refuses a node whose program knows less than the cluster has agreed on: it could not read the log.
-func (s *self) judgeLevel(id string, level uint32) *refusedError {
+// checkLevel refuses a node whose program knows less than the cluster has agreed on: it could not read the log.
+func (s *self) checkLevel(id string, level uint32) *refusedError {
 	if level < s.clusterLevel {
 		return refuse(refusedLevel, "%s", levelText(id, level, "the cluster", s.clusterLevel)+"; run the same quorumhub there as on the other nodes")
 	}
@@ -102,8 +102,8 @@ func levelText(who string, level uint32, cluster string, has uint32) string {
 	return fmt.Sprintf("%s knows feature level %d, and %s is at level %d", who, level, cluster, has)
 }
 
-// judge compares a node that says it is id with what this node knows.
-func (s *self) judge(id, instance, cluster string) *refusedError {
+// checkNode compares a node that says it is id with what this node knows.
+func (s *self) checkNode(id, instance, cluster string) *refusedError {
 	switch {
 	case id == s.id:
 		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
@@ -122,8 +122,8 @@ func (s *self) judge(id, instance, cluster string) *refusedError {
 	return nil
 }
 
-// judgeHello is the listening node's side.
-func (s *self) judgeHello(h *hello, token string) *refusedError {
+// checkHello is the listening node's side.
+func (s *self) checkHello(h *hello, token string) *refusedError {
 	given, want := sha256.Sum256([]byte(h.Token)), sha256.Sum256([]byte(token))
 	switch {
 	case h.Version != protocolVersion:
@@ -133,14 +133,14 @@ func (s *self) judgeHello(h *hello, token string) *refusedError {
 	case h.To != "" && h.To != s.id:
 		return refuse(refusedID, "it looks for %s, but this address is that of %s; check cluster.peers", h.To, s.id)
 	}
-	if r := s.judge(h.Node, h.Instance, h.Cluster); r != nil {
+	if r := s.checkNode(h.Node, h.Instance, h.Cluster); r != nil {
 		return r
 	}
-	return s.judgeLevel(h.Node, h.Level)
+	return s.checkLevel(h.Node, h.Level)
 }
 
-// introduce is the dialing node's side: it says hello and checks the welcome.
-func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
+// dialHandshake is the dialing node's side: it says hello and checks the welcome.
+func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
 	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level})
 	if err != nil {
 		return nil, fmt.Errorf("say hello: %w", err)
@@ -150,7 +150,7 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 		return nil, fmt.Errorf("read welcome: %w", err)
 	}
 	if w.Refused != "" {
-		return nil, &refusedError{what: w.Refused, text: line(w.Reason), theirs: true, settled: w.Settled}
+		return nil, &refusedError{what: w.Refused, text: oneLine(w.Reason), theirs: true, settled: w.Settled}
 	}
 	if w.Version != protocolVersion {
 		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)
@@ -158,17 +158,17 @@ func introduce(conn net.Conn, kind byte, me *self, to, token string) (*welcome, 
 	if to != "" && w.Node != to {
 		return nil, refuse(refusedID, "%s looks for %s, but this address is that of %s; check cluster.peers", me.id, to, w.Node)
 	}
-	if r := me.judge(w.Node, w.Instance, w.Cluster); r != nil {
+	if r := me.checkNode(w.Node, w.Instance, w.Cluster); r != nil {
 		return nil, r
 	}
-	if r := me.judgeLevel(w.Node, w.Level); r != nil {
+	if r := me.checkLevel(w.Node, w.Level); r != nil {
 		return nil, r
 	}
 	return w, nil
 }
 
 // line keeps what a stranger says to one line of plain text.
-func line(s string) string {
+func oneLine(s string) string {
 	if len(s) > 300 {
 		s = s[:300]
 	}

@@ -29,10 +29,10 @@ func TestMain(m *testing.M) {
 
 // member is one node with its files, which survive it.
 type member struct {
-	t     testing.TB
-	id    string
-	dir   string
-	hooks raftlog.Hooks
+	t      testing.TB
+	id     string
+	dir    string
+	faults raftlog.Faults
 	// options and files change what start uses.
 	options func(*raftlog.Options)
 	files   func(*store.Options)
@@ -59,7 +59,7 @@ func (m *member) open(ctx context.Context) error {
 	if m.options != nil {
 		m.options(&o)
 	}
-	n, err := raftlog.Open(ctx, o.With(m.hooks))
+	n, err := raftlog.OpenFaulty(ctx, o, m.faults)
 	if err != nil {
 		return errors.Join(err, s.Crash())
 	}

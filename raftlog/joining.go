@@ -29,7 +29,7 @@ type joinRequest struct {
 	Keys []string `json:"keys,omitempty"`
 }
 
-type joinAnswer struct {
+type joinResponse struct {
 	Joined  bool              `json:"joined,omitempty"`
 	Members map[string]string `json:"members,omitempty"` // instances of all nodes
 	Leader  string            `json:"leader,omitempty"`  // address of the one to ask instead
@@ -37,8 +37,8 @@ type joinAnswer struct {
 	Reason  string            `json:"reason,omitempty"` // why not, or why not yet
 }
 
-// joinWith takes part in the cluster of the node that gave answer a. An error that is a *refusedError is final.
-func (n *Node) joinWith(ctx context.Context, a *stateAnswer) (joined bool, err error) {
+// joinVia takes part in the cluster of the node that gave answer a. An error that is a *refusedError is final.
+func (n *Node) joinVia(ctx context.Context, a *stateResponse) (joined bool, err error) {
 	if slices.Contains(a.Configuration, Peer{n.opts.ID, n.opts.Address}) {
 		n.opts.Logger.Info("waiting for the leader of the cluster", "asked", a.Node, "cluster", a.Cluster)
 		return true, n.joined(a.Members)
@@ -57,9 +57,9 @@ func (n *Node) joinWith(ctx context.Context, a *stateAnswer) (joined bool, err e
 			address = p.Address
 		}
 	}
-	answer, err := n.askToJoin(ctx, address)
+	answer, err := n.requestJoin(ctx, address)
 	if err == nil && answer.Leader != "" && answer.Leader != address {
-		answer, err = n.askToJoin(ctx, answer.Leader)
+		answer, err = n.requestJoin(ctx, answer.Leader)
 	}
 	switch {
 	case err != nil:
@@ -68,9 +68,9 @@ func (n *Node) joinWith(ctx context.Context, a *stateAnswer) (joined bool, err e
 		n.opts.Logger.Info("joined a cluster", "asked", a.Node, "cluster", a.Cluster, "nodes", peersText(a.Configuration))
 		return true, n.joined(answer.Members)
 	case answer.Refused != "":
-		return false, &refusedError{what: answer.Refused, text: line(answer.Reason)}
+		return false, &refusedError{what: answer.Refused, text: oneLine(answer.Reason)}
 	case answer.Reason != "":
-		return false, errors.New(line(answer.Reason))
+		return false, errors.New(oneLine(answer.Reason))
 	}
 	return false, errors.New("its cluster has no leader")
 }
@@ -89,8 +89,8 @@ func (n *Node) joined(members map[string]string) error {
 	return n.identity.write(n.opts.Dir)
 }
 
-// askToJoin makes one request at the node at address.
-func (n *Node) askToJoin(ctx context.Context, address string) (*joinAnswer, error) {
+// requestJoin makes one request at the node at address.
+func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, error) {
 	q := joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
 		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared}
 	if n.opts.Keys != nil {
@@ -100,24 +100,24 @@ func (n *Node) askToJoin(ctx context.Context, address string) (*joinAnswer, erro
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, changeLimit+2*reachLimit)
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout+2*reachTimeout)
 	defer cancel()
 	status, body, err := n.caller.call(ctx, address, 0, methodJoin, request)
 	if err != nil {
 		return nil, err
 	}
 	if status != statusOK {
-		return nil, fmt.Errorf("it answered with status %d: %s", status, line(string(body)))
+		return nil, fmt.Errorf("it answered with status %d: %s", status, oneLine(string(body)))
 	}
-	a := new(joinAnswer)
+	a := new(joinResponse)
 	if err := json.Unmarshal(body, a); err != nil {
 		return nil, fmt.Errorf("its answer is not readable: %w", err)
 	}
 	return a, nil
 }
 
-// takeJoin answers a node that wants to take part.
-func (n *Node) takeJoin(body []byte) (status byte, out []byte) {
+// handleJoin answers a node that wants to take part.
+func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 	var q joinRequest
 	if err := json.Unmarshal(body, &q); err != nil {
 		return statusRefused, []byte("unreadable request")
@@ -125,25 +125,25 @@ func (n *Node) takeJoin(body []byte) (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
-	var a joinAnswer
+	var a joinResponse
 	if !n.IsLeader() {
 		if id, address := n.Leader(); id != n.opts.ID {
 			a.Leader = address
 		}
 	} else {
-		ctx, cancel := context.WithTimeout(n.ctx, changeLimit+reachLimit)
+		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout+reachTimeout)
 		defer cancel()
-		err := n.letJoin(ctx, &q)
+		err := n.admitNode(ctx, &q)
 		var r *refusedError
 		switch {
 		case err == nil:
 			a.Joined, a.Members = true, n.port.self.Load().members
 		case errors.As(err, &r):
 			a.Refused, a.Reason = r.what, r.text
-			n.port.tell("refused a node", "node", line(q.Node), "reason", string(r.what), "error", line(r.text))
+			n.port.logOnce("refused a node", "node", oneLine(q.Node), "reason", string(r.what), "error", oneLine(r.text))
 		default:
 			a.Reason = err.Error()
-			n.port.tell("a node cannot join yet", "node", line(q.Node), "error", line(err.Error()))
+			n.port.logOnce("a node cannot join yet", "node", oneLine(q.Node), "error", oneLine(err.Error()))
 		}
 	}
 	out, err := json.Marshal(a)
@@ -153,16 +153,16 @@ func (n *Node) takeJoin(body []byte) (status byte, out []byte) {
 	return statusOK, out
 }
 
-// letJoin adds a node without a vote, or changes the address of a known one. An error that is a *refusedError is final,
+// admitNode adds a node without a vote, or changes the address of a known one. An error that is a *refusedError is final,
 // others pass or wait for an operator.
-func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
+func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
 	n.members.changing.Lock()
 	defer n.members.changing.Unlock()
 	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
 		return errors.New("the cluster has no leader at the moment")
 	}
 	n.refresh()
-	if r := n.port.self.Load().judge(q.Node, q.Instance, ""); r != nil {
+	if r := n.port.self.Load().checkNode(q.Node, q.Instance, ""); r != nil {
 		return r
 	}
 	known := n.nodes()[q.Node]
@@ -181,7 +181,7 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 	case m != nil && m.Address == q.Address:
 		return nil
 	case m != nil:
-		if err := n.reaches(ctx, q); err != nil {
+		if err := n.verifyAddress(ctx, q); err != nil {
 			return err
 		}
 		n.opts.Logger.Info("a node has moved", "node", q.Node, "from", m.Address, "to", q.Address)
@@ -189,7 +189,7 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 	case !q.Fresh:
 		return refuse(refusedRemoved, "%s is not part of this cluster, and its files are those of a node; to take part it needs an empty data_dir and a new cluster.node_id", q.Node)
 	}
-	if r := n.lacksKeys(q); r != nil {
+	if r := n.checkKeys(q); r != nil {
 		return r
 	}
 	switch {
@@ -198,14 +198,14 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 	case known.Phase == hub.NodeExpected && known.Address != q.Address && known.Instance == "":
 		return refuse(refusedAddress, "%s is expected at %s and not at %s; correct its cluster.peers, or repeat: quorumhub cluster add %s %s", q.Node, known.Address, q.Address, q.Node, q.Address)
 	}
-	if err := n.reaches(ctx, q); err != nil {
+	if err := n.verifyAddress(ctx, q); err != nil {
 		return err
 	}
 	voter := q.Voter
 	if known.Phase == hub.NodeExpected {
 		voter = known.Voter
 	}
-	if err := n.admit(ctx, &hubpb.NodeAdmitted{Node: q.Node, Instance: q.Instance, Address: q.Address, Voter: voter}); err != nil {
+	if err := n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: q.Node, Instance: q.Instance, Address: q.Address, Voter: voter}); err != nil {
 		return err
 	}
 	if err := n.addAt(ctx, q); err != nil {
@@ -217,8 +217,8 @@ func (n *Node) letJoin(ctx context.Context, q *joinRequest) error {
 	return nil
 }
 
-// lacksKeys refuses a node that would meet secrets which it cannot open.
-func (n *Node) lacksKeys(q *joinRequest) *refusedError {
+// checkKeys refuses a node that would meet secrets which it cannot open.
+func (n *Node) checkKeys(q *joinRequest) *refusedError {
 	var agreed hub.SealingKeys
 	var missing []string
 	n.store.View(func(s *hub.State) { agreed, missing = s.SealingKeys(), s.NeededKeys() })
@@ -227,7 +227,7 @@ func (n *Node) lacksKeys(q *joinRequest) *refusedError {
 			return nil
 		}
 		return refuse(refusedKey, "%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
-			n.opts.ID, q.Node, n.opts.ID, n.opts.Shared, q.Node, line(q.Shared))
+			n.opts.ID, q.Node, n.opts.ID, n.opts.Shared, q.Node, oneLine(q.Shared))
 	}
 	missing = slices.DeleteFunc(missing, func(id string) bool { return slices.Contains(q.Keys, id) })
 	if len(missing) == 0 {
@@ -239,28 +239,28 @@ func (n *Node) lacksKeys(q *joinRequest) *refusedError {
 
 func (n *Node) addAt(ctx context.Context, q *joinRequest) error {
 	return n.reconfigure(ctx, func() raft.Future {
-		return n.raft.AddNonvoter(raft.ServerID(q.Node), raft.ServerAddress(q.Address), 0, changeLimit)
+		return n.raft.AddNonvoter(raft.ServerID(q.Node), raft.ServerAddress(q.Address), 0, changeTimeout)
 	})
 }
 
-// reaches makes sure that the node is where it says it is, so that an address that leads nowhere never gets into
+// verifyAddress makes sure that the node is where it says it is, so that an address that leads nowhere never gets into
 // the configuration.
-func (n *Node) reaches(ctx context.Context, q *joinRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, reachLimit)
+func (n *Node) verifyAddress(ctx context.Context, q *joinRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	question, err := json.Marshal(stateQuestion{Node: n.opts.ID, Member: true})
+	question, err := json.Marshal(stateRequest{Node: n.opts.ID, Member: true})
 	if err != nil {
 		return err
 	}
 	status, body, err := n.caller.call(ctx, q.Address, 0, methodState, question)
-	var a stateAnswer
+	var a stateResponse
 	if err == nil && status == statusOK {
 		err = json.Unmarshal(body, &a)
 	}
 	switch {
 	case err != nil:
 		// Whatever keeps them apart, a refusal included, may pass.
-		return errors.New(q.Node + " cannot be reached from " + n.opts.ID + " at the address that it gives, " + q.Address + ": " + line(err.Error()) + "; check cluster.peers on " + q.Node)
+		return errors.New(q.Node + " cannot be reached from " + n.opts.ID + " at the address that it gives, " + q.Address + ": " + oneLine(err.Error()) + "; check cluster.peers on " + q.Node)
 	case a.Node != q.Node || a.Instance != q.Instance:
 		return fmt.Errorf("the node at %s is not the %s that wants to join from there; check cluster.peers on %s", q.Address, q.Node, q.Node)
 	}
@@ -289,7 +289,7 @@ func (n *Node) self() *self {
 }
 
 func (n *Node) selfLocked() *self {
-	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former, level: n.level(), clusterLevel: n.FeatureLevel(),
+	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former, level: n.level, clusterLevel: n.FeatureLevel(),
 		members: map[string]string{}, removed: map[string]bool{}, ids: map[string]string{}, fresh: !n.founded && !n.opts.Join && n.identity.ClusterID == ""}
 	if n.founded || s.cluster != "" {
 		maps.Copy(s.members, n.identity.Members)
@@ -330,8 +330,8 @@ func (n *Node) withPeers(servers []raft.Server) []raft.Server {
 	return servers
 }
 
-// move has the cluster change this node's address when it is another one than the configuration says. done: it is right.
-func (n *Node) move(ctx context.Context) (done bool) {
+// updateAddress has the cluster change this node's address when it is another one than the configuration says. done: it is right.
+func (n *Node) updateAddress(ctx context.Context) (done bool) {
 	servers := n.servers()
 	i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == n.opts.ID })
 	if i < 0 {
@@ -347,9 +347,9 @@ func (n *Node) move(ctx context.Context) (done bool) {
 		if string(s.ID) == n.opts.ID {
 			continue
 		}
-		a, err := n.askToJoin(ctx, string(s.Address))
+		a, err := n.requestJoin(ctx, string(s.Address))
 		if err == nil && a.Leader != "" && a.Leader != string(s.Address) {
-			a, err = n.askToJoin(ctx, a.Leader)
+			a, err = n.requestJoin(ctx, a.Leader)
 		}
 		switch {
 		case err != nil:
@@ -357,15 +357,15 @@ func (n *Node) move(ctx context.Context) (done bool) {
 			n.opts.Logger.Info("the cluster knows this node's new address", "address", n.opts.Address)
 			return true
 		case a.Reason != "":
-			n.port.tell("the cluster does not take this node's new address", "address", n.opts.Address, "error", line(a.Reason))
+			n.port.logOnce("the cluster does not take this node's new address", "address", n.opts.Address, "error", oneLine(a.Reason))
 			return false
 		}
 	}
 	return false
 }
 
-// hearRefusal is told when this node and another one do not agree.
-func (n *Node) hearRefusal(r *refusedError) {
+// handleRefusal is told when this node and another one do not agree.
+func (n *Node) handleRefusal(r *refusedError) {
 	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return
 	}

@@ -60,8 +60,8 @@ func (n *Node) onlyVoter() bool {
 	return self && voters == 1
 }
 
-// lead lets a voter that knows of no leader stand for election at once: raft looks at its timer when the timeout gets shorter.
-func (n *Node) lead() error {
+// electNow lets a voter that knows of no leader stand for election at once: raft looks at its timer when the timeout gets shorter.
+func (n *Node) electNow() error {
 	n.reload.Lock()
 	defer n.reload.Unlock()
 	c := n.raft.ReloadableConfig()
@@ -163,7 +163,7 @@ func (n *Node) learnCluster() bool {
 		return false // the refounding is in the log and not applied yet
 	case n.identity.ClusterID == "" && n.port != nil && !slices.Contains([]string{"", id}, n.port.clusterOf(n.LeaderID())):
 		return false // the same, on a node that joins: its leader belongs to the cluster that id becomes
-	case n.identity.ClusterID != "" && !n.formerly(id, former):
+	case n.identity.ClusterID != "" && !n.sameLineage(id, former):
 		n.fail(&FileError{File: filepath.Join(n.opts.Dir, identityFile), Hint: hintRestore,
 			Problem: "says cluster " + n.identity.ClusterID + ", but the log is that of cluster " + id})
 		return false

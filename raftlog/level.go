@@ -11,43 +11,38 @@ import (
 // levelPause is how often a leader looks whether all members know a higher feature level.
 const levelPause = time.Second
 
-// level is the feature level that this program knows.
-func (n *Node) level() uint32 {
-	if l := n.opts.hooks.level; l != nil {
-		return *l
-	}
-	return hub.FeatureLevel
-}
-
 // FeatureLevel is the level that all members know, 0 before they have agreed on one.
 func (n *Node) FeatureLevel() (level uint32) {
 	n.store.View(func(s *hub.State) { level = s.FeatureLevel() })
 	return level
 }
 
-// allowed refuses events of a kind that some member may not know. It would stop.
-func (n *Node) allowed(events []*hubpb.Event) error {
-	levelOf := hub.LevelOf
-	if f := n.opts.hooks.levelOf; f != nil {
-		levelOf = f
-	}
+// checkEvents refuses events of a kind that some member may not know. It would stop.
+func (n *Node) checkEvents(events []*hubpb.Event) error {
 	for _, e := range events {
-		need := levelOf(e)
+		need := hub.LevelOf(e)
 		if need <= 1 {
-			continue
+			continue // every program knows it
 		}
-		if has := n.FeatureLevel(); need > has {
-			return hub.Errorf(hub.CodeUnavailable, "%s needs feature level %d, and the cluster is at level %d; run the same quorumhub on every node", hub.EventName(e), need, has)
+		if err := checkEventLevel(e, need, n.FeatureLevel()); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func checkEventLevel(e *hubpb.Event, need, has uint32) error {
+	if need > has {
+		return hub.Errorf(hub.CodeUnavailable, "%s needs feature level %d, and the cluster is at level %d; run the same quorumhub on every node", hub.EventName(e), need, has)
 	}
 	return nil
 }
 
 // checkLevel refuses to start on the state of a cluster that has left this program behind.
 func (n *Node) checkLevel() error {
-	if has := n.FeatureLevel(); has > n.level() {
+	if has := n.FeatureLevel(); has > n.level {
 		return &FileError{File: filepath.Join(n.opts.Dir, logFile), Hint: "run the same quorumhub as on the other nodes",
-			Problem: levelText("this program", n.level(), "the cluster of this data", has)}
+			Problem: levelText("this program", n.level, "the cluster of this data", has)}
 	}
 	return nil
 }
@@ -61,7 +56,7 @@ func (n *Node) watchLevel() {
 		if n.IsLeader() {
 			n.raiseLevel()
 		}
-		n.tellLevel()
+		n.publishLevel()
 		select {
 		case <-n.ctx.Done():
 			return
@@ -71,7 +66,7 @@ func (n *Node) watchLevel() {
 }
 
 func (n *Node) raiseLevel() {
-	least := n.level()
+	least := n.level
 	for _, m := range n.Members() {
 		if !m.Alive {
 			return // what it knows now is not known
@@ -87,8 +82,8 @@ func (n *Node) raiseLevel() {
 	} // else it is tried again
 }
 
-// tellLevel has the port judge strangers by the cluster's level.
-func (n *Node) tellLevel() {
+// publishLevel has the port judge strangers by the cluster's level.
+func (n *Node) publishLevel() {
 	if n.port == nil {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 	w := newNetwork(t, 3)
 	old := uint32(0)
-	w.members[2].hooks.Level = &old
+	w.members[2].faults.Level = &old
 	w.start()
 	lead := w.leader()
 	eventually(t, "the leader knows what the others know", func() bool {
@@ -32,7 +32,7 @@ func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 		}
 	}
 	w.take(w.members[2])
-	w.members[2].hooks.Level = nil // a newer program
+	w.members[2].faults.Level = nil // a newer program
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := w.open(ctx, w.members[2]); err != nil {
@@ -47,12 +47,12 @@ func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.take(w.members[2])
-	w.members[2].hooks.Level = &old
+	w.members[2].faults.Level = &old
 	if err := w.open(ctx, w.members[2]); err == nil || !strings.Contains(err.Error(), "knows feature level 0") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("an older program starts on newer data: %v", err)
 	}
 	fresh := w.add("node-4")
-	fresh.hooks.Level = &old
+	fresh.faults.Level = &old
 	if err := w.open(ctx, fresh); err == nil || !strings.Contains(err.Error(), "node-4 knows feature level 0, and the cluster is at level 1; run the same quorumhub there as on the other nodes") {
 		t.Errorf("an older program is let in: %v", err)
 	}
@@ -64,15 +64,10 @@ func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 // A kind of event that not every member knows is not proposed.
 func TestEventsOfAHigherLevelWait(t *testing.T) {
 	m := newMember(t, "node-1")
-	m.hooks.LevelOf = func(e *hubpb.Event) uint32 {
-		if hub.EventName(e) == "topic_pinged" {
-			return hub.FeatureLevel + 1
-		}
-		return 1
-	}
 	m.start()
 	defer m.stop()
-	_, err := m.node.Propose(context.Background(), &hubpb.Event{Kind: &hubpb.Event_TopicPinged{TopicPinged: &hubpb.TopicPinged{Topic: "http://a.example/"}}})
+	ping := &hubpb.Event{Kind: &hubpb.Event_TopicPinged{TopicPinged: &hubpb.TopicPinged{Topic: "http://a.example/"}}}
+	err := raftlog.CheckEventLevel(ping, hub.FeatureLevel+1, hub.FeatureLevel)
 	if hub.CodeOf(err) != hub.CodeUnavailable || !strings.Contains(err.Error(), "topic_pinged needs feature level 2") {
 		t.Errorf("an event that nobody may know: %v", err)
 	}

@@ -14,21 +14,21 @@ import (
 // raftLogger gives raft's words to slog. Raft is talkative: its info is the operator's debug, and so are its
 // warnings and errors while the node starts or stops (every first election begins with a warning).
 type raftLogger struct {
-	to   *slog.Logger
-	name string
-	args []any
-	loud *atomic.Bool
+	to      *slog.Logger
+	name    string
+	args    []any
+	verbose *atomic.Bool
 }
 
 var _ hclog.Logger = (*raftLogger)(nil)
 
-func newRaftLogger(to *slog.Logger, loud *atomic.Bool) *raftLogger {
-	return &raftLogger{to: to, name: "raft", loud: loud}
+func newRaftLogger(to *slog.Logger, verbose *atomic.Bool) *raftLogger {
+	return &raftLogger{to: to, name: "raft", verbose: verbose}
 }
 
 func (l *raftLogger) level(level hclog.Level) slog.Level {
 	switch {
-	case !l.loud.Load():
+	case !l.verbose.Load():
 		return slog.LevelDebug
 	case level == hclog.Error:
 		return slog.LevelError

@@ -43,11 +43,10 @@ type positions interface {
 type logStore struct {
 	path  string
 	db    *raftboltdb.BoltStore
-	logs  raft.LogStore // the entries in db, or what a test put over them
+	logs  raft.LogStore // the entries in db
 	state positions
 	stall time.Duration
 	fail  func(error) // called once
-	hooks hooks
 
 	failed  atomic.Pointer[error]
 	once    sync.Once
@@ -112,12 +111,8 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 		state: o.Store,
 		stall: o.StallTimeout,
 		fail:  fail,
-		hooks: o.hooks,
 		full:  make(chan struct{}, 1),
 		limit: uint64(o.SnapshotBytes),
-	}
-	if o.hooks.wrapLog != nil {
-		l.logs = o.hooks.wrapLog(l.logs)
 	}
 	if err := l.check(); err != nil {
 		return nil, errors.Join(damaged(path, err), db.Close())
@@ -270,7 +265,7 @@ func (l *logStore) DeleteRange(from, to uint64) error {
 	if from > applied { // not applied, so not committed
 		return l.write("drop uncommitted entries", func() error { return l.logs.DeleteRange(from, to) })
 	}
-	if durable := l.state.Durable().Index; to > durable && !l.hooks.truncateUnchecked {
+	if durable := l.state.Durable().Index; to > durable {
 		return l.write("cut the log", func() error {
 			return fmt.Errorf("entries %d to %d were to go, but the store is durable only up to %d", from, to, durable)
 		})

@@ -76,9 +76,8 @@ func entries(from, to uint64) (out []*raft.Log) {
 // A disk whose fsync failed once may say yes to the next one, with a hole where the first write was.
 func TestFirstFailedWriteEndsTheLog(t *testing.T) {
 	b := &brokenLog{failAt: 2}
-	l, _, fatal := testLog(t, func(o *Options) {
-		o.hooks.wrapLog = func(s raft.LogStore) raft.LogStore { b.LogStore = s; return b }
-	})
+	l, _, fatal := testLog(t, nil)
+	b.LogStore, l.logs = l.logs, b
 	if err := l.StoreLogs(entries(1, 2)); err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +106,8 @@ func TestFirstFailedWriteEndsTheLog(t *testing.T) {
 
 func TestStalledWriteEndsTheLog(t *testing.T) {
 	b := &brokenLog{block: make(chan struct{})}
-	l, _, fatal := testLog(t, func(o *Options) {
-		o.StallTimeout = 20 * time.Millisecond
-		o.hooks.wrapLog = func(s raft.LogStore) raft.LogStore { b.LogStore = s; return b }
-	})
+	l, _, fatal := testLog(t, func(o *Options) { o.StallTimeout = 20 * time.Millisecond })
+	b.LogStore, l.logs = l.logs, b
 	answer := make(chan error, 1)
 	go func() { answer <- l.StoreLogs(entries(1, 1)) }()
 	for end := time.Now().Add(10 * time.Second); len(fatal()) == 0; {

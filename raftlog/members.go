@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	statusPause = 400 * time.Millisecond // between two questions to the same node
-	statusLimit = time.Second            // for one answer
-	firstPause  = 25 * time.Millisecond  // in place of statusPause for a node that never answered,
-	beginning   = 5 * time.Second        // this long after the start
+	statusPause   = 400 * time.Millisecond // between two questions to the same node
+	statusTimeout = time.Second            // for one answer
+	firstPause    = 25 * time.Millisecond  // in place of statusPause for a node that never answered,
+	beginning     = 5 * time.Second        // this long after the start
 	// silence is how long a node may leave questions unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
 	// verifyPause is how often a leader makes sure that a quorum still follows it.
@@ -62,8 +62,8 @@ type Member struct {
 	ClockOffset  time.Duration // see Node.ClockOffset; 0 while it is not known
 }
 
-// statusAnswer is what a node says when asked.
-type statusAnswer struct {
+// statusResponse is what a node says when asked.
+type statusResponse struct {
 	Description
 	Applied  uint64        `json:"applied"`
 	Hash     uint64        `json:"hash,string"`
@@ -87,7 +87,7 @@ type seenNode struct {
 	asked  time.Time // when the newest question that was answered went out
 	alive  bool      // as logged last
 	known  bool      // alive was set
-	status statusAnswer
+	status statusResponse
 }
 
 func (v *clusterView) start() {
@@ -134,7 +134,7 @@ func (n *Node) Members() []Member {
 			}
 			m.Description = n.opts.Describe()
 			m.AppliedIndex, m.StateHash = n.position()
-			m.FeatureLevel = n.level()
+			m.FeatureLevel = n.level
 		} else {
 			m.Silent, m.Contact = time.Since(n.view.since), -1
 			n.view.mu.Lock()
@@ -214,7 +214,7 @@ func (n *Node) Contact() time.Duration {
 		return never
 	case n.onlyVoter():
 		return 0
-	case !n.timed():
+	case !n.clockSettled():
 		return never // leases are not to be judged yet
 	}
 	if n.raft.State() == raft.Leader {
@@ -242,12 +242,12 @@ func (n *Node) CaughtUp() bool {
 	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && n.store.Applied().Index+lagAllowed >= seen.status.Applied
 }
 
-func (n *Node) answerStatus() (status byte, out []byte) {
+func (n *Node) handleStatus() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}
-	a := statusAnswer{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
-		Level: n.level(), Clock: n.opts.Clock.Now().UnixNano()}
+	a := statusResponse{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
+		Level: n.level, Clock: n.opts.Clock.Now().UnixNano()}
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}
@@ -276,7 +276,7 @@ func (n *Node) watchMembers() {
 		n.watchHeartbeats(seen)
 	})
 	n.owned.Go(n.watchQuorum)
-	n.owned.Go(n.askAround)
+	n.owned.Go(n.pollMembers)
 }
 
 func (n *Node) watchHeartbeats(seen <-chan raft.Observation) {
@@ -324,8 +324,8 @@ func (n *Node) watchQuorum() {
 	}
 }
 
-// askAround asks every other node for its status, again and again.
-func (n *Node) askAround() {
+// pollMembers asks every other node for its status, again and again.
+func (n *Node) pollMembers() {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for {
@@ -360,7 +360,7 @@ func (n *Node) askAround() {
 			}
 			if !seen.asking {
 				seen.asking = true
-				asking.Go(func() { n.ask(id, address, seen) })
+				asking.Go(func() { n.pollMember(id, address, seen) })
 			}
 		}
 		maps.DeleteFunc(n.view.nodes, func(id string, _ *seenNode) bool { return !members[id] })
@@ -374,11 +374,11 @@ func (n *Node) askAround() {
 	}
 }
 
-func (n *Node) ask(id, address string, seen *seenNode) {
-	ctx, cancel := context.WithTimeout(n.ctx, statusLimit)
+func (n *Node) pollMember(id, address string, seen *seenNode) {
+	ctx, cancel := context.WithTimeout(n.ctx, statusTimeout)
 	defer cancel()
 	at := time.Now()
-	a, err := n.askStatus(ctx, id, address)
+	a, err := n.requestStatus(ctx, id, address)
 	n.view.mu.Lock()
 	defer n.view.mu.Unlock()
 	seen.asking = false

@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	changeLimit   = 5 * time.Second       // for one attempt to change the configuration
+	changeTimeout = 5 * time.Second       // for one attempt to change the configuration
 	changePause   = 50 * time.Millisecond // between two attempts
 	maxNodeID     = 64                    // bytes
 	removeWait    = 15 * time.Second      // for the subscriptions of a node that leaves to go to others
 	transferTries = 4
-	reachLimit    = 2 * time.Second // for a node to answer at the address it gave
+	reachTimeout  = 2 * time.Second // for a node to answer at the address it gave
 
 )
 
@@ -115,7 +115,7 @@ func (n *Node) Change(ctx context.Context, c Change) error {
 // changeOnce makes one attempt, here or on the leader.
 func (n *Node) changeOnce(ctx context.Context, c Change, body []byte) (index uint64, err error) {
 	if n.IsLeader() {
-		return n.carryOut(ctx, c)
+		return n.applyChange(ctx, c)
 	}
 	id, address := n.Leader()
 	if address == "" || id == n.opts.ID {
@@ -126,7 +126,7 @@ func (n *Node) changeOnce(ctx context.Context, c Change, body []byte) (index uin
 	case err != nil, status == statusNotLeader:
 		return 0, errNotLeader // doing it twice is harmless
 	case status == statusOK:
-		var a changeAnswer
+		var a changeResponse
 		if err := json.Unmarshal(out, &a); err != nil {
 			return 0, hub.Errorf(hub.CodeInternal, "the leader's answer is not readable: %v", err)
 		}
@@ -135,16 +135,16 @@ func (n *Node) changeOnce(ctx context.Context, c Change, body []byte) (index uin
 		}
 		return a.Index, nil
 	}
-	return 0, hub.Errorf(hub.CodeUnavailable, "the leader refused: %s", line(string(out)))
+	return 0, hub.Errorf(hub.CodeUnavailable, "the leader refused: %s", oneLine(string(out)))
 }
 
-type changeAnswer struct {
+type changeResponse struct {
 	Index uint64     `json:"index"`
 	Error *hub.Error `json:"error,omitempty"`
 }
 
-// takeChange is the leader's side of Change.
-func (n *Node) takeChange(body []byte) (status byte, out []byte) {
+// handleChange is the leader's side of Change.
+func (n *Node) handleChange(body []byte) (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
 	}
@@ -152,16 +152,16 @@ func (n *Node) takeChange(body []byte) (status byte, out []byte) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return statusRefused, []byte("unreadable change")
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, 2*changeLimit)
+	ctx, cancel := context.WithTimeout(n.ctx, 2*changeTimeout)
 	defer cancel()
-	var a changeAnswer
+	var a changeResponse
 	var err error
-	a.Index, err = n.carryOut(ctx, c)
+	a.Index, err = n.applyChange(ctx, c)
 	if errors.Is(err, errNotLeader) {
 		return statusNotLeader, nil
 	}
 	if err != nil && !errors.As(err, &a.Error) {
-		a.Error = hub.Errorf(hub.CodeUnavailable, "%s failed: %s", c.Operation, line(err.Error()))
+		a.Error = hub.Errorf(hub.CodeUnavailable, "%s failed: %s", c.Operation, oneLine(err.Error()))
 	}
 	if out, err = json.Marshal(a); err != nil {
 		return statusRefused, []byte(err.Error())
@@ -169,8 +169,8 @@ func (n *Node) takeChange(body []byte) (status byte, out []byte) {
 	return statusOK, out
 }
 
-// carryOut decides on a change as the leader. The index is that of the log up to which it is done.
-func (n *Node) carryOut(ctx context.Context, c Change) (index uint64, err error) {
+// applyChange decides on a change as the leader. The index is that of the log up to which it is done.
+func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err error) {
 	n.members.changing.Lock()
 	defer n.members.changing.Unlock()
 	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
@@ -183,11 +183,11 @@ func (n *Node) carryOut(ctx context.Context, c Change) (index uint64, err error)
 	case c.Node == "" && c.Operation != TransferLeadership:
 		return 0, hub.ParamErrorf("node", "is missing; expected the id of a node")
 	case c.Operation == AddNode:
-		err = n.announce(ctx, c, m)
+		err = n.announceNode(ctx, c, m)
 	case known.Phase == hub.NodeRemoved:
 		return 0, hub.Errorf(hub.CodeConflict, "%s was removed from the cluster", c.Node)
 	case m == nil && !announced && c.Node != "":
-		return 0, hub.Errorf(hub.CodeNotFound, "%s is no node of this cluster; its nodes are %s", line(c.Node), idsOf(members))
+		return 0, hub.Errorf(hub.CodeNotFound, "%s is no node of this cluster; its nodes are %s", oneLine(c.Node), idsOf(members))
 	case c.Operation == RemoveNode:
 		err = n.startRemoval(ctx, c.Node, members)
 	case c.Operation == TransferLeadership:
@@ -200,13 +200,13 @@ func (n *Node) carryOut(ctx context.Context, c Change) (index uint64, err error)
 		err = n.promote(ctx, m)
 	case c.Operation == DemoteNode:
 		if m.Voter {
-			if err := without(m.ID, members); err != nil {
+			if err := checkQuorumWithout(m.ID, members); err != nil {
 				return 0, err
 			}
 		}
-		err = n.record(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_NO})
+		err = n.recordChange(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_NO})
 	default:
-		return 0, hub.ParamErrorf("operation", "is %q; expected add, promote, demote, remove or transfer-leadership", line(string(c.Operation)))
+		return 0, hub.ParamErrorf("operation", "is %q; expected add, promote, demote, remove or transfer-leadership", oneLine(string(c.Operation)))
 	}
 	n.kickReconciler()
 	return n.store.Applied().Index, err
@@ -229,13 +229,13 @@ func idsOf(members []Member) string {
 	return strings.Join(ids, ", ")
 }
 
-// record brings a change of a node into the log.
-func (n *Node) record(ctx context.Context, e *hubpb.NodeChanged) error {
+// recordChange brings a change of a node into the log.
+func (n *Node) recordChange(ctx context.Context, e *hubpb.NodeChanged) error {
 	_, err := n.batcher.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeChanged{NodeChanged: e}})
 	return err
 }
 
-func (n *Node) admit(ctx context.Context, e *hubpb.NodeAdmitted) error {
+func (n *Node) recordAdmission(ctx context.Context, e *hubpb.NodeAdmitted) error {
 	res, err := n.batcher.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeAdmitted{NodeAdmitted: e}})
 	if err == nil && res[0].Outcome != hub.OutcomeOK {
 		return refuse(refusedWiped, "%s was admitted with other files meanwhile; start it with a new cluster.node_id", e.Node)
@@ -243,12 +243,12 @@ func (n *Node) admit(ctx context.Context, e *hubpb.NodeAdmitted) error {
 	return err
 }
 
-// announce lets a node join that is to come.
-func (n *Node) announce(ctx context.Context, c Change, m *Member) error {
+// announceNode lets a node join that is to come.
+func (n *Node) announceNode(ctx context.Context, c Change, m *Member) error {
 	if len(c.Node) > maxNodeID || strings.ContainsFunc(c.Node, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("._-", r)
 	}) {
-		return hub.ParamErrorf("node", "is %q; expected at most %d letters, digits, dots, dashes and underscores", line(c.Node), maxNodeID)
+		return hub.ParamErrorf("node", "is %q; expected at most %d letters, digits, dots, dashes and underscores", oneLine(c.Node), maxNodeID)
 	}
 	if m != nil {
 		return hub.Errorf(hub.CodeConflict, "%s is a node of this cluster already, at %s; a node that moves to another address is restarted with it in cluster.peers", m.ID, m.Address)
@@ -262,7 +262,7 @@ func (n *Node) announce(ctx context.Context, c Change, m *Member) error {
 	if other := n.ownerOf(c.Address); other != "" {
 		return hub.Errorf(hub.CodeConflict, "%s is the address of %s; remove that node first if it does not come back", c.Address, other)
 	}
-	return n.admit(ctx, &hubpb.NodeAdmitted{Node: c.Node, Address: c.Address, Voter: !c.Nonvoter})
+	return n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: c.Node, Address: c.Address, Voter: !c.Nonvoter})
 }
 
 // ownerOf is the id of the node at an address, empty when there is none.
@@ -279,19 +279,19 @@ func (n *Node) ownerOf(address string) string {
 func (n *Node) resolve(ctx context.Context, address string) *refusedError {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || port == "" {
-		return refuse(refusedAddress, "%q; expected host:port such as 10.0.0.4:8180", line(address))
+		return refuse(refusedAddress, "%q; expected host:port such as 10.0.0.4:8180", oneLine(address))
 	}
 	ips := []string{host}
 	if _, err := netip.ParseAddr(host); err != nil {
-		ctx, cancel := context.WithTimeout(ctx, reachLimit)
+		ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 		defer cancel()
 		if ips, err = net.DefaultResolver.LookupHost(ctx, host); err != nil || len(ips) == 0 {
-			return refuse(refusedAddress, "%q, which %s cannot resolve (%v); expected an address that all nodes reach", line(address), n.opts.ID, err)
+			return refuse(refusedAddress, "%q, which %s cannot resolve (%v); expected an address that all nodes reach", oneLine(address), n.opts.ID, err)
 		}
 	}
 	for _, text := range ips {
 		if ip, err := netip.ParseAddr(text); err == nil && n.opts.TLS == nil && !ip.IsLoopback() {
-			return refuse(refusedPlain, "%q, which is on another machine, and the nodes of this cluster talk plain TCP; expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key on every node", line(address))
+			return refuse(refusedPlain, "%q, which is on another machine, and the nodes of this cluster talk plain TCP; expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key on every node", oneLine(address))
 		}
 	}
 	return nil
@@ -306,20 +306,20 @@ func (n *Node) promote(ctx context.Context, m *Member) error {
 	case !m.Healthy:
 		return hub.Errorf(hub.CodeConflict, "%s has not caught up yet: it is at entry %d; try again shortly", m.ID, m.AppliedIndex)
 	}
-	if err := n.record(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_YES}); err != nil {
+	if err := n.recordChange(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_YES}); err != nil {
 		return err
 	}
 	if m.Voter {
 		return nil
 	}
 	return n.reconfigure(ctx, func() raft.Future {
-		return n.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.Address), 0, changeLimit)
+		return n.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.Address), 0, changeTimeout)
 	})
 }
 
 // reconfigure makes one change of raft's configuration.
 func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error {
-	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	err := await(ctx, change())
 	switch {
@@ -335,24 +335,24 @@ func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error
 // startRemoval notes that a node is to go; the reconciler does the rest.
 func (n *Node) startRemoval(ctx context.Context, id string, members []Member) error {
 	if m := memberOf(members, id); m == nil {
-		return n.record(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it has not joined
+		return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it has not joined
 	} else if m.Voter {
-		if err := without(id, members); err != nil {
+		if err := checkQuorumWithout(id, members); err != nil {
 			return err
 		}
 	} else if len(members) == 1 {
 		return hub.Errorf(hub.CodeConflict, "%s is the only node", id)
 	}
 	if _, known := n.nodes()[id]; !known { // it died before it said which files it has
-		if err := n.admit(ctx, &hubpb.NodeAdmitted{Node: id, Member: true}); err != nil {
+		if err := n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: id, Member: true}); err != nil {
 			return err
 		}
 	}
-	return n.record(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeLeaving})
+	return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeLeaving})
 }
 
-// without tells why the cluster cannot do without the vote of a node; nil: it can.
-func without(id string, members []Member) error {
+// checkQuorumWithout tells why the cluster cannot do without the vote of a node; nil: it can.
+func checkQuorumWithout(id string, members []Member) error {
 	voters, alive := 0, 0
 	for i := range members {
 		m := &members[i]

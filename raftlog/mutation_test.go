@@ -20,7 +20,7 @@ func TestMutationPersistDoesNotFlush(t *testing.T) {
 	t.Run("the log refuses to be cut", func(t *testing.T) {
 		m := newMember(t, "node-1")
 		m.options, m.files = tiny, slowFlush
-		m.hooks = raftlog.Hooks{PersistWithoutFlush: true}
+		m.faults = raftlog.Faults{PersistWithoutFlush: true}
 		if err := crashLoop(m, 3, 2); !errors.Is(err, raftlog.ErrLogFailed) {
 			t.Errorf("the crash loop says: %v", err)
 		}
@@ -28,7 +28,7 @@ func TestMutationPersistDoesNotFlush(t *testing.T) {
 	t.Run("both guards are gone", func(t *testing.T) {
 		m := newMember(t, "node-1")
 		m.options, m.files = tiny, slowFlush
-		m.hooks = raftlog.Hooks{PersistWithoutFlush: true, TruncateUnchecked: true}
+		m.faults = raftlog.Faults{PersistWithoutFlush: true, TruncateUnchecked: true}
 		err := crashLoop(m, 3, 3)
 		if err == nil {
 			t.Fatal("acknowledged messages were lost and nobody noticed")
@@ -49,10 +49,10 @@ func TestMutationPersistDoesNotFlush(t *testing.T) {
 
 // laggingFollower has a follower miss messages that the leader then cuts from its log, and brings it back
 // while the leader's files are behind its memory. It returns what the checks object to.
-func laggingFollower(t *testing.T, h raftlog.Hooks, patience time.Duration) error {
+func laggingFollower(t *testing.T, h raftlog.Faults, patience time.Duration) error {
 	c := newCluster(t, 3)
 	for _, m := range c.members {
-		m.hooks, m.files = h, slowFlush
+		m.faults, m.files = h, slowFlush
 		m.options = func(o *raftlog.Options) {
 			fast(o)
 			o.Timing.Heartbeat, o.Timing.Lease = 600*time.Millisecond, 500*time.Millisecond
@@ -118,17 +118,17 @@ func laggingFollower(t *testing.T, h raftlog.Hooks, patience time.Duration) erro
 
 func TestMutationSnapshotIndexFromMemory(t *testing.T) {
 	t.Run("with the guards", func(t *testing.T) {
-		if err := laggingFollower(t, raftlog.Hooks{}, 20*time.Second); err != nil {
+		if err := laggingFollower(t, raftlog.Faults{}, 20*time.Second); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("the receiver compares", func(t *testing.T) {
-		if err := laggingFollower(t, raftlog.Hooks{MetaFromMemory: true}, time.Second); err == nil {
+		if err := laggingFollower(t, raftlog.Faults{MetaFromMemory: true}, time.Second); err == nil {
 			t.Error("nobody noticed")
 		}
 	})
 	t.Run("both guards are gone", func(t *testing.T) {
-		if err := laggingFollower(t, raftlog.Hooks{MetaFromMemory: true, InstallUnchecked: true}, 20*time.Second); err == nil {
+		if err := laggingFollower(t, raftlog.Faults{MetaFromMemory: true, InstallUnchecked: true}, 20*time.Second); err == nil {
 			t.Error("acknowledged messages were lost and nobody noticed")
 		} else {
 			t.Log(err)

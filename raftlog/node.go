@@ -32,25 +32,28 @@ const (
 
 // Node is one member of the cluster. It is safe for concurrent use.
 type Node struct {
-	opts     Options
-	store    *store.Store
-	log      *logStore
-	fsm      *fsm
-	raft     *raft.Raft
-	batcher  *batcher
-	own      *leader
-	port     *port    // nil: no other nodes
-	caller   *caller  // nil without port
-	identity Identity // guarded by idMu once raft runs
-	idMu     sync.Mutex
-	boot     string // this run of the node
+	opts      Options
+	store     *store.Store
+	engine    engine // the store, as raft sees it
+	log       *logStore
+	fsm       *fsm
+	raft      *raft.Raft
+	snapshots raft.SnapshotStore
+	level     uint32 // feature level of this program
+	batcher   *batcher
+	own       *leader
+	port      *port    // nil: no other nodes
+	caller    *caller  // nil without port
+	identity  Identity // guarded by idMu once raft runs
+	idMu      sync.Mutex
+	boot      string // this run of the node
 
 	ctx    context.Context // ends with the node, or with its failure
 	cancel context.CancelFunc
 
 	failure   atomic.Pointer[error]
 	failOnce  sync.Once
-	loud      atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
+	verbose   atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
 	diskFull  atomic.Bool
 	freeDisk  atomic.Int64
 	leading   atomic.Bool
@@ -88,7 +91,24 @@ var (
 // cluster together with them. When the node is the only voter, Open returns when it leads, everything in its
 // log is applied and the cluster has its id; otherwise it returns at once, and Ready tells. ctx bounds Open
 // only. A node whose files are missing, damaged or do not fit together gets a *FileError.
-func Open(ctx context.Context, opts Options) (_ *Node, err error) {
+func Open(ctx context.Context, opts Options) (*Node, error) {
+	n, err := newNode(opts)
+	if err != nil {
+		return nil, err
+	}
+	// A damaged file can be shorter than its pages claim: reading its map then faults instead of failing.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	if err = n.openFiles(ctx); err == nil {
+		err = n.start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.abort())
+	}
+	return n, nil
+}
+
+// newNode assembles a node that has opened nothing yet.
+func newNode(opts Options) (*Node, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
@@ -96,48 +116,46 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n := &Node{opts: o, store: o.Store, clock: newClusterClock(o.Clock), ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID()}
+	n := &Node{
+		opts: o, store: o.Store, engine: o.Store, level: hub.FeatureLevel, clock: newClusterClock(o.Clock),
+		ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID(),
+	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.members.start(n.ctx)
 	n.view.start()
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.abort())
-		}
-	}()
+	n.snapshots = newSnapshotStore(n.engine)
+	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
+	return n, nil
+}
 
-	// A damaged file can be shorter than its pages say: reading the map then is a fault, not an error.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-
-	if err := n.openFiles(ctx); err != nil {
-		return nil, err
-	}
-	if o.Listener != nil {
+// start opens the port, runs raft, and waits as Open promises.
+func (n *Node) start(ctx context.Context) (err error) {
+	if n.opts.Listener != nil {
 		if err := n.openPort(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := n.startRaft(); err != nil {
-		return nil, err
+		return err
 	}
 	if !n.onlyVoter() {
 		if n.founds() {
-			err = n.lead()
+			err = n.electNow()
 		}
-		n.loud.Store(true)
-		return n, err
+		n.verbose.Store(true)
+		return err
 	}
-	if err := n.lead(); err != nil {
-		return nil, err
+	if err := n.electNow(); err != nil {
+		return err
 	}
 	select {
 	case <-n.ready:
-		n.loud.Store(true)
-		return n, nil
+		n.verbose.Store(true)
+		return nil
 	case <-n.ctx.Done():
-		return nil, fmt.Errorf("start node: %w", n.Err())
+		return fmt.Errorf("start node: %w", n.Err())
 	case <-ctx.Done():
-		return nil, fmt.Errorf("start node: not leading yet: %w", ctx.Err())
+		return fmt.Errorf("start node: not leading yet: %w", ctx.Err())
 	}
 }
 
@@ -188,24 +206,51 @@ func (n *Node) startRaft() (err error) {
 			err = damaged(filepath.Join(n.opts.Dir, logFile), fmt.Errorf("%v", p))
 		}
 	}()
-	o := n.opts
-	snapshots := newSnapshotStore(n.store, o.hooks)
-	n.fsm = &fsm{store: n.store, log: n.log, fail: n.fail, hooks: o.hooks, applied: n.progress.reach,
+	n.fsm = &fsm{store: n.engine, log: n.log, fail: n.fail, applied: n.progress.reach,
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
 	n.progress.reach(n.store.Applied().Index)
-	link := o.Transport
-	if n.port != nil {
-		link = &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
-			Logger: newRaftLogger(o.Logger, &n.loud).Named("transport"),
-		})}
-	} else if link == nil {
-		_, link = raft.NewInmemTransport(raft.ServerAddress(o.Address))
+	link, c := n.transport(), n.raftConfig()
+	if err := n.bootstrap(c, n.snapshots, link); err != nil {
+		return err
 	}
+	followers := n.assemble(c, link)
+	cache, err := raft.NewLogCache(n.opts.LogCache, n.log)
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.log.started.Store(true)
+	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshots, link)
+	n.reload.Unlock()
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.running.Store(true)
+	n.runLoops(followers)
+	return nil
+}
+
+// transport connects raft with the other nodes.
+func (n *Node) transport() raft.Transport {
+	if n.port != nil {
+		return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
+			Logger: newRaftLogger(n.opts.Logger, &n.verbose).Named("transport"),
+		})}
+	}
+	if n.opts.Transport != nil {
+		return n.opts.Transport
+	}
+	_, t := raft.NewInmemTransport(raft.ServerAddress(n.opts.Address))
+	return t
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	o := &n.opts
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.ID)
-	c.Logger = newRaftLogger(o.Logger, &n.loud)
-	// One millisecond more than asked for: lead lowers it, and raft looks at once.
+	c.Logger = newRaftLogger(o.Logger, &n.verbose)
+	// One millisecond more than asked for: electNow lowers it, which makes raft look at its timers at once.
 	c.HeartbeatTimeout, c.ElectionTimeout = o.Timing.Heartbeat+time.Millisecond, o.Timing.Election+time.Millisecond
 	c.LeaderLeaseTimeout, c.CommitTimeout = o.Timing.Lease, o.Timing.Commit
 	c.MaxAppendEntries = maxAppendEntries
@@ -216,30 +261,23 @@ func (n *Node) startRaft() (err error) {
 	c.SnapshotInterval, c.SnapshotThreshold = o.SnapshotInterval, o.SnapshotThreshold
 	c.TrailingLogs = n.trailing()
 	c.NotifyCh = n.notify
+	return c
+}
 
-	if err := n.bootstrap(c, snapshots, link); err != nil {
-		return err
-	}
-	cache, err := raft.NewLogCache(o.LogCache, n.log)
-	if err != nil {
-		return fmt.Errorf("raft: %w", err)
-	}
-	followers := newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
-	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, o, followers, n.clock, &n.written, n.ctx.Done())
+// assemble builds the path of a proposal: batcher, router, leader.
+func (n *Node) assemble(c *raft.Config, link raft.Transport) (followers *nudger) {
+	followers = newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
+	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, n.opts, followers, n.clock, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
 		to = &router{node: n, own: n.own}
 	}
-	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
-	n.batcher = newBatcher(o, o.ID+"/"+randomID(), to, n.refuse)
-	n.log.started.Store(true)
-	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
-	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, snapshots, link)
-	n.reload.Unlock()
-	if err != nil {
-		return fmt.Errorf("raft: %w", err)
-	}
-	n.running.Store(true)
+	n.batcher = newBatcher(n.opts, n.opts.ID+"/"+randomID(), to, n.refuse)
+	return followers
+}
+
+// runLoops starts the node's own goroutines.
+func (n *Node) runLoops(followers *nudger) {
 	n.owned.Go(n.watchLeadership)
 	n.owned.Go(func() { followers.run(n.ctx) })
 	n.owned.Go(n.watchLevel)
@@ -251,11 +289,10 @@ func (n *Node) startRaft() (err error) {
 		n.owned.Go(n.announceRun)
 	}
 	n.owned.Go(n.watchLog)
-	if o.MinFreeBytes > 0 {
+	if n.opts.MinFreeBytes > 0 {
 		n.measureDisk()
 		n.owned.Go(n.watchDisk)
 	}
-	return nil
 }
 
 // bootstrap founds a cluster on a fresh node.
@@ -316,7 +353,7 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 	default:
 		return nil, hub.ErrNoLeader
 	}
-	if err := n.allowed(events); err != nil {
+	if err := n.checkEvents(events); err != nil {
 		return nil, err
 	}
 	return n.batcher.Propose(ctx, events...)
@@ -326,7 +363,7 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 func (n *Node) fail(err error) {
 	n.failOnce.Do(func() {
 		n.failure.Store(&err)
-		n.loud.Store(false)
+		n.verbose.Store(false)
 		n.leading.Store(false)
 		n.cancel()
 		if n.batcher != nil {
@@ -371,7 +408,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	if n.IsLeader() && !n.onlyVoter() {
 		_ = await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
 	}
-	n.loud.Store(false)
+	n.verbose.Store(false)
 	n.leading.Store(false)
 	n.cancel()
 	n.batcher.halt()

@@ -17,16 +17,16 @@ func (n *Node) Call(ctx context.Context, node string, question []byte) ([]byte, 
 		}
 	}
 	if address == "" || n.caller == nil {
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s is no node of this cluster (any more)", line(node))
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s is no node of this cluster (any more)", oneLine(node))
 	}
 	status, answer, err := n.caller.call(ctx, address, 0, methodNodeCall, question)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil, err
 	case err != nil:
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s cannot be asked at the moment; try again shortly", line(node))
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s cannot be asked at the moment; try again shortly", oneLine(node))
 	case status != statusOK:
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s says: %s", line(node), line(string(answer)))
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s says: %s", oneLine(node), oneLine(string(answer)))
 	}
 	return answer, nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
 	"quorumhub/store"
 )
 
@@ -112,8 +111,6 @@ type Options struct {
 	// Fatal is called once, on a goroutine of its own, when the node can go on no longer: a write failed or
 	// stalled, or an entry could not be applied. Nothing is acknowledged after it. The process should end.
 	Fatal func(error)
-
-	hooks hooks
 }
 
 // Timing is raft's timing. The zero value takes the defaults.
@@ -133,19 +130,6 @@ type Autopilot struct {
 	CleanupDead time.Duration
 	// MinVoters is how many voters CleanupDead leaves at least, default 3.
 	MinVoters int
-}
-
-// hooks take single guards away, so that tests can show that each of them is needed.
-type hooks struct {
-	wrapLog             func(raft.LogStore) raft.LogStore // put between raft.db and its guard
-	afterApply          func(err error) error             // may turn an applied batch into a failed one
-	persistWithoutFlush bool                              // a snapshot does not make the store durable
-	truncateUnchecked   bool                              // the log is cut beyond what is durable
-	metaFromMemory      bool                              // a snapshot's index is the applied, not the durable one
-	level               *uint32                           // the program pretends to know another feature level
-	levelOf             func(*hubpb.Event) uint32         // see hub.LevelOf
-	readUnverified      bool                              // a leader answers reads without asking a quorum
-	installUnchecked    bool                              // a received snapshot need not be at the index announced
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -16,9 +16,9 @@ import (
 
 const (
 	helloTimeout = 5 * time.Second  // for TLS and the handshake
-	maxStrangers = 64               // connections that have not introduced themselves
-	sayAgain     = 30 * time.Second // until the same refusal is logged again
-	maxSaid      = 256
+	maxPending   = 64               // connections that have not introduced themselves
+	repeatAfter  = 30 * time.Second // until the same refusal is logged again
+	maxLogged    = 256
 )
 
 // Peer is a node by id and address (host:port).
@@ -30,14 +30,14 @@ type Peer struct {
 // port is the one place where nodes meet: a listener whose connections carry raft's streams or calls. It is the
 // raft.StreamLayer of the node. Safe for concurrent use.
 type port struct {
-	listener net.Listener
-	address  string // under which the others dial this node
-	token    string
-	tls      *TLSFiles // nil: plain TCP, loopback only
-	log      *slog.Logger
-	self     atomic.Pointer[self]
-	serve    func(conn net.Conn, from string)
-	refused  func(*refusedError) // told when this node and another one do not agree; it must be quick
+	listener  net.Listener
+	address   string // under which the others dial this node
+	token     string
+	tls       *TLSFiles // nil: plain TCP, loopback only
+	log       *slog.Logger
+	self      atomic.Pointer[self]
+	serve     func(conn net.Conn, from string)
+	onRefusal func(*refusedError) // told when this node and another one do not agree; it must be quick
 
 	clusters sync.Map // id of a node: the cluster that it said it belongs to, when it dialed last
 
@@ -47,10 +47,10 @@ type port struct {
 	handlers sync.WaitGroup
 	pending  chan struct{} // places for strangers
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	said  map[string]time.Time
-	heard map[string]time.Time // when raft last had an answer from an address
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	logged map[string]time.Time
+	heard  map[string]time.Time // when raft last had an answer from an address
 }
 
 var _ raft.StreamLayer = (*port)(nil)
@@ -61,9 +61,9 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 		listener: o.Listener, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
 		raft:    make(chan net.Conn),
 		closed:  make(chan struct{}),
-		pending: make(chan struct{}, maxStrangers),
+		pending: make(chan struct{}, maxPending),
 		conns:   map[net.Conn]struct{}{},
-		said:    map[string]time.Time{},
+		logged:  map[string]time.Time{},
 		heard:   map[string]time.Time{},
 	}
 	p.self.Store(me)
@@ -118,7 +118,7 @@ func (p *port) accept() {
 			case <-p.closed:
 				return
 			case <-time.After(20 * time.Millisecond): // out of file descriptors, for example
-				p.tell("cluster port: cannot accept", "error", err)
+				p.logOnce("cluster port: cannot accept", "error", err)
 				continue
 			}
 		}
@@ -132,13 +132,13 @@ func (p *port) accept() {
 			<-p.pending
 			return
 		}
-		p.handlers.Go(func() { p.meet(conn) })
+		p.handlers.Go(func() { p.handleConn(conn) })
 	}
 }
 
-// meet brings a new connection to where it belongs.
-func (p *port) meet(raw net.Conn) {
-	conn, kind, from, err := p.greet(raw)
+// handleConn brings a new connection to where it belongs.
+func (p *port) handleConn(raw net.Conn) {
+	conn, kind, from, err := p.acceptHandshake(raw)
 	<-p.pending
 	if err != nil {
 		_ = p.forget(raw) // the stranger was told what there is to tell
@@ -157,8 +157,8 @@ func (p *port) meet(raw net.Conn) {
 	}
 }
 
-// greet is the handshake of the listening side.
-func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err error) {
+// acceptHandshake is the handshake of the listening side.
+func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from string, err error) {
 	conn = &trackedConn{Conn: raw, port: p, raw: raw}
 	peer := raw
 	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
@@ -167,7 +167,7 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 	if p.tls != nil {
 		t := tls.Server(raw, p.tls.server())
 		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.tell("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
+			p.logOnce("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
 			return nil, 0, "", err
 		}
 		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
@@ -178,21 +178,21 @@ func (p *port) greet(raw net.Conn) (conn net.Conn, kind byte, from string, err e
 	}
 	kind = first[0]
 	if kind != streamRaft && kind != streamCalls {
-		p.tell("refused a connection: not a node of quorumhub", "remote", raw.RemoteAddr().String())
+		p.logOnce("refused a connection: not a node of quorumhub", "remote", raw.RemoteAddr().String())
 		return nil, 0, "", errors.New("not a node")
 	}
 	var h hello
 	if err := readHello(conn, &h); err != nil {
-		p.tell("refused a connection: no readable hello", "remote", raw.RemoteAddr().String(), "error", err)
+		p.logOnce("refused a connection: no readable hello", "remote", raw.RemoteAddr().String(), "error", err)
 		return nil, 0, "", err
 	}
 	me := p.self.Load()
 	r := checkPeer(peer, h.Node)
 	if r == nil {
-		r = me.judgeHello(&h, p.token)
+		r = me.checkHello(&h, p.token)
 	}
 	if r != nil {
-		p.tell("refused a node", "node", line(h.Node), "reason", string(r.what), "error", line(r.text))
+		p.logOnce("refused a node", "node", oneLine(h.Node), "reason", string(r.what), "error", oneLine(r.text))
 		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
 	p.clusters.Store(h.Node, h.Cluster)
@@ -222,8 +222,8 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		conn.Close()
 		var r *refusedError
 		if errors.As(err, &r) {
-			p.tell("no connection with a node", "address", address, "reason", string(r.what), "error", r.text)
-			p.refused(r)
+			p.logOnce("no connection with a node", "address", address, "reason", string(r.what), "error", r.text)
+			p.onRefusal(r)
 		}
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		t := tls.Client(raw, c)
 		conn = &trackedConn{Conn: t, port: p, raw: raw}
 		if err := t.HandshakeContext(ctx); err != nil {
-			return fail(verdict(address, err))
+			return fail(classifyTLS(address, err))
 		}
 		peer = t
 		// Before the hello, which holds the token.
@@ -264,9 +264,9 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	case !loopback(raw.RemoteAddr()):
 		return fail(refuse(refusedPlain, "%s is on another machine, and plain TCP is for loopback addresses only; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
-	w, err := introduce(conn, kind, me, me.ids[address], p.token)
+	w, err := dialHandshake(conn, kind, me, me.ids[address], p.token)
 	if err != nil {
-		return fail(verdict(address, err)) // with TLS 1.3 the other side's opinion of this node's certificate arrives only now
+		return fail(classifyTLS(address, err)) // with TLS 1.3 the other side's opinion of this node's certificate arrives only now
 	}
 	if r := checkPeer(peer, w.Node); r != nil {
 		return fail(r)
@@ -284,8 +284,8 @@ func (p *port) clusterOf(id string) string {
 	return cluster
 }
 
-// verdict tells what TLS refuses from what merely failed.
-func verdict(address string, err error) error {
+// classifyTLS tells what TLS refuses from what merely failed.
+func classifyTLS(address string, err error) error {
 	var own *tls.CertificateVerificationError
 	var plain tls.RecordHeaderError
 	var theirs *net.OpError
@@ -295,20 +295,20 @@ func verdict(address string, err error) error {
 	return err
 }
 
-// tell logs something about the network, the same thing once in a while only.
-func (p *port) tell(what string, args ...any) {
+// logOnce logs something about the network, the same thing once in a while only.
+func (p *port) logOnce(what string, args ...any) {
 	key := fmt.Sprint(append([]any{what}, withoutRemote(args)...)...)
 	now := time.Now()
 	p.mu.Lock()
-	last, ok := p.said[key]
-	if ok && now.Sub(last) < sayAgain {
+	last, ok := p.logged[key]
+	if ok && now.Sub(last) < repeatAfter {
 		p.mu.Unlock()
 		return
 	}
-	if len(p.said) >= maxSaid {
-		clear(p.said)
+	if len(p.logged) >= maxLogged {
+		clear(p.logged)
 	}
-	p.said[key] = now
+	p.logged[key] = now
 	p.mu.Unlock()
 	p.log.Warn(what, args...)
 }

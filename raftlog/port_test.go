@@ -86,7 +86,7 @@ func (w *network) open(ctx context.Context, m *member) error {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	one := &member{t: m.t, id: m.id, dir: m.dir, fatal: m.fatal, files: m.files, hooks: m.hooks}
+	one := &member{t: m.t, id: m.id, dir: m.dir, fatal: m.fatal, files: m.files, faults: m.faults}
 	one.options = func(o *raftlog.Options) {
 		o.Listener, o.Peers, o.Token = l, w.peers, "a token"
 		o.Logger = slog.New(slog.NewTextHandler(w.logs[m], nil))

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// readIndexLimit is how long a consistent read waits for a leader's word before it is refused.
-	readIndexLimit = 1500 * time.Millisecond
+	// readIndexTimeout is how long a consistent read waits for a leader's word before it is refused.
+	readIndexTimeout = 1500 * time.Millisecond
 	// readPause lies between two attempts to get that word.
 	readPause = 20 * time.Millisecond
 )
@@ -46,7 +46,7 @@ func (n *Node) Consistent(ctx context.Context) error {
 	default:
 		return hub.ErrNoLeader
 	}
-	ask, cancel := context.WithTimeout(ctx, readIndexLimit) // a question may have to wait for the one before it
+	ask, cancel := context.WithTimeout(ctx, readIndexTimeout) // a question may have to wait for the one before it
 	defer cancel()
 	index, err := n.reading.read(ask)
 	if err != nil {
@@ -57,12 +57,12 @@ func (n *Node) Consistent(ctx context.Context) error {
 
 // readIndex finds an index at or after everything acknowledged before the call.
 func (n *Node) readIndex() (uint64, error) {
-	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
 	defer cancel()
 	pause := time.NewTicker(readPause)
 	defer pause.Stop()
 	for {
-		index, err := n.askReadIndex(ctx)
+		index, err := n.requestReadIndex(ctx)
 		if err == nil {
 			return index, nil
 		}
@@ -74,7 +74,7 @@ func (n *Node) readIndex() (uint64, error) {
 	}
 }
 
-func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
+func (n *Node) requestReadIndex(ctx context.Context) (uint64, error) {
 	if n.IsLeader() {
 		return n.verifying.read(ctx)
 	}
@@ -90,7 +90,7 @@ func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
 	case err != nil:
 		return 0, err
 	case status != statusOK:
-		return 0, fmt.Errorf("%w: %s", errNotLeader, line(string(body)))
+		return 0, fmt.Errorf("%w: %s", errNotLeader, oneLine(string(body)))
 	}
 	index, size := binary.Uvarint(body)
 	if size <= 0 {
@@ -99,12 +99,12 @@ func (n *Node) askReadIndex(ctx context.Context) (uint64, error) {
 	return index, nil
 }
 
-// answerReadIndex answers another node. It never passes the question on.
-func (n *Node) answerReadIndex() (status byte, out []byte) {
+// handleReadIndex answers another node. It never passes the question on.
+func (n *Node) handleReadIndex() (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
 	defer cancel()
 	index, err := n.verifying.read(ctx)
 	if err != nil {
@@ -117,26 +117,32 @@ func (n *Node) answerReadIndex() (status byte, out []byte) {
 // commit index is at or after everything acknowledged so far, by earlier leaders too. That none came after this one is
 // known when a quorum has answered to it, asked after the index was read.
 func (n *Node) verifiedIndex() (uint64, error) {
-	term := n.leadTerm.Load()
-	index := n.raft.CommitIndex()
-	if !n.IsLeader() || n.raft.CurrentTerm() != term {
+	term, index, err := n.commitIndex()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
+	defer cancel()
+	if err := n.verifyTerm(ctx, term); err != nil {
+		return 0, fmt.Errorf("%w: %w", errNotLeader, err)
+	}
+	if n.raft.CurrentTerm() != term {
 		return 0, errNotLeader
+	}
+	return index, nil
+}
+
+// commitIndex returns this leader's term, and the index that a reader must have applied if the term is still current.
+func (n *Node) commitIndex() (term, index uint64, err error) {
+	term, index = n.leadTerm.Load(), n.raft.CommitIndex()
+	if !n.IsLeader() || n.raft.CurrentTerm() != term {
+		return 0, 0, errNotLeader
 	}
 	// raft's own entries at the begin of a term never reach a store: where nothing was written since, nobody can wait for them.
 	if b := n.leadBegin.Load(); index <= b.barrier {
 		index = min(index, b.applied)
 	}
-	if !n.opts.hooks.readUnverified {
-		ctx, cancel := context.WithTimeout(n.ctx, readIndexLimit)
-		defer cancel()
-		if err := n.verifyTerm(ctx, term); err != nil {
-			return 0, fmt.Errorf("%w: %w", errNotLeader, err)
-		}
-		if n.raft.CurrentTerm() != term {
-			return 0, errNotLeader
-		}
-	}
-	return index, nil
+	return term, index, nil
 }
 
 // verifyTerm returns nil when a quorum, asked after the call, knew of no later term: then no later leader had been
@@ -184,7 +190,7 @@ func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 	return nil
 }
 
-func (n *Node) answerTerm() (status byte, out []byte) {
+func (n *Node) handleTerm() (status byte, out []byte) {
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
 	}

@@ -101,20 +101,20 @@ func TestReadsNeedNoWriteAfterAnElection(t *testing.T) {
 
 // A leader that does not know yet that another one leads answers no consistent read.
 func TestADeposedLeaderAnswersNoConsistentReads(t *testing.T) {
-	if err, stale := readFromDeposed(t, raftlog.Hooks{}); hub.CodeOf(err) != hub.CodeUnavailable {
+	if err, stale := readFromDeposed(t, raftlog.Faults{}); hub.CodeOf(err) != hub.CodeUnavailable {
 		t.Errorf("a deposed leader answered %v (stale: %v), want hub.ErrNoLeader", err, stale)
 	}
 	// The check can fail: a leader that asks nobody shows an old state.
-	if err, stale := readFromDeposed(t, raftlog.Hooks{ReadUnverified: true}); err != nil || !stale {
+	if err, stale := readFromDeposed(t, raftlog.Faults{ReadUnverified: true}); err != nil || !stale {
 		t.Errorf("without the guard: %v, stale %v; want a stale answer", err, stale)
 	}
 }
 
-func readFromDeposed(t *testing.T, h raftlog.Hooks) (err error, stale bool) {
+func readFromDeposed(t *testing.T, h raftlog.Faults) (err error, stale bool) {
 	t.Helper()
 	c := newCluster(t, 3)
 	for i, m := range c.members {
-		m.hooks = h
+		m.faults = h
 		m.options = func(o *raftlog.Options) {
 			fast(o)
 			if i == 1 { // it believes in itself for long

@@ -35,17 +35,17 @@ func (n *Node) runReconciler() {
 		}
 		pilot.start()
 		if err := n.reconcile(n.ctx); err != nil && n.ctx.Err() == nil && n.IsLeader() {
-			n.port.tell("the cluster's nodes are not yet what they are to be", "error", line(err.Error()))
+			n.port.logOnce("the cluster's nodes are not yet what they are to be", "error", oneLine(err.Error()))
 		}
-		if now := n.composition(); now != shown {
+		if now := n.configurationText(); now != shown {
 			n.opts.Logger.Info("nodes of the cluster", "nodes", now)
 			shown = now
 		}
 	}
 }
 
-// composition is the nodes in words.
-func (n *Node) composition() string {
+// configurationText is the nodes in words.
+func (n *Node) configurationText() string {
 	var words []string
 	for _, s := range n.servers() {
 		word := string(s.ID)
@@ -67,7 +67,7 @@ func (n *Node) reconcile(ctx context.Context) error {
 		m := &members[i]
 		in[m.ID] = true
 		known, ok := nodes[m.ID]
-		if err := n.enter(ctx, m, known, ok); err != nil {
+		if err := n.recordMember(ctx, m, known, ok); err != nil {
 			return err
 		}
 		own := m.ID == n.opts.ID
@@ -82,16 +82,16 @@ func (n *Node) reconcile(ctx context.Context) error {
 			if own {
 				return n.transferTo(ctx, "", members)
 			}
-			if err := without(m.ID, members); err != nil {
+			if err := checkQuorumWithout(m.ID, members); err != nil {
 				return err
 			}
-			return n.reconfigure(ctx, func() raft.Future { return n.raft.DemoteVoter(raft.ServerID(m.ID), 0, changeLimit) })
+			return n.reconfigure(ctx, func() raft.Future { return n.raft.DemoteVoter(raft.ServerID(m.ID), 0, changeTimeout) })
 		}
 	}
 	for id, known := range nodes {
 		if !in[id] && (known.Phase == hub.NodeMember || known.Phase == hub.NodeLeaving) {
 			n.opts.Logger.Info("a node was removed", "node", id)
-			if err := n.record(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}); err != nil {
+			if err := n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}); err != nil {
 				return err
 			}
 			n.refresh()
@@ -100,9 +100,9 @@ func (n *Node) reconcile(ctx context.Context) error {
 	return nil
 }
 
-// enter records a node of the configuration as what it is: a founder is on no record, one that has joined was
+// recordMember records a node of the configuration as what it is: a founder is on no record, one that has joined was
 // expected, and addresses change.
-func (n *Node) enter(ctx context.Context, m *Member, known hub.Node, ok bool) error {
+func (n *Node) recordMember(ctx context.Context, m *Member, known hub.Node, ok bool) error {
 	instance := n.instanceOf(m.ID)
 	switch {
 	case known.Phase == hub.NodeRemoved, instance == "" && known.Instance == "":
@@ -114,7 +114,7 @@ func (n *Node) enter(ctx context.Context, m *Member, known hub.Node, ok bool) er
 	if !ok {
 		voter = m.Voter
 	}
-	return n.admit(ctx, &hubpb.NodeAdmitted{Node: m.ID, Instance: instance, Address: m.Address, Voter: voter, Member: true})
+	return n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: m.ID, Instance: instance, Address: m.Address, Voter: voter, Member: true})
 }
 
 // instanceOf is which files a node has said it has, empty when it said nothing.
@@ -142,10 +142,10 @@ func (n *Node) drainAndRemove(ctx context.Context, m *Member, known hub.Node, me
 		return nil
 	}
 	if m.Voter {
-		if err := without(m.ID, members); err != nil {
+		if err := checkQuorumWithout(m.ID, members); err != nil {
 			return err
 		}
 	}
 	n.opts.Logger.Info("removing a node", "node", m.ID, "alive", m.Alive, "subscriptions", left)
-	return n.reconfigure(ctx, func() raft.Future { return n.raft.RemoveServer(raft.ServerID(m.ID), 0, changeLimit) })
+	return n.reconfigure(ctx, func() raft.Future { return n.raft.RemoveServer(raft.ServerID(m.ID), 0, changeTimeout) })
 }

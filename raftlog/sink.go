@@ -112,12 +112,12 @@ func (l *leader) join(b *batch) (g *group, position int) {
 	g.batches = append(g.batches, &own)
 	g.size += b.size
 	position = len(g.batches) - 1
-	l.start()
+	l.startLocked()
 	return g, position
 }
 
-// start gives free places to groups that wait.
-func (l *leader) start() {
+// startLocked gives free places to groups that wait.
+func (l *leader) startLocked() {
 	for len(l.open) > 0 && l.inFlight < l.limit && (l.inFlight == 0 || len(l.open) > 1 || l.open[0].size >= fillBytes) {
 		l.inFlight++
 		close(l.open[0].turn)
@@ -132,7 +132,7 @@ func (l *leader) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inFlight--
-	l.start()
+	l.startLocked()
 	if l.inFlight == 0 {
 		l.nudger.nudge()
 	}

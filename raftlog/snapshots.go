@@ -22,8 +22,7 @@ const currentSnapshot = "store"
 // persist, which makes the store durable up to the snapshot's index. A snapshot from the leader is written to its
 // sink, which receives it into a generation of its own; Open then hands it to fsm.Restore.
 type snapshotStore struct {
-	store *store.Store
-	hooks hooks
+	store engine
 
 	mu       sync.Mutex
 	received map[string]*store.Incoming
@@ -32,8 +31,8 @@ type snapshotStore struct {
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
 
-func newSnapshotStore(s *store.Store, h hooks) *snapshotStore {
-	return &snapshotStore{store: s, hooks: h, received: map[string]*store.Incoming{}}
+func newSnapshotStore(s engine) *snapshotStore {
+	return &snapshotStore{store: s, received: map[string]*store.Incoming{}}
 }
 
 // Create implements raft.SnapshotStore.
@@ -92,11 +91,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("open snapshot: %w", err)
 	}
-	pos := snap.Position
-	if s.hooks.metaFromMemory {
-		pos = s.store.Applied()
-	}
-	meta, err := snapshotMeta(pos)
+	meta, err := snapshotMeta(snap.Position)
 	if err != nil {
 		return nil, nil, errors.Join(err, snap.Close())
 	}
@@ -164,6 +159,9 @@ type snapshotSink struct {
 
 func (s *snapshotSink) ID() string { return s.meta.ID }
 
+// announced describes the snapshot as raft or the leader announced it.
+func (s *snapshotSink) announced() *raft.SnapshotMeta { return &s.meta }
+
 func (s *snapshotSink) Write(p []byte) (int, error) {
 	if s.pipe == nil {
 		r, w := io.Pipe()
@@ -189,7 +187,7 @@ func (s *snapshotSink) Close() error {
 		return fmt.Errorf("receive snapshot: %w", s.err)
 	}
 	pos := s.in.Position
-	if (pos.Index != s.meta.Index || pos.Term != s.meta.Term) && !s.store.hooks.installUnchecked {
+	if pos.Index != s.meta.Index || pos.Term != s.meta.Term {
 		return errors.Join(fmt.Errorf("receive snapshot: announced at entry %d of term %d, its bytes are at entry %d of term %d",
 			s.meta.Index, s.meta.Term, pos.Index, pos.Term), s.in.Discard())
 	}
@@ -215,29 +213,26 @@ type persister struct{ node *Node }
 
 // Persist makes the store durable up to the snapshot's index: after it raft cuts its log up to there.
 func (p persister) Persist(sink raft.SnapshotSink) error {
-	s, ok := sink.(*snapshotSink)
+	s, ok := sink.(interface{ announced() *raft.SnapshotMeta })
 	if !ok {
 		return fmt.Errorf("persist to a %T", sink)
 	}
-	n := p.node
+	n, meta := p.node, s.announced()
 	n.tuneTrailing()
 	n.log.snapshotTaken()
-	if n.opts.hooks.persistWithoutFlush {
-		return nil
-	}
 	// Raft's own entries (no-ops, barriers) never reach the fsm, so the snapshot may be ahead of the store.
 	// Configurations do reach it. Index 1 stands for one forced by a recovery, which this is not: raft asked for
 	// its configuration a moment ago, and the fsm may have applied a newer one since.
 	var configuration []byte
-	if s.meta.ConfigurationIndex > 1 {
-		configuration = raft.EncodeConfiguration(s.meta.Configuration)
+	if meta.ConfigurationIndex > 1 {
+		configuration = raft.EncodeConfiguration(meta.Configuration)
 	}
-	n.store.Witness(s.meta.Index, s.meta.Term, configuration, s.meta.ConfigurationIndex)
-	if err := n.store.Flush(n.ctx); err != nil {
-		return fmt.Errorf("flush the store for a snapshot at entry %d: %w", s.meta.Index, err)
+	n.engine.Witness(meta.Index, meta.Term, configuration, meta.ConfigurationIndex)
+	if err := n.engine.Flush(n.ctx); err != nil {
+		return fmt.Errorf("flush the store for a snapshot at entry %d: %w", meta.Index, err)
 	}
-	if d := n.store.Durable(); d.Index < s.meta.Index {
-		return fmt.Errorf("the store is durable up to entry %d only, the snapshot is at entry %d", d.Index, s.meta.Index)
+	if d := n.engine.Durable(); d.Index < meta.Index {
+		return fmt.Errorf("the store is durable up to entry %d only, the snapshot is at entry %d", d.Index, meta.Index)
 	}
 	return nil
 }

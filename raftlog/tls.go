@@ -182,12 +182,12 @@ func tlsProblem(err error) error {
 		return errors.New("its certificate is not signed by the authority in cluster.tls.ca; one authority signs the certificates of all nodes")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
 		return fmt.Errorf("its certificate (%s) is valid from %s to %s only; renew it with quorumhub cluster issue-cert --renew, or correct the clocks",
-			line(subject(invalid.Cert)), moment(invalid.Cert.NotBefore), moment(invalid.Cert.NotAfter))
+			oneLine(subject(invalid.Cert)), moment(invalid.Cert.NotBefore), moment(invalid.Cert.NotAfter))
 	case errors.As(err, &host) && host.Certificate != nil:
 		return fmt.Errorf("its certificate is for %s, not for %s, as cluster.peers has it; issue one with --host %s",
-			line(strings.Join(hostsOf(host.Certificate), ", ")), host.Host, host.Host)
+			oneLine(strings.Join(hostsOf(host.Certificate), ", ")), host.Host, host.Host)
 	case errors.As(err, &op) && op.Op == "remote error":
-		// With TLS 1.3 the other side's verdict arrives after the handshake. It is one word; the other's log has the rest.
+		// With TLS 1.3 the other side's classifyTLS arrives after the handshake. It is one word; the other's log has the rest.
 		switch text := op.Err.Error(); {
 		case strings.Contains(text, "unknown certificate authority"):
 			return errors.New("it does not know the authority that signed this node's certificate; one authority signs the certificates of all nodes")

@@ -328,13 +328,13 @@ func TestI8CrashBetweenTheTwoCommits(t *testing.T) {
 		opts := slow(t.TempDir())
 		opts.SegmentBytes, opts.TailBytes = segmentBytes, 1
 		fail := false
-		opts.BeforeCommit = func(file string) error {
+		powerLoss := func(file string) error {
 			if fail && strings.HasSuffix(file, "state.db") {
 				return errors.New("power is gone")
 			}
 			return nil
 		}
-		s := open(t, opts)
+		s := openFaulty(t, opts, powerLoss)
 		w, m := newWriter(), newModel()
 		first := w.entry(t, publish("a", []byte("1")), publish("b", []byte("1")))
 		apply(t, s, first)

@@ -1,35 +1,88 @@
 package store
 
-import "testing"
+import (
+	"context"
+	"path/filepath"
+	"time"
 
-// Guard names a safeguard that a test takes away to see that its checks notice.
-type Guard int
-
-const (
-	GuardFlushLock Guard = iota
-	GuardGenerationCheck
-	GuardOneTransaction
-	GuardVersionFlush
-	GuardDurableTrim
+	"go.etcd.io/bbolt"
 )
 
-// RemoveGuards takes safeguards of s away. It is called before s is used.
-func RemoveGuards(t testing.TB, s *Store, all ...Guard) {
-	t.Helper()
-	for _, g := range all {
-		switch g {
-		case GuardFlushLock:
-			s.without.flushLock = true
-		case GuardGenerationCheck:
-			s.without.generationCheck = true
-		case GuardOneTransaction:
-			s.without.oneTransaction = true
-		case GuardVersionFlush:
-			s.without.versionFlush = true
-		case GuardDurableTrim:
-			s.without.durableTrim = true
-		default:
-			t.Fatalf("no guard %d", g)
-		}
+// OpenFaulty is Open on a disk that calls beforeCommit before each commit, with the name of the file relative to
+// Options.Dir. An error from it is a failed commit.
+func OpenFaulty(opts Options, beforeCommit func(file string) error) (*Store, error) {
+	s := newStore(opts)
+	s.disk = faultyDisk{s.disk, opts.Dir, beforeCommit}
+	if err := s.start(); err != nil {
+		return nil, err
 	}
+	return s, nil
 }
+
+type faultyDisk struct {
+	disk
+	dir          string
+	beforeCommit func(file string) error
+}
+
+func (d faultyDisk) update(file *boltFile, f func(tx *bbolt.Tx) error) error {
+	name, err := filepath.Rel(d.dir, file.path)
+	if err != nil {
+		return err
+	}
+	if err := d.beforeCommit(name); err != nil {
+		return err
+	}
+	return d.disk.update(file, f)
+}
+
+func (d faultyDisk) makeCurrent(tmp string, number uint64) error {
+	if err := d.beforeCommit(currentFile); err != nil {
+		return err
+	}
+	return d.disk.makeCurrent(tmp, number)
+}
+
+// The functions below lack one safeguard each. Tests use them in place of the real ones to see that their checks notice.
+
+// InstallDuringFlush is Install that does not wait for a flush in progress.
+func InstallDuringFlush(s *Store, in *Incoming) error { return s.installLocked(in) }
+
+// FlushWhateverIsCurrent is Flush that counts for the current generation, whichever it wrote to.
+func FlushWhateverIsCurrent(s *Store, _ context.Context) error {
+	b, err := s.takeBatch()
+	if err != nil {
+		return err
+	}
+	log, err := s.commit(b)
+	if err != nil {
+		return err
+	}
+	s.figures.flushed(time.Millisecond, b)
+	s.mu.Lock()
+	s.countLocked(b, log)
+	s.advanceLocked()
+	s.mu.Unlock()
+	return b.gen.state.release()
+}
+
+// FlushByIndex is Flush that compares indexes to decide whether there is anything to write.
+func FlushByIndex(s *Store, ctx context.Context) error {
+	if s.Applied().Index <= s.Durable().Index {
+		return nil
+	}
+	return s.Flush(ctx)
+}
+
+// SnapshotFromMemory is Snapshot with the position of the memory, not that of the files.
+func SnapshotFromMemory(s *Store, ctx context.Context) (*Snapshot, error) {
+	m, pinned, err := s.pin()
+	if err != nil {
+		return nil, err
+	}
+	m.Position = s.Applied()
+	return s.sendPinned(ctx, m, pinned)
+}
+
+// UnlinkEarly removes segments that are trimmed before the trim is durable.
+func UnlinkEarly(s *Store) error { return s.unlinkDead(s.gen, s.deadSegments()) }

@@ -63,7 +63,7 @@ func (s *Store) flushOnce() error {
 	}
 	s.figures.flushed(time.Since(start), b)
 	s.mu.Lock()
-	s.advance()
+	s.advanceLocked()
 	s.mu.Unlock()
 	return nil
 }
@@ -74,11 +74,7 @@ func (s *Store) takeBatch() (*batch, error) {
 	defer s.applyMu.Unlock()
 	s.mu.Lock()
 	b := &batch{gen: s.gen, version: s.version, position: s.applied, messages: s.pending, bytes: s.unflushed.Load()}
-	clean := b.version == s.flushed
-	if s.without.versionFlush {
-		clean = s.applied.Index <= s.durable.Index
-	}
-	if clean {
+	if b.version == s.flushed {
 		s.mu.Unlock()
 		return nil, nil
 	}
@@ -107,60 +103,51 @@ func (s *Store) takeBatch() (*batch, error) {
 	return b, nil
 }
 
-// write commits a batch: messages first, then rows and position in one transaction. A crash in between
-// leaves messages behind the position, which replaying raft's log writes again.
+// write commits a batch, and counts it as durable unless an Install came in between: then the batch's files are no
+// longer in use.
 func (s *Store) write(b *batch) error {
-	if s.without.durableTrim {
-		if err := s.unlinkDead(b.gen, b.dead); err != nil {
-			return err
-		}
-	}
-	var seg *segment
-	var ranges map[hub.TopicID]span
-	var size int64
-	count := len(b.messages)
-	if count > 0 {
-		var err error
-		if seg, err = s.activeSegment(b.gen); err != nil {
-			return err
-		}
-		name := s.relative(seg.file.path)
-		if ranges, size, err = seg.write(b.messages, func() error { return s.beforeCommit(name) }); err != nil {
-			return err
-		}
-	}
-	if err := s.beforeCommit(s.relative(b.gen.state.path)); err != nil {
+	log, err := s.commit(b)
+	if err != nil {
 		return err
 	}
-	if err := s.writeState(b); err != nil {
-		return err
+	s.mu.Lock()
+	current := s.gen == b.gen
+	if current {
+		s.countLocked(b, log)
 	}
-
-	if !s.count(b, func() { s.log.flushed(count, seg, ranges, size) }) {
+	s.mu.Unlock()
+	if !current {
 		return nil
 	}
 	return s.unlinkDead(b.gen, b.dead)
 }
 
-// count takes over that a batch is durable, unless an Install came in between: then its files are not in
-// use any more.
-func (s *Store) count(b *batch, log func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.gen != b.gen && !s.without.generationCheck {
-		return false
-	}
+// countLocked counts a committed batch as durable. The caller holds mu.
+func (s *Store) countLocked(b *batch, log func()) {
 	log()
 	s.flushed, s.durable = b.version, b.position
 	s.unflushed.Add(-b.bytes)
-	return true
 }
 
-func (s *Store) beforeCommit(file string) error {
-	if s.opts.BeforeCommit == nil {
-		return nil
+// commit commits messages first, then rows and position in one transaction. A crash in between leaves messages beyond
+// the position; replaying raft's log writes them again. log records the commit in the message log.
+func (s *Store) commit(b *batch) (log func(), err error) {
+	var seg *segment
+	var ranges map[hub.TopicID]span
+	var size int64
+	count := len(b.messages)
+	if count > 0 {
+		if seg, err = s.activeSegment(b.gen); err != nil {
+			return nil, err
+		}
+		if ranges, size, err = seg.write(s.disk, b.messages); err != nil {
+			return nil, err
+		}
 	}
-	return s.opts.BeforeCommit(file)
+	if err := s.writeState(b); err != nil {
+		return nil, err
+	}
+	return func() { s.log.flushed(count, seg, ranges, size) }, nil
 }
 
 func (s *Store) relative(path string) string {
@@ -179,7 +166,7 @@ func (s *Store) writeState(b *batch) error {
 	file := b.gen.state
 	meta := b.gen.meta
 	meta.position = b.position
-	err := file.update(func(tx *bbolt.Tx) error {
+	err := s.disk.update(file, func(tx *bbolt.Tx) error {
 		rows, err := bucket(file.path, tx, bucketRows)
 		if err != nil {
 			return err

@@ -18,7 +18,10 @@ func (s *Store) Install(in *Incoming) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
-	if err := s.install(in); err != nil {
+	s.flushMu.Lock()
+	err := s.installLocked(in)
+	s.flushMu.Unlock()
+	if err != nil {
 		s.reportFailure()
 		return fmt.Errorf("install snapshot: %w", err)
 	}
@@ -31,12 +34,9 @@ func (s *Store) Install(in *Incoming) error {
 	return nil
 }
 
-func (s *Store) install(in *Incoming) error {
+// installLocked switches to a received generation. The caller holds flushMu.
+func (s *Store) installLocked(in *Incoming) error {
 	start := time.Now()
-	if !s.without.flushLock {
-		s.flushMu.Lock()
-		defer s.flushMu.Unlock()
-	}
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
 	s.mu.RLock()
@@ -46,10 +46,7 @@ func (s *Store) install(in *Incoming) error {
 		return failure
 	}
 	gen, content := in.gen, in.content
-	if err := s.beforeCommit(currentFile); err != nil {
-		return s.recordFailure(err)
-	}
-	if err := s.opts.makeCurrent(gen.dir, gen.number); err != nil {
+	if err := s.disk.makeCurrent(gen.dir, gen.number); err != nil {
 		return s.recordFailure(err)
 	}
 	gen.dir = filepath.Join(s.opts.Dir, generationName(gen.number))
@@ -64,9 +61,9 @@ func (s *Store) install(in *Incoming) error {
 	s.log.mu.RLock()
 	oldSegments := s.log.segments
 	s.log.mu.RUnlock()
-	s.take(gen, content)
+	s.takeLocked(gen, content)
 	s.applyErr = nil
-	s.advance()
+	s.advanceLocked()
 	s.mu.Unlock()
 
 	old.removed.Store(true)

@@ -257,6 +257,17 @@ func open(t testing.TB, opts store.Options) *store.Store {
 	return s
 }
 
+// openFaulty is open on a disk that calls beforeCommit before each commit.
+func openFaulty(t testing.TB, opts store.Options, beforeCommit func(file string) error) *store.Store {
+	t.Helper()
+	s, err := store.OpenFaulty(opts, beforeCommit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Crash() })
+	return s
+}
+
 // slow are options under which nothing is flushed but by Flush.
 func slow(dir string) store.Options {
 	return store.Options{Dir: dir, FlushInterval: time.Hour, LockTimeout: 100 * time.Millisecond}

@@ -38,9 +38,6 @@ type Options struct {
 	// Damaged is called when a file turns out to be damaged while the store runs, once for each file, with a *CorruptError. The
 	// store goes on; what is damaged is not served. It is called on a goroutine of the Store or of a reader, and must not call Close.
 	Damaged func(error)
-	// BeforeCommit, if set, is called before each commit with the name of the file relative to Dir. An
-	// error from it counts as a failed commit.
-	BeforeCommit func(file string) error
 	// Now is the clock for the age of segments, default time.Now.
 	Now func() time.Time
 }

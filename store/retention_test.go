@@ -56,6 +56,12 @@ func trimEvent(trims []hub.Trim) *hubpb.Event {
 func filled(t *testing.T, opts store.Options, between ...func()) (*store.Store, *writer, *model) {
 	t.Helper()
 	s := open(t, opts)
+	w, m := fill(t, s, between...)
+	return s, w, m
+}
+
+func fill(t *testing.T, s *store.Store, between ...func()) (*writer, *model) {
+	t.Helper()
 	w, m := newWriter(), newModel()
 	for i := range 10 {
 		for range 20 {
@@ -68,7 +74,7 @@ func filled(t *testing.T, opts store.Options, between ...func()) (*store.Store, 
 			f()
 		}
 	}
-	return s, w, m
+	return w, m
 }
 
 func TestRetentionGivesSpaceBack(t *testing.T) {
@@ -168,20 +174,22 @@ func TestRetentionAfterDeregistration(t *testing.T) {
 // Files are unlinked when the trim that emptied them is durable, not before: a crash in between would leave
 // a state that lacks messages.
 func TestI1UnlinkAfterTheTrimIsDurable(t *testing.T) {
-	reopens := func(t *testing.T, guards ...store.Guard) error {
+	reopens := func(t *testing.T, before func(*store.Store) error) error {
 		opts := slow(t.TempDir())
 		opts.SegmentBytes = 1
 		fail := false
-		opts.BeforeCommit = func(string) error {
+		s := openFaulty(t, opts, func(string) error {
 			if fail {
 				return errors.New("power is gone")
 			}
 			return nil
-		}
-		s, w, _ := filled(t, opts)
-		store.RemoveGuards(t, s, guards...)
-		fail = true
+		})
+		w, _ := fill(t, s)
 		apply(t, s, w.entry(t, trim(1, 100), trim(2, 100)))
+		if err := before(s); err != nil {
+			t.Fatal(err)
+		}
+		fail = true
 		if err := s.Flush(t.Context()); err == nil {
 			t.Fatal("flushed")
 		}
@@ -192,10 +200,10 @@ func TestI1UnlinkAfterTheTrimIsDurable(t *testing.T) {
 		}
 		return err
 	}
-	if err := reopens(t); err != nil {
+	if err := reopens(t, func(*store.Store) error { return nil }); err != nil {
 		t.Error(err)
 	}
-	if err := reopens(t, store.GuardDurableTrim); !errors.Is(err, hub.ErrCorrupt) {
+	if err := reopens(t, store.UnlinkEarly); !errors.Is(err, hub.ErrCorrupt) {
 		t.Errorf("this test does not notice when files are unlinked early: %v", err)
 	}
 }

@@ -132,7 +132,7 @@ func (o *Options) openSegment(dir string, number uint64, readOnly bool) (*segmen
 
 // write commits messages, which it sorts, and returns the segment's ranges and size afterwards. Only the
 // flusher calls it.
-func (seg *segment) write(msgs []hub.Message, before func() error) (map[hub.TopicID]span, int64, error) {
+func (seg *segment) write(d disk, msgs []hub.Message) (map[hub.TopicID]span, int64, error) {
 	ranges := maps.Clone(seg.ranges)
 	slices.SortFunc(msgs, func(a, b hub.Message) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Offset, b.Offset))
@@ -143,10 +143,7 @@ func (seg *segment) write(msgs []hub.Message, before func() error) (map[hub.Topi
 			total += sumSize + recordKeySize + hub.RecordSize(&msgs[n])
 			n++
 		}
-		if err := before(); err != nil {
-			return nil, 0, err
-		}
-		err := seg.file.update(func(tx *bbolt.Tx) error {
+		err := d.update(seg.file, func(tx *bbolt.Tx) error {
 			return putRecords(tx, seg.file.path, msgs[:n], total, ranges)
 		})
 		if err != nil {

@@ -86,6 +86,11 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin snapshot: %w", err)
 	}
+	return s.sendPinned(ctx, m, pinned)
+}
+
+// sendPinned makes a snapshot of pinned files. It releases them.
+func (s *Store) sendPinned(ctx context.Context, m *manifest, pinned []pinnedFile) (*Snapshot, error) {
 	state, err := readHead(pinned[0])
 	if err != nil {
 		unpin(pinned)
@@ -185,9 +190,6 @@ func (s *Store) pin() (m *manifest, pinned []pinnedFile, err error) {
 		m.Position = meta.position
 		return err
 	})
-	if s.without.oneTransaction {
-		m.Position = s.Applied()
-	}
 	return m, pinned, err
 }
 

@@ -60,11 +60,10 @@ func contentOf(t testing.TB, stream []byte) *store.Store {
 func TestI8SnapshotIndexMatchesBytes(t *testing.T) {
 	// mismatches runs appliers and flushes beside snapshots, and counts those whose position is not that of
 	// the state in them: every entry publishes one message, so the head tells the index.
-	mismatches := func(t *testing.T, guards ...store.Guard) int {
+	mismatches := func(t *testing.T, take func(*store.Store, context.Context) (*store.Snapshot, error)) int {
 		opts := slow(t.TempDir())
 		opts.FlushInterval = time.Millisecond
 		s := open(t, opts)
-		store.RemoveGuards(t, s, guards...)
 		w := newWriter()
 		stop, done := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -83,7 +82,7 @@ func TestI8SnapshotIndexMatchesBytes(t *testing.T) {
 		}()
 		bad := 0
 		for range 8 {
-			snap, err := s.Snapshot(t.Context())
+			snap, err := take(s, t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -112,10 +111,10 @@ func TestI8SnapshotIndexMatchesBytes(t *testing.T) {
 		<-done
 		return bad
 	}
-	if n := mismatches(t); n > 0 {
+	if n := mismatches(t, (*store.Store).Snapshot); n > 0 {
 		t.Errorf("%d snapshots with a wrong position", n)
 	}
-	if mismatches(t, store.GuardOneTransaction) == 0 {
+	if mismatches(t, store.SnapshotFromMemory) == 0 {
 		t.Error("this test does not notice a position taken from memory")
 	}
 }
@@ -276,7 +275,7 @@ func TestI8InstallDoesNotWaitForReaders(t *testing.T) {
 // A flush for the old generation that is under way during an Install neither counts nor reaches the new one.
 func TestI8FlushRacingInstall(t *testing.T) {
 	// race blocks a flush in its commit, installs a snapshot meanwhile, and tells what is wrong afterwards.
-	race := func(t *testing.T, guards ...store.Guard) string {
+	race := func(t *testing.T, install func(*store.Store, *store.Incoming) error, flushOnce func(*store.Store, context.Context) error, waits bool) string {
 		source := open(t, slow(t.TempDir()))
 		w, m := newWriter(), newModel()
 		first := w.entry(t, publish("a", []byte("1")))
@@ -290,27 +289,26 @@ func TestI8FlushRacingInstall(t *testing.T) {
 		committing, goOn := make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		armed := atomic.Bool{}
-		opts.BeforeCommit = func(file string) error {
+		held := func(file string) error {
 			if armed.Load() && strings.HasSuffix(file, "state.db") {
 				once.Do(func() { close(committing); <-goOn })
 			}
 			return nil
 		}
-		s := open(t, opts)
-		store.RemoveGuards(t, s, guards...)
+		s := openFaulty(t, opts, held)
 		armed.Store(true)
 		second := w.entry(t, publish("a", []byte("2"))) // index 2, of a future the snapshot does not know
 		third := second
 		third.Index = 7
 		apply(t, s, third)
 		flushed := make(chan error, 1)
-		go func() { flushed <- s.Flush(t.Context()) }()
+		go func() { flushed <- flushOnce(s, t.Context()) }()
 		<-committing
 		in := receive(t, s, stream)
 		installed := make(chan error, 1)
-		go func() { installed <- s.Install(in) }()
-		if len(guards) > 0 {
-			if err := <-installed; err != nil { // nothing makes it wait
+		go func() { installed <- install(s, in) }()
+		if !waits {
+			if err := <-installed; err != nil {
 				t.Fatal(err)
 			}
 			close(goOn)
@@ -338,13 +336,13 @@ func TestI8FlushRacingInstall(t *testing.T) {
 		crash(t, s)
 		return m.difference(t, open(t, slow(dir)))
 	}
-	if d := race(t); d != "" {
+	if d := race(t, (*store.Store).Install, (*store.Store).Flush, true); d != "" {
 		t.Error(d)
 	}
-	if d := race(t, store.GuardFlushLock); d != "" {
+	if d := race(t, store.InstallDuringFlush, (*store.Store).Flush, false); d != "" {
 		t.Errorf("the check of the generation alone: %s", d)
 	}
-	if race(t, store.GuardFlushLock, store.GuardGenerationCheck) == "" {
+	if race(t, store.InstallDuringFlush, store.FlushWhateverIsCurrent, false) == "" {
 		t.Error("this test does not notice when a flush counts for the wrong generation")
 	}
 }
@@ -354,13 +352,13 @@ func TestInstallThatCannotSwitchIsADiskError(t *testing.T) {
 	opts := slow(dir)
 	var fatal int
 	opts.Fatal = func(error) { fatal++ }
-	opts.BeforeCommit = func(file string) error {
+	failing := func(file string) error {
 		if file == "CURRENT" {
 			return errors.New("input/output error")
 		}
 		return nil
 	}
-	s := open(t, opts)
+	s := openFaulty(t, opts, failing)
 	w, m := newWriter(), newModel()
 	e := w.entry(t, publish("a", []byte("1")))
 	apply(t, s, e)

@@ -18,6 +18,7 @@ import (
 // Apply, Witness and Install are called by one goroutine, raft's; everything else is safe for concurrent use.
 type Store struct {
 	opts Options
+	disk disk
 	log  *messageLog
 
 	// applyMu orders Apply, Witness, Install and the moment a flush takes what it will write. Whoever holds
@@ -56,19 +57,9 @@ type Store struct {
 
 	snapshots snapshots
 	figures   figures
-	without   guards
 }
 
 var _ hub.StateReader = (*Store)(nil)
-
-// guards names safeguards that a test takes away, to see that its checks notice. All are in force.
-type guards struct {
-	flushLock       bool // Install waits for a flush under way
-	generationCheck bool // a flush's result counts only for the generation it was written to
-	oneTransaction  bool // a snapshot's position is read from the transaction that gives its bytes
-	versionFlush    bool // what needs a flush is decided by version, not by the index
-	durableTrim     bool // segments are unlinked after the trim that emptied them is durable
-}
 
 // Open opens the store in opts.Dir; an empty directory becomes a store at position 0. A file that is
 // damaged or missing is a *CorruptError: a store never starts with less than it had.
@@ -76,25 +67,40 @@ func Open(opts Options) (*Store, error) {
 	if opts.Dir == "" {
 		return nil, errors.New("open store: no directory given")
 	}
+	s := newStore(opts)
+	if err := s.start(); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return s, nil
+}
+
+// newStore assembles a store that has opened nothing yet.
+func newStore(opts Options) *Store {
 	s := &Store{
 		opts: opts.withDefaults(), progress: make(chan struct{}),
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
+	s.disk = localDisk{&s.opts}
 	s.log = &messageLog{limit: s.opts.TailBytes}
+	return s
+}
+
+// start opens the files and starts the store's goroutines.
+func (s *Store) start() error {
 	gen, content, err := s.open()
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return err
 	}
 	s.lastGen = gen.number
-	s.take(gen, content)
+	s.takeLocked(gen, content)
 	if err := s.unlinkDead(gen, s.deadSegments()); err != nil {
-		return nil, fmt.Errorf("open store: %w", errors.Join(err, gen.release(s.log.segments)))
+		return errors.Join(err, gen.release(s.log.segments))
 	}
 	segments := s.scrubbed()
 	s.stopped.Add(2)
 	go s.runFlusher()
 	go s.runScrub(segments)
-	return s, nil
+	return nil
 }
 
 func (s *Store) open() (*generation, *content, error) {
@@ -175,8 +181,8 @@ func makeDir(dir string) error {
 	return syncDir(filepath.Dir(filepath.Clean(dir)))
 }
 
-// take makes an opened generation the one in use. The caller holds applyMu, mu and flushMu, or is Open.
-func (s *Store) take(g *generation, c *content) {
+// takeLocked makes an opened generation the one in use. The caller holds applyMu, mu and flushMu.
+func (s *Store) takeLocked(g *generation, c *content) {
 	s.gen, s.state = g, c.state
 	s.applied, s.durable = g.meta.position, g.meta.position
 	s.version++
@@ -261,7 +267,7 @@ func (s *Store) closeFiles() error {
 	defer s.flushMu.Unlock()
 	s.snapshots.abort(ErrClosed)
 	s.mu.Lock()
-	s.advance()
+	s.advanceLocked()
 	gen := s.gen
 	s.mu.Unlock()
 	s.log.mu.Lock()
@@ -273,8 +279,8 @@ func (s *Store) closeFiles() error {
 	return err
 }
 
-// advance wakes whoever waits in Flush. The caller holds mu.
-func (s *Store) advance() {
+// advanceLocked wakes whoever waits in Flush. The caller holds mu.
+func (s *Store) advanceLocked() {
 	close(s.progress)
 	s.progress = make(chan struct{})
 }
@@ -286,7 +292,7 @@ func (s *Store) recordFailure(err error) error {
 	defer s.mu.Unlock()
 	if s.failure == nil {
 		s.failure = fmt.Errorf("%w: %w", ErrFailed, err)
-		s.advance()
+		s.advanceLocked()
 	}
 	return s.failure
 }
@@ -307,9 +313,6 @@ func (s *Store) reportFailure() {
 func (s *Store) Flush(ctx context.Context) error {
 	s.mu.RLock()
 	target := s.version
-	if s.without.versionFlush && s.applied.Index <= s.durable.Index {
-		target = 0
-	}
 	s.mu.RUnlock()
 	for {
 		s.mu.RLock()

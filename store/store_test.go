@@ -285,21 +285,24 @@ func TestWitness(t *testing.T) {
 // A recovery's configuration does not move the index. Deciding by the index whether there is something to
 // flush would lose it.
 func TestI8ForcedConfigurationIsFlushed(t *testing.T) {
-	survives := func(t *testing.T, guards ...store.Guard) bool {
+	survives := func(t *testing.T, flush func(*store.Store, context.Context) error) bool {
 		dir := t.TempDir()
 		s := open(t, slow(dir))
-		store.RemoveGuards(t, s, guards...)
 		s.Witness(10, 2, []byte("dead cluster"), 5)
-		flush(t, s)
+		if err := flush(s, t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		s.Witness(10, 2, []byte("me alone"), 1)
-		flush(t, s)
+		if err := flush(s, t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		crash(t, s)
 		return string(open(t, slow(dir)).Durable().Configuration) == "me alone"
 	}
-	if !survives(t) {
+	if !survives(t, (*store.Store).Flush) {
 		t.Error("the forced configuration is lost")
 	}
-	if survives(t, store.GuardVersionFlush) {
+	if survives(t, store.FlushByIndex) {
 		t.Error("this test does not notice when the index decides about flushing")
 	}
 }
@@ -312,14 +315,14 @@ func TestFailedCommitIsTheLast(t *testing.T) {
 			commits := 0
 			opts := slow(t.TempDir())
 			opts.Fatal = func(err error) { fatal = append(fatal, err) }
-			opts.BeforeCommit = func(f string) error {
+			failing := func(f string) error {
 				commits++
 				if fail && f == file {
 					return errors.New("input/output error")
 				}
 				return nil
 			}
-			s := open(t, opts)
+			s := openFaulty(t, opts, failing)
 			w, m := newWriter(), newModel()
 			e := w.entry(t, publish("a", []byte("1")))
 			apply(t, s, e)
@@ -404,13 +407,13 @@ func TestEverythingGoesOnDuringAFlush(t *testing.T) {
 			opts.Dir = t.TempDir()
 			committing, goOn := make(chan struct{}), make(chan struct{})
 			var once sync.Once
-			opts.BeforeCommit = func(f string) error {
+			held := func(f string) error {
 				if filepath.Base(f) == file {
 					once.Do(func() { close(committing); <-goOn })
 				}
 				return nil
 			}
-			s := open(t, opts)
+			s := openFaulty(t, opts, held)
 			w, m := newWriter(), newModel()
 			step := func() {
 				e := w.entry(t, publish("a", []byte(fmt.Sprint(w.index))), request("a", "http://127.0.0.1/x"))

@@ -92,7 +92,7 @@ func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
 }
 
 // Nobody gets anywhere without credentials but where the hub says so: a new route is closed until it is opened here.
-func TestRoutesAreClosedWithoutCredentials(t *testing.T) {
+func TestRoutesRequireCredentials(t *testing.T) {
 	g := newGuarded(t, "")
 	open := map[string]bool{"GET /": true, "GET /health": true, "GET /health/live": true, "GET /health/ready": true,
 		"GET /v1/openapi.json": true, "GET /v1/auth/whoami": true}
@@ -116,7 +116,7 @@ func TestRoutesAreClosedWithoutCredentials(t *testing.T) {
 	}
 }
 
-func TestWhoMayDoWhat(t *testing.T) {
+func TestAuthorization(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, reader := g.key(t, "writer", "orders.write"), g.key(t, "reader", "orders.read")
 	as := func(key string) []string {
@@ -163,7 +163,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 }
 
 // What is refused must say nothing about what is there.
-func TestRefusalsDoNotTellWhatExists(t *testing.T) {
+func TestRefusalsDoNotRevealTopics(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, stranger := g.key(t, "writer", "orders.write"), g.key(t, "stranger")
 	want(t, g.send("POST", "/hub", encode("hub.mode", "register", "hub.topic", publicURL+"/topics/orders/eu"), "Content-Type", formType, "X-API-Key", writer), 200)
@@ -186,7 +186,7 @@ func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 	}
 }
 
-func TestBadCredentialsAreAnsweredAlike(t *testing.T) {
+func TestInvalidCredentialsGetOneAnswer(t *testing.T) {
 	g := newGuarded(t, "")
 	var bodies []string
 	for _, header := range [][2]string{
@@ -209,7 +209,7 @@ func TestBadCredentialsAreAnsweredAlike(t *testing.T) {
 	}
 }
 
-func TestKeysAndRulesOverTheAPI(t *testing.T) {
+func TestKeysAndRulesAPI(t *testing.T) {
 	g := newGuarded(t, "")
 	root := []string{"X-API-Key", g.root, "Content-Type", "application/json"}
 	key := g.key(t, "meter", "orders.read")
@@ -271,7 +271,7 @@ func TestKeysAndRulesOverTheAPI(t *testing.T) {
 	}
 }
 
-func TestEveryChangeIsAudited(t *testing.T) {
+func TestAudit(t *testing.T) {
 	g := newGuarded(t, "")
 	writer := g.key(t, "writer", "orders.write")
 	g.send("POST", "/topics/orders/eu", "x", "X-API-Key", writer, "X-Correlation-Id", "good-1")
@@ -352,7 +352,7 @@ func TestSignedPublish(t *testing.T) {
 }
 
 // A page of another site must not act on a hub that only this machine reaches.
-func TestOtherSitesCannotActThroughABrowser(t *testing.T) {
+func TestCrossSiteRequestsAreRefused(t *testing.T) {
 	f := newFixture(t)
 	for _, c := range []struct {
 		method, target string
@@ -377,7 +377,7 @@ func TestOtherSitesCannotActThroughABrowser(t *testing.T) {
 }
 
 // Principals have budgets of their own, wherever they call from; credentials that do not hold are the address's.
-func TestLimitsGoByPrincipal(t *testing.T) {
+func TestLimitsByPrincipal(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, other := g.key(t, "meter-1", "orders.write"), g.key(t, "meter-2", "orders.write")
 	o := g.Options

@@ -47,7 +47,7 @@ func (b *someBackup) Close() error {
 	return nil
 }
 
-func TestBackupIsStreamed(t *testing.T) {
+func TestBackup(t *testing.T) {
 	b := &backups{size: 1 << 20}
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Backups = b })
 	w := f.send("GET", "/v1/backup", "")
@@ -64,7 +64,7 @@ func TestBackupIsStreamed(t *testing.T) {
 }
 
 // A reader that stops reading cannot keep a backup open, and another one is told to wait meanwhile.
-func TestAStalledReaderOfABackupIsCutOff(t *testing.T) {
+func TestStalledBackupIsCutOff(t *testing.T) {
 	b := &backups{size: 1 << 30}
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Backups, o.BackupStall = b, 300*time.Millisecond })
 	server := httptest.NewServer(f.Server)

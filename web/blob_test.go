@@ -72,7 +72,7 @@ func TestBlobs(t *testing.T) {
 }
 
 // JSON that is compacted is in memory as a whole, and goes into the log in parts all the same.
-func TestBlobThatIsCompacted(t *testing.T) {
+func TestCompactedBlob(t *testing.T) {
 	f := newFixture(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.CompactJSON = 2<<20, true })
 	body := "[" + strings.Repeat(" 1 ,", 200_000) + " 2 ]"
 	want(t, f.send(http.MethodPost, "/topics/news", body, "Content-Type", "application/json"), 200)
@@ -86,7 +86,7 @@ func TestBlobThatIsCompacted(t *testing.T) {
 	})
 }
 
-func TestBlobsThatAreCutOff(t *testing.T) {
+func TestTruncatedBlobs(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) {
 		rules.MaxMessageBytes, o.BodyTimeout = 2<<20, 300*time.Millisecond
 	})
@@ -135,7 +135,7 @@ func TestBlobIdempotency(t *testing.T) {
 }
 
 // Many large bodies at once take memory for one part each, in both directions.
-func TestBlobsTakeLittleMemory(t *testing.T) {
+func TestBlobMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves 200 MiB")
 	}

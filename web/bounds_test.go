@@ -42,7 +42,7 @@ func serves(t *testing.T, c net.Conn) bool {
 	return string(first[:]) == "HTTP/1.1 200"
 }
 
-func TestConnectionsOfOneClientAreBounded(t *testing.T) {
+func TestClientConnectionLimit(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		trusted []netip.Prefix
@@ -75,7 +75,7 @@ func TestConnectionsOfOneClientAreBounded(t *testing.T) {
 }
 
 // One client that holds bodies back takes its share of the memory for them, and no more.
-func TestOneClientLeavesMemoryToOthers(t *testing.T) {
+func TestClientBodyBudget(t *testing.T) {
 	const size = 200 << 10
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 256<<10, 8<<20 })
 	head := fmt.Sprintf("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
@@ -110,7 +110,7 @@ func TestOneClientLeavesMemoryToOthers(t *testing.T) {
 	}
 }
 
-func TestStreamsOfOneClientAreBounded(t *testing.T) {
+func TestClientStreamLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.ClientStreams = 2 })
 	want(t, r.send("POST", "/topics/news", "x"), 200)
 	open := func(client string) (net.Conn, int) {
@@ -149,7 +149,7 @@ func TestStreamsOfOneClientAreBounded(t *testing.T) {
 }
 
 // A header of many short lines costs thirty times its size in memory: it is not kept while a body comes.
-func TestHeaderFieldsAreBoundedInNumber(t *testing.T) {
+func TestTooManyHeaderFields(t *testing.T) {
 	r := start(t)
 	var b strings.Builder
 	for i := range 5000 {

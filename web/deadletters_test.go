@@ -116,7 +116,7 @@ func TestOneDeadLetter(t *testing.T) {
 	}
 	for _, id := range []string{"d-4", "d-0", "s-1", "x", "17"} {
 		for _, try := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"POST", "/replay"}} {
-			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "such as d-17") {
+			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "expected an ID such as d-17") {
 				t.Errorf("%s %s: %s", try[0], id, got)
 			}
 		}
@@ -126,7 +126,7 @@ func TestOneDeadLetter(t *testing.T) {
 	want(t, f.send("GET", "/v1/dead-letters/d-1", ""), 404)
 }
 
-func TestReplayByAPI(t *testing.T) {
+func TestReplayAndDropAPI(t *testing.T) {
 	f := letters(t)
 	replaying := func() (out string) {
 		f.ledger.View(func(s *hub.State) {
@@ -139,7 +139,7 @@ func TestReplayByAPI(t *testing.T) {
 	if got := f.action(t, "replay", `{"all":true,"dry_run":true}`, 202); got != `{"matched":3,"ended":0,"replaying":0,"dry_run":true}` || replaying() != "" {
 		t.Errorf("dry run: %s; %s are replayed", got, replaying())
 	}
-	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: 1 dead letters are chosen, not 2") || replaying() != "" {
+	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: the filter selects 1 dead letters, not 2") || replaying() != "" {
 		t.Errorf("%s; %s are replayed", got, replaying())
 	}
 	if got := f.action(t, "replay", `{"status":"4xx","expect":1}`, 202); got != `{"matched":1,"ended":0,"replaying":1,"dry_run":false}` || replaying() != "d-1" {
@@ -179,7 +179,7 @@ func TestReplayByAPI(t *testing.T) {
 	}
 }
 
-func TestActionsThatAreRefused(t *testing.T) {
+func TestInvalidDeadLetterActions(t *testing.T) {
 	f := letters(t)
 	for body, words := range map[string]string{
 		`{}`: "selects no dead letters", ``: "cannot be decoded", `{"all":true,"topic":"news"}`: "all: is combined with a filter",
@@ -198,7 +198,7 @@ func TestActionsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestExportOfDeadLetters(t *testing.T) {
+func TestExportDeadLetters(t *testing.T) {
 	f := letters(t)
 	w := f.send("GET", "/v1/dead-letters/export", "")
 	body := want(t, w, 200)

@@ -131,7 +131,7 @@ func (s *Server) failedContent(sub *hub.Subscription, q failedContentRequest) ([
 			past = skip - n
 		}
 		if t, ok := st.TopicByID(now.Topic); ok {
-			owed = now.Cursor.OwedOffsets(max(from, t.First), t.Head, past, int(q.count))
+			owed = now.Cursor.RemainingOffsets(max(from, t.First), t.Head, past, int(q.count))
 		}
 	})
 	slices.SortFunc(letters, func(a, b hub.DeadLetter) int { return cmp.Compare(a.Offset, b.Offset) })

@@ -13,7 +13,7 @@ import (
 )
 
 // A node that works may have something to be looked after.
-func TestReadyTellsWarnings(t *testing.T) {
+func TestReadyListsWarnings(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) {
 		o.Warnings = func() []string { return []string{"the clock is off"} }
 	})
@@ -36,7 +36,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-func TestReadyFailsAtOnceAndSaysWhy(t *testing.T) {
+func TestReadyFailsImmediately(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("GET", "/health/ready", ""), 200)
 	f.set(func(n *node) { n.notReady = []string{"no leader is known", "the disk is full"} })

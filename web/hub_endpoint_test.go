@@ -14,7 +14,7 @@ const (
 	callbackURL = "https://subscriber.example/cb?id=1"
 )
 
-func TestModesOfTheHubEndpoint(t *testing.T) {
+func TestHubModes(t *testing.T) {
 	for _, path := range []string{"/hub", "/hub/"} {
 		for _, tc := range []struct {
 			name, body      string
@@ -46,7 +46,7 @@ func TestModesOfTheHubEndpoint(t *testing.T) {
 }
 
 // Rule 33: the answer says nothing about the outcome, not even whether there was something to unsubscribe.
-func TestAnswersToSubscribersAreAllTheSame(t *testing.T) {
+func TestSubscribersGetOneAnswer(t *testing.T) {
 	f := newFixture(t)
 	params := []string{"hub.topic", topicURL, "hub.callback", callbackURL}
 	first := want(t, f.form(append(params, "hub.mode", "subscribe")...), 202)
@@ -77,7 +77,7 @@ func TestUnknownTopicsWithoutAutoRegister(t *testing.T) {
 	want(t, f.send("POST", "/topics/news", "x"), 200)
 }
 
-func TestBadRequestsNameWhatIsWrong(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	sub := func(params ...string) string {
 		base := map[string]string{"hub.mode": "subscribe", "hub.topic": topicURL, "hub.callback": callbackURL}
 		for i := 0; i+1 < len(params); i += 2 {
@@ -207,7 +207,7 @@ func checkErrorLine(tb testing.TB, body string) {
 }
 
 // Rule 14: the query never counts for a request in the body.
-func TestTheQueryDoesNotChangeARequestInTheBody(t *testing.T) {
+func TestQueryDoesNotChangeForm(t *testing.T) {
 	f := newFixture(t)
 	body := encode("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL)
 	want(t, f.send("POST", "/hub?hub.mode=unsubscribe&hub.callback=https://other.example/", body, "Content-Type", formType), 202)
@@ -217,7 +217,7 @@ func TestTheQueryDoesNotChangeARequestInTheBody(t *testing.T) {
 	}
 }
 
-func TestUnavailableIsToldWithRetryAfter(t *testing.T) {
+func TestUnavailableSetsRetryAfter(t *testing.T) {
 	for _, err := range []error{hub.ErrNoLeader, hub.ErrOverloaded, hub.ErrStopping, hub.ErrDiskFull, hub.ErrAmbiguous} {
 		f := newFixture(t)
 		f.ledger.refuse = err
@@ -239,7 +239,7 @@ func TestUnavailableIsToldWithRetryAfter(t *testing.T) {
 	}
 }
 
-func TestMethodsOfTheHubEndpoint(t *testing.T) {
+func TestHubMethods(t *testing.T) {
 	f := newFixture(t)
 	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "PATCH"} {
 		w := f.send(method, "/hub", "")
@@ -256,7 +256,7 @@ func TestMethodsOfTheHubEndpoint(t *testing.T) {
 }
 
 // Clients of WebSub turn a redirected POST into a GET or give up: there must be none.
-func TestNothingIsRedirected(t *testing.T) {
+func TestNoRedirects(t *testing.T) {
 	f := newFixture(t)
 	for _, path := range []string{"/hub", "/hub/", "/hub//", "//hub", "/Hub", "/topics/a/b", "/topics", "/v1/topics/"} {
 		w := f.send("POST", path, "hub.mode=publish&hub.url=https://example.com/", "Content-Type", formType)

@@ -15,7 +15,7 @@ func (f *fixture) imports(t *testing.T, body string, status int) string {
 	return strings.TrimSpace(want(t, f.send("POST", "/v1/import", body, "Content-Type", "application/json"), status))
 }
 
-func TestImportByAPI(t *testing.T) {
+func TestImportAPI(t *testing.T) {
 	f := newFixture(t)
 	body := `{"topics":["orgA","hub.x"],"subscriptions":[` +
 		`{"topic":"orgA","callback":"https://a.example/cb","secret":"top-secret","lease_seconds":"864000","since":"2020-01-01T00:00:00Z","fields":{"topicPartitions":"0,1"}},` +

@@ -129,7 +129,7 @@ func TestBodiesOfUnknownLength(t *testing.T) {
 }
 
 // A publisher that dies in the middle of its content must not have published half of it.
-func TestHalfABodyIsNoContent(t *testing.T) {
+func TestTruncatedBodyIsNotPublished(t *testing.T) {
 	r := start(t)
 	for name, request := range map[string]string{
 		"chunks that end early": chunked("/topics/a", "text/plain", "hello"),
@@ -150,7 +150,7 @@ func TestHalfABodyIsNoContent(t *testing.T) {
 }
 
 // Content-Length alone is enough to refuse: the publisher need not send what will not be taken.
-func TestTooLargeIsToldBeforeTheBodyIsSent(t *testing.T) {
+func TestTooLargeIsRefusedBeforeTheBody(t *testing.T) {
 	r := start(t)
 	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4097\r\n\r\n", false)
 	if status != 413 {
@@ -158,7 +158,7 @@ func TestTooLargeIsToldBeforeTheBodyIsSent(t *testing.T) {
 	}
 }
 
-func TestSlowBodiesAreGivenUp(t *testing.T) {
+func TestSlowBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello", false)
 	if status != 408 {
@@ -168,7 +168,7 @@ func TestSlowBodiesAreGivenUp(t *testing.T) {
 }
 
 // A refusal needs no body, but net/http reads it before it answers: one that never comes must not hold the connection.
-func TestBodiesThatNobodyReadsHaveADeadlineToo(t *testing.T) {
+func TestUnreadBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	for target, want := range map[string]int{"/topics/": 400, "/hub": 415, "/health": 405} {
 		status, _, body := r.raw(t, "POST "+target+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", false)
@@ -178,7 +178,7 @@ func TestBodiesThatNobodyReadsHaveADeadlineToo(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
+func TestConnectionLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.MaxConnections = 1 })
 	const request = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 	first := r.dial(t)
@@ -208,7 +208,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 // The body's deadline must not cancel the request while its message is being written.
-func TestTheBodyDeadlineEndsWithTheBody(t *testing.T) {
+func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
@@ -226,7 +226,7 @@ func TestTheBodyDeadlineEndsWithTheBody(t *testing.T) {
 }
 
 // Memory is bounded: what does not fit is turned away, and fits again when the others are done.
-func TestBodiesShareOneBudget(t *testing.T) {
+func TestBodyBudget(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 1000, 1500 })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	held := r.dial(t)
@@ -259,7 +259,7 @@ func TestBodiesShareOneBudget(t *testing.T) {
 	}
 }
 
-func TestHeadersAreBounded(t *testing.T) {
+func TestHeaderSizeLimit(t *testing.T) {
 	r := start(t)
 	status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: x\r\nX-Big: "+strings.Repeat("x", 64<<10)+"\r\n\r\n", false)
 	if status != 431 {
@@ -267,7 +267,7 @@ func TestHeadersAreBounded(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForRequestsUnderWay(t *testing.T) {
+func TestStopWaitsForRequestsInFlight(t *testing.T) {
 	r := start(t)
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
@@ -298,7 +298,7 @@ func TestStopWaitsForRequestsUnderWay(t *testing.T) {
 	}
 }
 
-func TestStopCutsOffWhatDoesNotEnd(t *testing.T) {
+func TestStopCutsOffSlowRequests(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
@@ -317,7 +317,7 @@ type broken struct{}
 
 func (broken) View(func(*hub.State)) { panic("the view is broken") }
 
-func TestAPanicCostsOneRequest(t *testing.T) {
+func TestPanicFailsOneRequest(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.State = broken{} })
 	resp, err := r.client.Get("http://" + r.addr + "/v1/topics")
 	if err != nil {
@@ -338,7 +338,7 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 	want(t, r.send("GET", "/health", ""), 200)
 }
 
-func TestOptionsAreChecked(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	if _, err := web.New(web.Options{}); err == nil {
 		t.Error("New took no options at all")
 	}

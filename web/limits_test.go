@@ -113,7 +113,7 @@ func TestLimitsByClass(t *testing.T) {
 }
 
 // Classes do not pay for each other, and what is public has no limit.
-func TestLimitsAreApart(t *testing.T) {
+func TestLimitsAreIndependent(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 4 {
 		f.send("POST", "/topics/news", "x")
@@ -129,7 +129,7 @@ func TestLimitsAreApart(t *testing.T) {
 	}
 }
 
-func TestLimitRefusalsFollowAccept(t *testing.T) {
+func TestRateLimitedFollowsAccept(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 3 {
 		f.send("POST", "/topics/news", "x")
@@ -147,7 +147,7 @@ func TestLimitRefusalsFollowAccept(t *testing.T) {
 	}
 }
 
-func TestLimitRefusalsOfCompatibleProfiles(t *testing.T) {
+func TestRateLimitedInCompatibleProfiles(t *testing.T) {
 	for _, profile := range []web.Profile{web.ProfileBallerina, web.ProfileMOSIP} {
 		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits, o.Profile = few(), profile })
 		for range 3 {
@@ -164,7 +164,7 @@ func TestLimitRefusalsOfCompatibleProfiles(t *testing.T) {
 	}
 }
 
-func TestLimitsGoByClientAddress(t *testing.T) {
+func TestLimitsByClientAddress(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for _, tc := range []struct {
 		name       string
@@ -214,7 +214,7 @@ func TestLimitsGoByClientAddress(t *testing.T) {
 }
 
 // A budget that is used up comes back without anybody's doing.
-func TestLimitsComeBack(t *testing.T) {
+func TestLimitsRefill(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits.Publish = hub.Rate{Requests: 20, Per: time.Second} })
 	taken := 0
 	for f.send("POST", "/topics/news", "x").Code == 200 {
@@ -229,7 +229,7 @@ func TestLimitsComeBack(t *testing.T) {
 	}
 }
 
-func TestWithoutLimitsNothingIsSaidOfThem(t *testing.T) {
+func TestNoLimitHeadersWithoutLimits(t *testing.T) {
 	f := newFixture(t)
 	w := f.send("POST", "/topics/news", "x")
 	if want(t, w, 200); w.Header().Get("RateLimit") != "" || w.Header().Get("RateLimit-Policy") != "" {

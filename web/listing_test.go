@@ -57,7 +57,7 @@ func ids(items []map[string]any) []string {
 	return out
 }
 
-func TestSubscriptionListHasTheKeysScriptsRelyOn(t *testing.T) {
+func TestSubscriptionListFields(t *testing.T) {
 	f := newFixture(t)
 	f.subscribe(t, topicURL, callbackURL, "hub.secret", "top-secret", "hub.lease_seconds", "3600")
 	keys := []string{"callback", "cursor", "id", "lag", "lease_expires_at", "mode", "node", "state", "topic"}
@@ -107,7 +107,7 @@ func TestSecretsAreNeverShownI10(t *testing.T) {
 	}
 }
 
-func TestListsByPageAndFilter(t *testing.T) {
+func TestListPagesAndFilters(t *testing.T) {
 	f := newFixture(t)
 	for i := range 5 {
 		f.subscribe(t, topicURL, fmt.Sprintf("https://subscriber.example/%d", i))
@@ -158,7 +158,7 @@ func TestListsByPageAndFilter(t *testing.T) {
 	}
 }
 
-func TestBadQueriesOfLists(t *testing.T) {
+func TestInvalidListQueries(t *testing.T) {
 	f := newFixture(t)
 	for target, param := range map[string]string{
 		"/v1/subscriptions?limit=0":             "limit",

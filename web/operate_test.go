@@ -20,7 +20,7 @@ func (f *fixture) publishMany(tb testing.TB, n int) {
 	}
 }
 
-func TestRewindByAPI(t *testing.T) {
+func TestRewindAPI(t *testing.T) {
 	f := newFixture(t)
 	f.subscribe(t, topicURL, callbackURL)
 	f.ledger.verify(t)
@@ -69,7 +69,7 @@ func TestRewindByAPI(t *testing.T) {
 	}
 }
 
-func TestStartOfASubscription(t *testing.T) {
+func TestHubStart(t *testing.T) {
 	f := newFixture(t)
 	f.publishMany(t, 5)
 	for _, start := range []string{"latest", "earliest", "1", "6", "2026-01-01T00:00:00Z"} {
@@ -88,7 +88,7 @@ func TestStartOfASubscription(t *testing.T) {
 	want(t, f.form("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.start", "nonsense"), 202)
 }
 
-func TestPauseResumeAndEndByAPI(t *testing.T) {
+func TestPauseResumeEndAPI(t *testing.T) {
 	f := newFixture(t)
 	f.subscribe(t, topicURL, callbackURL)
 	f.ledger.verify(t)
@@ -124,7 +124,7 @@ func TestPauseResumeAndEndByAPI(t *testing.T) {
 	})
 }
 
-func TestDeliveryOptionsByForm(t *testing.T) {
+func TestDeliveryOptions(t *testing.T) {
 	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
 	f.subscribe(t, topicURL, callbackURL, "hub.delivery_key", "header:x-hub-key", "hub.delivery_window", "8", "consumerGroup", "g",
 		"hub.rate", "2.5", "hub.retry.max_attempts", "7", "hub.retry.refused_attempts", "3", "hub.retry.max_age", "60", "hub.retry.max_interval", "5", "hub.unknown", "x")
@@ -155,7 +155,7 @@ func TestDeliveryOptionsByForm(t *testing.T) {
 		}
 	}
 	body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL+"2", "hub.consumer_group", "g"), 409)
-	if !strings.Contains(body, "hub.delivery_mode: is ordered, and the consumer group \"g\" has keyed") {
+	if !strings.Contains(body, "hub.delivery_mode: is ordered, but the consumer group \"g\" has keyed") {
 		t.Errorf("a group that disagrees: %s", body)
 	}
 	// The publisher's header is kept, one that nothing may name is not.

@@ -34,7 +34,7 @@ func (r *reads) Consistent(context.Context) error {
 	return nil
 }
 
-func TestReadsWaitForWhatTheyAskFor(t *testing.T) {
+func TestReadsWait(t *testing.T) {
 	node := new(reads)
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Reads = node })
 	w := f.send("POST", "/topics/news", "hello")

@@ -63,7 +63,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 }
 
 // Every $ref of the document leads somewhere, and every error code that the code uses is listed.
-func TestOpenAPIHoldsTogether(t *testing.T) {
+func TestOpenAPIReferences(t *testing.T) {
 	f := newFixture(t)
 	body := want(t, f.send("GET", "/v1/openapi.json", ""), 200)
 	var doc any
@@ -82,7 +82,7 @@ func TestOpenAPIHoldsTogether(t *testing.T) {
 	}
 }
 
-func TestRoutesTakeTheirMethodsOnly(t *testing.T) {
+func TestMethodNotAllowed(t *testing.T) {
 	f := newFixture(t)
 	for _, path := range []string{"/", "/health", "/health/live", "/health/ready", "/metrics", "/v1/cluster", "/v1/topics",
 		"/v1/subscriptions", "/v1/dead-letters", "/v1/openapi.json"} {
@@ -99,7 +99,7 @@ func TestRoutesTakeTheirMethodsOnly(t *testing.T) {
 	}
 }
 
-func TestProfilingOnlyWhenAskedFor(t *testing.T) {
+func TestProfilingIsOptional(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profiling = true })
 	if body := want(t, f.send("GET", "/debug/pprof/", ""), 200); !strings.Contains(body, "goroutine") {
 		t.Errorf("the index of profiles reads %q", body)
@@ -107,7 +107,7 @@ func TestProfilingOnlyWhenAskedFor(t *testing.T) {
 	want(t, f.send("GET", "/debug/pprof/goroutine?debug=1", ""), 200)
 }
 
-func TestLandingPageSaysWhereThingsAre(t *testing.T) {
+func TestLandingPage(t *testing.T) {
 	body := want(t, newFixture(t).send("GET", "/", "", "Host", "evil.example"), 200)
 	for _, s := range []string{publicURL + "/hub", publicURL + "/topics/", "/v1/openapi.json", "/health"} {
 		if !strings.Contains(body, s) {
@@ -133,7 +133,7 @@ func TestCorrelationID(t *testing.T) {
 	}
 }
 
-func TestErrorsInTheFormThatIsAskedFor(t *testing.T) {
+func TestErrorsFollowAccept(t *testing.T) {
 	f := newFixture(t)
 	for _, tc := range []struct {
 		accept string
@@ -180,7 +180,7 @@ func checkProblem(tb testing.TB, w interface{ Header() http.Header }, body, code
 }
 
 // Internals stay in the log, under the id that the client was told.
-func TestErrorsOfTheHubItselfAreNotShown(t *testing.T) {
+func TestInternalErrorsAreNotShown(t *testing.T) {
 	f := newFixture(t)
 	f.ledger.refuse = errWithPath
 	w := f.send("POST", publishURL(topicURL), "x")
@@ -195,7 +195,7 @@ func TestErrorsOfTheHubItselfAreNotShown(t *testing.T) {
 	checkErrorLine(t, body)
 }
 
-func TestUnusedCodesAreNotInTheDocument(t *testing.T) {
+func TestOpenAPIListsEveryCode(t *testing.T) {
 	f := newFixture(t)
 	var doc struct {
 		Components struct {

@@ -15,7 +15,7 @@ import (
 )
 
 // A reader that does not read is dropped; the others do not notice, and it can resume where it stopped reading.
-func TestSlowStreamReadersAreDropped(t *testing.T) {
+func TestSlowStreamReadersAreCutOff(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) {
 		rules.MaxMessageBytes, o.StreamWriteTimeout = 1<<20, 300*time.Millisecond
 	})

@@ -211,7 +211,7 @@ func TestStreamStarts(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"/topics/news?start=99", 400, "start: 99 is behind the topic's end; expected an offset from 1 to 6"},
+		{"/topics/news?start=99", 400, "start: 99 is past the end of the topic; expected an offset from 1 to 6"},
 		{"/topics/news?start=soon", 400, "expected latest, earliest"},
 		{"/topics/news?offset=3", 400, `"offset": is not a parameter of a stream`},
 		{"/topics/news?start=1&start=2", 400, "given 2 times"},
@@ -280,7 +280,7 @@ func TestStreamShowsGaps(t *testing.T) {
 }
 
 // A reader that comes from a node that is ahead waits for the messages it has, and gets none of them twice.
-func TestStreamWaitsForANodeThatLags(t *testing.T) {
+func TestStreamWaitsForLaggingNode(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamCatchUp = patience })
 	r.publish(t, "news", "m1")
 	opened := make(chan *reader)
@@ -361,7 +361,7 @@ func TestStreamHeartbeat(t *testing.T) {
 	r.awaitMetric(t, `quorumhub_streams_ended_total{reason="out_of_touch"}`, "1")
 }
 
-func TestStreamsAreBounded(t *testing.T) {
+func TestStreamLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamMax = 2 })
 	r.publish(t, "news", "m1")
 	first := r.follow(t, "/topics/news?start=earliest")
@@ -381,7 +381,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
-func TestStreamsEndWithTheNode(t *testing.T) {
+func TestStreamsEndWhenTheNodeStops(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = patience })
 	r.publish(t, "news", "m1")
 	var readers []*reader
@@ -415,7 +415,7 @@ func TestStreamEndsWithItsTopic(t *testing.T) {
 }
 
 // A snapshot that replaces the state wakes the readers.
-func TestStreamGoesOnAfterASnapshot(t *testing.T) {
+func TestStreamContinuesAfterSnapshot(t *testing.T) {
 	r := start(t)
 	r.publish(t, "news", "m1")
 	rd := r.follow(t, "/topics/news?start=earliest")

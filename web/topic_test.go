@@ -142,7 +142,7 @@ func TestReadingTopics(t *testing.T) {
 	want(t, f.send("GET", "/topics/news", ""), 204)
 }
 
-func TestNamesInThePath(t *testing.T) {
+func TestTopicPaths(t *testing.T) {
 	f := newFixture(t)
 	for path, name := range map[string]string{
 		"/topics/a/b":       "a/b",
@@ -220,7 +220,7 @@ func TestConditionalGet(t *testing.T) {
 }
 
 // A page of a publisher must not run scripts in the name of the hub.
-func TestContentIsServedInert(t *testing.T) {
+func TestContentIsSandboxed(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("POST", "/topics/x", "<script>alert(1)</script>", "Content-Type", "text/html"), 200)
 	h := f.send("GET", "/topics/x", "").Header()
@@ -229,7 +229,7 @@ func TestContentIsServedInert(t *testing.T) {
 	}
 }
 
-func TestLinksNeverFollowTheHostHeader(t *testing.T) {
+func TestLinksIgnoreHost(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("POST", "/topics/x", "x"), 200)
 	r := httptest.NewRequest(http.MethodGet, "http://evil.example/topics/x", nil)
@@ -246,7 +246,7 @@ type brokenReader struct{ err error }
 
 func (b brokenReader) Read(hub.TopicID, uint64, int, int) ([]hub.Message, error) { return nil, b.err }
 
-func TestReadingWhenTheLogFails(t *testing.T) {
+func TestReadErrors(t *testing.T) {
 	for _, tc := range []struct {
 		err    error
 		status int

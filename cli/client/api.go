@@ -15,19 +15,18 @@ import (
 	"quorumhub/cli/exit"
 )
 
-// Call makes a request of the admin API that changes something and returns the JSON of its answer, if there
-// is any.
+// Call sends a request to the admin API and returns the response body, which may be empty. A body other than nil is sent as JSON.
 func (c *Client) Call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	data := []byte(nil)
 	if body != nil {
 		var err error
 		if data, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("make the request: %w", err)
+			return nil, fmt.Errorf("build the request: %w", err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("build the request: %w", err)
 	}
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -40,65 +39,39 @@ func (c *Client) Call(ctx context.Context, method, path string, body any) (json.
 	return a.Body, nil
 }
 
-// Get gets a path of the admin API.
-func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	a, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	return a.Body, nil
-}
-
-// OpenBackup asks for a backup; the caller reads and closes the body. The client's timeout bounds the wait for the header only.
+// OpenBackup starts a backup; the caller reads and closes the response body. The client's timeout limits the wait for the response
+// header only.
 func (c *Client) OpenBackup(ctx context.Context) (*http.Response, error) {
-	c.transport.ResponseHeaderTimeout, c.http.Timeout = c.timeout, 0
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+"/v1/backup", nil)
+	transport := c.transport.Clone()
+	transport.ResponseHeaderTimeout = c.http.Timeout
+	patient := *c.http
+	patient.Transport, patient.Timeout = transport, 0
+	resp, err := c.get(ctx, &patient, "/v1/backup")
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
+		transport.CloseIdleConnections()
 	}
-	resp, err := c.exchange(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
-		return nil, refusal(resp, body)
-	}
-	return resp, nil
+	return resp, err
 }
 
-// Copy copies an answer of any length to w. patience bounds the wait for its beginning and for each part of it.
+// Copy copies a response of any length to w. patience limits the wait for its first byte and for each further read.
 func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
 	outer := ctx
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
 	idle := time.AfterFunc(patience, cancel)
 	defer idle.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+path, nil)
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("User-Agent", "quorumhub-cli")
-	client := *c.http
-	client.Timeout = 0
-	resp, err := client.Do(req)
+	patient := *c.http
+	patient.Timeout = 0
+	resp, err := c.get(ctx, &patient, path)
 	switch {
-	case outer.Err() != nil:
+	case err != nil && outer.Err() != nil:
 		return outer.Err()
+	case err != nil && ctx.Err() != nil:
+		return exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: no response within %s", c.base, patience))
 	case err != nil:
-		return exit.With(exit.Unreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.Base, err))
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what there is of it is told
-		return refusal(resp, body)
-	}
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := resp.Body.Read(buf)
@@ -112,11 +85,29 @@ func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, 
 		case outer.Err() != nil:
 			return outer.Err()
 		case err != nil && ctx.Err() != nil:
-			return exit.With(exit.Timeout, fmt.Errorf("the hub at %s sent nothing for %s; what was printed is not whole", c.Base, patience))
+			return exit.With(exit.Timeout, fmt.Errorf("hub at %s sent nothing for %s; the output is incomplete", c.base, patience))
 		case err != nil:
-			return exit.With(exit.Unreachable, fmt.Errorf("the answer of the hub at %s broke off; what was printed is not whole: %w", c.Base, err))
+			return exit.With(exit.Unreachable, fmt.Errorf("response of the hub at %s was cut off; the output is incomplete: %w", c.base, err))
 		}
 	}
+}
+
+// get sends a GET request with another HTTP client than the usual one and returns a response with a status of 2xx.
+func (c *Client) get(ctx context.Context, via *http.Client, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("build the request: %w", err)
+	}
+	resp, err := c.exchange(via, req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a part of the explanation is better than none
+		return nil, refusal(resp, body)
+	}
+	return resp, nil
 }
 
 // List fetches all pages of a list of the admin API.
@@ -127,11 +118,7 @@ func (c *Client) List(ctx context.Context, path string, query url.Values) ([]jso
 		query = url.Values{}
 	}
 	for seen := map[string]bool{}; ; {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+path+"?"+query.Encode(), nil)
-		if err != nil {
-			return nil, fmt.Errorf("make the request: %w", err)
-		}
-		a, err := c.do(req)
+		body, err := c.Call(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +126,7 @@ func (c *Client) List(ctx context.Context, path string, query url.Values) ([]jso
 			Items []json.RawMessage `json:"items"`
 			Next  string            `json:"next"`
 		}
-		if err := json.Unmarshal(a.Body, &page); err != nil {
+		if err := json.Unmarshal(body, &page); err != nil {
 			return nil, c.Unexpected(path, err)
 		}
 		items = append(items, page.Items...)
@@ -147,15 +134,15 @@ func (c *Client) List(ctx context.Context, path string, query url.Values) ([]jso
 			return items, nil
 		}
 		if seen[page.Next] {
-			return nil, fmt.Errorf("the pages of %s%s do not end", c.Base, path)
+			return nil, c.Unexpected(path, fmt.Errorf("page %q repeats", page.Next))
 		}
 		seen[page.Next] = true
 		query.Set("cursor", page.Next)
 	}
 }
 
-// clusterState is what a node says of its cluster.
-type clusterState struct {
+// ClusterState is a cluster as one of its nodes sees it.
+type ClusterState struct {
 	Leader string `json:"leader"`
 	Nodes  []struct {
 		ID           string `json:"id"`
@@ -165,18 +152,14 @@ type clusterState struct {
 	} `json:"nodes"`
 }
 
-// Cluster asks the node for its cluster.
-func (c *Client) Cluster(ctx context.Context) (*clusterState, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+"/v1/cluster", nil)
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	a, err := c.do(req)
+// Cluster returns the cluster as this node sees it.
+func (c *Client) Cluster(ctx context.Context) (*ClusterState, error) {
+	body, err := c.Call(ctx, http.MethodGet, "/v1/cluster", nil)
 	if err != nil {
 		return nil, err
 	}
-	state := new(clusterState)
-	if err := json.Unmarshal(a.Body, state); err != nil {
+	state := new(ClusterState)
+	if err := json.Unmarshal(body, state); err != nil {
 		return nil, c.Unexpected("/v1/cluster", err)
 	}
 	return state, nil

@@ -1,3 +1,5 @@
+// Package client calls a hub's HTTP API on behalf of the commands: publishing, subscribing and the admin API. Its errors carry the exit
+// code of the failure. It may import exit and terminal.
 package client
 
 import (
@@ -19,32 +21,31 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// DefaultURL is where a hub listens unless told otherwise.
+// DefaultURL is the endpoint of a hub with default settings.
 const DefaultURL = "http://127.0.0.1:8080/hub"
 
-// maxAnswerBytes bounds what is read of one answer of the hub.
-const maxAnswerBytes = 32 << 20
+// maxResponseBytes limits what is read of one response.
+const maxResponseBytes = 32 << 20
 
 // Client talks to one hub. It is safe for concurrent use.
 type Client struct {
-	Base      string // without a trailing slash
+	base      string // without a trailing slash
 	token     string // empty: no credentials
-	timeout   time.Duration
 	transport *http.Transport
 	http      *http.Client
 }
 
 // Options configures a client.
 type Options struct {
-	// Timeout bounds one request, with its response.
+	// Timeout limits one request, including the response body.
 	Timeout time.Duration
 	// Token is sent as a bearer token; empty sends no credentials.
 	Token string
-	// RootCAs verifies the hub's certificate; nil uses the system's roots.
+	// RootCAs verify the hub's certificate; nil uses the system's roots.
 	RootCAs *x509.CertPool
 }
 
-// New takes the endpoint (http://host/hub) or the base URL of a hub.
+// New returns a client of a hub, given its endpoint (http://host/hub) or its base URL.
 func New(hub string, o Options) (*Client, error) {
 	u, err := url.Parse(hub)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -58,53 +59,57 @@ func New(hub string, o Options) (*Client, error) {
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs}
 	}
 	return &Client{
-		Base: base, token: o.Token, timeout: o.Timeout, transport: transport,
+		base: base, token: o.Token, transport: transport,
 		http: &http.Client{
 			Timeout: o.Timeout,
-			// A redirect would turn the POST into a GET; the hub never sends one.
+			// Following a redirect would turn a POST into a GET, and the hub never sends one.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport:     transport,
 		},
 	}, nil
 }
 
+// Close closes idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Endpoint is the URL of the hub itself, as subscribers and publishers use it.
-func (c *Client) Endpoint() string { return c.Base + "/hub" }
+// Base returns the hub's base URL, without a trailing slash.
+func (c *Client) Base() string { return c.base }
 
-// TopicURL is the URL of a topic given as URL or as the name of a topic that the hub hosts.
+// Endpoint returns the hub's endpoint, which publishers and subscribers use.
+func (c *Client) Endpoint() string { return c.base + "/hub" }
+
+// TopicURL returns the URL of a topic, given its URL or the name of a topic hosted by the hub.
 func (c *Client) TopicURL(topic string) (string, error) {
 	if strings.HasPrefix(topic, "http://") || strings.HasPrefix(topic, "https://") {
 		return topic, nil
 	}
 	if topic == "" || strings.Contains(topic, "://") {
-		return "", exit.Usagef("TOPIC: got %q, expected an http(s) URL or the name of a topic that the hub hosts", topic)
+		return "", exit.Usagef("TOPIC: got %q, expected an http(s) URL or the name of a topic hosted by the hub", topic)
 	}
 	segments := strings.Split(topic, "/")
 	for i, s := range segments {
 		segments[i] = url.PathEscape(s)
 	}
-	return c.Base + "/topics/" + strings.Join(segments, "/"), nil
+	return c.base + "/topics/" + strings.Join(segments, "/"), nil
 }
 
-// response is what the hub said.
+// response is a successful response.
 type response struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// do sends a request and turns every answer that is no success into an error with its exit code.
+// do sends a request. It turns every status other than 2xx into an error with its exit code.
 func (c *Client) do(req *http.Request) (*response, error) {
-	resp, err := c.exchange(req)
+	resp, err := c.exchange(c.http, req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	if err != nil {
-		return nil, exit.With(exit.Unreachable, fmt.Errorf("read the answer of the hub at %s: %w", c.Base, err))
+		return nil, exit.With(exit.Unreachable, fmt.Errorf("read the response of the hub at %s: %w", c.base, err))
 	}
 	if resp.StatusCode/100 != 2 {
 		return nil, refusal(resp, body)
@@ -112,13 +117,13 @@ func (c *Client) do(req *http.Request) (*response, error) {
 	return &response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
-// exchange sends a request; the caller reads and closes the answer's body.
-func (c *Client) exchange(req *http.Request) (*http.Response, error) {
+// exchange sends a request; the caller reads and closes the response body.
+func (c *Client) exchange(via *http.Client, req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "quorumhub-cli")
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := via.Do(req)
 	if err != nil {
 		if req.Context().Err() != nil {
 			return nil, req.Context().Err()
@@ -127,13 +132,13 @@ func (c *Client) exchange(req *http.Request) (*http.Response, error) {
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return nil, exit.With(exit.Unreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.Base, err))
+		return nil, exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: %w", c.base, err))
 	}
 	return resp, nil
 }
 
-// ErrCannotServe is an answer of the kind 5xx: the hub is there, and the same request may succeed later.
-var ErrCannotServe = errors.New("the hub cannot serve now")
+// ErrCannotServe is a response with a status of 5xx: the hub is up, and the same request may succeed later.
+var ErrCannotServe = errors.New("hub unavailable")
 
 func refusal(resp *http.Response, body []byte) error {
 	text, _, _ := strings.Cut(strings.TrimSpace(terminal.Printable(string(body[:min(len(body), 500)]))), "\n")
@@ -152,49 +157,49 @@ func refusal(resp *http.Response, body []byte) error {
 	}
 	if resp.StatusCode >= 500 {
 		if after := resp.Header.Get("Retry-After"); after != "" {
-			text += fmt.Sprintf(" (try again in %s s)", terminal.Printable(after))
+			text += fmt.Sprintf(" (retry in %s s)", terminal.Printable(after))
 		}
 		return exit.With(exit.Unreachable, fmt.Errorf("%w: %d %s", ErrCannotServe, resp.StatusCode, text))
 	}
 	return exit.With(exit.Refused, fmt.Errorf("the hub refused: %d %s", resp.StatusCode, text))
 }
 
-// Unexpected is the error for a response that could not be understood, and whose path is below the hub's base URL.
+// Unexpected returns the error for a response that could not be understood. path is relative to the base URL.
 func (c *Client) Unexpected(path string, err error) error {
-	return fmt.Errorf("unexpected response from %s%s: %w", c.Base, path, err)
+	return fmt.Errorf("unexpected response from %s%s: %w", c.base, path, err)
 }
 
 // form posts a form to the hub's endpoint.
 func (c *Client) form(ctx context.Context, form url.Values) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint(), strings.NewReader(form.Encode()))
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
+		return fmt.Errorf("build the request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, err = c.do(req)
 	return err
 }
 
-// Message is content to publish.
+// Message is the content to publish.
 type Message struct {
 	Body        []byte
 	ContentType string
-	// IdempotencyKey makes a repeated publish of the same body one message; empty for none.
+	// IdempotencyKey makes repeated publishes of the same body a single message; empty for none.
 	IdempotencyKey string
 }
 
-// Publish sends content to a topic and returns the id of the message.
+// Publish posts content to the hub's endpoint and returns the message ID.
 func (c *Client) Publish(ctx context.Context, topicURL string, m Message) (string, error) {
 	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {topicURL}}
 	return c.post(ctx, c.Endpoint()+"?"+query.Encode(), m)
 }
 
-// PublishHosted sends content to a topic that the hub hosts, at the topic's own URL.
+// PublishHosted posts content to the URL of a hosted topic and returns the message ID.
 func (c *Client) PublishHosted(ctx context.Context, topicURL string, m Message) (string, error) {
 	return c.post(ctx, topicURL, m)
 }
 
-// PublishBatch sends several messages at once, and returns the hub's answer and the ids of the messages.
+// PublishBatch publishes several messages, all or none. It returns the response body and the message IDs.
 func (c *Client) PublishBatch(ctx context.Context, topicURL string, m Message) (raw []byte, ids []string, err error) {
 	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {topicURL}, "hub.batch": {"true"}}
 	a, err := c.send(ctx, c.Endpoint()+"?"+query.Encode(), m)
@@ -226,7 +231,7 @@ func (c *Client) post(ctx context.Context, target string, m Message) (string, er
 func (c *Client) send(ctx context.Context, target string, m Message) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(m.Body))
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("build the request: %w", err)
 	}
 	req.Header.Set("Content-Type", m.ContentType)
 	if m.IdempotencyKey != "" {
@@ -240,7 +245,7 @@ func (c *Client) Ping(ctx context.Context, topicURL string) error {
 	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}})
 }
 
-// Register makes a topic known to the hub.
+// Register registers a topic.
 func (c *Client) Register(ctx context.Context, topicURL string) error {
 	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}})
 }
@@ -250,19 +255,19 @@ func (c *Client) Deregister(ctx context.Context, topicURL string) error {
 	return c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}})
 }
 
-// Intent is a wish to subscribe or unsubscribe.
+// Intent is a request to subscribe or unsubscribe.
 type Intent struct {
 	Mode, Topic, Callback string
-	// Lease of 0 leaves the choice to the hub.
+	// Lease is the requested lease; 0 lets the hub choose.
 	Lease  time.Duration
 	Secret string
-	// More are further parameters.
+	// More holds further parameters.
 	More url.Values
-	// Scheme is hub.signature_scheme; empty is X-Hub-Signature only.
+	// Scheme is hub.signature_scheme; empty means X-Hub-Signature only.
 	Scheme string
 }
 
-// SendIntent sends an intent. Success means that the hub will ask the callback, not that the callback agreed.
+// SendIntent sends an intent. Success means that the hub will verify it with the callback, not that the callback has confirmed it.
 func (c *Client) SendIntent(ctx context.Context, i Intent) error {
 	form := url.Values{"hub.mode": {i.Mode}, "hub.topic": {i.Topic}, "hub.callback": {i.Callback}}
 	if i.Lease > 0 {

@@ -1,3 +1,5 @@
+// Package exit defines the program's exit codes and attaches them to errors. It knows of no command and may import only configs,
+// whose errors have a code of their own.
 package exit
 
 import (
@@ -8,6 +10,7 @@ import (
 	"quorumhub/configs"
 )
 
+// The exit codes; Codes says what each means.
 const (
 	Done        = 0
 	Failed      = 1
@@ -19,7 +22,7 @@ const (
 	Interrupted = 130
 )
 
-// Code is one way the program can end.
+// Code is an exit code and its meaning.
 type Code struct {
 	Number  int
 	Meaning string
@@ -28,18 +31,18 @@ type Code struct {
 // Codes lists every exit code, as --help shows them.
 func Codes() []Code {
 	return []Code{
-		{Done, "done"},
-		{Failed, "failed for a reason not listed here"},
-		{Usage, "wrong usage or configuration"},
-		{Unreachable, "the hub cannot be reached, or cannot serve now (5xx)"},
+		{Done, "success"},
+		{Failed, "failed for a reason not listed below"},
+		{Usage, "invalid usage or configuration"},
+		{Unreachable, "the hub is unreachable or unavailable (5xx)"},
 		{Refused, "the hub refused the request (4xx) or denied the subscription"},
-		{Timeout, "what was waited for did not happen in time"},
-		{Differs, "apply --dry-run: the hub is not as the files say"},
-		{Interrupted, "interrupted before the job was done"},
+		{Timeout, "timed out"},
+		{Differs, "apply --dry-run: the hub differs from the files"},
+		{Interrupted, "interrupted before the command finished"},
 	}
 }
 
-// failure carries the exit code of a failure.
+// failure is an error with an exit code.
 type failure struct {
 	code int
 	err  error
@@ -48,13 +51,13 @@ type failure struct {
 func (e *failure) Error() string { return e.err.Error() }
 func (e *failure) Unwrap() error { return e.err }
 
+// With returns err with an exit code.
 func With(code int, err error) error { return &failure{code: code, err: err} }
 
-// Usagef makes the error of a wrong command line or file.
-func Usagef(format string, args ...any) error {
-	return With(Usage, fmt.Errorf(format, args...))
-}
+// Usagef returns an error with the exit code Usage. It formats as fmt.Errorf does.
+func Usagef(format string, args ...any) error { return With(Usage, fmt.Errorf(format, args...)) }
 
+// CodeOf returns the exit code of an error: the one attached by With, else the one that fits its kind, else Failed.
 func CodeOf(err error) int {
 	var coded *failure
 	var invalid *configs.InvalidError

@@ -13,24 +13,24 @@ import (
 	"quorumhub/hub"
 )
 
-// accessControl is the auth room, wired: who calls, and what they may do.
+// accessControl wires the auth room: it identifies callers and decides what they may do.
 type accessControl struct {
 	settings *auth.Settings
-	client   *egress.Client // to the issuers; nil without any
+	client   *egress.Client // for requests to issuers and the token service; nil without any
 	sources  []*auth.KeySet
-	remote   *auth.RemoteTokens // nil: no service is asked about tokens
+	remote   *auth.RemoteTokens // nil without a token service
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
-// issuerTimeout is for one request to an issuer.
+// issuerTimeout limits one request to an issuer.
 const issuerTimeout = 10 * time.Second
 
-// openAccess reads the settings; nil when auth.mode lets everybody in. own are the node's own addresses.
+// openAccess reads auth.file. It returns nil if auth.mode requires no credentials. own are the node's addresses, which it never calls.
 func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 	if cfg.Auth.Mode != "required" {
-		return nil, nil //nolint:nilnil // no access control is a way to run
+		return nil, nil //nolint:nilnil // nil means no access control
 	}
 	settings, err := auth.LoadSettings(cfg.Auth.File)
 	if err != nil {
@@ -47,7 +47,7 @@ func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 	return a, nil
 }
 
-// wire builds the guard. service claims nonces; it is asked for when one is claimed.
+// wire returns the guard. service is called only when a nonce is claimed, so it may be set later.
 func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, log *slog.Logger) *auth.Guard {
 	now := time.Now
 	var list []auth.Authenticator
@@ -77,7 +77,7 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	return auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(a.settings.Rules, state, log), auth.Audit(cfg.Auth.Audit), log)
 }
 
-// start keeps the issuers' keys fresh.
+// start keeps the issuers' keys up to date until close.
 func (a *accessControl) start(ctx context.Context) {
 	if a == nil {
 		return
@@ -102,7 +102,7 @@ func (a *accessControl) close() {
 	}
 }
 
-// notReady names the issuers whose tokens cannot be checked.
+// notReady returns a line for each issuer whose tokens cannot be verified.
 func (a *accessControl) notReady() []string {
 	if a == nil {
 		return nil
@@ -121,7 +121,7 @@ func (a *accessControl) notReady() []string {
 	return out
 }
 
-// warnings are what does not keep the node from taking requests.
+// warnings returns problems that do not keep the node from serving.
 func (a *accessControl) warnings() []string {
 	if a == nil || a.remote == nil {
 		return nil
@@ -132,7 +132,7 @@ func (a *accessControl) warnings() []string {
 	return nil
 }
 
-// nonceClaims claims nonces through the log.
+// nonceClaims claims nonces in the replicated log.
 type nonceClaims struct{ service func() *hub.Service }
 
 // Claim implements auth.Nonces.
@@ -140,14 +140,14 @@ func (n nonceClaims) Claim(ctx context.Context, nonce [32]byte, until time.Time)
 	return n.service().ClaimNonce(ctx, nonce, until)
 }
 
-// serverTLS is how HTTPS is spoken; nil when the configuration has plain HTTP.
+// serverTLS returns the settings for HTTPS, or nil if the configuration is for plain HTTP.
 func serverTLS(cfg *configs.Config, log *slog.Logger) (*tls.Config, error) {
 	files := cfg.HTTP.TLS
 	if files.Cert == "" {
-		return nil, nil //nolint:nilnil // plain HTTP is a way to run
+		return nil, nil //nolint:nilnil // nil means plain HTTP
 	}
 	t := &auth.ServerTLS{Cert: files.Cert, Key: files.Key, ClientCA: files.ClientCA, Failed: func(err error) {
-		log.Error("renewed TLS files cannot be used; the ones before them stay in force", "error", err)
+		log.Error("cannot load renewed TLS files; still using the previous ones", "error", err)
 	}}
 	return t.Config()
 }

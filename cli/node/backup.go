@@ -12,7 +12,7 @@ import (
 	"quorumhub/web"
 )
 
-// backupCatchUp is how long a backup waits for what the cluster has acknowledged to arrive on this node.
+// backupCatchUp limits how long a backup waits for this node to catch up with what the cluster has acknowledged.
 const backupCatchUp = 5 * time.Second
 
 // nodeBackups implements web.Backups.
@@ -22,7 +22,7 @@ type nodeBackups struct {
 	secrets *keyring.Ring
 }
 
-// Begin implements web.Backups. Everything that any node acknowledged before is in the backup if there is a leader.
+// Begin implements web.Backups. If there is a leader, the backup holds everything that any node acknowledged before the call.
 func (b *nodeBackups) Begin(ctx context.Context) (web.Backup, int64, string, error) {
 	now := time.Now()
 	wait, cancel := context.WithTimeout(ctx, backupCatchUp)
@@ -30,7 +30,7 @@ func (b *nodeBackups) Begin(ctx context.Context) (web.Backup, int64, string, err
 	complete := b.node.Consistent(wait) == nil
 	if err := b.store.Flush(wait); err != nil {
 		if ctx.Err() == nil && wait.Err() != nil {
-			return nil, 0, "", hub.Errorf(hub.CodeUnavailable, "the disk is too slow to begin a backup now; try again shortly")
+			return nil, 0, "", hub.Errorf(hub.CodeUnavailable, "the disk is too busy to start a backup; try again shortly")
 		}
 		return nil, 0, "", err
 	}
@@ -44,7 +44,7 @@ func (b *nodeBackups) Begin(ctx context.Context) (web.Backup, int64, string, err
 	return backup, backup.Size, name, nil
 }
 
-// keys are those that the state needs.
+// keys returns the IDs of the sealing keys that the state needs.
 func (b *nodeBackups) keys() (ids []string) {
 	b.store.View(func(s *hub.State) { ids = s.NeededKeys() })
 	return ids

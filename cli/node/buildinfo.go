@@ -15,6 +15,7 @@ type Build struct {
 	Platform string `json:"platform"`
 }
 
+// ReadBuild returns what the Go toolchain recorded in the binary.
 func ReadBuild() Build {
 	b := Build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -37,7 +38,7 @@ func ReadBuild() Build {
 	return b
 }
 
-// programVersion names the program towards others: its version, or "dev" for a build from a work tree.
+// programVersion is the version shown to clients and subscribers: "dev" for a build from a work tree.
 func programVersion() string {
 	if v := ReadBuild().Version; v != "(devel)" && v != "" {
 		return v

@@ -13,11 +13,11 @@ import (
 	"quorumhub/configs"
 )
 
-// checkTimeout is how long quorumhub check waits for those who vouch for callers.
+// checkTimeout limits how long Check waits for issuers and the token service.
 const checkTimeout = 5 * time.Second
 
-// Check opens what a node of the configuration opens at its start, and starts nothing. Warnings name those who vouch for
-// callers and do not answer.
+// Check verifies the files that a node with this configuration would read, and starts nothing. Warnings name the issuers and token
+// services that do not respond: a hub starts without them, but cannot authenticate their callers.
 func Check(ctx context.Context, cfg *configs.Config) (warnings []string, err error) {
 	if warnings, err = checkAccess(ctx, cfg); err != nil {
 		return nil, err
@@ -28,8 +28,7 @@ func Check(ctx context.Context, cfg *configs.Config) (warnings []string, err err
 	return warnings, checkKeys(cfg)
 }
 
-// checkAccess says what is wrong with the files of access control, for quorumhub check; and, as warnings, which of those who
-// vouch for callers do not answer from here. A hub starts without them, and lets nobody in on their word until they do.
+// checkAccess verifies the files of access control and probes issuers and the token service.
 func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, err error) {
 	quiet := slog.New(slog.DiscardHandler)
 	if _, err := serverTLS(cfg, quiet); err != nil {
@@ -58,13 +57,13 @@ func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, e
 	asked.Wait()
 	for _, err := range failures {
 		if err != nil {
-			warnings = append(warnings, err.Error()+"; until it answers, its callers get 503")
+			warnings = append(warnings, err.Error()+"; until it responds, its callers get 503")
 		}
 	}
 	return warnings, nil
 }
 
-// checkTLS says what is wrong with the certificates for other hosts, for quorumhub check.
+// checkTLS verifies the certificates for particular callback hosts.
 func checkTLS(cfg *configs.Config) error {
 	rules, err := outgoingTLS(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -76,7 +75,7 @@ func checkTLS(cfg *configs.Config) error {
 	return nil
 }
 
-// checkKeys says what is wrong with the key file for secrets at rest, if there is one.
+// checkKeys verifies the sealing keys, if there are any yet.
 func checkKeys(cfg *configs.Config) error {
 	if _, err := OpenKeys(cfg, false); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

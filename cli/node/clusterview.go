@@ -11,20 +11,20 @@ import (
 	"quorumhub/web"
 )
 
-// contactLimit is how long a node may have been without contact to the cluster and still take requests.
+// contactLimit is how long a node keeps serving without contact to the leader.
 const contactLimit = 2 * time.Second
 
-// clusterView is the cluster as the web room shows it.
+// clusterView shows the cluster to the web room and changes its membership. It implements web.Node and web.Membership.
 type clusterView struct {
 	id          string
 	httpAddr    string
 	clusterAddr string
-	node        *raftlog.Node // set before anything but describe is called
+	node        *raftlog.Node // only describe may be called before it is set
 	weight      int
 	store       *store.Store
-	issuers     func() []string // those whose tokens cannot be checked; nil without access control
-	delivering  atomic.Bool     // the delivery room has taken over the subscriptions
-	stopping    atomic.Bool     // this node is about to end
+	issuers     func() []string // issuers whose tokens cannot be verified; nil without access control
+	delivering  atomic.Bool     // deliveries have started
+	stopping    atomic.Bool
 }
 
 // ID implements web.Node.
@@ -33,7 +33,7 @@ func (v *clusterView) ID() string { return v.id }
 // LeaderID implements web.Node.
 func (v *clusterView) LeaderID() string { return v.node.LeaderID() }
 
-// describe is what the other nodes are told about this one.
+// describe returns what this node tells the others about itself.
 func (v *clusterView) describe() raftlog.Description {
 	return raftlog.Description{HTTPAddr: v.httpAddr, Weight: v.weight}
 }
@@ -115,7 +115,7 @@ func (v *clusterView) NotReady() []string {
 // Alive implements web.Node.
 func (v *clusterView) Alive() error { return v.node.Err() }
 
-// leaveBound is how long a request to remove a node waits for the end of it.
+// leaveBound limits how long a membership change may take.
 const leaveBound = 25 * time.Second
 
 // AddNode implements web.Membership.

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// damagePause is how often a node with a damaged file looks whether the others can do without it.
+// damagePause is how often a node with a damaged file checks whether the others are a quorum without it.
 const damagePause = time.Second
 
-// found is told of damage in the store's files.
-func (n *Node) found(damage error) {
+// reportDamage is told of damage in the store's files.
+func (n *Node) reportDamage(damage error) {
 	select {
 	case n.damaged <- damage:
-	default: // one is enough
+	default: // one report is enough
 	}
 }
 
-// watchDamage tells when this node should leave its work to the others: a file of it is damaged, and they are a quorum without it.
-// Until then it goes on, and what is damaged is not served. The channel is closed when ctx ends.
+// watchDamage reports damage once this node should leave its work to the others: a file is damaged, and they are a quorum without
+// this node. Until then the node keeps running without serving the damaged data. The channel is closed when ctx ends.
 func (n *Node) watchDamage(ctx context.Context) <-chan error {
 	leave := make(chan error, 1)
 	go func() {
@@ -30,7 +30,7 @@ func (n *Node) watchDamage(ctx context.Context) <-chan error {
 			case <-ctx.Done():
 				return
 			case err := <-n.damaged:
-				n.log.Error("a file is damaged; what is damaged in it is not served", "error", err)
+				n.log.Error("damaged file found; its damaged part is not served", "error", err)
 				damage = err
 			case <-tick.C:
 			}
@@ -44,7 +44,7 @@ func (n *Node) watchDamage(ctx context.Context) <-chan error {
 	return leave
 }
 
-// dispensable tells whether the other nodes are a quorum without this one.
+// dispensable reports whether the other nodes are a quorum without this one.
 func (n *Node) dispensable() bool {
 	voters, alive := 0, 0
 	for _, m := range n.raft.Members() {

@@ -12,7 +12,7 @@ import (
 	"quorumhub/web"
 )
 
-// deliveries tells how deliveries go, here or at the node that makes them. It implements web.Deliveries.
+// deliveries shows how a subscription's deliveries are doing, asking the owner if that is another node. It implements web.Deliveries.
 type deliveries struct {
 	id         string
 	dispatcher *delivery.Dispatcher
@@ -20,7 +20,7 @@ type deliveries struct {
 	ask        func(ctx context.Context, node string, question []byte) ([]byte, error)
 }
 
-// deliveryQuestion is what a node asks another one.
+// deliveryQuestion is what a node asks a subscription's owner.
 type deliveryQuestion struct {
 	Subscription hub.SubscriptionID `json:"subscription"`
 }
@@ -34,7 +34,7 @@ func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*web.
 	})
 	switch owner {
 	case "":
-		return nil, hub.Errorf(hub.CodeUnavailable, "no node delivers %s at the moment", id)
+		return nil, hub.Errorf(hub.CodeUnavailable, "no node owns %s at the moment; try again shortly", id)
 	case d.id:
 		return d.here(id)
 	}
@@ -53,7 +53,7 @@ func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*web.
 	return v, nil
 }
 
-// answer answers another node.
+// answer answers another node's question.
 func (d *deliveries) answer(question []byte) ([]byte, error) {
 	var q deliveryQuestion
 	if err := json.Unmarshal(question, &q); err != nil {
@@ -70,7 +70,7 @@ func (d *deliveries) here(id hub.SubscriptionID) (*web.DeliveryView, error) {
 	lane, ok := d.dispatcher.Lane(id)
 	h, known := d.dispatcher.History(id)
 	if !ok || !known {
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s changes hands just now; try again shortly", id)
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s is changing its owner; try again shortly", id)
 	}
 	v := &web.DeliveryView{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed, Window: lane.Window}
 	if !lane.NextAttempt.IsZero() {

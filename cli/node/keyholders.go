@@ -9,10 +9,10 @@ import (
 	"quorumhub/auth/keyring"
 )
 
-// keyHolders is the cluster as the keeper of the keys sees it. It implements keyring.Cluster; the raft node must be open.
+// keyHolders is the cluster as seen by the keyring's keeper. It implements keyring.Cluster. The raft node must be open.
 type keyHolders struct{ n *Node }
 
-// keysCall is how questions about keys are told apart from those about deliveries.
+// keysCall wraps a question about keys, to tell it from one about deliveries.
 type keysCall struct {
 	Keys *keyring.Question `json:"keys"`
 }
@@ -48,7 +48,7 @@ func (h *keyHolders) Ask(ctx context.Context, node string, q *keyring.Question) 
 	return a, nil
 }
 
-// questions answers what other nodes ask.
+// questions answers the calls of other nodes.
 type questions struct {
 	deliveries *deliveries
 	keeper     *keyring.Keeper

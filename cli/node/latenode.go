@@ -9,20 +9,20 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// raftNode is what the delivery room needs of the raft node.
+// raftNode is the part of the raft node that the delivery room needs.
 type raftNode interface {
 	hub.Proposer
 	hub.Cluster
 }
 
-// timedNode also says by what time the cluster acts.
+// timedNode is a raftNode with the cluster's clock.
 type timedNode interface {
 	raftNode
 	Clock() hub.Clock
 }
 
-// lateNode stands in for the raft node until it is open: those who observe the log must be there before the
-// log moves, and act through the node that moves it.
+// lateNode stands in for the raft node until it is open. Observers of the log must be registered before the log is replayed, and they
+// propose through the raft node that replays it.
 type lateNode struct {
 	ready chan struct{}
 	to    timedNode // set before ready is closed
@@ -30,13 +30,13 @@ type lateNode struct {
 
 func newLateNode() *lateNode { return &lateNode{ready: make(chan struct{})} }
 
-// set gives the node that everything goes to from now on. It is called once.
+// set makes every call go to a node from now on. It must be called once.
 func (n *lateNode) set(to timedNode) {
 	n.to = to
 	close(n.ready)
 }
 
-// Propose implements hub.Proposer; it waits for set.
+// Propose implements hub.Proposer. It waits for set.
 func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	select {
 	case <-n.ready:
@@ -46,7 +46,7 @@ func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.R
 	}
 }
 
-// IsLeader implements hub.Leadership; before set nobody leads.
+// IsLeader implements hub.Leadership. It returns false before set.
 func (n *lateNode) IsLeader() bool {
 	select {
 	case <-n.ready:
@@ -56,7 +56,7 @@ func (n *lateNode) IsLeader() bool {
 	}
 }
 
-// Nodes implements hub.Cluster; before set there are none.
+// Nodes implements hub.Cluster. It returns none before set.
 func (n *lateNode) Nodes() []hub.NodeStatus {
 	select {
 	case <-n.ready:
@@ -66,7 +66,7 @@ func (n *lateNode) Nodes() []hub.NodeStatus {
 	}
 }
 
-// Contact implements hub.Cluster; before set there was none.
+// Contact implements hub.Cluster. Before set there has been no contact.
 func (n *lateNode) Contact() time.Duration {
 	select {
 	case <-n.ready:
@@ -76,7 +76,7 @@ func (n *lateNode) Contact() time.Duration {
 	}
 }
 
-// Now implements hub.Clock: the time by which the cluster acts, and before set the machine's.
+// Now implements hub.Clock. It returns the cluster's time, and before set the machine's.
 func (n *lateNode) Now() time.Time {
 	select {
 	case <-n.ready:

@@ -11,7 +11,7 @@ import (
 	"quorumhub/web"
 )
 
-// requestLimits are the budgets of callers.
+// requestLimits returns the configured request rates per caller.
 func requestLimits(cfg *configs.Config) web.Limits {
 	l := &cfg.Limits
 	return web.Limits{Publish: hub.Rate(l.Publish), Subscribe: hub.Rate(l.Subscribe), Read: hub.Rate(l.Read), Admin: hub.Rate(l.Admin), Refused: hub.Rate(l.Refused)}
@@ -21,7 +21,7 @@ func callbackLimits(cfg *configs.Config) intent.Limits {
 	return intent.Limits{Rate: hub.Rate(cfg.Limits.CallbackHost), Pending: cfg.Limits.Pending}
 }
 
-// callbackBounds asks the verifier, which knows all requests that wait.
+// callbackBounds limits subscribe requests. It asks the verifier, which knows all pending requests.
 type callbackBounds struct{ verifier *intent.Verifier }
 
 // Admit implements hub.CallbackBounds.

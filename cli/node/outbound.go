@@ -23,7 +23,7 @@ import (
 	"quorumhub/web"
 )
 
-// outbound is everything that goes out of a node: the delivery room, wired.
+// outbound wires the delivery room: everything that makes requests to the outside.
 type outbound struct {
 	callbackPolicy, topicPolicy *egress.Policy
 	callbacks, topics           *egress.Client
@@ -44,7 +44,7 @@ type outboundOptions struct {
 	raft     raftNode
 	clock    hub.Clock
 	secrets  hub.SecretBox
-	own      []string // host:port where this node listens, or would as a cluster
+	own      []string // host:port where this node listens, or would listen in a cluster
 	registry *prometheus.Registry
 }
 
@@ -106,26 +106,26 @@ func newOutbound(o outboundOptions) (*outbound, error) {
 	return out, nil
 }
 
-// outgoingTLS reads the certificates for hosts that have their own; nil without any. One that has expired keeps nothing from
-// starting: it concerns the hosts of its rule only.
+// outgoingTLS reads the TLS settings for particular callback hosts; nil without any. An expired certificate is only a warning,
+// because it affects no other hosts.
 func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error) {
 	if cfg.Delivery.TLSFile == "" {
-		return nil, nil //nolint:nilnil // no rules is a way to run
+		return nil, nil //nolint:nilnil // nil means no settings for particular hosts
 	}
 	rules, err := egress.LoadTLSRules(cfg.Delivery.TLSFile)
 	if err != nil {
 		return nil, err
 	}
 	rules.Failed = func(err error) {
-		log.Error("renewed certificates cannot be used; those before them stay in force", "error", err)
+		log.Error("cannot load renewed certificates for callbacks; still using the previous ones", "error", err)
 	}
 	for _, text := range rules.Expired(time.Now()) {
-		log.Warn("a client certificate is not valid now; its hosts will refuse it", "rule", text)
+		log.Warn("client certificate for callbacks is not valid now; its hosts will refuse it", "rule", text)
 	}
 	return rules, nil
 }
 
-// unknownTopic is how a profile's subscribers are told that there is no such topic; nil for the usual words.
+// unknownTopic returns a profile's message for an unknown topic; nil means the default message.
 func unknownTopic(p web.Profile) func(string) string {
 	if p == web.ProfileNative {
 		return nil
@@ -133,7 +133,7 @@ func unknownTopic(p web.Profile) func(string) string {
 	return web.UnknownTopic
 }
 
-// egressPolicy builds the policy of one kind of outbound request. The node's own addresses are never called.
+// egressPolicy builds the policy for one kind of outbound request. It denies the node's own addresses.
 func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, error) {
 	var deny []netip.AddrPort
 	for _, addr := range own {
@@ -148,12 +148,12 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 	return p, nil
 }
 
-// observer is told of everything applied.
+// observer returns the observer of applied events.
 func (o *outbound) observer() hub.Observer {
 	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
-// reload brings everything up to a state that was replaced by a snapshot.
+// reload makes everything start over from a state that a snapshot has replaced.
 func (o *outbound) reload() {
 	o.dispatcher.Reload()
 	o.verifier.Reload()
@@ -162,7 +162,7 @@ func (o *outbound) reload() {
 	o.replayer.Reload()
 }
 
-// start takes over what the state holds.
+// start begins all work.
 func (o *outbound) start(ctx context.Context) {
 	o.dispatcher.Start(ctx)
 	o.verifier.Start(ctx)
@@ -172,7 +172,7 @@ func (o *outbound) start(ctx context.Context) {
 	o.replayer.Start(ctx)
 }
 
-// close ends all work in good order; cursors are in the log when it returns without an error.
+// close finishes all work. If it returns without an error, the cursors are saved in the log.
 func (o *outbound) close(ctx context.Context) error {
 	o.placer.Close()
 	o.replayer.Close()
@@ -185,7 +185,7 @@ func (o *outbound) close(ctx context.Context) error {
 	return err
 }
 
-// backoffOf is what a configuration says of the waits: a schedule stands in place of the two bounds.
+// backoffOf returns the configured backoff: the schedule if there is one, else the range.
 func backoffOf(r *configs.Retry) retry.Backoff {
 	if len(r.Schedule) > 0 {
 		return retry.Backoff{Schedule: r.Schedule}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// waitingRoom answers on the hub's address while the node cannot serve yet: a fresh node waits for the others, and
-// whoever calls is to know at once that it has to come back.
+// waitingRoom answers requests on the hub's address while a fresh node waits for its peers, so that callers learn immediately to try
+// again later.
 type waitingRoom struct {
 	server *http.Server
 	guest  *guestListener
@@ -30,7 +30,7 @@ func newWaitingRoom(l net.Listener, secure *tls.Config) *waitingRoom {
 			}
 			h.Set("Connection", "close")
 			h.Set("Retry-After", "1")
-			http.Error(w, "this node is starting: it waits for the other nodes of the cluster", http.StatusServiceUnavailable)
+			http.Error(w, "this node is starting and waiting for the other nodes of the cluster", http.StatusServiceUnavailable)
 		}),
 	}
 	var at net.Listener = w.guest
@@ -44,18 +44,18 @@ func newWaitingRoom(l net.Listener, secure *tls.Config) *waitingRoom {
 	return w
 }
 
-// close leaves the address to the hub. The listener stays open.
+// close stops answering. The listener stays open, for the hub.
 func (w *waitingRoom) close() {
 	w.guest.leave()
 	<-w.ended
-	// Only now: Accept may end, with a caller that has just come, before leave has set the deadline.
+	// Not earlier: a new caller may make Accept return before leave has set the deadline.
 	if d, ok := w.guest.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		_ = d.SetDeadline(time.Time{})
 	}
 	_ = w.server.Close()
 }
 
-// guestListener uses a listener for a while: closing it ends Accept only.
+// guestListener borrows a listener: closing it ends Accept and leaves the listener open.
 type guestListener struct {
 	net.Listener
 	once sync.Once

@@ -1,3 +1,4 @@
+// Package terminal makes text from elsewhere safe to print. It imports nothing of the project.
 package terminal
 
 import (
@@ -6,7 +7,7 @@ import (
 	"unicode"
 )
 
-// Printable makes text of others safe for a terminal: control characters, escape sequences with them, become dots.
+// Printable replaces control characters, and so escape sequences, with dots. Newlines and tabs stay.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
@@ -16,7 +17,7 @@ func Printable(s string) string {
 	}, s)
 }
 
-// OneLine is printable text that cannot break a table.
+// OneLine is Printable for table cells and single lines: it replaces newlines and tabs, too.
 func OneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -26,6 +27,7 @@ func OneLine(s string) string {
 	}, s)
 }
 
+// OrDash is OneLine with a dash for an empty string.
 func OrDash(s string) string {
 	if s == "" {
 		return "-"
@@ -33,7 +35,7 @@ func OrDash(s string) string {
 	return OneLine(s)
 }
 
-// Is reports whether a file is a character device, as a terminal is.
+// Is reports whether a file is a character device, as terminals are.
 func Is(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
