@@ -19,7 +19,7 @@ import (
 	"quorumhub/web"
 )
 
-// guarded is a server behind rules, with an operator's key from the settings.
+// guarded is a server with rules and an operator's API key from the settings.
 type guarded struct {
 	*fixture
 	root string // the operator's key
@@ -77,7 +77,7 @@ func hexOf(b []byte) string {
 	return out.String()
 }
 
-// key makes an API key over the API.
+// key creates an API key through the API.
 func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"name": name, "scopes": scopes})
@@ -91,7 +91,7 @@ func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
 	return made.Key
 }
 
-// Nobody gets anywhere without credentials but where the hub says so: a new route is closed until it is opened here.
+// Every route requires credentials unless it is listed here.
 func TestRoutesRequireCredentials(t *testing.T) {
 	g := newGuarded(t, "")
 	open := map[string]bool{"GET /": true, "GET /health": true, "GET /health/live": true, "GET /health/ready": true,
@@ -106,7 +106,7 @@ func TestRoutesRequireCredentials(t *testing.T) {
 		w := g.send(method, path, body, header...)
 		if open[rt] {
 			if w.Code == http.StatusUnauthorized {
-				t.Errorf("%s: 401 for everybody", rt)
+				t.Errorf("%s: 401, want it public", rt)
 			}
 			continue
 		}
@@ -162,7 +162,7 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// What is refused must say nothing about what is there.
+// A refusal must not reveal what exists.
 func TestRefusalsDoNotRevealTopics(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, stranger := g.key(t, "writer", "orders.write"), g.key(t, "stranger")
@@ -181,7 +181,7 @@ func TestRefusalsDoNotRevealTopics(t *testing.T) {
 			answers = append(answers, http.StatusText(w.Code)+strip(w.Body.String()))
 		}
 		if answers[0] != answers[1] {
-			t.Errorf("%s %s: a topic that is there answers %q, one that is not %q", c.method, c.target, answers[0], answers[1])
+			t.Errorf("%s %s: an existing topic answers %q, a missing one %q", c.method, c.target, answers[0], answers[1])
 		}
 	}
 }
@@ -192,12 +192,12 @@ func TestInvalidCredentialsGetOneAnswer(t *testing.T) {
 	for _, header := range [][2]string{
 		{"X-API-Key", "hello"}, {"X-API-Key", "qhk_000000000000_x"}, {"Authorization", "Bearer " + g.root + "x"},
 	} {
-		// A wrong key is no better than none, also where everybody may go.
+		// A wrong key is refused even where no credentials are needed.
 		w := g.send("GET", "/topics/news", "", header[0], header[1])
 		bodies = append(bodies, want(t, w, 401))
 	}
 	if bodies[0] != bodies[1] || bodies[1] != bodies[2] {
-		t.Errorf("different answers to different failures: %q", bodies)
+		t.Errorf("different failures get different answers: %q", bodies)
 	}
 	w := g.send("GET", "/v1/topics", "")
 	want(t, w, 401)
@@ -205,7 +205,7 @@ func TestInvalidCredentialsGetOneAnswer(t *testing.T) {
 		t.Errorf("WWW-Authenticate: %q", got)
 	}
 	if text := g.logged.String(); !strings.Contains(text, "does not exist") || !strings.Contains(text, "its secret is wrong") || strings.Contains(text, g.root) {
-		t.Errorf("the log must name each reason, and no key: %s", text)
+		t.Errorf("the log lacks a reason, or shows a key: %s", text)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestKeysAndRulesAPI(t *testing.T) {
 	}
 	want(t, g.send("PUT", "/v1/auth/rules/prices", `{"may":["read"],"topics":["prices"],"who":[{"subject":"meter"}]}`, root...), 200)
 	if got := read(); got != 404 {
-		t.Errorf("with the rule: %d, want 404 for a topic that is not there", got)
+		t.Errorf("with the rule: %d, want 404 for a missing topic", got)
 	}
 	if got := want(t, g.send("POST", "/v1/auth/explain", explain, root...), 200); !strings.Contains(got, `"rule":"prices"`) {
 		t.Errorf("explain: %s", got)
@@ -240,7 +240,7 @@ func TestKeysAndRulesAPI(t *testing.T) {
 	}
 	want(t, g.send("DELETE", "/v1/auth/rules/prices", "", root...), 204)
 	if got := read(); got != 403 {
-		t.Errorf("after the rule was taken away: %d", got)
+		t.Errorf("after removing the rule: %d", got)
 	}
 	want(t, g.send("DELETE", "/v1/auth/keys/"+key[4:16], "", root...), 204)
 	if got := read(); got != 401 {
@@ -344,14 +344,14 @@ func TestSignedPublish(t *testing.T) {
 		<-done
 	}
 	if n := accepted.Load(); n != 1 {
-		t.Errorf("of 10 copies sent at once %d were accepted", n)
+		t.Errorf("%d of 10 concurrent copies were accepted, want 1", n)
 	}
 	if metrics := want(t, g.send("GET", "/metrics", "", "X-API-Key", g.root), 200); !strings.Contains(metrics, "quorumhub_http_body_bytes 0\n") {
-		t.Errorf("bytes of bodies are still counted: %s", metrics)
+		t.Errorf("body bytes are still accounted for: %s", metrics)
 	}
 }
 
-// A page of another site must not act on a hub that only this machine reaches.
+// A web page must not act on a hub that only its browser's machine can reach.
 func TestCrossSiteRequestsAreRefused(t *testing.T) {
 	f := newFixture(t)
 	for _, c := range []struct {
@@ -376,7 +376,7 @@ func TestCrossSiteRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// Principals have budgets of their own, wherever they call from; credentials that do not hold are the address's.
+// Principals have their own limits wherever they call from; requests with invalid credentials count for the address.
 func TestLimitsByPrincipal(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, other := g.key(t, "meter-1", "orders.write"), g.key(t, "meter-2", "orders.write")
@@ -408,10 +408,10 @@ func TestLimitsByPrincipal(t *testing.T) {
 		}
 	}
 	if n := strings.Count(g.logged.String(), "credentials refused"); n != 3 {
-		t.Errorf("%d refusals are in the log, want 3", n)
+		t.Errorf("%d refusals in the log, want 3", n)
 	}
 	if got := publish("203.0.113.7:1", other); got != 200 {
-		t.Errorf("good credentials at the address of bad ones: got %d, want 200", got)
+		t.Errorf("valid credentials from an address with invalid ones: got %d, want 200", got)
 	}
 	if w := g.from("203.0.113.9:1", "GET", "/v1/topics", ""); w.Code != 401 || w.Header().Get("RateLimit") == "" {
 		t.Errorf("without credentials: got %d %v", w.Code, w.Header())

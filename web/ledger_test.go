@@ -12,7 +12,7 @@ import (
 	"quorumhub/web/sse"
 )
 
-// ledger is a log of one node in memory: it folds events with the real hub.State and keeps the messages.
+// ledger is an in-memory log of one node. It applies events to a real hub.State and keeps the messages.
 type ledger struct {
 	mu       sync.RWMutex
 	state    *hub.State
@@ -21,8 +21,8 @@ type ledger struct {
 	seq      uint64
 	clock    *clock
 	feed     *sse.Feed
-	silent   bool  // the feed is not told
-	discard  bool  // parts of large bodies are not kept
+	silent   bool  // do not notify the feed
+	discard  bool  // do not keep parts of blobs
 	refuse   error // Propose answers with it when it is set
 	block    chan struct{}
 	entered  chan struct{}
@@ -75,14 +75,14 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	return res[0].Proposals[0], nil
 }
 
-// proposals is how many batches were written so far.
+// proposals returns the number of batches written.
 func (l *ledger) proposals() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.seq
 }
 
-// ReadPart reads a part, as long as the state keeps it.
+// ReadPart reads a part that the state still keeps.
 func (l *ledger) ReadPart(part uint64, at int, p []byte) (int, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -92,7 +92,7 @@ func (l *ledger) ReadPart(part uint64, at int, p []byte) (int, error) {
 	return copy(p, l.parts[part][at:]), nil
 }
 
-// OffsetAt walks over all messages.
+// OffsetAt scans all messages.
 func (l *ledger) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -138,7 +138,7 @@ func (l *ledger) ReadLetter(_ context.Context, d *hub.DeadLetter) (hub.Message, 
 	return l.messages[d.Topic][d.Offset-1], nil
 }
 
-// must proposes events that have to be taken.
+// must proposes events that must be accepted.
 func (l *ledger) must(tb testing.TB, events ...*hubpb.Event) []hub.Result {
 	tb.Helper()
 	res, err := l.Propose(context.Background(), events...)
@@ -148,7 +148,7 @@ func (l *ledger) must(tb testing.TB, events ...*hubpb.Event) []hub.Result {
 	return res
 }
 
-// verify confirms the oldest pending request, as the verification of intent would.
+// verify confirms the oldest pending request, like the verification of intent.
 func (l *ledger) verify(tb testing.TB) {
 	tb.Helper()
 	pending := l.state.Requests(0, 1, nil)
@@ -166,7 +166,7 @@ func (l *ledger) trim(tb testing.TB, topic hub.TopicID, through uint64) {
 		Ranges: []*hubpb.LogTrimmed_Range{{Topic: uint64(topic), Through: through}}}}})
 }
 
-// clock stands still until it is told otherwise.
+// clock stands still until advanced.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -186,7 +186,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// secrets marks what was sealed, so that a leak of either form can be searched for.
+// secrets marks what it seals, so that tests can search for leaks of either form.
 type secrets struct{}
 
 const sealedMark = "SEALED:"

@@ -17,7 +17,7 @@ import (
 	"quorumhub/web"
 )
 
-// running is a fixture that serves on a loopback port.
+// running is a fixture that listens on a loopback port.
 type running struct {
 	*fixture
 	addr   string
@@ -59,7 +59,7 @@ func (r *running) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// raw sends bytes as they are and reads one answer.
+// raw sends raw bytes and reads one response.
 func (r *running) raw(t *testing.T, request string, closeWrite bool) (int, http.Header, string) {
 	t.Helper()
 	c := r.dial(t)
@@ -128,7 +128,7 @@ func TestBodiesOfUnknownLength(t *testing.T) {
 	}
 }
 
-// A publisher that dies in the middle of its content must not have published half of it.
+// A publisher that dies in the middle of its content must not publish half of it.
 func TestTruncatedBodyIsNotPublished(t *testing.T) {
 	r := start(t)
 	for name, request := range map[string]string{
@@ -145,11 +145,11 @@ func TestTruncatedBodyIsNotPublished(t *testing.T) {
 	var n hub.Counts
 	r.ledger.View(func(st *hub.State) { n = st.Counts() })
 	if n != (hub.Counts{}) {
-		t.Errorf("something was taken: %+v", n)
+		t.Errorf("the state changed: %+v", n)
 	}
 }
 
-// Content-Length alone is enough to refuse: the publisher need not send what will not be taken.
+// Content-Length alone is enough for a refusal, so that the publisher need not send the body.
 func TestTooLargeIsRefusedBeforeTheBody(t *testing.T) {
 	r := start(t)
 	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4097\r\n\r\n", false)
@@ -167,7 +167,7 @@ func TestSlowBodyTimesOut(t *testing.T) {
 	checkErrorLine(t, body)
 }
 
-// A refusal needs no body, but net/http reads it before it answers: one that never comes must not hold the connection.
+// net/http reads the body before it sends a refusal, so a body that never arrives must not hold the connection.
 func TestUnreadBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	for target, want := range map[string]int{"/topics/": 400, "/hub": 415, "/health": 405} {
@@ -196,14 +196,14 @@ func TestConnectionLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := second.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("a second connection was answered beside the first (%v)", err)
+		t.Fatalf("a second connection was answered during the first (%v)", err)
 	}
 	_ = first.Close()
 	if err := second.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if status, _, _ := readAnswer(t, second); status != 200 {
-		t.Errorf("after the first has gone: got %d", status)
+		t.Errorf("after the first is closed: got %d", status)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 	}
 }
 
-// Memory is bounded: what does not fit is turned away, and fits again when the others are done.
+// Bodies that exceed the budget are refused until the others are done.
 func TestBodyBudget(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 1000, 1500 })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
@@ -243,11 +243,11 @@ func TestBodyBudget(t *testing.T) {
 		return resp
 	}
 	if resp := post(); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("over the budget: got %d with %v", resp.StatusCode, resp.Header)
+		t.Errorf("over budget: got %d with %v", resp.StatusCode, resp.Header)
 	}
 	close(r.ledger.block)
 	if status, _, _ := readAnswer(t, held); status != 200 {
-		t.Errorf("the request that held the budget got %d", status)
+		t.Errorf("the request that used the budget got %d", status)
 	}
 	go func() {
 		for range r.ledger.entered {
@@ -276,16 +276,16 @@ func TestStopWaitsForRequestsInFlight(t *testing.T) {
 	}
 	<-r.ledger.entered
 	r.cancel()
-	for r.send("GET", "/health/ready", "").Code != 503 { // it says so as soon as it stops
+	for r.send("GET", "/health/ready", "").Code != 503 { // not ready as soon as it is stopping
 		select {
 		case err := <-r.served:
-			t.Fatalf("Serve returned %v with a request under way", err)
+			t.Fatalf("Serve returned %v with a request in flight", err)
 		case <-time.After(time.Millisecond):
 		}
 	}
 	close(r.ledger.block)
 	if status, _, body := readAnswer(t, c); status != 200 {
-		t.Errorf("the request under way got %d %q", status, body)
+		t.Errorf("the request in flight got %d %q", status, body)
 	}
 	if err := <-r.served; err != nil {
 		t.Errorf("Serve returned %v", err)
@@ -308,11 +308,11 @@ func TestStopCutsOffSlowRequests(t *testing.T) {
 	<-r.ledger.entered
 	r.cancel()
 	if err := <-r.served; !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Serve returned %v, want that requests were cut off", err)
+		t.Errorf("Serve returned %v, want an error about cut off requests", err)
 	}
 }
 
-// broken is a StateReader with a fault.
+// broken is a StateReader that panics.
 type broken struct{}
 
 func (broken) View(func(*hub.State)) { panic("the view is broken") }
@@ -340,7 +340,7 @@ func TestPanicFailsOneRequest(t *testing.T) {
 
 func TestInvalidOptions(t *testing.T) {
 	if _, err := web.New(web.Options{}); err == nil {
-		t.Error("New took no options at all")
+		t.Error("New accepted empty options")
 	}
 	f := newFixture(t)
 	for _, u := range []string{"", "hub.example.net", "ftp://hub.example.net", "https://u:p@hub.example.net"} {

@@ -15,13 +15,13 @@ import (
 	"quorumhub/web"
 )
 
-// few are three requests an hour of each class, so that no test sees one come back.
+// few allows three requests an hour in each class, so that no test sees a refill.
 func few() web.Limits {
 	r := hub.Rate{Requests: 3, Per: time.Hour}
 	return web.Limits{Publish: r, Subscribe: r, Read: r, Admin: r, Refused: r}
 }
 
-// from sends a request as a client at an address.
+// from sends a request from a client address.
 func (f *fixture) from(addr, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.RemoteAddr = addr
@@ -90,7 +90,7 @@ func TestLimitsByClass(t *testing.T) {
 			w := tc.send(f, addr)
 			after, err := strconv.Atoi(w.Header().Get("Retry-After"))
 			if w.Code != 429 || err != nil || after < 1000 || after > 1200 {
-				t.Fatalf("got %d with %v, want 429 and Retry-After of a third of an hour", w.Code, w.Header())
+				t.Fatalf("got %d with %v, want 429 and a Retry-After of a third of an hour", w.Code, w.Header())
 			}
 			if got := w.Header().Get("RateLimit"); !strings.HasPrefix(got, fmt.Sprintf("%q;r=0;t=", tc.class)) {
 				t.Errorf("RateLimit %q", got)
@@ -99,10 +99,10 @@ func TestLimitsByClass(t *testing.T) {
 				t.Error("the refused request was written to the log")
 			}
 			if got := want(t, f.send("GET", "/health", ""), 200); got == "" {
-				t.Error("no health")
+				t.Error("health checks are limited")
 			}
 			if w := tc.send(f, "203.0.113.8:1000"); w.Code == 429 {
-				t.Error("another client pays for it")
+				t.Error("the limit affects another client")
 			}
 			metrics := want(t, f.from("203.0.113.99:1", "GET", "/metrics", ""), 200)
 			if want := fmt.Sprintf("quorumhub_requests_limited_total{limit=%q} 1", tc.class); !strings.Contains(metrics, want) {
@@ -112,7 +112,7 @@ func TestLimitsByClass(t *testing.T) {
 	}
 }
 
-// Classes do not pay for each other, and what is public has no limit.
+// Classes are independent, and public routes have no limit.
 func TestLimitsAreIndependent(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 4 {
@@ -124,7 +124,7 @@ func TestLimitsAreIndependent(t *testing.T) {
 	for range 10 {
 		w := f.send("GET", "/health/ready", "")
 		if want(t, w, 200); w.Header().Get("RateLimit") != "" {
-			t.Fatal("a health check has a limit")
+			t.Fatal("health checks are limited")
 		}
 	}
 }
@@ -213,7 +213,7 @@ func TestLimitsByClientAddress(t *testing.T) {
 	}
 }
 
-// A budget that is used up comes back without anybody's doing.
+// An exhausted budget refills by itself.
 func TestLimitsRefill(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits.Publish = hub.Rate{Requests: 20, Per: time.Second} })
 	taken := 0
@@ -224,7 +224,7 @@ func TestLimitsRefill(t *testing.T) {
 	}
 	for end := time.Now().Add(20 * time.Second); f.send("POST", "/topics/news", "x").Code != 200; {
 		if time.Now().After(end) {
-			t.Fatal("the budget never comes back")
+			t.Fatal("the budget never refills")
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// items fetches a list page by page and returns its items.
+// items fetches all pages of a list and returns the items.
 func (f *fixture) items(tb testing.TB, path string, query url.Values) []map[string]any {
 	tb.Helper()
 	var all []map[string]any
@@ -24,7 +24,7 @@ func (f *fixture) items(tb testing.TB, path string, query url.Values) []map[stri
 			tb.Fatal(err)
 		}
 		if len(page) != 2 || page["items"] == nil || page["next"] == nil {
-			tb.Fatalf("a page is %s, want items and next", body)
+			tb.Fatalf("page is %s, want items and next", body)
 		}
 		var items []map[string]any
 		var next string
@@ -83,7 +83,7 @@ func TestSubscriptionListFields(t *testing.T) {
 	want(t, f.send("POST", "/topics/news", "y"), 200)
 	check(map[string]any{"id": "s-1", "topic": "news", "callback": callbackURL, "state": "active", "node": "node-1",
 		"lease_expires_at": "2026-11-01T13:00:00.25Z", "cursor": 1.0, "lag": 1.0, "mode": "ordered"})
-	f.subscribe(t, topicURL, callbackURL) // a renewal under way is no second subscription
+	f.subscribe(t, topicURL, callbackURL) // a pending renewal is not a second subscription
 	check(map[string]any{"id": "s-1", "state": "active"})
 	want(t, f.form("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL), 202)
 	check(map[string]any{"id": "s-1", "state": "active"})

@@ -9,7 +9,7 @@ import (
 	"quorumhub/web"
 )
 
-// nodes is a web.Membership that writes down what it is asked.
+// nodes is a web.Membership that records its calls.
 type nodes struct{ asked []string }
 
 func (n *nodes) note(words ...string) error {

@@ -60,7 +60,7 @@ func TestRewindAPI(t *testing.T) {
 		`{"too":1}`: "body: cannot be decoded", `[`: "body: cannot be decoded", `{"to":1,"dry_run":"yes"}`: "body: cannot be decoded",
 	} {
 		if got := rewind(body, 400); !strings.Contains(got, words) {
-			t.Errorf("%s: %s does not say %q", body, got, words)
+			t.Errorf("%s: got %s, want %q", body, got, words)
 		}
 	}
 	rewind(strings.Repeat(" ", 5000), 413)
@@ -84,7 +84,7 @@ func TestHubStart(t *testing.T) {
 		}
 	}
 	want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.start", "1", "hub.start", "2"), 400)
-	// An unsubscribe request ignores it.
+	// Unsubscribe requests ignore it.
 	want(t, f.form("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.start", "nonsense"), 202)
 }
 
@@ -104,7 +104,7 @@ func TestPauseResumeEndAPI(t *testing.T) {
 			t.Errorf("%s: state %q", tc[0], got)
 		}
 		if got := state(want(t, f.send("GET", "/v1/subscriptions/s-1", ""), 200)); got != tc[1] {
-			t.Errorf("%s, asked later: state %q", tc[0], got)
+			t.Errorf("%s, shown later: state %q", tc[0], got)
 		}
 	}
 	if items := f.items(t, "/v1/subscriptions", url.Values{}); len(items) != 1 || items[0]["state"] != "paused" {
@@ -119,7 +119,7 @@ func TestPauseResumeEndAPI(t *testing.T) {
 	}
 	f.ledger.View(func(s *hub.State) {
 		if r := s.Requests(0, 0, nil); len(r) != 1 || r[0].Mode != hub.ModeDenied || r[0].Callback != callbackURL {
-			t.Errorf("the callback is to be told %+v", r)
+			t.Errorf("the callback will be notified of %+v", r)
 		}
 	})
 }
@@ -156,9 +156,9 @@ func TestDeliveryOptions(t *testing.T) {
 	}
 	body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL+"2", "hub.consumer_group", "g"), 409)
 	if !strings.Contains(body, "hub.delivery_mode: is ordered, but the consumer group \"g\" has keyed") {
-		t.Errorf("a group that disagrees: %s", body)
+		t.Errorf("a group with different options: %s", body)
 	}
-	// The publisher's header is kept, one that nothing may name is not.
+	// Only headers that a delivery key may name are kept.
 	want(t, f.send("POST", publishURL(topicURL), "x", "Content-Type", "text/plain", "X-Hub-Key", "k1", "X-Other", "o"), 200)
 	m, err := f.ledger.Read(1, 1, 1, 1)
 	if err != nil || len(m) != 1 || m[0].Header("X-Hub-Key") != "k1" || m[0].Header("X-Other") != "" || m[0].Header("Content-Type") != "text/plain" {
