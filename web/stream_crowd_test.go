@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -96,7 +97,7 @@ func TestManyStreamReaders(t *testing.T) {
 			for !found {
 				line, err := in.ReadSlice('\n')
 				total += len(line)
-				if err != nil && err != bufio.ErrBufferFull {
+				if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 					return
 				}
 				found = total > len(body)
