@@ -51,7 +51,7 @@ func TestBatch(t *testing.T) {
 				}
 			}
 		}
-		msgs, err := f.ledger.Read(1, before.Head+1, 100, 0)
+		msgs, err := f.ledger.Read(1, before.Head+1, 100, 1<<20)
 		if err != nil || len(msgs) != len(c.want) {
 			t.Fatalf("%s: %d messages (%v), want %d", c.name, len(msgs), err, len(c.want))
 		}
