@@ -44,7 +44,7 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 		for have < len(buf) && !ended {
 			n, err := r.Body.Read(buf[have:])
 			have += n
-			if err == io.EOF { //nolint:errorlint // a truncated body is a different error
+			if err == io.EOF { // not errors.Is: a truncated body is a different error
 				ended = true
 			} else if err != nil {
 				return hub.Receipt{}, 0, unreadable(err)
