@@ -200,7 +200,7 @@ func TestNamesDoNotHideTheNetwork(t *testing.T) {
 	}
 	v.Start(context.Background())
 	defer v.Close()
-	fake.Eventually(t, "three are under way", func() bool { mu.Lock(); defer mu.Unlock(); return busy == 3 })
+	fake.Eventually(t, "three are in flight", func() bool { mu.Lock(); defer mu.Unlock(); return busy == 3 })
 	release()
 	fake.Eventually(t, "all are verified", func() bool { return v.Pending() == 0 })
 	if most > 3 || all != names {
