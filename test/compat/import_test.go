@@ -95,7 +95,7 @@ func TestImportReports(t *testing.T) {
 				more []string
 			}{{"dry", []string{"--dry-run"}}, {"first", nil}, {"again", nil}, {"json", []string{"--json"}}} {
 				got := runImport(t, n, fixtureKey, append(slices.Clone(c.args), step.more...)...)
-				if got.code != 4 || !strings.Contains(got.err, "did not go in") {
+				if got.code != 4 || !strings.Contains(got.err, "records were refused") {
 					t.Errorf("%s: exit code %d, %s; want 4 because of the refused records", step.name, got.code, got.err)
 				}
 				golden(t, c.profile+"-"+step.name+".golden", got.out)
