@@ -138,7 +138,7 @@ func TestI4PlannedMoveRepeatsNothing(t *testing.T) {
 
 func TestI4GuardDrain(t *testing.T) {
 	if f := plannedMove(t, func(c *fleet) { c.listen = handsOverAtOnce }); len(f) == 0 {
-		t.Error("not detected: owners did not finish what was under way")
+		t.Error("not detected: owners did not finish their attempts in flight")
 	}
 }
 

@@ -183,8 +183,8 @@ func TestNamesDoNotHideTheNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	dns := &fake.DNS{Answers: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
-	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.0/8")}),
-		egress.ClientOptions{Resolver: dns.Resolver()})
+	dns.Install(t)
+	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.0/8")}), egress.ClientOptions{})
 	defer client.Close()
 	e := fake.NewEngine(t)
 	v := intent.NewVerifier(intent.Options{
