@@ -52,7 +52,7 @@ func forwarder(t *testing.T, s *sink, callbacks int, copies func(callback int, s
 		}
 	}))
 	t.Cleanup(hub.Close)
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestPublisherRepeatsAfterRefusalOnly(t *testing.T) {
 		w.WriteHeader(answers[calls.Add(1)-1])
 	}))
 	defer hub.Close()
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	st := &stage{tally: newTally(1, 41)}
 	st.tally.latency = newLatencies(nil)
 	s.set(st)
-	to, err := newTarget(s.callback(0), 200)
+	to, err := newTarget(s.callback(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestPacedLatencyIncludesTheWait(t *testing.T) {
 		}
 	}))
 	defer hub.Close()
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
