@@ -115,7 +115,8 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 	ctx := r.Context()
 	switch q.mode {
 	case "subscribe", "unsubscribe":
-		return s.Service.Subscribe(ctx, q.params)
+		_, err := s.Service.Subscribe(ctx, q.params)
+		return err
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
 	if err != nil {

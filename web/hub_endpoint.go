@@ -116,7 +116,8 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	ctx := r.Context()
 	switch mode {
 	case "subscribe", "unsubscribe":
-		return s.Service.Subscribe(ctx, form)
+		_, err := s.Service.Subscribe(ctx, form)
+		return err
 	case "publish":
 		return s.Service.Ping(ctx, form)
 	}
