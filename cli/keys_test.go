@@ -157,7 +157,7 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	// One is down: nothing happens, and it is named.
 	c.kill(2)
 	got := run(t, "", "keys", "rotate", "--hub", c.urls[0])
-	if got.code != 4 || !strings.Contains(got.err, "node-3 cannot say which keys it has") || c.keys(0).Sealing != old {
+	if got.code != 4 || !strings.Contains(got.err, "node-3 does not report its keys") || c.keys(0).Sealing != old {
 		t.Fatalf("rotating without node-3: %+v", got)
 	}
 	c.restart(2)
@@ -356,7 +356,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	n := node(firstText)
 	sub := hubtest.NewSubscriber(t)
 	n.Subscribe(t, n.TopicURL("news"), sub.Callback("/"), "hub.secret", "the secret")
-	if got := run(t, "", "keys", "rotate", "--hub", n.URL); got.code != 4 || !strings.Contains(got.err, "from its configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes") {
+	if got := run(t, "", "keys", "rotate", "--hub", n.URL); got.code != 4 || !strings.Contains(got.err, "in its configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes") {
 		t.Fatalf("rotate: %+v", got)
 	}
 	if _, err := os.Stat(filepath.Join(n.DataDir, "secrets.key")); err == nil {

@@ -110,9 +110,7 @@ func (s *Service) ReplayDeadLetters(ctx context.Context, a DeadLetterAction) (De
 	if err != nil || a.DryRun {
 		return n, err
 	}
-	n.Done, err = s.eachLetters(ctx, ids, func(ids []uint64) *hubpb.Event {
-		return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}}
-	})
+	n.Done, err = s.eachLetters(ctx, ids, replayEvent)
 	return n, err
 }
 
@@ -124,6 +122,10 @@ func (s *Service) DropDeadLetters(ctx context.Context, a DeadLetterAction) (Dead
 	}
 	n.Done, err = s.eachLetters(ctx, ids, dropEvent)
 	return n, err
+}
+
+func replayEvent(ids []uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}}
 }
 
 func dropEvent(ids []uint64) *hubpb.Event {
@@ -165,12 +167,8 @@ func (s *Service) ReplayDeadLetter(ctx context.Context, id uint64) error {
 	case !d.Replaying.IsZero():
 		return nil
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{
-		DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: []uint64{id}}}})
-	if err != nil {
-		return err
-	}
-	return res[0].Err("")
+	_, err := s.propose(ctx, "", replayEvent([]uint64{id}))
+	return err
 }
 
 // DropDeadLetter removes one dead letter. A missing one is CodeNotFound.

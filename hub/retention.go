@@ -53,7 +53,8 @@ func (s *Service) SetRetention(ctx context.Context, topic string, r Retention) e
 	if r.MaxBytes != nil && *r.MaxBytes < 0 {
 		return ParamErrorf("max_bytes", "is %d; expected 0 (no limit) or more", *r.MaxBytes)
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+	return err
 }
 
 func (s *State) setRetention(e *hubpb.RetentionSet) Result {

@@ -29,7 +29,7 @@ const (
 
 // membership is what a node knows and does about who belongs to the cluster.
 type membership struct {
-	changing sync.Mutex      // one change after another, on the leader
+	changing turn            // one change after another, on the leader
 	kick     chan struct{}   // something changed that the reconciler looks after
 	gone     chan struct{}   // closed when the node is not part of the cluster any more
 	part     context.Context // ends then, and with the node
@@ -43,7 +43,7 @@ type membership struct {
 }
 
 func (m *membership) start(ctx context.Context) {
-	m.kick, m.gone = make(chan struct{}, 1), make(chan struct{})
+	m.changing, m.kick, m.gone = make(turn, 1), make(chan struct{}, 1), make(chan struct{})
 	m.part, m.leave = context.WithCancel(ctx)
 }
 
@@ -171,8 +171,10 @@ func (n *Node) handleChange(body []byte) (status byte, out []byte) {
 
 // applyChange decides on a change as the leader. The index is that of the log up to which it is done.
 func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err error) {
-	n.members.changing.Lock()
-	defer n.members.changing.Unlock()
+	if err := n.members.changing.take(ctx); err != nil {
+		return 0, err
+	}
+	defer n.members.changing.release()
 	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
 		return 0, errNotLeader
 	}
@@ -416,3 +418,17 @@ func successor(members []Member, id string) (best *Member) {
 	}
 	return best
 }
+
+// turn is a lock that is held across network calls: whoever waits for it can give up.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) release() { <-t }

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,9 @@ type Options struct {
 	// Listener is the cluster port: with it the node talks to others, over raft's own streams and calls between
 	// nodes. The Node closes it. Plain TCP is for loopback addresses only. It excludes Transport.
 	Listener net.Listener
+	// Dial connects with another node's cluster port; nil: the TCP of this machine. It is to Listener what a
+	// client's dialer is to a server: whoever brings one usually brings both.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Peers are the nodes that found the cluster together, this one included, the same on every node. A fresh node
 	// founds it when all of them are reachable, fresh and of the same opinion. Address is this node's among them.
 	Peers []Peer
@@ -189,6 +193,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
 	}
 	if o.Describe == nil {
 		o.Describe = func() Description { return Description{} }

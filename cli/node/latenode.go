@@ -13,31 +13,27 @@ import (
 type raftNode interface {
 	hub.Proposer
 	hub.Cluster
-}
-
-// timedNode is a raftNode with the cluster's clock.
-type timedNode interface {
-	raftNode
 	Clock() hub.Clock
 }
 
-// lateNode stands in for the raft node until it is open. Observers of the log must be registered before the log is replayed, and they
+// LateNode stands in for the raft node until it is open. Observers of the log must be registered before the log is replayed, and they
 // propose through the raft node that replays it.
-type lateNode struct {
+type LateNode struct {
 	ready chan struct{}
-	to    timedNode // set before ready is closed
+	to    raftNode // set before ready is closed
 }
 
-func newLateNode() *lateNode { return &lateNode{ready: make(chan struct{})} }
+// NewLateNode returns a LateNode without a node.
+func NewLateNode() *LateNode { return &LateNode{ready: make(chan struct{})} }
 
-// set makes every call go to a node from now on. It must be called once.
-func (n *lateNode) set(to timedNode) {
+// Set makes every call go to a node from now on. It must be called once.
+func (n *LateNode) Set(to raftNode) {
 	n.to = to
 	close(n.ready)
 }
 
-// Propose implements hub.Proposer. It waits for set.
-func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+// Propose implements hub.Proposer. It waits for Set.
+func (n *LateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	select {
 	case <-n.ready:
 		return n.to.Propose(ctx, events...)
@@ -46,8 +42,8 @@ func (n *lateNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.R
 	}
 }
 
-// IsLeader implements hub.Leadership. It returns false before set.
-func (n *lateNode) IsLeader() bool {
+// IsLeader implements hub.Leadership. It returns false before Set.
+func (n *LateNode) IsLeader() bool {
 	select {
 	case <-n.ready:
 		return n.to.IsLeader()
@@ -56,8 +52,8 @@ func (n *lateNode) IsLeader() bool {
 	}
 }
 
-// Nodes implements hub.Cluster. It returns none before set.
-func (n *lateNode) Nodes() []hub.NodeStatus {
+// Nodes implements hub.Cluster. It returns none before Set.
+func (n *LateNode) Nodes() []hub.NodeStatus {
 	select {
 	case <-n.ready:
 		return n.to.Nodes()
@@ -66,8 +62,8 @@ func (n *lateNode) Nodes() []hub.NodeStatus {
 	}
 }
 
-// Contact implements hub.Cluster. Before set there has been no contact.
-func (n *lateNode) Contact() time.Duration {
+// Contact implements hub.Cluster. Before Set there has been no contact.
+func (n *LateNode) Contact() time.Duration {
 	select {
 	case <-n.ready:
 		return n.to.Contact()
@@ -76,8 +72,8 @@ func (n *lateNode) Contact() time.Duration {
 	}
 }
 
-// Now implements hub.Clock. It returns the cluster's time, and before set the machine's.
-func (n *lateNode) Now() time.Time {
+// Now implements hub.Clock. It returns the cluster's time, and before Set the machine's.
+func (n *LateNode) Now() time.Time {
 	select {
 	case <-n.ready:
 		return n.to.Clock().Now()

@@ -35,7 +35,8 @@ type Node struct {
 	cluster    net.Listener // nil without peers; the raft node takes it over
 	store      *store.Store
 	raft       *raftlog.Node
-	out        *outbound
+	clients    *outboundClients
+	out        *Outbound
 	access     *accessControl // nil: everybody may do everything
 	secure     *tls.Config    // nil: plain HTTP
 	server     *web.Server
@@ -60,7 +61,7 @@ func (n *Node) fail(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	n.out.start(work)
+	n.out.Start(work)
 	n.access.start(work)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
@@ -119,7 +120,8 @@ func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	<-handedOver
 	n.access.close()
 	n.view.delivering.Store(false)
-	err := n.out.close(ctx)
+	err := n.out.Close(ctx)
+	n.clients.close()
 	switch {
 	case n.removed():
 		err = nil // a removed node cannot propose, and its subscriptions already belong to others

@@ -56,19 +56,19 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	late := newLateNode()
-	n.out, err = newOutbound(outboundOptions{cfg: cfg, log: log, node: id, namer: namer, store: n.store, raft: late, clock: late,
-		secrets: n.keys.Ring(), own: own, registry: registry})
-	if err != nil {
+	late := NewLateNode()
+	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
 	}
+	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
+		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
 	feed := n.observeLog(id, late)
 	if n.raft, err = n.openRaft(ctx, id); err != nil {
 		return nil, err
 	}
 	n.view.node = n.raft
 	n.deliveries.ask = n.raft.Call
-	late.set(n.raft)
+	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 	service, guard := n.newService(namer)
 	n.server, err = web.New(n.webOptions(service, guard, feed, registry))
@@ -111,9 +111,9 @@ func (n *Node) ownAddresses() []string {
 }
 
 // observeLog registers everything that observes applied events. It must run before the log is replayed.
-func (n *Node) observeLog(id string, late *lateNode) *sse.Feed {
-	n.store.Observe(n.out.observer())
-	n.store.OnInstall(n.out.reload)
+func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
+	n.store.Observe(n.out.Observer())
+	n.store.OnInstall(n.out.Reload)
 	feed := sse.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
@@ -163,9 +163,9 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
-		CheckCallback:   n.out.callbackPolicy.CheckURL,
+		CheckCallback:   n.clients.callbacks.Policy().CheckURL,
 		Callbacks:       callbackBounds{n.out.verifier},
-		CheckTopic:      n.out.topicPolicy.CheckURL,
+		CheckTopic:      n.clients.topics.Policy().CheckURL,
 		Clock:           n.raft.Clock(),
 	}
 	if n.access != nil {

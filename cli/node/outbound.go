@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -23,87 +24,107 @@ import (
 	"quorumhub/web"
 )
 
-// outbound wires the delivery room: everything that makes requests to the outside.
-type outbound struct {
-	callbackPolicy, topicPolicy *egress.Policy
-	callbacks, topics           *egress.Client
-	dispatcher                  *delivery.Dispatcher
-	verifier                    *intent.Verifier
-	fetcher                     *fetch.Fetcher
-	sweeper                     *sweep.Sweeper
-	placer                      *placement.Placer
-	replayer                    *delivery.Replayer
-}
+// outboundClients are the guarded clients of a node: to subscribers, and to the topics that it fetches.
+type outboundClients struct{ callbacks, topics *egress.Client }
 
-type outboundOptions struct {
-	cfg      *configs.Config
-	log      *slog.Logger
-	node     string
-	namer    *hub.TopicNamer
-	store    *store.Store
-	raft     raftNode
-	clock    hub.Clock
-	secrets  hub.SecretBox
-	own      []string // host:port where this node listens, or would listen in a cluster
-	registry *prometheus.Registry
-}
-
-func newOutbound(o outboundOptions) (*outbound, error) {
-	out := &outbound{}
-	var err error
-	if out.callbackPolicy, err = egressPolicy("delivery.egress", o.cfg.Delivery.Egress, o.own); err != nil {
-		return nil, err
-	}
-	if out.topicPolicy, err = egressPolicy("fetch.egress", o.cfg.Fetch.Egress, o.own); err != nil {
-		return nil, err
-	}
-	clock := o.clock
-	agent := egress.UserAgent(programVersion(), o.cfg.PublicURL())
-	rules, err := outgoingTLS(o.cfg, o.log)
+// newOutboundClients opens them. own is host:port of each place where this node listens, or would listen in a cluster.
+func newOutboundClients(cfg *configs.Config, own []string, log *slog.Logger) (*outboundClients, error) {
+	callbacks, err := egressPolicy("delivery.egress", cfg.Delivery.Egress, own)
 	if err != nil {
 		return nil, err
 	}
-	out.callbacks = egress.NewClient(out.callbackPolicy, egress.ClientOptions{MaxIdlePerHost: o.cfg.Delivery.Concurrency, TLS: rules})
-	out.topics = egress.NewClient(out.topicPolicy, egress.ClientOptions{TLS: rules})
+	topics, err := egressPolicy("fetch.egress", cfg.Fetch.Egress, own)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := outgoingTLS(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &outboundClients{
+		callbacks: egress.NewClient(callbacks, egress.ClientOptions{MaxIdlePerHost: cfg.Delivery.Concurrency, TLS: rules}),
+		topics:    egress.NewClient(topics, egress.ClientOptions{TLS: rules}),
+	}, nil
+}
+
+func (c *outboundClients) close() {
+	c.callbacks.Close()
+	c.topics.Close()
+}
+
+// Outbound wires the delivery room: everything that makes requests to the outside.
+type Outbound struct {
+	dispatcher *delivery.Dispatcher
+	verifier   *intent.Verifier
+	fetcher    *fetch.Fetcher
+	sweeper    *sweep.Sweeper
+	placer     *placement.Placer
+	replayer   *delivery.Replayer
+}
+
+// OutboundOptions configures an Outbound. All fields are required.
+type OutboundOptions struct {
+	Config    *configs.Config
+	Log       *slog.Logger
+	Node      string
+	Namer     *hub.TopicNamer
+	Store     *store.Store
+	Raft      *LateNode
+	Secrets   hub.SecretBox
+	Registry  *prometheus.Registry
+	Callbacks http.RoundTripper // carries deliveries and verifications
+	Topics    TopicClient       // carries fetches of topics
+}
+
+// TopicClient is a client with the policy that decides which addresses it may connect to.
+type TopicClient interface {
+	http.RoundTripper
+	Policy() *egress.Policy
+}
+
+// NewOutbound wires the delivery room. Nothing is sent before Start.
+func NewOutbound(o OutboundOptions) *Outbound {
+	out := &Outbound{}
+	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
-		Node: o.node, HubURL: o.cfg.PublicURL() + "/hub", Signature: o.cfg.Hub.Signature,
-		Namer: o.namer, State: o.store, Messages: o.store, Parts: o.store, Proposer: o.raft, Secrets: o.secrets, Clock: clock, Log: o.log,
-		Pusher:      &delivery.Pusher{Client: out.callbacks, Clock: clock, UserAgent: agent},
-		Timeout:     o.cfg.Delivery.Timeout,
-		Concurrency: o.cfg.Delivery.Concurrency,
-		PerHost:     o.cfg.Delivery.HostConcurrency,
+		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature,
+		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
+		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
+		Timeout:     o.Config.Delivery.Timeout,
+		Concurrency: o.Config.Delivery.Concurrency,
+		PerHost:     o.Config.Delivery.HostConcurrency,
 		Retry: retry.Policy{
-			Backoff:         backoffOf(&o.cfg.Delivery.Retry),
-			OverloadWait:    o.cfg.Delivery.Retry.OverloadWait,
-			MaxAge:          o.cfg.Delivery.Retry.MaxAge,
-			MaxAttempts:     o.cfg.Delivery.Retry.MaxAttempts,
-			RefusedAttempts: o.cfg.Delivery.Retry.RefusedAttempts,
+			Backoff:         backoffOf(&o.Config.Delivery.Retry),
+			OverloadWait:    o.Config.Delivery.Retry.OverloadWait,
+			MaxAge:          o.Config.Delivery.Retry.MaxAge,
+			MaxAttempts:     o.Config.Delivery.Retry.MaxAttempts,
+			RefusedAttempts: o.Config.Delivery.Retry.RefusedAttempts,
 		},
-		CursorFlush: o.cfg.Delivery.CursorFlush,
-		Contact:     o.raft.Contact,
-		Attempted:   newAttemptMetrics(o.registry).attempted,
+		CursorFlush: o.Config.Delivery.CursorFlush,
+		Contact:     o.Raft.Contact,
+		Attempted:   newAttemptMetrics(o.Registry).attempted,
 	})
-	out.placer = placement.NewPlacer(placement.Options{State: o.store, Proposer: o.raft, Cluster: o.raft, Log: o.log})
+	out.placer = placement.NewPlacer(placement.Options{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
 	out.verifier = intent.NewVerifier(intent.Options{
-		Caller: &intent.Caller{Client: out.callbacks, Clock: clock, UserAgent: agent, Timeout: o.cfg.Hub.Verification.Timeout},
-		State:  o.store, Times: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
-		Attempts: o.cfg.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
-		UnknownTopic: unknownTopic(web.Profile(o.cfg.Hub.Profile)),
-		Limits:       callbackLimits(o.cfg),
+		Caller: &intent.Caller{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent, Timeout: o.Config.Hub.Verification.Timeout},
+		State:  o.Store, Times: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
+		Attempts: o.Config.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
+		UnknownTopic: unknownTopic(web.Profile(o.Config.Hub.Profile)),
+		Limits:       callbackLimits(o.Config),
 	})
 	out.fetcher = fetch.NewFetcher(fetch.Options{
-		Reader: &fetch.Reader{Client: out.topics, Clock: clock, UserAgent: agent,
-			Timeout: o.cfg.Fetch.Timeout, MaxBytes: int64(o.cfg.Message.MaxBytes)},
-		Namer: o.namer, State: o.store, Proposer: o.raft, Leadership: o.raft, Log: o.log,
+		Reader: &fetch.Reader{Client: o.Topics, Clock: o.Raft, UserAgent: agent,
+			Timeout: o.Config.Fetch.Timeout, MaxBytes: int64(o.Config.Message.MaxBytes)},
+		Namer: o.Namer, State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Log: o.Log,
 	})
 	out.sweeper = sweep.NewSweeper(sweep.Options{
-		State: o.store, Proposer: o.raft, Leadership: o.raft, Clock: clock, Log: o.log,
-		Retention: o.store, MaxAge: o.cfg.Retention.MaxAge, MaxBytes: int64(o.cfg.Retention.MaxBytes),
-		Letters: sweep.LetterRetention{MaxAge: o.cfg.Letters.MaxAge, MaxCount: o.cfg.Letters.MaxCount, MaxBytes: int64(o.cfg.Letters.MaxBytes)},
+		State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
+		Retention: o.Store, MaxAge: o.Config.Retention.MaxAge, MaxBytes: int64(o.Config.Retention.MaxBytes),
+		Letters: sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
-	out.replayer = delivery.NewReplayer(out.dispatcher, o.store)
-	o.registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
-	return out, nil
+	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
+	o.Registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
+	return out
 }
 
 // outgoingTLS reads the TLS settings for particular callback hosts; nil without any. An expired certificate is only a warning,
@@ -148,13 +169,13 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 	return p, nil
 }
 
-// observer returns the observer of applied events.
-func (o *outbound) observer() hub.Observer {
+// Observer returns the observer of applied events.
+func (o *Outbound) Observer() hub.Observer {
 	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
-// reload makes everything start over from a state that a snapshot has replaced.
-func (o *outbound) reload() {
+// Reload makes everything start over from a state that a snapshot has replaced.
+func (o *Outbound) Reload() {
 	o.dispatcher.Reload()
 	o.verifier.Reload()
 	o.fetcher.Reload()
@@ -162,8 +183,8 @@ func (o *outbound) reload() {
 	o.replayer.Reload()
 }
 
-// start begins all work.
-func (o *outbound) start(ctx context.Context) {
+// Start begins all work.
+func (o *Outbound) Start(ctx context.Context) {
 	o.dispatcher.Start(ctx)
 	o.verifier.Start(ctx)
 	o.fetcher.Start(ctx)
@@ -172,17 +193,14 @@ func (o *outbound) start(ctx context.Context) {
 	o.replayer.Start(ctx)
 }
 
-// close finishes all work. If it returns without an error, the cursors are saved in the log.
-func (o *outbound) close(ctx context.Context) error {
+// Close finishes all work. If it returns without an error, the cursors are saved in the log.
+func (o *Outbound) Close(ctx context.Context) error {
 	o.placer.Close()
 	o.replayer.Close()
 	o.sweeper.Close()
 	o.fetcher.Close()
 	o.verifier.Close()
-	err := o.dispatcher.Close(ctx)
-	o.callbacks.Close()
-	o.topics.Close()
-	return err
+	return o.dispatcher.Close(ctx)
 }
 
 // backoffOf returns the configured backoff: the schedule if there is one, else the range.
