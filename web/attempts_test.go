@@ -69,7 +69,7 @@ func TestAttempts(t *testing.T) {
 	}
 
 	// The node that delivers may be away; what the log says is shown all the same.
-	d.err = hub.Errorf(hub.CodeUnavailable, "node-2 cannot be asked at the moment; try again shortly")
+	d.err = hub.Errorf(hub.CodeUnavailable, "node-2 cannot be reached at the moment; try again shortly")
 	got = show("/v1/subscriptions/s-1")
 	if got["delivery"] != nil || !strings.Contains(got["delivery_error"].(string), "node-2 cannot be asked") || got["oldest_undelivered_seconds"] != 90.0 {
 		t.Errorf("%v", got)
