@@ -144,7 +144,7 @@ func (n *Node) Members() []Member {
 				m.Alive = n.view.aliveLocked(m.ID, leads)
 				m.Contact = seen.status.Contact
 				if since, failing := n.view.failing[m.ID]; leads && failing {
-					// It answers, but does not hear of the leader: it counts as dead by what it says of that itself.
+					// It answers this node but not the leader's heartbeats: count from when it last heard from the leader.
 					if m.Contact >= 0 {
 						m.Silent += m.Contact
 					} else {
