@@ -12,15 +12,17 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
+
+	"quorumhub/cli/exit"
 )
 
-// ageIntro is how a file encrypted with age begins.
+// ageIntro is the first line of a file encrypted with age.
 const ageIntro = "age-encryption.org/v1\n"
 
-// recipients are those who can read what is encrypted for the flags given; none: nothing is encrypted.
+// recipients returns whom to encrypt for, according to the flags; none means no encryption.
 func recipients(keys []string, passphraseFile string) ([]age.Recipient, error) {
 	if len(keys) > 0 && passphraseFile != "" {
-		return nil, usageError("--recipient and --passphrase-file exclude each other")
+		return nil, exit.Usagef("--recipient and --passphrase-file are mutually exclusive")
 	}
 	if passphraseFile != "" {
 		phrase, err := passphrase(passphraseFile)
@@ -45,14 +47,14 @@ func recipients(keys []string, passphraseFile string) ([]age.Recipient, error) {
 			r, err = age.ParseRecipients(strings.NewReader(key))
 		}
 		if err != nil {
-			return nil, usageError(fmt.Sprintf("--recipient: got %q, expected a public key of age (age1...) or of ssh (ssh-ed25519 ..., ssh-rsa ...): %v", key, err))
+			return nil, exit.Usagef("--recipient: got %q, expected an age public key (age1...) or an SSH public key (ssh-ed25519 ..., ssh-rsa ...): %v", key, err)
 		}
 		out = append(out, r...)
 	}
 	return out, nil
 }
 
-// passphrase is the first line of a file.
+// passphrase reads the first line of a file.
 func passphrase(file string) (string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -60,18 +62,18 @@ func passphrase(file string) (string, error) {
 	}
 	line, _, _ := strings.Cut(string(data), "\n")
 	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", usageError(fmt.Sprintf("--passphrase-file: the first line of %s is empty; expected the passphrase there", file))
+		return "", exit.Usagef("--passphrase-file: the first line of %s is empty, expected the passphrase", file)
 	}
 	return line, nil
 }
 
-// decryptFlags are the flags of commands that read a backup.
+// decryptFlags are shared by the commands that read a backup.
 type decryptFlags struct {
-	Identity       []string `short:"i" help:"A file with the private key (of age or ssh) for an encrypted backup. May be repeated." placeholder:"FILE"`
+	Identity       []string `short:"i" help:"A file with the private key (age or SSH) of an encrypted backup. Repeatable." placeholder:"FILE"`
 	PassphraseFile string   `help:"A file whose first line is the passphrase of an encrypted backup." placeholder:"FILE"`
 }
 
-// open returns what a backup file holds, decrypted when it is encrypted. It may be called again for the same file.
+// open returns the contents of a backup file from its start, decrypted if necessary. It may be called again for the same file.
 func (f *decryptFlags) open(file *os.File) (io.Reader, error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -94,13 +96,13 @@ func (f *decryptFlags) open(file *os.File) (io.Reader, error) {
 		return nil, err
 	}
 	if len(keys) == 0 {
-		return nil, usageError(fmt.Sprintf("%s is encrypted; expected --identity or --passphrase-file to open it", file.Name()))
+		return nil, exit.Usagef("%s is encrypted; expected --identity or --passphrase-file", file.Name())
 	}
 	out, err := age.Decrypt(encrypted, keys...)
 	var none *age.NoIdentityMatchError
 	switch {
 	case errors.As(err, &none):
-		return nil, fmt.Errorf("%s is encrypted for another key than the one given", file.Name())
+		return nil, fmt.Errorf("%s is not encrypted for the given key", file.Name())
 	case err != nil:
 		return nil, fmt.Errorf("decrypt %s: %w", file.Name(), err)
 	}
@@ -117,14 +119,14 @@ func (f *decryptFlags) identities() ([]age.Identity, error) {
 		if bytes.HasPrefix(data, []byte("-----BEGIN ")) {
 			key, err := agessh.ParseIdentity(data)
 			if err != nil {
-				return nil, fmt.Errorf("--identity: %s is no private key of ssh without a passphrase: %w", name, err)
+				return nil, fmt.Errorf("--identity: %s is not an SSH private key without a passphrase: %w", name, err)
 			}
 			out = append(out, key)
 			continue
 		}
 		keys, err := age.ParseIdentities(bytes.NewReader(data))
 		if err != nil {
-			return nil, fmt.Errorf("--identity: %s holds no private key of age: %w", name, err)
+			return nil, fmt.Errorf("--identity: %s contains no age private key: %w", name, err)
 		}
 		out = append(out, keys...)
 	}

@@ -15,20 +15,22 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"quorumhub/auth"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
-// authCmd groups what is about access.
+// authCmd groups the commands for access control.
 type authCmd struct {
-	NewKey  newKeyCmd  `cmd:"" help:"Make an API key for auth.file, without a hub: for the first operator, who makes the others."`
+	NewKey  newKeyCmd  `cmd:"" help:"Generate an API key for auth.file, without a hub: the first operator's key, which creates all others."`
 	Keys    authKeys   `cmd:"" help:"List, create and revoke API keys of a running hub."`
-	Rules   authRules  `cmd:"" help:"List, set and remove rules of a running hub."`
-	Explain explainCmd `cmd:"" help:"Say why something is or would be allowed or refused."`
-	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Say what the hub takes you for."`
+	Rules   authRules  `cmd:"" help:"List, set and remove access rules of a running hub."`
+	Explain explainCmd `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
+	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
 }
 
 type newKeyCmd struct {
-	Name string   `required:"" help:"Whose key it is." placeholder:"NAME"`
-	Role []string `help:"A role for rules. May be repeated." placeholder:"ROLE"`
+	Name string   `required:"" help:"The owner of the key." placeholder:"NAME"`
+	Role []string `help:"A role for access rules to match. Repeatable." placeholder:"ROLE"`
 }
 
 func (c *newKeyCmd) Run(s Streams) error {
@@ -36,19 +38,19 @@ func (c *newKeyCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	line, err := yaml.MarshalWithOptions(map[string]any{"api_keys": []auth.KeySetting{{ID: id, Name: c.Name, SHA256: hex.EncodeToString(hash), Roles: c.Role}}},
+	line, err := yaml.MarshalWithOptions(map[string]any{"api_keys": []auth.APIKeySetting{{ID: id, Name: c.Name, SHA256: hex.EncodeToString(hash), Roles: c.Role}}},
 		yaml.Indent(2), yaml.IndentSequence(true))
 	if err != nil {
-		return fmt.Errorf("write the setting: %w", err)
+		return fmt.Errorf("encode the setting: %w", err)
 	}
-	_, err = fmt.Fprintf(s.Out, "The key, which is shown only now; keep it (QUORUMHUB_TOKEN, --token):\n\n  %s\n\nWhat goes into auth.file:\n\n%s", text, line)
+	_, err = fmt.Fprintf(s.Out, "The key is not shown again; save it now (for QUORUMHUB_TOKEN or --token):\n\n  %s\n\nAdd this to auth.file:\n\n%s", text, line)
 	return err
 }
 
 type authKeys struct {
 	List   listKeysCmd  `cmd:"" default:"withargs" help:"List the API keys (the default)."`
-	Create createKeyCmd `cmd:"" help:"Make an API key and print it. It is shown only once."`
-	Revoke revokeKeyCmd `cmd:"" help:"End an API key at once."`
+	Create createKeyCmd `cmd:"" help:"Create an API key and print it. The key is shown only once."`
+	Revoke revokeKeyCmd `cmd:"" help:"Revoke an API key, effective immediately."`
 }
 
 type listKeysCmd struct {
@@ -57,7 +59,7 @@ type listKeysCmd struct {
 }
 
 func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
-	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/keys", nil, "ID\tNAME\tSCOPES\tROLES\tEXPIRES\tMADE BY",
+	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/keys", nil, "ID\tNAME\tSCOPES\tROLES\tEXPIRES\tCREATED BY",
 		func(k struct {
 			ID        string   `json:"id"`
 			Name      string   `json:"name"`
@@ -66,17 +68,17 @@ func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
 			ExpiresAt string   `json:"expires_at"`
 			CreatedBy string   `json:"created_by"`
 		}) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", oneLine(k.ID), oneLine(k.Name), orDash(strings.Join(k.Scopes, " ")), orDash(strings.Join(k.Roles, " ")),
-				orDash(k.ExpiresAt), orDash(k.CreatedBy))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", terminal.OneLine(k.ID), terminal.OneLine(k.Name), terminal.OrDash(strings.Join(k.Scopes, " ")), terminal.OrDash(strings.Join(k.Roles, " ")),
+				terminal.OrDash(k.ExpiresAt), terminal.OrDash(k.CreatedBy))
 		})
 }
 
 type createKeyCmd struct {
 	hubFlags
-	Name    string        `required:"" help:"Whose key it is." placeholder:"NAME"`
-	Scope   []string      `help:"A scope for rules. May be repeated." placeholder:"SCOPE"`
-	Role    []string      `help:"A role for rules. May be repeated." placeholder:"ROLE"`
-	Expires *flagDuration `help:"How long it holds; without it, until it is revoked." placeholder:"DURATION"`
+	Name    string        `required:"" help:"The owner of the key." placeholder:"NAME"`
+	Scope   []string      `help:"A scope for access rules to match. Repeatable." placeholder:"SCOPE"`
+	Role    []string      `help:"A role for access rules to match. Repeatable." placeholder:"ROLE"`
+	Expires *flagDuration `help:"How long the key is valid. Default: until it is revoked." placeholder:"DURATION"`
 	JSON    bool          `name:"json" help:"Print JSON."`
 }
 
@@ -88,24 +90,24 @@ func (c *createKeyCmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/keys", body, func(raw json.RawMessage) (string, error) {
 		var made struct{ Key string }
 		err := json.Unmarshal(raw, &made)
-		return oneLine(made.Key), err
+		return terminal.OneLine(made.Key), err
 	})
 }
 
 type revokeKeyCmd struct {
 	hubFlags
-	ID string `arg:"" help:"The key's id: the 12 digits behind qhk_."`
+	ID string `arg:"" help:"The key's ID: the 12 digits after qhk_."`
 }
 
 func (c *revokeKeyCmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/keys/"+url.PathEscape(c.ID), nil,
-		func(json.RawMessage) (string, error) { return c.ID + " is revoked", nil })
+		func(json.RawMessage) (string, error) { return c.ID + " revoked", nil })
 }
 
 type authRules struct {
-	List   listRulesCmd  `cmd:"" default:"withargs" help:"List the rules in force (the default)."`
-	Set    setRuleCmd    `cmd:"" help:"Add rules, or replace those of the same names."`
-	Remove removeRuleCmd `cmd:"" help:"Take a rule away."`
+	List   listRulesCmd  `cmd:"" default:"withargs" help:"List the access rules in force (the default)."`
+	Set    setRuleCmd    `cmd:"" help:"Add access rules, or replace those with the same names."`
+	Remove removeRuleCmd `cmd:"" help:"Remove an access rule."`
 }
 
 type listRulesCmd struct {
@@ -123,37 +125,37 @@ func (c *listRulesCmd) Run(ctx context.Context, s Streams) error {
 			for i, w := range r.Who {
 				who[i] = w.String()
 			}
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", oneLine(r.Name), oneLine(strings.Join(r.May, " ")), orDash(strings.Join(r.Topics, " ")),
-				oneLine(strings.Join(who, " | ")), oneLine(r.Source))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.OneLine(r.Name), terminal.OneLine(strings.Join(r.May, " ")), terminal.OrDash(strings.Join(r.Topics, " ")),
+				terminal.OneLine(strings.Join(who, " | ")), terminal.OneLine(r.Source))
 		})
 }
 
 type setRuleCmd struct {
 	hubFlags
-	File string `arg:"" help:"A YAML file as auth.file, of which the part rules is taken; - for standard input."`
+	File string `arg:"" help:"A YAML file in the format of auth.file, of which only rules is used; - for standard input."`
 }
 
 func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
 	var text []byte
 	var err error
 	if c.File == "-" {
-		text, err = io.ReadAll(io.LimitReader(s.In, maxAnswerBytes))
+		text, err = io.ReadAll(io.LimitReader(s.In, maxInputBytes))
 	} else {
 		text, err = os.ReadFile(c.File)
 	}
 	if err != nil {
-		return usageError("FILE: " + err.Error())
+		return exit.Usagef("FILE: %v", err)
 	}
 	settings, err := auth.ParseSettings(text)
 	if err != nil {
-		return usageError(c.File + ": " + err.Error())
+		return exit.Usagef("%s: %v", c.File, err)
 	}
 	if len(settings.Rules) == 0 {
-		return usageError(c.File + ": holds no rules")
+		return exit.Usagef("%s: contains no rules", c.File)
 	}
 	for _, r := range settings.Rules {
 		if err := callHub(ctx, s, &c.hubFlags, false, http.MethodPut, "/v1/auth/rules/"+url.PathEscape(r.Name), r,
-			func(json.RawMessage) (string, error) { return r.Name + " is set", nil }); err != nil {
+			func(json.RawMessage) (string, error) { return r.Name + " set", nil }); err != nil {
 			return fmt.Errorf("rule %s: %w", r.Name, err)
 		}
 	}
@@ -167,20 +169,20 @@ type removeRuleCmd struct {
 
 func (c *removeRuleCmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/rules/"+url.PathEscape(c.Name), nil,
-		func(json.RawMessage) (string, error) { return c.Name + " is removed", nil })
+		func(json.RawMessage) (string, error) { return c.Name + " removed", nil })
 }
 
 type explainCmd struct {
 	hubFlags
-	Action  string   `arg:"" help:"What is wanted: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
-	Topic   string   `arg:"" optional:"" help:"The topic: its name or URL."`
-	Subject string   `help:"As this subject, instead of yourself." placeholder:"NAME"`
-	Method  string   `help:"As one who proved it so: token, api-key, certificate, signature or geo-auth." default:"token"`
-	Issuer  string   `help:"As one of this issuer." placeholder:"NAME"`
-	Client  string   `help:"As this client." placeholder:"NAME"`
-	User    string   `help:"As this user." placeholder:"NAME"`
-	Scope   []string `help:"With this scope. May be repeated." placeholder:"SCOPE"`
-	Role    []string `help:"With this role. May be repeated." placeholder:"ROLE"`
+	Action  string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
+	Topic   string   `arg:"" optional:"" help:"The topic's name or URL."`
+	Subject string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
+	Method  string   `help:"The subject's authentication method: token, api-key, certificate, signature or geo-auth." default:"token"`
+	Issuer  string   `help:"The subject's issuer." placeholder:"NAME"`
+	Client  string   `help:"The subject's client." placeholder:"NAME"`
+	User    string   `help:"The subject's user name." placeholder:"NAME"`
+	Scope   []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
+	Role    []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
 	JSON    bool     `name:"json" help:"Print JSON."`
 }
 
@@ -200,7 +202,7 @@ func (c *explainCmd) Run(ctx context.Context, s Streams) error {
 		if out.Allowed {
 			verdict = ""
 		}
-		return oneLine(verdict + out.Reason), err
+		return terminal.OneLine(verdict + out.Reason), err
 	})
 }
 
@@ -220,31 +222,9 @@ func (c *whoAmICmd) Run(ctx context.Context, s Streams) error {
 		for _, part := range [][2]string{{"method", p.Method}, {"issuer", p.Issuer}, {"subject", p.Subject}, {"client", p.Client}, {"user", p.User},
 			{"scopes", strings.Join(p.Scopes, " ")}, {"roles", strings.Join(p.Roles, " ")}} {
 			if part[1] != "" {
-				fmt.Fprintf(&b, "%-8s %s\n", part[0], oneLine(part[1]))
+				fmt.Fprintf(&b, "%-8s %s\n", part[0], terminal.OneLine(part[1]))
 			}
 		}
 		return strings.TrimSuffix(b.String(), "\n"), err
 	})
-}
-
-// callHub makes one request of the admin API and prints its answer, as JSON or in words.
-func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
-	hub, err := flags.client()
-	if err != nil {
-		return err
-	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, path, body)
-	if err != nil {
-		return err
-	}
-	if asJSON && len(answer) > 0 {
-		return writeJSON(s.Out, answer)
-	}
-	text, err := words(answer)
-	if err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
-	}
-	_, err = fmt.Fprintln(s.Out, text)
-	return err
 }

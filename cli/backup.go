@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,21 +12,23 @@ import (
 	"filippo.io/age"
 	"github.com/google/renameio/v2"
 
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 	"quorumhub/store"
 )
 
 type backupCmd struct {
 	hubFlags
-	To             string   `help:"The file to write, with mode 0600; it must not exist. - is standard output. The default is quorumhub-backup-<time>.tar in the working directory." placeholder:"FILE"`
-	Recipient      []string `short:"r" help:"Encrypt for a public key of age (age1...) or ssh (ssh-ed25519 ...). May be repeated." placeholder:"KEY"`
-	PassphraseFile string   `help:"Encrypt with a passphrase, the first line of this file." placeholder:"FILE"`
+	To             string   `help:"The file to write (mode 0600), which must not exist, or - for standard output. Default: quorumhub-backup-<time>.tar in the current directory." placeholder:"FILE"`
+	Recipient      []string `short:"r" help:"Encrypt for an age (age1...) or SSH (ssh-ed25519 ...) public key. Repeatable." placeholder:"KEY"`
+	PassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE"`
 }
 
-// Help is the longer text of --help.
+// Help is shown by --help below the flags.
 func (*backupCmd) Help() string {
-	return "Any running node will do. The backup is consistent: topics, messages, subscriptions and cursors as of one moment, with everything acknowledged before the command began. " +
-		"The node serves meanwhile. It is a tar archive with meta.json, the files and SHA256SUMS; --recipient or --passphrase-file encrypt it on this side.\n\n" +
-		"The messages are in it as they were published, so encrypt it or keep it where only you can read it. The subscribers' secrets are in it as they are in the files: sealed. THE KEY THAT OPENS THEM IS NOT IN IT. Keep a copy of the nodes' secrets.key " +
+	return "Any running node can take the backup, and keeps serving meanwhile. The backup is consistent: it holds topics, messages, subscriptions and cursors as of one moment, including everything acknowledged before the command started. " +
+		"It is a tar archive of meta.json, the data files and SHA256SUMS. --recipient and --passphrase-file encrypt it on this machine.\n\n" +
+		"Messages are stored in plain text, so encrypt the backup or keep it private. Subscribers' secrets are stored sealed, and THE SEALING KEYS ARE NOT INCLUDED. Keep a copy of the nodes' secrets.key " +
 		"(secrets.key_file) apart from the backups; without it a backup cannot be restored."
 }
 
@@ -44,27 +45,18 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 		}
 	}
 	if _, err := os.Lstat(c.To); c.To != "-" && !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(usageError(fmt.Sprintf("--to: %s exists, and is not overwritten", c.To)), err)
+		return errors.Join(exit.Usagef("--to: %s already exists; expected a new file", c.To), err)
 	}
 	hub, err := c.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	hub.waitForHeaderOnly()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub.base+"/v1/backup", nil)
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	resp, err := hub.exchange(req)
+	defer hub.Close()
+	resp, err := hub.OpenBackup(ctx)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
-		return refusal(resp, body)
-	}
 	in := &bodyReader{body: resp.Body, size: resp.ContentLength, began: now, limit: resp.Header.Get("X-Backup-Time-Limit")}
 	var meta *store.BackupMeta
 	if c.To == "-" {
@@ -82,18 +74,18 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 		return fmt.Errorf("no backup was written: %w", err)
 	}
 	if !meta.Complete {
-		fmt.Fprintf(s.Err, "warning: %s had no leader, so what other nodes acknowledged last may not be in this backup\n", meta.Node)
+		fmt.Fprintf(s.Err, "warning: %s had no leader, so the backup may lack the last messages that other nodes acknowledged\n", meta.Node)
 	}
 	say := s.Out
 	if c.To == "-" {
 		say = s.Err
 	}
-	_, err = fmt.Fprintf(say, "%s: %d bytes read from %s, cluster %s up to entry %d, %s; keep the key file %s apart from it\n", c.To, in.read, meta.Node,
+	_, err = fmt.Fprintf(say, "%s: %d bytes from %s, cluster %s up to entry %d, %s; keep sealing key %s in a separate place\n", c.To, in.read, meta.Node,
 		meta.ClusterID, meta.Index, moment(meta.LogTime), meta.SecretsKey)
 	return err
 }
 
-// writeBackup writes a backup to a file that is there when it is whole, and not before.
+// writeBackup writes a backup to a file that appears only once it is complete.
 func writeBackup(in io.Reader, name string, to []age.Recipient) (_ *store.BackupMeta, err error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(name)))
 	if err != nil {
@@ -107,20 +99,20 @@ func writeBackup(in io.Reader, name string, to []age.Recipient) (_ *store.Backup
 	return meta, f.CloseAtomicallyReplace()
 }
 
-// copyBackup checks a backup while it copies it, encrypted for those in to if there are any.
+// copyBackup verifies a backup while copying it, encrypted for the recipients in to if there are any.
 func copyBackup(in io.Reader, out io.Writer, to []age.Recipient) (*store.BackupMeta, error) {
 	if len(to) == 0 {
-		return store.VerifyBackup("the answer", io.TeeReader(in, out))
+		return store.VerifyBackup("the response", io.TeeReader(in, out))
 	}
 	sealed, err := age.Encrypt(out, to...)
 	if err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
-	meta, err := store.VerifyBackup("the answer", io.TeeReader(in, sealed))
+	meta, err := store.VerifyBackup("the response", io.TeeReader(in, sealed))
 	return meta, errors.Join(err, sealed.Close())
 }
 
-// bodyReader keeps why the answer ended early: what reads it only sees that it did.
+// bodyReader remembers why the response body ended early; its readers only see that it did.
 type bodyReader struct {
 	body  io.Reader
 	size  int64
@@ -134,8 +126,8 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.read += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = withCode(codeUnreachable, fmt.Errorf("the hub ended the transfer after %d of %d bytes and %v (%w); it allows a reader %s seconds, and none that stalls",
-			b.read, b.size, time.Since(b.began).Round(time.Second), err, printable(b.limit)))
+		b.err = exit.With(exit.Unreachable, fmt.Errorf("the transfer ended after %d of %d bytes and %v (%w); the hub limits a backup to %s seconds and drops readers that stall",
+			b.read, b.size, time.Since(b.began).Round(time.Second), err, terminal.Printable(b.limit)))
 	}
 	return n, err
 }

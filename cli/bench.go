@@ -10,19 +10,20 @@ import (
 
 	"golang.org/x/term"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
+	"quorumhub/cli/exit"
 )
 
 type benchCmd struct {
 	JSON      bool          `name:"json" xor:"form" help:"Print JSON."`
-	Markdown  bool          `xor:"form" help:"Print a short table in Markdown."`
-	Quick     bool          `help:"Take about 20 s: fewer and shorter phases."`
-	Duration  time.Duration `default:"5s" help:"How long the main phases last."`
-	Nodes     int           `placeholder:"N" help:"Measure a cluster of that many nodes on this machine (publish, fanout, paced and mosip; the publishers go to all nodes). Without it, and without --phases and --quick: one hub, then three."`
-	Phases    []string      `help:"Measure only these: ${bench_phases}." placeholder:"NAME"`
-	HubBinary string        `type:"existingfile" placeholder:"FILE" help:"The hub to measure; this program if not given."`
-	DataDir   string        `type:"existingdir" placeholder:"DIR" help:"Where the hubs keep their data during the run; the directory for temporary files if not given."`
-	Pprof     string        `type:"path" placeholder:"DIR" help:"Save a CPU profile of the hub there for each phase."`
+	Markdown  bool          `xor:"form" help:"Print a short Markdown table."`
+	Quick     bool          `help:"Run fewer and shorter phases, about 20 s."`
+	Duration  time.Duration `default:"5s" help:"How long each main phase runs."`
+	Nodes     int           `placeholder:"N" help:"Measure a cluster of this size on this machine (phases publish, fanout, paced and mosip, with publishers on all nodes). Default: one node, then three, unless --phases or --quick is given."`
+	Phases    []string      `help:"Run only these phases: ${bench_phases}." placeholder:"NAME"`
+	HubBinary string        `type:"existingfile" placeholder:"FILE" help:"The quorumhub binary to measure. Default: this program."`
+	DataDir   string        `type:"existingdir" placeholder:"DIR" help:"Where the hubs keep their data during the run. Default: the directory for temporary files."`
+	Pprof     string        `type:"path" placeholder:"DIR" help:"Save a CPU profile of the hub for each phase in this directory."`
 }
 
 func (c *benchCmd) Run(ctx context.Context, s Streams) error {
@@ -30,21 +31,21 @@ func (c *benchCmd) Run(ctx context.Context, s Streams) error {
 	if binary == "" {
 		var err error
 		if binary, err = os.Executable(); err != nil {
-			return fmt.Errorf("find the program itself: %w", err)
+			return fmt.Errorf("find the running program: %w", err)
 		}
 	}
 	if err := bench.CheckPhases(c.Phases); err != nil {
-		return usageError("--phases: " + err.Error())
+		return exit.Usagef("--phases: %v", err)
 	}
 	if c.Nodes < 0 || c.Nodes > 5 {
-		return usageError(fmt.Sprintf("--nodes: got %d, expected 1 to 5", c.Nodes))
+		return exit.Usagef("--nodes: got %d, expected 1 to 5", c.Nodes)
 	}
 	if c.Duration < bench.MinDuration {
-		return usageError(fmt.Sprintf("--duration: %v is too short, expected at least %v", c.Duration, bench.MinDuration))
+		return exit.Usagef("--duration: %v is too short, expected at least %v", c.Duration, bench.MinDuration)
 	}
 	report, err := bench.Run(ctx, bench.Options{
 		Binary: binary, Duration: c.Duration, Phases: c.Phases, Nodes: c.Nodes, Quick: c.Quick, Dir: c.DataDir, ProfileDir: c.Pprof,
-		Progress: terminal(s.Err),
+		Progress: ifTerminal(s.Err),
 	})
 	if err != nil {
 		return err
@@ -60,13 +61,13 @@ func (c *benchCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if broken := report.Broken(); len(broken) > 0 {
-		return fmt.Errorf("bench: something was lost or broke:\n%s", strings.Join(broken, "\n"))
+		return fmt.Errorf("bench: failed checks:\n%s", strings.Join(broken, "\n"))
 	}
 	return nil
 }
 
-// terminal is w when it is a terminal, and nil otherwise.
-func terminal(w io.Writer) io.Writer {
+// ifTerminal returns w if it is a terminal, else nil.
+func ifTerminal(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}

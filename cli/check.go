@@ -2,34 +2,21 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
+	"quorumhub/cli/exit"
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 )
-
-// configFlags are the flags of every command that reads a node's configuration.
-type configFlags struct {
-	Config string   `short:"c" help:"The configuration file (YAML)." placeholder:"FILE" env:"QUORUMHUB_CONFIG"`
-	Set    []string `sep:"none" help:"Set one configuration key; wins over file and environment. May be repeated." placeholder:"KEY=VALUE"`
-}
-
-func (f *configFlags) load(env []string) (*configs.Config, error) {
-	c, err := configs.Load(configs.Source{File: f.Config, Env: env, Set: f.Set})
-	if err != nil {
-		return nil, withCode(codeUsage, err)
-	}
-	return c, nil
-}
 
 type checkCmd struct {
 	configFlags
 	JSON    bool `name:"json" help:"Print the effective configuration as JSON."`
 	Verbose bool `short:"v" help:"Print the effective configuration."`
-	Keys    bool `help:"Print every key with its default and meaning, and check nothing."`
-	Sample  bool `help:"Print a sample file with every key, and check nothing."`
+	Keys    bool `help:"Print every configuration key with its default and meaning, and exit."`
+	Sample  bool `help:"Print a sample configuration with every key, and exit."`
 }
 
 func (c *checkCmd) Run(ctx context.Context, s Streams) error {
@@ -44,14 +31,9 @@ func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	unreachable, err := checkAccess(ctx, cfg)
+	unreachable, err := node.Check(ctx, cfg)
 	if err != nil {
-		return withCode(codeUsage, err)
-	}
-	for _, check := range []func(*configs.Config) error{checkTLS, checkKeys} {
-		if err := check(cfg); err != nil {
-			return withCode(codeUsage, err)
-		}
+		return exit.With(exit.Usage, err)
 	}
 	for _, w := range append(cfg.Warnings(), unreachable...) {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)
@@ -99,12 +81,4 @@ func writeKeys(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Name, k.Type, def, k.Doc)
 	}
 	return table.Flush()
-}
-
-// writeJSON prints one indented value.
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }

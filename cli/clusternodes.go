@@ -8,22 +8,25 @@ import (
 	"net/url"
 	"strings"
 	"text/tabwriter"
+
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
-// clusterNodesFlags are those of commands about a cluster's nodes; any node of it can be asked.
+// clusterNodesFlags are shared by the commands for a cluster's nodes. --hub may be any node of the cluster.
 type clusterNodesFlags struct {
 	hubFlags
-	JSON bool `name:"json" help:"Print JSON: the cluster as it then is."`
+	JSON bool `name:"json" help:"Print the resulting cluster as JSON."`
 }
 
-// change asks for a change and prints the cluster as it is afterwards, or a line of words.
+// change requests a change and prints words or, with --json, the resulting cluster.
 func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path string, body any, words string) error {
 	hub, err := f.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, path, body)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -36,14 +39,14 @@ func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path 
 
 type statusCmd struct{ clusterNodesFlags }
 
-// Run shows the nodes as the one that is asked sees them.
+// Run shows the nodes as the node at --hub sees them.
 func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 	hub, err := c.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, http.MethodGet, "/v1/cluster", nil)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/cluster", nil)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		} `json:"nodes"`
 	}
 	if err := json.Unmarshal(answer, &cluster); err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
 	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NODE\tROLE\tVOTE\tSTATE\tCONTACT\tENTRY\tSUBSCRIPTIONS\tHTTP\tCLUSTER")
@@ -93,17 +96,17 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		if n.LastContact != nil {
 			contact = fmt.Sprintf("%d ms", *n.LastContact)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", oneLine(n.ID), oneLine(n.Role), vote, state, contact, n.AppliedIndex,
-			n.Subscriptions, orDash(oneLine(n.HTTPAddr)), orDash(oneLine(n.ClusterAddr)))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
+			n.Subscriptions, terminal.OrDash(terminal.OneLine(n.HTTPAddr)), terminal.OrDash(terminal.OneLine(n.ClusterAddr)))
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	switch spare := healthy - (voters/2 + 1); {
 	case cluster.Leader == "":
-		_, err = fmt.Fprintln(s.Out, "\nno leader: nothing is accepted until more than half of the voters are there")
+		_, err = fmt.Fprintln(s.Out, "\nno leader: the cluster accepts nothing until a majority of its voters is up")
 	case spare <= 0:
-		_, err = fmt.Fprintf(s.Out, "\n%d of %d voters are healthy: none of them may fail\n", healthy, voters)
+		_, err = fmt.Fprintf(s.Out, "\n%d of %d voters are healthy: none may fail\n", healthy, voters)
 	default:
 		_, err = fmt.Fprintf(s.Out, "\n%d of %d voters are healthy: %d may fail\n", healthy, voters, spare)
 	}
@@ -112,12 +115,12 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 
 type addNodeCmd struct {
 	clusterNodesFlags
-	Node     string `arg:"" help:"The cluster.node_id of the node that is to join."`
-	Address  string `arg:"" help:"HOST:PORT where the other nodes reach it."`
-	Nonvoter bool   `help:"It never gets a vote; it holds everything and delivers."`
+	Node     string `arg:"" help:"The joining node's cluster.node_id."`
+	Address  string `arg:"" help:"The joining node's address (HOST:PORT), as seen by the other nodes."`
+	Nonvoter bool   `help:"Join as a permanent non-voter, which stores everything and delivers."`
 }
 
-// Run announces a node; it joins when it is started with cluster.peers that name a node of the cluster and itself.
+// Run announces a node. It joins once it is started with cluster.peers that name itself and a node of the cluster.
 func (c *addNodeCmd) Run(ctx context.Context, s Streams) error {
 	body := struct {
 		Node    string `json:"node"`
@@ -125,13 +128,13 @@ func (c *addNodeCmd) Run(ctx context.Context, s Streams) error {
 		Voter   bool   `json:"voter"`
 	}{c.Node, c.Address, !c.Nonvoter}
 	return c.change(ctx, s, http.MethodPost, "/v1/cluster/nodes", body,
-		c.Node+" may join from "+c.Address+"; start it with cluster.peers that name it and a node of this cluster")
+		c.Node+" may join from "+c.Address+"; start it with cluster.peers that name itself and a node of this cluster")
 }
 
-// nodeFlags are those of commands about one node.
+// nodeFlags are shared by the commands for one node.
 type nodeFlags struct {
 	clusterNodesFlags
-	Node string `arg:"" help:"The id of the node."`
+	Node string `arg:"" help:"The node's ID."`
 }
 
 func (f *nodeFlags) path(action string) string {
@@ -140,7 +143,7 @@ func (f *nodeFlags) path(action string) string {
 
 func (f *nodeFlags) check() error {
 	if f.Node == "" || strings.ContainsAny(f.Node, "/?#% ") {
-		return usageError(fmt.Sprintf("NODE: got %q, expected the id of a node such as node-3", f.Node))
+		return exit.Usagef("NODE: got %q, expected a node ID such as node-3", f.Node)
 	}
 	return nil
 }
@@ -151,7 +154,7 @@ func (c *promoteCmd) Run(ctx context.Context, s Streams) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	return c.change(ctx, s, http.MethodPost, c.path("/promote"), nil, c.Node+" has a vote")
+	return c.change(ctx, s, http.MethodPost, c.path("/promote"), nil, c.Node+" is a voter")
 }
 
 type demoteCmd struct{ nodeFlags }
@@ -160,7 +163,7 @@ func (c *demoteCmd) Run(ctx context.Context, s Streams) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	return c.change(ctx, s, http.MethodPost, c.path("/demote"), nil, c.Node+" loses its vote; it goes on to deliver")
+	return c.change(ctx, s, http.MethodPost, c.path("/demote"), nil, c.Node+" is a non-voter; it still delivers")
 }
 
 type removeCmd struct{ nodeFlags }
@@ -169,12 +172,12 @@ func (c *removeCmd) Run(ctx context.Context, s Streams) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	return c.change(ctx, s, http.MethodDelete, c.path(""), nil, c.Node+" is removed; its id is not used again")
+	return c.change(ctx, s, http.MethodDelete, c.path(""), nil, c.Node+" removed; its ID is never reused")
 }
 
 type transferLeadershipCmd struct {
 	clusterNodesFlags
-	Node string `arg:"" optional:"" help:"Which node is to lead; without it the one that has come farthest."`
+	Node string `arg:"" optional:"" help:"The new leader. Default: the most up-to-date voter."`
 }
 
 func (c *transferLeadershipCmd) Run(ctx context.Context, s Streams) error {
@@ -185,12 +188,12 @@ func (c *transferLeadershipCmd) Run(ctx context.Context, s Streams) error {
 	if to == "" {
 		to = "another node"
 	}
-	return c.change(ctx, s, http.MethodPost, "/v1/cluster/transfer-leadership", body, to+" leads")
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/transfer-leadership", body, to+" is the leader")
 }
 
 type leaveCmd struct{ clusterNodesFlags }
 
-// Run removes the node that is asked; its process ends then.
+// Run removes the node at --hub, whose process then exits.
 func (c *leaveCmd) Run(ctx context.Context, s Streams) error {
-	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub+" has left the cluster and ends")
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub+" has left the cluster and is exiting")
 }

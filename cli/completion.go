@@ -8,16 +8,15 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// completionCmd prints completion scripts made from the command line's own model, so that they cannot fall behind it. The
-// completion libraries for kong need the program to run at every key press and rest on packages that are no
-// longer kept.
+// completionCmd generates completion scripts from the command line's model, so they cannot become outdated. The completion libraries
+// for kong run the program at every key press and depend on unmaintained packages.
 type completionCmd struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"The shell: bash, zsh or fish."`
 }
 
 // Help is shown by --help below the flags.
 func (c *completionCmd) Help() string {
-	return `Load it in the present shell:
+	return `Load it into the current shell:
 
     bash:  source <(quorumhub completion bash)
     zsh:   source <(quorumhub completion zsh)
@@ -36,11 +35,11 @@ func (c *completionCmd) Run(s Streams, app *kong.Application) error {
 	}
 }
 
-// completable is a command as a shell needs it.
+// completable is what a shell completes after a command.
 type completable struct {
 	name, help string
 	flags      []completableFlag
-	// words are what a positional argument can be, when that is a short list.
+	// words lists the subcommands and the enumerated values of positional arguments.
 	words []string
 }
 
@@ -79,7 +78,7 @@ func completions(app *kong.Application) []completable {
 	return out
 }
 
-// flagsOf are the flags of a command and of the commands below it.
+// flagsOf returns the flags of several commands.
 func flagsOf(nodes []*kong.Node) []*kong.Flag {
 	var out []*kong.Flag
 	for _, n := range nodes {
@@ -98,7 +97,7 @@ func (c completable) flagWords() []string {
 	return out
 }
 
-// valueFlags are the flags whose next word is a value.
+// valueFlags returns the flags that take a value.
 func (c completable) valueFlags() []string {
 	var out []string
 	for _, f := range c.flags {
@@ -126,7 +125,7 @@ func bashCompletion(w io.Writer, commands []completable) error {
 	for _, c := range commands {
 		fmt.Fprintf(&b, "    %s)\n", c.name)
 		if values := c.valueFlags(); len(values) > 0 {
-			// A value is left to the shell, which offers files.
+			// The shell completes values as file names.
 			fmt.Fprintf(&b, "        case \"$prev\" in %s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;; esac\n", strings.Join(values, "|"))
 		}
 		fmt.Fprintf(&b, "        COMPREPLY=($(compgen -W %s -- \"$cur\")) ;;\n", shellQuote(strings.Join(append(c.words, c.flagWords()...), " ")))
@@ -144,7 +143,7 @@ func zshCompletion(w io.Writer, commands []completable) error {
 	}
 	b.WriteString("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n    case $words[2] in\n")
 	for _, c := range commands {
-		// _arguments sees the command's own words only.
+		// _arguments must see only the words after the command's name.
 		fmt.Fprintf(&b, "    %s)\n        shift words; (( CURRENT-- ))\n        _arguments", c.name)
 		for _, f := range c.flags {
 			fmt.Fprintf(&b, " \\\n            %s", shellQuote("*--"+f.name+zshValue(f)))
@@ -200,6 +199,6 @@ func fishCompletion(w io.Writer, commands []completable) error {
 	return err
 }
 
-// shellQuote is a word in single quotes, which bash, zsh and fish read alike but for the quote itself; help texts with
-// one are written without.
+// shellQuote puts a word in single quotes, which bash, zsh and fish read alike except for the quote itself: that becomes a
+// typographic apostrophe.
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", "’") + "'" }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,29 +11,32 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
-// deadLettersCmd lists when no other of its commands is named.
+// deadLettersCmd groups the commands for dead letters.
 type deadLettersCmd struct {
 	List   listLettersCmd   `cmd:"" default:"withargs" help:"List the dead letters (the default)."`
-	Show   showLetterCmd    `cmd:"" help:"Show one dead letter: its content and every attempt."`
-	Replay replayLettersCmd `cmd:"" help:"Send dead letters once more to their subscriptions. What is acknowledged is gone, the rest stays."`
-	Drop   dropLettersCmd   `cmd:"" help:"Remove dead letters for good."`
-	Export exportLettersCmd `cmd:"" help:"Print dead letters with their content, one JSON object a line."`
+	Show   showLetterCmd    `cmd:"" help:"Show one dead letter with its content and all attempts."`
+	Replay replayLettersCmd `cmd:"" help:"Send dead letters to their subscriptions once more. Those acknowledged are removed, the others stay."`
+	Drop   dropLettersCmd   `cmd:"" help:"Delete dead letters."`
+	Export exportLettersCmd `cmd:"" help:"Print dead letters with their content, one JSON object per line."`
 }
 
-// letterFilterFlags choose dead letters.
+// letterFilterFlags select dead letters.
 type letterFilterFlags struct {
-	Topic        string `help:"Only those of this topic: a URL, or the name of a topic that the hub hosts." placeholder:"TOPIC"`
+	Topic        string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback     string `help:"Only those of this callback." placeholder:"URL"`
 	Subscription string `help:"Only those of this subscription." placeholder:"ID"`
-	Status       string `help:"Only those whose last HTTP status is this: 404, a class such as 5xx, or none." placeholder:"STATUS"`
-	Reason       string `help:"Only those whose last failure is of this class, such as http-status or timeout." placeholder:"CLASS"`
-	Since        string `help:"Only those given up at this time or later, or within this duration: 2026-01-31T12:00:00Z, 1h." placeholder:"TIME"`
+	Status       string `help:"Only those with this last HTTP status: 404, a class such as 5xx, or none." placeholder:"STATUS"`
+	Reason       string `help:"Only those with this class of last failure, such as http-status or timeout." placeholder:"CLASS"`
+	Since        string `help:"Only those given up at or after this time, or within this duration: 2026-01-31T12:00:00Z, 1h." placeholder:"TIME"`
 	Until        string `help:"Only those given up before this time, or longer ago than this duration." placeholder:"TIME"`
 }
 
-// values are the filters that are set, by their names in the API.
+// values returns the filters that are set, by their names in the API.
 func (f *letterFilterFlags) values(now time.Time) (map[string]string, error) {
 	out := map[string]string{}
 	for name, v := range map[string]string{"topic": f.Topic, "callback": f.Callback, "subscription": f.Subscription, "status": f.Status, "reason": f.Reason} {
@@ -52,7 +54,7 @@ func (f *letterFilterFlags) values(now time.Time) (map[string]string, error) {
 		} else if _, err := time.Parse(time.RFC3339, v); err == nil {
 			out[name] = v
 		} else {
-			return nil, usageError(fmt.Sprintf("--%s: got %q, expected a time such as 2026-01-31T12:00:00Z or a duration such as 1h", name, v))
+			return nil, exit.Usagef("--%s: got %q, expected a time such as 2026-01-31T12:00:00Z or a duration such as 1h", name, v)
 		}
 	}
 	return out, nil
@@ -84,7 +86,7 @@ type letterItem struct {
 	Replaying    string `json:"replaying_since"`
 }
 
-// outcome is what the last attempt came to.
+// outcome is the result of an attempt in a table.
 func outcome(status int, reason string) string {
 	switch {
 	case status != 0:
@@ -92,7 +94,7 @@ func outcome(status int, reason string) string {
 	case reason == "":
 		return "-"
 	}
-	return oneLine(reason)
+	return terminal.OneLine(reason)
 }
 
 type listLettersCmd struct {
@@ -109,19 +111,19 @@ func (c *listLettersCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/dead-letters", query,
 		"ID\tGIVEN UP\tTOPIC\tSUBSCRIPTION\tCALLBACK\tMESSAGE\tATTEMPTS\tLAST\tBYTES",
 		func(d letterItem) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d", oneLine(d.ID), orDash(d.At), oneLine(d.Topic), oneLine(d.Subscription),
-				oneLine(d.Callback), oneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), d.Size)
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d", terminal.OneLine(d.ID), terminal.OrDash(d.At), terminal.OneLine(d.Topic), terminal.OneLine(d.Subscription),
+				terminal.OneLine(d.Callback), terminal.OneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), d.Size)
 		})
 }
 
 type showLetterCmd struct {
 	hubFlags
-	ID   string `arg:"" help:"The dead letter's id, such as d-17."`
+	ID   string `arg:"" help:"The dead letter's ID, such as d-17."`
 	Full bool   `help:"Print the whole body."`
 	JSON bool   `name:"json" help:"Print JSON, with the whole body."`
 }
 
-// attemptLine is an attempt as the admin API tells it.
+// attemptLine is an attempt as the admin API shows it.
 type attemptLine struct {
 	At      string  `json:"at"`
 	Status  int     `json:"status"`
@@ -132,7 +134,7 @@ type attemptLine struct {
 
 func letterPath(id string) (string, error) {
 	if !strings.HasPrefix(id, "d-") {
-		return "", usageError(fmt.Sprintf("ID: got %q, expected the id of a dead letter such as d-17", id))
+		return "", exit.Usagef("ID: got %q, expected the ID of a dead letter such as d-17", id)
 	}
 	return "/v1/dead-letters/" + url.PathEscape(id), nil
 }
@@ -146,13 +148,13 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.fetch(ctx, path)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return writeJSON(s.Out, json.RawMessage(answer))
+		return writeJSON(s.Out, answer)
 	}
 	var d struct {
 		letterItem
@@ -163,28 +165,28 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 		BodyBase64 string            `json:"body_base64"`
 	}
 	if err := json.Unmarshal(answer, &d); err != nil {
-		return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+		return hub.Unexpected(path, err)
 	}
 	body := []byte(d.Body)
 	if d.BodyBase64 != "" {
 		if body, err = base64.StdEncoding.DecodeString(d.BodyBase64); err != nil {
-			return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+			return hub.Unexpected(path, err)
 		}
 	}
 	state := "active"
 	if !d.Active {
 		state = "ended"
 	}
-	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", oneLine(d.ID), oneLine(d.MessageID),
-		oneLine(d.Topic), orDash(d.PublishedAt), orDash(d.At), oneLine(d.Subscription), state, oneLine(d.Callback), d.Attempts)
+	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", terminal.OneLine(d.ID), terminal.OneLine(d.MessageID),
+		terminal.OneLine(d.Topic), terminal.OrDash(d.PublishedAt), terminal.OrDash(d.At), terminal.OneLine(d.Subscription), state, terminal.OneLine(d.Callback), d.Attempts)
 	if d.Replaying != "" {
-		fmt.Fprintf(s.Out, "to be replayed since %s\n", oneLine(d.Replaying))
+		fmt.Fprintf(s.Out, "waiting for replay since %s\n", terminal.OneLine(d.Replaying))
 	}
 	fmt.Fprintln(s.Out)
 	if err := writeAttempts(s.Out, d.Tries); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%d bytes:\n%s\n", orDash(d.Headers["Content-Type"]), orDash(d.Headers["Link"]),
+	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%d bytes:\n%s\n", terminal.OrDash(d.Headers["Content-Type"]), terminal.OrDash(d.Headers["Link"]),
 		len(body), bodyText(body, c.Full))
 	return err
 }
@@ -197,19 +199,19 @@ func writeAttempts(w io.Writer, attempts []attemptLine) error {
 		if a.Status != 0 {
 			status = fmt.Sprint(a.Status)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fms\t%s\n", orDash(a.At), status, orDash(a.Reason), a.Latency, orDash(a.Node))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fms\t%s\n", terminal.OrDash(a.At), status, terminal.OrDash(a.Reason), a.Latency, terminal.OrDash(a.Node))
 	}
 	return table.Flush()
 }
 
-// letterActionFlags choose what replay and drop are about.
+// letterActionFlags select the dead letters to replay or drop.
 type letterActionFlags struct {
 	hubFlags
 	letterFilterFlags
-	ID     string `arg:"" optional:"" help:"One dead letter, such as d-17; else a filter or --all."`
+	ID     string `arg:"" optional:"" help:"One dead letter, such as d-17, instead of a filter or --all."`
 	All    bool   `help:"All dead letters."`
-	DryRun bool   `help:"Only say how many they are."`
-	Expect int    `help:"Do nothing unless just so many are chosen." default:"-1" placeholder:"N"`
+	DryRun bool   `help:"Print how many dead letters are selected, and do nothing."`
+	Expect int    `help:"Do nothing unless exactly this many are selected." default:"-1" placeholder:"N"`
 	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
@@ -221,13 +223,13 @@ func (c *letterActionFlags) body() (map[string]any, error) {
 	many := len(filter) > 0 || c.All || c.DryRun || c.Expect >= 0
 	switch {
 	case c.ID != "" && many:
-		return nil, usageError("give one dead letter, or a filter, not both")
+		return nil, exit.Usagef("expected one dead letter or a filter, not both")
 	case c.ID != "":
 		return nil, nil
 	case len(filter) == 0 && !c.All:
-		return nil, usageError("expected the id of a dead letter, a filter such as --topic or --status, or --all")
+		return nil, exit.Usagef("expected the ID of a dead letter, a filter such as --topic or --status, or --all")
 	case len(filter) > 0 && c.All:
-		return nil, usageError("--all goes with no filter")
+		return nil, exit.Usagef("--all and filters are mutually exclusive")
 	}
 	body := map[string]any{"dry_run": c.DryRun}
 	for name, v := range filter {
@@ -242,7 +244,7 @@ func (c *letterActionFlags) body() (map[string]any, error) {
 	return body, nil
 }
 
-// act sends the action about one letter, or about those that the filter chooses, and prints what it came to.
+// act performs the action on one dead letter, or on those that the filter selects, and prints the result.
 func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, action, done string) error {
 	body, err := c.body()
 	if err != nil {
@@ -261,12 +263,12 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 	if err != nil {
 		return err
 	}
-	defer hub.close()
+	defer hub.Close()
 	var given any
 	if body != nil {
 		given = body
 	}
-	answer, err := hub.operate(ctx, method, path, given)
+	answer, err := hub.Call(ctx, method, path, given)
 	if err != nil {
 		return err
 	}
@@ -287,14 +289,14 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 		Dropped   int `json:"dropped"`
 	}
 	if err := json.Unmarshal(answer, &n); err != nil {
-		return fmt.Errorf("the answer of %s%s is not what a hub says: %w", hub.base, path, err)
+		return hub.Unexpected(path, err)
 	}
-	text := fmt.Sprintf("%d chosen", n.Matched)
+	text := fmt.Sprintf("%d selected", n.Matched)
 	if !c.DryRun {
 		text += fmt.Sprintf(", %d %s", n.Replaying+n.Dropped, done)
 	}
 	if n.Ended > 0 && action == "replay" {
-		text += fmt.Sprintf("; the subscriptions of %d have ended", n.Ended)
+		text += fmt.Sprintf("; %d belong to subscriptions that have ended", n.Ended)
 	}
 	_, err = fmt.Fprintln(s.Out, text)
 	return err
@@ -304,8 +306,8 @@ type replayLettersCmd struct{ letterActionFlags }
 
 // Help is shown by --help below the flags.
 func (c *replayLettersCmd) Help() string {
-	return `Each is one request, made by the node that delivers the subscription, beside the messages it delivers anyway. An endpoint
-that is down three times in a row gets no more; the rest stays. Examples:
+	return `Each replay is one request from the node that owns the subscription, made alongside regular deliveries. After three failed
+requests in a row an endpoint gets no more, and its remaining dead letters stay. Examples:
 
     quorumhub dead-letters replay d-17
     quorumhub dead-letters replay --topic news --status 5xx --dry-run
@@ -313,7 +315,7 @@ that is down three times in a row gets no more; the rest stays. Examples:
 }
 
 func (c *replayLettersCmd) Run(ctx context.Context, s Streams) error {
-	return c.act(ctx, s, http.MethodPost, "/replay", "replay", "to be replayed")
+	return c.act(ctx, s, http.MethodPost, "/replay", "replay", "queued for replay")
 }
 
 type dropLettersCmd struct{ letterActionFlags }
@@ -336,66 +338,6 @@ func (c *exportLettersCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	return hub.stream(ctx, "/v1/dead-letters/export?"+query.Encode(), time.Duration(c.Timeout), s.Out)
-}
-
-// fetch gets a path of the admin API.
-func (c *hubClient) fetch(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	a, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	return a.Body, nil
-}
-
-// stream copies an answer of any length to w. patience bounds the wait for its beginning and for each part of it.
-func (c *hubClient) stream(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
-	outer := ctx
-	ctx, cancel := context.WithCancel(outer)
-	defer cancel()
-	idle := time.AfterFunc(patience, cancel)
-	defer idle.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("User-Agent", "quorumhub-cli")
-	client := *c.http
-	client.Timeout = 0
-	resp, err := client.Do(req)
-	switch {
-	case outer.Err() != nil:
-		return outer.Err()
-	case err != nil:
-		return withCode(codeUnreachable, fmt.Errorf("the hub at %s cannot be reached: %w", c.base, err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what there is of it is told
-		return refusal(resp, body)
-	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := resp.Body.Read(buf)
-		idle.Reset(patience)
-		if _, werr := w.Write(buf[:n]); werr != nil {
-			return fmt.Errorf("write: %w", werr)
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case outer.Err() != nil:
-			return outer.Err()
-		case err != nil && ctx.Err() != nil:
-			return withCode(codeTimeout, fmt.Errorf("the hub at %s sent nothing for %s; what was printed is not whole", c.base, patience))
-		case err != nil:
-			return withCode(codeUnreachable, fmt.Errorf("the answer of the hub at %s broke off; what was printed is not whole: %w", c.base, err))
-		}
-	}
+	defer hub.Close()
+	return hub.Copy(ctx, "/v1/dead-letters/export?"+query.Encode(), time.Duration(c.Timeout), s.Out)
 }

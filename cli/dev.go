@@ -8,44 +8,48 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/local"
 )
 
-// startLimit is how long a local cluster may take until it serves.
+// startLimit is how long a local cluster may take to become ready.
 const startLimit = 30 * time.Second
 
-// maxNodes is how many voters are of use: more make every write slower.
+// maxNodes is the largest useful cluster: more voters slow every write down.
 const maxNodes = 5
 
 type devCmd struct {
-	Nodes   int      `help:"How many nodes to start." default:"1" placeholder:"N"`
-	HTTP    string   `name:"http" help:"The first node's HTTP address; the next nodes take the next ports. Port 0 picks free ones." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	DataDir string   `help:"Keep everything in this directory. Default: a temporary one that is removed at the end." placeholder:"DIR"`
-	Set     []string `sep:"none" help:"Set one configuration key on every node. May be repeated." placeholder:"KEY=VALUE"`
+	Nodes   int      `help:"The number of nodes." default:"1" placeholder:"N"`
+	HTTP    string   `name:"http" help:"The first node's HTTP address. Further nodes use the following ports. Port 0 picks free ports." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	DataDir string   `help:"Keep configuration, data and logs here. Default: a temporary directory, removed on exit." placeholder:"DIR"`
+	Set     []string `sep:"none" help:"Set one configuration key on every node. Repeatable." placeholder:"KEY=VALUE"`
 }
 
 // Help is shown by --help below the flags.
 func (c *devCmd) Help() string {
-	return `Every node is a child process with its own directory DIR/node-1, DIR/node-2 …, which holds config.yaml, quorumhub.pid and
-quorumhub.log. Loopback callbacks are allowed, topics come into being when they are used, and no credentials are asked for.
-A node that is killed stays down; quorumhub serve --config DIR/node-1/config.yaml brings it back. Ctrl-C stops all.`
+	return `Every node is a child process with its own directory (DIR/node-1, DIR/node-2, …) for config.yaml, quorumhub.pid and
+quorumhub.log. Loopback callbacks are allowed, topics are created on first use, and no credentials are needed.
+A node that is killed stays down; restart it with quorumhub serve --config DIR/node-1/config.yaml. Ctrl-C stops all nodes.`
 }
 
 func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 	if c.Nodes < 1 {
-		return usageError(fmt.Sprintf("--nodes: got %d, expected at least 1", c.Nodes))
+		return exit.Usagef("--nodes: got %d, expected at least 1", c.Nodes)
 	}
 	if c.Nodes > maxNodes {
-		return usageError(fmt.Sprintf("--nodes: got %d, expected at most %d", c.Nodes, maxNodes))
+		return exit.Usagef("--nodes: got %d, expected at most %d", c.Nodes, maxNodes)
 	}
-	cluster, err := newLocalCluster(clusterOptions{nodes: c.Nodes, http: c.HTTP, dir: c.DataDir, set: c.Set, env: s.Env})
+	cluster, err := local.New(local.Options{Nodes: c.Nodes, HTTP: c.HTTP, Dir: c.DataDir, Set: c.Set, Env: s.Env})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.close()) }()
+	defer func() { err = errors.Join(err, cluster.Close()) }()
 
-	starting, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("%s passed", startLimit))
+	starting, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no success within %s", startLimit))
 	defer cancel()
-	if err := cluster.start(starting); err != nil {
+	if err := cluster.Start(starting); err != nil {
 		return err
 	}
 	if err := writeNodes(s.Out, cluster); err != nil {
@@ -56,36 +60,36 @@ func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 	return nil
 }
 
-func writeNodes(w io.Writer, c *localCluster) error {
+func writeNodes(w io.Writer, c *local.Cluster) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NODE\tHUB\tRAFT\tPID\tLOG")
-	for _, n := range c.nodes {
-		fmt.Fprintf(table, "%s\t%s/hub\t%s\t%d\t%s\n", n.id, n.url(), n.clusterAddr, n.pid(), n.logFile())
+	for _, n := range c.Nodes {
+		fmt.Fprintf(table, "%s\t%s/hub\t%s\t%d\t%s\n", n.ID, n.URL(), n.ClusterAddr, n.PID(), n.LogFile())
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	hub := ""
-	if first := c.nodes[0].url() + "/hub"; first != defaultHub {
+	if first := c.Nodes[0].URL() + "/hub"; first != client.DefaultURL {
 		hub = " --hub " + first
 	}
-	_, err := fmt.Fprintf(w, "\nready; Ctrl-C stops everything. Try in two other terminals:\n"+
+	_, err := fmt.Fprintf(w, "\nready; press Ctrl-C to stop. Try in two other terminals:\n"+
 		"  quorumhub listen%s --topic news --secret s3cret\n  quorumhub publish%s news --data hello\n", hub, hub)
 	return err
 }
 
-// watchNodes tells of every node that ends, until ctx does.
-func watchNodes(ctx context.Context, w io.Writer, c *localCluster) {
+// watchNodes reports every node that exits, until ctx ends.
+func watchNodes(ctx context.Context, w io.Writer, c *local.Cluster) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		wg.Go(func() {
 			select {
 			case <-ctx.Done():
-			case <-n.down():
+			case <-n.Down():
 				mu.Lock()
 				defer mu.Unlock()
-				fmt.Fprintf(w, "%s ended (%s); bring it back with: quorumhub serve --config %s\n", n.id, n.why(), n.configFile())
+				fmt.Fprintf(w, "%s exited (%s); restart it with: quorumhub serve --config %s\n", n.ID, n.Why(), n.ConfigFile())
 			}
 		})
 	}

@@ -12,6 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"quorumhub/cli/node"
+	"quorumhub/cli/terminal"
 	"quorumhub/raftlog"
 	"quorumhub/store"
 )
@@ -19,11 +21,11 @@ import (
 type inspectCmd struct {
 	DataDir string `arg:"" placeholder:"DIR|FILE" help:"The data_dir of a stopped node, or a backup."`
 	JSON    bool   `name:"json" help:"Print JSON."`
-	Deep    bool   `help:"Of a backup check every row and message too. It is unpacked for that to a temporary directory (TMPDIR)."`
+	Deep    bool   `help:"Also check every row and message of a backup, which is unpacked to a temporary directory (TMPDIR)."`
 	decryptFlags
 }
 
-// Run reads a stopped node's files or a backup, checks every checksum in them and says what they hold. It changes nothing.
+// Run reads a stopped node's files or a backup, verifies every checksum and prints a summary. It changes nothing.
 func (c *inspectCmd) Run(s Streams) error {
 	if fi, err := os.Stat(c.DataDir); err == nil && fi.Mode().IsRegular() {
 		return c.inspectBackup(s)
@@ -32,7 +34,7 @@ func (c *inspectCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	files, err := store.Inspect(filepath.Join(c.DataDir, "fsm"))
+	files, err := store.Inspect(filepath.Join(c.DataDir, node.FSMDir))
 	if err != nil {
 		return err
 	}
@@ -50,7 +52,7 @@ func (c *inspectCmd) Run(s Streams) error {
 	return nil
 }
 
-// inspectBackup verifies a backup to its end.
+// inspectBackup verifies a whole backup.
 func (c *inspectCmd) inspectBackup(s Streams) error {
 	file, err := os.Open(c.DataDir)
 	if err != nil {
@@ -85,7 +87,7 @@ func (c *inspectCmd) inspectBackup(s Streams) error {
 	return err
 }
 
-// unpacked checks the files of a backup in a directory that is removed again.
+// unpacked extracts a backup to a temporary directory and checks its files.
 func unpacked(name string, in io.Reader) (_ *store.BackupMeta, _ *store.Report, err error) {
 	dir, err := os.MkdirTemp("", "quorumhub-inspect-")
 	if err != nil {
@@ -104,18 +106,18 @@ func unpacked(name string, in io.Reader) (_ *store.BackupMeta, _ *store.Report, 
 func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
-	line("backup\tformat %d, feature level %d, written by quorumhub %s", m.Format, m.FeatureLevel, oneLine(m.Program))
-	line("taken\t%s from %s", moment(m.TakenAt), oneLine(m.Node))
+	line("backup\tformat %d, feature level %d, written by quorumhub %s", m.Format, m.FeatureLevel, terminal.OneLine(m.Program))
+	line("taken\t%s from %s", moment(m.TakenAt), terminal.OneLine(m.Node))
 	if !m.Complete {
-		line("\tthe node had no leader then: what others acknowledged last may be missing")
+		line("\tthe node had no leader: the last messages that other nodes acknowledged may be missing")
 	}
-	line("cluster\t%s", oneLine(m.ClusterID))
-	line("state\tas of entry %d of term %d, hash %s, %s", m.Index, m.Term, oneLine(m.StateHash), moment(m.LogTime))
+	line("cluster\t%s", terminal.OneLine(m.ClusterID))
+	line("state\tas of entry %d of term %d, hash %s, %s", m.Index, m.Term, terminal.OneLine(m.StateHash), moment(m.LogTime))
 	keys := m.SecretsKey
 	if len(m.SecretsKeys) > 0 {
 		keys = strings.Join(m.SecretsKeys, " and ")
 	}
-	line("secrets\tsealed with the key %s, which is not in the backup", orDash(oneLine(keys)))
+	line("secrets\tsealed with key %s, which is not in the backup", terminal.OrDash(terminal.OneLine(keys)))
 	for _, f := range m.Files {
 		line("file\t%s, %d bytes", f.Name, f.Size)
 	}
@@ -123,12 +125,12 @@ func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
 		line("content\t%d topics, %d subscriptions, %d requests, %d dead letters", deep.Counts.Topics, deep.Counts.Subscriptions, deep.Counts.Requests, deep.Counts.DeadLetters)
 	}
 	if deep == nil || len(deep.Problems) == 0 {
-		line("\nEvery checksum is right.")
+		line("\nAll checksums match.")
 	}
 	return t.Flush()
 }
 
-// inspection is the form of a report in JSON.
+// inspection is a report as JSON.
 type inspection struct {
 	Node      string             `json:"node"`
 	ClusterID string             `json:"cluster_id"`
@@ -186,7 +188,7 @@ func newInspection(log *raftlog.Report, files *store.Report) inspection {
 	}
 	if log.Identity != nil {
 		in.Node = log.Identity.ID
-		if log.Identity.ClusterID != "" { // the log may have a newer one than the state
+		if log.Identity.ClusterID != "" { // may be newer than the state's
 			in.ClusterID = log.Identity.ClusterID
 		}
 	}
@@ -206,8 +208,8 @@ func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) erro
 	in := newInspection(log, files)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
-	line("node\t%s", orDash(in.Node))
-	line("cluster\t%s", orDash(in.ClusterID))
+	line("node\t%s", terminal.OrDash(in.Node))
+	line("cluster\t%s", terminal.OrDash(in.ClusterID))
 	line("raft log\t%d bytes, entries %d to %d, term %d, newest %s", in.Log.Bytes, in.Log.First, in.Log.Last, in.Log.Term, moment(in.Log.Newest))
 	for _, name := range slices.Sorted(maps.Keys(in.Log.Events)) {
 		line("\t%d %s", in.Log.Events[name], name)
@@ -218,27 +220,27 @@ func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) erro
 	if len(in.Topics) > 0 {
 		fmt.Fprintln(t, "\nTOPIC\tFIRST\tHEAD\tSUBSCRIPTIONS")
 		for _, topic := range in.Topics {
-			line("%s\t%d\t%d\t%d", oneLine(topic.Name), topic.First, topic.Head, topic.Subscriptions)
+			line("%s\t%d\t%d\t%d", terminal.OneLine(topic.Name), topic.First, topic.Head, topic.Subscriptions)
 		}
 		errs = append(errs, t.Flush())
 	}
 	if len(in.Segments) > 0 {
 		fmt.Fprintln(t, "\nSEGMENT\tBYTES\tMESSAGES\tNEWEST")
 		for _, seg := range in.Segments {
-			line("%s\t%d\t%d\t%s", oneLine(seg.File), seg.Bytes, seg.Records, moment(seg.Newest))
+			line("%s\t%d\t%d\t%s", terminal.OneLine(seg.File), seg.Bytes, seg.Records, moment(seg.Newest))
 		}
 		errs = append(errs, t.Flush())
 	}
 	if len(in.Problems) == 0 {
-		line("\nEvery checksum is right.")
+		line("\nAll checksums match.")
 	}
 	for _, p := range in.Problems {
-		line("PROBLEM\t%s", oneLine(p))
+		line("PROBLEM\t%s", terminal.OneLine(p))
 	}
 	return errors.Join(append(errs, t.Flush())...)
 }
 
-// moment is a time for people, a dash for none.
+// moment formats a time for people, and the zero time as a dash.
 func moment(t time.Time) string {
 	if t.IsZero() || t.Unix() == 0 {
 		return "-"

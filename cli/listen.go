@@ -11,29 +11,33 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/subscriber"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 )
 
-// previewBytes is how much of a body is shown without --full.
+// previewBytes is how much of a body is printed without --full.
 const previewBytes = 400
 
-// goodbye bounds how long unsubscribing may take after the end.
+// goodbye limits how long unsubscribing on exit may take.
 const goodbye = 5 * time.Second
 
 type listenCmd struct {
 	hubFlags
 	secretFlags
-	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a topic that the hub hosts. Without it, every intent is confirmed and somebody else subscribes." placeholder:"TOPIC"`
-	Stream            []string     `help:"Follow this topic as an event stream, without being called by the hub: the topic's URL on a node. Give the URLs of several nodes, and it goes on with another one when a node stops." placeholder:"URL"`
-	Start             string       `help:"With --stream, where to begin: latest (the default), earliest, an offset, or an RFC 3339 time." placeholder:"WHERE"`
-	Addr              string       `help:"Where to listen." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
-	CallbackURL       string       `name:"callback-url" help:"The URL under which the hub reaches this listener. Default: made from the address." placeholder:"URL"`
-	Lease             flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
-	Count             int          `short:"n" help:"End after this many messages; repetitions and messages with a wrong signature do not count." placeholder:"N"`
-	Timeout           flagDuration `help:"Fail when it takes longer than this (exit code 5)." placeholder:"DURATION"`
-	UnsubscribeOnExit bool         `help:"Unsubscribe at the end."`
+	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a hosted topic. Without it, confirm every intent and leave subscribing to others." placeholder:"TOPIC"`
+	Stream            []string     `help:"Follow a topic as an event stream instead of receiving callbacks: the topic's URL on a node. With the URLs of several nodes, listen switches to another when a node stops. Repeatable." placeholder:"URL"`
+	Start             string       `help:"With --stream: where to start, which is latest (the default), earliest, an offset or an RFC 3339 time." placeholder:"WHERE"`
+	Addr              string       `help:"The address to listen on." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
+	CallbackURL       string       `name:"callback-url" help:"The URL where the hub reaches this listener. Default: derived from the address." placeholder:"URL"`
+	Lease             flagDuration `help:"The lease to request; the hub may choose another." placeholder:"DURATION"`
+	Count             int          `short:"n" help:"Exit after this many messages, not counting duplicates and messages with a bad signature." placeholder:"N"`
+	Timeout           flagDuration `help:"Fail with exit code 5 after this long." placeholder:"DURATION"`
+	UnsubscribeOnExit bool         `help:"Unsubscribe before exiting."`
 	Full              bool         `help:"Print whole bodies."`
-	JSON              bool         `name:"json" help:"Print one JSON object a delivery, and nothing else, to standard output."`
+	JSON              bool         `name:"json" help:"Print one JSON object per delivery, and nothing else, to standard output."`
 }
 
 // Help is shown by --help below the flags.
@@ -49,20 +53,20 @@ func (c *listenCmd) Help() string {
 func (c *listenCmd) validate() error {
 	switch {
 	case c.Count < 0:
-		return usageError("--count: expected a positive number")
+		return exit.Usagef("--count: expected a positive number")
 	case len(c.Stream) > 0 && (c.Topic != "" || c.CallbackURL != "" || c.Lease > 0 || c.UnsubscribeOnExit || c.signed()):
-		return usageError("--stream needs no subscription, so --topic, --callback-url, --lease, --secret and --unsubscribe-on-exit mean nothing with it")
+		return exit.Usagef("--stream makes no subscription, so it cannot be combined with --topic, --callback-url, --lease, --secret or --unsubscribe-on-exit")
 	case len(c.Stream) == 0 && c.Start != "":
-		return usageError("--start needs --stream")
+		return exit.Usagef("--start needs --stream")
 	case c.UnsubscribeOnExit && c.Topic == "":
-		return usageError("--unsubscribe-on-exit needs --topic")
+		return exit.Usagef("--unsubscribe-on-exit needs --topic")
 	case c.Lease > 0 && c.Topic == "":
-		return usageError("--lease needs --topic")
+		return exit.Usagef("--lease needs --topic")
 	case c.Lease > 0 && time.Duration(c.Lease) < time.Second:
-		return usageError("--lease: expected at least 1s")
+		return exit.Usagef("--lease: expected at least 1s")
 	case c.CallbackURL != "":
-		if wrong := validCallback(c.CallbackURL); wrong != "" {
-			return usageError("--callback-url: " + wrong)
+		if wrong := subscriber.ValidCallback(c.CallbackURL); wrong != "" {
+			return exit.Usagef("%s", "--callback-url: "+wrong)
 		}
 	}
 	return nil
@@ -83,10 +87,10 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
+	defer hub.Close()
 	topic := ""
 	if c.Topic != "" {
-		if topic, err = hub.topicURL(c.Topic); err != nil {
+		if topic, err = hub.TopicURL(c.Topic); err != nil {
 			return err
 		}
 	}
@@ -95,7 +99,7 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	if c.JSON {
 		l.notes = s.Err
 	}
-	sub, err := NewSubscriber(SubscriberOptions{
+	sub, err := subscriber.New(subscriber.Options{
 		Addr: c.Addr, CallbackURL: c.CallbackURL, Secret: secret, AcceptAny: topic == "",
 		OnDelivery: l.delivery, OnVerification: l.verification,
 	})
@@ -113,7 +117,7 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	return errors.Join(err, sub.Close())
 }
 
-// listening is one run of listen. The subscriber calls delivery and verification one at a time.
+// listening is one run of listen. The subscriber never calls delivery and verification concurrently.
 type listening struct {
 	cmd          *listenCmd
 	out, notes   io.Writer
@@ -123,7 +127,7 @@ type listening struct {
 	unsubscribed chan struct{}
 }
 
-func (l *listening) run(ctx context.Context, hub *hubClient, sub *Subscriber, secret string) error {
+func (l *listening) run(ctx context.Context, hub *client.Client, sub *subscriber.Subscriber, secret string) error {
 	var overdue <-chan time.Time
 	if l.cmd.Timeout > 0 {
 		timer := time.NewTimer(time.Duration(l.cmd.Timeout))
@@ -132,13 +136,13 @@ func (l *listening) run(ctx context.Context, hub *hubClient, sub *Subscriber, se
 	}
 	if l.topic != "" {
 		sub.Expect("subscribe", l.topic)
-		err := hub.request(ctx, intent{
+		err := hub.SendIntent(ctx, client.Intent{
 			Mode: "subscribe", Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
 		})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(l.notes, "asked %s for %s\n", hub.endpoint, l.topic)
+		fmt.Fprintf(l.notes, "asked %s to subscribe to %s\n", hub.Endpoint(), l.topic)
 	}
 	select {
 	case err := <-l.ended:
@@ -160,16 +164,16 @@ func (l *listening) end(err error) {
 	}
 }
 
-func (l *listening) verification(v Verification) {
-	topic := printable(v.Topic)
+func (l *listening) verification(v subscriber.Verification) {
+	topic := terminal.Printable(v.Topic)
 	switch {
 	case v.Mode == "denied":
-		fmt.Fprintf(l.notes, "the hub denied %s: %s\n", topic, printable(v.Reason))
+		fmt.Fprintf(l.notes, "the hub denied %s: %s\n", topic, terminal.Printable(v.Reason))
 		if l.topic != "" && v.Topic == l.topic {
-			l.end(withCode(codeRefused, fmt.Errorf("the hub denied the subscription to %s: %s", topic, printable(v.Reason))))
+			l.end(exit.With(exit.Refused, fmt.Errorf("the hub denied the subscription to %s: %s", topic, terminal.Printable(v.Reason))))
 		}
 	case !v.Confirmed:
-		fmt.Fprintf(l.notes, "not confirmed, nobody here asked for it: %s %s\n", printable(v.Mode), topic)
+		fmt.Fprintf(l.notes, "not confirmed, as this listener did not ask for it: %s %s\n", terminal.Printable(v.Mode), topic)
 	case v.Mode == "subscribe":
 		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, configs.FormatDuration(v.Lease))
 	default:
@@ -183,9 +187,9 @@ func (l *listening) verification(v Verification) {
 	}
 }
 
-func (l *listening) delivery(d Delivery) bool {
+func (l *listening) delivery(d subscriber.Delivery) bool {
 	if l.cmd.Count > 0 && l.got >= l.cmd.Count {
-		// Whoever listens next at this address gets it.
+		// The hub sends it again, to whoever listens at this address next.
 		return false
 	}
 	var err error
@@ -198,7 +202,7 @@ func (l *listening) delivery(d Delivery) bool {
 		l.end(fmt.Errorf("print a delivery: %w", err))
 		return false
 	}
-	if d.Duplicate || d.Signature == signatureBad || d.Signature == signatureAbsent && l.signed() {
+	if d.Duplicate || d.Signature == subscriber.SignatureBad || d.Signature == subscriber.SignatureAbsent && l.signed() {
 		return true
 	}
 	if l.got++; l.cmd.Count > 0 && l.got == l.cmd.Count {
@@ -211,17 +215,17 @@ func (l *listening) signed() bool { return l.cmd.signed() }
 
 func (c *listenCmd) signed() bool { return c.Secret != "" || c.SecretFile != "" }
 
-// follow is the command with --stream.
+// follow runs the command with --stream.
 func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 	l := &listening{cmd: c, out: s.Out, notes: s.Out, ended: make(chan error, 1)}
 	if c.JSON {
 		l.notes = s.Err
 	}
 	errDone := errors.New("all messages arrived")
-	stream, err := NewStream(StreamOptions{
+	stream, err := subscriber.NewStream(subscriber.StreamOptions{
 		URLs: c.Stream, Start: c.Start,
 		Note: func(text string) { fmt.Fprintln(l.notes, text) },
-		Deliver: func(d Delivery) error {
+		Deliver: func(d subscriber.Delivery) error {
 			l.delivery(d)
 			select {
 			case err := <-l.ended:
@@ -257,46 +261,46 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 }
 
 func (l *listening) overdue() error {
-	return withCode(codeTimeout, fmt.Errorf("%s passed before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
+	return exit.With(exit.Timeout, fmt.Errorf("timed out after %s, before all messages arrived", configs.FormatDuration(time.Duration(l.cmd.Timeout))))
 }
 
 func errInterrupted() error {
-	return withCode(codeInterrupted, errors.New("interrupted before all messages arrived"))
+	return exit.With(exit.Interrupted, errors.New("interrupted before all messages arrived"))
 }
 
-func (l *listening) unsubscribe(ctx context.Context, hub *hubClient, sub *Subscriber) error {
+func (l *listening) unsubscribe(ctx context.Context, hub *client.Client, sub *subscriber.Subscriber) error {
 	sub.Expect("unsubscribe", l.topic)
-	if err := hub.request(ctx, intent{Mode: "unsubscribe", Topic: l.topic, Callback: sub.CallbackURL()}); err != nil {
+	if err := hub.SendIntent(ctx, client.Intent{Mode: "unsubscribe", Topic: l.topic, Callback: sub.CallbackURL()}); err != nil {
 		return fmt.Errorf("unsubscribe: %w", err)
 	}
 	select {
 	case <-l.unsubscribed:
 		return nil
 	case <-ctx.Done():
-		return withCode(codeTimeout, errors.New("unsubscribe: the hub did not ask for confirmation in time"))
+		return exit.With(exit.Timeout, errors.New("unsubscribe: timed out waiting for the hub to ask for confirmation"))
 	}
 }
 
-// writeDelivery prints a delivery for people.
-func writeDelivery(w io.Writer, d Delivery, full bool) error {
+// writeDelivery prints a delivery in human-readable form.
+func writeDelivery(w io.Writer, d subscriber.Delivery, full bool) error {
 	signature := d.Signature
 	if d.Method != "" {
-		signature += " (" + oneLine(d.Method) + ")"
+		signature += " (" + terminal.OneLine(d.Method) + ")"
 	}
 	if d.Duplicate {
 		signature += ", repeated"
 	}
 	_, err := fmt.Fprintf(w, "%s  message %s  %s  %d bytes  signature %s\n%s\n",
-		d.Time.Format("15:04:05.000"), orDash(d.MessageID), orDash(d.ContentType), len(d.Body), signature, bodyText(d.Body, full))
+		d.Time.Format("15:04:05.000"), terminal.OrDash(d.MessageID), terminal.OrDash(d.ContentType), len(d.Body), signature, bodyText(d.Body, full))
 	return err
 }
 
-// bodyText is a body made safe for a terminal, indented, and cut unless full.
+// bodyText returns a body safe for a terminal, indented, and cut to previewBytes unless full.
 func bodyText(body []byte, full bool) string {
 	shown := body
 	if !full && len(shown) > previewBytes {
 		shown = shown[:previewBytes]
-		// Do not cut a character in half: that would look like binary data.
+		// Half a character at the end would look like binary data.
 		for i := 0; i < utf8.UTFMax-1 && len(shown) > 0 && !utf8.Valid(shown); i++ {
 			shown = shown[:len(shown)-1]
 		}
@@ -304,15 +308,15 @@ func bodyText(body []byte, full bool) string {
 	if !utf8.Valid(shown) {
 		return "    (binary)"
 	}
-	text := "    " + strings.ReplaceAll(strings.TrimRight(printable(string(shown)), "\n"), "\n", "\n    ")
+	text := "    " + strings.ReplaceAll(strings.TrimRight(terminal.Printable(string(shown)), "\n"), "\n", "\n    ")
 	if len(shown) < len(body) {
 		text += fmt.Sprintf("\n    … %d more bytes", len(body)-len(shown))
 	}
 	return text
 }
 
-// writeDeliveryJSON prints a delivery as one line of JSON. The body is a text when it is valid UTF-8, else base64.
-func writeDeliveryJSON(w io.Writer, d Delivery) error {
+// writeDeliveryJSON prints a delivery as one line of JSON. The body is a string if it is valid UTF-8, else base64.
+func writeDeliveryJSON(w io.Writer, d subscriber.Delivery) error {
 	line := struct {
 		Time        time.Time `json:"time"`
 		MessageID   string    `json:"message_id"`

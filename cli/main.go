@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,76 +11,70 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"quorumhub/test/bench"
+	"quorumhub/cli/bench"
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
 )
 
-// Streams is what a command sees of the process it runs in.
-type Streams struct {
-	In       io.Reader
-	Out, Err io.Writer
-	// Env holds NAME=value lines.
-	Env []string
-}
-
-// commands is the root of the command line. A field a command, each in its own file.
+// commands is the root of the command line: one field and one file for each command.
 type commands struct {
 	Dev   devCmd   `cmd:"" group:"run" help:"Start a hub on this machine for development: no credentials, loopback callbacks allowed."`
-	Serve serveCmd `cmd:"" group:"run" help:"Run one node of a hub. quorumhub check --keys explains every key of its configuration."`
-	Demo  demoCmd  `cmd:"" group:"run" help:"Show the main job from start to end on a throw-away hub, including a crash."`
+	Serve serveCmd `cmd:"" group:"run" help:"Run one node of a hub. quorumhub check --keys documents every configuration key."`
+	Demo  demoCmd  `cmd:"" group:"run" help:"Demonstrate publish, delivery and recovery from a crash on a throw-away hub."`
 
-	Publish       publishCmd       `cmd:"" group:"client" help:"Publish a message to a topic, or ping the hub that a topic has changed."`
+	Publish       publishCmd       `cmd:"" group:"client" help:"Publish a message to a topic, or tell the hub that a topic has changed."`
 	Subscribe     subscribeCmd     `cmd:"" group:"client" help:"Ask the hub to send a topic to a callback."`
 	Unsubscribe   unsubscribeCmd   `cmd:"" group:"client" help:"Ask the hub to stop sending a topic to a callback."`
-	Listen        listenCmd        `cmd:"" group:"client" help:"Be a subscriber: confirm intents, print deliveries, check their signatures."`
-	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or limit how much of one is kept."`
+	Listen        listenCmd        `cmd:"" group:"client" help:"Run a test subscriber: confirm intents, print deliveries, check signatures."`
+	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
-	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export messages that were given up."`
+	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
-	Auth authCmd `cmd:"" group:"cluster" help:"Look after API keys and the rules of who may do what."`
+	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys and access rules."`
 
-	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Write what operators have set on a hub as YAML, for version control."`
-	Apply applyCmd `cmd:"" group:"cluster" help:"Bring a hub to what a YAML file says: topics, their limits, rules, paused subscriptions."`
+	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
+	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
 
-	Keys keysCmd `cmd:"" group:"cluster" help:"Look after the keys that seal secrets at rest: status, rotate, reencrypt, drop."`
+	Keys keysCmd `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
-	Cluster clusterCmd `cmd:"" group:"cluster" help:"Look after a cluster and its nodes."`
-	Import  importCmd  `cmd:"" group:"cluster" help:"Bring topics and subscriptions of a Ballerina, WSO2 or MOSIP hub over."`
+	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`
+	Import  importCmd  `cmd:"" group:"cluster" help:"Import topics and subscriptions from a Ballerina, WSO2 or MOSIP hub."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`
-	Restore restoreCmd `cmd:"" group:"cluster" help:"Make a new node, and a new cluster, from a backup."`
-	Recover recoverCmd `cmd:"" group:"cluster" help:"Let one stopped node go on alone after a cluster has lost its quorum for good."`
+	Restore restoreCmd `cmd:"" group:"cluster" help:"Create a new node, and a new cluster, from a backup."`
+	Recover recoverCmd `cmd:"" group:"cluster" help:"Restart a cluster from one stopped node after a permanent loss of quorum."`
 
-	Bench      benchCmd      `cmd:"" group:"tools" help:"Measure a hub on this machine, as a ratio to what the machine can do without one."`
+	Bench      benchCmd      `cmd:"" group:"tools" help:"Benchmark a hub on this machine, relative to what the machine can do without one."`
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
-	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and check the files of a stopped node, or a backup."`
+	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
 	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
 	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
 }
 
-// Main runs the program with the arguments after its name and returns its exit code (see ExitCodes). SIGINT, SIGTERM and SIGHUP
-// end the command in good order.
+// Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT, SIGTERM and
+// SIGHUP stop the command gracefully.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	// The first signal ends the command in good order; a second one is not caught any more and ends it at once.
+	// The first signal stops the command gracefully; a second one is no longer caught and kills the process.
 	context.AfterFunc(ctx, stop)
 	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()})
 }
 
-// Run is Main with everything it touches given.
+// Run is Main with its context and streams passed in.
 func Run(ctx context.Context, args []string, s Streams) int {
 	exited := false
 	parser, err := newParser(new(commands), s, func(int) { exited = true })
 	if err != nil {
 		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
-		return codeFailed
+		return exit.Failed
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	parsed, err := parser.Parse(args)
 	if exited {
-		// --help printed its page; what kong says about the rest of the line is of no interest then.
-		return codeDone
+		// --help printed its page; errors in the rest of the line no longer matter.
+		return exit.Done
 	}
 	if err != nil {
 		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
@@ -91,33 +84,33 @@ func Run(ctx context.Context, args []string, s Streams) int {
 			hint = "quorumhub " + strings.Fields(failed.Context.Command())[0] + " --help"
 		}
 		fmt.Fprintf(s.Err, "try: %s\n", hint)
-		return codeUsage
+		return exit.Usage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(s, parser.Model); err != nil {
 		if text := err.Error(); text != "" {
 			fmt.Fprintf(s.Err, "quorumhub: %s\n", strings.ReplaceAll(text, "\n", "\nquorumhub: "))
 		}
-		return exitCode(err)
+		return exit.CodeOf(err)
 	}
-	return codeDone
+	return exit.Done
 }
 
-func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+func newParser(root *commands, s Streams, onExit func(int)) (*kong.Kong, error) {
 	parser, err := kong.New(root,
 		kong.Name("quorumhub"),
 		kong.Description(description()),
 		kong.Writers(s.Out, s.Err),
-		kong.Exit(exit),
+		kong.Exit(onExit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run a hub:"},
 			{Key: "client", Title: "Talk to a hub:"},
-			{Key: "cluster", Title: "Look after a cluster:"},
+			{Key: "cluster", Title: "Operate a hub:"},
 			{Key: "tools", Title: "Tools:"},
 		}),
 		kong.ValueFormatter(showDefault),
-		kong.Vars{"hub": defaultHub, "bench_phases": strings.Join(bench.PhaseNames(), ", ")},
+		kong.Vars{"hub": client.DefaultURL, "bench_phases": strings.Join(bench.PhaseNames(), ", ")},
 	)
 	if err != nil {
 		return nil, fmt.Errorf("build the command line: %w", err)
@@ -125,7 +118,7 @@ func newParser(root *commands, s Streams, exit func(int)) (*kong.Kong, error) {
 	return parser, nil
 }
 
-// showDefault adds the default to a flag's help.
+// showDefault appends the default value to a flag's help.
 func showDefault(v *kong.Value) string {
 	text := kong.DefaultHelpValueFormatter(v)
 	if v.Default != "" && !v.IsBool() {
@@ -137,8 +130,8 @@ func showDefault(v *kong.Value) string {
 func description() string {
 	var b strings.Builder
 	b.WriteString("A W3C WebSub hub in one binary.\n\nExit codes:\n\n")
-	for _, c := range ExitCodes() {
-		fmt.Fprintf(&b, "    %3d  %s\n", c.Code, c.Meaning)
+	for _, c := range exit.Codes() {
+		fmt.Fprintf(&b, "    %3d  %s\n", c.Number, c.Meaning)
 	}
 	return b.String()
 }

@@ -52,13 +52,13 @@ func TestPlacesInTheLogOfACluster(t *testing.T) {
 	// Rewinds, by command and API.
 	through := c.urls[c.other("/latest")]
 	for _, s := range []struct{ to, says, gets string }{
-		{"5", "goes on with message 5: 3 sent again, 0 skipped", "7 5 6 7"},
-		{between.UTC().Format(time.RFC3339Nano), "goes on with message 4: 4 sent again", "7 5 6 7 4 5 6 7"},
-		{"latest", "goes on with message 8: 0 sent again", "7 5 6 7 4 5 6 7"},
-		{"earliest", "goes on with message 1: 7 sent again", "7 5 6 7 4 5 6 7 1 2 3 4 5 6 7"},
+		{"5", "continues with message 5: 3 sent again, 0 skipped", "7 5 6 7"},
+		{between.UTC().Format(time.RFC3339Nano), "continues with message 4: 4 sent again", "7 5 6 7 4 5 6 7"},
+		{"latest", "continues with message 8: 0 sent again", "7 5 6 7 4 5 6 7"},
+		{"earliest", "continues with message 1: 7 sent again", "7 5 6 7 4 5 6 7 1 2 3 4 5 6 7"},
 	} {
 		if got := run(t, "", "subscriptions", "rewind", ids["/latest"], "--to", s.to, "--dry-run", "--hub", through); got.code != 0 ||
-			!strings.Contains(got.out, strings.Replace(s.says, "goes", "would go", 1)) {
+			!strings.Contains(got.out, strings.Replace(s.says, "continues", "would continue", 1)) {
 			t.Errorf("dry run to %s: %+v", s.to, got)
 		}
 		if got := run(t, "", "subscriptions", "rewind", ids["/latest"], "--to", s.to, "--hub", through); got.code != 0 || !strings.Contains(got.out, s.says) {
@@ -114,7 +114,7 @@ func TestPlacesInTheLogOfACluster(t *testing.T) {
 		}
 	}
 	for _, to := range []struct{ to, says string }{{"8000", "expected an offset from 1 to 8"}, {"0", "to: is \"0\"; offsets count from 1"},
-		{"2200-01-01T00:00:00Z", "to: 2200-01-01T00:00:00Z lies in the future; expected a time up to now"}, {"soon", "to: is \"soon\"; expected latest, earliest, the offset"}} {
+		{"2200-01-01T00:00:00Z", "to: 2200-01-01T00:00:00Z is in the future; expected a time no later than now"}, {"soon", "to: is \"soon\"; expected latest, earliest, a message offset"}} {
 		if got := run(t, "", "subscriptions", "rewind", ids["/time"], "--to", to.to, "--hub", c.urls[1]); got.code != 4 || !strings.Contains(got.err, to.says) {
 			t.Errorf("rewind to %s: %+v", to.to, got)
 		}
@@ -149,30 +149,30 @@ func (c *devCluster) badChoices(callbacks string) {
 		says   string
 		params []string
 	}{
-		{400, `hub.start: is "soon"; expected latest, earliest, the offset of a message from 1 on, or an RFC 3339 time`, []string{"hub.start", "soon"}},
+		{400, `hub.start: is "soon"; expected latest, earliest, a message offset (from 1), or an RFC 3339 time`, []string{"hub.start", "soon"}},
 		{400, `hub.start: is ""; expected latest, earliest`, []string{"hub.start", ""}},
 		{400, `hub.start: is "0"; offsets count from 1`, []string{"hub.start", "0"}},
 		{400, `hub.start: is "-3"; expected latest, earliest`, []string{"hub.start", "-3"}},
-		{400, "hub.start: 9 is behind the topic's end; expected an offset from 1 to 8", []string{"hub.start", "9"}},
-		{400, "hub.start: 2200-01-01T00:00:00Z lies in the future; expected a time up to now", []string{"hub.start", "2200-01-01T00:00:00Z"}},
+		{400, "hub.start: 9 is past the end of the topic; expected an offset from 1 to 8", []string{"hub.start", "9"}},
+		{400, "hub.start: 2200-01-01T00:00:00Z is in the future; expected a time no later than now", []string{"hub.start", "2200-01-01T00:00:00Z"}},
 		{400, `hub.delivery_window: is "0"; expected messages from 1 to 1024`, []string{"hub.delivery_window", "0"}},
 		{400, `hub.delivery_window: is "1025"; expected messages from 1 to 1024`, []string{"hub.delivery_window", "1025", "hub.delivery_mode", "parallel"}},
 		{400, `hub.delivery_window: is "many"; expected messages from 1 to 1024`, []string{"hub.delivery_window", "many"}},
-		{400, "hub.delivery_window: is 8 with hub.delivery_mode=ordered, which has one message under way at a time; expected 1, or hub.delivery_mode=parallel or keyed",
+		{400, "hub.delivery_window: is 8 with hub.delivery_mode=ordered, which has one message in flight at a time; expected 1, or hub.delivery_mode=parallel or keyed",
 			[]string{"hub.delivery_window", "8", "hub.delivery_mode", "ordered"}},
 		{400, `hub.delivery_mode: is "random"; expected ordered, parallel or keyed`, []string{"hub.delivery_mode", "random"}},
-		{400, "hub.delivery_key: is missing; hub.delivery_mode=keyed needs header:<Name> or json:<JSON pointer>", []string{"hub.delivery_mode", "keyed"}},
-		{400, "hub.delivery_key: belongs to hub.delivery_mode=keyed, not to parallel", []string{"hub.delivery_mode", "parallel", "hub.delivery_key", "json:/a"}},
+		{400, "hub.delivery_key: is missing; hub.delivery_mode=keyed requires header:<Name> or json:<JSON pointer>", []string{"hub.delivery_mode", "keyed"}},
+		{400, "hub.delivery_key: requires hub.delivery_mode=keyed, not parallel", []string{"hub.delivery_mode", "parallel", "hub.delivery_key", "json:/a"}},
 		{400, "hub.delivery_key: ", []string{"hub.delivery_key", "key"}},
-		{400, `hub.delivery_key: names the header "X-Other", which is not kept with a message; expected one of Content-Type, X-Hub-Key`, []string{"hub.delivery_key", "header:x-other"}},
+		{400, `hub.delivery_key: names the header "X-Other", which is not kept with messages; expected one of Content-Type, X-Hub-Key`, []string{"hub.delivery_key", "header:x-other"}},
 		{400, `hub.consumer_group: is "two words"; expected a name of 1 to 128 bytes without spaces`, []string{"hub.consumer_group", "two words"}},
 		{400, `hub.consumer_group: is "a" and consumerGroup is "b"; expected one group`, []string{"hub.consumer_group", "a", "consumerGroup", "b"}},
-		{409, `hub.delivery_mode: is ordered, and the consumer group "g" has keyed; its members must agree, so expected keyed`, []string{"hub.consumer_group", "g"}},
-		{409, `hub.delivery_window: is 16, and the consumer group "g" has 8`, []string{"hub.consumer_group", "g", "hub.delivery_key", "json:/key"}},
-		{409, `hub.delivery_key: is "json:/other", and the consumer group "g" has "json:/key"`,
+		{409, `hub.delivery_mode: is ordered, but the consumer group "g" has keyed; all members must agree, so expected keyed`, []string{"hub.consumer_group", "g"}},
+		{409, `hub.delivery_window: is 16, but the consumer group "g" has 8`, []string{"hub.consumer_group", "g", "hub.delivery_key", "json:/key"}},
+		{409, `hub.delivery_key: is "json:/other", but the consumer group "g" has "json:/key"`,
 			[]string{"hub.consumer_group", "g", "hub.delivery_key", "json:/other", "hub.delivery_window", "8"}},
-		{400, `hub.rate: is "0"; expected messages a second, from 0.001 to 100000`, []string{"hub.rate", "0"}},
-		{400, `hub.rate: is "NaN"; expected messages a second, from 0.001 to 100000`, []string{"hub.rate", "NaN"}},
+		{400, `hub.rate: is "0"; expected messages per second, from 0.001 to 100000`, []string{"hub.rate", "0"}},
+		{400, `hub.rate: is "NaN"; expected messages per second, from 0.001 to 100000`, []string{"hub.rate", "NaN"}},
 		{400, `hub.retry.max_attempts: is "0"; expected attempts from 1 to 10000`, []string{"hub.retry.max_attempts", "0"}},
 		{400, `hub.retry.refused_attempts: is "10001"; expected attempts from 1 to 10000`, []string{"hub.retry.refused_attempts", "10001"}},
 		{400, `hub.retry.max_age: is "30d"; expected seconds from 1 to 2592000`, []string{"hub.retry.max_age", "30d"}},

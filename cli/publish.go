@@ -7,20 +7,24 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 )
 
-// maxPublishBytes is the most a hub can be configured to take; more is not even read.
+// maxPublishBytes is the largest message size a hub can be configured for; more is not even read.
 const maxPublishBytes = 64 << 20
 
 type publishCmd struct {
 	hubFlags
-	Topic          string  `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
+	Topic          string  `arg:"" help:"The topic's URL, or the name of a hosted topic."`
 	Data           *string `short:"d" help:"The content." xor:"content" placeholder:"TEXT"`
-	File           string  `short:"f" help:"The file with the content, - for standard input (the default)." xor:"content" placeholder:"FILE"`
-	ContentType    string  `short:"t" help:"The content's type. Default: by the file's name, else text/plain for --data and application/octet-stream." placeholder:"TYPE"`
-	Batch          string  `short:"b" help:"A file of JSON values, one a line, - for standard input: each is a message, and all are published or none." xor:"content" placeholder:"FILE"`
-	Thin           bool    `help:"Send no content: tell the hub to fetch the topic." xor:"content"`
-	IdempotencyKey string  `short:"k" help:"Publishing again with the same key and content within a day is one message." placeholder:"KEY"`
+	File           string  `short:"f" help:"A file with the content, or - for standard input (the default)." xor:"content" placeholder:"FILE"`
+	ContentType    string  `short:"t" help:"The content type. Default: text/plain for --data; else derived from the file name, or application/octet-stream." placeholder:"TYPE"`
+	Batch          string  `short:"b" help:"A file of JSON values, one per line, or - for standard input. Each is a message; either all are published or none." xor:"content" placeholder:"FILE"`
+	Thin           bool    `help:"Send no content; tell the hub to fetch the topic." xor:"content"`
+	IdempotencyKey string  `short:"k" help:"Publishing again with the same key and content within a day creates no second message." placeholder:"KEY"`
 	JSON           bool    `name:"json" help:"Print JSON."`
 }
 
@@ -39,16 +43,16 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	topic, err := hub.topicURL(c.Topic)
+	defer hub.Close()
+	topic, err := hub.TopicURL(c.Topic)
 	if err != nil {
 		return err
 	}
 	if c.Thin {
 		if c.IdempotencyKey != "" || c.ContentType != "" {
-			return usageError("--thin sends no content, so --idempotency-key and --content-type mean nothing with it")
+			return exit.Usagef("--thin sends no content, so it cannot be combined with --idempotency-key or --content-type")
 		}
-		if err := hub.ping(ctx, topic); err != nil {
+		if err := hub.Ping(ctx, topic); err != nil {
 			return err
 		}
 		return c.report(s, topic, "")
@@ -60,7 +64,7 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	id, err := hub.publish(ctx, topic, m)
+	id, err := hub.Publish(ctx, topic, m)
 	if err != nil {
 		return err
 	}
@@ -79,20 +83,20 @@ func (c *publishCmd) report(s Streams, topic, id string) error {
 		_, err := fmt.Fprintf(s.Out, "the hub will fetch %s\n", topic)
 		return err
 	}
-	_, err := fmt.Fprintf(s.Out, "published message %s to %s\n", printable(id), topic)
+	_, err := fmt.Fprintf(s.Out, "published message %s to %s\n", terminal.Printable(id), topic)
 	return err
 }
 
-// publishBatch is the command with --batch.
-func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient, topic string) error {
+// publishBatch runs the command with --batch.
+func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *client.Client, topic string) error {
 	if c.ContentType != "" {
-		return usageError("--content-type means nothing with --batch, whose messages are application/json")
+		return exit.Usagef("--content-type cannot be combined with --batch, whose messages are application/json")
 	}
 	name, in := "standard input", s.In
 	if c.Batch != "-" {
 		f, err := os.Open(c.Batch)
 		if err != nil {
-			return usageError(fmt.Sprintf("--batch: %v", err))
+			return exit.Usagef("--batch: %v", err)
 		}
 		defer f.Close()
 		name, in = c.Batch, f
@@ -101,7 +105,7 @@ func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient
 	if err != nil {
 		return err
 	}
-	raw, ids, err := hub.publishBatch(ctx, topic, message{Body: body, ContentType: "application/x-ndjson", IdempotencyKey: c.IdempotencyKey})
+	raw, ids, err := hub.PublishBatch(ctx, topic, client.Message{Body: body, ContentType: "application/x-ndjson", IdempotencyKey: c.IdempotencyKey})
 	if err != nil {
 		return err
 	}
@@ -109,34 +113,34 @@ func (c *publishCmd) publishBatch(ctx context.Context, s Streams, hub *hubClient
 		_, err := s.Out.Write(raw)
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "published %d messages to %s: %s to %s\n", len(ids), topic, printable(ids[0]), printable(ids[len(ids)-1]))
+	_, err = fmt.Fprintf(s.Out, "published %d messages to %s: %s to %s\n", len(ids), topic, terminal.Printable(ids[0]), terminal.Printable(ids[len(ids)-1]))
 	return err
 }
 
-// message collects the content and its type.
-func (c *publishCmd) message(stdin io.Reader) (message, error) {
-	m := message{ContentType: c.ContentType, IdempotencyKey: c.IdempotencyKey}
+// message reads the content and determines its type.
+func (c *publishCmd) message(stdin io.Reader) (client.Message, error) {
+	m := client.Message{ContentType: c.ContentType, IdempotencyKey: c.IdempotencyKey}
 	var def string
 	switch {
 	case c.Data != nil:
 		m.Body, def = []byte(*c.Data), "text/plain; charset=utf-8"
 	case c.File == "" || c.File == "-":
-		if f, ok := stdin.(*os.File); ok && c.File == "" && isTerminal(f) {
-			return message{}, usageError("no content; give --data TEXT, --file FILE or pipe it in")
+		if f, ok := stdin.(*os.File); ok && c.File == "" && terminal.Is(f) {
+			return client.Message{}, exit.Usagef("no content; expected --data TEXT, --file FILE or input on standard input")
 		}
 		body, err := readContent("standard input", stdin)
 		if err != nil {
-			return message{}, err
+			return client.Message{}, err
 		}
 		m.Body, def = body, "application/octet-stream"
 	default:
 		f, err := os.Open(c.File)
 		if err != nil {
-			return message{}, usageError(fmt.Sprintf("--file: %v", err))
+			return client.Message{}, exit.Usagef("--file: %v", err)
 		}
 		defer f.Close()
 		if m.Body, err = readContent(c.File, f); err != nil {
-			return message{}, err
+			return client.Message{}, err
 		}
 		if def = mime.TypeByExtension(filepath.Ext(c.File)); def == "" {
 			def = "application/octet-stream"
@@ -154,12 +158,7 @@ func readContent(name string, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(body) > maxPublishBytes {
-		return nil, usageError(fmt.Sprintf("%s has more than %d bytes, the most that a hub takes", name, maxPublishBytes))
+		return nil, exit.Usagef("%s is larger than %d bytes, the most that a hub accepts", name, maxPublishBytes)
 	}
 	return body, nil
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

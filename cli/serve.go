@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 
+	"quorumhub/cli/exit"
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 	"quorumhub/raftlog"
 )
@@ -14,8 +16,8 @@ type serveCmd struct {
 	configFlags
 }
 
-// Run serves until ctx ends, and stops in good order then: what was accepted is finished and cursors are
-// written, so that the next start repeats nothing.
+// Run serves until ctx ends, then stops gracefully: accepted requests finish and cursors are saved, so the next start repeats no
+// delivery.
 func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	cfg, err := c.load(s.Env)
 	if err != nil {
@@ -25,15 +27,15 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	n, err := openNode(ctx, cfg, log)
+	n, err := node.Open(ctx, cfg, log)
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {
-			err = withCode(codeUsage, err)
+			err = exit.With(exit.Usage, err)
 		}
 		return err
 	}
-	return n.run(ctx)
+	return n.Run(ctx)
 }
 
 func newLogger(cfg *configs.Config, w io.Writer) *slog.Logger {

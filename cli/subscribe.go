@@ -4,57 +4,30 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
 	"time"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
 )
-
-// maxSecretBytes is what WebSub 5.1 allows: less than 200 bytes.
-const maxSecretBytes = 199
-
-// secretFlags give a shared secret on the command line or, out of sight of ps, in a file.
-type secretFlags struct {
-	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
-	SecretFile string `help:"The file that holds the secret; a newline at its end is not part of it." xor:"secret" placeholder:"FILE"`
-}
-
-func (f *secretFlags) read() (string, error) {
-	secret, name := f.Secret, "--secret"
-	if f.SecretFile != "" {
-		name = "--secret-file"
-		data, err := os.ReadFile(f.SecretFile)
-		if err != nil {
-			return "", usageError(fmt.Sprintf("--secret-file: %v", err))
-		}
-		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
-		if secret == "" {
-			return "", usageError(fmt.Sprintf("--secret-file: %s is empty", f.SecretFile))
-		}
-	}
-	if len(secret) > maxSecretBytes {
-		return "", usageError(fmt.Sprintf("%s: the secret has %d bytes, expected at most %d", name, len(secret), maxSecretBytes))
-	}
-	return secret, nil
-}
 
 type subscribeCmd struct {
 	hubFlags
 	secretFlags
-	Topic    string       `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
-	Callback string       `arg:"" help:"The URL that the hub sends content to."`
-	Lease    flagDuration `help:"How long the subscription should last; the hub may choose otherwise." placeholder:"DURATION"`
-	Start    string       `help:"Where a new subscription begins: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
-	Mode     string       `help:"The order of deliveries: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
-	Window   int          `help:"How many messages may be under way at a time, parallel or keyed." placeholder:"N"`
-	Key      string       `help:"What keyed deliveries go by: header:NAME or json:POINTER." placeholder:"KEY"`
-	Group    string       `help:"The consumer group to share the topic's messages with." placeholder:"NAME"`
-	Rate     float64      `help:"How many messages a second at most." placeholder:"N"`
-	Scheme   string       `name:"signature-scheme" help:"standard-webhooks: sign with the headers of Standard Webhooks too." placeholder:"SCHEME"`
+	Topic    string       `arg:"" help:"The topic's URL, or the name of a hosted topic."`
+	Callback string       `arg:"" help:"The URL that receives the deliveries."`
+	Lease    flagDuration `help:"The lease to request; the hub may choose another." placeholder:"DURATION"`
+	Start    string       `help:"Where a new subscription starts: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	Mode     string       `help:"The delivery mode: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
+	Window   int          `help:"How many messages may be in flight at once, with mode parallel or keyed." placeholder:"N"`
+	Key      string       `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
+	Group    string       `help:"The consumer group to join." placeholder:"NAME"`
+	Rate     float64      `help:"The maximum number of messages per second." placeholder:"N"`
+	Scheme   string       `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
 	JSON     bool         `name:"json" help:"Print JSON."`
 }
 
-// options are the parameters of the request beyond WebSub.
+// options returns the request parameters that WebSub does not define.
 func (c *subscribeCmd) options() url.Values {
 	more := url.Values{}
 	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group} {
@@ -77,34 +50,34 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if c.Lease > 0 && time.Duration(c.Lease) < time.Second {
-		return usageError("--lease: expected at least 1s")
+		return exit.Usagef("--lease: expected at least 1s")
 	}
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{
 		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,
 	})
 }
 
 type unsubscribeCmd struct {
 	hubFlags
-	Topic    string `arg:"" help:"The topic's URL, or the name of a topic that the hub hosts."`
-	Callback string `arg:"" help:"The callback of the subscription."`
+	Topic    string `arg:"" help:"The topic's URL, or the name of a hosted topic."`
+	Callback string `arg:"" help:"The subscription's callback."`
 	JSON     bool   `name:"json" help:"Print JSON."`
 }
 
 func (c *unsubscribeCmd) Run(ctx context.Context, s Streams) error {
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
+	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
 }
 
-func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i intent) error {
+func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i client.Intent) error {
 	hub, err := flags.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	if i.Topic, err = hub.topicURL(i.Topic); err != nil {
+	defer hub.Close()
+	if i.Topic, err = hub.TopicURL(i.Topic); err != nil {
 		return err
 	}
-	if err := hub.request(ctx, i); err != nil {
+	if err := hub.SendIntent(ctx, i); err != nil {
 		return err
 	}
 	if asJSON {
@@ -115,6 +88,6 @@ func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i i
 			Accepted bool   `json:"accepted"`
 		}{i.Mode, i.Topic, i.Callback, true})
 	}
-	_, err = fmt.Fprintf(s.Out, "accepted; the hub now asks %s to confirm (%s %s)\n", i.Callback, i.Mode, i.Topic)
+	_, err = fmt.Fprintf(s.Out, "accepted; the hub is asking %s to confirm (%s %s)\n", i.Callback, i.Mode, i.Topic)
 	return err
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,37 +11,40 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 )
 
-// subscriptionsCmd lists when no other of its commands is named.
+// subscriptionsCmd groups the commands for subscriptions.
 type subscriptionsCmd struct {
 	List   listSubscriptionsCmd `cmd:"" default:"withargs" help:"List the subscriptions (the default)."`
-	Show   showSubscriptionCmd  `cmd:"" help:"Show one subscription: how it stands and its last attempts."`
-	Pause  pauseCmd             `cmd:"" help:"Stop the deliveries of a subscription. It keeps its place; its lease runs on."`
-	Resume resumeCmd            `cmd:"" help:"Go on with the deliveries of a paused subscription where they stopped."`
-	Rewind rewindCmd            `cmd:"" help:"Move a subscription's place in its topic's log, back or forth."`
-	End    endCmd               `cmd:"" help:"End a subscription. Its callback is told (hub.mode=denied)."`
+	Show   showSubscriptionCmd  `cmd:"" help:"Show one subscription, its status and its last attempts."`
+	Pause  pauseCmd             `cmd:"" help:"Pause deliveries to a subscription. It keeps its cursor, and its lease keeps running."`
+	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
+	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
+	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
-// subscriptionFlags are those of commands about one subscription.
+// subscriptionFlags are shared by the commands for one subscription.
 type subscriptionFlags struct {
 	hubFlags
-	ID   string `arg:"" help:"The subscription's id, such as s-17."`
+	ID   string `arg:"" help:"The subscription's ID, such as s-17."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// operate sends a request about the subscription and prints the answer, as JSON or in words.
+// operate sends a request about the subscription and prints the response, as JSON or as the text that words makes of it.
 func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error)) error {
 	if !strings.HasPrefix(f.ID, "s-") {
-		return usageError(fmt.Sprintf("ID: got %q, expected the id of a subscription such as s-17", f.ID))
+		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", f.ID)
 	}
 	hub, err := f.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body)
+	defer hub.Close()
+	answer, err := hub.Call(ctx, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body)
 	if err != nil {
 		return err
 	}
@@ -54,61 +56,36 @@ func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, acti
 	}
 	text, err := words(answer)
 	if err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
 	_, err = fmt.Fprintln(s.Out, text)
 	return err
 }
 
-// operate makes a request of the admin API that changes something and returns the JSON of its answer, if there
-// is any.
-func (c *hubClient) operate(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
-	data := []byte(nil)
-	if body != nil {
-		var err error
-		if data, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("make the request: %w", err)
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	a, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	return a.Body, nil
-}
-
 type pauseCmd struct{ subscriptionFlags }
 
 func (c *pauseCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " is paused", nil })
+	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " paused", nil })
 }
 
 type resumeCmd struct{ subscriptionFlags }
 
 func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " goes on", nil })
+	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil })
 }
 
 type endCmd struct{ subscriptionFlags }
 
 func (c *endCmd) Run(ctx context.Context, s Streams) error {
 	return c.operate(ctx, s, http.MethodDelete, "", nil, func(json.RawMessage) (string, error) {
-		return c.ID + " has ended; its callback is told", nil
+		return c.ID + " ended; the hub notifies its callback", nil
 	})
 }
 
 type rewindCmd struct {
 	subscriptionFlags
-	To     string `required:"" help:"Where to: earliest, latest, the offset of the first message to be sent, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
-	DryRun bool   `help:"Only say how many messages would be sent again."`
+	To     string `required:"" help:"The new position: earliest, latest, the offset of the first message to send, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	DryRun bool   `help:"Print how many messages would be sent again or skipped, and change nothing."`
 }
 
 func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
@@ -125,9 +102,9 @@ func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
 		if err := json.Unmarshal(answer, &a); err != nil {
 			return "", err
 		}
-		will := "goes on"
+		will := "continues"
 		if c.DryRun {
-			will = "would go on"
+			will = "would continue"
 		}
 		return fmt.Sprintf("%s %s with message %d: %d sent again, %d skipped", c.ID, will, a.NextOffset, a.SentAgain, a.Skipped), nil
 	})
@@ -135,7 +112,7 @@ func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
 
 type listSubscriptionsCmd struct {
 	hubFlags
-	Topic    string `help:"Only those of this topic: a URL, or the name of a topic that the hub hosts." placeholder:"TOPIC"`
+	Topic    string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback string `help:"Only those of this callback." placeholder:"URL"`
 	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
@@ -150,34 +127,21 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 	}
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
 		"ID\tSTATE\tTOPIC\tCALLBACK\tMODE\tNODE\tCURSOR\tLAG\tLEASE ENDS",
-		func(sub subscriptionItem) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", oneLine(sub.ID), oneLine(sub.State), oneLine(sub.Topic), oneLine(sub.Callback),
-				orDash(sub.Mode), orDash(sub.Node), sub.Cursor, sub.Lag, orDash(sub.LeaseExpiresAt))
+		func(sub client.Subscription) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", terminal.OneLine(sub.ID), terminal.OneLine(sub.State), terminal.OneLine(sub.Topic), terminal.OneLine(sub.Callback),
+				terminal.OrDash(sub.Mode), terminal.OrDash(sub.Node), sub.Cursor, sub.Lag, terminal.OrDash(sub.LeaseExpiresAt))
 		})
-}
-
-// subscriptionItem is a subscription as the admin API lists it.
-type subscriptionItem struct {
-	ID             string `json:"id"`
-	Topic          string `json:"topic"`
-	Callback       string `json:"callback"`
-	State          string `json:"state"`
-	Node           string `json:"node"`
-	LeaseExpiresAt string `json:"lease_expires_at"`
-	Cursor         uint64 `json:"cursor"`
-	Lag            uint64 `json:"lag"`
-	Mode           string `json:"mode"`
 }
 
 type showSubscriptionCmd struct {
 	hubFlags
-	ID   string `arg:"" help:"The subscription's id, such as s-17, or that of a pending request, such as r-17."`
+	ID   string `arg:"" help:"The ID of a subscription, such as s-17, or of a pending request, such as r-17."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 // subscriptionDetail is a subscription as the admin API shows it.
 type subscriptionDetail struct {
-	subscriptionItem
+	client.Subscription
 	Signed       bool    `json:"signed"`
 	LeaseSeconds int64   `json:"lease_seconds"`
 	CreatedAt    string  `json:"created_at"`
@@ -209,23 +173,23 @@ type subscriptionDetail struct {
 
 func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 	if !strings.HasPrefix(c.ID, "s-") && !strings.HasPrefix(c.ID, "r-") {
-		return usageError(fmt.Sprintf("ID: got %q, expected the id of a subscription such as s-17", c.ID))
+		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", c.ID)
 	}
 	hub, err := c.client()
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.fetch(ctx, "/v1/subscriptions/"+url.PathEscape(c.ID))
+	defer hub.Close()
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/subscriptions/"+url.PathEscape(c.ID), nil)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return writeJSON(s.Out, json.RawMessage(answer))
+		return writeJSON(s.Out, answer)
 	}
 	var d subscriptionDetail
 	if err := json.Unmarshal(answer, &d); err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
 	return d.write(s.Out)
 }
@@ -235,19 +199,19 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	line("subscription", "%s, %s, %s", oneLine(d.ID), oneLine(d.State), oneLine(d.Mode))
-	line("topic", "%s", oneLine(d.Topic))
-	line("callback", "%s", oneLine(d.Callback))
-	line("made", "%s, lease ends %s", orDash(d.CreatedAt), orDash(d.LeaseExpiresAt))
+	line("subscription", "%s, %s, %s", terminal.OneLine(d.ID), terminal.OneLine(d.State), terminal.OneLine(d.Mode))
+	line("topic", "%s", terminal.OneLine(d.Topic))
+	line("callback", "%s", terminal.OneLine(d.Callback))
+	line("created", "%s, lease ends %s", terminal.OrDash(d.CreatedAt), terminal.OrDash(d.LeaseExpiresAt))
 	line("signed", "%t", d.Signed)
-	line("node", "%s", orDash(d.Node))
+	line("node", "%s", terminal.OrDash(d.Node))
 	line("cursor", "%d, lag %d", d.Cursor, d.Lag)
 	if d.Lag > 0 {
 		line("oldest undelivered", "%s", configs.FormatDuration(time.Duration(d.OldestAge*float64(time.Second)).Round(time.Millisecond)))
 	}
 	line("delivered", "%d", d.Delivered)
 	if d.FailingSince != "" {
-		line("failing since", "%s, %d attempts in a row", oneLine(d.FailingSince), d.Failures)
+		line("failing since", "%s, %d attempts in a row", terminal.OneLine(d.FailingSince), d.Failures)
 	}
 	if d.DeadLetters > 0 {
 		line("dead letters", "%d", d.DeadLetters)
@@ -257,13 +221,13 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	}
 	switch {
 	case d.Delivery == nil && d.DeliveryError != "":
-		line("attempts", "not known: %s", oneLine(d.DeliveryError))
+		line("attempts", "unknown: %s", terminal.OneLine(d.DeliveryError))
 	case d.Delivery != nil:
 		next := ""
 		if d.Delivery.NextAttempt != "" {
-			next = ", next attempt " + oneLine(d.Delivery.NextAttempt)
+			next = ", next attempt " + terminal.OneLine(d.Delivery.NextAttempt)
 		}
-		line("delivery", "%s%s", oneLine(d.Delivery.State), next)
+		line("delivery", "%s%s", terminal.OneLine(d.Delivery.State), next)
 		if d.Options.Window > 1 {
 			line("window", "%d of %d", d.Delivery.Window, d.Options.Window)
 		}
@@ -278,7 +242,7 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ATTEMPT AT\tMESSAGE\tOUTCOME\tLAST\tLATENCY")
 	for _, a := range d.Delivery.Attempts {
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%.1fms\n", orDash(a.At), a.Offset, oneLine(a.Outcome), outcome(a.Status, a.Reason), a.Latency)
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%.1fms\n", terminal.OrDash(a.At), a.Offset, terminal.OneLine(a.Outcome), outcome(a.Status, a.Reason), a.Latency)
 	}
 	return table.Flush()
 }

@@ -7,15 +7,17 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/cli/terminal"
 	"quorumhub/configs"
 )
 
-// topicsCmd lists when no other of its commands is named.
+// topicsCmd groups the commands for topics.
 type topicsCmd struct {
 	List listTopicsCmd `cmd:"" default:"withargs" help:"List the topics (the default)."`
-	Set  setTopicCmd   `cmd:"" help:"Give a topic limits of its own on how much of it is kept."`
+	Set  setTopicCmd   `cmd:"" help:"Set a topic's own retention limits."`
 }
 
 type listTopicsCmd struct {
@@ -23,24 +25,12 @@ type listTopicsCmd struct {
 	JSON bool `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
-// topicItem is a topic as the admin API shows it.
-type topicItem struct {
-	Name          string `json:"name"`
-	HeadOffset    uint64 `json:"head_offset"`
-	FirstOffset   uint64 `json:"first_offset"`
-	Subscriptions int    `json:"subscriptions"`
-	Retention     *struct {
-		MaxAge   string `json:"max_age"`
-		MaxBytes *int64 `json:"max_bytes"`
-	} `json:"retention"`
-}
-
-// limits are the topic's own limits in words.
-func (t *topicItem) limits() string {
+// ownLimits describes the topic's own limits.
+func ownLimits(t *client.Topic) string {
 	var out []string
 	if t.Retention != nil {
 		if t.Retention.MaxAge != "" {
-			out = append(out, "age "+oneLine(t.Retention.MaxAge))
+			out = append(out, "age "+terminal.OneLine(t.Retention.MaxAge))
 		}
 		if t.Retention.MaxBytes != nil {
 			out = append(out, "size "+configs.Bytes(*t.Retention.MaxBytes).String())
@@ -52,27 +42,27 @@ func (t *topicItem) limits() string {
 func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/topics", nil,
 		"TOPIC\tMESSAGES\tFIRST\tHEAD\tSUBSCRIPTIONS\tOWN LIMITS",
-		func(t topicItem) string {
+		func(t client.Topic) string {
 			kept := uint64(0)
 			if t.FirstOffset > 0 && t.HeadOffset >= t.FirstOffset {
 				kept = t.HeadOffset - t.FirstOffset + 1
 			}
-			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s", oneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, orDash(t.limits()))
+			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s", terminal.OneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, terminal.OrDash(ownLimits(&t)))
 		})
 }
 
 type setTopicCmd struct {
 	hubFlags
-	Topic    string  `arg:"" help:"The name of a topic that the hub hosts, or the URL of one elsewhere."`
-	MaxAge   *string `name:"max-age" help:"Drop messages older than this, such as 12h or 7d; 0: never for their age." placeholder:"DURATION"`
-	MaxBytes *string `name:"max-bytes" help:"Keep about this much of the topic's newest messages, such as 100MiB; 0: no limit of its own." placeholder:"SIZE"`
+	Topic    string  `arg:"" help:"The name of a hosted topic, or the URL of a foreign topic."`
+	MaxAge   *string `name:"max-age" help:"Drop messages older than this, such as 12h or 7d. 0 means no age limit." placeholder:"DURATION"`
+	MaxBytes *string `name:"max-bytes" help:"Keep about this much of the topic's newest messages, such as 100MiB. 0 means no size limit for this topic." placeholder:"SIZE"`
 	JSON     bool    `name:"json" help:"Print the topic as JSON."`
 }
 
 // Help is shown by --help below the flags.
 func (c *setTopicCmd) Help() string {
-	return `A limit that is not given is the hub's (retention.max_age, retention.max_bytes); without any, the topic has no limits of its
-own any more. The hub's size holds for all topics together in any case.
+	return `A limit that is not given falls back to the hub's (retention.max_age, retention.max_bytes); without any flags, the topic loses all
+limits of its own. The hub's size limit always applies to all topics together.
 
     quorumhub topics set news --max-age 30d
     quorumhub topics set metrics --max-age 1h --max-bytes 64MiB
@@ -87,7 +77,7 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	if c.MaxBytes != nil {
 		n, err := configs.ParseBytes(*c.MaxBytes)
 		if err != nil {
-			return usageError(fmt.Sprintf("--max-bytes: got %q, expected a size such as 100MiB", *c.MaxBytes))
+			return exit.Usagef("--max-bytes: got %q, expected a size such as 100MiB", *c.MaxBytes)
 		}
 		limits["max_bytes"] = int64(n)
 	}
@@ -95,50 +85,22 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer hub.close()
-	answer, err := hub.operate(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits})
+	defer hub.Close()
+	answer, err := hub.Call(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits})
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return writeJSON(s.Out, answer)
 	}
-	var t topicItem
+	var t client.Topic
 	if err := json.Unmarshal(answer, &t); err != nil {
-		return fmt.Errorf("the answer of %s is not what a hub says: %w", hub.base, err)
+		return hub.Unexpected("", err)
 	}
-	own := t.limits()
+	own := ownLimits(&t)
 	if own == "" {
-		own = "none, the hub's hold"
+		own = "none, the hub's limits apply"
 	}
-	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", oneLine(t.Name), own)
+	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", terminal.OneLine(t.Name), own)
 	return err
-}
-
-// listItems prints a list of the admin API: a table of the fields that row picks, or as JSON the items as they came.
-func listItems[T any](ctx context.Context, s Streams, flags hubFlags, asJSON bool, path string, query url.Values, head string, row func(T) string) error {
-	hub, err := flags.client()
-	if err != nil {
-		return err
-	}
-	defer hub.close()
-	items, err := hub.list(ctx, path, query)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return writeJSON(s.Out, struct {
-			Items []json.RawMessage `json:"items"`
-		}{items})
-	}
-	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, head)
-	for _, raw := range items {
-		var item T
-		if err := json.Unmarshal(raw, &item); err != nil {
-			return fmt.Errorf("an item of %s%s is not what a hub says: %w", hub.base, path, err)
-		}
-		fmt.Fprintln(table, row(item))
-	}
-	return table.Flush()
 }

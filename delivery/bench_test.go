@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 const (
@@ -23,8 +25,7 @@ const (
 	benchBody          = 1024
 )
 
-// sink answers every POST with 204 and counts; every hundredth one is told. Both sides of the comparison
-// use it.
+// sink answers every POST with 204, counts, and signals every hundredth. Both benchmarks use it.
 func sink(b *testing.B) (url string, count *atomic.Int64, hundreds chan struct{}) {
 	b.Helper()
 	count, hundreds = new(atomic.Int64), make(chan struct{}, 1<<20)
@@ -51,7 +52,7 @@ func sink(b *testing.B) (url string, count *atomic.Int64, hundreds chan struct{}
 	return "http://" + l.Addr().String(), count, hundreds
 }
 
-// cpuTime is the processor time this process has used; what is else on the machine does not change it much.
+// cpuTime returns the CPU time of this process, which other load on the machine hardly affects.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -61,7 +62,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkPlainClient is the raw limit: 100 loops around http.Client, each with a connection of its own.
+// BenchmarkPlainClient is the raw limit: 100 loops around http.Client, each with its own connection.
 func BenchmarkPlainClient(b *testing.B) {
 	url, _, _ := sink(b)
 	tr := &http.Transport{MaxIdleConnsPerHost: benchSubscriptions}
@@ -99,22 +100,22 @@ func BenchmarkPlainClient(b *testing.B) {
 	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-us/post")
 }
 
-// BenchmarkFanout delivers to 100 signed subscriptions: a backlog as fast as it goes, and one message after
-// another, each published when all subscriptions have the one before.
+// BenchmarkFanout delivers to 100 signed subscriptions: first a backlog at full speed, then one message at a time,
+// each published once all subscriptions have received the previous one.
 func BenchmarkFanout(b *testing.B) {
 	for _, mode := range []string{"backlog", "lockstep"} {
 		b.Run(mode, func(b *testing.B) {
 			url, count, hundreds := sink(b)
-			e := newEngine(b)
+			e := fake.NewEngine(b)
 			o := options(e)
-			client := delivery.NewClient(policy(b, delivery.PolicyOptions{Mode: delivery.ModeDevLoopback}), delivery.ClientOptions{})
+			client := egress.NewClient(fake.Policy(b, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{})
 			defer client.Close()
 			o.Pusher = &delivery.Pusher{Client: client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/bench"}
 			d := delivery.NewDispatcher(o)
-			e.observe(d)
+			e.Observe(d)
 			d.Start(context.Background())
 			for i := range benchSubscriptions {
-				e.subscribe(want{topic: "t", callback: fmt.Sprint(url, "/cb/", i), secret: "0123456789abcdef"})
+				e.Subscribe(fake.Want{Topic: "t", Callback: fmt.Sprint(url, "/cb/", i), Secret: "0123456789abcdef"})
 			}
 			body := strings.Repeat("x", benchBody)
 			messages := (b.N + benchSubscriptions - 1) / benchSubscriptions
@@ -122,7 +123,7 @@ func BenchmarkFanout(b *testing.B) {
 			b.ResetTimer()
 			cpu := cpuTime(b)
 			for range messages {
-				e.publish("t", body)
+				e.Publish("t", body)
 				if mode == "lockstep" {
 					<-hundreds
 				}

@@ -4,58 +4,65 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// fleet is some nodes on one log. The engine is the log with the state as of its end; each node has its own copy
-// of the state, which lags behind while the node is cut off. The first node that is in touch leads.
+// fleet is several nodes on one log. The engine is the log with the state as of its end; each node has its own copy
+// of the state, which lags behind while the node is cut off. The first node in touch leads.
 type fleet struct {
-	*engine
-	net   *network
+	*fake.Engine
+	net   *fake.Network
 	nodes []*fleetNode
 
 	logMu sync.Mutex
 	log   [][]*hubpb.Event
 	times []time.Time
 
-	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.mu
+	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.Mu
 
+	// What some tests replace: options, or what lies between a node's dispatcher and the log.
 	dispatcher func(*delivery.DispatcherOptions)
-	placer     func(*delivery.PlacerOptions)
+	listen     func(*fleetNode) hub.Observer
+	proposer   func(*fleetNode) hub.Proposer
+	placer     func(*placement.Options)
 }
 
 type fleetNode struct {
 	f      *fleet
 	id     string
-	own    *engine // this node's copy
-	next   int     // entry to apply
+	own    *fake.Engine // this node's copy of the state
+	next   int          // index of the next entry to apply
 	member bool
 
 	d      *delivery.Dispatcher
-	p      *delivery.Placer
+	p      *placement.Placer
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
-	touch   bool // it and the leader hear of each other
+	touch   bool // the node and the leader hear from each other
 	drains  bool
 	weight  int
-	lagging bool // entries do not get through
+	lagging bool // entries do not arrive
 	since   time.Time
-	mute    bool // its answers do not get through, whether it is in touch or not; guarded by the fleet's logMu
+	mute    bool // the leader's probes get no answer, in touch or not; guarded by the fleet's logMu
 }
 
 // fleetTest runs f with n nodes in virtual time.
-func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) answer, tune func(*fleet), f func(f *fleet)) {
+func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string) fake.Answer, tune func(*fleet), f func(f *fleet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &fleet{engine: newEngine(t), net: newNetwork(behave), foreign: map[string]int{}}
+		c := &fleet{Engine: fake.NewEngine(t), net: fake.NewNetwork(behave), foreign: map[string]int{}}
 		if tune != nil {
 			tune(c)
 		}
@@ -72,7 +79,7 @@ func fleetTest(t *testing.T, n int, behave func(url string, nth int, body string
 
 // join adds a node.
 func (c *fleet) join() *fleetNode {
-	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: newEngine(c.t), touch: true, member: true}
+	m := &fleetNode{f: c, id: fmt.Sprint("node-", len(c.nodes)+1), own: fake.NewEngine(c.T), touch: true, member: true}
 	c.logMu.Lock()
 	c.nodes = append(c.nodes, m)
 	c.logMu.Unlock()
@@ -83,18 +90,25 @@ func (c *fleet) join() *fleetNode {
 func (m *fleetNode) start() {
 	o := options(m.own)
 	o.Node, o.Proposer, o.Contact = m.id, m, m.Contact
-	o.Retry = delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: time.Second, Max: time.Minute}}
+	o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Minute}}
 	o.Pusher = &delivery.Pusher{Client: from{m.f, m.id}, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	if m.f.proposer != nil {
+		o.Proposer = m.f.proposer(m)
+	}
 	if m.f.dispatcher != nil {
 		m.f.dispatcher(&o)
 	}
-	p := delivery.PlacerOptions{State: m.own, Proposer: m, Cluster: m, Log: quiet()}
+	p := placement.Options{State: m.own, Proposer: m, Cluster: m, Log: fake.Discard()}
 	if m.f.placer != nil {
 		m.f.placer(&p)
 	}
-	m.d, m.p = delivery.NewDispatcher(o), delivery.NewPlacer(p)
-	m.own.observe(m.d)
-	m.own.observe(m.p)
+	m.d, m.p = delivery.NewDispatcher(o), placement.NewPlacer(p)
+	var listener hub.Observer = m.d
+	if m.f.listen != nil {
+		listener = m.f.listen(m)
+	}
+	m.own.Observe(listener)
+	m.own.Observe(m.p)
 	m.f.logMu.Lock()
 	m.catchUp()
 	m.f.logMu.Unlock()
@@ -113,11 +127,11 @@ func (m *fleetNode) stop() {
 	defer cancel()
 	_ = m.d.Close(ctx)
 	m.cancel()
-	m.own.forget()
+	m.own.Forget()
 	m.d = nil
 }
 
-// kill ends a node at once; nothing more is recorded.
+// kill ends a node at once; it records nothing more.
 func (m *fleetNode) kill() {
 	m.cut()
 	m.cancel()
@@ -145,7 +159,7 @@ func (m *fleetNode) setMute(mute bool) {
 func (m *fleetNode) cut()  { m.set(false, false) }
 func (m *fleetNode) heal() { m.set(true, false) }
 
-// hears makes a node hear of the leader, while the log does not get through yet.
+// hears lets a node hear from the leader while the log does not arrive yet.
 func (m *fleetNode) hears() { m.set(true, true) }
 
 func (m *fleetNode) state() (touch, lagging bool, since time.Time) {
@@ -154,14 +168,14 @@ func (m *fleetNode) state() (touch, lagging bool, since time.Time) {
 	return m.touch, m.lagging, m.since
 }
 
-// catchUp applies what the node has not got. Callers hold logMu.
+// catchUp applies the entries the node lacks. The caller holds logMu.
 func (m *fleetNode) catchUp() {
 	if touch, lagging, _ := m.state(); !touch || lagging {
 		return
 	}
 	for ; m.next < len(m.f.log); m.next++ {
-		if _, err := m.own.proposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
-			m.f.t.Error(err)
+		if _, err := m.own.ProposeAt(m.f.times[m.next], m.f.log[m.next]...); err != nil {
+			m.f.T.Error(err)
 		}
 	}
 }
@@ -174,12 +188,12 @@ func (m *fleetNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.
 	return m.f.Propose(ctx, events...)
 }
 
-// Propose appends to the log, and has all nodes in touch apply it.
+// Propose appends to the log and lets all nodes in touch apply it.
 func (c *fleet) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
 	now := time.Now()
-	res, err := c.engine.proposeAt(now, events...)
+	res, err := c.Engine.ProposeAt(now, events...)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +245,7 @@ func (m *fleetNode) Contact() time.Duration {
 	return 0
 }
 
-// candidates are all nodes.
+// candidates returns all nodes.
 func (c *fleet) candidates() (out []*hubpb.Candidate) {
 	for _, m := range c.nodes {
 		out = append(out, &hubpb.Candidate{Node: m.id})
@@ -239,9 +253,9 @@ func (c *fleet) candidates() (out []*hubpb.Candidate) {
 	return out
 }
 
-// subscribe makes a subscription, as if it had been verified, and returns its owner.
+// subscribe makes a subscription as if it had been verified, and returns its owner.
 func (c *fleet) subscribe(topic, callback string) *fleetNode {
-	c.t.Helper()
+	c.T.Helper()
 	id := c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
 		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 36000, AutoRegister: true}}}).ID
 	return c.owner(hub.SubscriptionID(c.propose(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
@@ -249,22 +263,22 @@ func (c *fleet) subscribe(topic, callback string) *fleetNode {
 }
 
 func (c *fleet) propose(e *hubpb.Event) hub.Result {
-	c.t.Helper()
+	c.T.Helper()
 	res, err := c.Propose(context.Background(), e)
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return res[0]
 }
 
 func (c *fleet) publish(topic, body string) {
-	c.t.Helper()
+	c.T.Helper()
 	c.propose(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
 		Topic: topic, ContentType: "text/plain", Body: []byte(body), AutoRegister: true}}})
 }
 
 func (c *fleet) owner(id hub.SubscriptionID) *fleetNode {
-	sub, _ := c.subscription(id)
+	sub, _ := c.Subscription(id)
 	for _, m := range c.nodes {
 		if m.id == sub.Assignment.Node {
 			return m
@@ -273,13 +287,13 @@ func (c *fleet) owner(id hub.SubscriptionID) *fleetNode {
 	return nil
 }
 
-// shares is how many subscriptions each node has, and how many are on the way from one to another.
+// shares returns how many subscriptions each node owns, and how many are moving.
 func (c *fleet) shares() (out []int, moving int) {
 	c.View(func(s *hub.State) {
 		for _, m := range c.nodes {
 			out = append(out, s.Owned(m.id))
 		}
-		for _, h := range s.Held() {
+		for _, h := range s.Placements() {
 			if h.Assignment.Next != "" {
 				moving++
 			}
@@ -293,7 +307,7 @@ func (c *fleet) after(d time.Duration) {
 	synctest.Wait()
 }
 
-// from is the network as one node sees it. It notes what is sent by a node that does not own the subscription.
+// from is the network as one node sees it. It counts attempts by nodes that do not own the subscription.
 type from struct {
 	f    *fleet
 	node string
@@ -305,13 +319,57 @@ func (f from) RoundTrip(req *http.Request) (*http.Response, error) {
 	f.f.View(func(s *hub.State) {
 		for _, sub := range s.Subscriptions(0, 0, nil) {
 			if sub.Callback == req.URL.String() && sub.Assignment.Node != f.node {
-				f.f.net.mu.Lock()
+				f.f.net.Mu.Lock()
 				f.f.foreign[sub.Callback]++
-				f.f.net.mu.Unlock()
+				f.f.net.Mu.Unlock()
 			}
 		}
 	})
 	return f.f.net.RoundTrip(req)
 }
 
-func sender(a arrival) string { return a.header.Get("X-Test-Node") }
+func sender(a fake.Arrival) string { return a.Header.Get("X-Test-Node") }
+
+type observerFunc func(*hub.Effects)
+
+func (f observerFunc) Applied(fx *hub.Effects) { f(fx) }
+
+type proposerFunc func(context.Context, ...*hubpb.Event) ([]hub.Result, error)
+
+func (f proposerFunc) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+	return f(ctx, events...)
+}
+
+// ownsAll removes the ownership guard: a node takes every subscription for its own.
+func ownsAll(m *fleetNode) hub.Observer {
+	d := m.d
+	return observerFunc(func(fx *hub.Effects) {
+		all := *fx
+		all.Subscriptions = slices.Clone(fx.Subscriptions)
+		for i := range all.Subscriptions {
+			all.Subscriptions[i].Assignment.Node = m.id
+		}
+		d.Applied(&all)
+	})
+}
+
+// handsOverAtOnce removes the drain guard: a planned move cuts off attempts in flight.
+func handsOverAtOnce(m *fleetNode) hub.Observer {
+	d := m.d
+	return observerFunc(func(fx *hub.Effects) {
+		d.Applied(fx)
+		d.HandOverAtOnce()
+	})
+}
+
+// resumesAtOnce removes the catch-up guard: a node back in touch meets its mark before the entries that precede it in
+// the log.
+func resumesAtOnce(m *fleetNode) hub.Proposer {
+	return proposerFunc(func(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
+		if r := events[0].GetDeliveryResumed(); r != nil {
+			m.d.Applied(&hub.Effects{Resumed: []hub.Resumed{{Node: r.Node, Mark: r.Mark}}})
+			return nil, nil
+		}
+		return m.Propose(ctx, events...)
+	})
+}

@@ -5,36 +5,38 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// TestI5NothingAfterUnsubscribe: what is under way is cut off, what waits is not sent.
+// TestI5NothingAfterUnsubscribe: attempts in flight are cut off, and waiting messages are not sent.
 func TestI5NothingAfterUnsubscribe(t *testing.T) {
 	for _, name := range []string{"under way", "waiting for a retry", "idle"} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(string, int, string) answer {
+			bubble(t, func(string, int, string) fake.Answer {
 				switch name {
 				case "under way":
-					return answer{hang: true}
+					return fake.Answer{Hang: true}
 				case "idle":
-					return answer{}
+					return fake.Answer{}
 				}
-				return answer{status: 500}
+				return fake.Answer{Status: 500}
 			}, nil, func(r *rig) {
-				id := r.subscribe(want{topic: "t", callback: cb})
-				r.publish("t", "1")
-				r.publish("t", "2")
+				id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
+				r.Publish("t", "1")
+				r.Publish("t", "2")
 				r.after(50 * time.Millisecond)
-				n := len(r.net.to(cb))
-				r.end(id, hubpb.EndReason_END_UNSUBSCRIBED)
+				n := len(r.net.To(fake.Callback))
+				r.End(id, hubpb.EndReason_END_UNSUBSCRIBED)
 				r.after(0)
-				if name == "under way" && !r.net.to(cb)[0].cut {
+				if name == "under way" && !r.net.To(fake.Callback)[0].Cut {
 					t.Error("the request under way was not cut off at once")
 				}
-				r.publish("t", "3")
+				r.Publish("t", "3")
 				r.after(time.Hour)
-				if got := r.net.to(cb); len(got) != n {
+				if got := r.net.To(fake.Callback); len(got) != n {
 					t.Errorf("%d attempts after the end", len(got)-n)
 				}
 				if st := r.d.Stats(); st.Lanes+st.Fast+st.Slow+st.Ready+st.Waiting != 0 {
@@ -45,21 +47,21 @@ func TestI5NothingAfterUnsubscribe(t *testing.T) {
 	}
 }
 
-// TestI5NothingAfterLeaseExpiry: the lease is checked when sending, also for retries queued before it ran out
-// and although nothing has swept the subscription away.
+// TestI5NothingAfterLeaseExpiry: the lease is checked when sending, even for retries queued before it expired, and
+// even if nothing has swept the subscription.
 func TestI5NothingAfterLeaseExpiry(t *testing.T) {
-	bubble(t, func(string, int, string) answer { return answer{status: 500} }, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb, lease: 10 * time.Second})
+	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 500} }, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 10 * time.Second})
 		start := time.Now()
-		r.publish("t", "1")
+		r.Publish("t", "1")
 		r.after(time.Hour)
-		r.publish("t", "2")
+		r.Publish("t", "2")
 		r.after(time.Hour)
-		got := r.net.to(cb)
+		got := r.net.To(fake.Callback)
 		if len(got) < 3 {
 			t.Fatalf("%d attempts within the lease", len(got))
 		}
-		if last := got[len(got)-1].at.Sub(start); last >= 10*time.Second {
+		if last := got[len(got)-1].At.Sub(start); last >= 10*time.Second {
 			t.Errorf("an attempt %v after the lease of 10s began", last)
 		}
 		if s, ok := r.d.Lane(id); !ok || s.State != "expired" {
@@ -68,49 +70,49 @@ func TestI5NothingAfterLeaseExpiry(t *testing.T) {
 	})
 }
 
-// TestRenewalRevivesAndGoesOn: a renewal goes on where the subscription was, with no second delivery.
+// TestRenewalRevivesAndGoesOn: a renewal continues at the subscription's position, without a second delivery.
 func TestRenewalRevivesAndGoesOn(t *testing.T) {
-	bubble(t, ok200, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb, lease: 10 * time.Second})
-		r.publish("t", "1")
+	bubble(t, fake.OK, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 10 * time.Second})
+		r.Publish("t", "1")
 		r.after(5 * time.Second)
-		if again := r.subscribe(want{topic: "t", callback: cb, lease: 60 * time.Second, from: 1}); again != id {
+		if again := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 60 * time.Second, From: 1}); again != id {
 			t.Fatalf("renewal made subscription %v of %v", again, id)
 		}
 		r.after(20 * time.Second)
-		r.publish("t", "2")
+		r.Publish("t", "2")
 		r.after(time.Second)
-		if got := bodies(r.net.to(cb)); got != "1 2" {
+		if got := fake.Bodies(r.net.To(fake.Callback)); got != "1 2" {
 			t.Errorf("got %q, want %q", got, "1 2")
 		}
 	})
 }
 
-// TestRenewalReplacesTheSecret, for the retry that is already waiting too; renewing without one clears it.
+// TestRenewalReplacesTheSecret, even for a retry already waiting; a renewal without a secret clears it.
 func TestRenewalReplacesTheSecret(t *testing.T) {
-	bubble(t, func(_ string, nth int, _ string) answer {
+	bubble(t, func(_ string, nth int, _ string) fake.Answer {
 		if nth <= 2 {
-			return answer{status: 503}
+			return fake.Answer{Status: 503}
 		}
-		return answer{}
+		return fake.Answer{}
 	}, nil, func(r *rig) {
-		r.subscribe(want{topic: "t", callback: cb, secret: "old"})
-		r.publish("t", "x")
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Secret: "old"})
+		r.Publish("t", "x")
 		r.after(100 * time.Millisecond)
-		r.subscribe(want{topic: "t", callback: cb, secret: "new"})
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Secret: "new"})
 		r.after(2 * time.Second)
-		r.subscribe(want{topic: "t", callback: cb})
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		r.after(time.Minute)
-		got := r.net.to(cb)
+		got := r.net.To(fake.Callback)
 		if len(got) != 3 {
 			t.Fatalf("%d attempts, want 3", len(got))
 		}
 		for i, secret := range []string{"old", "new"} {
-			if !delivery.Verify(got[i].header.Get("X-Hub-Signature"), []byte(secret), []byte("x")) {
+			if !delivery.Verify(got[i].Header.Get("X-Hub-Signature"), []byte(secret), []byte("x")) {
 				t.Errorf("attempt %d is not signed with %q", i+1, secret)
 			}
 		}
-		if got[2].header["X-Hub-Signature"] != nil {
+		if got[2].Header["X-Hub-Signature"] != nil {
 			t.Error("signed after the secret was cleared")
 		}
 	})
@@ -118,36 +120,36 @@ func TestRenewalReplacesTheSecret(t *testing.T) {
 
 // TestUnopenableSecretSendsNothing: an unsigned message would be worse than none.
 func TestUnopenableSecretSendsNothing(t *testing.T) {
-	bubble(t, ok200, func(o *delivery.DispatcherOptions) { o.Retry.MaxAge = 10 * time.Second }, func(r *rig) {
-		req := r.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-			Mode: hub.ModeSubscribe, Topic: "t", Callback: cb, CallbackKey: cb, LeaseSeconds: 1000, SealedSecret: []byte("other key"), AutoRegister: true}}})
-		r.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: req[0].ID, VerifiedFrom: time.Now().UnixNano(),
+	bubble(t, fake.OK, func(o *delivery.DispatcherOptions) { o.Retry.MaxAge = 10 * time.Second }, func(r *rig) {
+		req := r.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
+			Mode: hub.ModeSubscribe, Topic: "t", Callback: fake.Callback, CallbackKey: fake.Callback, LeaseSeconds: 1000, SealedSecret: []byte("other key"), AutoRegister: true}}})
+		r.Do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: req[0].ID, VerifiedFrom: time.Now().UnixNano(),
 			Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
-		r.publish("t", "x")
+		r.Publish("t", "x")
 		r.after(time.Minute)
-		if got := r.net.to(cb); len(got) != 0 {
+		if got := r.net.To(fake.Callback); len(got) != 0 {
 			t.Errorf("%d messages sent", len(got))
 		}
-		if dl := r.deadLetters(); len(dl) != 1 || dl[0].Reason != string(delivery.ReasonSecret) {
+		if dl := r.DeadLetters(); len(dl) != 1 || dl[0].Reason != string(egress.ReasonSecret) {
 			t.Errorf("dead letters %+v", dl)
 		}
 	})
 }
 
-// Test410EndsTheSubscription (WebSub rule 50), and it is not tried again.
+// Test410EndsTheSubscription (WebSub rule 50), without a retry.
 func Test410EndsTheSubscription(t *testing.T) {
-	bubble(t, func(string, int, string) answer { return answer{status: 410} }, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb})
-		r.publish("t", "1")
-		r.publish("t", "2")
+	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 410} }, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
+		r.Publish("t", "1")
+		r.Publish("t", "2")
 		r.after(time.Hour)
-		if got := r.net.to(cb); len(got) != 1 {
+		if got := r.net.To(fake.Callback); len(got) != 1 {
 			t.Errorf("%d attempts, want 1", len(got))
 		}
-		if _, ok := r.subscription(id); ok {
+		if _, ok := r.Subscription(id); ok {
 			t.Error("the subscription is still there")
 		}
-		if dl := r.deadLetters(); len(dl) != 0 {
+		if dl := r.DeadLetters(); len(dl) != 0 {
 			t.Errorf("dead letters %+v", dl)
 		}
 	})
@@ -155,17 +157,17 @@ func Test410EndsTheSubscription(t *testing.T) {
 
 // TestI5NothingAfter410 even while the end cannot be recorded.
 func TestI5NothingAfter410(t *testing.T) {
-	bubble(t, func(string, int, string) answer { return answer{status: 410, after: 10 * time.Millisecond} }, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb})
-		r.publish("t", "1")
-		r.breakdown(hub.ErrNoLeader)
+	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 410, After: 10 * time.Millisecond} }, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
+		r.Publish("t", "1")
+		r.Breakdown(hub.ErrNoLeader)
 		r.after(time.Hour)
-		r.breakdown(nil)
+		r.Breakdown(nil)
 		r.after(time.Minute)
-		if got := r.net.to(cb); len(got) != 1 {
+		if got := r.net.To(fake.Callback); len(got) != 1 {
 			t.Errorf("%d attempts, want 1", len(got))
 		}
-		if _, ok := r.subscription(id); ok {
+		if _, ok := r.Subscription(id); ok {
 			t.Error("the end was not recorded")
 		}
 	})
@@ -173,50 +175,37 @@ func TestI5NothingAfter410(t *testing.T) {
 
 // TestTopicDeregisteredStopsDelivery at once.
 func TestTopicDeregisteredStopsDelivery(t *testing.T) {
-	bubble(t, func(string, int, string) answer { return answer{hang: true} }, nil, func(r *rig) {
-		r.subscribe(want{topic: "t", callback: cb})
-		r.publish("t", "1")
+	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Hang: true} }, nil, func(r *rig) {
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
+		r.Publish("t", "1")
 		r.after(time.Second)
-		r.do(&hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
+		r.Do(&hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
 		r.after(time.Hour)
-		if got := r.net.to(cb); len(got) != 1 || !got[0].cut || r.d.Stats().Lanes != 0 {
+		if got := r.net.To(fake.Callback); len(got) != 1 || !got[0].Cut || r.d.Stats().Lanes != 0 {
 			t.Errorf("%+v, %+v", got, r.d.Stats())
 		}
 	})
 }
 
-// lateState lets something happen right after the state was read.
-type lateState struct {
-	*engine
-	once func()
-}
-
-func (l *lateState) View(f func(*hub.State)) {
-	l.engine.View(f)
-	if once := l.once; once != nil {
-		l.once = nil
-		once()
-	}
-}
-
-// TestI5EndDuringTheStart: what ends while the state is being read does not come back from the older picture.
+// TestI5EndDuringTheStart: a subscription that ends while the state is being read does not return from the stale
+// view.
 func TestI5EndDuringTheStart(t *testing.T) {
-	bubble(t, ok200, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb})
+	bubble(t, fake.OK, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		r.stop()
-		r.publish("t", "1")
-		r.o.State = &lateState{r.engine, func() {
-			r.end(id, hubpb.EndReason_END_UNSUBSCRIBED)
-			r.subscribe(want{topic: "t", callback: cb + "new"})
+		r.Publish("t", "1")
+		r.o.State = &fake.LateState{Engine: r.Engine, Once: func() {
+			r.End(id, hubpb.EndReason_END_UNSUBSCRIBED)
+			r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback + "new"})
 		}}
 		r.start()
 		r.after(time.Minute)
-		r.publish("t", "2")
+		r.Publish("t", "2")
 		r.after(time.Minute)
-		if got := r.net.to(cb); len(got) != 0 || r.d.Stats().Lanes != 1 {
+		if got := r.net.To(fake.Callback); len(got) != 0 || r.d.Stats().Lanes != 1 {
 			t.Errorf("%d messages after the end; %+v", len(got), r.d.Stats())
 		}
-		if got := bodies(r.net.to(cb + "new")); got != "1 2" {
+		if got := fake.Bodies(r.net.To(fake.Callback + "new")); got != "1 2" {
 			t.Errorf("the one that came meanwhile got %q", got)
 		}
 	})

@@ -9,25 +9,26 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// TestRate: a subscription gets no more messages a second than it asked for, whatever its mode, and all of them.
+// TestRate: a subscription receives messages no faster than its rate, in every mode, and all of them.
 func TestRate(t *testing.T) {
 	for name, o := range map[string]*hubpb.SubscriptionOptions{"ordered": {Rate: 20}, "parallel": {Rate: 20, Mode: 1, Window: 8}, "slow": {Rate: 0.5}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, ok200, nil, func(r *rig) {
-				r.subscribe(want{topic: "t", callback: cb, options: o, lease: 10 * time.Hour})
+			bubble(t, fake.OK, nil, func(r *rig) {
+				r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Options: o, Lease: 10 * time.Hour})
 				for i := range 60 {
-					r.publish("t", fmt.Sprint(i))
+					r.Publish("t", fmt.Sprint(i))
 				}
 				r.after(3 * time.Minute)
-				got := r.net.to(cb)
+				got := r.net.To(fake.Callback)
 				once(t, got, 60, 0)
 				for i, a := range got {
-					// In any second no more than the rate, with a tenth of a second's worth at once.
+					// No more than the rate in any second, plus a burst of a tenth of a second's worth.
 					n := 0
 					for _, b := range got[i:] {
-						if b.at.Sub(a.at) < time.Second {
+						if b.At.Sub(a.At) < time.Second {
 							n++
 						}
 					}
@@ -35,7 +36,7 @@ func TestRate(t *testing.T) {
 						t.Fatalf("%d within a second of message %d, at most %d are allowed", n, i, limit)
 					}
 				}
-				if took := got[59].at.Sub(got[0].at); o.Rate == 20 && took > 3200*time.Millisecond {
+				if took := got[59].At.Sub(got[0].At); o.Rate == 20 && took > 3200*time.Millisecond {
 					t.Errorf("60 messages at 20/s took %v", took)
 				}
 			})
@@ -43,14 +44,14 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestHostLimit: no more than so many attempts are under way to one host, none of its subscriptions is forgotten, and other
-// hosts do not wait for it.
+// TestHostLimit: attempts in flight to one host are bounded, none of its subscriptions starves, and other hosts do
+// not wait for it.
 func TestHostLimit(t *testing.T) {
 	var mu sync.Mutex
 	busy, most := 0, 0
-	behave := func(url string, _ int, _ string) answer {
+	behave := func(url string, _ int, _ string) fake.Answer {
 		if strings.HasPrefix(url, "http://other.example/") {
-			return answer{}
+			return fake.Answer{}
 		}
 		mu.Lock()
 		busy++
@@ -60,7 +61,7 @@ func TestHostLimit(t *testing.T) {
 		mu.Lock()
 		busy--
 		mu.Unlock()
-		return answer{}
+		return fake.Answer{}
 	}
 	bubble(t, behave, func(o *delivery.DispatcherOptions) { o.PerHost = 3 }, func(r *rig) {
 		for i := range 20 {
@@ -68,17 +69,17 @@ func TestHostLimit(t *testing.T) {
 			if i%2 == 1 {
 				o = parallel(4)
 			}
-			r.subscribe(want{topic: "t", callback: fmt.Sprint("http://cb.example/", i), options: o})
+			r.Subscribe(fake.Want{Topic: "t", Callback: fmt.Sprint("http://cb.example/", i), Options: o})
 		}
-		r.subscribe(want{topic: "t", callback: "http://other.example/"})
+		r.Subscribe(fake.Want{Topic: "t", Callback: "http://other.example/"})
 		for i := range 12 {
-			r.publish("t", fmt.Sprint(i))
+			r.Publish("t", fmt.Sprint(i))
 		}
 		r.after(5 * time.Millisecond)
-		once(t, r.net.to("http://other.example/"), 12, 0)
+		once(t, r.net.To("http://other.example/"), 12, 0)
 		r.after(10 * time.Second)
 		for i := range 20 {
-			once(t, r.net.to(fmt.Sprint("http://cb.example/", i)), 12, 0)
+			once(t, r.net.To(fmt.Sprint("http://cb.example/", i)), 12, 0)
 		}
 		if most != 3 {
 			t.Errorf("%d were under way at a time, want 3", most)
@@ -89,43 +90,43 @@ func TestHostLimit(t *testing.T) {
 	})
 }
 
-// TestFairTopics: a topic with many subscribers and a long backlog does not keep another topic's message waiting, in whichever
-// mode its subscribers are.
+// TestFairTopics: a topic with many subscribers and a long backlog does not delay another topic's message, in any
+// mode.
 func TestFairTopics(t *testing.T) {
 	for _, window := range []uint32{0, 16} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
-			slow := func(string, int, string) answer { return answer{after: time.Millisecond} }
+			slow := func(string, int, string) fake.Answer { return fake.Answer{After: time.Millisecond} }
 			bubble(t, slow, func(o *delivery.DispatcherOptions) { o.Concurrency = 4 }, func(r *rig) {
 				for i := range 40 {
-					w := want{topic: "busy", callback: fmt.Sprint("http://cb.example/", i)}
+					w := fake.Want{Topic: "busy", Callback: fmt.Sprint("http://cb.example/", i)}
 					if window > 0 {
-						w.options = parallel(window)
+						w.Options = parallel(window)
 					}
-					r.subscribe(w)
+					r.Subscribe(w)
 				}
-				r.subscribe(want{topic: "quiet", callback: "http://quiet.example/"})
+				r.Subscribe(fake.Want{Topic: "quiet", Callback: "http://quiet.example/"})
 				for i := range 200 {
-					r.publish("busy", fmt.Sprint(i))
+					r.Publish("busy", fmt.Sprint(i))
 				}
 				r.after(200 * time.Millisecond)
 				at := time.Now()
-				r.publish("quiet", "now")
+				r.Publish("quiet", "now")
 				r.after(time.Second)
-				got := r.net.to("http://quiet.example/")
-				// One of four workers has its turn of 64 messages behind it within 64 ms at the latest.
-				if len(got) != 1 || got[0].at.Sub(at) > 70*time.Millisecond {
+				got := r.net.To("http://quiet.example/")
+				// One of four workers finishes its turn of 64 messages within 64 ms.
+				if len(got) != 1 || got[0].At.Sub(at) > 70*time.Millisecond {
 					t.Errorf("the quiet topic's message came late: %+v, published %v", got, at)
 				}
 				r.after(time.Minute)
 				for i := range 40 {
-					once(t, r.net.to(fmt.Sprint("http://cb.example/", i)), 200, 0)
+					once(t, r.net.To(fmt.Sprint("http://cb.example/", i)), 200, 0)
 				}
 			})
 		})
 	}
 }
 
-// TestRetryLimitsOfASubscription: what a subscriber asks for holds in place of the hub's.
+// TestRetryLimitsOfASubscription: a subscription's own limits replace the hub's.
 func TestRetryLimitsOfASubscription(t *testing.T) {
 	for name, tc := range map[string]struct {
 		options  *hubpb.SubscriptionOptions
@@ -138,13 +139,13 @@ func TestRetryLimitsOfASubscription(t *testing.T) {
 	} {
 		for _, mode := range []hubpb.DeliveryMode{0, 1} {
 			t.Run(fmt.Sprint(name, mode), func(t *testing.T) {
-				bubble(t, func(string, int, string) answer { return answer{status: tc.status} }, nil, func(r *rig) {
+				bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: tc.status} }, nil, func(r *rig) {
 					o := &hubpb.SubscriptionOptions{MaxAttempts: tc.options.MaxAttempts, RefusedAttempts: tc.options.RefusedAttempts,
 						MaxAgeSeconds: tc.options.MaxAgeSeconds, MaxIntervalSeconds: tc.options.MaxIntervalSeconds, Mode: mode, Window: uint32(mode)}
-					r.subscribe(want{topic: "t", callback: cb, options: o, lease: 100 * time.Hour})
-					r.publish("t", "x")
+					r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Options: o, Lease: 100 * time.Hour})
+					r.Publish("t", "x")
 					r.after(time.Hour)
-					if l := r.deadLetters(); len(l) != 1 || l[0].Attempts != tc.attempts {
+					if l := r.DeadLetters(); len(l) != 1 || l[0].Attempts != tc.attempts {
 						t.Errorf("dead letters %+v, want one after %d attempts", l, tc.attempts)
 					}
 				})

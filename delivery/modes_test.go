@@ -12,13 +12,15 @@ import (
 	"pgregory.net/rapid"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random, crashes of
-// the node, rewinds, pauses, and members that come and go. Nothing is lost, messages of one key never overtake each
-// other, and repetitions stay within what was under way or not recorded.
+// TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random,
+// crashes of the node, rewinds, pauses, and members that come and go. Nothing is lost, messages with one key never
+// overtake each other, and repetitions stay within what was in flight or unrecorded.
 func TestI1I2I3EveryModeUnderTrouble(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		mode := rapid.SampledFrom([]hub.DeliveryMode{hub.DeliveryOrdered, hub.DeliveryParallel, hub.DeliveryKeyed}).Draw(rt, "mode")
@@ -42,11 +44,11 @@ func TestI1I2I3EveryModeUnderTrouble(t *testing.T) {
 	})
 }
 
-// story is what a run of steps came to.
+// story is the record of a run.
 type story struct {
 	mu       sync.Mutex
 	key      map[string]string // of a message
-	segment  map[string]int    // by key: the last message that came, -1 after a crash or rewind
+	segment  map[string]int    // by key: the last message that arrived; -1 after a crash or a rewind
 	acked    map[string]int
 	problems []string
 }
@@ -61,15 +63,15 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 		defer rngMu.Unlock()
 		return rng.IntN(n)
 	}
-	behave := func(_ string, _ int, body string) answer {
+	behave := func(_ string, _ int, body string) fake.Answer {
 		s.arrived(o.Mode, body)
-		a := answer{after: time.Duration(roll(20)) * time.Millisecond}
+		a := fake.Answer{After: time.Duration(roll(20)) * time.Millisecond}
 		if !healed.Load() && roll(100) < trouble {
-			a.status = []int{503, 404, 429, 500}[roll(4)]
+			a.Status = []int{503, 404, 429, 500}[roll(4)]
 		}
-		if a.status == 0 {
+		if a.Status == 0 {
 			s.mu.Lock()
-			s.acked[body]++ // or cut off before it is heard: then it is one more repetition, and counted as such
+			s.acked[body]++ // or cut off before the hub received it: then it counts as one more repetition
 			s.mu.Unlock()
 		}
 		return a
@@ -77,13 +79,13 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 	published, allowed := 0, 0
 	bubble(t, behave, func(o *delivery.DispatcherOptions) {
 		o.CursorFlush = 50 * time.Millisecond
-		o.Retry.Backoff = delivery.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second}
+		o.Retry.Backoff = retry.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second}
 	}, func(r *rig) {
 		var ids []hub.SubscriptionID
 		next := 0
 		join := func() {
 			next++
-			ids = append(ids, r.subscribe(want{topic: "t", callback: fmt.Sprint("http://cb.example/", next), options: o, lease: 1000 * time.Hour}))
+			ids = append(ids, r.Subscribe(fake.Want{Topic: "t", Callback: fmt.Sprint("http://cb.example/", next), Options: o, Lease: 1000 * time.Hour}))
 		}
 		for range members {
 			join()
@@ -96,7 +98,7 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 				s.key[body] = key
 				s.mu.Unlock()
 				published++
-				r.do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
+				r.Do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
 					Topic: "t", ContentType: key, Body: []byte(body), AutoRegister: true}}})
 			}
 		}
@@ -108,29 +110,29 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 			case "wait":
 				r.after(time.Duration(roll(300)) * time.Millisecond)
 			case "crash":
-				// What was acknowledged since the last cursor, and what is under way, may come again.
+				// Whatever was acknowledged since the last cursor, or is in flight, may come again.
 				r.crash()
 				allowed += s.ackedSince(r)
 				s.cut()
 				r.start()
 			case "rewind":
-				head := r.topic("t").Head
+				head := r.Topic("t").Head
 				to := uint64(roll(int(head) + 1))
-				sub, _ := r.subscription(ids[0])
+				sub, _ := r.Subscription(ids[0])
 				to = min(to, sub.Cursor.Offset)
-				r.rewind(ids[0], to)
-				allowed += int(head) // all behind it may come again
+				r.Rewind(ids[0], to)
+				allowed += int(head) // everything after it may come again
 				s.cut()
 			case "pause":
 				id := ids[roll(len(ids))]
-				r.pause(id, true)
+				r.Pause(id, true)
 				r.after(time.Duration(roll(200)) * time.Millisecond)
-				r.pause(id, false)
+				r.Pause(id, false)
 			case "leave":
 				if len(ids) > 1 {
 					i := roll(len(ids))
 					allowed += max(int(o.Window), 1)
-					r.end(ids[i], hubpb.EndReason_END_UNSUBSCRIBED)
+					r.End(ids[i], hubpb.EndReason_END_UNSUBSCRIBED)
 					ids = append(ids[:i:i], ids[i+1:]...)
 				}
 			case "join":
@@ -142,12 +144,12 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 		healed.Store(true)
 		r.after(time.Hour)
 		for _, id := range ids {
-			sub, _ := r.subscription(id)
-			if head := r.topic("t").Head; sub.Cursor.Offset != head || sub.Cursor.Through != 0 {
+			sub, _ := r.Subscription(id)
+			if head := r.Topic("t").Head; sub.Cursor.Offset != head || sub.Cursor.Through != 0 {
 				s.problem("%s stands at %+v of %d", id, sub.Cursor, head)
 			}
 		}
-		if n := len(r.deadLetters()); n > 0 {
+		if n := len(r.DeadLetters()); n > 0 {
 			s.problem("%d dead letters", n)
 		}
 		if st := r.d.Stats(); st.Fast+st.Slow+st.Ready+st.Waiting+st.Unsaved != 0 {
@@ -172,7 +174,7 @@ func (s *story) problem(format string, args ...any) {
 	s.problems = append(s.problems, fmt.Sprintf(format, args...))
 }
 
-// arrived checks the order: of all messages when delivery is in order, of those with one key when it goes by key.
+// arrived checks the order: of all messages in ordered mode, of those with one key in keyed mode.
 func (s *story) arrived(mode hub.DeliveryMode, body string) {
 	if mode == hub.DeliveryParallel {
 		return
@@ -191,14 +193,14 @@ func (s *story) arrived(mode hub.DeliveryMode, body string) {
 	s.segment[key] = n
 }
 
-// cut begins anew with the order: after a crash or a rewind earlier messages may come again.
+// cut restarts the check of the order: after a crash or a rewind, earlier messages may come again.
 func (s *story) cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.segment)
 }
 
-// ackedSince counts what was acknowledged and is not in the log yet, and what is under way.
+// ackedSince counts messages that were acknowledged but not recorded, and those in flight.
 func (s *story) ackedSince(r *rig) int {
 	recorded := 0
 	r.View(func(st *hub.State) {
@@ -206,7 +208,7 @@ func (s *story) ackedSince(r *rig) int {
 		for _, sub := range st.Subscriptions(0, 0, nil) {
 			if c := sub.Cursor; sub.Group == 0 || !seen[sub.Group] {
 				seen[sub.Group] = true
-				recorded += int(st.Head(sub.Topic) - c.Owed(st.Head(sub.Topic)))
+				recorded += int(st.Head(sub.Topic) - c.Remaining(st.Head(sub.Topic)))
 			}
 		}
 	})

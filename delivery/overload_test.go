@@ -2,8 +2,6 @@ package delivery_test
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -12,25 +10,26 @@ import (
 	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// wantWaits fails unless the attempts at cb, each answered after took, were that far apart.
-func wantWaits(t *testing.T, as []arrival, took time.Duration, waits ...time.Duration) {
+// wantWaits fails unless the attempts, each answered after took, were the given waits apart.
+func wantWaits(t *testing.T, as []fake.Arrival, took time.Duration, waits ...time.Duration) {
 	t.Helper()
 	if len(as) <= len(waits) {
 		t.Fatalf("%d attempts, want more than %d", len(as), len(waits))
 	}
 	for i, want := range waits {
-		if d := as[i+1].at.Sub(as[i].at) - took; d < want || d > want+100*time.Millisecond {
+		if d := as[i+1].At.Sub(as[i].At) - took; d < want || d > want+100*time.Millisecond {
 			t.Errorf("wait %d was %v, want %v", i+1, d, want)
 		}
 	}
 }
 
-// TestScheduleOfRetries: the waits of a schedule one after the other, a fifth longer here, the last one again and again; those
-// of a subscription in place of the hub's.
-func TestScheduleOfRetries(t *testing.T) {
-	down := func(string, int, string) answer { return answer{status: 503} }
+// TestRetrySchedule: the waits of a schedule in order, a fifth longer here, the last one repeated; a subscription's
+// own schedule replaces the hub's.
+func TestRetrySchedule(t *testing.T) {
+	down := func(string, int, string) fake.Answer { return fake.Answer{Status: 503} }
 	for name, tc := range map[string]struct {
 		schedule []uint32
 		interval uint32
@@ -46,118 +45,54 @@ func TestScheduleOfRetries(t *testing.T) {
 					o.Retry.Backoff.Schedule = []time.Duration{5 * time.Second, 5 * time.Minute, 30 * time.Minute}
 					o.Retry.Backoff.Max = 0
 				}, func(r *rig) {
-					r.subscribe(want{topic: "t", callback: cb, lease: 100 * time.Hour, options: &hubpb.SubscriptionOptions{Mode: mode, Window: uint32(mode),
+					r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 100 * time.Hour, Options: &hubpb.SubscriptionOptions{Mode: mode, Window: uint32(mode),
 						RetryScheduleSeconds: tc.schedule, MaxIntervalSeconds: tc.interval}})
-					r.publish("t", "x")
+					r.Publish("t", "x")
 					r.after(5 * time.Hour)
-					wantWaits(t, r.net.to(cb), 0, tc.waits...)
+					wantWaits(t, r.net.To(fake.Callback), 0, tc.waits...)
 				})
 			})
 		}
 	}
 }
 
-// TestWaitsStayWithinWhatIsPromised tries many schedules, exponential and explicit ones, with all that may come on top.
-func TestWaitsStayWithinWhatIsPromised(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	some := func(most time.Duration) time.Duration { return 1 + time.Duration(random.Int64N(int64(most))) }
-	for range 20_000 {
-		p := delivery.RetryPolicy{Backoff: delivery.Backoff{Initial: some(time.Hour), Random: random.Int64N}}
-		p.Backoff.Max = p.Backoff.Initial + some(24*time.Hour)
-		if random.IntN(2) == 0 {
-			p.Backoff.Max = 0
-			for range 1 + random.IntN(16) {
-				p.Backoff.Schedule = append(p.Backoff.Schedule, some(30*24*time.Hour))
-			}
-		}
-		var o *hub.Options
-		switch random.IntN(3) {
-		case 1:
-			o = &hub.Options{MaxInterval: time.Duration(1+random.IntN(86_400)) * time.Second}
-		case 2:
-			o = &hub.Options{Schedule: fmt.Sprint(1+random.IntN(86_400), ",", 1+random.IntN(86_400))}
-			o.Schedule = string(slices.DeleteFunc([]byte(o.Schedule), func(c byte) bool { return c == ' ' }))
-		}
-		if random.IntN(4) > 0 {
-			p.OverloadWait = some(2 * time.Hour)
-		}
-		res := delivery.PushResult{Outcome: delivery.PushDown, Status: 429}
-		if random.IntN(3) == 0 {
-			res.RetryAfter = some(2 * delivery.MaxRetryAfter)
-		}
-		n, overloads := 1+random.IntN(100), uint8(random.IntN(4))
-
-		// What holds, from the settings alone.
-		var low, high, longest time.Duration
-		steps := p.Backoff.Schedule
-		if o != nil && o.Schedule != "" {
-			steps = o.Waits()
-		}
-		if len(steps) > 0 {
-			step := steps[min(n, len(steps))-1]
-			low, high, longest = step*8/10, step*12/10+1, slices.Max(steps)
-			if o != nil && o.MaxInterval > 0 {
-				low, high, longest = min(low, o.MaxInterval), min(high, o.MaxInterval), min(longest, o.MaxInterval)
-			}
-		} else {
-			longest = p.Backoff.Max
-			if longest == 0 {
-				longest = time.Hour
-			}
-			if o != nil && o.MaxInterval > 0 {
-				longest = o.MaxInterval
-			}
-			high = longest
-		}
-		asked := min(res.RetryAfter, delivery.MaxRetryAfter)
-		low, high = max(low, asked), max(high, asked)
-		if overloads >= 2 && res.RetryAfter == 0 {
-			least := min(p.OverloadWait, longest)
-			low, high = max(low, least), max(high, min(least+least/5, longest))
-		}
-		if d := p.DelayFor(o, n, overloads, res); d < low || d > high {
-			t.Fatalf("%+v, %+v: wait %d, with %d overloads and Retry-After %v, is %v, want %v to %v", p, o, n, overloads, res.RetryAfter, d, low, high)
-		}
-	}
-}
-
-// TestOverloadIsWaitedForLonger: from the second time in a row on that the endpoint says 429 or nothing in time, but not when
-// it says how long, and never longer than the longest wait.
-func TestOverloadIsWaitedForLonger(t *testing.T) {
+// TestOverloadWaitsLonger: from the second 429 or timeout in a row, unless the endpoint sends Retry-After, and never
+// longer than the longest wait.
+func TestOverloadWaitsLonger(t *testing.T) {
 	const timeout = 3 * time.Second
-	long := 72 * time.Second // a minute and the fifth of it
+	long := 72 * time.Second // a minute and a fifth
 	second := time.Second
 	for name, tc := range map[string]struct {
-		answers  []answer
+		answers  []fake.Answer
 		interval uint32
 		took     time.Duration
 		waits    []time.Duration
 	}{
-		"429":                  {answers: []answer{{status: 429}, {status: 429}, {status: 429}}, waits: []time.Duration{second, long, long}},
-		"no answer":            {answers: []answer{{hang: true}, {hang: true}}, took: timeout, waits: []time.Duration{second, long}},
-		"no answer, once":      {answers: []answer{{hang: true}}, took: timeout, waits: []time.Duration{second}},
-		"broken":               {answers: []answer{{status: 503}, {status: 503}, {status: 503}}, waits: []time.Duration{second, 2 * second, 4 * second}},
-		"broken between":       {answers: []answer{{status: 429}, {status: 503}, {status: 429}}, waits: []time.Duration{second, 2 * second, 4 * second}},
-		"Retry-After":          {answers: []answer{{status: 429}, {status: 429, retryAfter: "5"}}, waits: []time.Duration{second, 5 * second}},
-		"a longer Retry-After": {answers: []answer{{status: 429}, {status: 429, retryAfter: "500"}}, waits: []time.Duration{second, 500 * second}},
-		"a short max_interval": {answers: []answer{{status: 429}, {status: 429}}, interval: 7, waits: []time.Duration{second, 7 * second}},
+		"429":                  {answers: []fake.Answer{{Status: 429}, {Status: 429}, {Status: 429}}, waits: []time.Duration{second, long, long}},
+		"no answer":            {answers: []fake.Answer{{Hang: true}, {Hang: true}}, took: timeout, waits: []time.Duration{second, long}},
+		"no answer, once":      {answers: []fake.Answer{{Hang: true}}, took: timeout, waits: []time.Duration{second}},
+		"broken":               {answers: []fake.Answer{{Status: 503}, {Status: 503}, {Status: 503}}, waits: []time.Duration{second, 2 * second, 4 * second}},
+		"broken between":       {answers: []fake.Answer{{Status: 429}, {Status: 503}, {Status: 429}}, waits: []time.Duration{second, 2 * second, 4 * second}},
+		"Retry-After":          {answers: []fake.Answer{{Status: 429}, {Status: 429, RetryAfter: "5"}}, waits: []time.Duration{second, 5 * second}},
+		"a longer Retry-After": {answers: []fake.Answer{{Status: 429}, {Status: 429, RetryAfter: "500"}}, waits: []time.Duration{second, 500 * second}},
+		"a short max_interval": {answers: []fake.Answer{{Status: 429}, {Status: 429}}, interval: 7, waits: []time.Duration{second, 7 * second}},
 	} {
 		for _, mode := range []hubpb.DeliveryMode{hub.DeliveryOrdered, hub.DeliveryParallel} {
 			t.Run(fmt.Sprint(name, mode), func(t *testing.T) {
-				bubble(t, func(_ string, nth int, _ string) answer {
+				bubble(t, func(_ string, nth int, _ string) fake.Answer {
 					if nth <= len(tc.answers) {
 						return tc.answers[nth-1]
 					}
-					return answer{}
+					return fake.Answer{}
 				}, func(o *delivery.DispatcherOptions) {
 					o.Timeout, o.Retry.Backoff.Max, o.Retry.OverloadWait = timeout, 10*time.Minute, time.Minute
 				}, func(r *rig) {
-					id := r.subscribe(want{topic: "t", callback: cb, lease: 100 * time.Hour,
-						options: &hubpb.SubscriptionOptions{Mode: mode, Window: uint32(mode), MaxIntervalSeconds: tc.interval}})
-					r.publish("t", "x")
+					id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 100 * time.Hour,
+						Options: &hubpb.SubscriptionOptions{Mode: mode, Window: uint32(mode), MaxIntervalSeconds: tc.interval}})
+					r.Publish("t", "x")
 					r.after(time.Hour)
-					wantWaits(t, r.net.to(cb), tc.took, tc.waits...)
-					if sub, _ := r.subscription(id); sub.Cursor.Delivered != 1 {
+					wantWaits(t, r.net.To(fake.Callback), tc.took, tc.waits...)
+					if sub, _ := r.Subscription(id); sub.Cursor.Delivered != 1 {
 						t.Errorf("delivered %d, want 1", sub.Cursor.Delivered)
 					}
 				})
@@ -166,31 +101,33 @@ func TestOverloadIsWaitedForLonger(t *testing.T) {
 	}
 }
 
-// TestOneSlowAnswerStallsNobody: an ordered subscription that now and then gets no answer waits a second for it, each time.
-func TestOneSlowAnswerStallsNobody(t *testing.T) {
-	bubble(t, func(_ string, nth int, _ string) answer { return answer{hang: nth%2 == 1} }, func(o *delivery.DispatcherOptions) {
+// TestOneSlowResponseDoesNotStall: an ordered subscription whose endpoint times out now and then waits one second
+// each time.
+func TestOneSlowResponseDoesNotStall(t *testing.T) {
+	bubble(t, func(_ string, nth int, _ string) fake.Answer { return fake.Answer{Hang: nth%2 == 1} }, func(o *delivery.DispatcherOptions) {
 		o.Timeout, o.Retry.OverloadWait = time.Second, time.Minute
 	}, func(r *rig) {
-		r.subscribe(want{topic: "t", callback: cb})
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		for i := range 10 {
-			r.publish("t", strconv.Itoa(i))
+			r.Publish("t", strconv.Itoa(i))
 		}
 		r.after(21 * time.Second)
-		once(t, r.net.to(cb), 10, 10)
+		once(t, r.net.To(fake.Callback), 10, 10)
 	})
 }
 
-// TestOverloadNarrowsTheWindow: by half each time, down to one, however many were refused together; and back step by step.
+// TestOverloadNarrowsTheWindow: by half each time, down to one, however many messages were refused together; it
+// reopens step by step.
 func TestOverloadNarrowsTheWindow(t *testing.T) {
 	const window = 16
 	for name, o := range map[string]*hubpb.SubscriptionOptions{"parallel": parallel(window), "keyed": keyed(window, "json:")} {
 		t.Run(name, func(t *testing.T) {
 			var full atomic.Bool
 			full.Store(true)
-			bubble(t, func(string, int, string) answer {
-				return answer{status: failFor(full.Load(), 429), after: 10 * time.Millisecond}
+			bubble(t, func(string, int, string) fake.Answer {
+				return fake.Answer{Status: failFor(full.Load(), 429), After: 10 * time.Millisecond}
 			}, nil, func(r *rig) {
-				id := r.subscribe(want{topic: "t", callback: cb, options: o, lease: 100 * time.Hour})
+				id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Options: o, Lease: 100 * time.Hour})
 				now := func() int {
 					l, _ := r.d.Lane(id)
 					return l.Window
@@ -199,23 +136,23 @@ func TestOverloadNarrowsTheWindow(t *testing.T) {
 					t.Fatalf("the window is %d, want %d", n, window)
 				}
 				for i := range window {
-					r.publish("t", strconv.Itoa(i))
+					r.Publish("t", strconv.Itoa(i))
 				}
 				r.after(500 * time.Millisecond)
 				for _, want := range []int{8, 4, 2, 1, 1} { // the first 16 together, then a probe after 1, 2, 4 and 8 s
 					if n := now(); n != want {
-						t.Errorf("the window is %d after %d attempts, want %d", n, len(r.net.to(cb)), want)
+						t.Errorf("the window is %d after %d attempts, want %d", n, len(r.net.To(fake.Callback)), want)
 					}
 					r.after(time.Second << (4 - bitsOf(want)))
 				}
 				full.Store(false)
 				r.after(time.Hour)
-				// 1+2+…+5 successes make it 6; 16 were owed.
+				// 1+2+…+5 successes widen it to 6; 16 were due.
 				if n := now(); n != 6 {
 					t.Errorf("the window is %d after %d successes, want 6", n, window)
 				}
 				for i := range 104 { // 6+…+15 = 105, of which one was left over
-					r.publish("t", strconv.Itoa(window+i))
+					r.Publish("t", strconv.Itoa(window+i))
 				}
 				r.after(time.Minute)
 				if n := now(); n != window {
@@ -226,7 +163,7 @@ func TestOverloadNarrowsTheWindow(t *testing.T) {
 	}
 }
 
-// bitsOf is how often a window may still be halved.
+// bitsOf returns how often a window can be halved.
 func bitsOf(window int) (n int) {
 	for ; window > 1; window /= 2 {
 		n++
@@ -234,22 +171,22 @@ func bitsOf(window int) (n int) {
 	return n
 }
 
-// TestWindowFindsWhatTheEndpointTakes: of a wave in which some are taken and some are refused, the refusals count once; and
-// the endpoint is kept busy without being refused much.
-func TestWindowFindsWhatTheEndpointTakes(t *testing.T) {
+// TestWindowAdaptsToTheEndpoint: the refusals in a wave with successes count once, and the endpoint is kept busy with
+// few refusals.
+func TestWindowAdaptsToTheEndpoint(t *testing.T) {
 	const limit = 4
 	var r *rig
-	bubble(t, func(string, int, string) answer {
-		r.net.mu.Lock()
-		defer r.net.mu.Unlock()
-		return answer{status: failFor(r.net.inFlight[cb] > limit, 429), after: 10 * time.Millisecond}
+	bubble(t, func(string, int, string) fake.Answer {
+		r.net.Mu.Lock()
+		defer r.net.Mu.Unlock()
+		return fake.Answer{Status: failFor(r.net.InFlight[fake.Callback] > limit, 429), After: 10 * time.Millisecond}
 	}, nil, func(bubbled *rig) {
 		r = bubbled
-		r.subscribe(want{topic: "t", callback: cb, options: parallel(64), lease: 100 * time.Hour})
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Options: parallel(64), Lease: 100 * time.Hour})
 		for i := range 1000 {
-			r.publish("t", strconv.Itoa(i))
+			r.Publish("t", strconv.Itoa(i))
 		}
 		r.after(10 * time.Minute)
-		once(t, r.net.to(cb), 1000, 1000) // about 350; without narrowing 11,000
+		once(t, r.net.To(fake.Callback), 1000, 1000) // about 350; without narrowing, 11,000
 	})
 }

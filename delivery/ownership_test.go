@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/placement"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// numbered publishes messages 1 to n, one every gap.
+// numbered publishes messages 1 to n at intervals of gap.
 func (c *fleet) numbered(topic string, n int, gap time.Duration) {
 	for i := range n {
 		c.publish(topic, fmt.Sprint(i+1))
@@ -19,14 +21,14 @@ func (c *fleet) numbered(topic string, n int, gap time.Duration) {
 	}
 }
 
-// faults says what is wrong with what arrived at a callback: messages 1 to n, once each and in order but for at
-// most so many repeated, one at a time, and never from a node that had been relieved of it.
+// faults describes violations in what arrived at a callback. Expected are messages 1 to n, once each and in order
+// except for the given number of repetitions, one at a time, and never from a node that has lost the subscription.
 func (c *fleet) faults(callback string, n, repeats int) (out []string) {
-	got := c.net.to(callback)
+	got := c.net.To(callback)
 	seen, repeated := 0, 0
 	for _, a := range got {
 		var m int
-		fmt.Sscan(a.body, &m)
+		fmt.Sscan(a.Body, &m)
 		switch {
 		case m == seen+1:
 			seen = m
@@ -46,18 +48,18 @@ func (c *fleet) faults(callback string, n, repeats int) (out []string) {
 	if c.foreign[callback] > 0 {
 		out = append(out, fmt.Sprintf("%d sent by a node that did not own it", c.foreign[callback]))
 	}
-	if c.net.overlaps > 0 {
-		out = append(out, fmt.Sprintf("%d sent while another was under way", c.net.overlaps))
+	if c.net.Overlaps > 0 {
+		out = append(out, fmt.Sprintf("%d sent while another was under way", c.net.Overlaps))
 	}
 	return out
 }
 
 func callback(i int) string { return fmt.Sprint("http://cb.example/", i) }
 
-// TestI4EachSubscriptionHasOneOwner: shares differ by one at most, and every message goes out once.
+// TestI4EachSubscriptionHasOneOwner: shares differ by at most one, and every message is sent once.
 func TestI4EachSubscriptionHasOneOwner(t *testing.T) {
 	run := func(tune func(*fleet)) (faults []string) {
-		fleetTest(t, 3, ok200, tune, func(c *fleet) {
+		fleetTest(t, 3, fake.OK, tune, func(c *fleet) {
 			for i := range 20 {
 				c.subscribe(fmt.Sprint("t", i%2), callback(i))
 			}
@@ -83,12 +85,12 @@ func TestI4EachSubscriptionHasOneOwner(t *testing.T) {
 	}
 }
 
-// TestI4GuardOwnership: without looking at who owns a subscription everything goes out several times.
+// TestI4GuardOwnership: without the check of the owner, everything is sent several times.
 func TestI4GuardOwnership(t *testing.T) {
-	fleetTest(t, 2, ok200, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutOwnership }, func(c *fleet) {
-		c.subscribe("t", cb)
+	fleetTest(t, 2, fake.OK, func(c *fleet) { c.listen = ownsAll }, func(c *fleet) {
+		c.subscribe("t", fake.Callback)
 		c.numbered("t", 3, time.Second)
-		if f := c.faults(cb, 3, 0); len(f) == 0 {
+		if f := c.faults(fake.Callback, 3, 0); len(f) == 0 {
 			t.Error("nobody noticed")
 		}
 	})
@@ -96,7 +98,7 @@ func TestI4GuardOwnership(t *testing.T) {
 
 // plannedMove moves subscriptions under load to a node that joins.
 func plannedMove(t *testing.T, tune func(*fleet)) (faults []string) {
-	slow := func(string, int, string) answer { return answer{after: 90 * time.Millisecond} }
+	slow := func(string, int, string) fake.Answer { return fake.Answer{After: 90 * time.Millisecond} }
 	fleetTest(t, 2, slow, tune, func(c *fleet) {
 		for i := range 9 {
 			c.subscribe(fmt.Sprint("t", i), callback(i))
@@ -117,7 +119,7 @@ func plannedMove(t *testing.T, tune func(*fleet)) (faults []string) {
 		moved := 0
 		for i := range 9 {
 			faults = append(faults, c.faults(callback(i), 100, 0)...)
-			if got := c.net.to(callback(i)); sender(got[0]) != sender(got[len(got)-1]) {
+			if got := c.net.To(callback(i)); sender(got[0]) != sender(got[len(got)-1]) {
 				moved++
 			}
 		}
@@ -135,14 +137,14 @@ func TestI4PlannedMoveRepeatsNothing(t *testing.T) {
 }
 
 func TestI4GuardDrain(t *testing.T) {
-	if f := plannedMove(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutDrain }); len(f) == 0 {
+	if f := plannedMove(t, func(c *fleet) { c.listen = handsOverAtOnce }); len(f) == 0 {
 		t.Error("nobody noticed that owners did not finish what was under way")
 	}
 }
 
-// TestI4PlannedMoveOfAWaitingSubscription hands over at once, with its failures.
+// TestI4PlannedMoveOfAWaitingSubscription: it is handed over at once, with its failures.
 func TestI4PlannedMoveOfAWaitingSubscription(t *testing.T) {
-	fleetTest(t, 1, func(string, int, string) answer { return answer{status: 503} }, func(c *fleet) {
+	fleetTest(t, 1, func(string, int, string) fake.Answer { return fake.Answer{Status: 503} }, func(c *fleet) {
 		c.dispatcher = func(o *delivery.DispatcherOptions) {
 			o.Retry.Backoff.Initial, o.Retry.Backoff.Max = time.Hour, time.Hour
 		}
@@ -162,16 +164,16 @@ func TestI4PlannedMoveOfAWaitingSubscription(t *testing.T) {
 				failures = append(failures, sub.Cursor.Failures)
 			}
 		})
-		if !slices.Equal(failures, []uint64{1, 2}) { // the new owner tried once more
+		if !slices.Equal(failures, []uint64{1, 2}) { // the new owner made one more attempt
 			t.Errorf("failures %v", failures)
 		}
 	})
 }
 
-// TestI4DeadOwnersShareResumesFromTheCursor within 4 s, with at most one cursor flush repeated.
+// TestI4DeadOwnersShareResumesFromTheCursor within 4 s, repeating at most one cursor flush.
 func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
-	for _, dead := range []int{0, 2} { // the leader, and another one
-		fleetTest(t, 3, ok200, nil, func(c *fleet) {
+	for _, dead := range []int{0, 2} { // the leader, and a follower
+		fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 			for i := range 9 {
 				c.subscribe("t", callback(i))
 			}
@@ -184,14 +186,14 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 			}
 			moved := 0
 			for i := range 9 {
-				if f := c.faults(callback(i), 400, 13); len(f) > 0 { // 250 ms of messages
+				if f := c.faults(callback(i), 400, 13); len(f) > 0 { // 250 ms worth of messages
 					t.Errorf("callback %d: %v", i, f)
 				}
-				got := c.net.to(callback(i))
+				got := c.net.To(callback(i))
 				for k, a := range got {
 					if k > 0 && sender(got[k-1]) == c.nodes[dead].id && sender(a) != sender(got[k-1]) {
 						moved++
-						if d := a.at.Sub(at); d > 4*time.Second || d < 2*time.Second {
+						if d := a.At.Sub(at); d > 4*time.Second || d < 2*time.Second {
 							t.Errorf("callback %d goes on after %v", i, d)
 						}
 					}
@@ -201,8 +203,8 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 				t.Errorf("%d moved, want 3", moved)
 			}
 
-			// Back again, it gets its share by planned moves.
-			before := len(c.net.arrivals)
+			// Once back, it gets its share by planned moves.
+			before := len(c.net.Arrivals)
 			c.nodes[dead].start()
 			c.nodes[dead].heal()
 			c.numbered("u", 50, 100*time.Millisecond)
@@ -210,20 +212,20 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 			if shares, _ := c.shares(); !slices.Equal(shares, []int{3, 3, 3}) {
 				t.Errorf("shares %v", shares)
 			}
-			if n := len(c.net.arrivals); n != before {
+			if n := len(c.net.Arrivals); n != before {
 				t.Errorf("%d messages repeated by its return", n-before)
 			}
 		})
 	}
 }
 
-// outOfTouch cuts off the owner of a subscription with a backlog, and lets it come back: first it hears of the
-// leader only, then the log.
+// outOfTouch cuts off the owner of a subscription with a backlog and lets it come back: first it hears only from the
+// leader, then it gets the log.
 func outOfTouch(t *testing.T, tune func(*fleet)) (faults []string) {
-	slow := func(string, int, string) answer { return answer{after: 100 * time.Millisecond} }
+	slow := func(string, int, string) fake.Answer { return fake.Answer{After: 100 * time.Millisecond} }
 	fleetTest(t, 2, slow, tune, func(c *fleet) {
 		c.subscribe("t", callback(0))
-		owner := c.subscribe("u", cb) // not the leader
+		owner := c.subscribe("u", fake.Callback) // not the leader
 		c.numbered("u", 200, 0)
 		c.after(time.Second)
 		owner.cut()
@@ -232,9 +234,9 @@ func outOfTouch(t *testing.T, tune func(*fleet)) (faults []string) {
 		c.after(4 * time.Second)
 		owner.heal()
 		c.after(20 * time.Second)
-		// Recorded every 250 ms; between its last cursor and its end the owner sent for less than 2 s more.
-		faults = c.faults(cb, 200, 25)
-		sub, _ := c.subscription(2)
+		// Cursors are recorded every 250 ms; after its last one, the owner sent for less than 2 s.
+		faults = c.faults(fake.Callback, 200, 25)
+		sub, _ := c.Subscription(2)
 		if sub.Cursor.Offset != 200 {
 			faults = append(faults, fmt.Sprintf("cursor %+v", sub.Cursor))
 		}
@@ -254,29 +256,29 @@ func TestI4ANodeOutOfTouchStopsSending(t *testing.T) {
 }
 
 func TestI4GuardLease(t *testing.T) {
-	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutLease }); len(f) == 0 {
+	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = func(o *delivery.DispatcherOptions) { o.Contact = nil } }); len(f) == 0 {
 		t.Error("nobody noticed that a node out of touch went on sending")
 	}
 }
 
 func TestI4GuardCatchUp(t *testing.T) {
-	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = (*delivery.DispatcherOptions).WithoutCatchUp }); len(f) == 0 {
+	if f := outOfTouch(t, func(c *fleet) { c.proposer = resumesAtOnce }); len(f) == 0 {
 		t.Error("nobody noticed that a node sent before it had caught up")
 	}
 }
 
 func TestI4GuardMoveAfter(t *testing.T) {
-	if f := outOfTouch(t, func(c *fleet) { c.placer = (*delivery.PlacerOptions).WithoutMoveAfter }); len(f) == 0 {
+	if f := outOfTouch(t, func(c *fleet) { c.placer = func(o *placement.Options) { o.MoveAfter = 1 } }); len(f) == 0 {
 		t.Error("nobody noticed that subscriptions moved while their owner still sent")
 	}
 }
 
-// TestI4ANodeThatIsBackIsNotLost: after a partition a node may hear of the leader, and deliver, before the leader gets
-// answers to its questions again. It is not lost then, however long the answers have been missing.
+// TestI4ANodeThatIsBackIsNotLost: after a partition, a node may hear from the leader and deliver before the leader's
+// probes are answered again. It is not lost then, however long the answers have been missing.
 func TestI4ANodeThatIsBackIsNotLost(t *testing.T) {
-	fleetTest(t, 2, ok200, nil, func(c *fleet) {
+	fleetTest(t, 2, fake.OK, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
-		owner := c.subscribe("u", cb)
+		owner := c.subscribe("u", fake.Callback)
 		c.numbered("u", 30, 0)
 		for range 3 {
 			owner.setMute(true)
@@ -288,21 +290,21 @@ func TestI4ANodeThatIsBackIsNotLost(t *testing.T) {
 			c.after(2 * time.Second)
 		}
 		c.after(10 * time.Second)
-		if f := c.faults(cb, 30, 0); len(f) > 0 {
+		if f := c.faults(fake.Callback, 30, 0); len(f) > 0 {
 			t.Error(f)
 		}
-		if sub, _ := c.subscription(2); sub.Assignment.Epoch != 1 {
+		if sub, _ := c.Subscription(2); sub.Assignment.Epoch != 1 {
 			t.Errorf("it was moved: %+v", sub.Assignment)
 		}
 	})
 }
 
-// TestI4AShortLossOfContactChangesNothing: no move, no repetition, not even of what was under way.
+// TestI4AShortLossOfContactChangesNothing: no move and no repetition, not even of messages in flight.
 func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
-	slow := func(string, int, string) answer { return answer{after: 300 * time.Millisecond} }
+	slow := func(string, int, string) fake.Answer { return fake.Answer{After: 300 * time.Millisecond} }
 	fleetTest(t, 2, slow, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
-		owner := c.subscribe("u", cb)
+		owner := c.subscribe("u", fake.Callback)
 		c.numbered("u", 30, 0)
 		for range 4 {
 			owner.cut()
@@ -311,26 +313,26 @@ func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
 			c.after(2 * time.Second)
 		}
 		c.after(10 * time.Second)
-		if f := c.faults(cb, 30, 0); len(f) > 0 {
+		if f := c.faults(fake.Callback, 30, 0); len(f) > 0 {
 			t.Error(f)
 		}
-		if sub, _ := c.subscription(2); sub.Assignment.Epoch != 1 {
+		if sub, _ := c.Subscription(2); sub.Assignment.Epoch != 1 {
 			t.Errorf("it was moved: %+v", sub.Assignment)
 		}
 	})
 }
 
-// TestI4ARestartedNodeAsksBeforeItSends: its files may say that it owns what others were given meanwhile.
+// TestI4ARestartedNodeAsksBeforeItSends: its files may claim subscriptions that others were given meanwhile.
 func TestI4ARestartedNodeAsksBeforeItSends(t *testing.T) {
 	var down bool
-	fleetTest(t, 2, func(string, int, string) answer {
+	fleetTest(t, 2, func(string, int, string) fake.Answer {
 		if down {
-			return answer{status: 503}
+			return fake.Answer{Status: 503}
 		}
-		return answer{}
+		return fake.Answer{}
 	}, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
-		owner := c.subscribe("u", cb)
+		owner := c.subscribe("u", fake.Callback)
 		down = true
 		c.numbered("u", 5, 0)
 		c.after(time.Second)
@@ -343,37 +345,37 @@ func TestI4ARestartedNodeAsksBeforeItSends(t *testing.T) {
 		c.after(2 * time.Second)
 		owner.heal()
 		c.after(time.Minute)
-		for _, a := range c.net.to(cb)[1:] {
+		for _, a := range c.net.To(fake.Callback)[1:] {
 			if sender(a) == owner.id && c.owner(2) != owner {
-				t.Errorf("%s sent message %s at %v", owner.id, a.body, a.at)
+				t.Errorf("%s sent message %s at %v", owner.id, a.Body, a.At)
 			}
 		}
-		if sub, _ := c.subscription(2); sub.Cursor.Offset != 5 {
+		if sub, _ := c.Subscription(2); sub.Cursor.Offset != 5 {
 			t.Errorf("cursor %+v", sub.Cursor)
 		}
 	})
 }
 
-// TestI4LateWordsOfAFormerOwnerChangeNothing: dead letters and 410s it wants to record when it is back.
-func TestI4LateWordsOfAFormerOwnerChangeNothing(t *testing.T) {
+// TestI4EventsOfAStaleOwnerAreIgnored: dead letters and 410s that it records once it is back.
+func TestI4EventsOfAStaleOwnerAreIgnored(t *testing.T) {
 	for _, status := range []int{410, 400} {
 		var bad bool
-		fleetTest(t, 2, func(string, int, string) answer {
+		fleetTest(t, 2, func(string, int, string) fake.Answer {
 			if bad {
-				return answer{status: status}
+				return fake.Answer{Status: status}
 			}
-			return answer{}
+			return fake.Answer{}
 		}, func(c *fleet) { c.dispatcher = func(o *delivery.DispatcherOptions) { o.Retry.RefusedAttempts = 1 } }, func(c *fleet) {
 			c.subscribe("t", callback(0))
-			owner := c.subscribe("u", cb)
-			owner.own.breakdown(nil)
+			owner := c.subscribe("u", fake.Callback)
+			owner.own.Breakdown(nil)
 			bad = true
 			owner.cut()
-			// The message reaches the owner, its answer does not reach the log any more.
-			owner.own.do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{Topic: "u", Body: []byte("1")}}})
+			// The message reaches the owner, but its outcome no longer reaches the log.
+			owner.own.Do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{Topic: "u", Body: []byte("1")}}})
 			c.after(100 * time.Millisecond)
-			if len(c.net.to(cb)) != 1 {
-				t.Fatalf("%d attempts", len(c.net.to(cb)))
+			if len(c.net.To(fake.Callback)) != 1 {
+				t.Fatalf("%d attempts", len(c.net.To(fake.Callback)))
 			}
 			bad = false
 			c.after(5 * time.Second)
@@ -381,17 +383,17 @@ func TestI4LateWordsOfAFormerOwnerChangeNothing(t *testing.T) {
 			c.after(time.Second)
 			owner.heal()
 			c.after(30 * time.Second)
-			sub, ok := c.subscription(2)
-			if !ok || sub.Cursor.Offset != 1 || sub.Cursor.Delivered != 1 || len(c.deadLetters()) != 0 || sub.Assignment.Epoch < 2 {
-				t.Errorf("status %d: %+v, dead letters %v", status, sub, c.deadLetters())
+			sub, ok := c.Subscription(2)
+			if !ok || sub.Cursor.Offset != 1 || sub.Cursor.Delivered != 1 || len(c.DeadLetters()) != 0 || sub.Assignment.Epoch < 2 {
+				t.Errorf("status %d: %+v, dead letters %v", status, sub, c.DeadLetters())
 			}
 		})
 	}
 }
 
-// TestReload: after a snapshot was installed everything is as the state says.
+// TestReload: after a snapshot was installed, everything matches the state.
 func TestReload(t *testing.T) {
-	fleetTest(t, 2, ok200, nil, func(c *fleet) {
+	fleetTest(t, 2, fake.OK, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
 		for i := range 4 {
 			c.subscribe("u", callback(i+1))
@@ -405,13 +407,13 @@ func TestReload(t *testing.T) {
 		if shares, _ := c.shares(); shares[1] != 0 {
 			t.Fatalf("shares %v", shares)
 		}
-		// The snapshot: the state changes under the dispatcher, which is told nothing but that.
-		m.own.forget()
+		// The snapshot: the state changes without the dispatcher seeing the entries.
+		m.own.Forget()
 		m.heal()
 		m.d.Reload()
 		m.p.Reload()
-		m.own.observe(m.d)
-		m.own.observe(m.p)
+		m.own.Observe(m.d)
+		m.own.Observe(m.p)
 		if n := m.d.Stats().Lanes; n != 0 {
 			t.Errorf("%d lanes", n)
 		}

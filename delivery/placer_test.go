@@ -8,9 +8,10 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// unowned makes subscriptions that no node was chosen for, as those of a hub that never had a second node.
+// unowned makes subscriptions without an owner, as in a hub that never had a second node.
 func (c *fleet) unowned(topic string, n int) {
 	for i := range n {
 		url := fmt.Sprint("http://", topic, ".example/", i)
@@ -20,7 +21,7 @@ func (c *fleet) unowned(topic string, n int) {
 	}
 }
 
-// assignments are the events that assigned something, by how many.
+// assignments returns the number of subscriptions in each assignment event.
 func (c *fleet) assignments() (out []int) {
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
@@ -36,7 +37,7 @@ func (c *fleet) assignments() (out []int) {
 
 // TestPlacerGivesOwnersAtOnce, in events of bounded size, and then rests.
 func TestPlacerGivesOwnersAtOnce(t *testing.T) {
-	fleetTest(t, 3, ok200, nil, func(c *fleet) {
+	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		c.nodes[0].cut() // nobody decides for a moment: node-2 leads, and node-1 may still be sending
 		c.unowned("t", 2500)
 		c.after(300 * time.Millisecond)
@@ -59,9 +60,9 @@ func TestPlacerGivesOwnersAtOnce(t *testing.T) {
 	})
 }
 
-// TestPlacerKeepsSharesEven when subscriptions end, after things have settled.
+// TestPlacerKeepsSharesEven when subscriptions end, once things have settled.
 func TestPlacerKeepsSharesEven(t *testing.T) {
-	fleetTest(t, 3, ok200, nil, func(c *fleet) {
+	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		var first []uint64
 		for i := range 30 {
 			if c.subscribe(fmt.Sprint("t", i%4), callback(i)) == c.nodes[0] {
@@ -81,18 +82,18 @@ func TestPlacerKeepsSharesEven(t *testing.T) {
 	})
 }
 
-// TestPlacerTakesAMoveBack when who was to take over is lost on the way: the owner, which has stopped for it, goes on
-// and repeats nothing.
+// TestPlacerTakesAMoveBack if the new owner is lost during the move: the old owner, which had stopped, continues and
+// repeats nothing.
 func TestPlacerTakesAMoveBack(t *testing.T) {
 	var slow bool
-	fleetTest(t, 1, func(string, int, string) answer {
+	fleetTest(t, 1, func(string, int, string) fake.Answer {
 		if slow {
-			return answer{after: 9 * time.Second}
+			return fake.Answer{After: 9 * time.Second}
 		}
-		return answer{}
+		return fake.Answer{}
 	}, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
-		c.subscribe("u", cb)
+		c.subscribe("u", fake.Callback)
 		slow = true
 		c.publish("t", "1")
 		c.publish("u", "1")
@@ -106,7 +107,7 @@ func TestPlacerTakesAMoveBack(t *testing.T) {
 		c.publish("t", "2")
 		c.publish("u", "2")
 		c.after(20 * time.Second)
-		for _, url := range []string{callback(0), cb} {
+		for _, url := range []string{callback(0), fake.Callback} {
 			if f := c.faults(url, 2, 0); len(f) > 0 {
 				t.Errorf("%s: %v", url, f)
 			}
@@ -117,9 +118,9 @@ func TestPlacerTakesAMoveBack(t *testing.T) {
 	})
 }
 
-// TestPlacerRelievesFormerMembers: what a node that was removed had goes to the others.
-func TestPlacerRelievesFormerMembers(t *testing.T) {
-	fleetTest(t, 3, ok200, nil, func(c *fleet) {
+// TestPlacerReassignsRemovedMembers: the subscriptions of a removed node go to the others.
+func TestPlacerReassignsRemovedMembers(t *testing.T) {
+	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		for i := range 9 {
 			c.subscribe("t", callback(i))
 		}

@@ -3,6 +3,8 @@ package delivery_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -14,11 +16,13 @@ import (
 	"time"
 
 	"quorumhub/delivery"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
+	"quorumhub/test/fake"
 )
 
 func pusher(t testing.TB) *delivery.Pusher {
-	return &delivery.Pusher{Client: devClient(t), Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	return &delivery.Pusher{Client: fake.DevClient(t), Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
 }
 
 func endpoint(t testing.TB, p *delivery.Pusher, callback string, signer *delivery.Signer) *delivery.Endpoint {
@@ -32,7 +36,7 @@ func endpoint(t testing.TB, p *delivery.Pusher, callback string, signer *deliver
 
 // TestPushOnTheWire is WebSub rules 6, 26, 28, 47, 49, 55, 57 and 58, byte for byte.
 func TestPushOnTheWire(t *testing.T) {
-	s := record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) })
+	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) })
 	p := pusher(t)
 	body := []byte("\x00\xff\r\n<feed>\u00e9</feed>")
 	signer, err := delivery.NewSigner(delivery.SHA384, []byte("secret"))
@@ -46,7 +50,7 @@ func TestPushOnTheWire(t *testing.T) {
 		if res.Outcome != delivery.PushDelivered || res.Status != 202 || res.Latency <= 0 {
 			t.Errorf("result %+v", res)
 		}
-		reqs := s.all()
+		reqs := s.All()
 		got := reqs[len(reqs)-1]
 		want := http.Header{
 			"Content-Type":     {`Application/Atom+XML;  charset="ISO-8859-1"`},
@@ -69,12 +73,12 @@ func TestPushOnTheWire(t *testing.T) {
 }
 
 func TestPushEmptyBodyAndType(t *testing.T) {
-	s := record(t, func(http.ResponseWriter, *http.Request) {})
+	s := fake.Record(t, func(http.ResponseWriter, *http.Request) {})
 	p := pusher(t)
 	if res := p.Push(t.Context(), endpoint(t, p, s.URL, nil), delivery.Content{Link: "<a>", MessageID: "1-1"}); res.Outcome != delivery.PushDelivered {
 		t.Errorf("result %+v", res)
 	}
-	got := s.all()[0]
+	got := s.All()[0]
 	if len(got.Body) != 0 || got.Header["Content-Type"] != nil || got.Header.Get("Content-Length") != "0" {
 		t.Errorf("header %v, body %q", got.Header, got.Body)
 	}
@@ -90,7 +94,7 @@ func TestPushOutcomes(t *testing.T) {
 		408: delivery.PushDown, 425: delivery.PushDown, 429: delivery.PushDown, 500: delivery.PushDown, 503: delivery.PushDown,
 		600: delivery.PushDown,
 	} {
-		s := record(t, func(w http.ResponseWriter, _ *http.Request) {
+		s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "/elsewhere")
 			w.Header().Set("Retry-After", "9")
 			w.WriteHeader(code)
@@ -103,7 +107,7 @@ func TestPushOutcomes(t *testing.T) {
 		if wait := want == delivery.PushDown; wait != (res.RetryAfter == 9*time.Second) && want != delivery.PushRefused {
 			t.Errorf("%d: Retry-After %v", code, res.RetryAfter)
 		}
-		if n := len(s.all()); n != 1 {
+		if n := len(s.All()); n != 1 {
 			t.Errorf("%d: %d requests, want 1: redirects are not followed", code, n)
 		}
 	}
@@ -111,13 +115,13 @@ func TestPushOutcomes(t *testing.T) {
 
 func TestPushWithoutAnswer(t *testing.T) {
 	hang := make(chan struct{})
-	s := record(t, func(http.ResponseWriter, *http.Request) { <-hang })
+	s := fake.Record(t, func(http.ResponseWriter, *http.Request) { <-hang })
 	defer close(hang)
 	p := pusher(t)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if res := p.Push(ctx, endpoint(t, p, s.URL, nil), delivery.Content{}); res.Outcome != delivery.PushDown || res.Reason != delivery.ReasonTimeout {
+	if res := p.Push(ctx, endpoint(t, p, s.URL, nil), delivery.Content{}); res.Outcome != delivery.PushDown || res.Reason != egress.ReasonTimeout {
 		t.Errorf("timeout: %+v", res)
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -125,19 +129,19 @@ func TestPushWithoutAnswer(t *testing.T) {
 	if res := p.Push(ctx, endpoint(t, p, s.URL, nil), delivery.Content{}); res.Outcome != delivery.PushCancelled {
 		t.Errorf("cancelled: %+v", res)
 	}
-	if res := p.Push(t.Context(), endpoint(t, p, "http://10.0.0.1:8080", nil), delivery.Content{}); res.Outcome != delivery.PushRefused || res.Reason != delivery.ReasonDenied {
+	if res := p.Push(t.Context(), endpoint(t, p, "http://10.0.0.1:8080", nil), delivery.Content{}); res.Outcome != delivery.PushRefused || res.Reason != egress.ReasonDenied {
 		t.Errorf("forbidden: %+v", res)
 	}
-	a := record(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if res := p.Push(t.Context(), endpoint(t, p, a.URL, nil), delivery.Content{Body: []byte("x")}); res.Outcome != delivery.PushDown || res.Reason != delivery.ReasonUnreachable {
+	a := fake.Record(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if res := p.Push(t.Context(), endpoint(t, p, a.URL, nil), delivery.Content{Body: []byte("x")}); res.Outcome != delivery.PushDown || res.Reason != egress.ReasonUnreachable {
 		t.Errorf("cut off: %+v", res)
 	}
 }
 
-// TestPushBoundsWhatItReads: an endless answer costs neither memory nor the connection pool's health.
+// TestPushBoundsWhatItReads: an endless response costs neither memory nor a pooled connection.
 func TestPushBoundsWhatItReads(t *testing.T) {
 	var written atomic.Int64
-	s := record(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) {
 		chunk := []byte(strings.Repeat("x", 1<<10))
 		for {
 			n, err := w.Write(chunk)
@@ -155,7 +159,7 @@ func TestPushBoundsWhatItReads(t *testing.T) {
 	if n := written.Load(); n > 32<<20 {
 		t.Errorf("the server could write %d bytes", n)
 	}
-	long := record(t, func(w http.ResponseWriter, _ *http.Request) {
+	long := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Long", strings.Repeat("x", 64<<10))
 	})
 	if res := p.Push(t.Context(), endpoint(t, p, long.URL, nil), delivery.Content{}); res.Outcome != delivery.PushDown {
@@ -163,7 +167,7 @@ func TestPushBoundsWhatItReads(t *testing.T) {
 	}
 }
 
-// TestPushSurvivesIdleClose: a server that drops idle connections costs no failed attempt.
+// TestPushSurvivesIdleClose: a server that closes idle connections causes no failed attempt.
 func TestPushSurvivesIdleClose(t *testing.T) {
 	var conns atomic.Pointer[net.Conn]
 	var count atomic.Int32
@@ -190,5 +194,47 @@ func TestPushSurvivesIdleClose(t *testing.T) {
 	}
 	if n := count.Load(); n != 20 {
 		t.Errorf("%d requests arrived, want 20", n)
+	}
+}
+
+// TestPushHTTP2Only: a server that accepts only HTTP/2 receives its messages too.
+func TestPushHTTP2Only(t *testing.T) {
+	var got atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		if r.ProtoMajor == 2 && string(b) == "x" && r.Header.Get("X-Hub-Message-Id") == "1-1" {
+			got.Add(1)
+		}
+		w.Header().Set("Retry-After", "5")
+		w.WriteHeader(503)
+	}))
+	s.EnableHTTP2 = true
+	var certs []tls.Certificate
+	s.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		proto := "something else"
+		for _, p := range hello.SupportedProtos {
+			if p == "h2" {
+				proto = "h2"
+			}
+		}
+		return &tls.Config{Certificates: certs, NextProtos: []string{proto}}, nil
+	}}
+	s.StartTLS()
+	defer s.Close()
+	certs = s.TLS.Certificates
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{RootCAs: roots})
+	defer client.Close()
+	p := &delivery.Pusher{Client: client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
+	e := endpoint(t, p, s.URL, nil)
+	for range 3 {
+		res := p.Push(t.Context(), e, delivery.Content{Body: []byte("x"), MessageID: "1-1"})
+		if res.Status != 503 || res.RetryAfter != 5*time.Second {
+			t.Errorf("%+v", res)
+		}
+	}
+	if n := got.Load(); n != 3 {
+		t.Errorf("%d requests by HTTP/2, want 3", n)
 	}
 }

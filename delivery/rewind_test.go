@@ -8,53 +8,43 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-func (e *engine) rewind(id hub.SubscriptionID, cursor uint64) {
-	e.t.Helper()
-	e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRewound{SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor}}})
-}
-
-func (e *engine) pause(id hub.SubscriptionID, paused bool) {
-	e.t.Helper()
-	e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused}}})
-}
-
-// TestRewindWherever: whatever the lane is doing, the next message is the one rewound to, and from there on all come in
-// order. What was under way is not repeated and changes nothing.
-func TestRewindWherever(t *testing.T) {
+// TestRewindFromAnyState: whatever the lane is doing, the next message is the one at the new cursor, followed by all
+// later ones in order. The attempt in flight is not repeated and has no effect.
+func TestRewindFromAnyState(t *testing.T) {
 	for name, tc := range map[string]struct {
-		answer func(nth int, body string) answer
+		answer func(nth int, body string) fake.Answer
 		at     time.Duration // after the publishes
 		to     uint64
 		want   string
 	}{
-		"idle":                   {func(int, string) answer { return answer{} }, time.Second, 2, "0 1 2 3 4 5 2 3 4 5"},
-		"idle, to the start":     {func(int, string) answer { return answer{} }, time.Second, 0, "0 1 2 3 4 5 0 1 2 3 4 5"},
-		"under way":              {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 35 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
-		"under way, forward":     {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 15 * time.Millisecond, 4, "0 1 4 5"},
-		"under way, behind all":  {func(int, string) answer { return answer{after: 10 * time.Millisecond} }, 15 * time.Millisecond, 6, "0 1"},
-		"waiting for a retry":    {func(nth int, _ string) answer { return answer{status: failFor(nth == 4, 503)} }, 100 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
-		"a refused one, forward": {func(nth int, _ string) answer { return answer{status: failFor(nth == 4, 404)} }, 100 * time.Millisecond, 5, "0 1 2 3 5"},
-		"under way, then refused": {func(nth int, _ string) answer {
-			return answer{after: 10 * time.Millisecond, status: failFor(nth == 4, 404)}
+		"idle":                   {func(int, string) fake.Answer { return fake.Answer{} }, time.Second, 2, "0 1 2 3 4 5 2 3 4 5"},
+		"idle, to the start":     {func(int, string) fake.Answer { return fake.Answer{} }, time.Second, 0, "0 1 2 3 4 5 0 1 2 3 4 5"},
+		"under way":              {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 35 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
+		"under way, forward":     {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 15 * time.Millisecond, 4, "0 1 4 5"},
+		"under way, behind all":  {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 15 * time.Millisecond, 6, "0 1"},
+		"waiting for a retry":    {func(nth int, _ string) fake.Answer { return fake.Answer{Status: failFor(nth == 4, 503)} }, 100 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
+		"a refused one, forward": {func(nth int, _ string) fake.Answer { return fake.Answer{Status: failFor(nth == 4, 404)} }, 100 * time.Millisecond, 5, "0 1 2 3 5"},
+		"under way, then refused": {func(nth int, _ string) fake.Answer {
+			return fake.Answer{After: 10 * time.Millisecond, Status: failFor(nth == 4, 404)}
 		}, 35 * time.Millisecond, 0, "0 1 2 3 0 1 2 3 4 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(_ string, nth int, body string) answer { return tc.answer(nth, body) }, nil, func(r *rig) {
-				id := r.subscribe(want{topic: "t", callback: cb})
+			bubble(t, func(_ string, nth int, body string) fake.Answer { return tc.answer(nth, body) }, nil, func(r *rig) {
+				id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 				for i := range 6 {
-					r.publish("t", fmt.Sprint(i))
+					r.Publish("t", fmt.Sprint(i))
 				}
 				r.after(tc.at)
-				r.rewind(id, tc.to)
+				r.Rewind(id, tc.to)
 				r.after(time.Hour)
-				if got := bodies(r.net.to(cb)); got != tc.want {
+				if got := fake.Bodies(r.net.To(fake.Callback)); got != tc.want {
 					t.Errorf("got %q, want %q", got, tc.want)
 				}
-				if sub, _ := r.subscription(id); sub.Cursor.Offset != 6 || r.net.overlaps != 0 || len(r.deadLetters()) != 0 {
-					t.Errorf("cursor %d, %d overlaps, %d dead letters", sub.Cursor.Offset, r.net.overlaps, len(r.deadLetters()))
+				if sub, _ := r.Subscription(id); sub.Cursor.Offset != 6 || r.net.Overlaps != 0 || len(r.DeadLetters()) != 0 {
+					t.Errorf("cursor %d, %d overlaps, %d dead letters", sub.Cursor.Offset, r.net.Overlaps, len(r.DeadLetters()))
 				}
 			})
 		})
@@ -68,133 +58,97 @@ func failFor(fail bool, status int) int {
 	return 200
 }
 
-// TestRewindWhileAMessageIsGivenUp: the message given up at the place left is not one at the place gone to.
+// TestRewindWhileAMessageIsGivenUp: a message given up at the old position does not count at the new one.
 func TestRewindWhileAMessageIsGivenUp(t *testing.T) {
-	refuse := func(_ string, nth int, body string) answer {
-		return answer{after: 10 * time.Millisecond, status: failFor(nth == 3, 404)}
+	refuse := func(_ string, nth int, body string) fake.Answer {
+		return fake.Answer{After: 10 * time.Millisecond, Status: failFor(nth == 3, 404)}
 	}
 	bubble(t, refuse, func(o *delivery.DispatcherOptions) { o.Retry.RefusedAttempts = 1 }, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb})
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		for i := range 4 {
-			r.publish("t", fmt.Sprint(i))
+			r.Publish("t", fmt.Sprint(i))
 		}
 		r.after(25 * time.Millisecond)
-		r.breakdown(hub.ErrNoLeader) // that message 2 is given up cannot be recorded yet
+		r.Breakdown(hub.ErrNoLeader) // giving up message 2 cannot be recorded yet
 		r.after(10 * time.Millisecond)
-		r.breakdown(nil)
-		r.rewind(id, 0)
+		r.Breakdown(nil)
+		r.Rewind(id, 0)
 		r.after(time.Hour)
-		if got := bodies(r.net.to(cb)); got != "0 1 2 0 1 2 3" || len(r.deadLetters()) != 0 {
-			t.Errorf("got %q and %d dead letters", got, len(r.deadLetters()))
+		if got := fake.Bodies(r.net.To(fake.Callback)); got != "0 1 2 0 1 2 3" || len(r.DeadLetters()) != 0 {
+			t.Errorf("got %q and %d dead letters", got, len(r.DeadLetters()))
 		}
 	})
 }
 
-// TestRewindSurvivesARestart: where a rewind put the subscription is where the next owner begins.
+// TestRewindSurvivesARestart: the next owner begins at the rewound cursor.
 func TestRewindSurvivesARestart(t *testing.T) {
-	bubble(t, ok200, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb})
+	bubble(t, fake.OK, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		for i := range 4 {
-			r.publish("t", fmt.Sprint(i))
+			r.Publish("t", fmt.Sprint(i))
 		}
 		r.after(time.Second)
 		r.crash()
-		r.rewind(id, 1)
+		r.Rewind(id, 1)
 		r.start()
 		r.after(time.Second)
-		if got := bodies(r.net.to(cb)); got != "0 1 2 3 1 2 3" {
+		if got := fake.Bodies(r.net.To(fake.Callback)); got != "0 1 2 3 1 2 3" {
 			t.Errorf("got %q", got)
 		}
 	})
 }
 
 func TestPauseAndResume(t *testing.T) {
-	for name, behave := range map[string]func(string, int, string) answer{
-		"healthy": ok200,
-		"slow":    func(string, int, string) answer { return answer{after: 10 * time.Millisecond} },
-		"failing": func(_ string, nth int, _ string) answer { return answer{status: failFor(nth == 3, 503)} },
+	for name, behave := range map[string]func(string, int, string) fake.Answer{
+		"healthy": fake.OK,
+		"slow":    func(string, int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} },
+		"failing": func(_ string, nth int, _ string) fake.Answer { return fake.Answer{Status: failFor(nth == 3, 503)} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, behave, nil, func(r *rig) {
-				id := r.subscribe(want{topic: "t", callback: cb})
+				id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 				for i := range 6 {
-					r.publish("t", fmt.Sprint(i))
+					r.Publish("t", fmt.Sprint(i))
 				}
 				r.after(25 * time.Millisecond)
-				r.pause(id, true)
-				r.after(20 * time.Millisecond) // what was under way ends
-				n := len(r.net.to(cb))
-				r.publish("t", "6")
+				r.Pause(id, true)
+				r.after(20 * time.Millisecond) // the attempt in flight ends
+				n := len(r.net.To(fake.Callback))
+				r.Publish("t", "6")
 				r.after(20 * time.Minute)
-				if got := len(r.net.to(cb)); got != n {
+				if got := len(r.net.To(fake.Callback)); got != n {
 					t.Errorf("%d attempts while paused", got-n)
 				}
 				if st, ok := r.d.Lane(id); !ok || st.State != "paused" {
 					t.Errorf("the lane is %+v", st)
 				}
-				r.pause(id, false)
+				r.Pause(id, false)
 				r.after(time.Minute)
 				seen := ""
-				for _, a := range r.net.to(cb) {
-					if !strings.HasSuffix(seen, a.body) {
-						seen += a.body
+				for _, a := range r.net.To(fake.Callback) {
+					if !strings.HasSuffix(seen, a.Body) {
+						seen += a.Body
 					}
 				}
 				if seen != "0123456" {
-					t.Errorf("got %s", bodies(r.net.to(cb)))
+					t.Errorf("got %s", fake.Bodies(r.net.To(fake.Callback)))
 				}
 			})
 		})
 	}
 }
 
-// TestPausedLeaseRunsOut: pausing does not keep a subscription alive, and nothing is sent when it is resumed too late.
+// TestPausedLeaseRunsOut: a paused subscription still expires, and nothing is sent if it is resumed too late.
 func TestPausedLeaseRunsOut(t *testing.T) {
-	bubble(t, ok200, nil, func(r *rig) {
-		id := r.subscribe(want{topic: "t", callback: cb, lease: time.Minute})
-		r.pause(id, true)
-		r.publish("t", "x")
+	bubble(t, fake.OK, nil, func(r *rig) {
+		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: time.Minute})
+		r.Pause(id, true)
+		r.Publish("t", "x")
 		r.after(2 * time.Minute)
-		r.pause(id, false)
+		r.Pause(id, false)
 		r.after(time.Minute)
-		if got := bodies(r.net.to(cb)); got != "" {
+		if got := fake.Bodies(r.net.To(fake.Callback)); got != "" {
 			t.Errorf("got %q after the lease", got)
 		}
 	})
-}
-
-// TestStart: a subscription begins where its request asked to, as of the moment its callback was asked.
-func TestStart(t *testing.T) {
-	verifying(t, yes, nil, func(r *verifierRig) {
-		r.o.Times = r.engine
-		r.stop()
-		r.start()
-		var times []time.Time
-		for i := range 10 {
-			times = append(times, time.Now())
-			r.publish("t", fmt.Sprint(i+1))
-			r.after(time.Second)
-		}
-		for start, cursor := range map[string]uint64{"": 10, "latest": 10, "earliest": 0, "4": 3, "11": 10,
-			times[6].Add(-time.Millisecond).Format(time.RFC3339Nano): 6, times[6].Add(time.Millisecond).Format(time.RFC3339Nano): 7} {
-			callback := "http://cb.example/start" + start
-			r.requestFrom(callback, start)
-			r.after(time.Second)
-			if sub, ok := r.byKey("t", callback); !ok || sub.Cursor.Offset != cursor {
-				t.Errorf("%q: cursor %d (%v), want %d", start, sub.Cursor.Offset, ok, cursor)
-			}
-		}
-		// A renewal keeps its place.
-		r.requestFrom("http://cb.example/start", "earliest")
-		r.after(time.Second)
-		if sub, _ := r.byKey("t", "http://cb.example/start"); sub.Cursor.Offset != 10 {
-			t.Errorf("a renewal went to %d", sub.Cursor.Offset)
-		}
-	})
-}
-
-func (r *verifierRig) requestFrom(callback, start string) {
-	r.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-		Mode: hub.ModeSubscribe, Topic: "t", TopicRaw: "t", Callback: callback, CallbackKey: callback, LeaseSeconds: 3600,
-		Options: &hubpb.SubscriptionOptions{Start: start}}}})
 }

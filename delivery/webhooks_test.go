@@ -11,26 +11,11 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
+	"quorumhub/test/fake"
 )
 
-// subscribeSigned makes or renews a subscription with a secret, the way subscribe does.
-func (e *engine) subscribeSigned(callback, secret, scheme string, grace time.Duration) hub.SubscriptionID {
-	e.t.Helper()
-	var sealed []byte
-	if secret != "" {
-		sealed, _ = box{}.Seal([]byte(secret), hub.SecretBinding("t", callback))
-	}
-	res := e.do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-		Mode: hub.ModeSubscribe, Topic: "t", TopicRaw: "t", Callback: callback, CallbackKey: callback, LeaseSeconds: 10 * 86400,
-		SealedSecret: sealed, Scheme: scheme, SecretGrace: int64(grace / time.Second), AutoRegister: true}}})
-	res = e.do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: res[0].ID,
-		VerifiedFrom: time.Now().UnixNano(), Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
-	return hub.SubscriptionID(res[0].ID)
-}
-
-// The library of the Standard Webhooks project is the judge. Its secrets are in base64, after whsec_ or without.
-func accepts(t *testing.T, secret string, a arrival) bool {
+// accepts verifies with the Standard Webhooks project's library, whose secrets are base64, with or without whsec_.
+func accepts(t *testing.T, secret string, a fake.Arrival) bool {
 	t.Helper()
 	encoded := secret
 	if !strings.HasPrefix(secret, "whsec_") {
@@ -40,76 +25,76 @@ func accepts(t *testing.T, secret string, a arrival) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wh.VerifyIgnoringTimestamp([]byte(a.body), a.header) == nil // the bubble's clock is another one
+	return wh.VerifyIgnoringTimestamp([]byte(a.Body), a.Header) == nil // the bubble has its own clock
 }
 
 func TestStandardWebhooks(t *testing.T) {
 	const first, second, third = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "a secret as it is", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-	bubble(t, ok200, nil, func(r *rig) {
-		signed := func(body string) arrival {
-			r.publish("t", body)
+	bubble(t, fake.OK, nil, func(r *rig) {
+		signed := func(body string) fake.Arrival {
+			r.Publish("t", body)
 			r.after(time.Second)
-			all := r.net.to(cb)
+			all := r.net.To(fake.Callback)
 			return all[len(all)-1]
 		}
-		count := func(a arrival) int { return len(strings.Fields(a.header.Get("Webhook-Signature"))) }
+		count := func(a fake.Arrival) int { return len(strings.Fields(a.Header.Get("Webhook-Signature"))) }
 
-		r.subscribeSigned(cb, first, hub.SchemeStandardWebhooks, 24*time.Hour)
+		r.SubscribeSigned(fake.Callback, first, hub.SchemeStandardWebhooks, 24*time.Hour)
 		a := signed("hello")
 		if !accepts(t, first, a) || accepts(t, second, a) || count(a) != 1 {
-			t.Errorf("signed %v", a.header)
+			t.Errorf("signed %v", a.Header)
 		}
-		if a.header.Get("Webhook-Id") != a.id || a.id == "" || a.header.Get("Webhook-Timestamp") == "" {
-			t.Errorf("header %v", a.header)
+		if a.Header.Get("Webhook-Id") != a.ID || a.ID == "" || a.Header.Get("Webhook-Timestamp") == "" {
+			t.Errorf("header %v", a.Header)
 		}
-		// X-Hub-Signature goes with it; its key is the secret as the subscriber sent it (WebSub 7.1).
-		if !delivery.Verify(a.header.Get("X-Hub-Signature"), []byte(first), []byte("hello")) {
-			t.Errorf("X-Hub-Signature is %s", a.header.Get("X-Hub-Signature"))
+		// X-Hub-Signature is sent too; its key is the secret as the subscriber sent it (WebSub section 7.1).
+		if !delivery.Verify(a.Header.Get("X-Hub-Signature"), []byte(first), []byte("hello")) {
+			t.Errorf("X-Hub-Signature is %s", a.Header.Get("X-Hub-Signature"))
 		}
 		if a := signed(""); !accepts(t, first, a) {
-			t.Errorf("an empty body: %v", a.header)
+			t.Errorf("an empty body: %v", a.Header)
 		}
 
-		// For a while after a renewal both secrets sign, here and in replays; X-Hub-Signature has one only.
-		r.subscribeSigned(cb, second, hub.SchemeStandardWebhooks, 24*time.Hour)
+		// For a while after a renewal both secrets sign, here and in replays; X-Hub-Signature uses only the new one.
+		r.SubscribeSigned(fake.Callback, second, hub.SchemeStandardWebhooks, 24*time.Hour)
 		a = signed("two")
 		if !accepts(t, first, a) || !accepts(t, second, a) || count(a) != 2 {
-			t.Errorf("during the rotation: %v", a.header)
+			t.Errorf("during the rotation: %v", a.Header)
 		}
-		if v := a.header.Get("X-Hub-Signature"); !delivery.Verify(v, []byte(second), []byte("two")) || strings.ContainsAny(v, " ,") {
+		if v := a.Header.Get("X-Hub-Signature"); !delivery.Verify(v, []byte(second), []byte("two")) || strings.ContainsAny(v, " ,") {
 			t.Errorf("X-Hub-Signature is %s", v)
 		}
-		// A renewal with the same secret changes nothing, and the old one is not forgotten for it.
+		// A renewal with the same secret changes nothing, and keeps the previous one.
 		r.after(12 * time.Hour)
-		r.subscribeSigned(cb, second, hub.SchemeStandardWebhooks, 24*time.Hour)
+		r.SubscribeSigned(fake.Callback, second, hub.SchemeStandardWebhooks, 24*time.Hour)
 		if a = signed("three"); !accepts(t, first, a) || !accepts(t, second, a) || count(a) != 2 {
-			t.Errorf("after a renewal with the same secret: %v", a.header)
+			t.Errorf("after a renewal with the same secret: %v", a.Header)
 		}
 		r.after(13 * time.Hour)
 		if a = signed("four"); accepts(t, first, a) || !accepts(t, second, a) || count(a) != 1 {
-			t.Errorf("after the grace: %v", a.header)
+			t.Errorf("after the grace: %v", a.Header)
 		}
-		// A restart does not lose what signs.
-		r.subscribeSigned(cb, third, hub.SchemeStandardWebhooks, time.Hour)
+		// A restart loses no secret.
+		r.SubscribeSigned(fake.Callback, third, hub.SchemeStandardWebhooks, time.Hour)
 		r.stop()
 		r.start()
 		if a = signed("five"); accepts(t, first, a) || !accepts(t, second, a) || !accepts(t, third, a) {
-			t.Errorf("after a restart: %v", a.header)
+			t.Errorf("after a restart: %v", a.Header)
 		}
-		r.subscribeSigned(cb, third, "", time.Hour)
-		if a = signed("six"); a.header.Get("Webhook-Signature") != "" || a.header.Get("X-Hub-Signature") == "" {
-			t.Errorf("nobody asked for webhook-signature: %v", a.header)
+		r.SubscribeSigned(fake.Callback, third, "", time.Hour)
+		if a = signed("six"); a.Header.Get("Webhook-Signature") != "" || a.Header.Get("X-Hub-Signature") == "" {
+			t.Errorf("nobody asked for webhook-signature: %v", a.Header)
 		}
-		r.subscribeSigned(cb, first, hub.SchemeStandardWebhooks, 0)
-		r.subscribeSigned(cb, second, hub.SchemeStandardWebhooks, 0)
+		r.SubscribeSigned(fake.Callback, first, hub.SchemeStandardWebhooks, 0)
+		r.SubscribeSigned(fake.Callback, second, hub.SchemeStandardWebhooks, 0)
 		if a = signed("seven"); accepts(t, first, a) || !accepts(t, second, a) || count(a) != 1 {
-			t.Errorf("without a grace: %v", a.header)
+			t.Errorf("without a grace: %v", a.Header)
 		}
 	})
 }
 
-// The library as its users use it, age of the timestamp included.
-func TestWebhookSignaturesAreOfNow(t *testing.T) {
+// The library as its users call it, with the check of the timestamp.
+func TestWebhookSignatureTimestamp(t *testing.T) {
 	signer := &delivery.WebhookSigner{}
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	signer.Add([]byte(secret), time.Time{})

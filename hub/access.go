@@ -11,15 +11,15 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Bounds of what is kept for access control. A nonce is kept until its request is too old anyway; with more than
-// MaxNonces at a time signed requests are refused until some have run out.
+// Limits of access control. A nonce is kept until its request is too old to be accepted; while MaxNonces are kept,
+// signed requests are refused.
 const (
-	MaxAPIKeys = 10_000
-	MaxRules   = 1_000
-	MaxNonces  = 200_000
+	MaxAPIKeys     = 10_000
+	MaxAccessRules = 1_000
+	MaxNonces      = 200_000
 )
 
-// APIKey is what the hub knows of an API key: enough to recognise it, not to make it.
+// APIKey describes an API key: enough to recognise it, not to recreate it.
 type APIKey struct {
 	ID, Name  string
 	Hash      []byte // SHA-256 of the key's secret part
@@ -27,28 +27,27 @@ type APIKey struct {
 	Roles     []string
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero: never
-	By        string    // who made it
+	By        string    // principal who created it
 }
 
-// StoredRule is a rule of access that was set while the hub ran. The hub keeps it and leaves its meaning to
-// whoever decides.
-type StoredRule struct {
+// AccessRule is an access rule set at run time. The hub stores it; interpreting it is up to the caller.
+type AccessRule struct {
 	Name  string
 	Rule  []byte // JSON
 	SetAt time.Time
 	By    string
 }
 
-// access is the part of the state about who may do what.
+// access is the part of the state that concerns access control.
 type access struct {
 	keys   map[string]*hubpb.ApiKeyRow
-	rules  map[string]*hubpb.RuleRow
-	nonces map[string]int64 // until when, Unix nanoseconds
+	rules  map[string]*hubpb.AccessRuleRow
+	nonces map[string]int64 // expiry, Unix nanoseconds
 	expiry nonceHeap
 }
 
 func newAccess() access {
-	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.RuleRow{}, nonces: map[string]int64{}}
+	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.AccessRuleRow{}, nonces: map[string]int64{}}
 }
 
 func (s *State) createAPIKey(e *hubpb.ApiKeyCreated) Result {
@@ -74,28 +73,28 @@ func (s *State) revokeAPIKey(e *hubpb.ApiKeyRevoked) Result {
 	return Result{}
 }
 
-func (s *State) setRule(e *hubpb.RuleSet) Result {
-	if s.access.rules[e.Name] == nil && len(s.access.rules) >= MaxRules {
+func (s *State) setRule(e *hubpb.AccessRuleSet) Result {
+	if s.access.rules[e.Name] == nil && len(s.access.rules) >= MaxAccessRules {
 		return Result{Outcome: OutcomeFull}
 	}
-	s.access.rules[e.Name] = &hubpb.RuleRow{Rule: e, SetAt: s.meta.Now}
+	s.access.rules[e.Name] = &hubpb.AccessRuleRow{Rule: e, SetAt: s.meta.Now}
 	s.meta.AccessVersion++
-	s.touchName(TableRule, e.Name)
+	s.touchName(TableAccessRule, e.Name)
 	return Result{}
 }
 
-func (s *State) removeRule(e *hubpb.RuleRemoved) Result {
+func (s *State) removeRule(e *hubpb.AccessRuleRemoved) Result {
 	if s.access.rules[e.Name] == nil {
 		return Result{Outcome: OutcomeNotFound}
 	}
 	delete(s.access.rules, e.Name)
 	s.meta.AccessVersion++
-	s.touchName(TableRule, e.Name)
+	s.touchName(TableAccessRule, e.Name)
 	return Result{}
 }
 
-// claimNonce uses a nonce up. One whose time is over by the log's clock is not fresh whether it is known or
-// not: it may have been forgotten.
+// claimNonce consumes a nonce. A nonce that has expired by the log's clock is never fresh, known or not: it may have
+// been forgotten.
 func (s *State) claimNonce(e *hubpb.NonceClaimed) Result {
 	a := &s.access
 	for len(a.expiry) > 0 && a.expiry[0].until <= s.meta.Now {
@@ -116,10 +115,11 @@ func (s *State) claimNonce(e *hubpb.NonceClaimed) Result {
 	return Result{}
 }
 
-// AccessVersion rises with every change of API keys and rules, so that readers know when to read them again.
+// AccessVersion returns a number that rises with every change of API keys and access rules, so that caches know when
+// to reload.
 func (s *State) AccessVersion() uint64 { return s.meta.AccessVersion }
 
-// APIKey finds an API key by its id.
+// APIKey returns the API key with this ID.
 func (s *State) APIKey(id string) (APIKey, bool) {
 	r := s.access.keys[id]
 	if r == nil {
@@ -128,7 +128,7 @@ func (s *State) APIKey(id string) (APIKey, bool) {
 	return apiKeyFromRow(r), true
 }
 
-// APIKeys are all API keys, in order of creation.
+// APIKeys returns all API keys, in order of creation.
 func (s *State) APIKeys() []APIKey {
 	out := make([]APIKey, 0, len(s.access.keys))
 	for _, r := range s.access.keys {
@@ -140,13 +140,13 @@ func (s *State) APIKeys() []APIKey {
 	return out
 }
 
-// Rules are the rules that were set while the hub ran, in order of name.
-func (s *State) Rules() []StoredRule {
-	out := make([]StoredRule, 0, len(s.access.rules))
+// AccessRules returns the rules set at run time, in order of name.
+func (s *State) AccessRules() []AccessRule {
+	out := make([]AccessRule, 0, len(s.access.rules))
 	for _, r := range s.access.rules {
-		out = append(out, StoredRule{Name: r.GetRule().GetName(), Rule: r.GetRule().GetRule(), SetAt: timeOf(r.SetAt), By: r.GetRule().GetBy()})
+		out = append(out, AccessRule{Name: r.GetRule().GetName(), Rule: r.GetRule().GetRule(), SetAt: timeOf(r.SetAt), By: r.GetRule().GetBy()})
 	}
-	slices.SortFunc(out, func(a, b StoredRule) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b AccessRule) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -157,12 +157,12 @@ func apiKeyFromRow(r *hubpb.ApiKeyRow) APIKey {
 }
 
 func (a *access) row(k RowKey) proto.Message {
-	switch k.Table { //nolint:exhaustive // only these three are asked for
+	switch k.Table { //nolint:exhaustive // called for these tables only
 	case TableAPIKey:
 		if r := a.keys[k.Name]; r != nil {
 			return r
 		}
-	case TableRule:
+	case TableAccessRule:
 		if r := a.rules[k.Name]; r != nil {
 			return r
 		}
@@ -174,13 +174,13 @@ func (a *access) row(k RowKey) proto.Message {
 	return nil
 }
 
-// rowKeys appends the keys of all its rows.
+// rowKeys appends the keys of all access control rows.
 func (a *access) rowKeys(keys []RowKey) []RowKey {
 	for id := range a.keys {
 		keys = append(keys, RowKey{Table: TableAPIKey, Name: id})
 	}
 	for name := range a.rules {
-		keys = append(keys, RowKey{Table: TableRule, Name: name})
+		keys = append(keys, RowKey{Table: TableAccessRule, Name: name})
 	}
 	for nonce := range a.nonces {
 		keys = append(keys, RowKey{Table: TableNonce, Name: nonce})
@@ -189,26 +189,16 @@ func (a *access) rowKeys(keys []RowKey) []RowKey {
 }
 
 func (a *access) load(k RowKey, value []byte) error {
-	switch k.Table { //nolint:exhaustive // only these three are asked for
+	switch k.Table { //nolint:exhaustive // called for these tables only
 	case TableAPIKey:
-		r := new(hubpb.ApiKeyRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		a.keys[k.Name] = r
-	case TableRule:
-		r := new(hubpb.RuleRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		a.rules[k.Name] = r
+		return decodeRow(value, func(r *hubpb.ApiKeyRow) { a.keys[k.Name] = r })
+	case TableAccessRule:
+		return decodeRow(value, func(r *hubpb.AccessRuleRow) { a.rules[k.Name] = r })
 	case TableNonce:
-		r := new(hubpb.NonceRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		a.nonces[k.Name] = r.Until
-		heap.Push(&a.expiry, nonceExpiry{r.Until, k.Name})
+		return decodeRow(value, func(r *hubpb.NonceRow) {
+			a.nonces[k.Name] = r.Until
+			heap.Push(&a.expiry, nonceExpiry{r.Until, k.Name})
+		})
 	}
 	return nil
 }
@@ -218,8 +208,8 @@ type nonceExpiry struct {
 	nonce string
 }
 
-// nonceHeap has the nonce that runs out first in front. Those that run out at one time all go at one time, so
-// their order among themselves changes nothing.
+// nonceHeap is a min-heap by expiry. Nonces that expire at the same time are removed together, so their relative
+// order does not matter.
 type nonceHeap []nonceExpiry
 
 func (h nonceHeap) Len() int           { return len(h) }

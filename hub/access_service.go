@@ -7,37 +7,34 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// CreateAPIKey makes an API key known to all nodes. The key's CreatedAt is the log's time, whatever it says.
+// CreateAPIKey records an API key, so that every node accepts it. The log's time replaces k.CreatedAt.
 func (s *Service) CreateAPIKey(ctx context.Context, k APIKey) error {
-	return s.proposeAccess(ctx, k.ID, &hubpb.Event{Kind: &hubpb.Event_ApiKeyCreated{ApiKeyCreated: &hubpb.ApiKeyCreated{
+	_, err := s.propose(ctx, k.ID, &hubpb.Event{Kind: &hubpb.Event_ApiKeyCreated{ApiKeyCreated: &hubpb.ApiKeyCreated{
 		Id: k.ID, Name: k.Name, Hash: k.Hash, Scopes: k.Scopes, Roles: k.Roles, ExpiresAt: nanos(k.ExpiresAt), By: k.By}}})
+	return err
 }
 
-// RevokeAPIKey ends an API key at once, on every node that has applied it. An unknown one is CodeNotFound.
+// RevokeAPIKey revokes an API key. It stops working on each node as soon as that node has applied the event. An
+// unknown key is CodeNotFound.
 func (s *Service) RevokeAPIKey(ctx context.Context, id, by string) error {
-	return s.proposeAccess(ctx, id, &hubpb.Event{Kind: &hubpb.Event_ApiKeyRevoked{ApiKeyRevoked: &hubpb.ApiKeyRevoked{Id: id, By: by}}})
+	_, err := s.propose(ctx, id, &hubpb.Event{Kind: &hubpb.Event_ApiKeyRevoked{ApiKeyRevoked: &hubpb.ApiKeyRevoked{Id: id, By: by}}})
+	return err
 }
 
-// SetRule adds a rule of access, or replaces the one of the same name. Its meaning must have been checked.
-func (s *Service) SetRule(ctx context.Context, r StoredRule) error {
-	return s.proposeAccess(ctx, r.Name, &hubpb.Event{Kind: &hubpb.Event_RuleSet{RuleSet: &hubpb.RuleSet{Name: r.Name, Rule: r.Rule, By: r.By}}})
+// SetAccessRule adds an access rule or replaces the one with the same name. The caller must have validated it.
+func (s *Service) SetAccessRule(ctx context.Context, r AccessRule) error {
+	_, err := s.propose(ctx, r.Name, &hubpb.Event{Kind: &hubpb.Event_AccessRuleSet{AccessRuleSet: &hubpb.AccessRuleSet{Name: r.Name, Rule: r.Rule, By: r.By}}})
+	return err
 }
 
-// RemoveRule takes a rule away. An unknown one is CodeNotFound.
-func (s *Service) RemoveRule(ctx context.Context, name, by string) error {
-	return s.proposeAccess(ctx, name, &hubpb.Event{Kind: &hubpb.Event_RuleRemoved{RuleRemoved: &hubpb.RuleRemoved{Name: name, By: by}}})
+// RemoveAccessRule removes an access rule. An unknown rule is CodeNotFound.
+func (s *Service) RemoveAccessRule(ctx context.Context, name, by string) error {
+	_, err := s.propose(ctx, name, &hubpb.Event{Kind: &hubpb.Event_AccessRuleRemoved{AccessRuleRemoved: &hubpb.AccessRuleRemoved{Name: name, By: by}}})
+	return err
 }
 
-func (s *Service) proposeAccess(ctx context.Context, name string, ev *hubpb.Event) error {
-	res, err := s.proposer.Propose(ctx, ev)
-	if err != nil {
-		return err
-	}
-	return res[0].Err(name)
-}
-
-// ClaimNonce uses up the nonce of a signed request, through the log: of several claims of one nonce, on any nodes at any
-// time, exactly one is fresh. until is when the request becomes too old to be taken.
+// ClaimNonce consumes the nonce of a signed request through the log: of all claims of one nonce, on any node at any
+// time, exactly one is fresh. After until the request itself is too old to be accepted.
 func (s *Service) ClaimNonce(ctx context.Context, nonce [32]byte, until time.Time) (fresh bool, err error) {
 	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NonceClaimed{
 		NonceClaimed: &hubpb.NonceClaimed{Nonce: nonce[:], Until: until.UnixNano()}}})

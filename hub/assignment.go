@@ -1,13 +1,13 @@
 package hub
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 
 	"quorumhub/hub/hubpb"
 )
 
-// assign carries out decisions about who delivers what. One that was made on an older picture changes nothing.
+// assign carries out placement decisions. One made on outdated state is ignored.
 func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 	for _, a := range e.Assignments {
 		u, ok := s.unit(SubscriptionID(a.Subscription), GroupID(a.Group))
@@ -20,22 +20,22 @@ func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 			if a.Node == now.Node || a.Node == now.Next {
 				continue
 			}
-			// The owner has been told to stop already when there was another Next; it makes no difference to it.
+			// With another Next before, the owner is draining already; the new target makes no difference to it.
 			now.Next = a.Node
 			u.touch(s)
 		case a.Node == now.Node && now.Next == "":
 			continue
 		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumed(now.Node):
-			continue // the owner was taken for lost, and has come back meanwhile
+			continue // the owner was considered lost but has resumed since
 		default:
-			s.hand(u, a.Node)
+			s.setOwnerIfAny(u, a.Node)
 		}
-		s.tell(u, fx)
+		s.report(u, fx)
 	}
 	return Result{}
 }
 
-// resume counts that a node delivers again. Callers touch the meta row.
+// resume counts that a node delivers again. The caller marks the meta row dirty.
 func (s *State) resume(node string) {
 	i, ok := s.resumedAt(node)
 	if !ok {
@@ -45,12 +45,11 @@ func (s *State) resume(node string) {
 }
 
 func (s *State) resumedAt(node string) (int, bool) {
-	return slices.BinarySearchFunc(s.meta.Resumed, node, func(r *hubpb.NodeResumed, node string) int { return strings.Compare(r.Node, node) })
+	return slices.BinarySearchFunc(s.meta.Resumed, node, func(r *hubpb.NodeResumed, node string) int { return cmp.Compare(r.Node, node) })
 }
 
-// Resumed is how often a node was out of touch and has taken up its deliveries again. Whoever gives a node's
-// subscriptions to others because it is lost must have read the number before finding it lost, and pass it on
-// in hubpb.Assignment.
+// Resumed returns how often a node has resumed delivery after it was out of contact. Whoever takes subscriptions away
+// from a lost node must read this number before judging it lost and pass it on in hubpb.Assignment.
 func (s *State) Resumed(node string) uint64 {
 	if i, ok := s.resumedAt(node); ok {
 		return s.meta.Resumed[i].Times
@@ -58,15 +57,15 @@ func (s *State) Resumed(node string) uint64 {
 	return 0
 }
 
-// hand gives a subscription or group to a node, under a new epoch. No node is no change.
-func (s *State) hand(u unit, node string) {
+// setOwnerIfAny assigns a unit to a node under a new epoch. Without a node it does nothing.
+func (s *State) setOwnerIfAny(u unit, node string) {
 	if node != "" {
-		s.give(u, node)
+		s.setOwner(u, node)
 	}
 }
 
-// give is hand, also to no node.
-func (s *State) give(u unit, node string) {
+// setOwner is setOwnerIfAny, except that an empty node leaves the unit without an owner.
+func (s *State) setOwner(u unit, node string) {
 	a := u.assignment
 	s.count(u.topic, a.Node, -1)
 	*a = Assignment{Node: node, Epoch: a.Epoch + 1, Rewound: a.Rewound}
@@ -74,7 +73,7 @@ func (s *State) give(u unit, node string) {
 	u.touch(s)
 }
 
-// count keeps the numbers of subscriptions by node. A consumer group counts as one.
+// count adds n to the number of units that a node owns. A consumer group counts as one.
 func (s *State) count(t *Topic, node string, n int) {
 	if node == "" {
 		return
@@ -89,12 +88,12 @@ func (s *State) count(t *Topic, node string, n int) {
 	}
 }
 
-// leastLoaded is the candidate with the fewest subscriptions for its weight, among equals with the fewest of
-// the topic, then the one named first. Empty without candidates.
+// leastLoaded returns the candidate with the fewest subscriptions relative to its weight; ties are broken by the
+// fewest of this topic, then by position. It returns "" without candidates.
 func (s *State) leastLoaded(t *Topic, candidates []*hubpb.Candidate) string {
 	best, node := &hubpb.Candidate{}, ""
 	for i, c := range candidates {
-		// Compared by cross-multiplication: fractions of whole numbers have no rounding.
+		// compareLoad cross-multiplies: integers do not round.
 		if all := compareLoad(s.owned[c.Node], c, s.owned[node], best); i == 0 || all < 0 ||
 			all == 0 && compareLoad(t.owned[c.Node], c, t.owned[node], best) < 0 {
 			best, node = c, c.Node
@@ -104,22 +103,15 @@ func (s *State) leastLoaded(t *Topic, candidates []*hubpb.Candidate) string {
 }
 
 func compareLoad(a int, ca *hubpb.Candidate, b int, cb *hubpb.Candidate) int {
-	l, r := uint64(a)*uint64(max(cb.Weight, 1)), uint64(b)*uint64(max(ca.Weight, 1))
-	switch {
-	case l < r:
-		return -1
-	case l > r:
-		return 1
-	}
-	return 0
+	return cmp.Compare(uint64(a)*uint64(max(cb.Weight, 1)), uint64(b)*uint64(max(ca.Weight, 1)))
 }
 
-// Owned is the number of subscriptions that a node delivers, those it is being relieved of included. A consumer
-// group counts as one.
+// Owned returns the number of subscriptions that a node owns, including those being moved away. A consumer group
+// counts as one.
 func (s *State) Owned(node string) int { return s.owned[node] }
 
-// Owners is the number of subscriptions of each node that has any, and of those that no node has. A consumer
-// group counts as one. The map is a copy.
+// Owners returns the number of subscriptions by owner, and of those without one. A consumer group counts as one. The
+// map is a copy.
 func (s *State) Owners() (byNode map[string]int, unowned int) {
 	byNode = make(map[string]int, len(s.owned))
 	unowned = s.Units()
@@ -130,28 +122,28 @@ func (s *State) Owners() (byNode map[string]int, unowned int) {
 	return byNode, unowned
 }
 
-// Units is the number of subscriptions to be placed on nodes. A consumer group counts as one.
+// Units returns the number of subscriptions to place. A consumer group counts as one.
 func (s *State) Units() int { return len(s.subs) - s.grouped + len(s.groups) }
 
-// Held is a subscription, or a consumer group as a whole, with who holds it.
-type Held struct {
-	Subscription SubscriptionID // of a group, its first member
+// Placement is a subscription, or a whole consumer group, and its owner.
+type Placement struct {
+	Subscription SubscriptionID // for a group, its first member
 	Group        GroupID        // 0: no group
 	Topic        TopicID
 	Assignment   Assignment
 }
 
-// Held returns all subscriptions and groups with who holds them, in order of their subscriptions.
-func (s *State) Held() []Held {
-	out := make([]Held, 0, s.Units())
+// Placements returns all subscriptions and groups with their owners, in order of subscription ID.
+func (s *State) Placements() []Placement {
+	out := make([]Placement, 0, s.Units())
 	for id, sub := range s.subs {
 		if sub.Group == 0 {
-			out = append(out, Held{id, 0, sub.Topic, sub.Assignment})
+			out = append(out, Placement{id, 0, sub.Topic, sub.Assignment})
 		}
 	}
 	for _, g := range s.groups {
-		out = append(out, Held{g.members[0], g.id, g.topic, g.Assignment})
+		out = append(out, Placement{g.members[0], g.id, g.topic, g.Assignment})
 	}
-	slices.SortFunc(out, func(a, b Held) int { return int(int64(a.Subscription) - int64(b.Subscription)) })
+	slices.SortFunc(out, func(a, b Placement) int { return cmp.Compare(a.Subscription, b.Subscription) })
 	return out
 }

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// MaxBatchBytes bounds the bodies and content types of a batch together: it goes into one log entry, so that
-	// all of it is there or nothing.
+	// MaxBatchBytes bounds the total size of a batch's bodies and content types. A batch goes into one log entry, so
+	// that it is atomic.
 	MaxBatchBytes = 256 << 10
-	// MaxBatchMessages bounds the messages of a batch.
+	// MaxBatchMessages bounds the number of messages in a batch.
 	MaxBatchMessages = 1000
 )
 
@@ -22,30 +22,30 @@ type Item struct {
 	Body        []byte
 }
 
-// Batch is several messages to publish to one topic, all of them or none.
+// Batch is several messages to publish to one topic, all or none.
 type Batch struct {
 	Topic          string
 	Items          []Item
 	IdempotencyKey string // of the batch as a whole; empty: none
 }
 
-// BatchReceipt says where a batch stands in the log: its messages are at First and the offsets behind it.
+// BatchReceipt locates a batch in the log: Count messages at consecutive offsets, starting at First.
 type BatchReceipt struct {
 	Topic     TopicID
 	First     uint64
 	Count     int
-	Duplicate bool // it was there already, by its idempotency key
+	Duplicate bool // already published under this idempotency key
 }
 
-// MessageID is the id of the message i, from 0.
+// MessageID returns the ID of message i, counting from 0.
 func (r BatchReceipt) MessageID(i int) string {
 	m := Message{Topic: r.Topic, Offset: r.First + uint64(i)}
 	return m.ID()
 }
 
-// PublishBatch takes several messages for distribution, which get offsets one behind the other. When it returns
-// without an error all of them are durable; after an error none of them is there, except for ErrAmbiguous, which leaves
-// that open for the batch as a whole. The bodies must not be changed afterwards.
+// PublishBatch publishes several messages at consecutive offsets. When it returns without an error, all of them are
+// durable; after an error none was published, except that ErrAmbiguous leaves this open for the batch as a whole. The
+// bodies must not be changed afterwards.
 func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, error) {
 	if err := s.authorize(ctx, ActionPublish, b.Topic); err != nil {
 		return BatchReceipt{}, err
@@ -53,7 +53,7 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if err := checkBatch(b.Items); err != nil {
 		return BatchReceipt{}, err
 	}
-	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.rules.AutoRegister}
+	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.policy.AutoRegister}
 	for i := range b.Items {
 		ev.Items = append(ev.Items, &hubpb.BatchPublished_Item{ContentType: b.Items[i].ContentType, Body: b.Items[i].Body})
 	}
@@ -64,22 +64,19 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if ev.IdempotencyKey != nil {
 		ev.ContentHash = batchHash(b.Items)
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BatchPublished{BatchPublished: ev}})
+	res, err := s.propose(ctx, b.Topic, &hubpb.Event{Kind: &hubpb.Event_BatchPublished{BatchPublished: ev}})
 	if err != nil {
 		return BatchReceipt{}, err
 	}
-	if err := res[0].Err(b.Topic); err != nil {
-		return BatchReceipt{}, err
-	}
-	return BatchReceipt{Topic: res[0].Topic, First: res[0].Offset, Count: len(b.Items), Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate}, nil
 }
 
 func checkBatch(items []Item) error {
 	if len(items) == 0 {
-		return ParamErrorf("body", "holds no message; a batch has at least one")
+		return ParamErrorf("body", "contains no messages; expected at least one")
 	}
 	if len(items) > MaxBatchMessages {
-		return Errorf(CodeTooLarge, "the batch has %d messages; at most %d are taken at a time", len(items), MaxBatchMessages)
+		return Errorf(CodeTooLarge, "the batch has %d messages; at most %d are accepted", len(items), MaxBatchMessages)
 	}
 	size := 0
 	for i := range items {
@@ -94,9 +91,9 @@ func checkBatch(items []Item) error {
 	return nil
 }
 
-// BatchTooLarge is the error for a batch over the limit.
+// BatchTooLarge returns the error for a batch over the size limit.
 func BatchTooLarge() *Error {
-	return Errorf(CodeTooLarge, "the messages of the batch are larger than %d bytes together; send several batches, or large messages one by one", MaxBatchBytes)
+	return Errorf(CodeTooLarge, "the messages of the batch are larger than %d bytes together; send several batches, or large messages individually", MaxBatchBytes)
 }
 
 func batchHash(items []Item) []byte {
@@ -113,16 +110,4 @@ func batchHash(items []Item) []byte {
 		put(items[i].Body)
 	}
 	return h.Sum(nil)
-}
-
-// hashKey checks an Idempotency-Key and returns its SHA-256; nil for none.
-func hashKey(key string) ([]byte, error) {
-	if key == "" {
-		return nil, nil
-	}
-	if len(key) > maxIdempotencyKeyBytes {
-		return nil, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(key), maxIdempotencyKeyBytes)
-	}
-	sum := sha256.Sum256([]byte(key))
-	return sum[:], nil
 }

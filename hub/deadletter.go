@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -10,15 +11,15 @@ import (
 )
 
 const (
-	// maxDeadLetters bounds the dead letters kept; past it the oldest are dropped. It is part of the fold, so
-	// it can change only together with a new feature level. So is maxTries.
+	// maxDeadLetters bounds the dead letters kept; beyond it the oldest are dropped. Like maxTries it is part of the
+	// fold and may change only with a new feature level.
 	maxDeadLetters = 100_000
-	// maxTries is how many attempts a dead letter remembers, the newest ones.
+	// maxTries is the number of most recent attempts a dead letter remembers.
 	maxTries = 16
 )
 
-// DeadLetter is a message that was given up for one subscription. It outlives the subscription, and its content
-// outlives the message log's retention (see LetterReader).
+// DeadLetter is a message that the hub gave up delivering to one subscription. It outlives the subscription, and its
+// content outlives the message log's retention (see DeadLetterReader).
 type DeadLetter struct {
 	ID           uint64
 	Subscription SubscriptionID
@@ -26,45 +27,45 @@ type DeadLetter struct {
 	TopicName    string
 	Callback     string
 	Offset       uint64
-	Attempts     uint32 // all there were
-	Status       int32  // last HTTP status, 0: none came
+	Attempts     uint32 // in total
+	Status       int32  // last HTTP status, 0: none
 	Reason       string // class of the last failure
 	At           time.Time
 	PublishedAt  time.Time
 	Size         uint64 // bytes of the body
 	ContentType  string
-	// Tries are the last attempts, oldest first, at most 16. Those that a node made before it died are not among
-	// them.
+	// Tries are the last attempts, oldest first, at most 16. Attempts by a node that failed before recording them are
+	// missing.
 	Tries []Attempt
-	// FirstPart is the first part of a body that is in parts; they are kept as long as the letter. 0: it is not.
+	// FirstPart is the first part of a blob, which is kept as long as the letter; 0 if the body is inline.
 	FirstPart uint64
-	// Replaying is when a replay was asked for that has not been made yet, zero: none.
+	// Replaying is when a replay was requested that is still outstanding; zero: none.
 	Replaying time.Time
 }
 
-// Attempt is one request that was made to deliver a message.
+// Attempt is one HTTP request of a delivery.
 type Attempt struct {
 	At      time.Time // its start
-	Status  int32     // HTTP status, 0: no answer
+	Status  int32     // HTTP status, 0: no response
 	Latency time.Duration
 	Reason  string // class of the failure, empty: acknowledged
-	Node    string // who made it
+	Node    string // that made it
 }
 
-// LetterID is the public form of a dead letter's id, such as "d-17".
-func LetterID(id uint64) string { return "d-" + strconv.FormatUint(id, 10) }
+// DeadLetterID returns the public form of a dead letter's ID, such as "d-17".
+func DeadLetterID(id uint64) string { return "d-" + strconv.FormatUint(id, 10) }
 
-// MessageID is the id that every delivery of the message carried.
+// MessageID returns the ID that every delivery of the message carried.
 func (d *DeadLetter) MessageID() string {
 	m := Message{Topic: d.Topic, Offset: d.Offset}
 	return m.ID()
 }
 
-// letters are the dead letters with what is counted of them.
+// letters holds the dead letters and statistics about them.
 type letters struct {
 	byID      map[uint64]*DeadLetter
 	replaying map[uint64]struct{}
-	bytes     uint64 // of their bodies
+	bytes     uint64 // total size of their bodies
 }
 
 func newLetters() letters {
@@ -85,14 +86,14 @@ func (l *letters) remove(d *DeadLetter) {
 	l.bytes -= d.Size
 }
 
-// deadLetter takes note of a message that is given up; the subscription goes on behind it.
+// deadLetter records a message given up; the subscription continues after it.
 func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
 	if sub == nil {
 		return Result{Outcome: OutcomeStale}
 	}
 	u := s.unitOf(sub)
-	if e.Epoch != u.assignment.Epoch || !u.cursor.owes(e.Offset) || e.Offset > u.topic.Head {
+	if e.Epoch != u.assignment.Epoch || !u.cursor.remains(e.Offset) || e.Offset > u.topic.Head {
 		return Result{Outcome: OutcomeStale}
 	}
 	s.meta.NextDeadLetter++
@@ -118,9 +119,9 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	return Result{ID: d.ID}
 }
 
-// replayLetters marks dead letters to be sent once more. Those that are gone, that wait for it already, or whose
-// subscription has ended are left alone; the result's ID is the number of the others.
-func (s *State) replayLetters(e *hubpb.DeadLettersReplaying, fx *Effects) Result {
+// requestReplays marks dead letters to be sent once more. It skips letters that are gone, already waiting, or whose
+// subscription has ended; the result's ID is the number marked.
+func (s *State) requestReplays(e *hubpb.DeadLetterReplayRequested, fx *Effects) Result {
 	n := uint64(0)
 	for _, id := range e.Letters {
 		d := s.letters.byID[id]
@@ -139,10 +140,10 @@ func (s *State) replayLetters(e *hubpb.DeadLettersReplaying, fx *Effects) Result
 	return Result{ID: n}
 }
 
-// triedLetters takes over what replays came to: a delivered letter is done with, another one stays with the attempt
+// recordReplays records the results of replays: a delivered letter is removed, any other stays with the attempt
 // added.
-func (s *State) triedLetters(e *hubpb.DeadLettersTried) Result {
-	for _, t := range e.Tries {
+func (s *State) recordReplays(e *hubpb.DeadLettersReplayed) Result {
+	for _, t := range e.Results {
 		d := s.letters.byID[t.Letter]
 		if d == nil {
 			continue
@@ -159,7 +160,7 @@ func (s *State) triedLetters(e *hubpb.DeadLettersTried) Result {
 		if t.Attempt == nil {
 			continue
 		}
-		// Copies of the letter are about: its list is made anew, not added to.
+		// Copies of the letter share its list, so it must not be appended to in place.
 		d.Tries = append(slices.Clone(d.Tries), attemptFrom(t.Attempt))
 		if len(d.Tries) > maxTries {
 			d.Tries = d.Tries[len(d.Tries)-maxTries:]
@@ -170,7 +171,7 @@ func (s *State) triedLetters(e *hubpb.DeadLettersTried) Result {
 	return Result{}
 }
 
-// dropLetters removes dead letters; the result's ID is how many.
+// dropLetters removes dead letters; the result's ID is their number.
 func (s *State) dropLetters(e *hubpb.DeadLettersDropped) Result {
 	n := uint64(0)
 	for _, id := range e.Letters {
@@ -183,7 +184,7 @@ func (s *State) dropLetters(e *hubpb.DeadLettersDropped) Result {
 	return Result{ID: n}
 }
 
-// endReplays takes back the replays that nobody will make: the subscription has ended.
+// endReplays cancels the outstanding replays of a subscription that has ended.
 func (s *State) endReplays(id SubscriptionID) {
 	for letter := range s.letters.replaying {
 		if d := s.letters.byID[letter]; d.Subscription == id {
@@ -203,38 +204,31 @@ func (s *State) DeadLetter(id uint64) (DeadLetter, bool) {
 	return *d, true
 }
 
-// DeadLetters returns copies of at most max dead letters with an id above after that match, in order of id.
+// DeadLetters returns copies of at most max dead letters with an ID greater than after that match, in order of ID.
 func (s *State) DeadLetters(after uint64, max int, match func(*DeadLetter) bool) []DeadLetter {
 	return page(s.letters.byID, after, max, match)
 }
 
-// DeadLetterIDs returns the ids of all dead letters that match, in order. A nil match takes all.
+// DeadLetterIDs returns the IDs of all dead letters that match, in order. A nil match selects all.
 func (s *State) DeadLetterIDs(match func(*DeadLetter) bool) []uint64 {
-	var ids []uint64
-	for id, d := range s.letters.byID {
-		if match == nil || match(d) {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
+	return pageIDs(s.letters.byID, 0, 0, match)
 }
 
-// Replays returns the dead letters that wait to be sent once more, in order of id.
+// Replays returns the outstanding replays, in order of dead letter ID.
 func (s *State) Replays() []Replay {
 	out := make([]Replay, 0, len(s.letters.replaying))
 	for id := range s.letters.replaying {
 		out = append(out, Replay{id, s.letters.byID[id].Subscription})
 	}
-	slices.SortFunc(out, func(a, b Replay) int { return int(min(max(int64(a.Letter)-int64(b.Letter), -1), 1)) })
+	slices.SortFunc(out, func(a, b Replay) int { return cmp.Compare(a.Letter, b.Letter) })
 	return out
 }
 
-// DeadLetterBytes is the size of all dead letters' bodies.
+// DeadLetterBytes returns the total size of all dead letters' bodies.
 func (s *State) DeadLetterBytes() uint64 { return s.letters.bytes }
 
-// SurplusLetters returns the dead letters that are older than maxAge at now, or beyond the newest maxCount or maxBytes
-// of bodies, in order of id, at most limit of them. A bound of 0 does not apply.
+// SurplusLetters returns the dead letters that are older than maxAge at now, or exceed maxCount letters or maxBytes
+// of bodies counted from the newest: at most limit of them, in order of ID. A bound of 0 does not apply.
 func (s *State) SurplusLetters(maxAge time.Duration, maxCount int, maxBytes int64, now time.Time, limit int) []uint64 {
 	ids := s.DeadLetterIDs(nil)
 	count, bytes := len(ids), s.letters.bytes
@@ -243,7 +237,7 @@ func (s *State) SurplusLetters(maxAge time.Duration, maxCount int, maxBytes int6
 		d := s.letters.byID[ids[n]]
 		old := maxAge > 0 && now.Sub(d.At) > maxAge
 		if !old && (maxCount <= 0 || count <= maxCount) && (maxBytes <= 0 || bytes <= uint64(maxBytes)) {
-			break // ids rise with time
+			break // IDs rise with time
 		}
 		count, bytes = count-1, bytes-d.Size
 		n++
@@ -255,7 +249,7 @@ func attemptFrom(a *hubpb.Attempt) Attempt {
 	return Attempt{At: timeOf(a.At), Status: a.Status, Latency: time.Duration(a.Latency), Reason: shared(a.Reason), Node: shared(a.Node)}
 }
 
-// shared is the one copy of a text that many dead letters hold.
+// shared returns the one copy of a string that many dead letters hold.
 func shared(s string) string { return unique.Make(s).Value() }
 
 func attemptsFrom(rows []*hubpb.Attempt) []Attempt {
@@ -272,7 +266,7 @@ func attemptsFrom(rows []*hubpb.Attempt) []Attempt {
 	return out
 }
 
-// Proto is the attempt as events and rows carry it.
+// Proto returns the attempt as stored in events and rows.
 func (a *Attempt) Proto() *hubpb.Attempt {
 	return &hubpb.Attempt{At: nanos(a.At), Status: a.Status, Latency: int64(a.Latency), Reason: a.Reason, Node: a.Node}
 }

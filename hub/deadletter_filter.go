@@ -9,23 +9,23 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// DeadLetterFilter chooses dead letters. The zero value chooses all.
+// DeadLetterFilter selects dead letters. The zero value selects all.
 type DeadLetterFilter struct {
 	Topic        string         // name; empty: all
 	CallbackKey  string         // normalised callback; empty: all
 	Subscription SubscriptionID // 0: all
 	Status       StatusFilter
 	Reason       string    // class of the last failure; empty: all
-	Since, Until time.Time // of being given up: from Since on, before Until; zero: no bound
+	Since, Until time.Time // when it was given up: from Since on, before Until; zero: no bound
 }
 
-// StatusFilter is a range of HTTP statuses. The zero value is all of them, and no status too.
+// StatusFilter is a range of HTTP statuses. The zero value matches any status and none.
 type StatusFilter struct {
 	Low, High int32
-	None      bool // letters whose last attempt got no answer
+	None      bool // only letters whose last attempt got no response
 }
 
-// ParseStatusFilter reads 404, 4xx or none.
+// ParseStatusFilter parses 404, 4xx or none; an empty string matches all.
 func ParseStatusFilter(s string) (f StatusFilter, ok bool) {
 	if s == "" {
 		return f, true
@@ -54,7 +54,7 @@ func (f StatusFilter) match(status int32) bool {
 	return status >= f.Low && status <= f.High
 }
 
-// Match tells whether the filter chooses d.
+// Match reports whether the filter selects d.
 func (f *DeadLetterFilter) Match(d *DeadLetter) bool {
 	return (f.Topic == "" || d.TopicName == f.Topic) &&
 		(f.Subscription == 0 || d.Subscription == f.Subscription) &&
@@ -63,27 +63,27 @@ func (f *DeadLetterFilter) Match(d *DeadLetter) bool {
 		(f.CallbackKey == "" || NormalizeURL(d.Callback) == f.CallbackKey)
 }
 
-// maxLettersInEvent bounds the dead letters that one event names.
+// maxLettersInEvent bounds the dead letters named in one event.
 const maxLettersInEvent = 2000
 
-// LetterCount says how many dead letters an action is about.
-type LetterCount struct {
-	Matched int // chosen by the filter
-	Ended   int // of these, those whose subscription has ended, so that there is nobody to replay them to
-	Done    int // to be replayed, or dropped; those that wait for a replay already do not count
+// DeadLetterCount counts the dead letters that an action affects.
+type DeadLetterCount struct {
+	Matched int // selected by the filter
+	Ended   int // of these, without a subscription to replay to, since it has ended
+	Done    int // marked for replay, or dropped; excludes those already waiting for a replay
 }
 
-// LetterAction is what to do with the dead letters that a filter chooses.
-type LetterAction struct {
+// DeadLetterAction is an action on the dead letters that a filter selects.
+type DeadLetterAction struct {
 	Filter DeadLetterFilter
 	DryRun bool // only count
-	// Expect, when it is not negative, is how many letters the caller thinks are chosen; with another number nothing is
-	// done (CodeConflict).
+	// Expect is how many letters the caller expects to select, or negative if any number will do. If the number
+	// differs, nothing is done (CodeConflict).
 	Expect int
 }
 
-// choose counts what the action is about.
-func (s *Service) choose(a *LetterAction) (ids []uint64, n LetterCount, err error) {
+// choose selects and counts the letters of the action.
+func (s *Service) choose(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, err error) {
 	s.state.View(func(st *State) {
 		ids = st.DeadLetterIDs(func(d *DeadLetter) bool {
 			if !a.Filter.Match(d) {
@@ -97,27 +97,25 @@ func (s *Service) choose(a *LetterAction) (ids []uint64, n LetterCount, err erro
 		})
 	})
 	if a.Expect >= 0 && n.Matched != a.Expect {
-		return nil, n, Errorf(CodeConflict, "expect: %d dead letters are chosen, not %d; nothing was done", n.Matched, a.Expect)
+		return nil, n, Errorf(CodeConflict, "expect: the filter selects %d dead letters, not %d; nothing was done", n.Matched, a.Expect)
 	}
 	return ids, n, nil
 }
 
-// ReplayDeadLetters has the dead letters that an action chooses sent once more, each by whoever delivers its
-// subscription and beside that subscription's own messages: its order and its cursor are not touched. A letter that is
-// acknowledged is gone; another one stays, with the attempt added to its list.
-func (s *Service) ReplayDeadLetters(ctx context.Context, a LetterAction) (LetterCount, error) {
+// ReplayDeadLetters schedules the selected dead letters to be sent once more, each by the owner of its subscription
+// and independently of that subscription's own messages: order and cursor are unaffected. A letter that is
+// acknowledged is removed; any other stays, with the attempt added to its list.
+func (s *Service) ReplayDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
 	ids, n, err := s.choose(&a)
 	if err != nil || a.DryRun {
 		return n, err
 	}
-	n.Done, err = s.eachLetters(ctx, ids, func(ids []uint64) *hubpb.Event {
-		return &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: ids}}}
-	})
+	n.Done, err = s.eachLetters(ctx, ids, replayEvent)
 	return n, err
 }
 
-// DropDeadLetters removes the dead letters that an action chooses, for good.
-func (s *Service) DropDeadLetters(ctx context.Context, a LetterAction) (LetterCount, error) {
+// DropDeadLetters permanently removes the selected dead letters.
+func (s *Service) DropDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
 	ids, n, err := s.choose(&a)
 	if err != nil || a.DryRun {
 		return n, err
@@ -126,11 +124,15 @@ func (s *Service) DropDeadLetters(ctx context.Context, a LetterAction) (LetterCo
 	return n, err
 }
 
+func replayEvent(ids []uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}}
+}
+
 func dropEvent(ids []uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: ids, Reason: "operator"}}}
 }
 
-// eachLetters proposes events for ids, some at a time.
+// eachLetters proposes events for ids, maxLettersInEvent at a time.
 func (s *Service) eachLetters(ctx context.Context, ids []uint64, event func([]uint64) *hubpb.Event) (done int, err error) {
 	for len(ids) > 0 {
 		n := min(len(ids), maxLettersInEvent)
@@ -147,8 +149,8 @@ func (s *Service) eachLetters(ctx context.Context, ids []uint64, event func([]ui
 	return done, nil
 }
 
-// ReplayDeadLetter is ReplayDeadLetters for one. A letter that is not there is CodeNotFound; one whose subscription has
-// ended is a *LetterEndedError.
+// ReplayDeadLetter schedules one dead letter for replay. A missing letter is CodeNotFound; one whose subscription has
+// ended is a *DeadLetterEndedError.
 func (s *Service) ReplayDeadLetter(ctx context.Context, id uint64) error {
 	var d DeadLetter
 	var ok, active bool
@@ -161,19 +163,15 @@ func (s *Service) ReplayDeadLetter(ctx context.Context, id uint64) error {
 	case !ok:
 		return noLetter(id)
 	case !active:
-		return &LetterEndedError{Letter: id, Subscription: d.Subscription, Callback: d.Callback}
+		return &DeadLetterEndedError{Letter: id, Subscription: d.Subscription, Callback: d.Callback}
 	case !d.Replaying.IsZero():
 		return nil
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplaying{
-		DeadLettersReplaying: &hubpb.DeadLettersReplaying{Letters: []uint64{id}}}})
-	if err != nil {
-		return err
-	}
-	return res[0].Err("")
+	_, err := s.propose(ctx, "", replayEvent([]uint64{id}))
+	return err
 }
 
-// DropDeadLetter removes one dead letter. One that is not there is CodeNotFound.
+// DropDeadLetter removes one dead letter. A missing one is CodeNotFound.
 func (s *Service) DropDeadLetter(ctx context.Context, id uint64) error {
 	res, err := s.proposer.Propose(ctx, dropEvent([]uint64{id}))
 	if err == nil && res[0].ID == 0 {
@@ -183,17 +181,17 @@ func (s *Service) DropDeadLetter(ctx context.Context, id uint64) error {
 }
 
 func noLetter(id uint64) error {
-	return &Error{Code: CodeNotFound, Param: "id", Message: LetterID(id) + " is no dead letter of this hub (any more); expected an id such as d-17"}
+	return &Error{Code: CodeNotFound, Param: "id", Message: DeadLetterID(id) + " is not a dead letter of this hub; expected an ID such as d-17"}
 }
 
-// LetterEndedError says that a dead letter cannot be replayed, because its subscription has ended.
-type LetterEndedError struct {
+// DeadLetterEndedError reports that a dead letter cannot be replayed because its subscription has ended.
+type DeadLetterEndedError struct {
 	Letter       uint64
 	Subscription SubscriptionID
 	Callback     string
 }
 
-func (e *LetterEndedError) Error() string {
-	return LetterID(e.Letter) + " cannot be replayed: its subscription " + e.Subscription.String() + " to " + e.Callback +
+func (e *DeadLetterEndedError) Error() string {
+	return DeadLetterID(e.Letter) + " cannot be replayed: its subscription " + e.Subscription.String() + " to " + e.Callback +
 		" has ended; export it, or subscribe again and publish its content"
 }

@@ -2,27 +2,27 @@ package hub
 
 import "quorumhub/hub/hubpb"
 
-// Effects is what applying entries did, for those who act on it: the store (messages, trims), and the
-// delivery room (everything else). Values are copies; they stay valid.
+// Effects lists what applying entries changed, for those who act on it: the store acts on messages, parts and trims,
+// the delivery engine on the rest. Values are copies and stay valid.
 type Effects struct {
 	Messages      []Message        // appended, in log order
-	Parts         []Message        // parts of large bodies added: Offset is the part's number, Body its bytes
-	DroppedParts  uint64           // parts up to this one are gone; 0: nothing changed
-	Subscriptions []Subscription   // created, renewed or assigned, each as it then was, in log order
+	Parts         []Message        // blob parts added: Offset is the part's number, Body its bytes
+	DroppedParts  uint64           // parts up to and including this one were dropped; 0: none
+	Subscriptions []Subscription   // created, renewed or assigned, each as it was then, in log order
 	Ended         []Ended          // removed
 	Requests      []Request        // recorded, to be verified
-	Settled       []RequestID      // requests that are done with: verified, failed or replaced
+	Settled       []RequestID      // requests no longer pending: verified, failed or replaced
 	Pinged        []TopicID        // topics with a fetch due
-	Trims         []Trim           // messages dropped
+	Trims         []Trim           // messages dropped by retention
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward
 	RemovedTopics []TopicID
 	Replays       []Replay  // dead letters to be sent once more
-	Resumed       []Resumed // nodes' marks, see hubpb.DeliveryResumed
-	Nodes         []Node    // admitted or changed, each as it then was, in log order
-	KeysChanged   bool      // which keys seal secrets, see State.SealingKeys
+	Resumed       []Resumed // marks of nodes, see hubpb.DeliveryResumed
+	Nodes         []Node    // admitted or changed, each as it was then, in log order
+	KeysChanged   bool      // State.SealingKeys changed
 }
 
-// Resumed is the mark of a node that was out of touch.
+// Resumed is the mark of a node that resumes delivery after it was out of contact.
 type Resumed struct {
 	Node string
 	Mark uint64
@@ -34,23 +34,20 @@ type Replay struct {
 	Subscription SubscriptionID
 }
 
-// Ended names a subscription that ended and why.
+// Ended names a subscription that ended, and the reason.
 type Ended struct {
 	ID     SubscriptionID
 	Reason hubpb.EndReason
 }
 
-// Trim says that messages of a topic up to and including Through are gone.
+// Trim reports that the messages of a topic up to and including Through were dropped.
 type Trim struct {
 	Topic   TopicID
 	Through uint64
 }
 
-// Reset empties e and keeps its memory, for a caller that is done with what it handed out by value only.
-func (e *Effects) Reset() { *e = Effects{} }
-
-// Observer is told what was applied, in log order, by one goroutine. It must not block and must not call
-// back into a Proposer and wait for it: the log stands still meanwhile.
+// Observer receives the effects of applied entries, in log order, from a single goroutine. The log stands still while
+// Applied runs, so Applied must not block, and must not wait for a Proposer.
 type Observer interface {
 	Applied(fx *Effects)
 }

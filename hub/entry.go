@@ -12,8 +12,8 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// An entry in the replicated log is: 1 byte format version, 4 bytes CRC32C (big endian) of the rest,
-// then a hubpb.Entry.
+// An entry in the replicated log is 1 byte format version, 4 bytes CRC32C (big endian) of the rest, and a
+// hubpb.Entry.
 const (
 	entryVersion = 1
 	entryHeader  = 5
@@ -21,22 +21,22 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrCorrupt marks data that is not what was written: a checksum or an encoding does not fit.
+// ErrCorrupt marks data that differs from what was written: its checksum or encoding is wrong.
 var ErrCorrupt = errors.New("corrupt data")
 
-// EncodeProposal encodes the events of one proposal, to be put into a batch as it is.
+// EncodeProposal encodes the events of one proposal for EntryBuilder.AddBatch.
 func EncodeProposal(events []*hubpb.Event) ([]byte, error) {
 	return proto.MarshalOptions{}.Marshal(&hubpb.Proposal{Events: events})
 }
 
-// EntryBuilder puts encoded proposals together to one log entry without decoding them. The zero value is
-// ready; it is not safe for concurrent use.
+// EntryBuilder joins encoded proposals into one log entry without decoding them. The zero value is ready to use. Not
+// safe for concurrent use.
 type EntryBuilder struct {
 	batches []byte
 }
 
-// AddBatch appends one origin's batch. seq counts from 1 and rises with every batch of that origin;
-// proposals come from EncodeProposal.
+// AddBatch appends one origin's batch. seq counts from 1 and rises with every batch of that origin; proposals come
+// from EncodeProposal.
 func (b *EntryBuilder) AddBatch(origin string, seq uint64, proposals [][]byte) {
 	size := protowire.SizeTag(1) + protowire.SizeBytes(len(origin)) + protowire.SizeTag(2) + protowire.SizeVarint(seq)
 	for _, p := range proposals {
@@ -56,7 +56,7 @@ func (b *EntryBuilder) AddBatch(origin string, seq uint64, proposals [][]byte) {
 	b.batches = out
 }
 
-// Len is the size so far in bytes.
+// Len returns the size in bytes so far.
 func (b *EntryBuilder) Len() int { return len(b.batches) }
 
 // Encode finishes the entry with the leader's time (Unix nanoseconds) and resets the builder.
@@ -71,8 +71,8 @@ func (b *EntryBuilder) Encode(now int64) []byte {
 	return out
 }
 
-// DecodeEntry is the inverse of EntryBuilder. The result shares no memory with data. Errors wrap ErrCorrupt,
-// except for an unknown format version, which a newer program wrote.
+// DecodeEntry is the inverse of EntryBuilder. The result shares no memory with data. Errors wrap ErrCorrupt, except
+// for an unknown format version, which a newer program wrote.
 func DecodeEntry(data []byte) (*hubpb.Entry, error) {
 	if len(data) < entryHeader {
 		return nil, fmt.Errorf("log entry of %d bytes: %w", len(data), ErrCorrupt)

@@ -2,8 +2,8 @@ package hub
 
 import "quorumhub/hub/hubpb"
 
-// EventName is the name of an event's kind, such as "message_published"; "unknown" for one this program does
-// not know.
+// EventName returns the name of an event's kind, such as "message_published", or "unknown" for a kind this program
+// does not know.
 func EventName(e *hubpb.Event) string {
 	m := e.ProtoReflect()
 	kind := m.Descriptor().Oneofs().ByName("kind")

@@ -10,13 +10,13 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Bounds of the fields that a subscribe request may bring along.
+// Bounds of the extra fields of a subscribe request.
 const (
 	maxExtraFields = 32
 	maxExtraBytes  = 4096
 )
 
-// extraFields are the fields of a subscribe request that are none of WebSub's, in order of name.
+// extraFields returns the fields of a subscribe request that are not WebSub's, sorted by name.
 func extraFields(form url.Values) ([]ExtraField, error) {
 	var out []ExtraField
 	size := 0
@@ -27,12 +27,12 @@ func extraFields(form url.Values) ([]ExtraField, error) {
 		value := values[len(values)-1]
 		size += len(name) + len(value)
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return nil, Errorf(CodeInvalid, "a further field is not valid UTF-8")
+			return nil, Errorf(CodeInvalid, "an extra field is not valid UTF-8")
 		}
 		out = append(out, ExtraField{name, value})
 	}
 	if len(out) > maxExtraFields || size > maxExtraBytes {
-		return nil, Errorf(CodeInvalid, "%d further fields of %d bytes; at most %d of %d bytes in all are kept", len(out), size, maxExtraFields, maxExtraBytes)
+		return nil, Errorf(CodeInvalid, "%d extra fields of %d bytes; expected at most %d fields of %d bytes in total", len(out), size, maxExtraFields, maxExtraBytes)
 	}
 	slices.SortFunc(out, func(a, b ExtraField) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil

@@ -14,7 +14,7 @@ const MaxSecretBytes = 199
 
 const maxVerifyTokenBytes = 512
 
-// SubscribeRequest is a subscribe or unsubscribe request that passed all checks of the request itself.
+// SubscribeRequest is a subscribe or unsubscribe request that has passed all checks of the request itself.
 type SubscribeRequest struct {
 	Mode         hubpb.Mode // ModeSubscribe or ModeUnsubscribe
 	Topic        string     // topic name
@@ -28,11 +28,11 @@ type SubscribeRequest struct {
 	Scheme       string // SchemeStandardWebhooks, or empty
 	VerifyToken  string
 	Options      Options
-	Start        *Position // where a new subscription begins; nil: behind the newest message
+	Start        *Position // where a new subscription starts; nil: after the newest message
 }
 
-// ParseSubscribe reads a subscribe or unsubscribe request from its form body. Parameters that the hub does not
-// know are ignored (WebSub 5.1). Errors are *Error naming the parameter.
+// ParseSubscribe parses a subscribe or unsubscribe request from its form body. Unknown parameters are ignored (WebSub
+// 5.1). Errors are *Error and name the parameter.
 func ParseSubscribe(form url.Values, namer *TopicNamer, leases LeasePolicy) (*SubscribeRequest, error) {
 	r := &SubscribeRequest{}
 	switch mode, err := single(form, "hub.mode"); {
@@ -71,7 +71,7 @@ func ParseSubscribe(form url.Values, namer *TopicNamer, leases LeasePolicy) (*Su
 	return r, r.parseSubscribeOnly(form, leases)
 }
 
-// parseSubscribeOnly reads what an unsubscribe request must ignore, even when it is malformed.
+// parseSubscribeOnly parses the parameters that an unsubscribe request must ignore, even malformed ones.
 func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolicy) error {
 	lease, err := single(form, "hub.lease_seconds")
 	if err != nil {
@@ -80,7 +80,7 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 	if r.LeaseSeconds, err = leases.Grant(lease, form.Has("hub.lease_seconds")); err != nil {
 		return err
 	}
-	secret, err := once(form, "hub.secret") // bytes, not text: whatever they are, they key the signature
+	secret, err := once(form, "hub.secret") // any bytes will do: they key the signature
 	if err != nil {
 		return err
 	}
@@ -99,11 +99,11 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 	return r.parseOptions(form)
 }
 
-// SignatureMethods are the methods of X-Hub-Signature (WebSub 7.1), weakest first.
+// SignatureMethods returns the methods of X-Hub-Signature (WebSub 7.1), weakest first.
 func SignatureMethods() []string { return []string{"sha1", "sha256", "sha384", "sha512"} }
 
-// chooseSignature picks the strongest method a subscriber lists in hub.hash_algorithms, an extension for
-// subscribers that know only some of them; without it the hub's default is used.
+// chooseSignature returns the strongest method that a subscriber lists in hub.hash_algorithms, an extension for
+// subscribers that support only some of them. Without it the hub's default applies.
 func chooseSignature(form url.Values) (string, error) {
 	const param = "hub.hash_algorithms"
 	list, err := single(form, param)
@@ -115,12 +115,12 @@ func chooseSignature(form url.Values) (string, error) {
 		best = max(best, slices.Index(SignatureMethods(), m))
 	}
 	if best < 0 {
-		return "", ParamErrorf(param, "%s names no method this hub knows; expected one or more of sha1, sha256, sha384, sha512", quote(list))
+		return "", ParamErrorf(param, "%s contains no method this hub supports; expected one or more of sha1, sha256, sha384, sha512", quote(list))
 	}
 	return SignatureMethods()[best], nil
 }
 
-// ParseTopicForm reads the topic of a register or deregister request from its form body.
+// ParseTopicForm parses the topic of a register or deregister request from its form body.
 func ParseTopicForm(form url.Values, namer *TopicNamer) (string, error) {
 	raw, err := single(form, "hub.topic")
 	if err != nil {
@@ -129,11 +129,11 @@ func ParseTopicForm(form url.Values, namer *TopicNamer) (string, error) {
 	return namer.Name("hub.topic", raw)
 }
 
-// maxPingTopics bounds the topics one ping may name.
+// maxPingTopics bounds the number of topics in one ping.
 const maxPingTopics = 100
 
-// ParsePing reads the topics of a thin ping from its form body: hub.url, hub.url[] and hub.topic, each of
-// which may be repeated (PubSubHubbub 0.3 and what publishers made of it). A topic named twice counts once.
+// ParsePing parses the topics of a thin ping from its form body: hub.url, hub.url[] and hub.topic, each of which may
+// be repeated (PubSubHubbub 0.3 and common practice of publishers). Duplicates are dropped.
 func ParsePing(form url.Values, namer *TopicNamer) ([]string, error) {
 	var names []string
 	for _, param := range []string{"hub.url", "hub.url[]", "hub.topic"} {
@@ -151,13 +151,13 @@ func ParsePing(form url.Values, namer *TopicNamer) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, ParamErrorf("hub.url", "is missing or empty; expected the URL of the topic that has news")
+		return nil, ParamErrorf("hub.url", "is missing or empty; expected the URL of the changed topic")
 	}
 	return names, nil
 }
 
-// single is a parameter's value, empty when it is not there. A parameter given twice is an error: guessing
-// which one was meant would be worse.
+// single returns a parameter's value, or "" if it is missing. A repeated parameter is an error, since guessing which
+// value was meant would be worse.
 func single(form url.Values, param string) (string, error) {
 	v, err := once(form, param)
 	if err == nil && !utf8.ValidString(v) {

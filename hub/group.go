@@ -9,14 +9,14 @@ import (
 // GroupID numbers consumer groups from 1; it is never reused.
 type GroupID uint64
 
-// group is a consumer group: subscriptions of one topic that share a cursor and an owner, so that each message
-// goes to one of them. It begins with its first member and ends with its last.
+// group is a consumer group: subscriptions of one topic that share a cursor and an owner, so that each message goes
+// to one of them. It begins with its first member and ends with its last.
 type group struct {
 	id         GroupID
 	topic      TopicID
 	name       string
-	order      Options // mode, window and key, which all members agree on
-	Cursor     Cursor  // its place; the figures about deliveries are the members' own
+	order      Options // mode, window and key, on which all members agree
+	Cursor     Cursor  // shared progress; delivery statistics are the members' own
 	Assignment Assignment
 	members    []SubscriptionID // sorted
 }
@@ -26,7 +26,7 @@ type groupKey struct {
 	name  string
 }
 
-// unit is what is delivered by one node with one cursor: a subscription, or a consumer group as a whole.
+// unit is what one node delivers with one cursor: a subscription, or a whole consumer group.
 type unit struct {
 	topic      *Topic
 	assignment *Assignment
@@ -35,7 +35,7 @@ type unit struct {
 	group      *group        // nil: a subscription
 }
 
-// unit finds what an event speaks of: a group, or a subscription that is in none.
+// unit returns the target of an event: a group, or a subscription outside any group.
 func (s *State) unit(id SubscriptionID, of GroupID) (unit, bool) {
 	if g := s.groups[of]; g != nil {
 		return s.groupUnit(g), true
@@ -47,7 +47,7 @@ func (s *State) unit(id SubscriptionID, of GroupID) (unit, bool) {
 	return s.unitOf(sub), true
 }
 
-// unitOf is what a subscription is delivered as.
+// unitOf returns the unit that delivers a subscription.
 func (s *State) unitOf(sub *Subscription) unit {
 	if g := s.groups[sub.Group]; g != nil {
 		return s.groupUnit(g)
@@ -75,7 +75,7 @@ func (u *unit) touchCursor(s *State) {
 	}
 }
 
-// first is the subscription that stands for the unit.
+// first returns the subscription that stands for the unit.
 func (u *unit) first() SubscriptionID {
 	if u.group != nil {
 		return u.group.members[0]
@@ -83,8 +83,8 @@ func (u *unit) first() SubscriptionID {
 	return u.sub.ID
 }
 
-// tell says to those who deliver how a unit now stands: all members of a group.
-func (s *State) tell(u unit, fx *Effects) {
+// report adds the unit's present state to the effects: for a group, that of each member.
+func (s *State) report(u unit, fx *Effects) {
 	if u.group == nil {
 		fx.Subscriptions = append(fx.Subscriptions, *u.sub)
 		return
@@ -94,7 +94,8 @@ func (s *State) tell(u unit, fx *Effects) {
 	}
 }
 
-// view is a subscription as others see it: a member of a group stands where the group does and has its owner.
+// view returns a copy of a subscription for callers outside the state: a member of a group gets the group's owner and
+// cursor.
 func (s *State) view(sub *Subscription) Subscription {
 	out := *sub
 	if g := s.groups[sub.Group]; g != nil {
@@ -106,7 +107,7 @@ func (s *State) view(sub *Subscription) Subscription {
 	return out
 }
 
-// GroupOrder is the mode, window and key of a topic's consumer group, ok false when there is no such group.
+// GroupOrder returns the mode, window and key of a topic's consumer group; ok is false if there is no such group.
 func (s *State) GroupOrder(topicName, name string) (o Options, ok bool) {
 	g := s.groups[s.groupByKey[groupKey{s.topicByName[topicName], name}]]
 	if g == nil {
@@ -115,22 +116,14 @@ func (s *State) GroupOrder(topicName, name string) (o Options, ok bool) {
 	return g.order, true
 }
 
-// GroupMembers is the number of subscriptions in a group.
-func (s *State) GroupMembers(id GroupID) int {
-	if g := s.groups[id]; g != nil {
-		return len(g.members)
-	}
-	return 0
-}
-
-// joins tells whether a subscription with these options may be in the group it names. It may change what the
-// members must agree on as long as it is the only one.
+// joins reports whether a subscription with these options may join the group it names. An only member may change what
+// the members must agree on.
 func (s *State) joins(t TopicID, id SubscriptionID, o *Options) bool {
 	g := s.groups[s.groupByKey[groupKey{t, o.Group}]]
 	return g == nil || g.order.SameOrder(o) || len(g.members) == 1 && g.members[0] == id
 }
 
-// join puts a subscription into the group its options name. A new group begins where the subscription stands.
+// join adds a subscription to the group its options name. A new group starts at the subscription's cursor.
 func (s *State) join(sub *Subscription, o *Options, candidates []*hubpb.Candidate) {
 	key := groupKey{sub.Topic, o.Group}
 	g := s.groups[s.groupByKey[key]]
@@ -153,14 +146,14 @@ func (s *State) join(sub *Subscription, o *Options, candidates []*hubpb.Candidat
 	u := s.groupUnit(g)
 	if len(g.members) == 1 {
 		g.Assignment.Epoch = epoch
-		s.hand(u, s.leastLoaded(u.topic, candidates))
+		s.setOwnerIfAny(u, s.leastLoaded(u.topic, candidates))
 	} else if epoch >= g.Assignment.Epoch {
-		g.Assignment.Epoch = epoch + 1 // above what the subscription was delivered under so far
+		g.Assignment.Epoch = epoch + 1 // above the subscription's own epoch so far
 	}
 }
 
-// leave takes a subscription out of its group; the last one takes the group with it. The subscription then stands where
-// the group did, owned by nobody, under an epoch above the group's.
+// leave takes a subscription out of its group; the last member takes the group with it. The subscription keeps the
+// group's cursor, without an owner, under an epoch above the group's.
 func (s *State) leave(sub *Subscription) {
 	g := s.groups[sub.Group]
 	i, _ := slices.BinarySearch(g.members, sub.ID)
@@ -182,8 +175,8 @@ func (s *State) leave(sub *Subscription) {
 	delete(s.groupByKey, groupKey{g.topic, g.name})
 }
 
-// regroup carries out what a subscription asks for: a group or none, and the order of its messages. A change of
-// these begins a new epoch, since what was under way until now was so under other rules.
+// regroup applies the group and order that a subscription asks for. A change starts a new epoch, since messages in
+// flight were sent under the old settings.
 func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candidate, fx *Effects) {
 	old := Options{}
 	if sub.Options != nil {
@@ -200,7 +193,7 @@ func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candid
 		if o.Group != "" {
 			s.join(sub, &o, candidates)
 		} else {
-			s.hand(s.unitOf(sub), s.leastLoaded(s.topics[sub.Topic], candidates))
+			s.setOwnerIfAny(s.unitOf(sub), s.leastLoaded(s.topics[sub.Topic], candidates))
 		}
 	case g != nil && !g.order.SameOrder(&o):
 		g.order = o.order()
@@ -210,13 +203,13 @@ func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candid
 	}
 	s.touch(TableSubscription, uint64(sub.ID))
 	s.touch(TableCursor, uint64(sub.ID))
-	s.tell(s.unitOf(sub), fx)
+	s.report(s.unitOf(sub), fx)
 }
 
-// restart begins a new epoch with the same owner. What was done with out of order is sent again.
+// restart starts a new epoch with the same owner. Messages delivered out of order are sent again.
 func (s *State) restart(u unit) {
 	u.cursor.place(u.cursor.Offset)
-	if a := u.assignment; a.Node != "" { // else nobody was ever told to deliver it
+	if a := u.assignment; a.Node != "" { // without an owner nobody has started to deliver it
 		a.Epoch++
 		a.Rewound = a.Epoch
 	}

@@ -2,16 +2,20 @@ package hub
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"time"
 )
 
 // IdempotencyWindow is how long an Idempotency-Key is remembered, in the log's time.
 const IdempotencyWindow = 24 * time.Hour
 
-// idempotency remembers the keys of publishes for a day, per topic.
+// maxIdempotencyKeyBytes is the longest Idempotency-Key.
+const maxIdempotencyKeyBytes = 255
+
+// idempotency remembers the keys of publications for a day, per topic.
 type idempotency struct {
 	byKey map[idempotencyKey]*idempotent
-	order []*idempotent // oldest first; removed ones stay until they come to the front
+	order []*idempotent // oldest first; removed ones stay until they reach the front
 }
 
 type idempotencyKey struct {
@@ -35,8 +39,8 @@ func (k idempotencyKey) row() RowKey {
 	return RowKey{Table: TableIdempotency, ID: uint64(k.topic), Name: k.key}
 }
 
-// seen answers a publish whose key is known: the same content gets the first one's offset, other content
-// is a conflict.
+// seen returns the result for a publication whose key is known: the first one's offset for the same content, a
+// conflict for other content.
 func (m *idempotency) seen(s *State, topic TopicID, key, contentHash []byte) (Result, bool) {
 	m.forget(s)
 	e := m.byKey[idempotencyKey{topic, string(key)}]
@@ -59,7 +63,7 @@ func (m *idempotency) insert(e *idempotent) {
 	m.order = append(m.order, e)
 }
 
-// forget drops what is older than the window.
+// forget drops keys older than the window.
 func (m *idempotency) forget(s *State) {
 	for len(m.order) > 0 && (m.order[0].removed || s.meta.Now-m.order[0].at >= int64(IdempotencyWindow)) {
 		if e := m.order[0]; !e.removed {
@@ -82,4 +86,16 @@ func (m *idempotency) removeTopic(s *State, topic TopicID) {
 			m.remove(s, e)
 		}
 	}
+}
+
+// hashKey checks an Idempotency-Key and returns its SHA-256, or nil for an empty key.
+func hashKey(key string) ([]byte, error) {
+	if key == "" {
+		return nil, nil
+	}
+	if len(key) > maxIdempotencyKeyBytes {
+		return nil, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(key), maxIdempotencyKeyBytes)
+	}
+	sum := sha256.Sum256([]byte(key))
+	return sum[:], nil
 }

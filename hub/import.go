@@ -12,8 +12,9 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// importSubscription makes a subscription that another hub had verified. Nothing is changed of one that is there. Its lease counts
-// from the time stated, unless it would be over by now: the hubs that are imported from never ended any.
+// importSubscription creates a subscription that another hub has verified. An existing one does not change. Its lease
+// counts from the stated time, unless it would have expired by now: the hubs imported from never ended any
+// subscription.
 func (s *State) importSubscription(e *hubpb.SubscriptionImported, fx *Effects) Result {
 	if e.Request == nil {
 		return Result{Outcome: OutcomeStale}
@@ -42,19 +43,19 @@ func (s *State) importSubscription(e *hubpb.SubscriptionImported, fx *Effects) R
 	return s.subscribe(t, &r, &hubpb.RequestVerified{VerifiedFrom: nanos(from), StartOffset: t.Head}, LifecycleImported, fx)
 }
 
-// MaxImport is how many topics and subscriptions one Import may hold together.
+// MaxImport bounds the total number of topics and subscriptions in one Import.
 const MaxImport = 1000
 
-// maxImportEntry bounds the events of one proposal, which go into one entry of the log.
+// maxImportEntry bounds the size of the events in one proposal, which goes into one log entry.
 const maxImportEntry = 128 << 10
 
-// Import is what is brought over from another hub.
+// Import is a list of topics and subscriptions to take over from another hub.
 type Import struct {
 	Topics        []string // names, or URLs
 	Subscriptions []ImportedSubscription
-	// Verify asks every callback whether it meant it, as for any subscription; until it says so nothing is sent to it.
+	// Verify asks every callback to confirm, as for any subscription; nothing is sent to it before.
 	Verify bool
-	// DryRun changes nothing and tells what would be.
+	// DryRun changes nothing and reports what would happen.
 	DryRun bool
 }
 
@@ -62,38 +63,38 @@ type Import struct {
 type ImportedSubscription struct {
 	Topic, Callback string
 	Secret          string
-	LeaseSeconds    string // as hub.lease_seconds; what is no positive number is the hub's default
+	LeaseSeconds    string // as hub.lease_seconds; anything but a positive number means the hub's default
 	ConsumerGroup   string // empty: none
-	// Since is when its lease began; zero, or a time from which it would be over by now: it begins with the import.
+	// Since is when its lease began. If zero, or if the lease would have expired by now, it begins with the import.
 	Since time.Time
-	Extra []ExtraField // what the hub keeps and does not understand
+	Extra []ExtraField // fields the hub keeps without interpreting them
 }
 
-// ImportOutcome says what became of a record.
+// ImportOutcome is the outcome for one record.
 type ImportOutcome string
 
-// Outcomes of records.
+// Outcomes of an import.
 const (
 	ImportCreated   ImportOutcome = "created"
-	ImportUnchanged ImportOutcome = "unchanged" // it was there already, and is as it was
-	ImportRequested ImportOutcome = "requested" // its callback is asked first (Import.Verify)
+	ImportUnchanged ImportOutcome = "unchanged" // it already existed and did not change
+	ImportRequested ImportOutcome = "requested" // its callback is asked to confirm (Import.Verify)
 	ImportRefused   ImportOutcome = "refused"
 )
 
-// Imported is what became of one record. Param and Reason say what is wrong with one that was refused.
+// Imported is the result for one record. Param and Reason explain a refusal.
 type Imported struct {
 	Outcome       ImportOutcome
-	ID            SubscriptionID // of a subscription that is there
-	FreshLease    bool           // its lease was over, and begins anew
+	ID            SubscriptionID // of an existing subscription
+	FreshLease    bool           // its lease had expired and begins again
 	Param, Reason string
 }
 
-// Import brings topics and subscriptions over, each by the checks that a request for it would pass. The answers are in the order
-// of the records, topics first. What is there already is not touched, so that an import may be repeated as often as it
-// takes; after an error of the proposer (see Propose) that is the way on. Who may do so is up to the caller.
+// Import takes over topics and subscriptions, each subject to the same checks as a request for it. The results are in
+// the order of the records, topics first. Existing items are left alone, so an import may be repeated any number of
+// times; repeat it after an error of the proposer (see Propose). Authorisation is up to the caller.
 func (s *Service) Import(ctx context.Context, in Import) ([]Imported, error) {
 	if n := len(in.Topics) + len(in.Subscriptions); n > MaxImport {
-		return nil, Errorf(CodeInvalid, "%d records; at most %d go into one import", n, MaxImport)
+		return nil, Errorf(CodeInvalid, "%d records; expected at most %d in one import", n, MaxImport)
 	}
 	w := &importing{s: s, in: in, out: make([]Imported, len(in.Topics)+len(in.Subscriptions))}
 	for i, name := range in.Topics {
@@ -109,22 +110,22 @@ func (s *Service) Import(ctx context.Context, in Import) ([]Imported, error) {
 	return w.out, w.flush(ctx)
 }
 
-// importing gathers events until there are enough for an entry.
+// importing collects events until there are enough for an entry.
 type importing struct {
 	s      *Service
 	in     Import
 	out    []Imported
 	events []*hubpb.Event
-	of     []int // the record of each event
+	of     []int // index of the record of each event
 	size   int
 }
 
-// refuse writes down what is wrong with a record; an error that is not about the record is returned.
+// refuse records why a record was refused. It returns an error that is not about the record.
 func (w *importing) refuse(i int, err error) error {
 	if err == nil {
 		return nil
 	}
-	e, ok := err.(*Error) //nolint:errorlint // checks return it as it is
+	e, ok := err.(*Error) //nolint:errorlint // checks return it unwrapped
 	if !ok || e.Code == CodeUnavailable || e.Code == CodeInternal {
 		return err
 	}
@@ -186,7 +187,7 @@ func (w *importing) subscription(ctx context.Context, i int, sub *ImportedSubscr
 	}
 	if w.in.Verify {
 		if w.s.pending() >= w.s.maxPending() {
-			return Errorf(CodeUnavailable, "too many requests wait for their verification; try again shortly")
+			return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 		}
 		return w.add(ctx, i, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 	}
@@ -197,7 +198,7 @@ func (w *importing) subscription(ctx context.Context, i int, sub *ImportedSubscr
 	return w.add(ctx, i, &hubpb.Event{Kind: &hubpb.Event_SubscriptionImported{SubscriptionImported: imported}})
 }
 
-// importRequest checks a subscription as Subscribe does. Its secret is not sealed yet.
+// importRequest checks a subscription as Subscribe does. It does not seal the secret.
 func (s *Service) importRequest(sub *ImportedSubscription) (*hubpb.SubscriptionRequested, *SubscribeRequest, error) {
 	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {sub.Topic}, "hub.callback": {sub.Callback}}
 	if sub.Secret != "" {
@@ -209,15 +210,15 @@ func (s *Service) importRequest(sub *ImportedSubscription) (*hubpb.SubscriptionR
 	if sub.ConsumerGroup != "" {
 		form.Set(consumerGroupParam, sub.ConsumerGroup)
 	}
-	r, err := ParseSubscribe(form, s.namer.takingBareNames(), s.rules.Leases)
+	r, err := ParseSubscribe(form, s.namer.takingBareNames(), s.policy.Leases)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := checkReserved(ActionSubscribe, r.Topic); err != nil {
 		return nil, nil, err
 	}
-	if s.rules.CheckCallback != nil {
-		if err := s.rules.CheckCallback(r.CallbackURL); err != nil {
+	if s.policy.CheckCallback != nil {
+		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
 			return nil, nil, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// LeasePolicy bounds how long a subscription lasts. WebSub forbids perpetual leases (section 5.3.1) and
-// leaves the length to the hub.
+// LeasePolicy bounds the lease of a subscription. WebSub forbids perpetual leases (section 5.3.1) and leaves the
+// length to the hub.
 type LeasePolicy struct {
 	Min, Default, Max time.Duration
 }
@@ -20,19 +20,19 @@ func (p LeasePolicy) Validate() error {
 	return nil
 }
 
-// Grant is the lease in seconds for hub.lease_seconds as sent; given says whether it was sent at all. A lease
-// outside the bounds is moved into them (WebSub 5.1 lets the hub decide), whatever its size. Anything but a
-// positive decimal integer is an *Error.
+// Grant returns the lease in seconds for hub.lease_seconds as sent; given reports whether it was sent at all. A lease
+// outside the bounds is clamped to them, however large (WebSub 5.1 lets the hub decide). Anything but a positive
+// decimal integer is an *Error.
 func (p LeasePolicy) Grant(sent string, given bool) (int64, error) {
 	if !given {
 		return int64(p.Default / time.Second), nil
 	}
 	digits := strings.TrimLeft(sent, "0")
 	if sent == "" || strings.Trim(sent, "0123456789") != "" || digits == "" {
-		return 0, ParamErrorf("hub.lease_seconds", "%s is no positive decimal integer; expected seconds such as 864000", quote(sent))
+		return 0, ParamErrorf("hub.lease_seconds", "%s is not a positive decimal integer; expected seconds such as 864000", quote(sent))
 	}
 	lo, hi := int64(p.Min/time.Second), int64(p.Max/time.Second)
-	if len(digits) > 18 { // beyond any bound, and near the end of int64
+	if len(digits) > 18 { // exceeds every bound and may overflow int64
 		return hi, nil
 	}
 	var n int64

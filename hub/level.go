@@ -6,21 +6,21 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// FeatureLevel is the newest level of events and rows that this program knows. Level 1 is all that the first release
-// has. A release that adds a kind of event, or a field that old programs must not overlook, raises it and gives
-// the kind its level in LevelOf.
+// FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
+// A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
+// its level in LevelOf.
 const FeatureLevel = 1
 
-// LevelOf is the feature level from which an event may be proposed: every member must know it. What is of level 1 may be
-// proposed from the start.
+// LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
+// is always allowed.
 func LevelOf(*hubpb.Event) uint32 {
 	return 1
 }
 
-// FeatureLevel is the level that every member of the cluster knows; 0 before they have agreed on one.
+// FeatureLevel returns the level that every member of the cluster knows, or 0 before they have agreed on one.
 func (s *State) FeatureLevel() uint32 { return s.meta.FeatureLevel }
 
-// knownLevel refuses to go on in a cluster that has left this program behind.
+// knownLevel returns an error if the cluster has moved past the feature level of this program.
 func knownLevel(e *hubpb.FeatureLevelSet) error {
 	if e.Level > FeatureLevel {
 		return fmt.Errorf("the cluster is at feature level %d, and this program knows level %d; run the same quorumhub as on the other nodes", e.Level, FeatureLevel)

@@ -8,18 +8,18 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// EventsTopic is the hosted topic that carries what happens to subscriptions, as JSON (see Lifecycle). It begins with its
-// first subscription, or when it is registered. Nobody but the hub publishes to it.
+// EventsTopic is the hosted topic to which the hub publishes what happens to subscriptions, as JSON (see Lifecycle).
+// It comes into being with its first subscription, or when it is registered. Only the hub publishes to it.
 const EventsTopic = "hub.events"
 
-// reservedPrefix begins the names of topics that are the hub's own.
+// reservedPrefix starts the names of the hub's own topics.
 const reservedPrefix = "hub."
 
-// failingAfter is how many attempts in a row must have failed for a subscription to count as failing. It is part of the
-// fold, so it can change only together with a new feature level.
+// failingAfter is the number of consecutive failed attempts from which a subscription counts as failing. It is part
+// of the fold, so it may change only with a new feature level.
 const failingAfter = 3
 
-// Kinds of Lifecycle.
+// Types of Lifecycle messages.
 const (
 	LifecycleVerified  = "subscription.verified"
 	LifecycleImported  = "subscription.imported"
@@ -34,52 +34,52 @@ const (
 	LifecycleEnded     = "subscription.ended"
 )
 
-// Lifecycle is a message of EventsTopic: something that happened to a subscription. Each is written in the fold together
-// with what it tells, so that none is lost and none is there twice.
+// Lifecycle is a message of EventsTopic: something that happened to a subscription. It is written in the same step of
+// the fold as the change it reports, so that none is lost or repeated.
 //
-// Of subscriptions to EventsTopic itself, failing, recovered and exhausted are not told: each would be one more message to
-// fail with, for ever.
+// For subscriptions to EventsTopic itself, failing, recovered and exhausted are not published: each would be one more
+// message to fail, endlessly.
 type Lifecycle struct {
-	ID           string `json:"id"` // the message's id, as in X-Hub-Message-Id
+	ID           string `json:"id"` // the message's ID, as in X-Hub-Message-Id
 	Type         string `json:"type"`
 	Time         string `json:"time"`         // RFC 3339, the log's time
 	Subscription string `json:"subscription"` // s-17
-	Topic        string `json:"topic"`        // its name
+	Topic        string `json:"topic"`        // topic name
 	Callback     string `json:"callback"`
-	Node         string `json:"node,omitempty"` // who delivers it
-	Cursor       uint64 `json:"cursor"`         // last message that is done with
+	Node         string `json:"node,omitempty"` // owner
+	Cursor       uint64 `json:"cursor"`         // this message and all before it need no further attempt
 	LeaseEndsAt  string `json:"lease_expires_at"`
 
 	FailingSince string `json:"failing_since,omitempty"` // failing
-	Failures     uint64 `json:"failures,omitempty"`      // failing: attempts in a row
+	Failures     uint64 `json:"failures,omitempty"`      // failing: consecutive failed attempts
 
-	DeadLetter string `json:"dead_letter,omitempty"` // exhausted: its id, d-17
+	DeadLetter string `json:"dead_letter,omitempty"` // exhausted: ID of the dead letter, d-17
 	MessageID  string `json:"message_id,omitempty"`  // exhausted
 	Attempts   uint32 `json:"attempts,omitempty"`    // exhausted
-	Status     int32  `json:"status,omitempty"`      // exhausted: last HTTP status, if one came
+	Status     int32  `json:"status,omitempty"`      // exhausted: last HTTP status, if any
 
-	GapFrom     uint64 `json:"gap_from,omitempty"` // gap: first and last offset that retention dropped before they were delivered
+	GapFrom     uint64 `json:"gap_from,omitempty"` // gap: first and last offset that retention dropped before delivery
 	GapThrough  uint64 `json:"gap_through,omitempty"`
 	GapMessages uint64 `json:"gap_messages,omitempty"`
 
 	Reason string `json:"reason,omitempty"` // exhausted: class of the last failure; ended: unsubscribed, gone, operator or topic_deregistered
 }
 
-// checkReserved keeps clients from using the hub's own topics for theirs.
+// checkReserved keeps clients from using the hub's own topics.
 func checkReserved(a Action, topic string) error {
 	if !strings.HasPrefix(topic, reservedPrefix) {
 		return nil
 	}
 	switch {
 	case a == ActionPublish:
-		return &Error{Code: CodeForbidden, Param: "hub.topic", Message: quote(topic) + " is the hub's own; topics whose names begin with " + reservedPrefix + " take no content from others"}
+		return &Error{Code: CodeForbidden, Param: "hub.topic", Message: quote(topic) + " is reserved; only the hub publishes to topics whose names begin with " + reservedPrefix}
 	case (a == ActionRegister || a == ActionSubscribe) && topic != EventsTopic:
 		return &Error{Code: CodeForbidden, Param: "hub.topic", Message: quote(topic) + " does not exist; of the names that begin with " + reservedPrefix + " there is " + EventsTopic}
 	}
 	return nil
 }
 
-// announce tells EventsTopic, if there is one, what happened to a subscription.
+// announce publishes to EventsTopic, if it exists, what happened to a subscription.
 func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*Lifecycle)) {
 	t := s.topics[s.topicByName[EventsTopic]]
 	if t == nil {
@@ -99,11 +99,11 @@ func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*
 	s.append(t, Message{ContentType: "application/json", Body: body}, fx)
 }
 
-// stamp is a time in the fold (Unix nanoseconds) for JSON.
+// stamp formats a time of the fold (Unix nanoseconds) for JSON.
 func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339Nano) }
 
-// announceFailing tells when a subscription begins to fail, and when it got over it. before is the number of failed
-// attempts in a row until now.
+// announceFailing announces that a subscription starts to fail or has recovered. before is the previous number of
+// consecutive failed attempts.
 func (s *State) announceFailing(sub *Subscription, before uint64, fx *Effects) {
 	c := &sub.Cursor
 	switch was, is := before >= failingAfter, c.Failures >= failingAfter; {
@@ -125,11 +125,11 @@ func (s *State) announceExhausted(sub *Subscription, d *DeadLetter, fx *Effects)
 		return
 	}
 	s.announce(LifecycleExhausted, sub, fx, func(e *Lifecycle) {
-		e.DeadLetter, e.MessageID, e.Attempts, e.Status, e.Reason = LetterID(d.ID), d.MessageID(), d.Attempts, d.Status, d.Reason
+		e.DeadLetter, e.MessageID, e.Attempts, e.Status, e.Reason = DeadLetterID(d.ID), d.MessageID(), d.Attempts, d.Status, d.Reason
 	})
 }
 
-// announceGap tells of messages that are lost; of those between, some may have been delivered out of order.
+// announceGap announces that messages were lost; some of those in between may have been delivered out of order.
 func (s *State) announceGap(sub *Subscription, from, through, lost uint64, fx *Effects) {
 	s.announce(LifecycleGap, sub, fx, func(e *Lifecycle) { e.GapFrom, e.GapThrough, e.GapMessages = from, through, lost })
 }

@@ -10,26 +10,26 @@ import (
 // MaxTopicNameBytes is the longest name of a hosted topic.
 const MaxTopicNameBytes = 512
 
-// TopicNamer translates between topic URLs and topic names. A topic hosted by the hub, at
-// <base>/topics/<name>, goes by its bare name, so that its identity does not depend on the hub's address; any
-// other topic goes by its normalised URL.
+// TopicNamer converts between topic URLs and topic names. A topic hosted by the hub, at <base>/topics/<name>, is
+// known by its bare name, so that its identity does not depend on the hub's address. Any other topic is known by its
+// normalised URL.
 type TopicNamer struct {
-	bases []string // normalised, each ending in "/topics/"; the first one is the public one
+	bases []string // normalised, each ending in "/topics/"; the first is the public one
 	bare  bool
 }
 
-// TakeBareNames makes Name take the name of a hosted topic for what it is. It must be called before the namer is used.
+// TakeBareNames makes Name accept the bare name of a hosted topic. Call it before the namer is used.
 func (n *TopicNamer) TakeBareNames() { n.bare = true }
 
-// takingBareNames is a namer that does, as other hubs' names need it.
+// takingBareNames returns a copy of the namer that accepts bare names, as imports from other hubs require.
 func (n *TopicNamer) takingBareNames() *TopicNamer {
 	bare := *n
 	bare.bare = true
 	return &bare
 }
 
-// NewTopicNamer takes the hub's public URL and further URLs it is reached at, such as those of other
-// nodes. Errors name the URL that is none.
+// NewTopicNamer returns a namer for the hub's public URL and other URLs under which it is reached, such as those of
+// other nodes. The error names the invalid URL.
 func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {
 	n := &TopicNamer{}
 	for _, base := range append([]string{publicURL}, aliases...) {
@@ -41,7 +41,8 @@ func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {
 	return n, nil
 }
 
-// Name is the name of the topic a client calls raw in the parameter param. Errors are *Error naming param.
+// Name returns the name of the topic that a client calls raw in the parameter param. Errors are *Error and name
+// param.
 func (n *TopicNamer) Name(param, raw string) (string, error) {
 	if n.bare && raw != "" && !looksLikeURL(raw) {
 		return n.HostedName(param, raw)
@@ -56,7 +57,7 @@ func (n *TopicNamer) Name(param, raw string) (string, error) {
 			continue
 		}
 		if strings.Contains(rest, "?") {
-			return "", ParamErrorf(param, "%s: a topic hosted by this hub takes no query", quoteURL(raw))
+			return "", ParamErrorf(param, "%s: the URL of a topic hosted by this hub must not have a query", quoteURL(raw))
 		}
 		name, err := url.PathUnescape(rest)
 		if err != nil {
@@ -67,8 +68,8 @@ func (n *TopicNamer) Name(param, raw string) (string, error) {
 	return normal, nil
 }
 
-// HostedName checks the (unescaped) name of a topic under /topics/. A name that is itself an http or https
-// URL names that topic. Errors are *Error naming param.
+// HostedName validates the (unescaped) name of a topic under /topics/. A name that is itself an http or https URL
+// refers to that topic. Errors are *Error and name param.
 func (n *TopicNamer) HostedName(param, name string) (string, error) {
 	switch {
 	case name == "":
@@ -93,7 +94,7 @@ func (n *TopicNamer) HostedName(param, name string) (string, error) {
 	return name, nil
 }
 
-// URL is the canonical URL of a topic, as rel=self names it.
+// URL returns the canonical URL of a topic, which rel=self carries.
 func (n *TopicNamer) URL(name string) string {
 	if isURLName(name) {
 		return name
@@ -105,16 +106,16 @@ func (n *TopicNamer) URL(name string) string {
 	return n.bases[0] + strings.Join(segments, "/")
 }
 
-// Hosted tells whether the topic of that name is hosted by the hub.
+// Hosted reports whether the topic of that name is hosted by the hub.
 func (n *TopicNamer) Hosted(name string) bool { return !isURLName(name) }
 
-// looksLikeURL tells whether a client meant an http or https URL; schemes are not case-sensitive.
+// looksLikeURL reports whether s is meant as an http or https URL; schemes are case-insensitive.
 func looksLikeURL(s string) bool {
 	scheme, _, ok := strings.Cut(s, "://")
 	return ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https"))
 }
 
-// isURLName tells whether a name is that of a topic elsewhere; names are in their normal form.
+// isURLName reports whether a (normalised) name is that of a foreign topic.
 func isURLName(name string) bool {
 	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
 }

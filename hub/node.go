@@ -8,20 +8,20 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Node is what the log says of a node of the cluster. Who takes part in consensus is raft's own configuration; this
-// says what it is to become, and by which files a node is known.
+// Node is the log's record of a node of the cluster. Raft's configuration decides who takes part in consensus; this
+// record says what the node is to become and which data directory belongs to it.
 type Node struct {
 	ID       string
-	Instance string // of the files that hold its votes; empty: not known yet
+	Instance string // ID of its data directory; empty: not known yet
 	Address  string // host:port for the other nodes
-	Voter    bool   // it is to vote
+	Voter    bool   // it is to become or stay a voter
 	Phase    NodePhase
 	Since    time.Time // when Phase began, by the leader's clock
 	Boot     string    // its newest run
-	Stopping bool      // this run has announced its end
+	Stopping bool      // this run has announced that it is stopping
 }
 
-// NodePhase is where a node is between joining and having left.
+// NodePhase is a stage of a node's membership.
 type NodePhase = hubpb.NodePhase
 
 // Phases of a Node.
@@ -32,12 +32,12 @@ const (
 	NodeRemoved  = hubpb.NodePhase_NODE_REMOVED
 )
 
-// Draining tells whether the node takes no more subscriptions and hands over those it has.
+// Draining reports whether the node takes no more subscriptions and hands over those it has.
 func (n Node) Draining() bool {
 	return n.Stopping || n.Phase == NodeLeaving || n.Phase == NodeRemoved
 }
 
-// Nodes are all nodes that were ever admitted or expected, those removed included, in order of id.
+// Nodes returns all nodes ever admitted or expected, including removed ones, in order of ID.
 func (s *State) Nodes() []Node {
 	out := make([]Node, 0, len(s.nodes))
 	for _, n := range s.nodes {
@@ -47,7 +47,7 @@ func (s *State) Nodes() []Node {
 	return out
 }
 
-// Node is one of Nodes; ok is false for one that is not known.
+// Node returns the node with this ID.
 func (s *State) Node(id string) (n Node, ok bool) {
 	if known := s.nodes[id]; known != nil {
 		return *known, true
@@ -55,10 +55,10 @@ func (s *State) Node(id string) (n Node, ok bool) {
 	return Node{}, false
 }
 
-// NodesChanged rises with every change of Nodes, within one process.
+// NodesChanged returns a number that rises with every change of Nodes within one process.
 func (s *State) NodesChanged() uint64 { return s.nodesChanged }
 
-// admitNode records a node. Files other than those it is known by, and an id that was removed, change nothing.
+// admitNode records a node. A data directory other than the known one, or a removed node, is ignored.
 func (s *State) admitNode(e *hubpb.NodeAdmitted, fx *Effects) Result {
 	n := s.nodes[e.Node]
 	switch {
@@ -70,9 +70,7 @@ func (s *State) admitNode(e *hubpb.NodeAdmitted, fx *Effects) Result {
 	case n.Phase == NodeRemoved, n.Instance != "" && e.Instance != "" && n.Instance != e.Instance:
 		return Result{Outcome: OutcomeStale}
 	}
-	if e.Instance != "" {
-		n.Instance = e.Instance
-	}
+	n.Instance = cmp.Or(e.Instance, n.Instance)
 	n.Address, n.Voter = e.Address, e.Voter
 	if e.Member && n.Phase == NodeExpected {
 		n.Phase, n.Since = NodeMember, timeOf(s.meta.Now)
@@ -81,7 +79,7 @@ func (s *State) admitNode(e *hubpb.NodeAdmitted, fx *Effects) Result {
 	return Result{}
 }
 
-// changeNode moves a node on; there is no way back from a removal.
+// changeNode advances a node's phase or changes its vote. Removal is final.
 func (s *State) changeNode(e *hubpb.NodeChanged, fx *Effects) Result {
 	n := s.nodes[e.Node]
 	if n == nil || n.Phase == NodeRemoved || e.Phase != hubpb.NodePhase_NODE_UNCHANGED && e.Phase < n.Phase {
@@ -97,9 +95,9 @@ func (s *State) changeNode(e *hubpb.NodeChanged, fx *Effects) Result {
 	return Result{}
 }
 
-// switchNode notes that a run of a node begins or ends. What a stopped node still has is nobody's: the epoch rises,
-// so that neither a decision made before nor the node's next run builds on it.
-func (s *State) switchNode(e *hubpb.NodeSwitched, fx *Effects) Result {
+// changeNodeRun records that a run of a node starts, is stopping or has stopped. What a stopped node still owns loses
+// its owner under a new epoch, so neither earlier decisions nor the node's next run can build on it.
+func (s *State) changeNodeRun(e *hubpb.NodeRunChanged, fx *Effects) Result {
 	n := s.nodes[e.Node]
 	started := e.Run == hubpb.NodeRun_RUN_STARTED
 	if n == nil || !started && n.Boot != e.Boot {
@@ -107,11 +105,11 @@ func (s *State) switchNode(e *hubpb.NodeSwitched, fx *Effects) Result {
 	}
 	n.Boot, n.Stopping = e.Boot, !started
 	if e.Run == hubpb.NodeRun_RUN_STOPPED && s.owned[n.ID] > 0 {
-		for _, h := range s.Held() {
+		for _, h := range s.Placements() {
 			if h.Assignment.Node == n.ID {
 				u := s.unitOf(s.subs[h.Subscription])
-				s.give(u, u.assignment.Next)
-				s.tell(u, fx)
+				s.setOwner(u, u.assignment.Next)
+				s.report(u, fx)
 			}
 		}
 	}

@@ -2,20 +2,19 @@ package hub
 
 import (
 	"context"
-	"time"
 
 	"quorumhub/hub/hubpb"
 )
 
-// Rewind is what moving a subscription in the log comes to.
+// Rewind describes the effect of moving a subscription's cursor.
 type Rewind struct {
-	From    uint64 // offset of the message that is sent next
-	Again   uint64 // messages that were done with and are sent again
-	Skipped uint64 // messages that were still owed and are not sent
+	From    uint64 // offset of the next message to be sent
+	Again   uint64 // messages already handled that are sent again
+	Skipped uint64 // messages not yet handled that are skipped
 }
 
-// Rewind moves a subscription's place in its topic's log, back or forth; with dryRun it only says what would
-// happen. An unknown subscription is CodeNotFound, a place outside of the log CodeInvalid.
+// Rewind moves a subscription's cursor back or forward; with dryRun it only computes the effect. An unknown
+// subscription is CodeNotFound, a position outside the topic's range CodeInvalid.
 func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID, to Position, dryRun bool) (Rewind, error) {
 	var sub Subscription
 	var t Topic
@@ -35,7 +34,7 @@ func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID
 	if err != nil {
 		return Rewind{}, err
 	}
-	r := Rewind{From: cursor + 1, Again: sub.Cursor.doneAbove(cursor), Skipped: sub.Cursor.owedUpTo(cursor)}
+	r := Rewind{From: cursor + 1, Again: sub.Cursor.doneAfter(cursor), Skipped: sub.Cursor.remainingUpTo(cursor)}
 	if dryRun {
 		return r, nil
 	}
@@ -43,15 +42,15 @@ func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID
 		SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor}}})
 }
 
-// Pause stops the deliveries of a subscription, or resumes them where they stopped. Its lease runs on. Pausing a
-// paused one changes nothing; an unknown one is CodeNotFound.
+// Pause stops the deliveries of a subscription, or resumes them where they stopped. Its lease keeps running. Pausing
+// a paused subscription changes nothing; an unknown one is CodeNotFound.
 func (s *Service) Pause(ctx context.Context, id SubscriptionID, paused bool) error {
 	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{
 		SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused}}})
 }
 
-// End ends a subscription by the hub's decision; its callback is told with hub.mode=denied (WebSub 5.2). An
-// unknown one is CodeNotFound.
+// End ends a subscription by decision of the hub; its callback is notified with hub.mode=denied (WebSub 5.2). An
+// unknown subscription is CodeNotFound.
 func (s *Service) End(ctx context.Context, id SubscriptionID) error {
 	known := false
 	s.state.View(func(st *State) { _, known = st.Subscription(id) })
@@ -63,29 +62,19 @@ func (s *Service) End(ctx context.Context, id SubscriptionID) error {
 }
 
 func (s *Service) operate(ctx context.Context, id SubscriptionID, ev *hubpb.Event) error {
-	res, err := s.proposer.Propose(ctx, ev)
-	switch {
-	case err != nil:
-		return err
-	case res[0].Outcome == OutcomeStale:
+	res, err := s.propose(ctx, "", ev)
+	if res.Outcome == OutcomeStale {
 		return noSubscription(id)
 	}
-	return res[0].Err("")
-}
-
-func (s *Service) now() time.Time {
-	if s.rules.Clock == nil {
-		return time.Now()
-	}
-	return s.rules.Clock.Now()
+	return err
 }
 
 func noSubscription(id SubscriptionID) error {
-	return &Error{Code: CodeNotFound, Param: "id", Message: "\"" + id.String() + "\" is no subscription of this hub (any more); expected an id such as s-17"}
+	return &Error{Code: CodeNotFound, Param: "id", Message: "\"" + id.String() + "\" is not a subscription of this hub; expected an ID such as s-17"}
 }
 
-// rewind moves a subscription in its topic's log, a member of a group the whole group, under a new epoch: what was
-// under way until now changes nothing any more (invariant I4).
+// rewind moves the cursor of a subscription, or of its whole group, under a new epoch, so that deliveries in flight
+// can no longer change it (invariant I4).
 func (s *State) rewind(e *hubpb.SubscriptionRewound, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
 	if sub == nil {
@@ -94,7 +83,7 @@ func (s *State) rewind(e *hubpb.SubscriptionRewound, fx *Effects) Result {
 	u := s.unitOf(sub)
 	u.cursor.place(min(max(e.Offset, u.topic.First-1), u.topic.Head))
 	s.restart(u)
-	s.tell(u, fx)
+	s.report(u, fx)
 	return Result{ID: e.Subscription, Offset: u.cursor.Offset}
 }
 

@@ -12,19 +12,19 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// DeliveryMode says in which order a subscription gets its messages.
+// DeliveryMode is the order in which a subscription gets its messages.
 type DeliveryMode = hubpb.DeliveryMode
 
 // Modes of delivery.
 const (
-	DeliveryOrdered  = hubpb.DeliveryMode_DELIVERY_ORDERED  // one after the other, in the order of the log
-	DeliveryParallel = hubpb.DeliveryMode_DELIVERY_PARALLEL // up to a window at a time, in no order
-	DeliveryKeyed    = hubpb.DeliveryMode_DELIVERY_KEYED    // those of one key in order, different keys side by side
+	DeliveryOrdered  = hubpb.DeliveryMode_DELIVERY_ORDERED  // one at a time, in log order
+	DeliveryParallel = hubpb.DeliveryMode_DELIVERY_PARALLEL // up to a window at once, in any order
+	DeliveryKeyed    = hubpb.DeliveryMode_DELIVERY_KEYED    // messages with the same key in order, different keys in parallel
 )
 
 func deliveryModes() []string { return []string{"ordered", "parallel", "keyed"} }
 
-// DeliveryModeName is the mode as requests and lists spell it.
+// DeliveryModeName returns the mode as requests and lists spell it.
 func DeliveryModeName(m DeliveryMode) string {
 	if names := deliveryModes(); m >= 0 && int(m) < len(names) {
 		return names[m]
@@ -32,7 +32,7 @@ func DeliveryModeName(m DeliveryMode) string {
 	return m.String()
 }
 
-// Bounds of what a subscriber may ask for.
+// Defaults and bounds of a subscriber's options.
 const (
 	DefaultWindow      = 16
 	MaxWindow          = 1024
@@ -50,25 +50,25 @@ const (
 	consumerGroupParam = "consumerGroup"
 )
 
-// Options is how a subscriber wants its messages beyond what WebSub says. The zero value is the hub's default
-// everywhere. It is never changed once a subscription has it.
+// Options are a subscriber's delivery options beyond WebSub. In each field, zero means the hub's default. They are
+// immutable once a subscription has them.
 type Options struct {
 	Mode   DeliveryMode
-	Window int    // parallel and keyed: messages under way at a time
+	Window int    // parallel and keyed: messages in flight at once
 	Key    string // keyed: header:<Name> or json:<JSON pointer> (RFC 6901)
 	Group  string // consumer group, empty: none
 
-	Rate            float64 // messages a second, 0: no limit
-	MaxAttempts     int     // at one message, 0: the hub's; the same for the others
+	Rate            float64 // messages per second, 0: no limit
+	MaxAttempts     int     // per message, 0: the hub's; likewise below
 	RefusedAttempts int
 	MaxAge          time.Duration
 	MaxInterval     time.Duration
-	// Schedule is the waits before the retries in whole seconds with commas between (5,300,1800), empty: the hub's. It
-	// is a text so that options compare with ==; Waits reads it. Never together with MaxInterval.
+	// Schedule lists the waits before retries in whole seconds, separated by commas (5,300,1800); empty: the hub's.
+	// It is a string so that options compare with ==; Waits parses it. It excludes MaxInterval.
 	Schedule string
 }
 
-// Waits is the schedule of retries, nil for the hub's.
+// Waits returns the retry schedule, or nil for the hub's.
 func (o *Options) Waits() []time.Duration {
 	var waits []time.Duration
 	for _, n := range o.scheduleSeconds() {
@@ -83,7 +83,7 @@ func (o *Options) scheduleSeconds() []uint32 {
 	}
 	var out []uint32
 	for text := range strings.SplitSeq(o.Schedule, ",") {
-		n, _ := strconv.ParseUint(text, 10, 32) // it was made by scheduleText
+		n, _ := strconv.ParseUint(text, 10, 32) // written by scheduleText
 		out = append(out, uint32(n))
 	}
 	return out
@@ -100,14 +100,14 @@ func scheduleText(seconds []uint32) string {
 	return string(b)
 }
 
-// SameOrder tells whether two subscriptions can share a cursor: what their order depends on is the same.
+// SameOrder reports whether two subscriptions can share a cursor, since everything that affects their order is equal.
 func (o *Options) SameOrder(p *Options) bool {
 	return o.Mode == p.Mode && o.Window == p.Window && o.Key == p.Key
 }
 
 func (o *Options) order() Options { return Options{Mode: o.Mode, Window: o.Window, Key: o.Key} }
 
-// pb is nil when all is as the hub does by default, so that most rows hold nothing of it.
+// pb returns nil if everything is the hub's default, so that most rows store nothing.
 func (o *Options) pb(start string) *hubpb.SubscriptionOptions {
 	if *o == (Options{}) && start == "" {
 		return nil
@@ -125,7 +125,7 @@ func optionsFromPB(p *hubpb.SubscriptionOptions) Options {
 		MaxInterval: time.Duration(p.GetMaxIntervalSeconds()) * time.Second, Schedule: scheduleText(p.GetRetryScheduleSeconds())}
 }
 
-// shared is nil for the default, which so takes no memory.
+// shared returns nil for the defaults, which then take no memory.
 func (o Options) shared() *Options {
 	if o == (Options{}) {
 		return nil
@@ -133,7 +133,7 @@ func (o Options) shared() *Options {
 	return &o
 }
 
-// parseOptions reads how the subscriber wants its messages, beyond WebSub.
+// parseOptions parses the delivery options beyond WebSub.
 func (r *SubscribeRequest) parseOptions(form url.Values) error {
 	if err := r.parseStart(form); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (r *SubscribeRequest) parseOptions(form url.Values) error {
 	} else if given {
 		o.Rate, err = strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(o.Rate) || o.Rate < MinRate || o.Rate > MaxRate {
-			return ParamErrorf("hub.rate", "is %s; expected messages a second, from %v to %d", quote(text), MinRate, MaxRate)
+			return ParamErrorf("hub.rate", "is %s; expected messages per second, from %v to %d", quote(text), MinRate, MaxRate)
 		}
 	}
 	if o.MaxAttempts, err = wholeNumber(form, "hub.retry.max_attempts", 1, maxRetryAttempts, "attempts"); err != nil {
@@ -171,14 +171,14 @@ func (r *SubscribeRequest) parseOptions(form url.Values) error {
 	}
 	o.MaxAge, o.MaxInterval = time.Duration(age)*time.Second, time.Duration(interval)*time.Second
 	if o.Schedule, err = parseSchedule(form); err == nil && o.Schedule != "" && interval > 0 {
-		return ParamErrorf(scheduleParam, "cannot be given together with %s; expected one of them", intervalParam)
+		return ParamErrorf(scheduleParam, "excludes %s; expected only one of them", intervalParam)
 	}
 	return err
 }
 
 const scheduleParam = "hub.retry.schedule"
 
-// parseSchedule reads the waits before the retries, empty when none are given.
+// parseSchedule parses the waits before retries; it returns "" if none are given.
 func parseSchedule(form url.Values) (string, error) {
 	text, given, err := optional(form, scheduleParam)
 	if err != nil || !given {
@@ -188,7 +188,7 @@ func parseSchedule(form url.Values) (string, error) {
 	for item := range strings.SplitSeq(text, ",") {
 		n, err := strconv.ParseUint(strings.TrimSpace(item), 10, 32)
 		if err != nil || n < 1 || n > uint64(maxRetryInterval/time.Second) || len(seconds) == maxRetryWaits {
-			return "", ParamErrorf(scheduleParam, "is %s; expected up to %d waits in seconds from 1 to %d with commas between, such as 5,300,1800",
+			return "", ParamErrorf(scheduleParam, "is %s; expected up to %d waits in seconds from 1 to %d, separated by commas, such as 5,300,1800",
 				quote(text), maxRetryWaits, maxRetryInterval/time.Second)
 		}
 		seconds = append(seconds, uint32(n))
@@ -207,7 +207,7 @@ func (r *SubscribeRequest) parseStart(form url.Values) error {
 	return err
 }
 
-// parseMode reads mode, window and key. A key alone means keyed, a window alone parallel.
+// parseMode parses mode, window and key. A key alone means keyed, a window alone parallel.
 func (r *SubscribeRequest) parseMode(form url.Values) error {
 	const modeParam, windowParam, keyParam = "hub.delivery_mode", "hub.delivery_window", "hub.delivery_key"
 	o := &r.Options
@@ -237,11 +237,11 @@ func (r *SubscribeRequest) parseMode(form url.Values) error {
 	}
 	switch {
 	case o.Mode == DeliveryOrdered && window > 1:
-		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message under way at a time; expected 1, or %s=parallel or keyed", window, modeParam, modeParam)
+		return ParamErrorf(windowParam, "is %d with %s=ordered, which has one message in flight at a time; expected 1, or %s=parallel or keyed", window, modeParam, modeParam)
 	case o.Mode != DeliveryKeyed && keyGiven:
-		return ParamErrorf(keyParam, "belongs to %s=keyed, not to %s", modeParam, name)
+		return ParamErrorf(keyParam, "requires %s=keyed, not %s", modeParam, name)
 	case o.Mode == DeliveryKeyed && !keyGiven:
-		return ParamErrorf(keyParam, "is missing; %s=keyed needs header:<Name> or json:<JSON pointer>", modeParam)
+		return ParamErrorf(keyParam, "is missing; %s=keyed requires header:<Name> or json:<JSON pointer>", modeParam)
 	case o.Mode == DeliveryOrdered:
 		return nil
 	}
@@ -254,7 +254,7 @@ func (r *SubscribeRequest) parseMode(form url.Values) error {
 	return err
 }
 
-// parseKey checks a delivery key and brings a header's name into its canonical form.
+// parseKey validates a delivery key and puts a header name into canonical form.
 func parseKey(param, text string) (string, error) {
 	if len(text) > maxKeyBytes {
 		return "", ParamErrorf(param, "is %d bytes long; at most %d are accepted", len(text), maxKeyBytes)
@@ -268,7 +268,7 @@ func parseKey(param, text string) (string, error) {
 	return "", ParamErrorf(param, "is %s; expected header:<Name> such as header:X-Hub-Key, or json:<JSON pointer> such as json:/order/id", quote(text))
 }
 
-// validPointer tells whether a JSON pointer is one (RFC 6901 section 3).
+// validPointer reports whether p is a valid JSON pointer (RFC 6901 section 3).
 func validPointer(p string) bool {
 	if p != "" && p[0] != '/' {
 		return false
@@ -281,19 +281,19 @@ func validPointer(p string) bool {
 	return true
 }
 
-// KeyHeaders are the publishers' headers that are kept with a message whatever the configuration says: the hub's own,
-// and those of CloudEvents that say what belongs together. Content-Type can be named as well.
+// KeyHeaders returns the publishers' headers that are kept with a message regardless of configuration: the hub's own,
+// and those by which CloudEvents correlates events. A delivery key may also name Content-Type.
 func KeyHeaders() []string { return []string{"X-Hub-Key", "Ce-Subject", "Ce-Partitionkey"} }
 
-// KeyHeader is the header that a delivery key names, ok false for one that names none.
+// KeyHeader returns the header that a delivery key names; ok is false if it names none.
 func KeyHeader(key string) (name string, ok bool) { return strings.CutPrefix(key, headerKeyPrefix) }
 
-// KeyPointer is the JSON pointer that a delivery key holds, ok false for one without.
+// KeyPointer returns the JSON pointer in a delivery key; ok is false if it has none.
 func KeyPointer(key string) (pointer string, ok bool) {
 	return strings.CutPrefix(key, pointerKeyPrefix)
 }
 
-// parseGroup reads the consumer group, under the name that Kafka-based hubs gave it as well.
+// parseGroup parses the consumer group, also under the parameter name that Kafka-based hubs use.
 func (r *SubscribeRequest) parseGroup(form url.Values) error {
 	const param = "hub.consumer_group"
 	name, given, err := optional(form, param)
@@ -307,7 +307,7 @@ func (r *SubscribeRequest) parseGroup(form url.Values) error {
 	switch {
 	case given && plainGiven && name != plain:
 		return ParamErrorf(param, "is %s and %s is %s; expected one group", quote(name), consumerGroupParam, quote(plain))
-	case plainGiven && plain == "": // Kafka-based hubs take an empty field for none
+	case plainGiven && plain == "": // in Kafka-based hubs an empty field means none
 		return nil
 	case plainGiven:
 		name = plain
@@ -326,7 +326,7 @@ func optional(form url.Values, param string) (text string, given bool, err error
 	return text, form.Has(param), err
 }
 
-// wholeNumber reads an optional number, 0 when it is not given.
+// wholeNumber parses an optional number; it returns 0 if it is not given.
 func wholeNumber(form url.Values, param string, least, most int, unit string) (int, error) {
 	text, given, err := optional(form, param)
 	if err != nil || !given {
@@ -339,10 +339,10 @@ func wholeNumber(form url.Values, param string, least, most int, unit string) (i
 	return n, nil
 }
 
-// maxHeaderBytes is the longest value of a header that is kept.
+// maxHeaderBytes is the longest value of a header kept with a message.
 const maxHeaderBytes = 255
 
-// keptHeaders are a publisher's headers as events hold them.
+// keptHeaders converts a publisher's headers for an event.
 func keptHeaders(in []Header) ([]*hubpb.Header, error) {
 	var out []*hubpb.Header
 	for _, h := range in {

@@ -48,7 +48,7 @@ func TestDeliveryOptions(t *testing.T) {
 	}
 }
 
-func TestDeliveryOptionsThatAreRefused(t *testing.T) {
+func TestInvalidDeliveryOptions(t *testing.T) {
 	for _, tc := range []struct {
 		param, says string
 		form        []string
@@ -60,9 +60,9 @@ func TestDeliveryOptionsThatAreRefused(t *testing.T) {
 		{"hub.delivery_window", "from 1 to 1024", []string{"hub.delivery_window", "+5"}},
 		{"hub.delivery_window", "from 1 to 1024", []string{"hub.delivery_window", "many"}},
 		{"hub.delivery_window", "from 1 to 1024", []string{"hub.delivery_window", ""}},
-		{"hub.delivery_window", "one message under way", []string{"hub.delivery_mode", "ordered", "hub.delivery_window", "2"}},
+		{"hub.delivery_window", "one message in flight", []string{"hub.delivery_mode", "ordered", "hub.delivery_window", "2"}},
 		{"hub.delivery_key", "is missing", []string{"hub.delivery_mode", "keyed"}},
-		{"hub.delivery_key", "belongs to hub.delivery_mode=keyed", []string{"hub.delivery_mode", "parallel", "hub.delivery_key", "json:/a"}},
+		{"hub.delivery_key", "requires hub.delivery_mode=keyed", []string{"hub.delivery_mode", "parallel", "hub.delivery_key", "json:/a"}},
 		{"hub.delivery_key", "expected header:<Name>", []string{"hub.delivery_key", "a"}},
 		{"hub.delivery_key", "expected header:<Name>", []string{"hub.delivery_key", "header:"}},
 		{"hub.delivery_key", "json:<JSON pointer>", []string{"hub.delivery_key", "json:a"}},
@@ -84,12 +84,12 @@ func TestDeliveryOptionsThatAreRefused(t *testing.T) {
 		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "86401"}},
 		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", "5s"}},
 		{"hub.retry.schedule", "up to 16 waits", []string{"hub.retry.schedule", strings.Repeat("1,", 16) + "2"}},
-		{"hub.retry.schedule", "cannot be given together with hub.retry.max_interval", []string{"hub.retry.schedule", "5,300", "hub.retry.max_interval", "60"}},
+		{"hub.retry.schedule", "excludes hub.retry.max_interval", []string{"hub.retry.schedule", "5,300", "hub.retry.max_interval", "60"}},
 	} {
 		_, err := hub.ParseSubscribe(subscribeForm(tc.form...), namer(t), leases)
 		wantParam(t, err, tc.param)
 		if !strings.Contains(fmt.Sprint(err), tc.says) {
-			t.Errorf("%v: %v does not say %q", tc.form, err, tc.says)
+			t.Errorf("%v: %v does not contain %q", tc.form, err, tc.says)
 		}
 	}
 }

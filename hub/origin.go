@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// originWindow is how many of an origin's last batches are remembered. It must exceed the batches an
-	// origin may have in flight at once (raftlog: 16).
+	// originWindow is how many of an origin's last batches are remembered. It must exceed the number of batches an
+	// origin may have in flight (raftlog: 16).
 	originWindow = 64
-	// originIdle is how long a silent origin is remembered, in the log's time.
+	// originIdle is how long an idle origin is remembered, in the log's time.
 	originIdle = 24 * time.Hour
 )
 
-// origin remembers the answers to the last batches of one boot of one node, so that a batch proposed again
-// after an ambiguous error is answered, not applied again.
+// origin remembers the results of the last batches of one boot of one node, so that a batch proposed again after an
+// ambiguous error gets its result instead of being applied twice.
 type origin struct {
 	seen    int64
 	highest uint64

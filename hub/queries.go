@@ -1,10 +1,8 @@
 package hub
 
-import (
-	"slices"
-)
+import "slices"
 
-// TopicByName returns a copy of the topic, ok false when it does not exist.
+// TopicByName returns a copy of the topic; ok is false if it does not exist.
 func (s *State) TopicByName(name string) (Topic, bool) {
 	id, ok := s.topicByName[name]
 	if !ok {
@@ -13,7 +11,7 @@ func (s *State) TopicByName(name string) (Topic, bool) {
 	return s.TopicByID(id)
 }
 
-// TopicByID returns a copy of the topic, ok false when it does not exist (any more).
+// TopicByID returns a copy of the topic; ok is false if it does not exist.
 func (s *State) TopicByID(id TopicID) (Topic, bool) {
 	t := s.topics[id]
 	if t == nil {
@@ -22,7 +20,7 @@ func (s *State) TopicByID(id TopicID) (Topic, bool) {
 	return *t, true
 }
 
-// Head is the offset of a topic's newest message, 0 when there is none.
+// Head returns the offset of a topic's newest message, or 0 if there is none.
 func (s *State) Head(id TopicID) uint64 {
 	if t := s.topics[id]; t != nil {
 		return t.Head
@@ -57,13 +55,13 @@ func (s *State) Request(id RequestID) (Request, bool) {
 	return *r, true
 }
 
-// Topics returns copies of at most max topics with an id above after, in order of id.
+// Topics returns copies of at most max topics with an ID greater than after, in order of ID.
 func (s *State) Topics(after TopicID, max int) []Topic {
 	return page(s.topics, after, max, func(t *Topic) bool { return true })
 }
 
-// Subscriptions returns copies of at most max active subscriptions with an id above after that match, in
-// order of id. A nil match takes all.
+// Subscriptions returns copies of at most max active subscriptions with an ID greater than after that match, in order
+// of ID. A nil match selects all.
 func (s *State) Subscriptions(after SubscriptionID, max int, match func(*Subscription) bool) []Subscription {
 	ids := pageIDs(s.subs, after, max, match)
 	out := make([]Subscription, len(ids))
@@ -73,7 +71,7 @@ func (s *State) Subscriptions(after SubscriptionID, max int, match func(*Subscri
 	return out
 }
 
-// SubscriptionsOf is Subscriptions for one topic, without walking over those of the others.
+// SubscriptionsOf is Subscriptions for one topic, without visiting those of other topics.
 func (s *State) SubscriptionsOf(topicName string, after SubscriptionID, max int) []Subscription {
 	t := s.topics[s.topicByName[topicName]]
 	if t == nil {
@@ -94,17 +92,17 @@ func (s *State) SubscriptionsOf(topicName string, after SubscriptionID, max int)
 	return out
 }
 
-// Requests returns copies of at most max pending requests with an id above after that match, in order of id.
+// Requests returns copies of at most max pending requests with an ID greater than after that match, in order of ID.
 func (s *State) Requests(after RequestID, max int, match func(*Request) bool) []Request {
 	return page(s.requests, after, max, match)
 }
 
-// Counts is the size of the state.
+// Counts holds the number of items of each kind in the state.
 type Counts struct {
 	Topics, Subscriptions, Requests, DeadLetters int
 }
 
-// Counts returns the number of things of each kind.
+// Counts returns the number of items of each kind.
 func (s *State) Counts() Counts {
 	return Counts{len(s.topics), len(s.subs), len(s.requests), len(s.letters.byID)}
 }
@@ -126,7 +124,7 @@ func pageIDs[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool
 		}
 		ids = append(ids, id)
 		if max > 0 && len(ids) >= 4*max {
-			// Only the lowest ids are wanted; sorting all of a large state would hold its lock for long.
+			// Only the lowest IDs are wanted. Sorting all of a large state would hold its lock for too long.
 			slices.Sort(ids)
 			ids = ids[:max]
 		}

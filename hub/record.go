@@ -7,9 +7,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// AppendRecord appends the stored form of m to dst: what the log keeps beside topic and offset, which are
-// its key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 5 numbers of parts, 6 bytes of the parts,
-// 30 headers as name, zero, value.
+// AppendRecord appends the stored form of m to dst: everything the log keeps except topic and offset, which are its
+// key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 5 part numbers, 6 size of the parts in
+// bytes, 30 headers as name, zero byte, value.
 func AppendRecord(dst []byte, m *Message) []byte {
 	dst = protowire.AppendTag(dst, 1, protowire.Fixed64Type)
 	dst = protowire.AppendFixed64(dst, uint64(m.Time))
@@ -27,7 +27,7 @@ func AppendRecord(dst []byte, m *Message) []byte {
 		dst = append(dst, 0)
 		dst = append(dst, h.Value...)
 	}
-	if m.Large() {
+	if m.IsBlob() {
 		dst = protowire.AppendTag(dst, 5, protowire.BytesType)
 		dst = protowire.AppendVarint(dst, uint64(packedSize(m.Parts)))
 		for _, n := range m.Parts {
@@ -47,7 +47,7 @@ func packedSize(list []uint64) (n int) {
 	return n
 }
 
-// RecordSize is the number of bytes AppendRecord appends.
+// RecordSize returns the number of bytes that AppendRecord appends.
 func RecordSize(m *Message) int {
 	n := protowire.SizeTag(1) + 8 + protowire.SizeTag(2) + protowire.SizeBytes(len(m.ContentType)) +
 		protowire.SizeTag(3) + protowire.SizeBytes(len(m.Body))
@@ -58,13 +58,13 @@ func RecordSize(m *Message) int {
 		h := &m.Headers[i]
 		n += protowire.SizeTag(30) + protowire.SizeBytes(len(h.Name)+1+len(h.Value))
 	}
-	if m.Large() {
+	if m.IsBlob() {
 		n += protowire.SizeTag(5) + protowire.SizeBytes(packedSize(m.Parts)) + protowire.SizeTag(6) + protowire.SizeVarint(uint64(m.PartsSize))
 	}
 	return n
 }
 
-// RecordBody is the body in a stored form, sharing its memory.
+// RecordBody returns the body in a stored record, sharing its memory.
 func RecordBody(b []byte) ([]byte, error) {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
@@ -87,8 +87,7 @@ func RecordBody(b []byte) ([]byte, error) {
 	return nil, nil
 }
 
-// ParseRecord is the inverse of AppendRecord. The message's body is copied out of b.
-// Errors wrap ErrCorrupt.
+// ParseRecord is the inverse of AppendRecord. The body is a copy. Errors wrap ErrCorrupt.
 func ParseRecord(topic TopicID, offset uint64, b []byte) (Message, error) {
 	m := Message{Topic: topic, Offset: offset}
 	bad := func(n int) (Message, error) {

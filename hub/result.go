@@ -2,39 +2,40 @@ package hub
 
 import "quorumhub/hub/hubpb"
 
-// Outcome says what applying one event came to.
+// Outcome is the outcome of applying one event.
 type Outcome uint32
 
 const (
 	OutcomeOK        Outcome = iota
-	OutcomeDuplicate         // an idempotent repetition: the first one's offset is in the result
+	OutcomeDuplicate         // a repetition of an earlier publication, whose offset is in the result
 	OutcomeNoTopic           // the topic does not exist
 	OutcomeTopicExists
 	OutcomeKeyConflict // the idempotency key was used with other content
-	OutcomeStale       // the request, subscription or assignment is no longer the current one; nothing changed
-	OutcomeForgotten   // a repeated batch too old to be answered; it was not applied again
-	OutcomeNotFound    // the API key or rule does not exist
-	OutcomeFull        // no room is left for more of it
-	// OutcomeGroupConflict: the members of the consumer group want their messages in another order.
+	OutcomeStale       // the request, subscription or assignment has been replaced; nothing changed
+	OutcomeForgotten   // a repeated batch whose result is no longer remembered; it was not applied again
+	OutcomeNotFound    // the API key or access rule does not exist
+	OutcomeFull        // a limit on the number of such items is reached
+	// OutcomeGroupConflict: the other members of the consumer group use another mode, window or key.
 	OutcomeGroupConflict
-	OutcomeKeyRetired // the secret is sealed with a key that was retired meanwhile; nothing changed
+	OutcomeKeyRetired // the secret is sealed with a key that has been retired; nothing changed
 )
 
-// Result is the outcome of one event, with what it made.
+// Result is the outcome of one event and what it created.
 type Result struct {
 	Outcome Outcome
 	Topic   TopicID
-	Offset  uint64 // of the message published
-	ID      uint64 // of the request, subscription or dead letter made
+	Offset  uint64 // of the published message
+	ID      uint64 // of the created request, subscription or dead letter
 }
 
-// BatchResult answers one batch of an entry: one list a proposal, one result an event.
+// BatchResult holds the results of one batch of an entry: one list per proposal, one result per event.
 type BatchResult struct {
 	Seq       uint64
 	Proposals [][]Result
 }
 
-// Err is the refusal in words, nil for OutcomeOK and OutcomeDuplicate. name is what the event was about: the topic, for most.
+// Err returns the outcome as an error, or nil for OutcomeOK and OutcomeDuplicate. name is the subject of the event:
+// the topic, for most.
 func (r Result) Err(name string) error {
 	switch r.Outcome {
 	case OutcomeOK, OutcomeDuplicate:
@@ -46,17 +47,17 @@ func (r Result) Err(name string) error {
 	case OutcomeKeyConflict:
 		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", name)
 	case OutcomeStale:
-		return Errorf(CodeConflict, "this was replaced by something newer")
+		return Errorf(CodeConflict, "it has been replaced by something newer")
 	case OutcomeGroupConflict:
 		return Errorf(CodeConflict, "the consumer group has another delivery mode, window or key")
 	case OutcomeKeyRetired:
-		return Errorf(CodeUnavailable, "the key that seals secrets was changed just now; try again")
+		return Errorf(CodeUnavailable, "the sealing key has just been rotated; try again")
 	case OutcomeForgotten:
 		return ErrAmbiguous
 	case OutcomeNotFound:
 		return Errorf(CodeNotFound, "%q does not exist", name)
 	case OutcomeFull:
-		return Errorf(CodeUnavailable, "too many are kept at present; try again later")
+		return Errorf(CodeUnavailable, "the limit on stored items is reached; try again later")
 	}
 	return Errorf(CodeInternal, "unknown outcome %d", r.Outcome)
 }

@@ -9,13 +9,13 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Retention is how much of a topic is kept. nil: as the hub is configured. 0: no limit.
+// Retention limits how much of a topic is kept. A nil field means the hub's setting, 0 means no limit.
 type Retention struct {
 	MaxAge   *time.Duration
-	MaxBytes *int64 // of bodies with what is stored with them, about
+	MaxBytes *int64 // approximate size of the bodies and what is stored with them
 }
 
-// Default tells that there is no limit of its own.
+// Default reports whether the topic has no limits of its own.
 func (r Retention) Default() bool { return r.MaxAge == nil && r.MaxBytes == nil }
 
 func (r Retention) pb() *hubpb.Retention {
@@ -42,10 +42,10 @@ func retentionFromPB(p *hubpb.Retention) (r Retention) {
 	return r
 }
 
-// MinRetention is the shortest age a topic may have of its own: the log is looked through once a minute.
+// MinRetention is the shortest MaxAge a topic may have.
 const MinRetention = time.Second
 
-// SetRetention gives a topic limits of its own, or takes them away. An unknown topic is CodeNotFound.
+// SetRetention gives a topic limits of its own, or removes them. An unknown topic is CodeNotFound.
 func (s *Service) SetRetention(ctx context.Context, topic string, r Retention) error {
 	if r.MaxAge != nil && *r.MaxAge != 0 && *r.MaxAge < MinRetention {
 		return ParamErrorf("max_age", "is %s; expected 0 (no limit) or at least %s", *r.MaxAge, MinRetention)
@@ -53,7 +53,8 @@ func (s *Service) SetRetention(ctx context.Context, topic string, r Retention) e
 	if r.MaxBytes != nil && *r.MaxBytes < 0 {
 		return ParamErrorf("max_bytes", "is %d; expected 0 (no limit) or more", *r.MaxBytes)
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+	return err
 }
 
 func (s *State) setRetention(e *hubpb.RetentionSet) Result {
@@ -66,13 +67,13 @@ func (s *State) setRetention(e *hubpb.RetentionSet) Result {
 	return Result{Topic: t.ID}
 }
 
-// TopicLimit is a topic with limits of its own.
+// TopicLimit is a topic that has limits of its own.
 type TopicLimit struct {
 	Topic TopicID
 	Retention
 }
 
-// TopicLimits lists the topics with limits of their own, in order of id.
+// TopicLimits returns the topics that have limits of their own, in order of ID.
 func (s *State) TopicLimits() (out []TopicLimit) {
 	for id, t := range s.topics {
 		if !t.Retention.Default() {

@@ -1,11 +1,11 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -26,22 +26,22 @@ const (
 	TableOrigin       Table = 8
 	TableNode         Table = 16
 	TableAPIKey       Table = 20
-	TableRule         Table = 21
+	TableAccessRule   Table = 21
 	TableNonce        Table = 22
 	TableGroup        Table = 24
-	TableBlob         Table = 40
-	TableLarge        Table = 41
+	TablePendingBlob  Table = 40
+	TableMessageBlob  Table = 41
 )
 
-// RowKey names one row of the state. Rows are told apart by ID, those of TableOrigin, TableNode, TableAPIKey, TableRule,
-// TableNonce and TableBlob by Name, and those of TableIdempotency and TableLarge by both.
+// RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
+// TableAccessRule, TableNonce and TablePendingBlob by Name; those of TableIdempotency and TableMessageBlob by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
 	Name  string
 }
 
-// Append appends the key's stored form to dst: table, ID in big endian, name.
+// Append appends the key's stored form to dst: table, big-endian ID, name.
 func (k RowKey) Append(dst []byte) []byte {
 	dst = append(dst, byte(k.Table))
 	dst = binary.BigEndian.AppendUint64(dst, k.ID)
@@ -50,7 +50,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t == TableBlob || t == TableLarge
+		t == TableGroup || t == TablePendingBlob || t == TableMessageBlob
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -65,22 +65,15 @@ func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = 
 
 func (s *State) touchName(t Table, name string) { s.dirty[RowKey{Table: t, Name: name}] = struct{}{} }
 
-// TakeDirty hands over the keys of all rows that changed since the last call. Whoever takes them must bring
-// the rows' present values (Row) to the disk, or MarkDirty them again.
+// TakeDirty returns the keys of all rows that changed since the last call. The caller must write the rows' present
+// values (Row) to disk.
 func (s *State) TakeDirty() map[RowKey]struct{} {
 	d := s.dirty
 	s.dirty = make(map[RowKey]struct{})
 	return d
 }
 
-// MarkDirty puts keys back that TakeDirty handed over.
-func (s *State) MarkDirty(keys map[RowKey]struct{}) {
-	for k := range keys {
-		s.dirty[k] = struct{}{}
-	}
-}
-
-// Row encodes the present value of a row; ok is false for a row that does not exist (any more).
+// Row encodes the present value of a row; ok is false if the row does not exist.
 func (s *State) Row(k RowKey) (value []byte, ok bool, err error) {
 	m := s.row(k)
 	if m == nil {
@@ -129,26 +122,26 @@ func (s *State) row(k RowKey) proto.Message {
 		if o := s.origins[k.Name]; o != nil {
 			return o.row(k.Name)
 		}
-	case TableBlob:
-		if b := s.blobs[k.Name]; b != nil {
+	case TablePendingBlob:
+		if b := s.pendingBlobs[k.Name]; b != nil {
 			return b.row()
 		}
-	case TableLarge:
-		if r := s.largeRow(k); r != nil {
+	case TableMessageBlob:
+		if r := s.messageBlobRow(k); r != nil {
 			return r
 		}
 	case TableNode:
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
 		}
-	case TableAPIKey, TableRule, TableNonce:
+	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.row(k)
 	}
 	return nil
 }
 
-// Rows encodes every row, in key order, and hands each to f until f returns an error. It is the whole
-// state: two states with the same rows are the same.
+// Rows encodes every row in key order and passes each to f until f returns an error. The rows are the whole state:
+// two states with equal rows are equal.
 func (s *State) Rows(f func(k RowKey, value []byte) error) error {
 	for _, k := range s.keys() {
 		v, _, err := s.Row(k)
@@ -185,21 +178,13 @@ func (s *State) keys() []RowKey {
 	for name := range s.origins {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
-	keys = s.largeKeys(keys)
+	keys = s.blobKeys(keys)
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
-		switch {
-		case a.Table != b.Table:
-			return int(a.Table) - int(b.Table)
-		case a.ID < b.ID:
-			return -1
-		case a.ID > b.ID:
-			return 1
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
 	})
 	return keys
 }
@@ -208,15 +193,15 @@ func (s *State) keys() []RowKey {
 type Loader struct {
 	s       *State
 	cursors map[SubscriptionID]Cursor
-	large   []*hubpb.LargeRow
+	blobs   []*hubpb.MessageBlobRow
 }
 
-// NewLoader starts with an empty state.
+// NewLoader returns a Loader without rows.
 func NewLoader() *Loader {
 	return &Loader{s: NewState(), cursors: map[SubscriptionID]Cursor{}}
 }
 
-// Add takes one row. Errors wrap ErrCorrupt and name the row.
+// Add adds one row. Errors wrap ErrCorrupt and name the row.
 func (l *Loader) Add(k RowKey, value []byte) error {
 	if err := l.add(k, value); err != nil {
 		return fmt.Errorf("row %d/%d %q: %w: %w", k.Table, k.ID, k.Name, ErrCorrupt, err)
@@ -230,97 +215,71 @@ func (l *Loader) add(k RowKey, value []byte) error {
 	case TableMeta:
 		return proto.Unmarshal(value, &s.meta)
 	case TableTopic:
-		r := new(hubpb.TopicRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		t := topicFromRow(r)
-		s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+		return decodeRow(value, func(r *hubpb.TopicRow) {
+			t := topicFromRow(r)
+			s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+		})
 	case TableSubscription:
-		r := new(hubpb.SubscriptionRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		sub := subscriptionFromRow(r)
-		s.subs[sub.ID] = sub
+		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
+			sub := subscriptionFromRow(r)
+			s.subs[sub.ID] = sub
+		})
 	case TableCursor:
-		r := new(hubpb.CursorRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r)
+		return decodeRow(value, func(r *hubpb.CursorRow) { l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r) })
 	case TableRequest:
-		r := new(hubpb.RequestRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		req := requestFromRow(r)
-		s.requests[req.ID] = req
-		if req.Mode != ModeDenied {
-			s.requestByKey[requestKey{req.TopicName, req.CallbackKey}] = req.ID
-		}
+		return decodeRow(value, func(r *hubpb.RequestRow) {
+			req := requestFromRow(r)
+			s.requests[req.ID] = req
+			if req.Mode != ModeDenied {
+				s.requestByKey[requestKey{req.TopicName, req.CallbackKey}] = req.ID
+			}
+		})
 	case TableDeadLetter:
-		r := new(hubpb.DeadLetterRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.letters.insert(deadLetterFromRow(r))
+		return decodeRow(value, func(r *hubpb.DeadLetterRow) { s.letters.insert(deadLetterFromRow(r)) })
 	case TableIdempotency:
-		r := new(hubpb.IdempotencyRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
-			contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+		return decodeRow(value, func(r *hubpb.IdempotencyRow) {
+			s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
+				contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+		})
 	case TableGroup:
-		r := new(hubpb.GroupRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		g := groupFromRow(r)
-		s.groups[g.id], s.groupByKey[groupKey{g.topic, g.name}] = g, g.id
+		return decodeRow(value, func(r *hubpb.GroupRow) {
+			g := groupFromRow(r)
+			s.groups[g.id], s.groupByKey[groupKey{g.topic, g.name}] = g, g.id
+		})
 	case TableOrigin:
-		r := new(hubpb.OriginRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.origins[r.Origin] = originFromRow(r)
-	case TableBlob:
-		r := new(hubpb.BlobRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.blobs[k.Name] = &blob{parts: r.Parts, size: r.Size, at: r.At}
-	case TableLarge:
-		r := new(hubpb.LargeRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		l.large = append(l.large, r)
+		return decodeRow(value, func(r *hubpb.OriginRow) { s.origins[r.Origin] = originFromRow(r) })
+	case TablePendingBlob:
+		return decodeRow(value, func(r *hubpb.PendingBlobRow) {
+			s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At}
+		})
+	case TableMessageBlob:
+		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
 	case TableNode:
-		r := new(hubpb.NodeRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.nodes[r.Node] = nodeFromRow(r)
-	case TableAPIKey, TableRule, TableNonce:
+		return decodeRow(value, func(r *hubpb.NodeRow) { s.nodes[r.Node] = nodeFromRow(r) })
+	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.load(k, value)
-	default:
-		return fmt.Errorf("unknown table %d", k.Table)
 	}
+	return fmt.Errorf("unknown table %d", k.Table)
+}
+
+// decodeRow decodes a row and passes it to use.
+func decodeRow[R any, P interface {
+	*R
+	proto.Message
+}](value []byte, use func(P)) error {
+	r := P(new(R))
+	if err := proto.Unmarshal(value, r); err != nil {
+		return err
+	}
+	use(r)
 	return nil
 }
 
-// State finishes loading: it rebuilds the indexes and checks that the rows fit together. The Loader is
-// spent afterwards. Errors wrap ErrCorrupt.
+// State finishes loading: it rebuilds the indexes and checks that the rows are consistent. The Loader cannot be used
+// afterwards. Errors wrap ErrCorrupt.
 func (l *Loader) State() (*State, error) {
 	s := l.s
-	ids := make([]SubscriptionID, 0, len(s.subs))
-	for id := range s.subs {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(s.subs)) {
 		sub := s.subs[id]
 		t := s.topics[sub.Topic]
 		c, ok := l.cursors[id]
@@ -343,17 +302,11 @@ func (l *Loader) State() (*State, error) {
 	if err := s.indexGroups(); err != nil {
 		return nil, err
 	}
-	if err := l.addLarge(); err != nil {
+	if err := l.addMessageBlobs(); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {
-		switch {
-		case a.at != b.at:
-			return int(min(max(a.at-b.at, -1), 1))
-		case a.topic != b.topic:
-			return int(min(max(int64(a.topic)-int64(b.topic), -1), 1))
-		}
-		return int(min(max(int64(a.offset)-int64(b.offset), -1), 1))
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.topic, b.topic), cmp.Compare(a.offset, b.offset))
 	})
 	return s, nil
 }

@@ -8,17 +8,18 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// What a sealed secret begins with, so that the fold can tell which key it needs without having any: SealVersion, then the
-// key's id. See SecretBox.
+// Header of a sealed secret, from which the fold reads the sealing key's ID without having the key: SealVersion, then
+// the ID. See SecretBox.
 const (
 	SealVersion    = 1
 	SealKeyIDBytes = 4
 )
 
-// maxRetiredKeys bounds the keys that are remembered as retired. It is part of the fold.
+// maxRetiredKeys bounds the number of retired keys remembered. It is part of the fold.
 const maxRetiredKeys = 64
 
-// SealedWith is the id of the key that a sealed secret needs, in hex; empty for what is not sealed.
+// SealedWith returns the ID of the sealing key that a sealed secret needs, in hex, or "" if sealed is not a sealed
+// secret.
 func SealedWith(sealed []byte) string {
 	if len(sealed) < 1+SealKeyIDBytes || sealed[0] != SealVersion {
 		return ""
@@ -26,29 +27,29 @@ func SealedWith(sealed []byte) string {
 	return hex.EncodeToString(sealed[1 : 1+SealKeyIDBytes])
 }
 
-// SealingKeys is what the log says of the keys that seal secrets, by their ids.
+// SealingKeys is the log's record of the sealing keys, by ID.
 type SealingKeys struct {
-	Sealing string   // seals; empty: nothing is agreed yet, and each node seals with the first key that it has
-	Next    string   // announced: it seals once every node has it; empty: no rotation is under way
-	Retired []string // no secret is sealed with them, or ever will be; oldest first
+	Sealing string   // in use; empty: nothing agreed yet, and each node seals with its first key
+	Next    string   // announced: in use once every node has it; empty: no rotation in progress
+	Retired []string // no secret is or ever will be sealed with them; oldest first
 }
 
-// SealingKeys tells which keys seal secrets.
+// SealingKeys returns the sealing keys of the cluster.
 func (s *State) SealingKeys() SealingKeys {
 	return SealingKeys{s.meta.SealingKey, s.meta.NextSealingKey, slices.Clone(s.meta.RetiredKeys)}
 }
 
-// SealedCount is how many secrets are sealed with a key.
+// SealedCount counts the secrets sealed with one key.
 type SealedCount struct {
-	Subscriptions int // present secrets of subscriptions
-	Former        int // secrets that were replaced and still sign
-	Requests      int // of requests that wait for their verification
+	Subscriptions int // current secrets of subscriptions
+	Former        int // replaced secrets that still sign
+	Requests      int // secrets of pending requests
 }
 
-// Total is their sum.
+// Total returns their sum.
 func (c SealedCount) Total() int { return c.Subscriptions + c.Former + c.Requests }
 
-// SealedCounts counts the secrets by the id of the key that they are sealed with. It looks at all subscriptions.
+// SealedCounts counts the secrets by the ID of their sealing key. It visits all subscriptions.
 func (s *State) SealedCounts() map[string]SealedCount {
 	out := map[string]SealedCount{}
 	count := func(sealed []byte, which func(*SealedCount) *int) {
@@ -70,8 +71,8 @@ func (s *State) SealedCounts() map[string]SealedCount {
 	return out
 }
 
-// NeededKeys are the ids of the keys without which a node could not go on from this state, in order: what seals, what is
-// to seal next, and what secrets are sealed with.
+// NeededKeys returns the IDs of the sealing keys that a node needs to continue from this state, in order: the current
+// one, the next one, and those of existing secrets.
 func (s *State) NeededKeys() []string {
 	needed := map[string]bool{s.meta.SealingKey: true, s.meta.NextSealingKey: true}
 	for id := range s.SealedCounts() {
@@ -81,16 +82,17 @@ func (s *State) NeededKeys() []string {
 	return slices.Sorted(maps.Keys(needed))
 }
 
-// SealedSecret is a secret of the state as it is sealed.
+// SealedSecret is a sealed secret of the state.
 type SealedSecret struct {
-	Subscription SubscriptionID // whose it is; 0: that of Request
+	Subscription SubscriptionID // owner of the secret; 0: Request
 	Request      RequestID
 	Sealed       []byte
 	Binding      string // see SecretBox
 }
 
-// SealedOtherwise lists at most max secrets (or a few more, of one subscription) that are sealed with another key than the
-// one named: of subscriptions with an id above sub, in order of id, then of requests with an id above req.
+// SealedOtherwise returns at most max secrets (or a few more, of one subscription) sealed with a key other than the
+// given one: first of subscriptions with an ID greater than sub, then of requests with an ID greater than req, each
+// in order of ID.
 func (s *State) SealedOtherwise(key string, sub SubscriptionID, req RequestID, max int) (out []SealedSecret) {
 	other := func(sealed []byte) bool { return len(sealed) > 0 && SealedWith(sealed) != key }
 	for _, id := range pageIDs(s.subs, sub, max, func(sub *Subscription) bool {
@@ -121,7 +123,7 @@ func (s *State) retiredKey(sealed []byte) bool {
 	return len(sealed) > 0 && slices.Contains(s.meta.RetiredKeys, SealedWith(sealed))
 }
 
-// announceKey begins a rotation. There is one at a time, and a key that was retired never comes back.
+// announceKey starts a rotation. There is only one at a time, and a retired key cannot come back.
 func (s *State) announceKey(e *hubpb.SealingKeyAnnounced, fx *Effects) Result {
 	m := &s.meta
 	switch {
@@ -133,15 +135,15 @@ func (s *State) announceKey(e *hubpb.SealingKeyAnnounced, fx *Effects) Result {
 	return Result{}
 }
 
-// switchKey makes the announced key the one that seals, when all nodes that the log knows are among those that hold it: one
-// that was admitted since they were asked would meet secrets that it cannot open.
+// switchKey puts the announced key into use, provided that every node in the log is listed as holding it: a node
+// admitted since they were asked could not open the new secrets.
 func (s *State) switchKey(e *hubpb.SealingKeySwitched, fx *Effects) Result {
 	m := &s.meta
 	switch {
 	case e.Key == "":
 		return Result{Outcome: OutcomeStale}
 	case m.SealingKey == "" && !slices.Contains(m.RetiredKeys, e.Key):
-		// The first one: the nodes compared it when they founded the cluster.
+		// The first key: the nodes compared it when they founded the cluster.
 	case e.Key != m.NextSealingKey:
 		return Result{Outcome: OutcomeStale}
 	default:
@@ -159,9 +161,9 @@ func (s *State) switchKey(e *hubpb.SealingKeySwitched, fx *Effects) Result {
 	return Result{}
 }
 
-// reseal replaces secrets by the same ones under another key, where they are still those that were read: a renewal that
-// came in between has brought its own.
-func (s *State) reseal(e *hubpb.SecretsResealed, fx *Effects) Result {
+// reencrypt replaces sealed secrets by the same secrets under another key, unless a renewal has changed them since
+// they were read.
+func (s *State) reencrypt(e *hubpb.SecretsReencrypted, fx *Effects) Result {
 	for _, item := range e.Items {
 		if len(item.Was) == 0 || len(item.Sealed) == 0 || s.retiredKey(item.Sealed) {
 			continue
@@ -174,7 +176,7 @@ func (s *State) reseal(e *hubpb.SecretsResealed, fx *Effects) Result {
 			continue
 		}
 		sub := s.subs[SubscriptionID(item.Subscription)]
-		if sub == nil || !sub.reseal(item.Was, item.Sealed) {
+		if sub == nil || !sub.reencrypt(item.Was, item.Sealed) {
 			continue
 		}
 		s.touch(TableSubscription, item.Subscription)
@@ -183,8 +185,8 @@ func (s *State) reseal(e *hubpb.SecretsResealed, fx *Effects) Result {
 	return Result{}
 }
 
-// reseal replaces one of a subscription's secrets; false: it has none like that.
-func (s *Subscription) reseal(was, sealed []byte) bool {
+// reencrypt replaces one of the subscription's sealed secrets. It reports false if there is no such secret.
+func (s *Subscription) reencrypt(was, sealed []byte) bool {
 	if string(s.SealedSecret) == string(was) {
 		s.SealedSecret = sealed
 		return true
@@ -199,7 +201,7 @@ func (s *Subscription) reseal(was, sealed []byte) bool {
 	return false
 }
 
-// retireKey ends a key that nothing needs, or gives up a rotation to it.
+// retireKey retires a key that nothing needs, or abandons a rotation to it.
 func (s *State) retireKey(e *hubpb.SealingKeyRetired, fx *Effects) Result {
 	m := &s.meta
 	switch {

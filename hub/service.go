@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -12,37 +13,37 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Rules are the hub's settings that decide about requests. They are local configuration: what matters for the
-// fold is stamped into the events.
-type Rules struct {
+// Policy holds the settings by which a Service accepts or refuses requests. It is local configuration: whatever
+// matters to the fold is copied into the events.
+type Policy struct {
 	Leases          LeasePolicy
-	AutoRegister    bool // publishing or subscribing to an unknown topic creates it
+	AutoRegister    bool // publishing or subscribing to an unknown topic registers it
 	MaxMessageBytes int64
-	// MaxPending bounds the requests that wait for their verification, so that a flood of them cannot fill the
-	// state; past it a request is refused with CodeUnavailable. 0: 100,000.
+	// MaxPending bounds the number of requests waiting for verification, so that a flood cannot fill the state;
+	// beyond it requests are refused with CodeUnavailable. 0: 100,000.
 	MaxPending int
-	// SecretGrace is how long a secret that a renewal replaces goes on signing, with SchemeStandardWebhooks.
+	// SecretGrace is how long a secret keeps signing after a renewal has replaced it, with SchemeStandardWebhooks.
 	SecretGrace time.Duration
-	// CheckCallback refuses callbacks by policy (address ranges, ports) when the request arrives; the check
-	// that counts is made again when the connection is made. nil: all are accepted.
+	// CheckCallback refuses callbacks by address range or port when the request arrives. The decisive check is made
+	// again when connecting. nil: all are accepted.
 	CheckCallback func(*url.URL) error
-	// Callbacks bounds how many requests are taken. nil: all.
+	// Callbacks limits the rate of requests. nil: no limit.
 	Callbacks CallbackBounds
-	// CheckTopic is the same for topics that the hub fetches.
+	// CheckTopic is CheckCallback for topics that the hub fetches.
 	CheckTopic func(*url.URL) error
-	// KeyHeaders are the publishers' headers that are kept with a message, in canonical form, so that delivery keys can
-	// name them.
+	// KeyHeaders lists the publishers' headers kept with a message, in canonical form, so that delivery keys can name
+	// them.
 	KeyHeaders []string
-	// Authorize refuses what the caller of ctx may not do with a topic. It is asked before anything is looked up, so that
-	// its answer tells nothing about what exists. nil: everybody may do everything.
+	// Authorize refuses what the caller of ctx may not do with a topic. It is called before anything is looked up, so
+	// that its answer does not reveal what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
-	// Clock tells whether a time lies in the future; nil: the machine's.
+	// Clock decides whether a time is in the future; nil: the machine's.
 	Clock Clock
 }
 
-// Action is what a caller wants to do with a topic.
+// Action is an operation on a topic that may require authorisation.
 type Action string
 
 // Actions.
@@ -55,46 +56,46 @@ const (
 	ActionRead        Action = "read"
 )
 
-// Service turns requests into events: what a WebSub hub may do and refuse (W3C Recommendation), without a
-// word about how requests come in. Safe for concurrent use.
+// Service turns requests into events and decides what a WebSub hub accepts (W3C Recommendation). It does not know how
+// requests arrive. Safe for concurrent use.
 type Service struct {
-	rules    Rules
+	policy   Policy
 	namer    *TopicNamer
 	proposer Proposer
 	state    StateReader
 	secrets  SecretBox
 }
 
-// NewService wires a Service.
-func NewService(rules Rules, namer *TopicNamer, proposer Proposer, state StateReader, secrets SecretBox) *Service {
-	return &Service{rules: rules, namer: namer, proposer: proposer, state: state, secrets: secrets}
+// NewService returns a Service.
+func NewService(policy Policy, namer *TopicNamer, proposer Proposer, state StateReader, secrets SecretBox) *Service {
+	return &Service{policy: policy, namer: namer, proposer: proposer, state: state, secrets: secrets}
 }
 
 func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 	if err := checkReserved(a, topic); err != nil {
 		return err
 	}
-	if s.rules.Authorize == nil {
+	if s.policy.Authorize == nil {
 		return nil
 	}
-	return s.rules.Authorize(ctx, a, topic)
+	return s.policy.Authorize(ctx, a, topic)
 }
 
-// AuthorizeRead refuses a caller of ctx who may not read a topic's messages.
+// AuthorizeRead returns an error if the caller of ctx may not read a topic's messages.
 func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 	return s.authorize(ctx, ActionRead, topic)
 }
 
-// Namer translates between topic names and URLs.
+// Namer returns the converter between topic names and URLs.
 func (s *Service) Namer() *TopicNamer { return s.namer }
 
-// Rules are the settings in force.
-func (s *Service) Rules() Rules { return s.rules }
+// Policy returns the settings in force.
+func (s *Service) Policy() Policy { return s.policy }
 
-// Subscribe takes a subscribe or unsubscribe request from its form body. When it returns nil the request is
-// durable and will be verified; what that comes to is never told to the caller (WebSub 5.1.2).
+// Subscribe accepts a subscribe or unsubscribe request from its form body. When it returns nil, the request is
+// durable and will be verified; the caller never learns the result of the verification (WebSub 5.1.2).
 func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
-	r, err := ParseSubscribe(form, s.namer, s.rules.Leases)
+	r, err := ParseSubscribe(form, s.namer, s.policy.Leases)
 	if err != nil {
 		return err
 	}
@@ -106,10 +107,10 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		return err
 	}
 	if s.pending() >= s.maxPending() {
-		return Errorf(CodeUnavailable, "too many requests wait for their verification; try again shortly")
+		return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 	}
-	if s.rules.CheckCallback != nil {
-		if err := s.rules.CheckCallback(r.CallbackURL); err != nil {
+	if s.policy.CheckCallback != nil {
+		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
 			return &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}
@@ -118,9 +119,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
-		AutoRegister: s.rules.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
+		AutoRegister: s.policy.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
 	if r.Scheme != "" {
-		ev.SecretGrace = int64(s.rules.SecretGrace / time.Second)
+		ev.SecretGrace = int64(s.policy.SecretGrace / time.Second)
 	}
 	start := ""
 	if r.Start != nil {
@@ -133,7 +134,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 		return err
 	}
 	ev.Options = r.Options.pb(start)
-	if s.rules.KeepExtra {
+	if s.policy.KeepExtra {
 		fields, err := extraFields(form)
 		if err != nil {
 			return err
@@ -143,10 +144,10 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	return s.request(ctx, r, ev)
 }
 
-// sealTries is how often a secret is sealed for one request, should its key be retired meanwhile.
+// sealTries is how often the secret of one request is sealed if the sealing key is retired in the meantime.
 const sealTries = 3
 
-// request proposes a request with its secret sealed.
+// request seals the secret of a request and proposes it.
 func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.SubscriptionRequested) (err error) {
 	for tries := 1; ; tries++ {
 		if r.Secret != nil {
@@ -159,30 +160,30 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 		case err != nil:
 			return err
 		case res[0].Outcome == OutcomeKeyRetired && tries < sealTries:
-			continue // it was retired while the request was on its way: by now another one seals
+			continue // retired while the request was in flight; another key is in use by now
 		}
 		if err := res[0].Err(r.Topic); err != nil {
 			return err
 		}
-		if s.rules.Callbacks != nil {
-			s.rules.Callbacks.Taken(ctx, RequestID(res[0].ID))
+		if s.policy.Callbacks != nil {
+			s.policy.Callbacks.Taken(ctx, RequestID(res[0].ID))
 		}
 		return nil
 	}
 }
 
-// admit keeps requests about one callback host within bounds.
+// admit limits the requests about one callback host.
 func (s *Service) admit(ctx context.Context, r *SubscribeRequest) error {
-	if s.rules.Callbacks == nil {
+	if s.policy.Callbacks == nil {
 		return nil
 	}
 	known := false
 	s.state.View(func(st *State) { _, known = st.SubscriptionByKey(r.Topic, r.CallbackKey) })
-	return s.rules.Callbacks.Admit(ctx, r.CallbackURL, known)
+	return s.policy.Callbacks.Admit(ctx, r.CallbackURL, known)
 }
 
-// checkStart refuses a start outside of what the topic holds. One that exists already keeps its place, so that there
-// it makes no difference.
+// checkStart returns an error for a start outside the topic's range. For an existing subscription, which keeps its
+// cursor, the start makes no difference.
 func (s *Service) checkStart(r *SubscribeRequest) error {
 	var t Topic
 	s.state.View(func(st *State) { t, _ = st.TopicByName(r.Topic) })
@@ -195,10 +196,7 @@ func (s *Service) pending() (n int) {
 }
 
 func (s *Service) maxPending() int {
-	if s.rules.MaxPending > 0 {
-		return s.rules.MaxPending
-	}
-	return 100_000
+	return cmp.Or(max(s.policy.MaxPending, 0), 100_000)
 }
 
 // Publication is content to publish.
@@ -207,32 +205,29 @@ type Publication struct {
 	ContentType    string
 	Body           []byte
 	IdempotencyKey string   // empty: none
-	Headers        []Header // those of Rules.KeyHeaders that the publisher sent
+	Headers        []Header // those of Policy.KeyHeaders that the publisher sent
 }
 
-// maxIdempotencyKeyBytes is the longest Idempotency-Key.
-const maxIdempotencyKeyBytes = 255
-
-// Receipt says where a publication stands in the log.
+// Receipt locates a publication in the log.
 type Receipt struct {
 	Topic     TopicID
 	Offset    uint64
-	Duplicate bool // it was there already, by its idempotency key
+	Duplicate bool // already published under this idempotency key
 }
 
-// MessageID is the id every delivery of the message carries.
+// MessageID returns the ID that every delivery of the message carries.
 func (r Receipt) MessageID() string {
 	m := Message{Topic: r.Topic, Offset: r.Offset}
 	return m.ID()
 }
 
-// Publish takes content for distribution. When it returns without an error the message is durable and will be
+// Publish accepts content for distribution. When it returns without an error, the message is durable and will be
 // delivered at least once to every active subscription (invariant I1). The body must not be changed afterwards.
 func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
 		return Receipt{}, err
 	}
-	if int64(len(p.Body)) > s.rules.MaxMessageBytes {
+	if int64(len(p.Body)) > s.policy.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
 	}
 	if err := checkContentType(p.ContentType); err != nil {
@@ -241,7 +236,7 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if len(p.Body) > MaxInlineBytes {
 		return s.publishInParts(ctx, p)
 	}
-	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.rules.AutoRegister}
+	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.policy.AutoRegister}
 	var err error
 	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
 		return Receipt{}, err
@@ -252,33 +247,30 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if ev.IdempotencyKey != nil {
 		ev.ContentHash = ContentHash(p.ContentType, p.Body)
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})
+	res, err := s.propose(ctx, p.Topic, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})
 	if err != nil {
 		return Receipt{}, err
 	}
-	if err := res[0].Err(p.Topic); err != nil {
-		return Receipt{}, err
-	}
-	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+	return Receipt{Topic: res.Topic, Offset: res.Offset, Duplicate: res.Outcome == OutcomeDuplicate}, nil
 }
 
-// publishInParts publishes a large body that is in memory.
+// publishInParts publishes a body in memory as a blob.
 func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
-	u, err := s.NewUpload(ctx, p.Topic, p.ContentType)
+	u, err := s.NewBlobWriter(ctx, p.Topic, p.ContentType)
 	if err != nil {
 		return Receipt{}, err
 	}
-	if err := u.AddAll(ctx, p.Body); err != nil {
+	if err := u.WriteAll(ctx, p.Body); err != nil {
 		return Receipt{}, err
 	}
-	return s.PublishLarge(ctx, p, u)
+	return s.PublishBlob(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.
 const maxContentTypeBytes = 255
 
-// checkContentType refuses what could not be sent on as a header of the deliveries. What it names is the
-// publisher's business.
+// checkContentType returns an error for values that deliveries could not send as a header. Which type it names is up
+// to the publisher.
 func checkContentType(s string) error {
 	if s == "" || len(s) > maxContentTypeBytes {
 		return ParamErrorf("Content-Type", "is %d bytes long; expected 1 to %d", len(s), maxContentTypeBytes)
@@ -291,13 +283,13 @@ func checkContentType(s string) error {
 	return nil
 }
 
-// TooLarge is the error for a body over the limit.
+// TooLarge returns the error for a body over the size limit.
 func (s *Service) TooLarge() *Error {
-	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.rules.MaxMessageBytes)
+	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.policy.MaxMessageBytes)
 }
 
-// Ping takes a thin ping from its form body: the topics named have news. When it returns nil the pings are
-// durable; the topics that have subscribers will be fetched. All pings of one call are taken or none.
+// Ping accepts a thin ping from its form body: the named topics have changed. When it returns nil, the pings are
+// durable, and the topics that have subscribers will be fetched. The pings of one call are accepted all or none.
 func (s *Service) Ping(ctx context.Context, form url.Values) error {
 	names, err := ParsePing(form, s.namer)
 	if err != nil {
@@ -310,19 +302,19 @@ func (s *Service) Ping(ctx context.Context, form url.Values) error {
 	}
 	var events []*hubpb.Event
 	for _, name := range names {
-		if !s.rules.AutoRegister && !s.known(name) {
+		if !s.policy.AutoRegister && !s.known(name) {
 			return Result{Outcome: OutcomeNoTopic}.Err(name)
 		}
 		if s.namer.Hosted(name) {
-			continue // its content is published here; there is nothing to fetch
+			continue // its content is published to this hub; there is nothing to fetch
 		}
-		if u, err := url.Parse(name); err == nil && s.rules.CheckTopic != nil {
-			if err := s.rules.CheckTopic(u); err != nil {
+		if u, err := url.Parse(name); err == nil && s.policy.CheckTopic != nil {
+			if err := s.policy.CheckTopic(u); err != nil {
 				return &Error{Code: CodeForbidden, Param: "hub.url", Message: err.Error()}
 			}
 		}
 		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
-			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.rules.AutoRegister}}})
+			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.policy.AutoRegister}}})
 	}
 	if len(events) == 0 {
 		return nil
@@ -331,29 +323,32 @@ func (s *Service) Ping(ctx context.Context, form url.Values) error {
 	return err
 }
 
-// Register makes a topic known. A topic that is known already is CodeConflict.
+// Register registers a topic. A topic that already exists is CodeConflict.
 func (s *Service) Register(ctx context.Context, topic string) error {
 	if err := s.authorize(ctx, ActionRegister, topic); err != nil {
 		return err
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
+	return err
 }
 
-// Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are told
-// (WebSub 5.2). An unknown topic is CodeNotFound.
+// Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are notified (WebSub 5.2).
+// An unknown topic is CodeNotFound.
 func (s *Service) Deregister(ctx context.Context, topic string) error {
 	if err := s.authorize(ctx, ActionDeregister, topic); err != nil {
 		return err
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+	return err
 }
 
-func (s *Service) proposeTopic(ctx context.Context, topic string, ev *hubpb.Event) error {
+// propose proposes one event and returns its result; a refusal is an error. name is the subject of the event.
+func (s *Service) propose(ctx context.Context, name string, ev *hubpb.Event) (Result, error) {
 	res, err := s.proposer.Propose(ctx, ev)
 	if err != nil {
-		return err
+		return Result{}, err
 	}
-	return res[0].Err(topic)
+	return res[0], res[0].Err(name)
 }
 
 func (s *Service) known(topic string) (ok bool) {
@@ -361,12 +356,20 @@ func (s *Service) known(topic string) (ok bool) {
 	return ok
 }
 
-// checkOptions refuses what contradicts the other members of the consumer group, and a key that is not stored.
+func (s *Service) now() time.Time {
+	if s.policy.Clock == nil {
+		return time.Now()
+	}
+	return s.policy.Clock.Now()
+}
+
+// checkOptions returns an error for options that contradict the other members of the consumer group, and for a key
+// that names a header which is not kept.
 func (s *Service) checkOptions(r *SubscribeRequest) error {
 	o := &r.Options
-	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.rules.KeyHeaders, name) {
-		return ParamErrorf("hub.delivery_key", "names the header %s, which is not kept with a message; expected one of %s (message.key_headers)",
-			quote(name), strings.Join(append([]string{contentTypeHeader}, s.rules.KeyHeaders...), ", "))
+	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.policy.KeyHeaders, name) {
+		return ParamErrorf("hub.delivery_key", "names the header %s, which is not kept with messages; expected one of %s (message.key_headers)",
+			quote(name), strings.Join(append([]string{contentTypeHeader}, s.policy.KeyHeaders...), ", "))
 	}
 	if o.Group == "" {
 		return nil
@@ -393,6 +396,6 @@ func (s *Service) checkOptions(r *SubscribeRequest) error {
 	case have.Window != o.Window:
 		param, is, want = "hub.delivery_window", strconv.Itoa(o.Window), strconv.Itoa(have.Window)
 	}
-	return &Error{Code: CodeConflict, Param: param, Message: "is " + is + ", and the consumer group " + quote(o.Group) +
-		" has " + want + "; its members must agree, so expected " + want}
+	return &Error{Code: CodeConflict, Param: param, Message: "is " + is + ", but the consumer group " + quote(o.Group) +
+		" has " + want + "; all members must agree, so expected " + want}
 }

@@ -14,18 +14,18 @@ const SchemeStandardWebhooks = "standard-webhooks"
 
 const (
 	webhookSecretPrefix = "whsec_"
-	// maxFormerSecrets bounds the secrets that sign beside the present one. It is part of the fold.
+	// maxFormerSecrets bounds the secrets that sign beside the current one. It is part of the fold.
 	maxFormerSecrets = 3
 )
 
-// FormerSecret is a secret that a renewal replaced, and that goes on signing for a while.
+// FormerSecret is a secret that a renewal replaced and that keeps signing until Until.
 type FormerSecret struct {
 	Sealed []byte
 	Until  time.Time
 }
 
-// WebhookKey is the key that a secret stands for in Standard Webhooks: what follows whsec_, from base64, or the secret as it
-// is. (The key of X-Hub-Signature is always the secret as it is, see WebSub 7.1.)
+// WebhookKey returns the Standard Webhooks key for a secret: what follows whsec_, decoded from base64, or else the
+// secret itself. (The key of X-Hub-Signature is always the secret itself, see WebSub 7.1.)
 func WebhookKey(secret []byte) []byte {
 	if encoded, ok := strings.CutPrefix(string(secret), webhookSecretPrefix); ok {
 		if key, err := base64.StdEncoding.DecodeString(encoded); err == nil {
@@ -45,19 +45,19 @@ func (r *SubscribeRequest) chooseScheme(form url.Values) (err error) {
 	case scheme != SchemeStandardWebhooks:
 		return ParamErrorf(param, "is %s; expected websub or %s", quote(scheme), SchemeStandardWebhooks)
 	case r.Secret == nil:
-		return ParamErrorf(param, "is %s, which needs a hub.secret", scheme)
+		return ParamErrorf(param, "is %s, which requires hub.secret", scheme)
 	}
 	if encoded, ok := strings.CutPrefix(string(r.Secret), webhookSecretPrefix); ok {
 		if key, err := base64.StdEncoding.DecodeString(encoded); err != nil || len(key) < 24 || len(key) > 64 {
-			return ParamErrorf("hub.secret", "begins with %s and does not go on with 24 to 64 bytes in base64, as %s wants it", webhookSecretPrefix, scheme)
+			return ParamErrorf("hub.secret", "begins with %s but does not continue with 24 to 64 bytes in base64, as %s requires", webhookSecretPrefix, scheme)
 		}
 	}
 	r.Scheme = scheme
 	return nil
 }
 
-// formerSecrets are those that sign beside the secret of a renewal: the one it replaces, for the grace that the hub
-// gives, and those from before as long as theirs lasts.
+// formerSecrets returns the secrets that keep signing after a renewal: the one it replaces, for the hub's grace
+// period, and those replaced earlier whose period has not ended.
 func formerSecrets(sub *Subscription, r *Request, from time.Time) []FormerSecret {
 	if r.Scheme == "" || sub.Scheme == "" || len(r.SealedSecret) == 0 || len(sub.SealedSecret) == 0 || r.SecretGrace <= 0 {
 		return nil

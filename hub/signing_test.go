@@ -28,7 +28,7 @@ func TestSignatureScheme(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct{ scheme, secret, param string }{
-		{"standard-webhooks", "", "hub.signature_scheme: is standard-webhooks, which needs a hub.secret"}, {"rsa", "s", "hub.signature_scheme: is \"rsa\"; expected websub"},
+		{"standard-webhooks", "", "hub.signature_scheme: is standard-webhooks, which requires hub.secret"}, {"rsa", "s", "hub.signature_scheme: is \"rsa\"; expected websub"},
 		{"standard-webhooks", "whsec_MfKQ", "hub.secret: begins with whsec_"}, {"standard-webhooks", "whsec_not base64!", "hub.secret:"},
 	} {
 		_, err := parse(tc.scheme, tc.secret)
@@ -38,8 +38,8 @@ func TestSignatureScheme(t *testing.T) {
 	}
 }
 
-// No more than a few secrets of the past are kept, and none longer than its grace; a renewal without a secret or without
-// the scheme forgets them all (WebSub 5.1: what is verified replaces what was there).
+// Only a few former secrets are kept, none beyond its grace period. A renewal without a secret or without the scheme
+// drops them all (WebSub 5.1: the verified request replaces what was there).
 func TestFormerSecrets(t *testing.T) {
 	w := newWorld(t)
 	renew := func(secret, scheme string, grace int64) hub.Subscription {

@@ -9,8 +9,8 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// State is everything the hub knows except the messages themselves: the fold of all events. It is not safe
-// for concurrent use; its owner (store.Store) guards it. Readers get it through StateReader.View.
+// State is everything the hub knows except the messages themselves: the fold of all events. It is not safe for
+// concurrent use; its owner (store.Store) guards it. Readers get it through StateReader.View.
 type State struct {
 	meta hubpb.MetaRow
 
@@ -19,16 +19,16 @@ type State struct {
 	subs         map[SubscriptionID]*Subscription
 	subByKey     map[subscriptionKey]SubscriptionID
 	requests     map[RequestID]*Request
-	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request a subscription
+	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request per subscription
 	letters      letters
 	origins      map[string]*origin
-	blobs        map[string]*blob // large bodies on their way, by id
+	pendingBlobs map[string]*pendingBlob // by ID
 	idempotency  idempotency
 	access       access
 	groups       map[GroupID]*group
 	groupByKey   map[groupKey]GroupID
 	grouped      int            // subscriptions that are in groups
-	owned        map[string]int // units by the node that delivers them
+	owned        map[string]int // units by owner
 	nodes        map[string]*Node
 	nodesChanged uint64 // rises with every change of nodes; not part of the state
 
@@ -45,7 +45,7 @@ type requestKey struct {
 	callback string
 }
 
-// NewState is the state before the first event.
+// NewState returns the state before the first event.
 func NewState() *State {
 	return &State{
 		topics:       map[TopicID]*Topic{},
@@ -58,7 +58,7 @@ func NewState() *State {
 		groupByKey:   map[groupKey]GroupID{},
 		letters:      newLetters(),
 		origins:      map[string]*origin{},
-		blobs:        map[string]*blob{},
+		pendingBlobs: map[string]*pendingBlob{},
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
@@ -67,9 +67,9 @@ func NewState() *State {
 	}
 }
 
-// Apply folds one encoded log entry into the state and adds what it did to fx. The answers are in the
-// order of the entry's batches. An error means that the entry is corrupt or from a newer program: nothing
-// was applied and the node must stop, for every later entry builds on this one.
+// Apply folds one encoded log entry into the state and adds its effects to fx. The results are in the order of the
+// entry's batches. An error means that the entry is corrupt or from a newer program: nothing was applied, and the
+// node must stop, since every later entry builds on this one.
 func (s *State) Apply(data []byte, fx *Effects) ([]BatchResult, error) {
 	entry, err := DecodeEntry(data)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *State) Apply(data []byte, fx *Effects) ([]BatchResult, error) {
 	return out, nil
 }
 
-// knownKinds refuses an entry with an event this program does not know: skipping it would make this
+// knownKinds returns an error for an entry with an event this program does not know: skipping it would make this
 // node's state differ from the others'.
 func knownKinds(entry *hubpb.Entry) error {
 	for _, b := range entry.Batches {
@@ -100,7 +100,7 @@ func knownKinds(entry *hubpb.Entry) error {
 					}
 				}
 				if e.Kind == nil {
-					return fmt.Errorf("log entry holds an event of a kind this program does not know; it was written by a newer version")
+					return fmt.Errorf("log entry contains an event of a kind this program does not know; a newer version wrote it")
 				}
 			}
 		}
@@ -108,8 +108,8 @@ func knownKinds(entry *hubpb.Entry) error {
 	return nil
 }
 
-// chainHash continues the rolling hash over what went in and what came out, so that a difference in either
-// shows on the first entry where nodes part (invariant I6).
+// chainHash extends the rolling hash by an entry and its results, so that a difference in either shows at the first
+// entry where nodes diverge (invariant I6).
 func chainHash(prev uint64, data []byte, out []BatchResult) uint64 {
 	var d xxhash.Digest
 	d.ResetWithSeed(prev)
@@ -136,10 +136,10 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.publish(k.MessagePublished, fx)
 	case *hubpb.Event_RetentionSet:
 		return s.setRetention(k.RetentionSet)
-	case *hubpb.Event_BlobPart:
-		return s.addPart(k.BlobPart, fx)
-	case *hubpb.Event_LargePublished:
-		return s.publishLarge(k.LargePublished, fx)
+	case *hubpb.Event_BlobPartAdded:
+		return s.addPart(k.BlobPartAdded, fx)
+	case *hubpb.Event_BlobPublished:
+		return s.publishBlob(k.BlobPublished, fx)
 	case *hubpb.Event_BlobsDropped:
 		return s.dropBlobs(k.BlobsDropped, fx)
 	case *hubpb.Event_BatchPublished:
@@ -178,47 +178,54 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
+	case *hubpb.Event_DeadLetterReplayRequested:
+		return s.requestReplays(k.DeadLetterReplayRequested, fx)
+	case *hubpb.Event_DeadLettersReplayed:
+		return s.recordReplays(k.DeadLettersReplayed)
+	case *hubpb.Event_DeadLettersDropped:
+		return s.dropLetters(k.DeadLettersDropped)
+	}
+	return s.applyClusterEvent(e, fx)
+}
+
+// applyClusterEvent applies the events about access, sealing keys, nodes and the cluster itself.
+func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
+	switch k := e.Kind.(type) {
 	case *hubpb.Event_NodeAdmitted:
 		return s.admitNode(k.NodeAdmitted, fx)
 	case *hubpb.Event_NodeChanged:
 		return s.changeNode(k.NodeChanged, fx)
-	case *hubpb.Event_NodeSwitched:
-		return s.switchNode(k.NodeSwitched, fx)
-	case *hubpb.Event_DeadLettersReplaying:
-		return s.replayLetters(k.DeadLettersReplaying, fx)
-	case *hubpb.Event_DeadLettersTried:
-		return s.triedLetters(k.DeadLettersTried)
-	case *hubpb.Event_DeadLettersDropped:
-		return s.dropLetters(k.DeadLettersDropped)
+	case *hubpb.Event_NodeRunChanged:
+		return s.changeNodeRun(k.NodeRunChanged, fx)
 	case *hubpb.Event_NonceClaimed:
 		return s.claimNonce(k.NonceClaimed)
 	case *hubpb.Event_ApiKeyCreated:
 		return s.createAPIKey(k.ApiKeyCreated)
 	case *hubpb.Event_ApiKeyRevoked:
 		return s.revokeAPIKey(k.ApiKeyRevoked)
-	case *hubpb.Event_RuleSet:
-		return s.setRule(k.RuleSet)
-	case *hubpb.Event_RuleRemoved:
-		return s.removeRule(k.RuleRemoved)
+	case *hubpb.Event_AccessRuleSet:
+		return s.setRule(k.AccessRuleSet)
+	case *hubpb.Event_AccessRuleRemoved:
+		return s.removeRule(k.AccessRuleRemoved)
 	case *hubpb.Event_FeatureLevelSet:
 		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_SealingKeyAnnounced:
 		return s.announceKey(k.SealingKeyAnnounced, fx)
 	case *hubpb.Event_SealingKeySwitched:
 		return s.switchKey(k.SealingKeySwitched, fx)
-	case *hubpb.Event_SecretsResealed:
-		return s.reseal(k.SecretsResealed, fx)
+	case *hubpb.Event_SecretsReencrypted:
+		return s.reencrypt(k.SecretsReencrypted, fx)
 	case *hubpb.Event_SealingKeyRetired:
 		return s.retireKey(k.SealingKeyRetired, fx)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
-	case *hubpb.Event_ClusterRefounded:
-		return s.refound(k.ClusterRefounded, fx)
+	case *hubpb.Event_NewClusterForced:
+		return s.forceNewCluster(k.NewClusterForced, fx)
 	}
 	panic(fmt.Sprintf("event kind %T passed knownKinds but has no fold", e.Kind))
 }
 
-// initialize gives the cluster its id, once.
+// initialize sets the cluster ID, once.
 func (s *State) initialize(e *hubpb.ClusterInitialized) Result {
 	if s.meta.ClusterId != "" {
 		return Result{Outcome: OutcomeStale}
@@ -227,21 +234,21 @@ func (s *State) initialize(e *hubpb.ClusterInitialized) Result {
 	return Result{}
 }
 
-// ClusterID is the random id of the cluster, empty before its first entry.
+// ClusterID returns the random ID of the cluster, or "" before its first entry.
 func (s *State) ClusterID() string { return s.meta.ClusterId }
 
-// Now is the newest leader's time in the log; it never goes back.
+// Now returns the newest leader time in the log; it never goes back.
 func (s *State) Now() time.Time { return time.Unix(0, s.meta.Now) }
 
-// Hash is the rolling hash of all entries applied and of their results.
+// Hash returns the rolling hash of all applied entries and their results.
 func (s *State) Hash() uint64 { return s.meta.Hash }
 
-// Published is the number of messages ever published and their bodies' bytes.
+// Published returns the number of messages ever published and the total size of their bodies.
 func (s *State) Published() (messages, bytes uint64) {
 	return s.meta.PublishedMessages, s.meta.PublishedBytes
 }
 
-// GapMessages is how many messages retention dropped before a subscription had got them, over all
+// GapMessages returns how many messages retention dropped before a subscription had received them, over all
 // subscriptions (invariant I9).
 func (s *State) GapMessages() uint64 { return s.meta.GapMessages }
 

@@ -7,8 +7,8 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// request records a subscribe or unsubscribe request; it replaces an earlier one for the same
-// subscription that is still pending. The subscription itself does not change (WebSub 5.1, invariant I7).
+// request records a subscribe or unsubscribe request. It replaces a pending request for the same subscription. The
+// subscription itself does not change (WebSub 5.1, invariant I7).
 func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	if s.retiredKey(e.SealedSecret) {
 		return Result{Outcome: OutcomeKeyRetired}
@@ -41,7 +41,7 @@ func (s *State) addRequest(r Request, fx *Effects) *Request {
 	return &r
 }
 
-// settle removes a request that is done with.
+// settle removes a request that needs no further action.
 func (s *State) settle(id RequestID, fx *Effects) {
 	r := s.requests[id]
 	key := requestKey{r.TopicName, r.CallbackKey}
@@ -53,8 +53,8 @@ func (s *State) settle(id RequestID, fx *Effects) {
 	fx.Settled = append(fx.Settled, id)
 }
 
-// verified carries out a request whose verification succeeded (WebSub 5.3). A request that was replaced
-// meanwhile is gone and changes nothing.
+// verified carries out a request whose verification succeeded (WebSub 5.3). A request that has been replaced is gone
+// and changes nothing.
 func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 	r := s.requests[RequestID(e.Request)]
 	if r == nil {
@@ -73,18 +73,18 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 			s.endSubscription(id, hubpb.EndReason_END_UNSUBSCRIBED, fx)
 			return Result{ID: uint64(id)}
 		}
-	default: // a denial changes no subscription
+	default: // a denial notice changes no subscription
 	}
 	return Result{}
 }
 
-// subscribe makes or renews a subscription. made is what a new one is announced as.
-func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, made string, fx *Effects) Result {
+// subscribe creates or renews a subscription. created is the lifecycle type announced for a new one.
+func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, created string, fx *Effects) Result {
 	key := subscriptionKey{t.ID, r.CallbackKey}
 	id, renewal := s.subByKey[key]
 	if renewal && s.subs[id].Expired(timeOf(e.VerifiedFrom)) {
-		// The lease ran out before this request was verified: the old subscription is over and what was
-		// published since is not owed to anybody.
+		// The lease expired before this request was verified: the old subscription is over, and the subscriber
+		// has no claim to what was published since.
 		s.endSubscription(id, hubpb.EndReason_END_EXPIRED, fx)
 		renewal = false
 	}
@@ -101,12 +101,12 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, made s
 		sub.Cursor.Offset = min(max(e.StartOffset, t.First-1), t.Head)
 		s.subs[sub.ID] = sub
 		s.subByKey[key] = sub.ID
-		t.subscriptions = append(t.subscriptions, sub.ID) // ids rise, so the list stays sorted
+		t.subscriptions = append(t.subscriptions, sub.ID) // IDs rise, so the list stays sorted
 		if r.Options.Group == "" {
-			s.hand(s.unitOf(sub), s.leastLoaded(t, e.Candidates))
+			s.setOwnerIfAny(s.unitOf(sub), s.leastLoaded(t, e.Candidates))
 		}
 	}
-	// Everything the request names replaces what was there, a missing secret included (WebSub 5.1).
+	// Everything in the request replaces what was there, even with a missing secret (WebSub 5.1).
 	sub.TopicRaw, sub.Callback = r.TopicRaw, r.Callback
 	s.shareStrings(sub, t)
 	sub.Former = formerSecrets(sub, r, timeOf(e.VerifiedFrom))
@@ -118,7 +118,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, made s
 	if renewal {
 		s.announce(LifecycleRenewed, sub, fx, nil)
 	} else {
-		s.announce(made, sub, fx, nil)
+		s.announce(created, sub, fx, nil)
 	}
 	return Result{Topic: t.ID, ID: uint64(sub.ID)}
 }
@@ -132,9 +132,9 @@ func (s *State) requestFailed(e *hubpb.RequestFailed, fx *Effects) Result {
 	return Result{}
 }
 
-// endSubscriptions ends subscriptions for a reason found by delivery or decided by the leader. An expiry is
-// checked again, and so is which renewal a callback spoke of, and whether who heard it still delivers the
-// subscription: something else may have come first.
+// endSubscriptions ends subscriptions for a reason found by delivery or decided by the leader. Another event may have
+// come first, so it checks again that the lease has expired, that the callback answered for the latest renewal, and
+// that the sender still owns the subscription.
 func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Result {
 	for i, raw := range e.Subscriptions {
 		id := SubscriptionID(raw)
@@ -176,14 +176,14 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 
-// denyNotice makes the request that tells a callback of the end of its subscription (WebSub 5.2).
+// denyNotice records the request that notifies a callback of the end of its subscription (WebSub 5.2).
 func (s *State) denyNotice(sub *Subscription, reason string, fx *Effects) {
 	s.addRequest(Request{Mode: ModeDenied, TopicName: sub.TopicName, TopicRaw: sub.TopicRaw,
 		Callback: sub.Callback, CallbackKey: sub.CallbackKey, Reason: reason}, fx)
 }
 
-// shareStrings lets a subscription use the memory of strings that are mostly the same as others: of 100,000 subscriptions they
-// would be a tenth of the memory.
+// shareStrings makes a subscription share the memory of strings it usually has in common with others: a tenth of the
+// memory of 100,000 subscriptions.
 func (s *State) shareStrings(sub *Subscription, t *Topic) {
 	if sub.CallbackKey == sub.Callback {
 		sub.Callback = sub.CallbackKey

@@ -6,47 +6,47 @@ import (
 	"time"
 )
 
-// Rate is how many requests are taken in how much time. The zero value is no limit.
+// Rate is a number of requests per period. The zero value is no limit.
 type Rate struct {
 	Requests int
 	Per      time.Duration
 }
 
-// Limited tells whether there is a limit at all.
+// Limited reports whether there is a limit.
 func (r Rate) Limited() bool { return r.Requests > 0 && r.Per > 0 }
 
-// Allowance is what a Throttle says to one request.
+// Allowance is a Throttle's decision on one request.
 type Allowance struct {
 	OK   bool
-	Left int           // requests that would be taken now
-	Full time.Duration // until all of Rate.Requests are there again
-	Wait time.Duration // until one is taken, when OK is false; else 0
+	Left int           // requests that would still be accepted now
+	Full time.Duration // until the whole of Rate.Requests is available again
+	Wait time.Duration // until the next request is accepted; 0 if OK
 }
 
-// Throttle holds a token bucket for each key: one that was quiet has Rate.Requests to spend at once and gets them back
-// evenly over Rate.Per. It remembers a fixed number of keys; to learn of a further one it forgets the one that was quiet for longest.
-// Safe for concurrent use.
+// Throttle keeps a token bucket per key: an idle key may spend Rate.Requests at once and regains them evenly over
+// Rate.Per. It remembers a fixed number of keys and evicts the one unused for longest. Safe for concurrent use.
 type Throttle[K comparable] struct {
 	max   int
 	begin time.Time
 
 	mu    sync.Mutex
 	known map[K]*list.Element
-	order list.List // of *bucket[K], the one used last in front
+	order list.List // of *bucket[K], most recently used first
 }
 
-// bucket is kept as one number (the generic cell rate algorithm): the moment when it is full again.
+// bucket holds a single number (the generic cell rate algorithm): when it is full again.
 type bucket[K comparable] struct {
 	key  K
 	full time.Duration // since Throttle.begin
 }
 
-// NewThrottle makes a Throttle that remembers at most max keys. now is the present of the clock whose times Spend gets.
+// NewThrottle returns a Throttle that remembers at most maxKeys keys. now is the current time of the clock that Spend
+// is given.
 func NewThrottle[K comparable](maxKeys int, now time.Time) *Throttle[K] {
 	return &Throttle[K]{max: maxKeys, begin: now, known: map[K]*list.Element{}}
 }
 
-// Spend takes one request from the key's bucket, if it holds one. A request that is refused takes nothing.
+// Spend takes one request from the key's bucket if there is one. A refused request costs nothing.
 func (t *Throttle[K]) Spend(key K, rate Rate, now time.Time) Allowance {
 	if !rate.Limited() {
 		return Allowance{OK: true}
@@ -65,7 +65,7 @@ func (t *Throttle[K]) Spend(key K, rate Rate, now time.Time) Allowance {
 	return Allowance{OK: true, Left: int((rate.Per - (next - at)) / each), Full: next - at}
 }
 
-// Keys is the number of keys that are remembered.
+// Keys returns the number of remembered keys.
 func (t *Throttle[K]) Keys() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

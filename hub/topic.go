@@ -8,7 +8,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// ContentHash identifies content: the SHA-256 of content type and body.
+// ContentHash returns the identity of content: the SHA-256 of content type and body.
 func ContentHash(contentType string, body []byte) []byte {
 	h := sha256.New()
 	h.Write([]byte(contentType))
@@ -33,7 +33,7 @@ func (s *State) createTopic(name string) *Topic {
 	return t
 }
 
-// findTopic is the topic by name, made when it is unknown and create says so; nil when there is none.
+// findTopic returns the topic of that name, or nil. If create is set, it creates a missing topic.
 func (s *State) findTopic(name string, create bool) *Topic {
 	if id, ok := s.topicByName[name]; ok {
 		return s.topics[id]
@@ -44,18 +44,18 @@ func (s *State) findTopic(name string, create bool) *Topic {
 	return s.createTopic(name)
 }
 
-// deregisterTopic removes a topic with its messages, and ends its subscriptions; their callbacks are told.
+// deregisterTopic removes a topic with its messages and ends its subscriptions; their callbacks are notified.
 func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result {
 	t := s.findTopic(e.Topic, false)
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
-	delete(s.topicByName, t.Name) // first, so that nothing is announced in the very topic that goes
+	delete(s.topicByName, t.Name) // first, so that nothing is published to the topic being removed
 	for _, id := range slices.Clone(t.subscriptions) {
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
-	s.forgetLarge(t, t.Head)
+	s.forgetBlobs(t, t.Head)
 	delete(s.topics, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
@@ -65,40 +65,50 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 }
 
 func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
-	t := s.findTopic(e.Topic, e.AutoRegister)
-	if t == nil {
-		return Result{Outcome: OutcomeNoTopic}
-	}
-	if len(e.IdempotencyKey) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
-			return r
-		}
-	}
-	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx)
-	if len(e.IdempotencyKey) > 0 {
-		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
-	}
-	return Result{Topic: t.ID, Offset: offset}
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		return s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx), true
+	})
 }
 
 func (s *State) publishBatch(e *hubpb.BatchPublished, fx *Effects) Result {
-	t := s.findTopic(e.Topic, e.AutoRegister)
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		first := t.Head + 1
+		for _, item := range e.Items {
+			s.append(t, Message{ContentType: item.ContentType, Body: item.Body}, fx)
+		}
+		return first, true
+	})
+}
+
+// publication is what the events that publish have in common.
+type publication interface {
+	GetTopic() string
+	GetAutoRegister() bool
+	GetIdempotencyKey() []byte
+	GetContentHash() []byte
+}
+
+// publishOnce finds the topic and calls write unless the idempotency key is known. write returns the offset of the
+// first message, or false if the content is no longer complete.
+func (s *State) publishOnce(e publication, write func(t *Topic) (offset uint64, ok bool)) Result {
+	t := s.findTopic(e.GetTopic(), e.GetAutoRegister())
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
-	if len(e.IdempotencyKey) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
+	key := e.GetIdempotencyKey()
+	if len(key) > 0 {
+		if r, known := s.idempotency.seen(s, t.ID, key, e.GetContentHash()); known {
 			return r
 		}
 	}
-	first := t.Head + 1
-	for _, item := range e.Items {
-		s.append(t, Message{ContentType: item.ContentType, Body: item.Body}, fx)
+	offset, ok := write(t)
+	if !ok {
+		return Result{Outcome: OutcomeStale, Topic: t.ID}
 	}
-	if len(e.IdempotencyKey) > 0 {
-		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, first)
+	if len(key) > 0 {
+		s.idempotency.add(s, t.ID, key, e.GetContentHash(), offset)
 	}
-	return Result{Topic: t.ID, Offset: first}
+	return Result{Topic: t.ID, Offset: offset}
 }
 
 func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
@@ -106,9 +116,9 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	t.PublishedAt = timeOf(s.meta.Now)
 	m.Topic, m.Offset, m.Time = t.ID, t.Head, s.meta.Now
 	fx.Messages = append(fx.Messages, m)
-	if m.Large() {
-		t.large = append(t.large, largeRef{m.Offset, m.Parts[0]})
-		s.dirty[largeRow(t.ID, m.Offset)] = struct{}{}
+	if m.IsBlob() {
+		t.blobs = append(t.blobs, blobRef{m.Offset, m.Parts[0]})
+		s.dirty[messageBlobKey(t.ID, m.Offset)] = struct{}{}
 	}
 	s.meta.PublishedMessages++
 	s.meta.PublishedBytes += uint64(m.Size())
@@ -116,8 +126,8 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	return t.Head
 }
 
-// ping records that a topic has news to fetch. Without subscribers there is nobody to fetch for, and the
-// ping is answered at once.
+// ping records that a topic has changed and must be fetched. Without subscribers there is no need to fetch, and the
+// ping counts as answered.
 func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
 	t := s.findTopic(e.Topic, e.AutoRegister)
 	if t == nil {
@@ -133,7 +143,7 @@ func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
 	return Result{Topic: t.ID}
 }
 
-// fetched records what fetching a topic came to, and publishes its content when it changed.
+// fetched records the result of fetching a topic and publishes the content if it changed.
 func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 	t := s.topics[TopicID(e.Topic)]
 	if t == nil {
@@ -154,7 +164,7 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 			t.ContentHash, t.LinkSelf = e.ContentHash, e.LinkSelf
 			r.Offset = s.append(t, m, fx)
 		} else {
-			t.FetchedPing = min(t.FetchedPing, t.Ping-1) // its parts were dropped meanwhile: it is fetched again
+			t.FetchedPing = min(t.FetchedPing, t.Ping-1) // its parts have been dropped: fetch again
 			r.Outcome = OutcomeStale
 		}
 	}
@@ -166,7 +176,7 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 	return r
 }
 
-// trim drops messages by retention. Subscriptions that had not got them are moved over the gap, which is
+// trim drops messages by retention. Subscriptions that had not received them are moved over the gap, which is
 // counted: nothing disappears silently (invariant I9).
 func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 	for _, r := range e.Ranges {
@@ -179,7 +189,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			continue
 		}
 		t.First = through + 1
-		s.forgetLarge(t, through)
+		s.forgetBlobs(t, through)
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {
@@ -195,7 +205,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 	return Result{}
 }
 
-// drop moves a unit over what is gone.
+// drop moves a unit past dropped messages.
 func (s *State) drop(u unit, through uint64, fx *Effects) {
 	if u.cursor.Offset >= through {
 		return

@@ -8,73 +8,74 @@ import (
 )
 
 type (
-	// TopicID numbers topics from 1 in the order of their creation; it is never reused.
+	// TopicID numbers topics from 1 in order of creation; it is never reused.
 	TopicID uint64
-	// SubscriptionID numbers subscriptions from 1; a renewal keeps it, a new subscription after an end gets a new one.
+	// SubscriptionID numbers subscriptions from 1. A renewal keeps the ID; a subscription created after the old one
+	// ended gets a new one.
 	SubscriptionID uint64
-	// RequestID numbers subscription requests from 1. It fences verifications: a late answer to an older
-	// request of the same subscription finds its request gone (invariant I7).
+	// RequestID numbers subscription requests from 1. It fences verifications: a late answer to an older request of
+	// the same subscription finds its request gone (invariant I7).
 	RequestID uint64
 )
 
-// String is the public form of the id, such as "s-17".
+// String returns the public form of the ID, such as "s-17".
 func (id SubscriptionID) String() string { return "s-" + strconv.FormatUint(uint64(id), 10) }
 
-// String is the public form of the id, such as "r-17".
+// String returns the public form of the ID, such as "r-17".
 func (id RequestID) String() string { return "r-" + strconv.FormatUint(uint64(id), 10) }
 
-// Topic is what subscribers subscribe to. Offsets of its messages count from 1.
+// Topic is a named stream of messages. Offsets count from 1.
 type Topic struct {
 	ID   TopicID
-	Name string // a bare name for a topic hosted by the hub, else its normalised URL
+	Name string // a bare name for a topic hosted by the hub, otherwise its normalised URL
 
-	First       uint64 // offset of the oldest message retained; Head+1 when there is none
+	First       uint64 // offset of the oldest retained message; Head+1 if there is none
 	Head        uint64 // offset of the newest message, 0 before the first
 	CreatedAt   time.Time
 	PublishedAt time.Time // of the newest message, zero before the first
 
 	// Thin pings and the fetches they cause. A fetch is due while Ping > FetchedPing.
 	Ping, FetchedPing uint64
-	FetchError        string // reason class of the last fetch when it failed
+	FetchError        string // reason class of the last fetch if it failed
 
-	// Validators and hash of what was fetched last, for conditional requests and to skip unchanged content.
+	// Validators and hash of the last fetched content, for conditional requests and to skip unchanged content.
 	ETag, LastModified string
 	ContentHash        []byte
-	LinkSelf           string // rel=self discovered by the fetch, empty: the topic's own URL
+	LinkSelf           string // rel=self discovered by the fetch; empty: the topic's own URL
 
-	Retention Retention // its own limits
+	Retention Retention // limits of its own
 
-	large []largeRef // retained messages with a body in parts, in order
+	blobs []blobRef // retained messages whose body is a blob, in order of offset
 
 	subscriptions []SubscriptionID // sorted
 	groups        []GroupID        // sorted
-	owned         map[string]int   // of these, by the node that delivers them
+	owned         map[string]int   // number of these by owner
 }
 
-// Subscribers is the number of subscriptions of the topic.
+// Subscribers returns the number of subscriptions to the topic.
 func (t *Topic) Subscribers() int { return len(t.subscriptions) }
 
-// Message is one message of a topic's log. Body, ContentType and Parts are shared and never changed.
+// Message is one message of a topic's log. Body, ContentType and Parts are shared and immutable.
 type Message struct {
 	Topic       TopicID
 	Offset      uint64 // from 1 per topic
 	Time        int64  // Unix nanoseconds, the leader's clock
 	ContentType string
 	Body        []byte
-	LinkSelf    string // rel=self for deliveries, empty: the topic's own URL
+	LinkSelf    string // rel=self for deliveries; empty: the topic's own URL
 	Headers     []Header
 
-	// A body of more than MaxInlineBytes is in parts, and Body is nil: see NewBody.
+	// A body larger than MaxInlineBytes is a blob: it is stored as parts and Body is nil, see NewBodyReader.
 	Parts     []uint64 // their numbers, in order
-	PartsSize int64    // bytes of all of them
+	PartsSize int64    // their total size in bytes
 }
 
-// Header is a publisher's header that is kept with its message, so that a delivery key can name it.
+// Header is a publisher's header that is kept with the message because a delivery key may name it.
 type Header struct {
-	Name, Value string // the name in canonical form
+	Name, Value string // Name in canonical form
 }
 
-// Header is the value of a header that was kept, empty when the publisher sent none.
+// Header returns the value of a kept header, or "" if the publisher sent none.
 func (m *Message) Header(name string) string {
 	if name == contentTypeHeader {
 		return m.ContentType
@@ -87,13 +88,13 @@ func (m *Message) Header(name string) string {
 	return ""
 }
 
-// Size is the number of bytes of the body, wherever it is.
+// Size returns the size of the body in bytes, inline or blob.
 func (m *Message) Size() int64 { return int64(len(m.Body)) + m.PartsSize }
 
-// Large tells that the body is in parts.
-func (m *Message) Large() bool { return len(m.Parts) > 0 }
+// IsBlob reports whether the body is a blob, stored in parts.
+func (m *Message) IsBlob() bool { return len(m.Parts) > 0 }
 
-// ID is the message's identity on the wire: the same on every retry and from every node (invariant I3).
+// ID returns the message's ID on the wire: the same on every retry and from every node (invariant I3).
 func (m *Message) ID() string {
 	b := make([]byte, 0, 24)
 	b = strconv.AppendUint(b, uint64(m.Topic), 10)
@@ -101,15 +102,15 @@ func (m *Message) ID() string {
 	return string(strconv.AppendUint(b, m.Offset, 10))
 }
 
-// Subscription is an active subscription: verified, not ended. Its lease may have run out already
-// (see Expired); whoever delivers checks at send time (WebSub section 5.3.1, invariant I5).
+// Subscription is an active subscription: verified and not ended. Its lease may have expired already (see Expired);
+// delivery checks it at send time (WebSub section 5.3.1, invariant I5).
 type Subscription struct {
 	ID           SubscriptionID
 	Topic        TopicID
 	TopicName    string
 	TopicRaw     string // hub.topic as the subscriber sent it
-	Callback     string // hub.callback as the subscriber sent it; used exactly so
-	CallbackKey  string // its normal form
+	Callback     string // hub.callback as the subscriber sent it; deliveries use it verbatim
+	CallbackKey  string // its normalised form
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
 	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former       []FormerSecret
@@ -120,51 +121,51 @@ type Subscription struct {
 	created      int64 // Unix nanoseconds; see CreatedAt
 	Cursor       Cursor
 	Assignment   Assignment
-	Group        GroupID      // consumer group, 0: none; then place and owner are the group's
+	Group        GroupID      // consumer group, 0: none; its cursor and owner are then the group's
 	Options      *Options     // nil: the defaults
-	Paused       bool         // by an operator: nothing is delivered, the place is kept, the lease runs on
-	Extra        []ExtraField // sorted by name; shared and never changed
+	Paused       bool         // by an operator: nothing is delivered, the cursor stays, the lease keeps running
+	Extra        []ExtraField // sorted by name; shared and immutable
 }
 
-// ExtraField is a field of a subscribe request that the hub keeps and does not understand.
+// ExtraField is a field of a subscribe request that the hub keeps without interpreting it.
 type ExtraField struct{ Name, Value string }
 
-// CreatedAt is when it was verified for the first time. (The field is a number because a time.Time more would take 32 bytes of
-// each subscription.)
+// CreatedAt returns when the subscription was first verified. (The field is a number because another time.Time would
+// cost 32 bytes per subscription.)
 func (s *Subscription) CreatedAt() time.Time { return timeOf(s.created) }
 
-// Expired tells whether the lease has run out at now.
+// Expired reports whether the lease has expired at now.
 func (s *Subscription) Expired(now time.Time) bool { return !now.Before(s.ExpiresAt) }
 
-// Assignment says which node delivers a subscription (invariant I4).
+// Assignment names the node that delivers a subscription (invariant I4).
 type Assignment struct {
 	Node  string // empty: none yet
-	Epoch uint64 // rises with every change of hands, from 1 on; what carries an older one changes nothing
-	Next  string // a planned move: who takes over once Node has stopped and said so; empty: none
-	// Rewound is the epoch that the last rewind began: what Node did under an earlier one is no longer where the
-	// subscription stands.
+	Epoch uint64 // rises with every change of owner or cursor, from 1; writes under an older epoch are stale and ignored
+	Next  string // planned move: takes over once Node has released the subscription; empty: none
+	// Rewound is the epoch that the last rewind started. What Node delivered under an earlier epoch says nothing
+	// about the present cursor.
 	Rewound uint64
 }
 
-// Cursor is how far a subscription has come.
+// Cursor is the delivery progress of a subscription.
 type Cursor struct {
-	Offset       uint64 // last message that needs no further attempt, and all before it
-	Attempts     uint32 // attempts already made at Offset+1
-	Refused      uint32 // of these, those answered with a definite refusal
+	Offset       uint64 // this message and all before it need no further attempt
+	Attempts     uint32 // attempts made so far at Offset+1
+	Refused      uint32 // of these, definite refusals
 	FailingSince int64  // Unix nanoseconds of the first failure since the last success, 0: none
-	Delivered    uint64 // messages the subscriber acknowledged, all told
-	Failures     uint64 // failed attempts in a row, over all messages
-	// Where messages are done with out of order: of those behind Offset up to Through all are but the open ones. A copy
-	// shares them; they are never changed.
+	Delivered    uint64 // messages the subscriber has acknowledged in total
+	Failures     uint64 // consecutive failed attempts, over all messages
+	// Out-of-order progress: after Offset and up to Through, every message needs no further attempt except the Open
+	// ones. Copies of a cursor share Open; it is immutable.
 	Through uint64
-	Open    []Open // in order of offset
+	Open    []OpenMessage // in order of offset
 
 	Gap         uint64 // messages dropped by retention before they were delivered (invariant I9)
 	DeadLetters uint64
 }
 
-// Request is a subscribe or unsubscribe request that waits for its verification of intent, or a
-// notice (ModeDenied) that waits to be told to the callback.
+// Request is a subscribe or unsubscribe request waiting for verification of intent, or a notice (ModeDenied) waiting
+// to be sent to the callback.
 type Request struct {
 	ID          RequestID
 	Mode        hubpb.Mode
@@ -175,15 +176,15 @@ type Request struct {
 
 	LeaseSeconds int64
 	SealedSecret []byte
-	Scheme       string
-	SecretGrace  int64 // seconds
+	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
+	SecretGrace  int64  // seconds
 	Signature    string
 	VerifyToken  string
 	AutoRegister bool
 	Options      Options
-	Start        string // where a new subscription begins, see ParsePosition; empty: latest
+	Start        string // where a new subscription starts, see ParsePosition; empty: latest
 	RequestedAt  time.Time
-	Reason       string // ModeDenied: what the callback is told
+	Reason       string // ModeDenied: sent to the callback as hub.reason
 	Extra        []ExtraField
 }
 
@@ -194,7 +195,7 @@ const (
 	ModeDenied      = hubpb.Mode_MODE_DENIED
 )
 
-// ModeName is the mode as hub.mode spells it on the wire (WebSub sections 5.1 and 5.2).
+// ModeName returns the mode as hub.mode spells it on the wire (WebSub sections 5.1 and 5.2).
 func (r *Request) ModeName() string {
 	switch r.Mode {
 	case ModeSubscribe:
@@ -203,7 +204,7 @@ func (r *Request) ModeName() string {
 		return "unsubscribe"
 	case ModeDenied:
 		return "denied"
-	case hubpb.Mode_MODE_UNSPECIFIED: // no request has it
+	case hubpb.Mode_MODE_UNSPECIFIED: // never stored
 	}
 	return r.Mode.String()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -11,9 +12,9 @@ import (
 // MaxURLBytes is the longest topic or callback URL accepted.
 const MaxURLBytes = 2048
 
-// ParseURL checks a URL that a client gave as the parameter param: an absolute http or https URL with a
-// host, without user info and fragment, at most MaxURLBytes long. It returns the parsed form; errors are *Error
-// naming the parameter. The raw string stays what the hub uses towards the callback (WebSub 5.1.1).
+// ParseURL validates a URL that a client gave as the parameter param: an absolute http or https URL with a host,
+// without user info or fragment, at most MaxURLBytes long. It returns the parsed form; errors are *Error and name the
+// parameter. Towards the callback the hub uses the raw string (WebSub 5.1.1).
 func ParseURL(param, raw string) (*url.URL, error) {
 	const expected = "expected an absolute http or https URL such as https://example.com/path"
 	switch {
@@ -49,9 +50,9 @@ func ParseURL(param, raw string) (*url.URL, error) {
 	case u.Opaque != "" || u.Hostname() == "":
 		return nil, ParamErrorf(param, "%s has no host; %s", quoteURL(raw), expected)
 	case u.User != nil:
-		return nil, ParamErrorf(param, "must not carry user name or password; use a secret path or query parameter instead")
+		return nil, ParamErrorf(param, "must not contain a user name or password; use a secret path or query parameter instead")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
-		return nil, ParamErrorf(param, "%s has a fragment (#...); leave it out", quoteURL(raw))
+		return nil, ParamErrorf(param, "%s has a fragment (#...); remove it", quoteURL(raw))
 	}
 	if problem := hostProblem(u); problem != "" {
 		return nil, ParamErrorf(param, "%s: %s", quoteURL(raw), problem)
@@ -62,25 +63,18 @@ func ParseURL(param, raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// hostProblem refuses hosts that different programs read differently: numbers in octal, hex or one word,
-// zone ids, ports out of range.
+// hostProblem rejects hosts that different programs read differently: octal, hexadecimal or single-number addresses,
+// zone IDs, ports out of range.
 func hostProblem(u *url.URL) string {
 	host := u.Hostname()
 	if port := u.Port(); port != "" {
-		n := 0
-		for _, c := range port {
-			n = n*10 + int(c-'0')
-			if n > 65535 {
-				break
-			}
-		}
-		if n < 1 || n > 65535 {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 			return "the port must be between 1 and 65535"
 		}
 	}
 	if strings.HasPrefix(u.Host, "[") {
 		if a, err := netip.ParseAddr(host); err != nil || a.Zone() != "" {
-			return "the IPv6 address is not valid here (zone ids are not accepted)"
+			return "the IPv6 address is not valid here (zone IDs are not accepted)"
 		}
 		return ""
 	}
@@ -112,7 +106,7 @@ func hostProblem(u *url.URL) string {
 	return ""
 }
 
-// NormalizeURL is the form of a URL that identifies it: scheme and host in lower case, no default port, "/" for
+// NormalizeURL returns the form of a URL that identifies it: scheme and host in lower case, no default port, "/" for
 // an empty path, percent-encoded unreserved characters decoded, other escapes in upper case, bytes outside ASCII
 // percent-encoded (RFC 3986 sections 6.2.2 and 6.2.3, WebSub 5.1.1). raw must have passed ParseURL.
 func NormalizeURL(raw string) string {
@@ -202,7 +196,7 @@ func quote(s string) string {
 	return "\"" + strings.ToValidUTF8(s, "?") + "\""
 }
 
-// quoteURL shows a URL without what may be a user name and password in it.
+// quoteURL quotes a URL without what may be a user name and password.
 func quoteURL(raw string) string {
 	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
 		raw = "..." + raw[i:]
@@ -210,7 +204,7 @@ func quoteURL(raw string) string {
 	return quote(raw)
 }
 
-// urlProblem is what the parser says, unless that might show a password.
+// urlProblem returns the parser's error unless it might reveal a password.
 func urlProblem(raw string, err error) error {
 	if strings.Contains(raw, "@") {
 		return errors.New("it cannot be read; user names and passwords are not accepted")

@@ -141,7 +141,7 @@ func (b *batcher) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Re
 func newWork(events []*hubpb.Event) bool {
 	for _, e := range events {
 		switch e.Kind.(type) {
-		case *hubpb.Event_MessagePublished, *hubpb.Event_BatchPublished, *hubpb.Event_BlobPart, *hubpb.Event_LargePublished,
+		case *hubpb.Event_MessagePublished, *hubpb.Event_BatchPublished, *hubpb.Event_BlobPartAdded, *hubpb.Event_BlobPublished,
 			*hubpb.Event_TopicRegistered, *hubpb.Event_TopicPinged,
 			*hubpb.Event_TopicFetched, *hubpb.Event_SubscriptionRequested:
 			return true

@@ -147,19 +147,6 @@ func (s uncheckedSink) Close() error {
 // CheckEventLevel refuses an event that needs a higher feature level than the cluster has.
 func CheckEventLevel(e *hubpb.Event, need, has uint32) error { return checkEventLevel(e, need, has) }
 
-// Kill ends the node as SIGKILL would: nothing is finished, handed over or flushed.
-func (n *Node) Kill() error {
-	n.leading.Store(false)
-	n.cancel()
-	n.batcher.halt()
-	if n.port != nil {
-		n.port.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	return errors.Join(n.stopRaft(ctx), n.log.close())
-}
-
 // CutLog has raft take a snapshot and cut its log now.
 func (n *Node) CutLog() error { return n.raft.Snapshot().Error() }
 

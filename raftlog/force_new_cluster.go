@@ -16,7 +16,7 @@ import (
 )
 
 // A node that forms a new cluster from the state of an old one gets two more entries in its log, in a term of their own: a
-// configuration with itself as the only voter, and a hubpb.ClusterRefounded event, which gives the cluster a new ID. The rest
+// configuration with itself as the only voter, and a hubpb.NewClusterForced event, which gives the cluster a new ID. The rest
 // is normal raft: the node elects itself, commits what its log holds, and applies it.
 //
 // The new ID is the fence. Nodes of the former cluster have the old ID, and the handshake keeps them out whatever data they
@@ -28,13 +28,13 @@ type newCluster struct {
 	self   raft.Server
 	former string // cluster ID at the end of the log
 	id     string // new cluster ID
-	reason hubpb.RefoundReason
+	reason hubpb.NewClusterReason
 	clock  hub.Clock
 }
 
 // forceNewCluster appends the two entries after entry last, whose term is below term, in one write.
 func (l *logStore) forceNewCluster(r newCluster, last, term uint64) error {
-	proposal, err := hub.EncodeProposal([]*hubpb.Event{{Kind: &hubpb.Event_ClusterRefounded{ClusterRefounded: &hubpb.ClusterRefounded{
+	proposal, err := hub.EncodeProposal([]*hubpb.Event{{Kind: &hubpb.Event_NewClusterForced{NewClusterForced: &hubpb.NewClusterForced{
 		ClusterId: r.id, FormerClusterId: r.former, Node: string(r.self.ID), Reason: r.reason, Index: last,
 	}}}})
 	if err != nil {
@@ -126,9 +126,9 @@ func (t *tail) count(ev *hubpb.Event) {
 		if t.cluster == "" {
 			t.cluster = k.ClusterInitialized.ClusterId
 		}
-	case *hubpb.Event_ClusterRefounded:
-		if t.cluster == k.ClusterRefounded.FormerClusterId {
-			t.cluster, t.former = k.ClusterRefounded.ClusterId, append(t.former, t.cluster)
+	case *hubpb.Event_NewClusterForced:
+		if t.cluster == k.NewClusterForced.FormerClusterId {
+			t.cluster, t.former = k.NewClusterForced.ClusterId, append(t.former, t.cluster)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func Recover(o Options, write bool) (_ *Plan, err error) {
 	cluster := randomID()
 	err = n.log.forceNewCluster(newCluster{
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
-		former: t.cluster, id: cluster, reason: hubpb.RefoundReason_REFOUND_RECOVERED, clock: o.Clock,
+		former: t.cluster, id: cluster, reason: hubpb.NewClusterReason_NEW_CLUSTER_RECOVERED, clock: o.Clock,
 	}, t.last, t.term+1)
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
@@ -273,7 +273,7 @@ func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster stri
 	}
 	err = l.forceNewCluster(newCluster{
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
-		former: former, id: cluster, reason: hubpb.RefoundReason_REFOUND_RESTORED, clock: o.Clock,
+		former: former, id: cluster, reason: hubpb.NewClusterReason_NEW_CLUSTER_RESTORED, clock: o.Clock,
 	}, pos.Index, pos.Term+1)
 	if err = errors.Join(err, l.close(), syncDir(o.Dir)); err != nil {
 		return "", err

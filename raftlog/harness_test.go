@@ -99,7 +99,7 @@ func (m *member) kill() {
 	if m.node == nil {
 		return
 	}
-	if err := errors.Join(m.node.Kill(), m.store.Crash()); err != nil {
+	if err := errors.Join(m.node.Abort(), m.store.Crash()); err != nil {
 		m.t.Errorf("kill %s: %v", m.id, err)
 	}
 	m.node, m.store = nil, nil

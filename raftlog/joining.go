@@ -155,8 +155,10 @@ func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 // admitNode adds a node as a non-voter, or changes the address of a member. A *refusedError is final; other errors are
 // temporary or wait for an operator.
 func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
-	n.members.changing.Lock()
-	defer n.members.changing.Unlock()
+	if err := n.members.changing.take(ctx); err != nil {
+		return err
+	}
+	defer n.members.changing.release()
 	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
 		return errors.New("the cluster has no leader at the moment")
 	}

@@ -28,7 +28,7 @@ const (
 
 // membership is a node's state about who belongs to the cluster.
 type membership struct {
-	changing sync.Mutex      // serializes changes on the leader
+	changing turn            // serializes changes on the leader
 	kick     chan struct{}   // wakes the reconciler
 	gone     chan struct{}   // closed when the node learns that it was removed from the cluster
 	part     context.Context // ends then, and with the node
@@ -42,7 +42,7 @@ type membership struct {
 }
 
 func (m *membership) start(ctx context.Context) {
-	m.kick, m.gone = make(chan struct{}, 1), make(chan struct{})
+	m.changing, m.kick, m.gone = make(turn, 1), make(chan struct{}, 1), make(chan struct{})
 	m.part, m.leave = context.WithCancel(ctx)
 }
 
@@ -83,7 +83,7 @@ type Change struct {
 // a *hub.Error for the caller, or ctx's.
 func (n *Node) Change(ctx context.Context, c Change) error {
 	if n.port == nil {
-		return hub.Errorf(hub.CodeConflict, "this node runs without a cluster; to let others join, restart it with cluster.peers listing this node and the address where other nodes reach it")
+		return hub.Errorf(hub.CodeConflict, "this node runs alone; to let others join, restart it with cluster.peers listing this node and the address where other nodes reach it")
 	}
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -170,8 +170,10 @@ func (n *Node) handleChange(body []byte) (status byte, out []byte) {
 
 // applyChange decides a change as the leader. It returns the log index at which the change is done.
 func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err error) {
-	n.members.changing.Lock()
-	defer n.members.changing.Unlock()
+	if err := n.members.changing.take(ctx); err != nil {
+		return 0, err
+	}
+	defer n.members.changing.release()
 	if err := await(ctx, n.raft.VerifyLeader()); err != nil {
 		return 0, errNotLeader
 	}
@@ -415,3 +417,17 @@ func successor(members []Member, id string) (best *Member) {
 	}
 	return best
 }
+
+// turn is a lock that is held across network calls. Waiting for it ends with the caller's context.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) release() { <-t }

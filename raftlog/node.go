@@ -432,6 +432,27 @@ func (n *Node) shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Abort stops the node at once, as a crash of its process would: nothing is finished, handed over or flushed, and nothing
+// acknowledged is lost. It is for a node that has failed, and does not close the store. Only the first call of Close or
+// Abort has an effect; further calls return its error.
+func (n *Node) Abort() error {
+	n.closeOnce.Do(func() { n.closeErr = n.halt() })
+	return n.closeErr
+}
+
+func (n *Node) halt() error {
+	n.verbose.Store(false)
+	n.leading.Store(false)
+	n.cancel()
+	n.batcher.halt()
+	if n.port != nil {
+		_ = n.port.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return errors.Join(n.stopRaft(ctx), n.log.close())
+}
+
 // stopRaft stops raft, the node's goroutines and the batcher's slots.
 func (n *Node) stopRaft(ctx context.Context) error {
 	if err := await(ctx, n.raft.Shutdown()); err != nil {

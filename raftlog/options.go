@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,9 @@ type Options struct {
 	// Listener is the cluster port. It carries raft's own streams and calls between nodes. The Node closes it. Plain TCP is
 	// for loopback addresses only. Listener and Transport exclude each other.
 	Listener net.Listener
+	// Dial connects to another node's cluster port. nil: this machine's TCP. It is the counterpart of Listener; whoever
+	// provides one usually provides both.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Peers are the nodes that found the cluster together, this one included. They must be the same on every node. A fresh
 	// node founds the cluster when all of them are reachable, fresh and configured alike. Address is taken from this node's
 	// entry.
@@ -187,6 +191,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
 	}
 	if o.Describe == nil {
 		o.Describe = func() Description { return Description{} }

@@ -31,6 +31,7 @@ type Peer struct {
 // raft.StreamLayer. It is safe for concurrent use.
 type port struct {
 	listener  net.Listener
+	connect   func(ctx context.Context, network, address string) (net.Conn, error)
 	address   string // where other nodes dial this one
 	token     string
 	tls       *TLSFiles // nil: plain TCP, loopback only
@@ -59,7 +60,7 @@ var _ raft.StreamLayer = (*port)(nil)
 // goroutine.
 func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	p := &port{
-		listener: o.Listener, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
+		listener: o.Listener, connect: o.Dial, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
 		raft:    make(chan net.Conn),
 		closed:  make(chan struct{}),
 		pending: make(chan struct{}, maxPending),
@@ -211,7 +212,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		return nil, net.ErrClosed
 	default:
 	}
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	raw, err := p.connect(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

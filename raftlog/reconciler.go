@@ -59,8 +59,10 @@ func (n *Node) configurationText() string {
 
 // reconcile runs one round, which ends after the first change that makes what it has read out of date.
 func (n *Node) reconcile(ctx context.Context) error {
-	n.members.changing.Lock()
-	defer n.members.changing.Unlock()
+	if err := n.members.changing.take(ctx); err != nil {
+		return err
+	}
+	defer n.members.changing.release()
 	members, nodes := n.Members(), n.nodes()
 	in := map[string]bool{}
 	for i := range members {

@@ -284,7 +284,7 @@ func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.To
 	for i := range all {
 		topics[all[i].ID] = &topicLog{first: all[i].First, head: all[i].Head}
 	}
-	if first, last := state.Parts(); last > 0 {
+	if first, last := state.RetainedParts(); last > 0 {
 		topics[partsTopic] = &topicLog{first: first, head: last}
 	}
 	for _, seg := range segments {

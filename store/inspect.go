@@ -132,7 +132,7 @@ func keptOf(state *hub.State) func(hub.TopicID) (first, last uint64) {
 			return 1, 0
 		}
 		if id == partsTopic {
-			return state.Parts()
+			return state.RetainedParts()
 		}
 		if t, ok := state.TopicByID(id); ok {
 			return t.First, t.Head

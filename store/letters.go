@@ -16,7 +16,7 @@ import (
 // The content of a dead letter is the message in the log. It is copied to state.db only when retention is about to remove
 // the segment that holds it, and stays there as long as the letter's row.
 
-var _ hub.LetterReader = (*Store)(nil)
+var _ hub.DeadLetterReader = (*Store)(nil)
 
 func letterKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
@@ -81,7 +81,7 @@ func copyLetters(state *boltFile, seg *segment, letters []keptLetter) (n int, er
 	return n, err
 }
 
-// ReadLetter implements hub.LetterReader. Errors are hub.ErrTrimmed for a letter that no longer exists, ErrClosed, ctx's error
+// ReadLetter implements hub.DeadLetterReader. Errors are hub.ErrTrimmed for a letter that no longer exists, ErrClosed, ctx's error
 // or a *CorruptError.
 func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
 	for try := 0; ; try++ {
@@ -95,7 +95,7 @@ func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message,
 		case !there:
 			return hub.Message{}, hub.ErrTrimmed
 		case try > 0:
-			return hub.Message{}, corrupt(stateFile, "the content of dead letter %s, message %s, is missing", hub.LetterID(d.ID), d.MessageID())
+			return hub.Message{}, corrupt(stateFile, "the content of dead letter %s, message %s, is missing", hub.DeadLetterID(d.ID), d.MessageID())
 		}
 		// It is no longer in the log and not yet in a file, or has just moved from one to the other.
 		if err := s.Flush(ctx); err != nil {

@@ -54,11 +54,11 @@ func publish(topic string, body []byte) *hubpb.Event {
 }
 
 func part(blob string, index int, data []byte) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_BlobPart{BlobPart: &hubpb.BlobPart{Blob: []byte(blob), Index: uint32(index), Data: data}}}
+	return &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: &hubpb.BlobPartAdded{Blob: []byte(blob), Index: uint32(index), Data: data}}}
 }
 
 func publishLarge(topic, blob string, parts, size int) *hubpb.Event {
-	return &hubpb.Event{Kind: &hubpb.Event_LargePublished{LargePublished: &hubpb.LargePublished{
+	return &hubpb.Event{Kind: &hubpb.Event_BlobPublished{BlobPublished: &hubpb.BlobPublished{
 		Topic: topic, ContentType: "text/plain", Blob: []byte(blob), Parts: uint32(parts), Size: uint64(size), AutoRegister: true}}}
 }
 
@@ -181,20 +181,20 @@ func (m *model) difference(t testing.TB, s *store.Store) string {
 			return fmt.Sprintf("topic %d from %d: %s", id, topic.First, d)
 		}
 		for i := range msgs {
-			if !msgs[i].Large() {
+			if !msgs[i].IsBlob() {
 				continue
 			}
 			var want []byte
 			for _, n := range msgs[i].Parts {
 				want = append(want, m.parts[n-1]...)
 			}
-			got, err := io.ReadAll(iotest.OneByteReader(hub.NewBody(s, &msgs[i])))
+			got, err := io.ReadAll(iotest.OneByteReader(hub.NewBodyReader(s, &msgs[i])))
 			if err != nil || !bytes.Equal(got, want) || msgs[i].Size() != int64(len(want)) {
 				return fmt.Sprintf("the body of %s is %q (%v), want %q", msgs[i].ID(), got, err, want)
 			}
 		}
 	}
-	if first, last := m.state.Parts(); last > 0 {
+	if first, last := m.state.RetainedParts(); last > 0 {
 		if _, err := s.ReadPart(first-1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
 			return fmt.Sprintf("reading part %d, which was dropped: %v", first-1, err)
 		}

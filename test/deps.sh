@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine does not have: Debian packages (as root) and the npm packages
-# of test/interop/clients and test/oidc. What cannot be had is named; the tests that need it are then skipped. With CI=true
-# that is an error.
+# Installs what the tests need and this machine lacks: Debian packages (as root) and the npm packages of
+# test/interop/clients and test/oidc. Whatever cannot be installed is named, and the tests that need it are
+# skipped. With CI=true that is an error instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,12 +18,12 @@ need php-cli command -v php
 need php-curl php -r 'exit(extension_loaded("curl") ? 0 : 1);'
 need php-pubsubhubbub-publisher test -e /usr/share/php/Pubsubhubbub/Publisher/autoload.php
 need strace command -v strace
-need iproute2 command -v ip  # networks of a test's own
-need nftables command -v nft # and cuts in them
+need iproute2 command -v ip  # test networks
+need nftables command -v nft # and partitions in them
 need util-linux command -v nsenter
 need e2fsprogs test -x /sbin/mkfs.ext4 -o -x /usr/sbin/mkfs.ext4
-need gcc command -v gcc                     # the race detector is linked with it
-need libc6-dev test -e /usr/include/stdio.h # and with this
+need gcc command -v gcc                     # links the race detector
+need libc6-dev test -e /usr/include/stdio.h # likewise
 
 give_up() {
 	echo "$1" >&2
@@ -38,7 +38,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	else
 		echo "installing: ${missing[*]}"
 		export DEBIAN_FRONTEND=noninteractive
-		# Package lists may be old or not there at all: get them when installing fails without.
+		# Package lists may be old or missing: fetch them only if installing fails.
 		apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
 			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
 			give_up "could not install: ${missing[*]}"

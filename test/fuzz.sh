@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the project for a while: test/fuzz.sh TIME (5s, 2m). Ends with the first that fails.
+# Runs every fuzz target of the project for TIME (5s, 2m) each: test/fuzz.sh TIME. Stops at the first failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${1:?usage: test/fuzz.sh TIME}

@@ -28,7 +28,7 @@ func (d *deliveries) Delivery(_ context.Context, id hub.SubscriptionID) (*web.De
 
 func TestAttempts(t *testing.T) {
 	d := &deliveries{}
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Deliveries = d })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Deliveries = d })
 	f.subscribe(t, topicURL, callbackURL)
 	want(t, f.send("POST", "/topics/news", "x"), 200)
 	f.ledger.verify(t)

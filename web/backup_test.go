@@ -49,7 +49,7 @@ func (b *someBackup) Close() error {
 
 func TestBackupIsStreamed(t *testing.T) {
 	b := &backups{size: 1 << 20}
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Backups = b })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Backups = b })
 	w := f.send("GET", "/v1/backup", "")
 	if body := want(t, w, 200); len(body) != 1<<20 || w.Header().Get("Content-Length") != "1048576" || w.Header().Get("Content-Type") != "application/x-tar" {
 		t.Errorf("%d bytes, %v", len(body), w.Header())
@@ -66,7 +66,7 @@ func TestBackupIsStreamed(t *testing.T) {
 // A reader that stops reading cannot keep a backup open, and another one is told to wait meanwhile.
 func TestAStalledReaderOfABackupIsCutOff(t *testing.T) {
 	b := &backups{size: 1 << 30}
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Backups, o.BackupStall = b, 300*time.Millisecond })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Backups, o.BackupStall = b, 300*time.Millisecond })
 	server := httptest.NewServer(f.Server)
 	defer server.Close()
 	resp, err := http.Get(server.URL + "/v1/backup")

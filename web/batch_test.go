@@ -51,7 +51,7 @@ func TestBatch(t *testing.T) {
 				}
 			}
 		}
-		msgs, err := f.ledger.Read(1, before.Head+1, 100, 0)
+		msgs, err := f.ledger.Read(1, before.Head+1, 100, 1<<20)
 		if err != nil || len(msgs) != len(c.want) {
 			t.Fatalf("%s: %d messages (%v), want %d", c.name, len(msgs), err, len(c.want))
 		}
@@ -64,7 +64,7 @@ func TestBatch(t *testing.T) {
 }
 
 func TestBatchIsAllOrNothing(t *testing.T) {
-	f := newFixture(t, func(r *hub.Rules, _ *web.Options) { r.AutoRegister = false })
+	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.AutoRegister = false })
 	f.ledger.must(t, registered("news"))
 	const lines, parts = "application/x-ndjson", "multipart/mixed; boundary=b"
 	part := func(header, body string) string { return "--b\r\n" + header + "\r\n\r\n" + body + "\r\n" }
@@ -74,8 +74,8 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 		says               string
 	}{
 		{"/topics/news", lines, "1\nx\n", 400, "line 2 is not JSON"},
-		{"/topics/news", lines, "", 400, "holds no message"},
-		{"/topics/news", lines, "\n\n", 400, "holds no message"},
+		{"/topics/news", lines, "", 400, "contains no messages"},
+		{"/topics/news", lines, "\n\n", 400, "contains no messages"},
 		{"/topics/news", lines, strings.Repeat("1\n", 1001), 413, "at most 1000"},
 		{"/topics/news", lines, "\"" + strings.Repeat("x", 256<<10) + "\"", 413, "larger than 262144 bytes together"},
 		{"/topics/news", lines, strings.Repeat("\"x\"", 256<<10), 413, "larger than 262144 bytes"},
@@ -83,9 +83,9 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 		{"/topics/news", "application/json", "[1]", 415, "multipart/mixed or application/x-ndjson"},
 		{"/topics/news", "", "1", 415, "multipart/mixed or application/x-ndjson"},
 		{"/topics/news", "multipart/mixed", "x", 400, "no boundary"},
-		{"/topics/news", parts, "no part at all", 400, "holds no message"},
-		{"/topics/news", parts, part("Content-Type: text/plain", "1") + part("Content-Type: text/plain", "2"), 400, "part 2 is cut short"},
-		{"/topics/news", parts, "--b--\r\n", 400, "holds no message"},
+		{"/topics/news", parts, "no part at all", 400, "contains no messages"},
+		{"/topics/news", parts, part("Content-Type: text/plain", "1") + part("Content-Type: text/plain", "2"), 400, "part 2 is truncated"},
+		{"/topics/news", parts, "--b--\r\n", 400, "contains no messages"},
 		{"/topics/news", parts, part("Content-Transfer-Encoding: base64", "MQ==") + "--b--", 400, "part 1 has Content-Transfer-Encoding"},
 		{"/topics/news", parts, part("Content-Type: text/plain\r\nContent-Type: text/html", "1") + "--b--", 400, "part 1 has 2 Content-Types"},
 		{"/topics/news", parts, part("Content-Type: "+strings.Repeat("x", 300), "1") + "--b--", 400, "message 1: Content-Type"},

@@ -52,7 +52,7 @@ func TestConnectionsOfOneClientAreBounded(t *testing.T) {
 		{"a trusted proxy", []netip.Prefix{netip.MustParsePrefix("127.0.0.66/32")}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := start(t, func(_ *hub.Rules, o *web.Options) { o.ClientConnections, o.TrustedProxies = 2, tc.trusted })
+			r := start(t, func(_ *hub.Policy, o *web.Options) { o.ClientConnections, o.TrustedProxies = 2, tc.trusted })
 			const client = "127.0.0.66"
 			first, second := r.dialFrom(t, client), r.dialFrom(t, client)
 			if !serves(t, first) || !serves(t, second) {
@@ -77,7 +77,7 @@ func TestConnectionsOfOneClientAreBounded(t *testing.T) {
 // One client that holds bodies back takes its share of the memory for them, and no more.
 func TestOneClientLeavesMemoryToOthers(t *testing.T) {
 	const size = 200 << 10
-	r := start(t, func(rules *hub.Rules, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 256<<10, 8<<20 })
+	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 256<<10, 8<<20 })
 	head := fmt.Sprintf("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
 	refused := make(chan string, 100)
 	for range 60 { // 12 MiB
@@ -111,7 +111,7 @@ func TestOneClientLeavesMemoryToOthers(t *testing.T) {
 }
 
 func TestStreamsOfOneClientAreBounded(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.ClientStreams = 2 })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.ClientStreams = 2 })
 	want(t, r.send("POST", "/topics/news", "x"), 200)
 	open := func(client string) (net.Conn, int) {
 		c := r.dialFrom(t, client)

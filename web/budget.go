@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
-// budget is a number of bytes that all requests share, of which one client gets a share. Taking never waits.
+// budget is a number of bytes that all requests share, and of which one client may use a share. Taking never waits.
 type budget struct {
 	limit, share int64
 
@@ -23,14 +24,14 @@ type budget struct {
 	by   map[netip.Addr]int64
 }
 
-// shares is into how many parts a budget falls: one client that holds bodies back leaves the rest to others.
+// shares is the number of shares in a budget, so that one client that is slow to send leaves the rest to others.
 const shares = 4
 
 func newBudget(limit, largest int64) *budget {
-	return &budget{limit: limit, share: max(limit/shares, 4*largest, uploadBytes), by: map[netip.Addr]int64{}}
+	return &budget{limit: limit, share: max(limit/shares, 4*largest, blobUploadBytes), by: map[netip.Addr]int64{}}
 }
 
-// take reserves n bytes for a client; an error means that there is no room now.
+// take reserves n bytes for a client. An error means that there is no room now.
 func (b *budget) take(client netip.Addr, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -39,8 +40,8 @@ func (b *budget) take(client netip.Addr, n int64) error {
 	}
 	held := b.by[client] + n
 	if held > b.share {
-		return &problem{status: http.StatusTooManyRequests, code: "rate_limited", limit: "bodies", retryAfter: 1, hangUp: true,
-			detail: "too many bodies of yours are under way at this node; send fewer at a time"}
+		return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: "bodies", RetryAfter: time.Second, HangUp: true,
+			Detail: "too many request bodies from this client are in flight at this node; send fewer at a time"}
 	}
 	b.by[client] = held
 	b.used += n
@@ -56,14 +57,14 @@ func (b *budget) give(client netip.Addr, n int64) {
 	}
 }
 
-// inUse is how many bytes are taken.
+// inUse returns the bytes taken.
 func (b *budget) inUse() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used
 }
 
-// content is a body read whole. Its memory is counted until release.
+// content is a whole body in memory, counted against the budget until release.
 type content struct {
 	bytes  []byte
 	held   int64
@@ -78,11 +79,11 @@ func (c *content) release() {
 	}
 }
 
-// firstChunk is what is read at first of a body that does not say its length.
+// firstChunk is the initial buffer for a body of unknown length.
 const firstChunk = 16 << 10
 
-// readBody reads the request's body, at most limit bytes of it. tooLarge is the error for a longer
-// one. The content must be released, with or without an error.
+// readBody reads the request's body of at most limit bytes; tooLarge is the error for a longer one. Release the content, even
+// after an error.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
 	c := content{budget: s.budget, client: clientAt(w)}
 	if err := checkEncoding(r); err != nil {
@@ -98,8 +99,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, t
 	if err := c.read(r.Body, n, limit, tooLarge); err != nil {
 		return c, err
 	}
-	// Left in place, the server's deadline for the body would cancel the request's context while the message is
-	// being written. Without a connection (a handler called directly) there is none.
+	// Otherwise the server's deadline for the body would cancel the request's context while the message is being written. This
+	// fails without a connection, as in tests.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return c, nil
 }
@@ -121,7 +122,7 @@ func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
 			return tooLarge
 		case err == nil && have == n:
 			return nil
-		case err == io.EOF: // io.Reader's contract; a wrapped EOF would be a failure
+		case err == io.EOF: // not errors.Is: a wrapped EOF would be a failure
 			if n > have {
 				return badBody("ended after %d of %d bytes", have, n)
 			}
@@ -136,9 +137,9 @@ func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
 	}
 }
 
-func unreadable(err error) *problem {
+func unreadable(err error) *problem.Details {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &problem{status: http.StatusRequestTimeout, code: "body_timeout", param: "body", detail: "did not arrive in time; send it again"}
+		return &problem.Details{Status: http.StatusRequestTimeout, Code: "body_timeout", Param: "body", Detail: "did not arrive in time; send it again"}
 	}
 	return badBody("cannot be read (%v)", err)
 }
@@ -146,14 +147,14 @@ func unreadable(err error) *problem {
 func checkEncoding(r *http.Request) error {
 	for _, enc := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(enc, "identity") {
-			return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_encoding", param: "Content-Encoding", acceptEncoding: "identity",
-				detail: "is " + quote(enc) + "; send the body without an encoding (identity)"}
+			return &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding", Param: "Content-Encoding", AcceptEncoding: "identity",
+				Detail: "is " + problem.Quote(enc) + "; expected identity (no encoding)"}
 		}
 	}
 	return nil
 }
 
-// grow makes room for size bytes in all and counts them.
+// grow makes room for size bytes in total and counts them.
 func (c *content) grow(size int64) error {
 	if err := c.budget.take(c.client, size-c.held); err != nil {
 		return err
@@ -165,6 +166,6 @@ func (c *content) grow(size int64) error {
 	return nil
 }
 
-func badBody(format string, args ...any) *problem {
-	return &problem{status: http.StatusBadRequest, code: "bad_body", param: "body", detail: fmt.Sprintf(format, args...)}
+func badBody(format string, args ...any) *problem.Details {
+	return &problem.Details{Status: http.StatusBadRequest, Code: "bad_body", Param: "body", Detail: fmt.Sprintf(format, args...)}
 }

@@ -116,7 +116,7 @@ func TestOneDeadLetter(t *testing.T) {
 	}
 	for _, id := range []string{"d-4", "d-0", "s-1", "x", "17"} {
 		for _, try := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"POST", "/replay"}} {
-			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "expected an id such as d-17") {
+			if got := want(t, f.send(try[0], "/v1/dead-letters/"+id+try[1], ""), 404); !strings.Contains(got, "expected an ID such as d-17") {
 				t.Errorf("%s %s: %s", try[0], id, got)
 			}
 		}
@@ -131,7 +131,7 @@ func TestReplayByAPI(t *testing.T) {
 	replaying := func() (out string) {
 		f.ledger.View(func(s *hub.State) {
 			for _, r := range s.Replays() {
-				out += hub.LetterID(r.Letter) + " "
+				out += hub.DeadLetterID(r.Letter) + " "
 			}
 		})
 		return strings.TrimSpace(out)
@@ -139,7 +139,7 @@ func TestReplayByAPI(t *testing.T) {
 	if got := f.action(t, "replay", `{"all":true,"dry_run":true}`, 202); got != `{"matched":3,"ended":0,"replaying":0,"dry_run":true}` || replaying() != "" {
 		t.Errorf("dry run: %s; %s are replayed", got, replaying())
 	}
-	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: 1 dead letters are chosen, not 2") || replaying() != "" {
+	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: the filter selects 1 dead letters, not 2") || replaying() != "" {
 		t.Errorf("%s; %s are replayed", got, replaying())
 	}
 	if got := f.action(t, "replay", `{"status":"4xx","expect":1}`, 202); got != `{"matched":1,"ended":0,"replaying":1,"dry_run":false}` || replaying() != "d-1" {
@@ -182,8 +182,8 @@ func TestReplayByAPI(t *testing.T) {
 func TestActionsThatAreRefused(t *testing.T) {
 	f := letters(t)
 	for body, words := range map[string]string{
-		`{}`: "names no dead letters", ``: "cannot be read", `{"all":true,"topic":"news"}`: "all: is true beside a filter",
-		`{"tpoic":"news"}`: "cannot be read", `{"all":true}x`: "goes on", `{"status":"9xx"}`: "status:", `{"all":true,"expect":-1}`: "expect:", `[]`: "cannot be read",
+		`{}`: "selects no dead letters", ``: "cannot be decoded", `{"all":true,"topic":"news"}`: "all: is combined with a filter",
+		`{"tpoic":"news"}`: "cannot be decoded", `{"all":true}x`: "has data after", `{"status":"9xx"}`: "status:", `{"all":true,"expect":-1}`: "expect:", `[]`: "cannot be decoded",
 	} {
 		for _, action := range []string{"replay", "drop"} {
 			if got := f.action(t, action, body, 400); !strings.Contains(got, words) {

@@ -25,7 +25,7 @@ const (
 // and fourth, and not got the third and fifth, which is no text. They are a minute apart.
 func puller(t *testing.T) *fixture {
 	t.Helper()
-	f := newFixture(t, func(r *hub.Rules, o *web.Options) { r.Clock, o.Profile = o.Clock, web.ProfileMOSIP })
+	f := newFixture(t, func(r *hub.Policy, o *web.Options) { r.Clock, o.Profile = o.Clock, web.ProfileMOSIP })
 	f.subscribe(t, "demo", pullCallback, "hub.secret", pullSecret)
 	f.ledger.verify(t)
 	f.subscribe(t, "demo", "http://localhost:8080/unsigned")
@@ -37,7 +37,7 @@ func puller(t *testing.T) *fixture {
 	f.ledger.must(t,
 		&hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{Subscription: 1, Offset: 1, Attempts: 3, Status: 404}}},
 		&hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{Cursors: []*hubpb.Cursor{
-			{Subscription: 1, Offset: 2, Through: 4, Open: []*hubpb.Open{{Offset: 3, Attempts: 1}}}}}}})
+			{Subscription: 1, Offset: 2, Through: 4, Open: []*hubpb.OpenMessage{{Offset: 3, Attempts: 1}}}}}}})
 	return f
 }
 
@@ -70,7 +70,7 @@ func TestFailedContentVector(t *testing.T) {
 		}
 	}
 	for _, p := range []web.Profile{web.ProfileNative, web.ProfileBallerina} {
-		other := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Profile = p })
+		other := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profile = p })
 		want(t, other.send("GET", "/hub"+query, ""), 405)
 		want(t, other.send("GET", "/websub/sync/failedmessage"+query, ""), 404)
 	}

@@ -14,7 +14,7 @@ import (
 
 // A node that works may have something to be looked after.
 func TestReadyTellsWarnings(t *testing.T) {
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) {
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) {
 		o.Warnings = func() []string { return []string{"the clock is off"} }
 	})
 	if body := want(t, f.send("GET", "/health/ready", ""), http.StatusOK); !strings.Contains(body, `"warnings":["the clock is off"]`) {

@@ -69,7 +69,7 @@ func TestRegisterAndDeregister(t *testing.T) {
 }
 
 func TestUnknownTopicsWithoutAutoRegister(t *testing.T) {
-	f := newFixture(t, func(r *hub.Rules, _ *web.Options) { r.AutoRegister = false })
+	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.AutoRegister = false })
 	want(t, f.form("hub.mode", "publish", "hub.url", "https://example.com/feed"), 404)
 	want(t, f.send("POST", publishURL(topicURL), "x"), 404)
 	want(t, f.send("POST", "/topics/news", "x"), 404)

@@ -26,7 +26,7 @@ type running struct {
 	cancel context.CancelFunc
 }
 
-func start(t *testing.T, change ...func(*hub.Rules, *web.Options)) *running {
+func start(t *testing.T, change ...func(*hub.Policy, *web.Options)) *running {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,7 +98,7 @@ func chunked(target, contentType string, chunks ...string) string {
 
 func TestBodiesOfUnknownLength(t *testing.T) {
 	const last = "0\r\n\r\n"
-	r := start(t, func(rules *hub.Rules, _ *web.Options) { rules.MaxMessageBytes = 100_000 })
+	r := start(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = 100_000 })
 	big := strings.Repeat("0123456789", 5_000)
 	for _, tc := range []struct {
 		name, request string
@@ -159,7 +159,7 @@ func TestTooLargeIsToldBeforeTheBodyIsSent(t *testing.T) {
 }
 
 func TestSlowBodiesAreGivenUp(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello", false)
 	if status != 408 {
 		t.Errorf("got %d %q, want 408", status, body)
@@ -169,7 +169,7 @@ func TestSlowBodiesAreGivenUp(t *testing.T) {
 
 // A refusal needs no body, but net/http reads it before it answers: one that never comes must not hold the connection.
 func TestBodiesThatNobodyReadsHaveADeadlineToo(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	for target, want := range map[string]int{"/topics/": 400, "/hub": 415, "/health": 405} {
 		status, _, body := r.raw(t, "POST "+target+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", false)
 		if status != want {
@@ -179,7 +179,7 @@ func TestBodiesThatNobodyReadsHaveADeadlineToo(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.MaxConnections = 1 })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.MaxConnections = 1 })
 	const request = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 	first := r.dial(t)
 	if _, err := io.WriteString(first, request); err != nil {
@@ -209,7 +209,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 // The body's deadline must not cancel the request while its message is being written.
 func TestTheBodyDeadlineEndsWithTheBody(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
 	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
@@ -227,7 +227,7 @@ func TestTheBodyDeadlineEndsWithTheBody(t *testing.T) {
 
 // Memory is bounded: what does not fit is turned away, and fits again when the others are done.
 func TestBodiesShareOneBudget(t *testing.T) {
-	r := start(t, func(rules *hub.Rules, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 1000, 1500 })
+	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 1000, 1500 })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	held := r.dial(t)
 	if _, err := io.WriteString(held, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("x", 1000)); err != nil {
@@ -299,7 +299,7 @@ func TestStopWaitsForRequestsUnderWay(t *testing.T) {
 }
 
 func TestStopCutsOffWhatDoesNotEnd(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StopGrace = 50 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
 	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
@@ -318,7 +318,7 @@ type broken struct{}
 func (broken) View(func(*hub.State)) { panic("the view is broken") }
 
 func TestAPanicCostsOneRequest(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.State = broken{} })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.State = broken{} })
 	resp, err := r.client.Get("http://" + r.addr + "/v1/topics")
 	if err != nil {
 		t.Fatal(err)

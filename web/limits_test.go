@@ -72,7 +72,7 @@ func TestLimitsByClass(t *testing.T) {
 		}, 200},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Limits = few() })
+			f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 			const addr = "203.0.113.7:1000"
 			for left := 2; left >= 0; left-- {
 				w := tc.send(f, addr)
@@ -86,7 +86,7 @@ func TestLimitsByClass(t *testing.T) {
 					t.Errorf("RateLimit %q, want %d left", got, left)
 				}
 			}
-			before := f.ledger.proposals()
+			before := f.ledger.Batches()
 			w := tc.send(f, addr)
 			after, err := strconv.Atoi(w.Header().Get("Retry-After"))
 			if w.Code != 429 || err != nil || after < 1000 || after > 1200 {
@@ -95,7 +95,7 @@ func TestLimitsByClass(t *testing.T) {
 			if got := w.Header().Get("RateLimit"); !strings.HasPrefix(got, fmt.Sprintf("%q;r=0;t=", tc.class)) {
 				t.Errorf("RateLimit %q", got)
 			}
-			if f.ledger.proposals() != before {
+			if f.ledger.Batches() != before {
 				t.Error("the refused request was written to the log")
 			}
 			if got := want(t, f.send("GET", "/health", ""), 200); got == "" {
@@ -114,7 +114,7 @@ func TestLimitsByClass(t *testing.T) {
 
 // Classes do not pay for each other, and what is public has no limit.
 func TestLimitsAreApart(t *testing.T) {
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Limits = few() })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 4 {
 		f.send("POST", "/topics/news", "x")
 	}
@@ -130,7 +130,7 @@ func TestLimitsAreApart(t *testing.T) {
 }
 
 func TestLimitRefusalsFollowAccept(t *testing.T) {
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Limits = few() })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 3 {
 		f.send("POST", "/topics/news", "x")
 		f.send("GET", "/v1/topics", "")
@@ -149,7 +149,7 @@ func TestLimitRefusalsFollowAccept(t *testing.T) {
 
 func TestLimitRefusalsOfCompatibleProfiles(t *testing.T) {
 	for _, profile := range []web.Profile{web.ProfileBallerina, web.ProfileMOSIP} {
-		f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Limits, o.Profile = few(), profile })
+		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits, o.Profile = few(), profile })
 		for range 3 {
 			want(t, f.send("POST", publishURL(topicURL), "{}", "Content-Type", "application/json"), 200)
 		}
@@ -188,7 +188,7 @@ func TestLimitsGoByClientAddress(t *testing.T) {
 		{"words", "10.0.0.1:1|1.1.1.1, unknown", "10.0.0.1:1|unknown", true, proxies},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Limits, o.TrustedProxies = few(), tc.trusted })
+			f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits, o.TrustedProxies = few(), tc.trusted })
 			send := func(from string) int {
 				parts := strings.Split(from, "|")
 				var header []string
@@ -215,7 +215,7 @@ func TestLimitsGoByClientAddress(t *testing.T) {
 
 // A budget that is used up comes back without anybody's doing.
 func TestLimitsComeBack(t *testing.T) {
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Limits.Publish = hub.Rate{Requests: 20, Per: time.Second} })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits.Publish = hub.Rate{Requests: 20, Per: time.Second} })
 	taken := 0
 	for f.send("POST", "/topics/news", "x").Code == 200 {
 		if taken++; taken > 100_000 {

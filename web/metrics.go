@@ -9,9 +9,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"quorumhub/web/problem"
 )
 
-// routeCounts caches a route's counters by status code, so that counting a request is one addition.
+// routeCounts caches a route's counters by status code, so that counting a request is a single addition.
 type routeCounts [500]atomic.Pointer[prometheus.Counter]
 
 type metrics struct {
@@ -52,10 +54,10 @@ func newMetrics(reg prometheus.Registerer, b *budget) (*metrics, error) {
 	return m, nil
 }
 
-// request counts an answer. Without a route it was to a path that does not exist.
+// request counts a response. Without a route, the path does not exist.
 func (m *metrics) request(rt *route, status int) {
 	if status == 0 {
-		status = http.StatusOK // net/http answers so for a handler that writes nothing
+		status = http.StatusOK // what net/http sends if a handler writes nothing
 	}
 	if rt == nil || status < 100 || status >= 600 {
 		m.requests.WithLabelValues("none", strconv.Itoa(status)).Inc()
@@ -82,11 +84,11 @@ func (m *metrics) published(size int64, duplicate bool, start time.Time) {
 }
 
 // notPublished counts a publish that was not accepted.
-func (m *metrics) notPublished(p *problem) {
+func (m *metrics) notPublished(p *problem.Details) {
 	m.publishes.WithLabelValues(result(p)).Inc()
 }
 
-func (m *metrics) hubRequest(mode string, p *problem, start time.Time) {
+func (m *metrics) hubRequest(mode string, p *problem.Details, start time.Time) {
 	if mode == "" {
 		mode = "none"
 	}
@@ -96,13 +98,13 @@ func (m *metrics) hubRequest(mode string, p *problem, start time.Time) {
 	}
 }
 
-func result(p *problem) string {
+func result(p *problem.Details) string {
 	switch {
 	case p == nil:
 		return "accepted"
-	case p.status == http.StatusServiceUnavailable:
+	case p.Status == http.StatusServiceUnavailable:
 		return "unavailable"
-	case p.status >= 500:
+	case p.Status >= 500:
 		return "failed"
 	}
 	return "refused"

@@ -56,8 +56,8 @@ func TestRewindByAPI(t *testing.T) {
 	for body, words := range map[string]string{
 		`{"to":4}`: "to: 4 was dropped by retention; expected an offset from 5 to 11", `{"to":"12"}`: "from 5 to 11", `{"to":0}`: "count from 1",
 		`{"to":"then"}`: "expected latest, earliest", `{"to":true}`: "expected latest, earliest", `{"to":["x"]}`: "expected latest",
-		`{"to":"2036-01-01T00:00:00Z"}`: "future", `{}`: "to: is missing", ``: "body: cannot be read", `{"to":1}{`: "body: goes on",
-		`{"too":1}`: "body: cannot be read", `[`: "body: cannot be read", `{"to":1,"dry_run":"yes"}`: "body: cannot be read",
+		`{"to":"2036-01-01T00:00:00Z"}`: "future", `{}`: "to: is missing", ``: "body: cannot be decoded", `{"to":1}{`: "body: has data after",
+		`{"too":1}`: "body: cannot be decoded", `[`: "body: cannot be decoded", `{"to":1,"dry_run":"yes"}`: "body: cannot be decoded",
 	} {
 		if got := rewind(body, 400); !strings.Contains(got, words) {
 			t.Errorf("%s: %s does not say %q", body, got, words)
@@ -125,7 +125,7 @@ func TestPauseResumeAndEndByAPI(t *testing.T) {
 }
 
 func TestDeliveryOptionsByForm(t *testing.T) {
-	f := newFixture(t, func(r *hub.Rules, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
+	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
 	f.subscribe(t, topicURL, callbackURL, "hub.delivery_key", "header:x-hub-key", "hub.delivery_window", "8", "consumerGroup", "g",
 		"hub.rate", "2.5", "hub.retry.max_attempts", "7", "hub.retry.refused_attempts", "3", "hub.retry.max_age", "60", "hub.retry.max_interval", "5", "hub.unknown", "x")
 	if items := f.items(t, "/v1/subscriptions", url.Values{}); len(items) != 1 || items[0]["mode"] != "keyed" || items[0]["state"] != "pending" {
@@ -155,7 +155,7 @@ func TestDeliveryOptionsByForm(t *testing.T) {
 		}
 	}
 	body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL+"2", "hub.consumer_group", "g"), 409)
-	if !strings.Contains(body, "hub.delivery_mode: is ordered, and the consumer group \"g\" has keyed") {
+	if !strings.Contains(body, "hub.delivery_mode: is ordered, but the consumer group \"g\" has keyed") {
 		t.Errorf("a group that disagrees: %s", body)
 	}
 	// The publisher's header is kept, one that nothing may name is not.

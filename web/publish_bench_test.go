@@ -29,7 +29,7 @@ func BenchmarkFatPublish(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service := hub.NewService(hub.Rules{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
+	service := hub.NewService(hub.Policy{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
 	l := newLedger(newClock())
 	server := func() *web.Server {
 		srv, err := web.New(web.Options{Service: service, State: l, Messages: l, Letters: l, Times: l, Node: &node{}, PublicURL: publicURL, StopGrace: time.Second})
@@ -54,7 +54,7 @@ func BenchmarkFatPublishHandler(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service := hub.NewService(hub.Rules{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
+	service := hub.NewService(hub.Policy{AutoRegister: true, MaxMessageBytes: 1 << 20}, namer, &instant{}, newLedger(newClock()), secrets{})
 	b.Run("unlimited", func(b *testing.B) { publishDirectly(b, service, web.Limits{}) })
 	b.Run("limited", func(b *testing.B) {
 		publishDirectly(b, service, web.Limits{Publish: hub.Rate{Requests: 1_000_000_000, Per: time.Minute}})

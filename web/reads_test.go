@@ -36,7 +36,7 @@ func (r *reads) Consistent(context.Context) error {
 
 func TestReadsWaitForWhatTheyAskFor(t *testing.T) {
 	node := new(reads)
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Reads = node })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Reads = node })
 	w := f.send("POST", "/topics/news", "hello")
 	want(t, w, http.StatusOK)
 	if got := w.Header().Get("X-Hub-Index"); got != "7" {

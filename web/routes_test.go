@@ -100,7 +100,7 @@ func TestRoutesTakeTheirMethodsOnly(t *testing.T) {
 }
 
 func TestProfilingOnlyWhenAskedFor(t *testing.T) {
-	f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Profiling = true })
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profiling = true })
 	if body := want(t, f.send("GET", "/debug/pprof/", ""), 200); !strings.Contains(body, "goroutine") {
 		t.Errorf("the index of profiles reads %q", body)
 	}

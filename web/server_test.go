@@ -59,13 +59,13 @@ type fixture struct {
 	logged *strings.Builder
 }
 
-func newFixture(tb testing.TB, change ...func(*hub.Rules, *web.Options)) *fixture {
+func newFixture(tb testing.TB, change ...func(*hub.Policy, *web.Options)) *fixture {
 	tb.Helper()
 	f := &fixture{clock: newClock(), logged: &strings.Builder{}}
 	f.ledger = newLedger(f.clock)
 	f.node = &node{leader: "node-1", nodes: []web.NodeView{{ID: "node-1", HTTPAddr: "127.0.0.1:8080", ClusterAddr: "127.0.0.1:8180",
 		Role: web.RoleLeader, AppliedIndex: 7, StateHash: 0xabc, Subscriptions: 3, Voter: true, Healthy: true, LastContact: -1, Weight: 2}}}
-	rules := hub.Rules{Leases: hub.LeasePolicy{Min: time.Minute, Default: 240 * time.Hour, Max: 720 * time.Hour},
+	rules := hub.Policy{Leases: hub.LeasePolicy{Min: time.Minute, Default: 240 * time.Hour, Max: 720 * time.Hour},
 		AutoRegister: true, MaxMessageBytes: 4096,
 		CheckCallback: func(u *url.URL) error {
 			if u.Hostname() == "forbidden.example" {

@@ -16,7 +16,7 @@ import (
 
 // A reader that does not read is dropped; the others do not notice, and it can resume where it stopped reading.
 func TestSlowStreamReadersAreDropped(t *testing.T) {
-	r := start(t, func(rules *hub.Rules, o *web.Options) {
+	r := start(t, func(rules *hub.Policy, o *web.Options) {
 		rules.MaxMessageBytes, o.StreamWriteTimeout = 1<<20, 300*time.Millisecond
 	})
 	r.publish(t, "news", "m1")
@@ -61,7 +61,7 @@ func TestSlowStreamReadersAreDropped(t *testing.T) {
 // Thousands of readers share what they read: one costs its goroutines and net/http's buffers.
 func TestManyStreamReaders(t *testing.T) {
 	const count = 1500
-	r := start(t, func(rules *hub.Rules, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
+	r := start(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
 	r.publish(t, "news", "m1")
 	memory := func() uint64 {
 		runtime.GC()

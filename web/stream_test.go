@@ -16,15 +16,15 @@ import (
 	"quorumhub/web"
 )
 
-// sse is an event of a stream as it came.
-type sse struct{ kind, id, data string }
+// event is an event of a stream as it came.
+type event struct{ kind, id, data string }
 
 // reader reads one stream.
 type reader struct {
 	status   int
 	header   http.Header
 	body     io.ReadCloser
-	events   chan sse // closed with the connection
+	events   chan event // closed with the connection
 	comments chan struct{}
 }
 
@@ -45,13 +45,13 @@ func (r *running) follow(t testing.TB, target string, header ...string) *reader 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); resp.Body.Close() })
-	rd := &reader{status: resp.StatusCode, header: resp.Header, body: resp.Body, events: make(chan sse, 1000), comments: make(chan struct{}, 1)}
+	rd := &reader{status: resp.StatusCode, header: resp.Header, body: resp.Body, events: make(chan event, 1000), comments: make(chan struct{}, 1)}
 	if rd.status != http.StatusOK {
 		return rd
 	}
 	go func() {
 		defer close(rd.events)
-		var e sse
+		var e event
 		for lines := bufio.NewReader(resp.Body); ; {
 			line, err := lines.ReadString('\n')
 			if err != nil {
@@ -64,7 +64,7 @@ func (r *running) follow(t testing.TB, target string, header ...string) *reader 
 				if e.data != "" {
 					rd.events <- e
 				}
-				e = sse{id: e.id}
+				e = event{id: e.id}
 			case strings.HasPrefix(line, ":"):
 				select {
 				case rd.comments <- struct{}{}:
@@ -85,7 +85,7 @@ func (r *running) follow(t testing.TB, target string, header ...string) *reader 
 const patience = 30 * time.Second
 
 // next is the next event, failing when none comes.
-func (rd *reader) next(t testing.TB) sse {
+func (rd *reader) next(t testing.TB) event {
 	t.Helper()
 	select {
 	case e, ok := <-rd.events:
@@ -96,11 +96,11 @@ func (rd *reader) next(t testing.TB) sse {
 	case <-time.After(patience):
 		t.Fatal("no event came")
 	}
-	return sse{}
+	return event{}
 }
 
 // rest reads up to the end of the connection.
-func (rd *reader) rest(t testing.TB) (all []sse) {
+func (rd *reader) rest(t testing.TB) (all []event) {
 	t.Helper()
 	limit := time.After(patience)
 	for {
@@ -116,7 +116,7 @@ func (rd *reader) rest(t testing.TB) (all []sse) {
 	}
 }
 
-func decode[T any](t testing.TB, e sse) (v T) {
+func decode[T any](t testing.TB, e event) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(e.data), &v); err != nil {
 		t.Fatalf("%q: %v", e.data, err)
@@ -160,7 +160,7 @@ func (f *fixture) awaitMetric(tb testing.TB, name, value string) {
 }
 
 func TestStreamStarts(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamCatchUp = 50 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamCatchUp = 50 * time.Millisecond })
 	for i := 1; i <= 5; i++ {
 		r.publish(t, "news", fmt.Sprint("m", i))
 		r.clock.advance(time.Minute)
@@ -211,7 +211,7 @@ func TestStreamStarts(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"/topics/news?start=99", 400, "start: 99 is behind the topic's end; expected an offset from 1 to 6"},
+		{"/topics/news?start=99", 400, "start: 99 is past the end of the topic; expected an offset from 1 to 6"},
 		{"/topics/news?start=soon", 400, "expected latest, earliest"},
 		{"/topics/news?offset=3", 400, `"offset": is not a parameter of a stream`},
 		{"/topics/news?start=1&start=2", 400, "given 2 times"},
@@ -281,7 +281,7 @@ func TestStreamShowsGaps(t *testing.T) {
 
 // A reader that comes from a node that is ahead waits for the messages it has, and gets none of them twice.
 func TestStreamWaitsForANodeThatLags(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamCatchUp = patience })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamCatchUp = patience })
 	r.publish(t, "news", "m1")
 	opened := make(chan *reader)
 	go func() { opened <- r.follow(t, "/topics/news", "Last-Event-ID", "1-3") }()
@@ -294,7 +294,7 @@ func TestStreamWaitsForANodeThatLags(t *testing.T) {
 }
 
 func TestStreamBodies(t *testing.T) {
-	r := start(t, func(rules *hub.Rules, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
+	r := start(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
 	rd := func() *reader {
 		r.publish(t, "news", "first")
 		return r.follow(t, "/topics/news")
@@ -337,7 +337,7 @@ func TestStreamBodies(t *testing.T) {
 }
 
 func TestStreamHeartbeat(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamHeartbeat = 20 * time.Millisecond })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamHeartbeat = 20 * time.Millisecond })
 	r.publish(t, "news", "m1")
 	rd := r.follow(t, "/topics/news")
 	for range 3 {
@@ -362,7 +362,7 @@ func TestStreamHeartbeat(t *testing.T) {
 }
 
 func TestStreamsAreBounded(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StreamMax = 2 })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamMax = 2 })
 	r.publish(t, "news", "m1")
 	first := r.follow(t, "/topics/news?start=earliest")
 	first.next(t)
@@ -382,7 +382,7 @@ func TestStreamsAreBounded(t *testing.T) {
 }
 
 func TestStreamsEndWithTheNode(t *testing.T) {
-	r := start(t, func(_ *hub.Rules, o *web.Options) { o.StopGrace = patience })
+	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = patience })
 	r.publish(t, "news", "m1")
 	var readers []*reader
 	for range 20 {

@@ -251,7 +251,7 @@ func TestReadingWhenTheLogFails(t *testing.T) {
 		err    error
 		status int
 	}{{errors.New("read segment: input/output error"), 500}, {hub.ErrTrimmed, 503}, {nil, 503}} {
-		f := newFixture(t, func(_ *hub.Rules, o *web.Options) { o.Messages = brokenReader{tc.err} })
+		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Messages = brokenReader{tc.err} })
 		want(t, f.send("POST", "/topics/x", "x"), 200)
 		want(t, f.send("GET", "/topics/x", ""), tc.status)
 	}

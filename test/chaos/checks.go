@@ -8,29 +8,30 @@ import (
 	"time"
 )
 
-// Bounds are the promises that depend on the configuration.
+// Bounds are the guarantees that depend on the configuration.
 type Bounds struct {
 	// CursorFlush is delivery.cursor_flush.
 	CursorFlush time.Duration
-	// Commit is what a flushed cursor may take until it is durable, on top of the slowest acknowledged publish of
-	// the last seconds of the life in question: a cursor goes through the same log.
+	// Commit is how long a flushed cursor may take to become durable, in addition to the slowest acknowledged
+	// publish of the last seconds: a cursor goes through the same log.
 	Commit time.Duration
-	// AfterEnd is how long a request that was under way when a subscription ended may take to arrive.
+	// AfterEnd is how long a request in flight when a subscription ended may take to arrive.
 	AfterEnd time.Duration
-	// Lease is how long a node that hears nothing may still deliver: AfterEnd in a time of trouble.
+	// Lease is how long a node that hears nobody may still deliver; it replaces AfterEnd during a disruption.
 	Lease time.Duration
-	// Recovery is how long a trouble lasts after everything is undone.
+	// Recovery is how long a disruption lasts after everything is undone.
 	Recovery time.Duration
-	// Load tells by how much the machine was too busy between two moments, from 1; nil: never.
+	// Load returns by which factor, from 1, the machine was overloaded between two moments; nil means 1.
 	Load func(from, to time.Time) float64
 }
 
-// Check runs all checks. The error lists what is wrong, a few lines of each kind.
+// Check runs all checks of a scenario with one node. The error lists what is wrong, limited to a few lines of
+// each kind.
 func (l *Ledger) Check(b Bounds) error {
 	return errors.Join(l.Answers(), l.Identities(), l.Lost(), l.Order(), l.RealTime(), l.Duplicates(b), l.AfterEnd(b))
 }
 
-// complaints collects what a check finds and cuts a long list short.
+// complaints collects the errors of a check and cuts a long list short.
 type complaints struct {
 	kind string
 	errs []error
@@ -52,19 +53,19 @@ func (c *complaints) err() error {
 	return errors.Join(c.errs...)
 }
 
-// Answers checks that publishers got 2xx, 4xx or 503, or no answer at all.
+// Answers checks that publishers got 2xx, 4xx, 503, or no answer.
 func (l *Ledger) Answers() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := complaints{kind: "answer"}
-	for _, err := range l.oddities {
+	for _, err := range l.violations {
 		c.add("%w", err)
 	}
 	return c.err()
 }
 
-// Identities checks that a body has one message id and a message id one body, in every answer and delivery, that
-// bodies arrive as they were sent and where they belong, and that nothing arrives that was refused or never sent.
+// Identities checks that a body has one message ID and a message ID one body, in every answer and delivery;
+// that bodies arrive as sent, in the right topic; and that nothing arrives that was refused or never sent.
 func (l *Ledger) Identities() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,7 +96,7 @@ func (l *Ledger) Identities() error {
 		case !known:
 			c.add("%s got %q, which nobody sent", d.Subscription, d.Body)
 		case !possible[d.Body]:
-			c.add("%s got %s, which the publisher was refused", d.Subscription, d.Body)
+			c.add("%s got %s, whose publish was refused", d.Subscription, d.Body)
 		case topic != d.Topic:
 			c.add("%s got %s of %s", d.Subscription, d.Body, topic)
 		case !d.Intact:
@@ -107,10 +108,10 @@ func (l *Ledger) Identities() error {
 	return c.err()
 }
 
-// owedFrom is the moment from which every publish that begins later is owed to the episode; ok is false when it
-// never came. A hub that crashed before it could keep a confirmation asks again, so the last one counts, unless
-// the subscription was seen active before.
-func (e *Episode) owedFrom() (at time.Time, ok bool) {
+// dueFrom returns the time after which every publish is due to the episode; ok is false if there is none. A
+// hub that crashed before it recorded a confirmation asks again, so the last confirmation counts, unless the
+// subscription was seen active earlier.
+func (e *Episode) dueFrom() (at time.Time, ok bool) {
 	if n := len(e.Verified); n > 0 {
 		at, ok = e.Verified[n-1], true
 	}
@@ -120,8 +121,9 @@ func (e *Episode) owedFrom() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// Lost checks that every acknowledged message was taken by every subscription that was active when its publish
-// began and is still, or had got past it when its end was asked for (I1). Of a consumer group one member is enough.
+// Lost checks that every acknowledged message was accepted by every subscription that was active when its
+// publish began and still is, or that had passed it when it was asked to end (I1). One member of a consumer
+// group is enough.
 func (l *Ledger) Lost() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,14 +134,14 @@ func (l *Ledger) Lost() error {
 	return c.err()
 }
 
-// shortfall is what an episode of a unit is owed and has not taken.
+// shortfall is what is due to an episode of a unit and was not accepted.
 type shortfall struct {
 	unit    string
 	missing int
 	first   *Publish
 }
 
-// shortfalls are those there are. Callers hold mu.
+// shortfalls returns all of them. The caller holds mu.
 func (l *Ledger) shortfalls() []shortfall {
 	type message struct {
 		publish *Publish
@@ -187,7 +189,7 @@ func (l *Ledger) shortfalls() []shortfall {
 	return out
 }
 
-// RealTime checks that a message that was acknowledged before another was sent has the lower offset.
+// RealTime checks that a message acknowledged before another was sent has the lower offset.
 func (l *Ledger) RealTime() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,7 +222,8 @@ func (l *Ledger) RealTime() error {
 	return c.err()
 }
 
-// window is how long before the end of a life a taken delivery may have been made and still be repeated (I3).
+// window returns how long before the end of a run a delivery may have been accepted and still be repeated
+// (I3).
 func (l *Ledger) window(run int, b Bounds) time.Duration {
 	r := l.runs[run-1]
 	if r.How != Killed {
@@ -235,9 +238,9 @@ func (l *Ledger) window(run int, b Bounds) time.Duration {
 	return b.CursorFlush + b.Commit + slowest
 }
 
-// Duplicates checks that a delivery that was taken is not repeated, except in a later life of the hub, when it
-// was taken within one cursor flush of a kill (I3). What was in flight at the kill falls into that time too.
-// After a stop in good order nothing is repeated. What one member of a group took another one does not get again.
+// Duplicates checks that an accepted delivery is not repeated, except in a later run of the hub if it was
+// accepted within one cursor flush of a kill (I3). Deliveries in flight at the kill fall within that time
+// too. After a graceful stop nothing is repeated. What one member of a group accepted is not sent to another.
 func (l *Ledger) Duplicates(b Bounds) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -251,19 +254,19 @@ func (l *Ledger) Duplicates(b Bounds) error {
 		for _, d := range u.deliveries {
 			for _, before := range taken[d.Offset] {
 				if before.Run == d.Run {
-					c.add("%s: offset %d came again %v after it had been taken, in one life of the hub (%d)",
+					c.add("%s: offset %d was delivered again %v after it had been accepted, in one run of the hub (%d)",
 						u.name, d.Offset, d.At.Sub(before.Replied), d.Run)
 					continue
 				}
 				if early := l.runs[before.Run-1].Ended.Sub(before.Replied); early > windows[before.Run] {
-					c.add("%s: offset %d came again in life %d; it had been taken %v before the end of life %d, more than the %v allowed",
+					c.add("%s: offset %d was delivered again in run %d; it had been accepted %v before the end of run %d, more than the %v allowed",
 						u.name, d.Offset, d.Run, early, before.Run, windows[before.Run])
 				} else if l.runs[before.Run-1].How == Stopped {
-					c.add("%s: offset %d came again in life %d; it had been taken before life %d was stopped in good order",
+					c.add("%s: offset %d was delivered again in run %d; it had been accepted before run %d was stopped gracefully",
 						u.name, d.Offset, d.Run, before.Run)
 				}
 			}
-			if d.Reply == Took && !u.handedOn(d) {
+			if d.Reply == Accepted && !u.reassigned(d) {
 				taken[d.Offset] = append(taken[d.Offset], d)
 			}
 		}
@@ -271,7 +274,7 @@ func (l *Ledger) Duplicates(b Bounds) error {
 	return c.err()
 }
 
-// AfterEnd checks that nothing comes before a subscription's consent (I7) or after its end (I5).
+// AfterEnd checks that nothing arrives before a subscription is confirmed (I7) or after its end (I5).
 func (l *Ledger) AfterEnd(b Bounds) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -287,7 +290,7 @@ func (l *Ledger) AfterEnd(b Bounds) error {
 	for subscription, ds := range bySubscription {
 		es := slices.SortedFunc(slices.Values(episodes[subscription]), func(a, b *Episode) int { return a.Asked.Compare(b.Asked) })
 		for _, d := range ds {
-			// The last episode that was confirmed before the delivery.
+			// Find the last episode confirmed before the delivery.
 			i, ok := len(es)-1, false
 			for ; i >= 0; i-- {
 				if len(es[i].Verified) > 0 && !es[i].Verified[0].After(d.At) {
@@ -306,9 +309,9 @@ func (l *Ledger) AfterEnd(b Bounds) error {
 	return c.err()
 }
 
-// mayTrail is how long after its end something may still come to a subscription. Callers hold mu.
+// mayTrail returns how long after its end a subscription may still receive something. The caller holds mu.
 func (l *Ledger) mayTrail(b Bounds, gone, at time.Time) time.Duration {
-	for _, t := range l.troubles {
+	for _, t := range l.disruptions {
 		if t.Began.Before(at) && (t.Ended.IsZero() || t.Ended.Add(b.Recovery).After(gone)) {
 			return max(b.AfterEnd, b.Lease)
 		}
@@ -316,7 +319,7 @@ func (l *Ledger) mayTrail(b Bounds, gone, at time.Time) time.Duration {
 	return b.AfterEnd
 }
 
-// Summary says in a line how much was checked.
+// Summary describes in one line how much was checked.
 func (l *Ledger) Summary() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -344,7 +347,7 @@ func (l *Ledger) Summary() string {
 		if seen[k] {
 			repeated++
 		}
-		seen[k] = seen[k] || d.Reply == Took
+		seen[k] = seen[k] || d.Reply == Accepted
 	}
 	kills := 0
 	for _, r := range l.runs {
@@ -352,13 +355,13 @@ func (l *Ledger) Summary() string {
 			kills++
 		}
 	}
-	return fmt.Sprintf("%d lives of the hub, %d of them killed; publishes: %d acknowledged, %d of unknown outcome, %d refused; "+
-		"%d deliveries in %d subscriptions, %d of them failed on purpose, %d repeated after they had been taken",
+	return fmt.Sprintf("%d runs of the hub, %d of them killed; publishes: %d acknowledged, %d of unknown outcome, %d refused; "+
+		"%d deliveries in %d subscriptions, %d of them failed on purpose, %d repeated after they had been accepted",
 		len(l.runs), kills, acknowledged, unknown, refused, len(l.deliveries), len(l.episodes), failed, repeated)
 }
 
-// DuplicatesByLife counts the repeated deliveries after each kill, the most first.
-func (l *Ledger) DuplicatesByLife() []int {
+// DuplicatesByRun counts the repeated deliveries after the end of each run, in descending order.
+func (l *Ledger) DuplicatesByRun() []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	counts := make([]int, len(l.runs))
@@ -368,7 +371,7 @@ func (l *Ledger) DuplicatesByLife() []int {
 			if run, ok := taken[d.Offset]; ok {
 				counts[run-1]++
 			}
-			if d.Reply == Took {
+			if d.Reply == Accepted {
 				taken[d.Offset] = d.Run
 			}
 		}

@@ -9,12 +9,12 @@ import (
 	"quorumhub/test/chaos"
 )
 
-// books writes a ledger of one topic with two subscriptions, "a" and "b", and one kill, in which all is well:
-// messages 1 to 4 before the kill, 5 to 8 behind it. Each line of the story can be changed before it is written.
-type books struct {
+// story is a ledger of one topic with two subscriptions, "a" and "b", and one kill, in which everything is
+// correct: messages 1 to 4 before the kill, 5 to 8 after it. Each line can be changed before it is written.
+type story struct {
 	publishes  []publish
 	deliveries []delivery
-	ends       []chaos.End // of the lives, but for the last
+	ends       []chaos.End // of all runs but the last
 }
 
 type publish struct {
@@ -35,8 +35,8 @@ type delivery struct {
 	wait  time.Duration
 }
 
-func story() *books {
-	b := &books{ends: []chaos.End{chaos.Killed}}
+func newStory() *story {
+	b := &story{ends: []chaos.End{chaos.Killed}}
 	for n := uint64(1); n <= 8; n++ {
 		run := 1
 		if n > 4 {
@@ -44,7 +44,7 @@ func story() *books {
 		}
 		b.publishes = append(b.publishes, publish{n: n, outcome: chaos.Acknowledged, run: run})
 		for _, to := range []string{"a", "b"} {
-			b.deliveries = append(b.deliveries, delivery{to: to, n: n, run: run, reply: chaos.Took})
+			b.deliveries = append(b.deliveries, delivery{to: to, n: n, run: run, reply: chaos.Accepted})
 		}
 	}
 	return b
@@ -57,8 +57,8 @@ func name(given, prefix string, n uint64) string {
 	return fmt.Sprintf("%s%d", prefix, n)
 }
 
-// write makes the ledger: a life, its publishes, its deliveries, its end.
-func (b *books) write() *chaos.Ledger {
+// write creates the ledger: for each run its publishes, its deliveries, its end.
+func (b *story) write() *chaos.Ledger {
 	l := chaos.NewLedger()
 	for _, s := range []string{"a", "b"} {
 		l.Subscribing(s, "topic")
@@ -100,7 +100,7 @@ func (b *books) write() *chaos.Ledger {
 	return l
 }
 
-// tick keeps moments apart on clocks of any resolution.
+// tick keeps moments distinct on clocks of any resolution.
 func tick() {
 	for began := time.Now(); !time.Now().After(began); {
 	}
@@ -108,14 +108,14 @@ func tick() {
 
 var bounds = chaos.Bounds{CursorFlush: 100 * time.Millisecond, Commit: 100 * time.Millisecond, AfterEnd: 50 * time.Millisecond}
 
-func TestChecksAcceptACleanStory(t *testing.T) {
-	if err := story().write().Check(bounds); err != nil {
+func TestChecksAcceptACorrectLedger(t *testing.T) {
+	if err := newStory().write().Check(bounds); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// take removes the deliveries of message n to a subscription.
-func (b *books) take(to string, n uint64) {
+// remove removes the deliveries of message n to a subscription.
+func (b *story) remove(to string, n uint64) {
 	var kept []delivery
 	for _, d := range b.deliveries {
 		if d.to != to || d.n != n {
@@ -125,7 +125,7 @@ func (b *books) take(to string, n uint64) {
 	b.deliveries = kept
 }
 
-func (b *books) at(to string, n uint64) int {
+func (b *story) at(to string, n uint64) int {
 	for i, d := range b.deliveries {
 		if d.to == to && d.n == n {
 			return i
@@ -134,98 +134,110 @@ func (b *books) at(to string, n uint64) int {
 	panic("no such delivery")
 }
 
-func (b *books) insert(i int, d delivery) {
+func (b *story) insert(i int, d delivery) {
 	b.deliveries = append(b.deliveries[:i], append([]delivery{d}, b.deliveries[i:]...)...)
 }
 
-func TestChecksObject(t *testing.T) {
-	for name, c := range map[string]struct {
-		change func(*books)
-		want   string // in the complaint; empty: there must be none
-	}{
-		"a lost message": {func(b *books) { b.take("b", 8) }, "lost: b did not get 1 acknowledged messages, the first is t-8"},
-		"a message that was only ever answered with errors": {
-			func(b *books) { b.deliveries[b.at("b", 8)].reply = chaos.Failed }, "lost: b did not get 1"},
-		"a message of unknown outcome that never comes": {func(b *books) {
-			b.publishes[7].outcome = chaos.Unknown
-			b.take("a", 8)
-			b.take("b", 8)
-		}, ""},
-		"a message of unknown outcome that comes": {func(b *books) { b.publishes[7].outcome = chaos.Unknown }, ""},
-		"a refused message that comes":            {func(b *books) { b.publishes[7].outcome = chaos.Refused }, "which the publisher was refused"},
-		"a message that nobody sent":              {func(b *books) { b.deliveries[b.at("a", 3)].body = "other" }, `got "other", which nobody sent`},
+// singleNodeCase is a change of the correct story, and what the checks say about it.
+type singleNodeCase struct {
+	change func(*story)
+	want   string // in the error; empty: no error
+}
 
-		"a hole in the middle": {func(b *books) { b.take("a", 2) }, "order: a: offset 3 came although 2 had not been taken"},
-		"a hole at the kill":   {func(b *books) { b.take("a", 5) }, "order: a: offset 6 came although 5 had not been taken"},
-		"two messages swapped": {func(b *books) {
+func singleNodeCases() map[string]singleNodeCase {
+	return map[string]singleNodeCase{
+		"lost message": {func(b *story) { b.remove("b", 8) }, "lost: b did not get 1 acknowledged messages, the first is t-8"},
+		"message answered only with errors": {
+			func(b *story) { b.deliveries[b.at("b", 8)].reply = chaos.Failed }, "lost: b did not get 1"},
+		"message of unknown outcome, not delivered": {func(b *story) {
+			b.publishes[7].outcome = chaos.Unknown
+			b.remove("a", 8)
+			b.remove("b", 8)
+		}, ""},
+		"message of unknown outcome, delivered": {func(b *story) { b.publishes[7].outcome = chaos.Unknown }, ""},
+		"refused message, delivered":            {func(b *story) { b.publishes[7].outcome = chaos.Refused }, "whose publish was refused"},
+		"message that nobody sent":              {func(b *story) { b.deliveries[b.at("a", 3)].body = "other" }, `got "other", which nobody sent`},
+
+		"hole in the middle": {func(b *story) { b.remove("a", 2) }, "order: a: offset 3 arrived although 2 had not been accepted"},
+		"hole at the kill":   {func(b *story) { b.remove("a", 5) }, "order: a: offset 6 arrived although 5 had not been accepted"},
+		"two messages swapped": {func(b *story) {
 			i, j := b.at("a", 2), b.at("a", 3)
 			b.deliveries[i], b.deliveries[j] = b.deliveries[j], b.deliveries[i]
-		}, "order: a: offset 3 came although 2 had not been taken"},
-		"a step back within a life": {func(b *books) { b.insert(b.at("a", 4), delivery{to: "a", n: 1, run: 1, reply: chaos.Took}) },
-			"order: a: offset 1 came after 3 in one life"},
-		"the next message although the last one failed": {func(b *books) { b.deliveries[b.at("a", 3)].reply = chaos.Failed },
-			"order: a: offset 4 came although 3 had not been taken"},
-		"the next message although the last one failed before the kill": {func(b *books) { b.deliveries[b.at("a", 4)].reply = chaos.Failed },
-			"order: a: offset 5 came although 4 had not been taken"},
-		"a retry after a failure": {func(b *books) { b.insert(b.at("a", 3), delivery{to: "a", n: 3, run: 1, reply: chaos.Failed}) }, ""},
+		}, "order: a: offset 3 arrived although 2 had not been accepted"},
+		"step back within a run": {func(b *story) { b.insert(b.at("a", 4), delivery{to: "a", n: 1, run: 1, reply: chaos.Accepted}) },
+			"order: a: offset 1 arrived after 3 in one run"},
+		"next message after a failure": {func(b *story) { b.deliveries[b.at("a", 3)].reply = chaos.Failed },
+			"order: a: offset 4 arrived although 3 had not been accepted"},
+		"next message after a failure before the kill": {func(b *story) { b.deliveries[b.at("a", 4)].reply = chaos.Failed },
+			"order: a: offset 5 arrived although 4 had not been accepted"},
+		"retry after a failure": {func(b *story) { b.insert(b.at("a", 3), delivery{to: "a", n: 3, run: 1, reply: chaos.Failed}) }, ""},
 
-		"repeats of the last flush interval after a kill": {func(b *books) {
-			b.insert(b.at("a", 5), delivery{to: "a", n: 3, run: 2, reply: chaos.Took})
-			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Took})
+		"repeats of the last flush interval after a kill": {func(b *story) {
+			b.insert(b.at("a", 5), delivery{to: "a", n: 3, run: 2, reply: chaos.Accepted})
+			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Accepted})
 		}, ""},
-		"a repeat of what was taken long before the kill": {func(b *books) {
+		"repeat of a message accepted long before the kill": {func(b *story) {
 			b.deliveries[b.at("a", 4)].wait = time.Minute
-			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Took})
-		}, "duplicate: a: offset 4 came again in life 2; it had been taken 1m0"},
-		"a repeat within a life": {func(b *books) { b.insert(b.at("a", 4), delivery{to: "a", n: 3, run: 1, reply: chaos.Took}) },
-			"duplicate: a: offset 3 came again"},
-		"a repeat after an answer that may be lost": {func(b *books) { b.insert(b.at("a", 3), delivery{to: "a", n: 3, run: 1, reply: chaos.Unclear}) }, ""},
-		"a repeat after a stop in good order": {func(b *books) {
+			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Accepted})
+		}, "duplicate: a: offset 4 was delivered again in run 2; it had been accepted 1m0"},
+		"repeat within a run": {func(b *story) { b.insert(b.at("a", 4), delivery{to: "a", n: 3, run: 1, reply: chaos.Accepted}) },
+			"duplicate: a: offset 3 was delivered again"},
+		"repeat after an answer that may be lost": {func(b *story) { b.insert(b.at("a", 3), delivery{to: "a", n: 3, run: 1, reply: chaos.Unclear}) }, ""},
+		"repeat after a graceful stop": {func(b *story) {
 			b.ends[0] = chaos.Stopped
-			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Took})
-		}, "duplicate: a: offset 4 came again in life 2; it had been taken"},
-		"a repeat after two kills of what was taken in the first life": {func(b *books) {
+			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Accepted})
+		}, "duplicate: a: offset 4 was delivered again in run 2; it had been accepted"},
+		"repeat after two kills of a message accepted in the first run": {func(b *story) {
 			b.ends = append(b.ends, chaos.Killed)
 			b.deliveries[b.at("a", 4)].wait = time.Minute
-			b.deliveries = append(b.deliveries, delivery{to: "a", n: 4, run: 3, reply: chaos.Took})
-		}, "duplicate: a: offset 4 came again in life 3"},
+			b.deliveries = append(b.deliveries, delivery{to: "a", n: 4, run: 3, reply: chaos.Accepted})
+		}, "duplicate: a: offset 4 was delivered again in run 3"},
 
-		"one body under two ids": {func(b *books) {
-			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Took, id: "t-44"})
+		"one body with two IDs": {func(b *story) {
+			b.insert(b.at("a", 5), delivery{to: "a", n: 4, run: 2, reply: chaos.Accepted, id: "t-44"})
 		}, "identity: delivery to a: body 4 is message t-4 and message t-44"},
-		"one id for two bodies": {func(b *books) { b.deliveries[b.at("a", 4)].id = "t-3" }, "identity: delivery to a: body 4 is message t-4 and message t-3"},
-		"one id acknowledged twice": {func(b *books) { b.publishes[7].id = "t-7" },
+		"one ID for two bodies": {func(b *story) { b.deliveries[b.at("a", 4)].id = "t-3" }, "identity: delivery to a: body 4 is message t-4 and message t-3"},
+		"one ID acknowledged twice": {func(b *story) { b.publishes[7].id = "t-7" },
 			"identity: acknowledgement: message t-7 is body 7 and body 8"},
-		"an idempotent repetition that became two messages": {func(b *books) {
+		"idempotent repeat that became two messages": {func(b *story) {
 			b.publishes = append(b.publishes, publish{n: 9, body: "body 8", outcome: chaos.Acknowledged, run: 2})
 		}, "identity: acknowledgement: body 8 is message t-8 and message t-9"},
-		"an idempotent repetition that is one message": {func(b *books) {
+		"idempotent repeat that is one message": {func(b *story) {
 			b.publishes[6].outcome = chaos.Unknown
 			b.publishes = append(b.publishes, publish{n: 7, outcome: chaos.Acknowledged, run: 2})
 		}, ""},
-		"an offset given again after a kill": {func(b *books) {
+		"offset reused after a kill": {func(b *story) {
 			b.publishes[4].n, b.publishes[4].body = 4, "body 5"
 		}, "identity: acknowledgement: message t-4 is body 4 and body 5"},
-		"an offset before one that was acknowledged earlier": {func(b *books) {
+		"offset lower than one acknowledged earlier": {func(b *story) {
 			b.publishes[2], b.publishes[3] = b.publishes[3], b.publishes[2]
 		}, "real time: topic: t-3 (body 3) was sent after the acknowledgement of t-4 (body 4)"},
-	} {
+	}
+}
+
+func TestChecksObject(t *testing.T) {
+	for name, c := range singleNodeCases() {
 		t.Run(name, func(t *testing.T) {
-			b := story()
+			b := newStory()
 			c.change(b)
-			err := b.write().Check(bounds)
-			switch {
-			case c.want == "" && err != nil:
-				t.Fatalf("complained without reason: %v", err)
-			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
-				t.Fatalf("got %v\nwant a complaint with %q", err, c.want)
-			}
+			wantError(t, b.write().Check(bounds), c.want)
 		})
 	}
 }
 
+// wantError asserts an error that contains want, or none if want is empty.
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Fatalf("unexpected error: %v", err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Fatalf("got %v\nwant an error with %q", err, want)
+	}
+}
+
 func TestChecksObjectToAChangedBody(t *testing.T) {
-	l := story().write()
+	l := newStory().write()
 	l.Arrived(chaos.Delivery{Subscription: "a", Topic: "topic", Body: "body 8", Intact: true, ID: "t-8", Offset: 8, Run: 2}, []byte("body 8 changed"))
 	if err := l.Identities(); err == nil || !strings.Contains(err.Error(), "with another content") {
 		t.Fatalf("got %v", err)
@@ -233,27 +245,27 @@ func TestChecksObjectToAChangedBody(t *testing.T) {
 }
 
 func TestChecksObjectToAnotherTopicsMessage(t *testing.T) {
-	l := story().write()
+	l := newStory().write()
 	l.Arrived(chaos.Delivery{Subscription: "c", Topic: "elsewhere", Body: "body 8", Intact: true, ID: "t-8", Offset: 8, Run: 2}, []byte("body 8"))
 	if err := l.Identities(); err == nil || !strings.Contains(err.Error(), "c got body 8 of topic") {
 		t.Fatalf("got %v", err)
 	}
 }
 
-// arrive books a delivery that was taken at a moment of the test's choice.
+// arrive records a delivery accepted at a time of the test's choice.
 func arrive(l *chaos.Ledger, to string, offset uint64, at time.Time) {
 	arriveIn(l, 1, to, offset, at)
 }
 
-// arriveIn is arrive in a life of the hub; 0 stands for a cluster.
+// arriveIn is arrive in a run of the hub; 0 stands for a cluster.
 func arriveIn(l *chaos.Ledger, run int, to string, offset uint64, at time.Time) {
 	body := fmt.Sprintf("body %d", offset)
 	d := l.Arrived(chaos.Delivery{Subscription: to, Topic: "topic", Body: body, Intact: true, ID: fmt.Sprintf("t-%d", offset), Offset: offset, Run: run}, []byte(body))
-	l.Answered(d, chaos.Took)
+	l.Answered(d, chaos.Accepted)
 	d.At, d.Replied = at, at
 }
 
-// acknowledge books a publish that was answered at a moment of the test's choice.
+// acknowledge records a publish answered at a time of the test's choice.
 func acknowledge(l *chaos.Ledger, offset uint64, at time.Time) {
 	body := fmt.Sprintf("body %d", offset)
 	p := l.Sending(chaos.Publish{Topic: "topic", Body: body}, []byte(body))
@@ -261,7 +273,7 @@ func acknowledge(l *chaos.Ledger, offset uint64, at time.Time) {
 	p.Began, p.Ended = at, at.Add(time.Millisecond)
 }
 
-// A subscription with two episodes: second 0 to 10, and from second 20 on.
+// twoEpisodes returns a ledger with a subscription of two episodes: seconds 0 to 10, and from second 20 on.
 func twoEpisodes() (l *chaos.Ledger, first, second *chaos.Episode, at func(seconds float64) time.Time) {
 	start := time.Now()
 	at = func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
@@ -283,7 +295,7 @@ func twoEpisodes() (l *chaos.Ledger, first, second *chaos.Episode, at func(secon
 func TestChecksKnowWhatAnEndedSubscriptionIsOwed(t *testing.T) {
 	l, first, _, _ := twoEpisodes()
 	if err := l.Check(bounds); err != nil {
-		t.Fatalf("message 3 was behind what had settled, message 4 came between two subscriptions: %v", err)
+		t.Fatalf("message 3 was after the settled offset, message 4 between two subscriptions: %v", err)
 	}
 	first.Settled = 3
 	if err := l.Lost(); err == nil || !strings.Contains(err.Error(), "the first is t-3") {
@@ -293,7 +305,7 @@ func TestChecksKnowWhatAnEndedSubscriptionIsOwed(t *testing.T) {
 
 func TestChecksObjectToADeliveryAfterTheEnd(t *testing.T) {
 	l, _, _, at := twoEpisodes()
-	arrive(l, "s", 3, at(10.04)) // was under way
+	arrive(l, "s", 3, at(10.04)) // was in flight at the end
 	if err := l.AfterEnd(bounds); err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +321,7 @@ func TestChecksObjectToADeliveryBeforeConsent(t *testing.T) {
 	if err := l.AfterEnd(bounds); err == nil || !strings.Contains(err.Error(), "before it confirmed anything") {
 		t.Fatalf("got %v", err)
 	}
-	// A renewed subscription that has not been confirmed is still the old one, which has ended.
+	// A renewed subscription that is not yet confirmed is still the old one, which has ended.
 	l, _, _, at = twoEpisodes()
 	arrive(l, "s", 4, at(20.5))
 	if err := l.AfterEnd(bounds); err == nil {
@@ -325,14 +337,14 @@ func TestChecksObjectToOldMessagesInANewSubscription(t *testing.T) {
 	}
 }
 
-// A confirmation that a crash swallowed is asked for again, and the subscription counts from then, unless the
-// hub had been seen to have it.
+// The hub repeats a verification whose confirmation a crash lost. The subscription counts from the last
+// confirmation, unless the hub had listed it as active before.
 func TestChecksCountFromTheConfirmationThatWasKept(t *testing.T) {
 	l, _, second, at := twoEpisodes()
 	acknowledge(l, 6, at(24))
 	second.Verified = append(second.Verified, at(25))
 	if err := l.Lost(); err != nil {
-		t.Fatalf("message 6 came before the confirmation that counts: %v", err)
+		t.Fatalf("message 6 was sent before the confirmation that counts: %v", err)
 	}
 	second.Active = at(23)
 	if err := l.Lost(); err == nil || !strings.Contains(err.Error(), "the first is t-6") {
@@ -343,14 +355,14 @@ func TestChecksCountFromTheConfirmationThatWasKept(t *testing.T) {
 func TestSubscribersConfirmOnlyWhatTheyAskedFor(t *testing.T) {
 	l := chaos.NewLedger()
 	if l.Confirming("s", true) {
-		t.Error("confirmed a subscription that nobody asked for")
+		t.Error("confirmed a subscription that nobody requested")
 	}
 	e := l.Subscribing("s", "topic")
 	if l.Confirming("s", false) || !l.Confirming("s", true) || len(e.Verified) != 1 {
-		t.Error("wrong while subscribing")
+		t.Error("while subscribing: confirmed an unsubscribe, or not the subscribe")
 	}
 	l.Edit(func() { e.EndAsked = time.Now() })
 	if l.Confirming("s", true) || !l.Confirming("s", false) || len(e.EndVerified) != 1 {
-		t.Error("wrong while unsubscribing")
+		t.Error("while unsubscribing: confirmed a subscribe, or not the unsubscribe")
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/test/hubtest"
 )
 
-// ClusterNode is a node as GET /v1/cluster lists it.
+// ClusterNode is a node as listed by GET /v1/cluster.
 type ClusterNode struct {
 	ID            string `json:"id"`
 	Role          string `json:"role"`
@@ -32,28 +32,28 @@ type ClusterView struct {
 	Nodes  []ClusterNode `json:"nodes"`
 }
 
-// Cluster is some nodes that found a cluster together. Its methods are called by one goroutine, unless they say
-// otherwise.
+// Cluster is a group of nodes that found a cluster together. Only one goroutine may call its methods, unless
+// they say otherwise.
 type Cluster struct {
 	Nodes []*hubtest.Node
-	stops []bool // by SIGSTOP
+	stops []bool // stopped by SIGSTOP
 	dir   string
 	peers []string
 }
 
-// requestTimeout of clients and tests: a node that is stopped or cut off answers nobody.
+// requestTimeout applies to clients and tests, because a node that is stopped or cut off answers nobody.
 const requestTimeout = 2 * time.Second
 
-// Site is where a node lives: its addresses and how it is run.
+// Site is where a node runs: its addresses and how it is started.
 type Site struct {
 	HTTP, Cluster string   // host:port, to listen on
-	Advertised    string   // the address that its peers are given; empty: Cluster
+	Advertised    string   // the address given to its peers; empty: Cluster
 	Through       []string // see hubtest.Options
 	Settings      hubtest.Settings
-	DataDir       string // empty: beside its configuration
+	DataDir       string // empty: next to its configuration
 }
 
-// FreeSites are so many places on loopback.
+// FreeSites returns n sites on loopback.
 func FreeSites(n int) ([]Site, error) {
 	addrs, err := hubtest.FreeAddrs(2 * n)
 	if err != nil {
@@ -66,11 +66,11 @@ func FreeSites(n int) ([]Site, error) {
 	return out, nil
 }
 
-// PrepareCluster lays out the nodes; nothing runs yet. Everything ends with the test.
+// PrepareCluster prepares the nodes without starting them. Everything ends with the test.
 func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Cluster {
 	tb.Helper()
 	dir := tb.TempDir()
-	key, err := auth.GenerateKey()
+	_, key, err := keyring.GenerateKey()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -86,9 +86,10 @@ func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Clu
 		if err := os.Mkdir(own, 0o700); err != nil {
 			tb.Fatal(err)
 		}
-		env := []string{"GOMAXPROCS=2"} // two busy cores and more than one process
+		env := []string{"GOMAXPROCS=2"} // several processes share the cores
 		if site.DataDir != "" {
-			// A file system in user space ends a sync for the signals by which Go takes threads off, too; a disk does not.
+			// The signals with which Go preempts goroutines interrupt a sync in a file system in user space,
+			// but not one on a disk.
 			env = append(env, "GODEBUG=asyncpreemptoff=1")
 		}
 		n, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: own, Through: site.Through, Timeout: requestTimeout,
@@ -127,7 +128,7 @@ func PrepareCluster(tb testing.TB, sites []Site, settings hubtest.Settings) *Clu
 	return c
 }
 
-// Join lays out one more node, starts it and waits until it is ready. It is no part of Nodes.
+// Join adds one more node and waits until it is ready. The node does not become part of Nodes.
 func (c *Cluster) Join(tb testing.TB) *hubtest.Node {
 	tb.Helper()
 	sites, err := FreeSites(1)
@@ -156,7 +157,8 @@ func (c *Cluster) Join(tb testing.TB) *hubtest.Node {
 	return n
 }
 
-// Start starts the nodes given at the same time, all without any given, and waits until each is ready.
+// Start starts the given nodes at the same time, or all nodes if none are given, and waits until each is
+// ready.
 func (c *Cluster) Start(tb testing.TB, which ...int) {
 	tb.Helper()
 	if err := c.TryStart(which...); err != nil {
@@ -164,7 +166,7 @@ func (c *Cluster) Start(tb testing.TB, which ...int) {
 	}
 }
 
-// TryStart is Start for nodes that may refuse.
+// TryStart is Start for nodes that may refuse to start.
 func (c *Cluster) TryStart(which ...int) error {
 	if len(which) == 0 {
 		for i := range c.Nodes {
@@ -180,11 +182,11 @@ func (c *Cluster) TryStart(which ...int) error {
 	return errors.Join(errs...)
 }
 
-// Kill ends nodes with SIGKILL, all of them before it waits for any.
+// Kill ends nodes with SIGKILL, signalling all of them before it waits for any.
 func (c *Cluster) Kill(tb testing.TB, which ...int) {
 	tb.Helper()
 	for _, i := range which {
-		// One that has ended by itself needs none.
+		// A node that has already exited needs no signal.
 		_ = syscall.Kill(c.Nodes[i].PID(), syscall.SIGKILL)
 		c.stops[i] = false
 	}
@@ -193,7 +195,7 @@ func (c *Cluster) Kill(tb testing.TB, which ...int) {
 	}
 }
 
-// Pause stops a node with SIGSTOP; Resume lets it go on.
+// Pause stops a node with SIGSTOP.
 func (c *Cluster) Pause(tb testing.TB, i int) {
 	tb.Helper()
 	if err := syscall.Kill(c.Nodes[i].PID(), syscall.SIGSTOP); err != nil {
@@ -202,7 +204,7 @@ func (c *Cluster) Pause(tb testing.TB, i int) {
 	c.stops[i] = true
 }
 
-// Resume lets a paused node go on.
+// Resume continues a paused node.
 func (c *Cluster) Resume(tb testing.TB, i int) {
 	tb.Helper()
 	if err := syscall.Kill(c.Nodes[i].PID(), syscall.SIGCONT); err != nil {
@@ -211,7 +213,7 @@ func (c *Cluster) Resume(tb testing.TB, i int) {
 	c.stops[i] = false
 }
 
-// View is the cluster as node i sees it. It may be called concurrently.
+// View returns the cluster as node i sees it. Safe for concurrent use.
 func (c *Cluster) View(i int) (v ClusterView, err error) {
 	reply, err := c.Nodes[i].Send(http.MethodGet, "/v1/cluster", nil, nil)
 	if err != nil {
@@ -223,7 +225,7 @@ func (c *Cluster) View(i int) (v ClusterView, err error) {
 	return v, json.Unmarshal(reply.Body, &v)
 }
 
-// index of a node by its id, -1 when there is none.
+// index returns the index of the node with this ID, or -1.
 func (c *Cluster) index(id string) int {
 	for i, n := range c.Nodes {
 		if n.Settings["cluster.node_id"] == id {
@@ -233,7 +235,7 @@ func (c *Cluster) index(id string) int {
 	return -1
 }
 
-// Leader waits until a node that runs says who leads, and the leader says so itself.
+// Leader waits until a running node reports itself as the leader, and returns its index.
 func (c *Cluster) Leader(tb testing.TB) int {
 	tb.Helper()
 	leader := -1
@@ -255,7 +257,8 @@ func (c *Cluster) Leader(tb testing.TB) int {
 	return leader
 }
 
-// Even waits until all nodes are there and the subscriptions are shared evenly, to within one.
+// Even waits until all nodes are up and the subscriptions are shared evenly, to within one, and returns the
+// shares.
 func (c *Cluster) Even(tb testing.TB, subscriptions int) []int {
 	tb.Helper()
 	var shares []int
@@ -284,7 +287,7 @@ func (c *Cluster) Even(tb testing.TB, subscriptions int) []int {
 	return shares
 }
 
-// SameState waits until all nodes have applied the same index and compares their hashes (I6).
+// SameState waits until all nodes have applied the same index, and compares their state hashes (I6).
 func (c *Cluster) SameState(tb testing.TB) {
 	tb.Helper()
 	hubtest.EventuallyWithin(tb, 3*hubtest.Patience, "the same index on all nodes", func() error {
@@ -296,17 +299,17 @@ func (c *Cluster) SameState(tb testing.TB) {
 				return err
 			}
 			for _, n := range v.Nodes {
-				if c.index(n.ID) == i { // what a node says of itself
+				if c.index(n.ID) == i { // what a node reports about itself
 					hashes[n.StateHash], indexes[n.AppliedIndex] = true, true
 					said = append(said, fmt.Sprintf("%s %d %s", n.ID, n.AppliedIndex, n.StateHash))
 				}
 			}
 		}
 		if len(indexes) != 1 || len(said) != len(c.Nodes) {
-			return fmt.Errorf("they differ: %s", strings.Join(said, ", "))
+			return fmt.Errorf("indexes differ: %s", strings.Join(said, ", "))
 		}
 		if len(hashes) != 1 {
-			tb.Errorf("the same index and different states: %s", strings.Join(said, ", "))
+			tb.Errorf("the same index, but different states: %s", strings.Join(said, ", "))
 		}
 		return nil
 	})

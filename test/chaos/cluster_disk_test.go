@@ -24,7 +24,7 @@ func injectNode(t *testing.T, n *hubtest.Node, what string) *chaos.Injection {
 	return i
 }
 
-// ends waits for a node to end by itself and to say why.
+// ends waits for a node to exit on its own and to log why.
 func ends(t *testing.T, n *hubtest.Node, printed int, why string) {
 	t.Helper()
 	exited, code := n.Exited()
@@ -34,15 +34,15 @@ func ends(t *testing.T, n *hubtest.Node, printed int, why string) {
 		t.Fatalf("still running %v after its disk began to fail", 2*hubtest.Patience)
 	}
 	if code() <= 0 {
-		t.Errorf("exit code %d, want one that says failure", code())
+		t.Errorf("exit code %d, want one above 0", code())
 	}
 	if said := n.Log()[printed:]; !strings.Contains(said, why) {
-		t.Errorf("the log does not say %q", why)
+		t.Errorf("the log does not contain %q", why)
 	}
 }
 
-// The disk of one node of three is slow, then fails to sync, then is full to the last block. The node ends itself when it
-// must, the others go on, and nothing is lost (I1, I8).
+// One node's disk is slow, then fails to sync, then is full to the last block. The node exits when it must,
+// the others continue, and nothing is lost (I1, I8).
 func TestI8OneDiskOfThreeFails(t *testing.T) {
 	longOnly(t)
 	v := volume(t, 96)
@@ -62,7 +62,7 @@ func TestI8OneDiskOfThreeFails(t *testing.T) {
 	s.Under(2*time.Second, 3*time.Second)
 	i.Detach()
 	if i.Injected() == 0 {
-		t.Error("nothing was slowed down: the test showed nothing")
+		t.Error("nothing was slowed down, so the test proved nothing")
 	}
 	s.Ledger.End(slow)
 	s.Under(time.Second, 2*time.Second)

@@ -10,12 +10,12 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// roundsEnv names the environment variable that says how often the crash loop kills the hub.
+// roundsEnv is the environment variable that sets how often the crash loop kills the hub.
 const roundsEnv = "QUORUMHUB_CHAOS_ROUNDS"
 
 const (
 	usualRounds = 6
-	// loopWithin bounds a crash loop; what has not begun by then is left out.
+	// loopWithin limits the time in which a crash loop must finish its rounds.
 	loopWithin = 3 * time.Minute
 )
 
@@ -32,26 +32,26 @@ func rounds(t *testing.T) int {
 	return n
 }
 
-// SIGKILL at random moments under load, and now and then during the recovery from the last one, loses nothing that
-// was acknowledged, keeps the order and repeats no more than one cursor flush (I1, I2, I3, I5, I7).
+// SIGKILL at random moments under load, sometimes during the recovery from the last one, loses nothing that
+// was acknowledged, keeps the order and repeats at most one cursor flush (I1, I2, I3, I5, I7).
 func TestI1CrashLoop(t *testing.T) {
 	all := rounds(t)
 	for _, variant := range []struct {
 		name      string
 		rounds    int
-		low, high time.Duration // of a life
+		low, high time.Duration // of a run
 		options   chaos.Options
 	}{
-		{"usual files", (all*6 + 9) / 10, 20 * time.Millisecond, 800 * time.Millisecond, chaos.Options{}},
-		// New segments all the time, and a tail so short that subscribers are served from the files.
+		{"default files", (all*6 + 9) / 10, 20 * time.Millisecond, 800 * time.Millisecond, chaos.Options{}},
+		// Segments change all the time, and the tail is so short that subscribers are served from files.
 		{"small files", (all*4 + 9) / 10, 20 * time.Millisecond, 800 * time.Millisecond, chaos.Options{MaxSize: 32 << 10, Settings: hubtest.Settings{
 			"storage.segment_bytes": "64KiB", "storage.tail_bytes": "64KiB", "message.max_bytes": "64KiB", "storage.flush_interval": "20ms",
 		}}},
-		// Long enough for raft to cut its log behind a snapshot.
-		{"long lives", min(all/25, 4), 16 * time.Second, 34 * time.Second, chaos.Options{}},
+		// Long enough for raft to truncate its log after a snapshot.
+		{"long runs", min(all/25, 4), 16 * time.Second, 34 * time.Second, chaos.Options{}},
 	} {
 		if variant.rounds == 0 {
-			continue // in long runs only
+			continue // only in the long version
 		}
 		t.Run(variant.name, func(t *testing.T) {
 			crashLoop(t, chaos.Start(t, variant.options), variant.rounds, variant.low, variant.high)
@@ -79,7 +79,7 @@ func crashLoop(t *testing.T, s *chaos.Scenario, rounds int, low, high time.Durat
 	s.Stop(t)
 }
 
-// SIGTERM under load finishes what is under way and records what was delivered: nothing is repeated (I3).
+// SIGTERM under load finishes what is in flight and records what was delivered, so nothing is repeated (I3).
 func TestI3StopRepeatsNothing(t *testing.T) {
 	s := chaos.Start(t, chaos.Options{})
 	s.Load()

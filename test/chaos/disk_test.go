@@ -13,7 +13,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// inject attaches an injection to the hub, or skips the test where that cannot be.
+// inject attaches an injection to the hub, or skips the test where that is impossible.
 func inject(t *testing.T, s *chaos.Scenario, what string) *chaos.Injection {
 	t.Helper()
 	i, err := chaos.Inject(t, s.Node.PID(), what)
@@ -38,7 +38,7 @@ func volume(t *testing.T, mebibytes int) *chaos.Volume {
 	return v
 }
 
-// A failed fsync ends the process: it says why and acknowledges nothing more (I8).
+// A failed fsync ends the process: it logs why and acknowledges nothing more (I8).
 func TestI8FailedSyncEndsTheProcess(t *testing.T) {
 	for _, first := range []int{1, 3} {
 		if first == 1 && faultRounds(t) < longRun {
@@ -59,11 +59,11 @@ func TestI8FailedSyncEndsTheProcess(t *testing.T) {
 			}
 			fault.Detach()
 			if code() <= 0 {
-				t.Errorf("exit code %d, want one that says failure", code())
+				t.Errorf("exit code %d, want one above 0", code())
 			}
 			said := s.Node.Log()[printed:]
 			if !strings.Contains(said, "input/output error") {
-				t.Errorf("the log does not say why:\n%s", said)
+				t.Errorf("the log does not give the reason:\n%s", said)
 			}
 			s.Restart(t)
 			s.Under(200*time.Millisecond, 300*time.Millisecond)
@@ -83,7 +83,7 @@ func TestI8SlowSyncChangesNoAnswer(t *testing.T) {
 	s.Kill(t)
 	slow.Detach()
 	if slow.Injected() == 0 {
-		t.Error("nothing was slowed down: the test showed nothing")
+		t.Error("nothing was slowed down, so the test proved nothing")
 	}
 	s.Restart(t)
 	slow = inject(t, s, "fdatasync:delay_enter=60000")
@@ -93,7 +93,7 @@ func TestI8SlowSyncChangesNoAnswer(t *testing.T) {
 	s.Settle(t)
 }
 
-// publishStatus is the status of one publish that no subscriber waits for, and what it said.
+// publishStatus returns the status and body of a publish to a topic without subscribers.
 func publishStatus(node *hubtest.Node) (int, string) {
 	_, err := node.TryPublish(node.TopicURL("probe"), "text/plain", []byte(strings.Repeat("x", 16<<10)))
 	var refused *hubtest.RefusedError
@@ -109,8 +109,8 @@ func publishStatus(node *hubtest.Node) (int, string) {
 
 var aboutSpace = regexp.MustCompile(`(?i)disk|space`)
 
-// Below storage.min_free_bytes publishers are turned away with a reason; when there is room again all is well, without
-// a restart.
+// Below storage.min_free_bytes publishers are refused with a reason; once there is room again publishing
+// works without a restart.
 func TestI8ShortOfDiskTurnsPublishersAway(t *testing.T) {
 	v := volume(t, 160)
 	s := chaos.Start(t, chaos.Options{DataDir: filepath.Join(v.Dir, "data"), Settings: hubtest.Settings{
@@ -121,23 +121,23 @@ func TestI8ShortOfDiskTurnsPublishersAway(t *testing.T) {
 	if err := v.Fill(28 << 20); err != nil {
 		t.Fatal(err)
 	}
-	hubtest.Eventually(t, "publishers are turned away", func() error {
+	hubtest.Eventually(t, "a refusal of publishers", func() error {
 		status, said := publishStatus(s.Node)
 		if status != 503 {
 			return fmt.Errorf("a publish was answered %d %s with %d MiB free", status, said, v.Free()>>20)
 		}
 		if !aboutSpace.MatchString(said) || strings.Count(strings.TrimSpace(said), "\n") > 0 {
-			return fmt.Errorf("503 says %q, which is not one line about the disk", said)
+			return fmt.Errorf("503 with %q, want one line about the disk", said)
 		}
 		return nil
 	})
 	if !s.Node.Running() {
-		t.Fatal("the hub ended although the reserve was there to prevent it")
+		t.Fatal("the hub exited although the reserve should prevent that")
 	}
 	if err := v.Relieve(); err != nil {
 		t.Fatal(err)
 	}
-	hubtest.Eventually(t, "publishers are let in again", func() error {
+	hubtest.Eventually(t, "a publish that is accepted again", func() error {
 		if status, said := publishStatus(s.Node); status != 200 {
 			return fmt.Errorf("a publish was answered %d %s with %d MiB free", status, said, v.Free()>>20)
 		}
@@ -147,8 +147,8 @@ func TestI8ShortOfDiskTurnsPublishersAway(t *testing.T) {
 	s.Settle(t)
 }
 
-// A disk that is full to the last block, without a reserve, stops the hub or turns publishers away; nothing
-// acknowledged is lost, and it works again when there is room.
+// A disk full to the last block, without a reserve, stops the hub or makes it refuse publishers. Nothing
+// acknowledged is lost, and the hub works again once there is room.
 func TestI8FullDiskLosesNothing(t *testing.T) {
 	v := volume(t, 96)
 	s := chaos.Start(t, chaos.Options{DataDir: filepath.Join(v.Dir, "data"), Settings: hubtest.Settings{
@@ -162,13 +162,13 @@ func TestI8FullDiskLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Ledger.Ending(chaos.Killed)
-	hubtest.Eventually(t, "the full disk is noticed", func() error {
+	hubtest.Eventually(t, "a reaction to the full disk", func() error {
 		select {
 		case <-exited:
 			return nil
 		default:
 		}
-		// A publish that the failing write cut off knows nothing of the disk.
+		// A publish interrupted by the failing write does not mention the disk.
 		if status, said := publishStatus(s.Node); status != 503 || !aboutSpace.MatchString(said) {
 			return fmt.Errorf("a publish was answered %d %s with %d bytes free, and the hub still runs", status, said, v.Free())
 		}
@@ -178,10 +178,10 @@ func TestI8FullDiskLosesNothing(t *testing.T) {
 		s.Kill(t)
 	} else {
 		if code() <= 0 {
-			t.Errorf("exit code %d, want one that says failure", code())
+			t.Errorf("exit code %d, want one above 0", code())
 		}
 		if said := s.Node.Log()[printed:]; !strings.Contains(said, "no space left on device") {
-			t.Errorf("the log does not say why:\n%s", said)
+			t.Errorf("the log does not give the reason:\n%s", said)
 		}
 	}
 	if err := v.Relieve(); err != nil {

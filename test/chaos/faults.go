@@ -14,20 +14,21 @@ import (
 // failoverGap is how long deliveries may pause when a node dies or stops.
 const failoverGap = 4 * time.Second
 
-// quick is how soon a node without a quorum must refuse a publisher, and how much longer on a busy machine it may take.
+// A node without a quorum must refuse a publisher within quick, or within busy in proportion to the load of
+// the machine.
 const (
 	quick = 1500 * time.Millisecond
 	busy  = 3 * time.Second
 )
 
-// Fault does something to a cluster under load and undoes it.
+// Fault disrupts a cluster under load and undoes the disruption.
 type Fault struct {
 	Name   string
-	Weight int // how often it is chosen
+	Weight int // relative frequency
 	Do     func(tb testing.TB, s *Trio)
 }
 
-// ProcessFaults are those that need nothing of the machine but processes and signals.
+// ProcessFaults are the faults that need only processes and signals.
 func ProcessFaults() []Fault {
 	return []Fault{
 		{"SIGKILL of the leader", 5, func(tb testing.TB, s *Trio) { s.killFor(tb, "SIGKILL of the leader", s.Leader(tb)) }},
@@ -45,7 +46,7 @@ func ProcessFaults() []Fault {
 	}
 }
 
-// between draws a time.
+// between returns a random time.
 func (s *Trio) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(s.Rand.Int64N(int64(high-low)))
 }
@@ -55,7 +56,7 @@ func (s *Trio) follower(tb testing.TB) int {
 	return (s.Leader(tb) + 1 + s.Rand.IntN(len(s.Nodes)-1)) % len(s.Nodes)
 }
 
-// Choose draws a fault.
+// Choose returns a random fault.
 func (s *Trio) Choose(faults []Fault) Fault {
 	sum := 0
 	for _, f := range faults {
@@ -70,7 +71,7 @@ func (s *Trio) Choose(faults []Fault) Fault {
 	panic("weights changed")
 }
 
-// KillFor ends a node with SIGKILL and starts it again after a while.
+// KillFor kills a node with SIGKILL and starts it again after down.
 func (s *Trio) KillFor(tb testing.TB, what string, i int, down time.Duration) {
 	tb.Helper()
 	t := s.Ledger.Begin(what, failoverGap)
@@ -85,7 +86,7 @@ func (s *Trio) killFor(tb testing.TB, what string, i int) {
 	s.KillFor(tb, what, i, s.between(0, 5*time.Second))
 }
 
-// PauseFor stops a node for a while.
+// PauseFor stops a node with SIGSTOP for d.
 func (s *Trio) PauseFor(tb testing.TB, what string, i int, d time.Duration) {
 	tb.Helper()
 	t := s.Ledger.Begin(what, failoverGap)
@@ -95,7 +96,7 @@ func (s *Trio) PauseFor(tb testing.TB, what string, i int, d time.Duration) {
 	s.Ledger.End(t)
 }
 
-// killTwice kills a node, and once more while it starts.
+// killTwice kills a node, and again while it starts.
 func (s *Trio) killTwice(tb testing.TB) {
 	tb.Helper()
 	i := s.Rand.IntN(len(s.Nodes))
@@ -116,7 +117,7 @@ func (s *Trio) killTwice(tb testing.TB) {
 	}
 	err := <-started
 	if refused := new(hubtest.StartError); err != nil && (!errors.As(err, &refused) || refused.Code != -1) {
-		tb.Fatalf("the start that was cut off by SIGKILL: %v", err)
+		tb.Fatalf("the start interrupted by SIGKILL: %v", err)
 	}
 	exited, _ := s.Nodes[i].Exited()
 	<-exited
@@ -124,7 +125,7 @@ func (s *Trio) killTwice(tb testing.TB) {
 	s.Ledger.End(t)
 }
 
-// PowerCut ends all nodes at the same moment and starts them again.
+// PowerCut kills all nodes at the same moment and starts them again.
 func (s *Trio) PowerCut(tb testing.TB) {
 	tb.Helper()
 	t := s.Ledger.Begin("power cut", 0)
@@ -134,7 +135,8 @@ func (s *Trio) PowerCut(tb testing.TB) {
 	s.Ledger.End(t)
 }
 
-// NoQuorum kills two nodes. The third refuses publishers quickly, with 503 and Retry-After, until they are back.
+// NoQuorum kills two nodes. Until they are back the third quickly refuses publishers with 503 and
+// Retry-After.
 func (s *Trio) NoQuorum(tb testing.TB) {
 	tb.Helper()
 	t := s.Ledger.Begin("no quorum", 0)
@@ -146,14 +148,15 @@ func (s *Trio) NoQuorum(tb testing.TB) {
 	s.Ledger.End(t)
 }
 
-// refuses waits until a node that has no quorum knows it, and checks that it says so quickly then.
+// refuses waits until a node notices that it has no quorum, and checks that it then refuses publishers
+// quickly.
 func (s *Trio) refuses(tb testing.TB, i int) {
 	tb.Helper()
-	// It may have a publish under way that it cannot tell the end of.
-	hubtest.Eventually(tb, "the node knows that there is no quorum", func() error {
+	// A publish may be in flight whose outcome the node cannot know.
+	hubtest.Eventually(tb, "a node that notices the lost quorum", func() error {
 		v, err := s.View(i)
 		if err == nil && v.Leader != "" {
-			err = fmt.Errorf("it says that %s leads", v.Leader)
+			err = fmt.Errorf("it reports %s as the leader", v.Leader)
 		}
 		return err
 	})
@@ -175,7 +178,7 @@ func (s *Trio) refuses(tb testing.TB, i int) {
 	}
 }
 
-// RollingRestart stops each node in good order and starts it again, with a pause between two of them.
+// RollingRestart stops each node gracefully and starts it again, with a pause between nodes.
 func (s *Trio) RollingRestart(tb testing.TB, pause time.Duration) {
 	tb.Helper()
 	t := s.Ledger.Begin("rolling restart", 0)
@@ -184,7 +187,7 @@ func (s *Trio) RollingRestart(tb testing.TB, pause time.Duration) {
 		i := (first + k) % len(s.Nodes)
 		printed := len(s.Nodes[i].Log())
 		if code := s.Nodes[i].Stop(tb); code != 0 {
-			tb.Errorf("SIGTERM: node-%d ended with %d, want 0:\n%s", i+1, code, s.Nodes[i].Log()[printed:])
+			tb.Errorf("SIGTERM: node-%d exited with code %d, want 0:\n%s", i+1, code, s.Nodes[i].Log()[printed:])
 		}
 		s.Start(tb, i)
 		wait(s.ctx, pause)

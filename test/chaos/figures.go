@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// Figures are what a scenario with several nodes came to.
+// Figures are the results of a scenario with several nodes.
 type Figures struct {
-	Rounds, Noticed                            int
+	Rounds, Observed                           int
 	Acknowledged, Unknown, Deliveries, Repeats int
 	Reads                                      int
-	SlowestPublish                             time.Duration // from the first attempt to the acknowledgement, with a key
-	HandedOn                                   int           // taken by a member that was leaving its group, and by another one
+	SlowestPublish                             time.Duration // from the first attempt to the acknowledgement
+	Reassigned                                 int           // accepted by a member that was leaving its group, and by another one
 	WorstGap                                   map[string]time.Duration
 	Terms                                      map[string]*TermFigures
 }
 
-// TermFigures are what the units with the same terms came to.
+// TermFigures are the results of the units with the same terms.
 type TermFigures struct {
 	Units, Deliveries, Repeats int
-	Widest                     int // most messages under way to one callback, of those that were taken
+	Widest                     int // most accepted messages in flight to one callback
 }
 
-// Figures counts.
+// Figures computes the results.
 func (l *Ledger) Figures() Figures {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := Figures{Rounds: len(l.troubles) - l.noticed, Noticed: l.noticed, Reads: len(l.reads), WorstGap: map[string]time.Duration{}, Terms: map[string]*TermFigures{}}
+	f := Figures{Rounds: len(l.disruptions) - l.observed, Observed: l.observed, Reads: len(l.reads), WorstGap: map[string]time.Duration{}, Terms: map[string]*TermFigures{}}
 	began := map[string]time.Time{}
 	acknowledged := map[string]bool{}
 	for _, p := range l.publishes {
@@ -45,7 +45,7 @@ func (l *Ledger) Figures() Figures {
 			acknowledged[p.Body] = true
 		case Unknown:
 			f.Unknown++
-		case Refused: // none of the figures
+		case Refused: // not counted
 		}
 	}
 	for _, u := range l.units() {
@@ -61,13 +61,13 @@ func (l *Ledger) Figures() Figures {
 			of.Deliveries++
 			switch before := taken[d.Offset]; {
 			case before == nil:
-			case u.handedOn(before):
-				f.HandedOn++
+			case u.reassigned(before):
+				f.Reassigned++
 			default:
 				f.Repeats++
 				of.Repeats++
 			}
-			if d.Reply == Took {
+			if d.Reply == Accepted {
 				taken[d.Offset] = d
 			}
 		}
@@ -77,19 +77,19 @@ func (l *Ledger) Figures() Figures {
 		}
 	}
 	for _, g := range l.gaps() {
-		if g.trouble.Clean && !l.disturbed(g) {
-			f.WorstGap[g.trouble.What] = max(f.WorstGap[g.trouble.What], g.long())
+		if g.disruption.Clean && !l.disturbed(g) {
+			f.WorstGap[g.disruption.What] = max(f.WorstGap[g.disruption.What], g.long())
 		}
 	}
 	return f
 }
 
 func (f Figures) String() string {
-	out := fmt.Sprintf("%d troubles made, %d noticed; %d acknowledged, %d attempts of unknown outcome, slowest publish with its repeats %v; %d consistent reads; %d deliveries, %d repeated (%.2f %%), %d handed on; ",
-		f.Rounds, f.Noticed, f.Acknowledged, f.Unknown, f.SlowestPublish.Round(time.Millisecond), f.Reads, f.Deliveries, f.Repeats, percent(f.Repeats, f.Deliveries), f.HandedOn)
+	out := fmt.Sprintf("%d disruptions caused, %d observed; %d acknowledged, %d attempts of unknown outcome, slowest publish with its repeats %v; %d consistent reads; %d deliveries, %d repeated (%.2f %%), %d reassigned; ",
+		f.Rounds, f.Observed, f.Acknowledged, f.Unknown, f.SlowestPublish.Round(time.Millisecond), f.Reads, f.Deliveries, f.Repeats, percent(f.Repeats, f.Deliveries), f.Reassigned)
 	for _, name := range slices.Sorted(maps.Keys(f.Terms)) {
 		t := f.Terms[name]
-		out += fmt.Sprintf("%s: %d units, %d deliveries, %d repeated (%.2f %%), up to %d under way; ", name, t.Units, t.Deliveries, t.Repeats, percent(t.Repeats, t.Deliveries), t.Widest)
+		out += fmt.Sprintf("%s: %d units, %d deliveries, %d repeated (%.2f %%), up to %d in flight; ", name, t.Units, t.Deliveries, t.Repeats, percent(t.Repeats, t.Deliveries), t.Widest)
 	}
 	out += "longest pauses:"
 	type row struct {

@@ -10,99 +10,100 @@ import (
 type Outcome uint8
 
 const (
-	// Unknown: no answer, or a 5xx. The message may be there or not.
+	// Unknown is no answer, or a 5xx. The message may exist or not.
 	Unknown Outcome = iota
-	// Acknowledged: 2xx. The message is there.
+	// Acknowledged is a 2xx. The message exists.
 	Acknowledged
-	// Refused: 4xx. The message is not there.
+	// Refused is a 4xx. The message does not exist.
 	Refused
 )
 
-// Publish is one attempt to publish a body. Attempts with an Idempotency-Key may be repeated with the same body.
+// Publish is one attempt to publish a body. Attempts with an Idempotency-Key may be repeated with the same
+// body.
 type Publish struct {
 	Topic        string
-	Body         string // its name, which no other body has
-	Key          string // Idempotency-Key, empty: none
-	OrderKey     string // what keyed subscriptions order it by
+	Body         string // its unique name
+	Key          string // Idempotency-Key, or empty
+	OrderKey     string // the key for keyed subscriptions
 	Began, Ended time.Time
 	Outcome      Outcome
-	ID           string // X-Hub-Message-Id, when acknowledged
-	Offset       uint64 // the offset in it
+	ID           string // X-Hub-Message-Id, if acknowledged
+	Offset       uint64 // the offset in ID
 }
 
 // Reply is what a subscriber did with a delivery.
 type Reply uint8
 
 const (
-	// Failed: the subscriber answered with an error, or not at all.
+	// Failed is an error, or no answer at all.
 	Failed Reply = iota
-	// Took: 2xx, in good time.
-	Took
-	// Unclear: 2xx, but the hub may not have got it.
+	// Accepted is a 2xx in time.
+	Accepted
+	// Unclear is a 2xx that the hub may not have received.
 	Unclear
 )
 
-// Delivery is one content distribution request as a subscriber got it.
+// Delivery is one content distribution request as a subscriber received it.
 type Delivery struct {
 	Subscription string
 	Topic        string
 	Body         string // its name
-	Intact       bool   // the body is the one that was published, and the signature, where due, is right
+	Intact       bool   // the body is the published one, and the signature, if due, is correct
 	ID           string
 	Offset       uint64
-	Run          int    // the life of the hub that sent it
-	From         string // the address of who sent it: not the same for all nodes only where each has a network of its own
+	Run          int    // the run of the hub that sent it; 0 in a cluster
+	From         string // the sender's address, which differs between nodes only where each has its own network
 	At           time.Time
 	Reply        Reply
 	Replied      time.Time
 }
 
-// Episode is one life of a subscription: from a subscribe request to the end that an unsubscribe request brought.
-// Moments that did not come are zero.
+// Episode is one lifetime of a subscription, from a subscribe request to the end that an unsubscribe request
+// caused. Times of what did not happen are zero.
 type Episode struct {
 	Subscription string
 	Topic        string
-	Asked        time.Time   // the subscribe request was made
-	Verified     []time.Time // the subscriber confirmed; again when a crash made the hub ask again
+	Asked        time.Time   // the subscribe request was sent
+	Verified     []time.Time // the subscriber confirmed; several if a crash made the hub ask again
 	Active       time.Time   // the hub was seen to list it as active
-	Settled      uint64      // the subscription had got all up to this offset when the end was asked for
-	EndAsked     time.Time   // the unsubscribe request was made
+	Settled      uint64      // everything up to this offset had been received when the unsubscribe request was sent
+	EndAsked     time.Time   // the unsubscribe request was sent
 	EndVerified  []time.Time
-	Gone         time.Time // the hub was seen not to list it any more
+	Gone         time.Time // the hub was seen to no longer list it
 }
 
-// End is how a life of the hub ended.
+// End is how a run of the hub ended.
 type End uint8
 
 const (
-	// Running: it has not.
+	// Running is a run that has not ended.
 	Running End = iota
-	// Killed: SIGKILL, or the process ended itself because of a fault.
+	// Killed is SIGKILL, or a process that ended itself because of a fault.
 	Killed
-	// Stopped: SIGTERM, in good order.
+	// Stopped is SIGTERM and a graceful stop.
 	Stopped
 )
 
-// Run is one life of the hub process. Runs count from 1 and do not overlap.
+// Run is one run of the hub process. Runs are numbered from 1 and do not overlap.
 type Run struct {
 	How   End
 	Ended time.Time // just before the signal was sent or the fault began
 }
 
-// Ledger is the account of a scenario. Safe for concurrent use, until it is checked.
+// Ledger is the record of a scenario. Safe for concurrent use until it is checked.
 type Ledger struct {
-	mu         sync.Mutex
-	bodies     map[string][32]byte // name, hash of the whole
-	orderKeys  map[string]string   // of the bodies
-	terms      map[string]Terms    // of subscriptions that are not in the order of the log, each by itself
-	publishes  []*Publish
-	deliveries []*Delivery
-	episodes   []*Episode
-	runs       []Run // number 1 is at 0
-	troubles   []*Trouble
-	noticed    int // of the troubles
-	reads      []Read
-	oddities   []error
+	mu          sync.Mutex
+	bodies      map[string][32]byte // name to hash of the content
+	orderKeys   map[string]string   // body name to order key
+	terms       map[string]Terms    // by subscription; absent: ordered, without a group
+	publishes   []*Publish
+	deliveries  []*Delivery
+	episodes    []*Episode
+	runs        []Run // number 1 is at 0
+	disruptions []*Disruption
+	observed    int // how many of the disruptions
+	reads       []Read
+	violations  []error
 }
 
 // NewLedger returns an empty ledger.
@@ -110,14 +111,14 @@ func NewLedger() *Ledger {
 	return &Ledger{bodies: map[string][32]byte{}, orderKeys: map[string]string{}, terms: map[string]Terms{}}
 }
 
-// Agreed books how a subscription is to get its messages, before it is asked for.
-func (l *Ledger) Agreed(subscription string, t Terms) {
+// SetTerms records how a subscription is to receive its messages, before it is requested.
+func (l *Ledger) SetTerms(subscription string, t Terms) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.terms[subscription] = t
 }
 
-// Sending books an attempt that is about to be made; the content is what goes over the wire.
+// Sending records an attempt that is about to be made; content is what goes over the wire.
 func (l *Ledger) Sending(p Publish, content []byte) *Publish {
 	hash := sha256.Sum256(content)
 	l.mu.Lock()
@@ -128,14 +129,14 @@ func (l *Ledger) Sending(p Publish, content []byte) *Publish {
 	return &p
 }
 
-// Sent books what came of an attempt.
+// Sent records the outcome of an attempt.
 func (l *Ledger) Sent(p *Publish, outcome Outcome, id string, offset uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.Ended, p.Outcome, p.ID, p.Offset = time.Now(), outcome, id, offset
 }
 
-// Arrived books a delivery at its arrival. It counts as failed until Answered says otherwise.
+// Arrived records a delivery on arrival. It counts as failed until Answered records otherwise.
 func (l *Ledger) Arrived(d Delivery, content []byte) *Delivery {
 	hash := sha256.Sum256(content)
 	l.mu.Lock()
@@ -146,14 +147,15 @@ func (l *Ledger) Arrived(d Delivery, content []byte) *Delivery {
 	return &d
 }
 
-// Answered books the answer to a delivery. Book before the answer is written, or the hub acts on it first.
+// Answered records the answer to a delivery. Call it before the answer is written, or the hub may act on the
+// answer first.
 func (l *Ledger) Answered(d *Delivery, r Reply) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d.Reply, d.Replied = r, time.Now()
 }
 
-// Subscribing books a subscribe request that is about to be made.
+// Subscribing records a subscribe request that is about to be sent.
 func (l *Ledger) Subscribing(subscription, topic string) *Episode {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,15 +164,15 @@ func (l *Ledger) Subscribing(subscription, topic string) *Episode {
 	return e
 }
 
-// Edit changes an episode.
+// Edit runs f, which changes an episode.
 func (l *Ledger) Edit(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f()
 }
 
-// Confirming books that a subscriber is about to confirm an intent. It returns false when it has asked for no
-// such thing, and should not confirm.
+// Confirming records that a subscriber is about to confirm an intent. It returns false if the subscriber
+// requested no such thing and must not confirm.
 func (l *Ledger) Confirming(subscription string, subscribe bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,14 +194,14 @@ func (l *Ledger) Confirming(subscription string, subscribe bool) bool {
 	return false
 }
 
-// odd books an answer that a hub must not give.
-func (l *Ledger) odd(err error) {
+// violation records a response that a hub must not give.
+func (l *Ledger) violation(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.oddities = append(l.oddities, err)
+	l.violations = append(l.violations, err)
 }
 
-// Starting books a new life of the hub.
+// Starting records a new run of the hub and returns its number.
 func (l *Ledger) Starting() (run int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -207,7 +209,8 @@ func (l *Ledger) Starting() (run int) {
 	return len(l.runs)
 }
 
-// Ending books that the current life is about to end. The first call counts: behind a fault nothing is durable.
+// Ending records that the current run is about to end. The first call counts: after a fault nothing is
+// durable.
 func (l *Ledger) Ending(how End) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,7 +219,7 @@ func (l *Ledger) Ending(how End) {
 	}
 }
 
-// LastAcknowledged is the highest offset of a topic that a publisher was told; 0: none.
+// LastAcknowledged returns the highest acknowledged offset of a topic, or 0.
 func (l *Ledger) LastAcknowledged(topic string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -229,20 +232,21 @@ func (l *Ledger) LastAcknowledged(topic string) uint64 {
 	return last
 }
 
-// LastTaken is when a unit last took something, repeats included; zero: never.
-func (l *Ledger) LastTaken(unit string) time.Time {
+// LastAccepted returns when a unit last accepted something, repeats included, or the zero time.
+func (l *Ledger) LastAccepted(unit string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.deliveries) - 1; i >= 0; i-- {
-		if d := l.deliveries[i]; d.Reply == Took && l.unitOf(d.Subscription) == unit {
+		if d := l.deliveries[i]; d.Reply == Accepted && l.unitOf(d.Subscription) == unit {
 			return d.At
 		}
 	}
 	return time.Time{}
 }
 
-// Owing are the units that have not taken all they are owed by now, each with how much is missing.
-func (l *Ledger) Owing() map[string]int {
+// Missing returns the units that have not accepted everything due by now, each with the number of missing
+// messages.
+func (l *Ledger) Missing() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := map[string]int{}

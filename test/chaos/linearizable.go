@@ -15,15 +15,15 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Read is a consistent read of the newest message of a topic, through any node.
+// Read is a consistent read of a topic's newest message, through any node.
 type Read struct {
 	Topic        string
 	Began, Ended time.Time
-	Offset       uint64 // 0: the topic was empty
-	Body         string // its name
+	Offset       uint64 // 0 if the topic was empty
+	Body         string // the message's name
 }
 
-// reader reads the newest message of the topics in turn until ctx ends. Only reads that were answered are booked.
+// reader reads the newest message of random topics until ctx ends. It records only reads that were answered.
 func reader(ctx context.Context, r *Roamer, l *Ledger, topics []string, every time.Duration, choices *rand.Rand) {
 	for ctx.Err() == nil {
 		topic := topics[choices.IntN(len(topics))]
@@ -38,52 +38,52 @@ func reader(ctx context.Context, r *Roamer, l *Ledger, topics []string, every ti
 		case err != nil, reply.Status == http.StatusServiceUnavailable:
 		case reply.Status == http.StatusOK:
 			if read.Offset, err = hubtest.OffsetOf(reply.Header.Get("X-Hub-Message-Id")); err != nil {
-				l.odd(fmt.Errorf("GET %s: %w", topic, err))
+				l.violation(fmt.Errorf("GET %s: %w", topic, err))
 				break
 			}
 			read.Body = nameOf(reply.Body)
-			l.Booked(read)
+			l.RecordRead(read)
 		case reply.Status == http.StatusNoContent:
-			l.Booked(read)
+			l.RecordRead(read)
 		default:
-			l.odd(fmt.Errorf("GET %s: got %v", topic, reply))
+			l.violation(fmt.Errorf("GET %s: got %v", topic, reply))
 		}
 		wait(ctx, every)
 	}
 }
 
-// Booked books a read.
-func (l *Ledger) Booked(r Read) {
+// RecordRead records a read.
+func (l *Ledger) RecordRead(r Read) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads = append(l.reads, r)
 }
 
-// event is one step of a topic's history: a message appended, or seen as the newest.
+// event is one step of a topic's history: a message appended, or read as the newest.
 type event struct {
 	read   bool
 	offset uint64
 	body   string
 }
 
-// topicLog is the sequential topic: its length, and what is where. The latter is the same in all states of one history,
-// for each body that came into the log has one offset there.
+// topicLog is the sequential model of a topic: its length, and the body at each offset. The bodies are the
+// same in all states of one history, because each offset has one body.
 type topicLog struct {
 	length uint64
 	bodies map[uint64]string
 }
 
-// historyLimit bounds the search of one scenario.
+// historyLimit limits the search for one topic.
 const historyLimit = 30 * time.Second
 
 var errHistory = errors.New("not linearizable")
 
-// Linearizable checks with porcupine that publishes, reads of the newest message and the first delivery of each message
-// are those of one log a topic: that there is an order of all of them, each between its beginning and its end, in which
-// publishes get the next offset, the newest message is the last one, and nothing is delivered before it is there: a
-// publish ends with its acknowledgement or with the first delivery, whichever comes first. One of unknown outcome that was seen
-// as the newest message only happened at any time from its beginning on; one that was never seen, after everything was
-// delivered, did not happen.
+// Linearizable checks with porcupine that publishes, reads of the newest message and first deliveries are
+// consistent with one log per topic. There must be an order of all operations, each between its start and
+// end, in which publishes get the next offset, a read returns the last message, and nothing is delivered
+// before it was appended. A publish ends with its acknowledgement or with the first delivery, whichever comes
+// first. One of unknown outcome that was seen only as the newest message happened at any time after its
+// start; one that was never seen, after everything was delivered, did not happen.
 func (l *Ledger) Linearizable() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,7 @@ func (t topicLog) step(e event) (bool, any) {
 	return false, t.length
 }
 
-// histories makes the operations of each topic. Callers hold mu.
+// histories returns the operations of each topic. The caller holds mu.
 func (l *Ledger) histories(c *complaints) map[string][]porcupine.Operation {
 	type message struct {
 		topic        string

@@ -12,7 +12,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Links of 20 to 100 ms each way between all nodes, and a leader that dies then (I1, I2, I4).
+// Links with 20 to 100 ms of delay in each direction between all nodes, and a leader that dies meanwhile (I1,
+// I2, I4).
 func TestI1I4SlowLinks(t *testing.T) {
 	longOnly(t)
 	sites, err := chaos.FreeSites(3)
@@ -44,8 +45,8 @@ func TestI1I4SlowLinks(t *testing.T) {
 	s.Settle(t)
 }
 
-// A follower that was away longer than the log is kept catches up from a snapshot while readers read, and delivers its
-// share again (I1, I6, I8).
+// A follower that was away longer than the log is kept catches up from a snapshot while readers read, and
+// delivers its share again (I1, I6, I8).
 func TestI1I8AwayLongerThanTheLog(t *testing.T) {
 	s := chaos.StartTrio(t, chaos.TrioOptions{Settings: hubtest.Settings{
 		"storage.log_bytes": "64KiB", "storage.segment_bytes": "256KiB", "storage.tail_bytes": "256KiB", "message.max_bytes": "64KiB",
@@ -59,7 +60,7 @@ func TestI1I8AwayLongerThanTheLog(t *testing.T) {
 		s.KillFor(t, "a follower away longer than the log", away, 5*time.Second)
 		hubtest.EventuallyWithin(t, 2*hubtest.Patience, "a snapshot", func() error {
 			if installed() == before {
-				return errors.New("none was installed")
+				return errors.New("no snapshot was installed")
 			}
 			return nil
 		})
@@ -69,8 +70,8 @@ func TestI1I8AwayLongerThanTheLog(t *testing.T) {
 	s.Settle(t)
 }
 
-// A fourth node joins under load, gets its share, and leaves again: nothing is lost, and nothing is repeated, for every
-// move waits for the owner (I1, I3, I4).
+// A fourth node joins under load, gets its share and leaves again. Nothing is lost, and nothing is repeated,
+// because every move waits for the owner (I1, I3, I4).
 func TestI1I4JoinAndLeave(t *testing.T) {
 	longOnly(t)
 	s := chaos.StartTrio(t, chaos.TrioOptions{Settings: hubtest.Settings{"cluster.autopilot.stabilization": "1s"}})
@@ -101,14 +102,14 @@ func TestI1I4JoinAndLeave(t *testing.T) {
 	select {
 	case <-exited:
 		if code() != 0 {
-			t.Errorf("the node that left ended with %d, want 0", code())
+			t.Errorf("the node that left exited with code %d, want 0", code())
 		}
 	case <-time.After(2 * hubtest.Patience):
-		t.Error("the node that left still runs")
+		t.Error("the node that left is still running")
 	}
 	members(3, true)
 	s.Under(time.Second, 2*time.Second)
-	if f := s.Settle(t); f.Repeats > 0 && f.Noticed == 0 {
+	if f := s.Settle(t); f.Repeats > 0 && f.Observed == 0 {
 		t.Errorf("%d of %d deliveries were repeated", f.Repeats, f.Deliveries)
 	}
 }

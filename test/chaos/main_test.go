@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 
-// unavailable skips a test that needs something of the machine; with CI=true nothing may be skipped.
+// unavailable skips a test for lack of something on this machine; with CI=true it fails the test.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

@@ -15,26 +15,26 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// ErrNoNetwork says that no networks of our own can be made here.
-var ErrNoNetwork = errors.New("network namespaces of our own cannot be made here")
+// ErrNoNetwork reports that no network namespaces can be created here.
+var ErrNoNetwork = errors.New("cannot create network namespaces here")
 
-// insideEnv marks a test process that has a network to itself.
+// insideEnv marks a test process that has its own network.
 const insideEnv = "QUORUMHUB_CHAOS_INSIDE"
 
-// Inside reports whether this process has a network and mounts to itself. If not, it runs the test once more in a process that
-// does, and reports how that went; the caller returns then. Nothing has a name that could be left behind: the networks go
-// with their processes.
+// Inside reports whether this process has its own network and mounts. If not, it runs the test again in a
+// process that does, and reports that result; the caller then returns. Nothing has a name that could be left
+// behind: the networks end with their processes.
 func Inside(tb testing.TB) (bool, error) {
 	tb.Helper()
 	if os.Getenv(insideEnv) != "" {
 		if err := syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""); err != nil {
-			return false, fmt.Errorf("keep mounts to ourselves: %w", err)
+			return false, fmt.Errorf("make mounts private: %w", err)
 		}
 		run(tb, "ip", "link", "set", "lo", "up")
 		return true, nil
 	}
 	if os.Geteuid() != 0 {
-		return false, fmt.Errorf("%w: it takes root", ErrNoNetwork)
+		return false, fmt.Errorf("%w: it needs root", ErrNoNetwork)
 	}
 	for _, tool := range []string{"ip", "nft", "nsenter", "unshare"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -48,19 +48,19 @@ func Inside(tb testing.TB) (bool, error) {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), insideEnv+"=1", hubtest.BinaryEnv+"="+hubtest.Binary(tb))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // the child dies with this thread
+	runtime.LockOSThread() // the kernel kills the child when this thread ends
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
-	tb.Logf("in a network of its own:\n%s", out)
+	tb.Logf("in its own network:\n%s", out)
 	if err != nil {
 		tb.Fail()
 	}
 	return false, nil
 }
 
-// Network is a bridge with a namespace for each of some nodes. The test itself sits at the bridge.
+// Network is a bridge with a network namespace for each node. The test itself is at the bridge.
 type Network struct {
-	Host  string // address of the test
+	Host  string // the test's address
 	Sites []Site
 	pids  []int // of the processes that hold the namespaces
 	hosts []string
@@ -68,7 +68,7 @@ type Network struct {
 
 const networkPrefix = "10.77.0."
 
-// NewNetwork makes a network of so many nodes in a process that has one to itself (see Inside). It ends with the test.
+// NewNetwork creates a network of nodes in a process that has its own (see Inside). It ends with the test.
 func NewNetwork(tb testing.TB, nodes int) *Network {
 	tb.Helper()
 	n := &Network{Host: networkPrefix + "1"}
@@ -103,7 +103,7 @@ func NewNetwork(tb testing.TB, nodes int) *Network {
 
 func enter(pid int) []string { return []string{"nsenter", "--net", "--target", strconv.Itoa(pid)} }
 
-// holdNamespace starts a process that does nothing but have a network namespace.
+// holdNamespace starts a process that only holds a network namespace.
 func holdNamespace(tb testing.TB) (pid int) {
 	tb.Helper()
 	cmd := exec.Command("sleep", "infinity")
@@ -111,12 +111,12 @@ func holdNamespace(tb testing.TB) (pid int) {
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		defer close(ended)
-		runtime.LockOSThread() // the child dies with this thread
+		runtime.LockOSThread() // the kernel kills the child when this thread ends
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // it is killed
+			_ = cmd.Wait() // it is always killed
 		}
 	}()
 	if err := <-started; err != nil {
@@ -139,7 +139,7 @@ func run(tb testing.TB, command ...string) {
 // Test stands for the test itself, with its publishers and subscribers, as one end of a cut.
 const Test = -1
 
-// Cut lets node to hear nothing of from any more.
+// Cut drops everything that node to receives from node from.
 func (n *Network) Cut(tb testing.TB, from, to int) {
 	tb.Helper()
 	host := n.Host
@@ -149,14 +149,14 @@ func (n *Network) Cut(tb testing.TB, from, to int) {
 	run(tb, append(enter(n.pids[to]), "nft", "add", "rule", "inet", "chaos", "in", "ip", "saddr", host, "drop")...)
 }
 
-// CutBoth parts two nodes.
+// CutBoth separates two nodes.
 func (n *Network) CutBoth(tb testing.TB, a, b int) {
 	tb.Helper()
 	n.Cut(tb, a, b)
 	n.Cut(tb, b, a)
 }
 
-// Pull parts a node from everybody, the test included.
+// Pull separates a node from everybody, including the test.
 func (n *Network) Pull(tb testing.TB, i int) {
 	tb.Helper()
 	run(tb, "ip", "link", "set", fmt.Sprintf("v%d", i), "nomaster")
@@ -171,7 +171,7 @@ func (n *Network) Heal(tb testing.TB) {
 	}
 }
 
-// authority signs the nodes' certificates, with the hub's own commands.
+// authority issues the nodes' certificates with the hub's own commands.
 type authority struct{ binary, dir string }
 
 func newAuthority(tb testing.TB) *authority {
@@ -181,7 +181,7 @@ func newAuthority(tb testing.TB) *authority {
 	return a
 }
 
-// issue makes a certificate for a node and returns the settings of who has it.
+// issue creates a certificate for a node and returns the settings that use it.
 func (a *authority) issue(tb testing.TB, id, host string) hubtest.Settings {
 	tb.Helper()
 	run(tb, a.binary, "cluster", "issue-cert", "--dir", a.dir, "--node", id, "--host", host)

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// Order checks that a unit gets the messages of its topic in the order of the log, without a hole (I2): all of them, or
-// with keys those of each key; without any order in parallel. Within a life of the hub the next delivery is the next message, or
-// the same once more after a failure. A new life may go back, but not ahead; so may another node of a cluster, whose
-// deliveries are of life 0. A new episode starts anywhere behind the last one.
+// Order checks that a unit receives the messages of its topic in log order without a hole (I2): all of them,
+// or with keys those of each key; a parallel unit has no order. Within a run of the hub the next delivery is
+// the next message, or the same one again after a failure. A new run may go back, but not skip ahead; so may
+// another node of a cluster, whose deliveries belong to run 0. A new episode starts anywhere after the last
+// one.
 func (l *Ledger) Order() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,7 +27,7 @@ func (l *Ledger) Order() error {
 	return c.err()
 }
 
-// episode numbers the episodes of a unit by the moments they begin.
+// episode returns the number of the episode that a moment falls into.
 func episode(begins []time.Time, at time.Time) (n int) {
 	for n < len(begins) && !begins[n].After(at) {
 		n++
@@ -34,24 +35,24 @@ func episode(begins []time.Time, at time.Time) (n int) {
 	return n
 }
 
-// inOrder checks the arrivals of a unit in the order of the log.
+// inOrder checks that deliveries to a unit follow the log.
 func (u *unit) inOrder(c *complaints) {
 	begins := u.begins()
 	var prev *Delivery
-	var floor, passed, newest uint64 // of the episode: its first offset, the highest one taken and the highest one seen
+	var floor, passed, newest uint64 // the episode's first offset, the highest accepted one and the highest one seen
 	for _, d := range u.deliveries {
 		switch {
 		case prev == nil || episode(begins, d.At) != episode(begins, prev.At):
 			if d.Offset <= newest {
-				c.add("%s: a new subscription began with offset %d, but %d had come before", u.name, d.Offset, newest)
+				c.add("%s: a new subscription began with offset %d, but %d had been delivered before", u.name, d.Offset, newest)
 			}
 			floor, passed = d.Offset, d.Offset-1
 		case d.Offset < floor:
-			c.add("%s: offset %d came in a subscription that began at %d", u.name, d.Offset, floor)
+			c.add("%s: offset %d arrived in a subscription that began at %d", u.name, d.Offset, floor)
 		case d.Offset > passed+1:
-			c.add("%s: offset %d came although %d had not been taken (life %d)", u.name, d.Offset, passed+1, d.Run)
+			c.add("%s: offset %d arrived although %d had not been accepted (run %d)", u.name, d.Offset, passed+1, d.Run)
 		case d.Run > 0 && d.Run == prev.Run && d.Offset != prev.Offset && d.Offset != prev.Offset+1:
-			c.add("%s: offset %d came after %d in one life of the hub (%d)", u.name, d.Offset, prev.Offset, d.Run)
+			c.add("%s: offset %d arrived after %d in one run of the hub (%d)", u.name, d.Offset, prev.Offset, d.Run)
 		}
 		if d.Reply != Failed {
 			passed = max(passed, d.Offset)
@@ -61,7 +62,7 @@ func (u *unit) inOrder(c *complaints) {
 	}
 }
 
-// keyLogs are the offsets of each topic's messages by their order keys, sorted. Callers hold mu.
+// keyLogs returns the offsets of each topic's messages by order key, sorted. The caller holds mu.
 func (l *Ledger) keyLogs() map[string]map[string][]uint64 {
 	type place struct {
 		topic  string
@@ -96,23 +97,24 @@ func (l *Ledger) keyLogs() map[string]map[string][]uint64 {
 	return out
 }
 
-// inOrderOfKeys checks that a message comes only when the one of its key before it was taken. Callers hold mu.
+// inOrderOfKeys checks that a message arrives only after the previous message of its key was accepted. The
+// caller holds mu.
 func (l *Ledger) inOrderOfKeys(u *unit, log map[string][]uint64, c *complaints) {
 	begins := u.begins()
-	floors := map[int]uint64{} // the lowest offset of each episode: the first one of another key may come earlier
+	floors := map[int]uint64{} // the lowest offset of each episode, which need not arrive first
 	for _, d := range u.deliveries {
 		n := episode(begins, d.At)
 		if floor, ok := floors[n]; !ok || d.Offset < floor {
 			floors[n] = d.Offset
 		}
 	}
-	passed := map[string]uint64{} // the highest one taken
+	passed := map[string]uint64{} // the highest accepted offset of each key
 	var newest uint64
 	at := -1
 	for _, d := range u.deliveries {
 		if n := episode(begins, d.At); n != at {
 			if floors[n] <= newest {
-				c.add("%s: a new subscription began with offset %d, but %d had come before", u.name, floors[n], newest)
+				c.add("%s: a new subscription began with offset %d, but %d had been delivered before", u.name, floors[n], newest)
 			}
 			at = n
 			clear(passed)
@@ -120,7 +122,7 @@ func (l *Ledger) inOrderOfKeys(u *unit, log map[string][]uint64, c *complaints) 
 		key := l.orderKeys[d.Body]
 		offsets := log[key]
 		if i, _ := slices.BinarySearch(offsets, d.Offset); i > 0 && offsets[i-1] >= floors[at] && offsets[i-1] > passed[key] {
-			c.add("%s: offset %d of key %q came although %d had not been taken (life %d)", u.name, d.Offset, key, offsets[i-1], d.Run)
+			c.add("%s: offset %d of key %q arrived although %d had not been accepted (run %d)", u.name, d.Offset, key, offsets[i-1], d.Run)
 		}
 		if d.Reply != Failed {
 			passed[key] = max(passed[key], d.Offset)

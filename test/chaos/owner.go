@@ -6,14 +6,16 @@ import (
 	"time"
 )
 
-// backApart is the shortest time between two steps back of one strand: an owner that died has to be noticed first.
+// backApart is the shortest time between two steps back of one strand: the death of an owner takes time to
+// detect.
 const backApart = 200 * time.Millisecond
 
-// OneOwner checks that one node at a time delivers a unit (I4). What one owner sends in order does not overlap: all messages,
-// those of one key, or in parallel the same message; in a group that holds across its members. No more than a window is
-// under way to a callback, and no two nodes send at the same time. An owner that was cut off has no
-// answer to what it sent, so only deliveries that were taken count. A new owner steps back to what is recorded, which
-// may turn out to be more a moment later; two owners step back in turn.
+// OneOwner checks that one node at a time delivers a unit (I4). Deliveries of one owner that must be
+// sequential do not overlap: all messages, those of one key, or in parallel the same message; in a group that
+// holds across its members. No more than a window is in flight to a callback, and no two nodes send at the
+// same time. An owner that was cut off gets no answer to what it sent, so only accepted deliveries count. A
+// new owner steps back to the recorded cursor, which may turn out to be further along a moment later; two
+// owners step back alternately.
 func (l *Ledger) OneOwner() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,14 +33,14 @@ func (l *Ledger) OneOwner() error {
 				s = &strand{}
 				strands[name] = s
 			}
-			if prev := s.prev; prev != nil && prev.Reply == Took && !u.handedOn(prev) {
+			if prev := s.prev; prev != nil && prev.Reply == Accepted && !u.reassigned(prev) {
 				if d.At.Before(prev.Replied) {
-					c.add("%s: offset %d came at %s from %s while %d from %s was being taken, until %s", u.name, d.Offset, d.At.Format(clock), d.From,
+					c.add("%s: offset %d arrived at %s from %s while %d from %s was in progress, until %s", u.name, d.Offset, d.At.Format(clock), d.From,
 						prev.Offset, prev.From, prev.Replied.Format(clock))
 				}
 				if d.Offset <= prev.Offset {
 					if !s.back.IsZero() && d.At.Sub(s.back) < backApart {
-						c.add("%s: went back to offset %d from %d at %s, and %v before that too", u.name, d.Offset, prev.Offset, d.At.Format(clock), d.At.Sub(s.back))
+						c.add("%s: went back to offset %d from %d at %s, and %v earlier too", u.name, d.Offset, prev.Offset, d.At.Format(clock), d.At.Sub(s.back))
 					}
 					s.back = d.At
 				}
@@ -47,7 +49,7 @@ func (l *Ledger) OneOwner() error {
 		}
 		for member := range u.members {
 			if n, at := u.widest(member); n > max(u.terms.Window, 1) {
-				c.add("%s: %d messages were under way to %s at %s, its window is %d", u.name, n, member, at.Format(clock), max(u.terms.Window, 1))
+				c.add("%s: %d messages were in flight to %s at %s, its window is %d", u.name, n, member, at.Format(clock), max(u.terms.Window, 1))
 			}
 		}
 		if err := u.strangers(); err != nil {
@@ -57,11 +59,12 @@ func (l *Ledger) OneOwner() error {
 	return c.err()
 }
 
-// widest is how many deliveries that were taken were under way to a callback at the same time, at the most, and when.
+// widest returns the largest number of accepted deliveries in flight to a callback at the same time, and when
+// that was.
 func (u *unit) widest(member string) (most int, at time.Time) {
 	var ends []time.Time
 	for _, d := range u.deliveries {
-		if d.Subscription != member || d.Reply != Took {
+		if d.Subscription != member || d.Reply != Accepted {
 			continue
 		}
 		ends = slices.DeleteFunc(ends, func(end time.Time) bool { return !end.After(d.At) })
@@ -72,17 +75,17 @@ func (u *unit) widest(member string) (most int, at time.Time) {
 	return most, at
 }
 
-// strangers looks for two nodes that deliver at the same time, where nodes can be told apart.
+// strangers returns an error if two nodes deliver at the same time, where nodes can be told apart.
 func (u *unit) strangers() error {
 	var under []*Delivery
 	for _, d := range u.deliveries {
-		if d.Reply != Took || u.handedOn(d) {
+		if d.Reply != Accepted || u.reassigned(d) {
 			continue
 		}
 		under = slices.DeleteFunc(under, func(o *Delivery) bool { return !o.Replied.After(d.At) })
 		for _, o := range under {
 			if o.From != d.From {
-				return fmt.Errorf("offset %d came at %s from %s while %d from %s was being taken, until %s", d.Offset, d.At.Format(clock), d.From,
+				return fmt.Errorf("offset %d arrived at %s from %s while %d from %s was in progress, until %s", d.Offset, d.At.Format(clock), d.From,
 					o.Offset, o.From, o.Replied.Format(clock))
 			}
 		}
@@ -91,8 +94,8 @@ func (u *unit) strangers() error {
 	return nil
 }
 
-// Shares checks that every member of a group that was there from its beginning to the end took something: a message goes
-// to one of them, and to all in turn.
+// Shares checks that every member that stayed in its group from beginning to end accepted something: a
+// message goes to one member, and all members get their turn.
 func (l *Ledger) Shares() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,7 +106,7 @@ func (l *Ledger) Shares() error {
 		}
 		taken, leaves := map[string]int{}, map[string]bool{}
 		for _, d := range u.deliveries {
-			if d.Reply == Took {
+			if d.Reply == Accepted {
 				taken[d.Subscription]++
 			}
 		}
@@ -112,12 +115,12 @@ func (l *Ledger) Shares() error {
 		}
 		for member := range u.members {
 			if !leaves[member] && taken[member] == 0 && len(u.deliveries) >= leastShared {
-				c.add("%s: %s took none of %d deliveries", u.name, member, len(u.deliveries))
+				c.add("%s: %s accepted none of %d deliveries", u.name, member, len(u.deliveries))
 			}
 		}
 	}
 	return c.err()
 }
 
-// leastShared is how many deliveries a group must have had for each of its members to have got one.
+// leastShared is how many deliveries a group must have had before each of its members must have had one.
 const leastShared = 50

@@ -7,7 +7,7 @@ import (
 	"quorumhub/test/chaos"
 )
 
-// inside reports whether the test has a network to itself; if not, it has been run in one, or skipped.
+// inside reports whether the test has its own network. If not, the test was run in one, or skipped.
 func inside(t *testing.T) bool {
 	t.Helper()
 	ok, err := chaos.Inside(t)
@@ -20,11 +20,11 @@ func inside(t *testing.T) bool {
 	return ok
 }
 
-// Partitions of all kinds, with mutual TLS between the nodes, and processes that die now and then (I1, I2, I4).
+// Partitions of all kinds, with mutual TLS between the nodes and occasional kills (I1, I2, I4).
 func TestI1I4ClusterUnderPartitions(t *testing.T) {
 	rounds := faultRounds(t)
 	if rounds == 0 {
-		t.Skip("no rounds asked for")
+		t.Skip("no rounds requested")
 	}
 	if !inside(t) {
 		return

@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// NetworkFaults part the nodes of a Network from each other. Unless a fault says otherwise, publishers and subscribers still
-// reach every node.
+// NetworkFaults are the partitions of a Network. Unless a fault says otherwise, publishers and subscribers
+// still reach every node.
 func NetworkFaults(n *Network) []Fault {
 	short, long := time.Second, 6*time.Second
-	// hold cuts, waits and heals. The connections that the kernel kept trying need a moment then.
-	hold := func(tb testing.TB, s *Trio, what string, mayGap time.Duration, cut func()) {
+	// hold cuts, waits and heals. Connections that the kernel kept retrying need a moment to recover
+	// afterwards.
+	hold := func(tb testing.TB, s *Trio, what string, maxGap time.Duration, cut func()) {
 		tb.Helper()
-		t := s.Ledger.Begin(what, mayGap)
+		t := s.Ledger.Begin(what, maxGap)
 		cut()
 		wait(s.ctx, s.between(short, long))
 		n.Heal(tb)
@@ -25,25 +26,25 @@ func NetworkFaults(n *Network) []Fault {
 		n.CutBoth(tb, i, b)
 	}
 	return []Fault{
-		{"the leader alone", 3, func(tb testing.TB, s *Trio) {
+		{"the leader isolated", 3, func(tb testing.TB, s *Trio) {
 			i := s.Leader(tb)
-			hold(tb, s, "the leader alone", failoverGap, func() { alone(tb, i) })
+			hold(tb, s, "the leader isolated", failoverGap, func() { alone(tb, i) })
 		}},
-		{"a follower alone", 3, func(tb testing.TB, s *Trio) {
+		{"a follower isolated", 3, func(tb testing.TB, s *Trio) {
 			i := s.follower(tb)
-			hold(tb, s, "a follower alone", failoverGap, func() { alone(tb, i) })
+			hold(tb, s, "a follower isolated", failoverGap, func() { alone(tb, i) })
 		}},
-		{"all apart", 2, func(tb testing.TB, s *Trio) {
-			hold(tb, s, "all apart", 0, func() {
+		{"all nodes isolated", 2, func(tb testing.TB, s *Trio) {
+			hold(tb, s, "all nodes isolated", 0, func() {
 				n.CutBoth(tb, 0, 1)
 				n.CutBoth(tb, 0, 2)
 				n.CutBoth(tb, 1, 2)
 			})
 		}},
-		{"two do not see each other", 2, func(tb testing.TB, s *Trio) {
+		{"two nodes separated", 2, func(tb testing.TB, s *Trio) {
 			i := s.Rand.IntN(3)
 			a, b := others(i)
-			hold(tb, s, "two do not see each other", 0, func() { n.CutBoth(tb, a, b) })
+			hold(tb, s, "two nodes separated", 0, func() { n.CutBoth(tb, a, b) })
 		}},
 		{"the leader hears nobody", 2, func(tb testing.TB, s *Trio) {
 			i := s.Leader(tb)
@@ -53,18 +54,18 @@ func NetworkFaults(n *Network) []Fault {
 				n.Cut(tb, b, i)
 			})
 		}},
-		{"nobody hears the leader", 2, func(tb testing.TB, s *Trio) {
+		{"the leader is not heard", 2, func(tb testing.TB, s *Trio) {
 			i := s.Leader(tb)
 			a, b := others(i)
-			hold(tb, s, "nobody hears the leader", 0, func() {
+			hold(tb, s, "the leader is not heard", 0, func() {
 				n.Cut(tb, i, a)
 				n.Cut(tb, i, b)
 			})
 		}},
-		{"one way between two", 2, func(tb testing.TB, s *Trio) {
+		{"one direction between two nodes", 2, func(tb testing.TB, s *Trio) {
 			i := s.Rand.IntN(3)
 			a, _ := others(i)
-			hold(tb, s, "one way between two", 0, func() { n.Cut(tb, i, a) })
+			hold(tb, s, "one direction between two nodes", 0, func() { n.Cut(tb, i, a) })
 		}},
 		{"flapping", 2, func(tb testing.TB, s *Trio) {
 			t := s.Ledger.Begin("flapping", 0)
@@ -79,7 +80,7 @@ func NetworkFaults(n *Network) []Fault {
 		}},
 		{"cable pulled", 3, func(tb testing.TB, s *Trio) {
 			i := s.Rand.IntN(3)
-			// What it had sent before, and nobody got, the kernel sends again afterwards.
+			// Afterwards the kernel sends again whatever it had sent and nobody received.
 			hold(tb, s, "cable pulled", failoverGap, func() { n.Pull(tb, i) })
 		}},
 	}

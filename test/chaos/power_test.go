@@ -10,14 +10,14 @@ import (
 	"quorumhub/test/chaos/dropfs"
 )
 
-// The power fails at one node, then at all three at once, and takes with it what was not synced: nothing acknowledged is
-// lost, and no node holds files that do not fit together (I1, I8).
+// The power fails at one node, then at all three at once, and what was not synced is lost. Nothing
+// acknowledged is lost, and no node has inconsistent files (I1, I8).
 func TestI1I8PowerLoss(t *testing.T) {
-	if !inside(t) { // a mount of a process that is killed goes with it there
+	if !inside(t) { // there a mount ends with its process, even if that is killed
 		return
 	}
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		unavailable(t, "no FUSE here: %v", err)
+		unavailable(t, "FUSE is missing: %v", err)
 	}
 	sites, err := chaos.FreeSites(3)
 	if err != nil {
@@ -39,11 +39,11 @@ func TestI1I8PowerLoss(t *testing.T) {
 		disks = append(disks, d)
 		sites[i].DataDir = filepath.Join(d.Dir, "data")
 	}
-	s := chaos.StartTrio(t, chaos.TrioOptions{Sites: sites, NoComers: true})
+	s := chaos.StartTrio(t, chaos.TrioOptions{Sites: sites, NoChurn: true})
 	fail := func(what string, which ...int) {
 		t.Helper()
 		awaitUnsynced(t, disks, which)
-		trouble := s.Ledger.Begin(what, 0)
+		disruption := s.Ledger.Begin(what, 0)
 		s.Kill(t, which...)
 		for _, i := range which {
 			if err := disks[i].Fail(); err != nil {
@@ -51,7 +51,7 @@ func TestI1I8PowerLoss(t *testing.T) {
 			}
 		}
 		s.Start(t, which...)
-		s.Ledger.End(trouble)
+		s.Ledger.End(disruption)
 	}
 	dropped := func() (n int) {
 		for _, d := range disks {
@@ -61,7 +61,7 @@ func TestI1I8PowerLoss(t *testing.T) {
 	}
 	s.Load()
 	rounds := powerRounds(t)
-	// What was written may have become durable all the same; then the power has to fail again.
+	// Unsynced pages may survive by chance; then the power has to fail again.
 	for i := 0; i < rounds || dropped() == 0 && i < rounds+5; i++ {
 		s.Under(500*time.Millisecond, 2*time.Second)
 		fail("power loss at one node", s.Rand.IntN(3))
@@ -72,11 +72,11 @@ func TestI1I8PowerLoss(t *testing.T) {
 	s.Settle(t)
 	t.Logf("%d pages were lost", dropped())
 	if dropped() == 0 {
-		t.Error("no page was lost: the test showed nothing")
+		t.Error("no page was lost, so the test proved nothing")
 	}
 }
 
-// awaitUnsynced waits for a moment at which one of the disks holds what a failure could take.
+// awaitUnsynced waits until one of the disks has unsynced pages that a power failure could lose.
 func awaitUnsynced(t *testing.T, disks []*dropfs.Disk, which []int) {
 	t.Helper()
 	tick := time.NewTicker(200 * time.Microsecond)
@@ -88,7 +88,7 @@ func awaitUnsynced(t *testing.T, disks []*dropfs.Disk, which []int) {
 			}
 		}
 	}
-	t.Fatal("nothing is written to these disks any more")
+	t.Fatal("nothing is written to these disks anymore")
 }
 
 func powerRounds(t *testing.T) int {

@@ -9,9 +9,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"quorumhub/test/hubtest"
 )
 
-// Proxy stands before a node's cluster port and makes what goes through it late. It loses nothing and keeps the order.
+// Proxy sits in front of a node's cluster port and delays what passes through. It loses nothing and keeps the
+// order.
 type Proxy struct {
 	Addr string
 
@@ -26,7 +29,7 @@ type Proxy struct {
 	closed bool
 }
 
-// NewProxy starts a proxy to an address on loopback. It ends with the test.
+// NewProxy starts a proxy to a loopback address. It ends with the test.
 func NewProxy(tb testing.TB, to string) *Proxy {
 	tb.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -48,7 +51,7 @@ func NewProxy(tb testing.TB, to string) *Proxy {
 	return p
 }
 
-// Delay makes everything from now on late by a time between low and high, each way.
+// Delay delays everything from now on by a time between low and high, in each direction.
 func (p *Proxy) Delay(low, high time.Duration) {
 	p.low.Store(int64(low))
 	p.high.Store(int64(high))
@@ -97,13 +100,13 @@ func (p *Proxy) track(open bool, conns ...net.Conn) bool {
 	return !p.closed
 }
 
-// part is something on its way.
+// part is a piece of data in transit.
 type part struct {
 	bytes []byte
 	due   time.Time
 }
 
-// inFlight bounds what is on its way in parts of up to 64 KiB; past it the sender waits.
+// inFlight limits the parts in transit, of up to 64 KiB each; beyond it the sender waits.
 const inFlight = 256
 
 func (p *Proxy) pass(to, from net.Conn) {
@@ -113,7 +116,7 @@ func (p *Proxy) pass(to, from net.Conn) {
 	var sent sync.WaitGroup
 	sent.Go(func() {
 		for x := range parts {
-			time.Sleep(time.Until(x.due))
+			hubtest.Pause(time.Until(x.due))
 			if _, err := to.Write(x.bytes); err != nil {
 				from.Close()
 			}

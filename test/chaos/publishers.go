@@ -12,35 +12,35 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Publisher sends bodies that nobody else sends to one topic, one after another.
+// Publisher sends unique bodies to one topic, one after another.
 type Publisher struct {
 	Name  string
 	Topic string // URL
-	// Keyed: every message has an Idempotency-Key and is repeated until it is acknowledged; now and then one of the
-	// last is sent once more. Else a message is sent once, whatever comes of it.
+	// Keyed publishers send every message with an Idempotency-Key and repeat it until it is acknowledged; now
+	// and then they send a recent one again. Others send each message once, whatever the outcome.
 	Keyed bool
-	// Every is the time from one message to the next; 0: as soon as the last one is answered.
+	// Every is the time from one message to the next; 0 means as soon as the last one is answered.
 	Every time.Duration
-	// MaxSize is the size of the largest bodies in bytes; most are much smaller.
+	// MaxSize is the size of the largest bodies in bytes; most bodies are much smaller.
 	MaxSize int
 }
 
-// Door is where a publisher sends to: a node, or a Roamer among several.
-type Door interface {
-	// TryPublish is as in hubtest.Node.
+// PublishClient is what a publisher sends through: a node, or a Roamer over several.
+type PublishClient interface {
+	// TryPublish is that of hubtest.Node.
 	TryPublish(topic, contentType string, body []byte, more ...string) (hubtest.Ack, error)
 }
 
 // downPause is how long a publisher waits after an attempt without an acknowledgement.
 const downPause = 10 * time.Millisecond
 
-// Run publishes until ctx ends. A message that is under way then is finished, but not repeated.
-func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) {
+// Run publishes until ctx ends. A message in flight at that time is finished, but not repeated.
+func (p Publisher) Run(ctx context.Context, client PublishClient, l *Ledger, r *rand.Rand) {
 	var recent []message
 	for n := 1; ctx.Err() == nil; n++ {
 		m := newMessage(fmt.Sprintf("%s-%06d", p.Name, n), p.Keyed, fmt.Sprintf("k%d", r.IntN(orderKeys)), p.size(r))
 		for {
-			acknowledged := send(door, l, p.Topic, m)
+			acknowledged := send(client, l, p.Topic, m)
 			if !acknowledged {
 				wait(ctx, downPause)
 			}
@@ -54,7 +54,7 @@ func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) 
 				recent = recent[1:]
 			}
 			if r.IntN(10) == 0 {
-				send(door, l, p.Topic, recent[r.IntN(len(recent))])
+				send(client, l, p.Topic, recent[r.IntN(len(recent))])
 			}
 		}
 		if p.Every > 0 {
@@ -63,10 +63,11 @@ func (p Publisher) Run(ctx context.Context, door Door, l *Ledger, r *rand.Rand) 
 	}
 }
 
-// repeatable is how many of its last messages a keyed publisher may send again: enough to reach behind a crash.
+// repeatable is how many of its last messages a keyed publisher may send again: enough to include some from
+// before a crash.
 const repeatable = 200
 
-// size of the next body, of which most are small.
+// size returns the size of the next body. Most are small.
 func (p Publisher) size(r *rand.Rand) int {
 	if r.IntN(50) == 0 {
 		return r.IntN(max(p.MaxSize, 1))
@@ -74,16 +75,17 @@ func (p Publisher) size(r *rand.Rand) int {
 	return r.IntN(1024)
 }
 
-// orderKeys is how many keys the messages of a topic have.
+// orderKeys is how many order keys the messages of a topic have.
 const orderKeys = 8
 
-// The keys of keyed subscriptions. They name the same one in a message.
+// The delivery keys of keyed subscriptions. Both find the same key in a message.
 const (
 	byHeader  = "header:X-Hub-Key"
 	byPointer = "json:/key"
 )
 
-// message is a body with its name, its Idempotency-Key and what keyed subscriptions order it by, which may be empty.
+// message is a body with its name, its Idempotency-Key and its order key for keyed subscriptions; both keys
+// may be empty.
 type message struct {
 	body, key, order string
 	content          []byte
@@ -97,7 +99,7 @@ func newMessage(name string, idempotent bool, order string, size int) message {
 	return m
 }
 
-// nameOf reads the name of a message from its first line.
+// nameOf returns the name of a message from its first line.
 func nameOf(content []byte) string {
 	line, _, _ := strings.Cut(string(content[:min(len(content), 100)]), "\n")
 	if name, ok := strings.CutPrefix(line, `{"name": "`); ok {
@@ -106,14 +108,14 @@ func nameOf(content []byte) string {
 	return line
 }
 
-// send makes one attempt and books it.
-func send(door Door, l *Ledger, topic string, m message) (acknowledged bool) {
+// send makes one attempt and records it.
+func send(client PublishClient, l *Ledger, topic string, m message) (acknowledged bool) {
 	more := []string{"X-Hub-Key", m.order}
 	if m.key != "" {
 		more = append(more, "Idempotency-Key", m.key)
 	}
 	p := l.Sending(Publish{Topic: topic, Body: m.body, Key: m.key, OrderKey: m.order}, m.content)
-	ack, err := door.TryPublish(topic, "application/json", m.content, more...)
+	ack, err := client.TryPublish(topic, "application/json", m.content, more...)
 	var refused *hubtest.RefusedError
 	switch {
 	case err == nil:
@@ -122,7 +124,7 @@ func send(door Door, l *Ledger, topic string, m message) (acknowledged bool) {
 	case errors.As(err, &refused) && refused.Reply.Status/100 == 4:
 		l.Sent(p, Refused, "", 0)
 	case errors.As(err, &refused) && refused.Reply.Status != http.StatusServiceUnavailable:
-		l.odd(fmt.Errorf("%s: %w", m.body, err))
+		l.violation(fmt.Errorf("%s: %w", m.body, err))
 		l.Sent(p, Unknown, "", 0)
 	default:
 		l.Sent(p, Unknown, "", 0)

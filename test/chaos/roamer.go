@@ -11,15 +11,15 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Roamer is a client of several nodes. It stays with one as long as that one answers; when it is refused with 503 or
-// gets no answer, its next request goes to the next node. With stay it does not.
+// Roamer is a client of several nodes. It stays with one node as long as that node answers; after a 503 or no
+// answer its next request goes to the next node, unless stay is set.
 type Roamer struct {
 	nodes []*hubtest.Node
 	at    atomic.Int64
 	stay  bool
 }
 
-// Roam returns a client that begins at node first.
+// Roam returns a client that starts with node first.
 func Roam(nodes []*hubtest.Node, first int, stay bool) *Roamer {
 	r := &Roamer{nodes: nodes, stay: stay}
 	r.at.Store(int64(first % len(nodes)))
@@ -31,14 +31,15 @@ func (r *Roamer) node() (*hubtest.Node, int64) {
 	return r.nodes[at], at
 }
 
-// leave moves on from a node that did not serve; of several requests that failed at one node only the first moves.
+// leave moves on from a node that did not serve. Of several requests that failed at one node, only the first
+// moves on.
 func (r *Roamer) leave(at int64) {
 	if !r.stay {
 		r.at.CompareAndSwap(at, (at+1)%int64(len(r.nodes)))
 	}
 }
 
-// TryPublish implements Door.
+// TryPublish implements PublishClient.
 func (r *Roamer) TryPublish(topic, contentType string, body []byte, more ...string) (hubtest.Ack, error) {
 	n, at := r.node()
 	ack, err := n.TryPublish(topic, contentType, body, more...)
@@ -49,7 +50,7 @@ func (r *Roamer) TryPublish(topic, contentType string, body []byte, more ...stri
 	return ack, err
 }
 
-// Send implements Desk.
+// Send implements SubscribeClient.
 func (r *Roamer) Send(method, target string, header http.Header, body io.Reader) (*hubtest.Reply, error) {
 	n, at := r.node()
 	reply, err := n.Send(method, target, header, body)
@@ -59,7 +60,7 @@ func (r *Roamer) Send(method, target string, header http.Header, body io.Reader)
 	return reply, err
 }
 
-// ListSubscriptions implements Desk.
+// ListSubscriptions implements SubscribeClient.
 func (r *Roamer) ListSubscriptions(topic, callback string) ([]hubtest.Subscription, error) {
 	n, at := r.node()
 	found, err := n.ListSubscriptions(topic, callback)
@@ -69,15 +70,16 @@ func (r *Roamer) ListSubscriptions(topic, callback string) ([]hubtest.Subscripti
 	return found, err
 }
 
-// Once is a publisher's client that gives a message up when every node has refused it, one after another and without
-// a pause. It is the client of whom a rolling restart asks no more than that.
+// Once is a publisher's client that gives up on a message when every node has refused it in turn, without a
+// pause. A rolling restart must not require more of a client than that.
 type Once struct {
 	Roamer *Roamer
 	failed atomic.Int64
 	worst  atomic.Int64 // ns
 }
 
-// TryPublish implements Door. It needs an Idempotency-Key, for a request without an answer is repeated.
+// TryPublish implements PublishClient. It needs an Idempotency-Key, because a request without an answer is
+// repeated.
 func (o *Once) TryPublish(topic, contentType string, body []byte, more ...string) (ack hubtest.Ack, err error) {
 	began := time.Now()
 	defer func() {
@@ -100,6 +102,7 @@ func (o *Once) TryPublish(topic, contentType string, body []byte, more ...string
 	return ack, fmt.Errorf("every node refused: %w", errors.Join(errs...))
 }
 
-// Failed is how many messages were given up, and Worst how long the slowest took with all its attempts.
+// Failed returns how many messages were given up; Worst returns how long the slowest took with all its
+// attempts.
 func (o *Once) Failed() int64        { return o.failed.Load() }
 func (o *Once) Worst() time.Duration { return time.Duration(o.worst.Load()) }

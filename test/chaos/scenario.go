@@ -16,14 +16,14 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// SeedEnv names the environment variable that repeats the random choices of a run.
+// SeedEnv is the environment variable that repeats the random choices of a run.
 const SeedEnv = "QUORUMHUB_CHAOS_SEED"
 
-// drainWithin is how long nothing may come to a subscription that is behind when the publishers have stopped. How
-// long the whole backlog takes is no fault: slow subscribers are slow, and machines are busy.
+// drainWithin is how long a subscription that is behind may receive nothing once the publishers have stopped.
+// The whole backlog may take longer: slow subscribers are slow, and machines are busy.
 const drainWithin = 60 * time.Second
 
-// Scenario is a hub under load with everyone around it. Its methods are called by one goroutine.
+// Scenario is a hub under load with its publishers and subscribers. Only one goroutine may call its methods.
 type Scenario struct {
 	Node   *hubtest.Node
 	Ledger *Ledger
@@ -31,25 +31,25 @@ type Scenario struct {
 	Rand   *rand.Rand
 
 	subscribers *Subscribers
-	lasting     []*Subscription // until the end
-	comer       *Subscription   // comes and goes
-	run         atomic.Int64    // the current life
+	lasting     []*Subscription // active until the end
+	churner     *Subscription   // subscribes and unsubscribes
+	run         atomic.Int64    // number of the hub's current run
 	publishers  []Publisher
 
 	ctx       context.Context // of the whole scenario
 	stopLoad  context.CancelFunc
-	stopComer chan struct{}
+	stopChurn chan struct{}
 	load      sync.WaitGroup
-	comerDone chan error
+	churnDone chan error
 	barriers  int
 }
 
-// Options of a scenario.
+// Options configures a scenario.
 type Options struct {
 	Settings hubtest.Settings
-	// DataDir is the hub's data directory. Empty: a temporary one.
+	// DataDir is the hub's data directory; empty means a temporary one.
 	DataDir string
-	// MaxSize is the size of the largest bodies. 0: 64 KiB.
+	// MaxSize is the size of the largest bodies; 0 means 64 KiB.
 	MaxSize int
 }
 
@@ -58,19 +58,18 @@ const (
 	calmTopic = "calm" // slow enough for a flaky subscriber
 )
 
-// Start starts a hub with lasting subscriptions at two topics and no load yet.
-// Everything ends with the test.
+// Start starts a hub with lasting subscriptions to two topics, without load. Everything ends with the test.
 func Start(tb testing.TB, o Options) *Scenario {
 	tb.Helper()
 	seed := seedOf(tb)
-	tb.Logf("to repeat the random choices: %s=%d", SeedEnv, seed)
+	tb.Logf("repeat the random choices with %s=%d", SeedEnv, seed)
 	s := &Scenario{Ledger: NewLedger(), Rand: rand.New(rand.NewPCG(seed, 0))}
 
 	node, err := hubtest.PrepareNode(hubtest.Options{Binary: hubtest.Binary(tb), Dir: tb.TempDir(), Settings: o.Settings})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if o.DataDir != "" { // the log is not to share its fate
+	if o.DataDir != "" { // the log must survive what happens to the data
 		node.DataDir = o.DataDir
 		node.Settings = node.Settings.With(hubtest.Settings{"data_dir": o.DataDir})
 	}
@@ -89,7 +88,7 @@ func Start(tb testing.TB, o Options) *Scenario {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ctx = ctx
-	s.stopLoad, s.stopComer = func() {}, make(chan struct{})
+	s.stopLoad, s.stopChurn = func() {}, make(chan struct{})
 	tb.Cleanup(func() {
 		cancel()
 		s.load.Wait()
@@ -115,7 +114,7 @@ func Start(tb testing.TB, o Options) *Scenario {
 		}
 		s.lasting = append(s.lasting, lasting)
 	}
-	s.comer = s.subscription("comer", busyTopic, "", Terms{}, Steady)
+	s.churner = s.subscription("churner", busyTopic, "", Terms{}, Steady)
 	size := o.MaxSize
 	if size == 0 {
 		size = 64 << 10
@@ -139,18 +138,18 @@ func seedOf(tb testing.TB) uint64 {
 	}
 	seed, err := strconv.ParseUint(given, 10, 64)
 	if err != nil {
-		tb.Fatalf("%s=%q is no number", SeedEnv, given)
+		tb.Fatalf("%s=%q is not a number", SeedEnv, given)
 	}
 	return seed
 }
 
-// Choices is a source of random choices that QUORUMHUB_CHAOS_SEED repeats.
+// Choices returns a source of random choices that QUORUMHUB_CHAOS_SEED repeats.
 func Choices(tb testing.TB) *rand.Rand {
 	tb.Helper()
 	return rand.New(rand.NewPCG(seedOf(tb), 1))
 }
 
-// fork returns a source of choices for another goroutine.
+// fork returns a source of random choices for another goroutine.
 func (s *Scenario) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64(), s.Rand.Uint64())) }
 
 func (s *Scenario) subscription(name, topic, secret string, t Terms, m Manner) *Subscription {
@@ -160,14 +159,14 @@ func (s *Scenario) subscription(name, topic, secret string, t Terms, m Manner) *
 	}
 }
 
-// patient is a context for something that must happen soon.
+// patient returns a context for something that must happen soon.
 func (s *Scenario) patient(tb testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(s.ctx, hubtest.Patience)
 	tb.Cleanup(cancel)
 	return ctx
 }
 
-// Load starts the publishers and the subscriber that comes and goes.
+// Load starts the publishers and the subscriber that subscribes and unsubscribes.
 func (s *Scenario) Load() {
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.stopLoad = cancel
@@ -175,14 +174,14 @@ func (s *Scenario) Load() {
 		choices := s.fork()
 		s.load.Go(func() { p.Run(ctx, s.Node, s.Ledger, choices) })
 	}
-	if s.comerDone == nil {
-		s.comerDone = make(chan error, 1)
+	if s.churnDone == nil {
+		s.churnDone = make(chan error, 1)
 		choices := s.fork()
-		s.load.Go(func() { s.comerDone <- s.comer.ComeAndGo(s.ctx, s.stopComer, choices) })
+		s.load.Go(func() { s.churnDone <- s.churner.Churn(s.ctx, s.stopChurn, choices) })
 	}
 }
 
-// Under lets the load run for a random time.
+// Under lets the load run for a random time and returns it.
 func (s *Scenario) Under(low, high time.Duration) time.Duration {
 	d := low + time.Duration(s.Rand.Int64N(int64(high-low)))
 	wait(s.ctx, d)
@@ -196,7 +195,7 @@ func (s *Scenario) Kill(tb testing.TB) {
 	s.Node.Kill(tb)
 }
 
-// Stop ends the hub with SIGTERM, which must be a success.
+// Stop ends the hub with SIGTERM, which must succeed.
 func (s *Scenario) Stop(tb testing.TB) {
 	tb.Helper()
 	s.Ledger.Ending(Stopped)
@@ -205,14 +204,14 @@ func (s *Scenario) Stop(tb testing.TB) {
 	}
 }
 
-// Restart starts the next life of the hub and waits until it is ready.
+// Restart starts the hub's next run and waits until it is ready.
 func (s *Scenario) Restart(tb testing.TB) {
 	tb.Helper()
 	s.run.Store(int64(s.Ledger.Starting()))
 	s.Node.Restart(tb)
 }
 
-// RestartAndKill starts the next life of the hub and kills it after d, ready or not.
+// RestartAndKill starts the hub's next run and kills it after d, ready or not.
 func (s *Scenario) RestartAndKill(tb testing.TB, d time.Duration) {
 	tb.Helper()
 	s.run.Store(int64(s.Ledger.Starting()))
@@ -233,27 +232,27 @@ func (s *Scenario) RestartAndKill(tb testing.TB, d time.Duration) {
 	err := <-started
 	var refused *hubtest.StartError
 	if err != nil && (!errors.As(err, &refused) || refused.Code != -1) {
-		tb.Fatalf("the start that was cut off by SIGKILL: %v", err)
+		tb.Fatalf("the start interrupted by SIGKILL: %v", err)
 	}
 	exited, _ := s.Node.Exited()
 	<-exited
 }
 
-// Settle stops the load, waits until every lasting subscription has got everything, and runs all checks. The hub
-// must be running.
+// Settle stops the load, waits until every lasting subscription has received everything, and runs all checks.
+// The hub must be running.
 func (s *Scenario) Settle(tb testing.TB) {
 	tb.Helper()
 	s.stopLoad()
-	if s.comerDone != nil {
-		close(s.stopComer)
-		if err := s.awaitComer(); err != nil {
+	if s.churnDone != nil {
+		close(s.stopChurn)
+		if err := s.awaitChurn(); err != nil {
 			tb.Fatal(err)
 		}
 	}
 	s.load.Wait()
 	s.Drain(tb)
 	if err := s.Ledger.Check(s.Bounds); err != nil {
-		tb.Fatalf("%s; the ledger does not balance:\n%v", s.Ledger.Summary(), err)
+		tb.Fatalf("%s; the ledger shows errors:\n%v", s.Ledger.Summary(), err)
 	}
 	for _, sub := range s.subscribed() {
 		last := s.Ledger.LastAcknowledged(sub.Topic)
@@ -261,30 +260,30 @@ func (s *Scenario) Settle(tb testing.TB) {
 			return found.State == "active" && found.Lag == 0 && found.Cursor == last
 		})
 	}
-	tb.Logf("%s; repeated after each end, most first: %v", s.Ledger.Summary(), s.Ledger.DuplicatesByLife())
+	tb.Logf("%s; repeats after each end of a run, in descending order: %v", s.Ledger.Summary(), s.Ledger.DuplicatesByRun())
 }
 
-// subscribed are the subscriptions that are there to stay.
+// subscribed returns the subscriptions that stay until the end.
 func (s *Scenario) subscribed() []*Subscription {
-	if s.comerDone == nil {
+	if s.churnDone == nil {
 		return s.lasting
 	}
-	return append([]*Subscription{s.comer}, s.lasting...)
+	return append([]*Subscription{s.churner}, s.lasting...)
 }
 
-func (s *Scenario) awaitComer() error {
+func (s *Scenario) awaitChurn() error {
 	timer := time.NewTimer(drainWithin)
 	defer timer.Stop()
 	select {
-	case err := <-s.comerDone:
+	case err := <-s.churnDone:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("the subscriber that comes and goes is not done after %v", drainWithin)
+		return fmt.Errorf("the churning subscriber has not finished after %v", drainWithin)
 	}
 }
 
-// Drain publishes one more message to each topic and waits until all of them are everywhere. A subscription that they do
-// not reach in time is left for the checks to name.
+// Drain publishes one more message to each topic and waits until all subscriptions have received everything.
+// A subscription that does not get there in time is left for the checks to report.
 func (s *Scenario) Drain(tb testing.TB) {
 	tb.Helper()
 	s.barriers++
@@ -301,29 +300,29 @@ func (s *Scenario) Drain(tb testing.TB) {
 	await(s.ctx, tb, s.Ledger)
 }
 
-// await waits until everything is where it is owed. Units that do not come to it, though nothing is sent to them any more,
-// are named.
+// await waits until every unit has received everything due. It reports units that are incomplete and no
+// longer receive anything.
 func await(ctx context.Context, tb testing.TB, l *Ledger) {
 	tb.Helper()
 	start := time.Now()
 	for {
-		owing := l.Owing()
-		if len(owing) == 0 {
+		missing := l.Missing()
+		if len(missing) == 0 {
 			return
 		}
-		for unit, n := range owing {
+		for unit, n := range missing {
 			still := start
-			if at := l.LastTaken(unit); at.After(still) {
+			if at := l.LastAccepted(unit); at.After(still) {
 				still = at
 			}
 			if time.Since(still) > drainWithin {
-				tb.Errorf("%s has not got %d messages, and nothing else for %v", unit, n, drainWithin)
+				tb.Errorf("%s lacks %d messages and has received nothing for %v", unit, n, drainWithin)
 				return
 			}
 		}
-		wait(ctx, owingPause)
+		wait(ctx, missingPause)
 	}
 }
 
-// owingPause is how long to wait between two looks at the whole ledger.
-const owingPause = 100 * time.Millisecond
+// missingPause is the interval between two passes over the whole ledger.
+const missingPause = 100 * time.Millisecond

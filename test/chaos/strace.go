@@ -15,7 +15,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Injection makes system calls of a running process fail or wait, by means of strace.
+// Injection makes system calls of a running process fail or wait, using strace.
 type Injection struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
@@ -23,11 +23,11 @@ type Injection struct {
 	trace  string
 }
 
-// ErrNoStrace says that strace is missing or may not attach here.
+// ErrNoStrace reports that strace is missing or may not attach to processes here.
 var ErrNoStrace = errors.New("strace cannot attach to a process here")
 
-// Inject attaches to the process; what is written as in strace's -e inject=. It returns when strace follows all
-// threads. The injection ends with Detach, with the process, or with the test.
+// Inject attaches to the process; what has the form of strace's -e inject=. It returns once strace follows
+// all threads. The injection ends with Detach, with the process, or with the test.
 func Inject(tb testing.TB, pid int, what string) (*Injection, error) {
 	tb.Helper()
 	path, err := exec.LookPath("strace")
@@ -55,7 +55,7 @@ func Inject(tb testing.TB, pid int, what string) (*Injection, error) {
 	}
 }
 
-// Detach ends the injection; the process goes on. It may be called again.
+// Detach ends the injection; the process continues. It may be called more than once.
 func (i *Injection) Detach() {
 	select {
 	case err := <-i.done:
@@ -63,12 +63,12 @@ func (i *Injection) Detach() {
 		return
 	default:
 	}
-	// An error means that strace ended between the two lines.
+	// An error means that strace has ended since the check above.
 	_ = i.cmd.Process.Signal(syscall.SIGTERM)
 	i.done <- <-i.done
 }
 
-// Injected counts the calls that were tampered with so far.
+// Injected returns how many calls have failed or been delayed so far.
 func (i *Injection) Injected() int {
 	b, err := os.ReadFile(i.trace)
 	if err != nil {
@@ -77,7 +77,7 @@ func (i *Injection) Injected() int {
 	return strings.Count(string(b), "INJECTED") + strings.Count(string(b), "DELAYED")
 }
 
-// watcher tells when strace says that it has attached.
+// watcher closes seen when strace reports that it has attached.
 type watcher struct {
 	seen   chan struct{}
 	told   bool

@@ -16,25 +16,25 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Manner is how a subscriber answers a delivery. It is drawn anew for each.
+// Manner is how a subscriber answers. It is called for each delivery.
 type Manner func(*rand.Rand) Answer
 
 // Answer is what a subscriber does with a delivery.
 type Answer struct {
 	Status int           // 0: 200
 	Delay  time.Duration // before the answer
-	Drop   bool          // the connection is closed without an answer
-	Hang   bool          // no answer until the hub gives up
+	Drop   bool          // closes the connection without an answer
+	Hang   bool          // does not answer until the hub gives up
 }
 
-// Steady takes everything at once.
+// Steady accepts everything at once.
 func Steady(*rand.Rand) Answer { return Answer{} }
 
-// Slow takes everything, but so slowly that it is behind most of the time.
+// Slow accepts everything, but so slowly that it is behind most of the time.
 func Slow(*rand.Rand) Answer { return Answer{Delay: time.Millisecond} }
 
-// Uneven takes everything, up to 200 ms late, so that several messages are under way where they may be, and one in twenty so
-// late that those behind it are recorded long before it is.
+// Uneven accepts everything up to 200 ms late, so that several messages are in flight where that is allowed,
+// and one in twenty so late that later messages are recorded long before it.
 func Uneven(r *rand.Rand) Answer {
 	if r.IntN(20) == 0 {
 		return Answer{Delay: time.Duration(400+r.IntN(800)) * time.Millisecond}
@@ -42,7 +42,8 @@ func Uneven(r *rand.Rand) Answer {
 	return Answer{Delay: time.Duration(r.IntN(200)) * time.Millisecond}
 }
 
-// Flaky fails one delivery in eight: errors, slow answers, dropped connections and, seldom, no answer at all.
+// Flaky fails about one delivery in eight: errors, slow answers, dropped connections and, rarely, no answer
+// at all.
 func Flaky(r *rand.Rand) Answer {
 	switch n := r.IntN(1000); {
 	case n < 50:
@@ -59,12 +60,12 @@ func Flaky(r *rand.Rand) Answer {
 	return Answer{}
 }
 
-// Subscribers is one HTTP server with all callbacks of a scenario. Each callback belongs to one subscription, whose
-// name is its path.
+// Subscribers is one HTTP server with all callbacks of a scenario. Each callback belongs to one subscription,
+// whose name is its path.
 type Subscribers struct {
 	URL    string
 	ledger *Ledger
-	run    func() int // the current life of the hub
+	run    func() int // number of the hub's current run
 	server *http.Server
 	done   chan error
 
@@ -79,12 +80,12 @@ type callback struct {
 	manner Manner
 }
 
-// NewSubscribers starts the server. A connection belongs to the life of the hub in which it was made.
+// NewSubscribers starts the server. A connection belongs to the run of the hub in which it was made.
 func NewSubscribers(l *Ledger, run func() int, r *rand.Rand) (*Subscribers, error) {
 	return newSubscribers("", l, run, r)
 }
 
-// newSubscribers is NewSubscribers at an address of this machine; empty: loopback.
+// newSubscribers is NewSubscribers at an address of this machine; empty means loopback.
 func newSubscribers(host string, l *Ledger, run func() int, r *rand.Rand) (*Subscribers, error) {
 	listener, err := net.Listen("tcp4", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), "0"))
 	if err != nil {
@@ -96,15 +97,15 @@ func newSubscribers(host string, l *Ledger, run func() int, r *rand.Rand) (*Subs
 	}
 	s.server = &http.Server{Handler: s, ErrorLog: log.New(io.Discard, "", 0),
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, lifeKey{}, run())
+			return context.WithValue(ctx, runKey{}, run())
 		}}
 	go func() { s.done <- s.server.Serve(listener) }()
 	return s, nil
 }
 
-type lifeKey struct{}
+type runKey struct{}
 
-// Close ends the server.
+// Close stops the server.
 func (s *Subscribers) Close() error {
 	err := s.server.Close()
 	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
@@ -113,7 +114,7 @@ func (s *Subscribers) Close() error {
 	return err
 }
 
-// Add makes a callback and returns its URL.
+// Add creates a callback and returns its URL.
 func (s *Subscribers) Add(name, topic, secret string, m Manner) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,18 +144,18 @@ func (s *Subscribers) verify(w http.ResponseWriter, r *http.Request, name string
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
-	// A confirmation that cannot be written is asked for again.
+	// If the confirmation cannot be written, the hub asks again.
 	_, _ = io.WriteString(w, r.URL.Query().Get("hub.challenge"))
 }
 
 func (s *Subscribers) take(w http.ResponseWriter, r *http.Request, name string, c callback) {
 	content, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the hub went away in the middle: nothing was delivered
+		return // the hub broke off, so nothing was delivered
 	}
 	d := Delivery{Subscription: name, Topic: c.topic, Body: nameOf(content), Intact: true, ID: r.Header.Get("X-Hub-Message-Id")}
 	d.From, _, _ = net.SplitHostPort(r.RemoteAddr)
-	d.Run, _ = r.Context().Value(lifeKey{}).(int)
+	d.Run, _ = r.Context().Value(runKey{}).(int)
 	if d.Offset, err = hubtest.OffsetOf(d.ID); err != nil {
 		d.Intact = false
 	}
@@ -185,10 +186,10 @@ func (s *Subscribers) take(w http.ResponseWriter, r *http.Request, name string, 
 		w.WriteHeader(a.Status)
 		return
 	case r.Context().Err() != nil:
-		// The hub is gone, or has given up; it may have been killed with the answer of a moment ago still unread.
+		// The hub has died or given up. It may have been killed before it read the answer of a moment ago.
 		s.ledger.Answered(booked, Unclear)
 	default:
-		s.ledger.Answered(booked, Took)
+		s.ledger.Answered(booked, Accepted)
 	}
 	w.WriteHeader(http.StatusOK)
 }

@@ -13,7 +13,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Subscription is a callback at a topic, as its subscriber manages it through crashes of the hub.
+// Subscription is a callback of a topic, managed by its subscriber through crashes of the hub.
 type Subscription struct {
 	Name     string
 	Topic    string // URL
@@ -21,37 +21,38 @@ type Subscription struct {
 	Secret   string
 	Terms    Terms
 
-	// Rest is how long ComeAndGo stays away after an end, at the least.
+	// Rest is the minimum time that Churn waits after an unsubscribe.
 	Rest time.Duration
 
-	hub    Desk
+	hub    SubscribeClient
 	ledger *Ledger
 }
 
-// Desk is where a subscriber makes its requests: a node, or a Roamer among several.
-type Desk interface {
-	// Send is as in hubtest.Node.
+// SubscribeClient is what a subscriber sends its requests through: a node, or a Roamer over several.
+type SubscribeClient interface {
+	// Send is that of hubtest.Node.
 	Send(method, target string, header http.Header, body io.Reader) (*hubtest.Reply, error)
-	// ListSubscriptions is as in hubtest.Node.
+	// ListSubscriptions is that of hubtest.Node.
 	ListSubscriptions(topic, callback string) ([]hubtest.Subscription, error)
 }
 
 // Begin subscribes and waits until the hub lists the subscription as active.
 func (s *Subscription) Begin(ctx context.Context) (*Episode, error) {
-	s.ledger.Agreed(s.Name, s.Terms)
+	s.ledger.SetTerms(s.Name, s.Terms)
 	e := s.ledger.Subscribing(s.Name, s.Topic)
 	if err := s.ask(ctx, "subscribe"); err != nil {
 		return e, err
 	}
 	active := func(found *hubtest.Subscription) bool { return found != nil && found.State == "active" }
 	if _, err := s.await(ctx, active); err != nil {
-		return e, fmt.Errorf("%s does not become active: %w", s.Name, err)
+		return e, fmt.Errorf("%s did not become active: %w", s.Name, err)
 	}
 	s.ledger.Edit(func() { e.Active = time.Now() })
 	return e, nil
 }
 
-// Settle gives the subscription a moment to get all that is acknowledged now, and books it if it did.
+// Settle waits up to within for the subscription to receive everything acknowledged by now, and records
+// whether it did.
 func (s *Subscription) Settle(ctx context.Context, e *Episode, within time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -62,7 +63,7 @@ func (s *Subscription) Settle(ctx context.Context, e *Episode, within time.Durat
 	}
 }
 
-// Finish unsubscribes and waits until the hub does not list the subscription any more.
+// Finish unsubscribes and waits until the hub no longer lists the subscription.
 func (s *Subscription) Finish(ctx context.Context, e *Episode) error {
 	s.ledger.Edit(func() { e.EndAsked = time.Now() })
 	if err := s.ask(ctx, "unsubscribe"); err != nil {
@@ -70,7 +71,7 @@ func (s *Subscription) Finish(ctx context.Context, e *Episode) error {
 	}
 	gone := func(found *hubtest.Subscription) bool { return found == nil || found.State == "expired" }
 	if _, err := s.await(ctx, gone); err != nil {
-		return fmt.Errorf("%s does not end: %w", s.Name, err)
+		return fmt.Errorf("%s did not end: %w", s.Name, err)
 	}
 	s.ledger.Edit(func() { e.Gone = time.Now() })
 	return nil
@@ -103,7 +104,7 @@ func (s *Subscription) ask(ctx context.Context, mode string) error {
 	return fmt.Errorf("%s %s: %w; last: %w", mode, s.Name, ctx.Err(), last)
 }
 
-// await polls the hub until the subscription is as wanted; nil stands for one that is not listed.
+// await polls the hub until want accepts the subscription; nil stands for one that is not listed.
 func (s *Subscription) await(ctx context.Context, want func(*hubtest.Subscription) bool) (*hubtest.Subscription, error) {
 	var last error
 	for ctx.Err() == nil {
@@ -126,8 +127,8 @@ func (s *Subscription) await(ctx context.Context, want func(*hubtest.Subscriptio
 	return nil, fmt.Errorf("%w; last: %w", ctx.Err(), last)
 }
 
-// ComeAndGo subscribes and unsubscribes in turn until stop is closed, and leaves the subscription active.
-func (s *Subscription) ComeAndGo(ctx context.Context, stop <-chan struct{}, r *rand.Rand) error {
+// Churn subscribes and unsubscribes until stop is closed, and leaves the subscription active.
+func (s *Subscription) Churn(ctx context.Context, stop <-chan struct{}, r *rand.Rand) error {
 	for {
 		e, err := s.Begin(ctx)
 		if err != nil {

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// Mode is the order in which a subscription gets its messages (hub.delivery_mode).
+// Mode is the order in which a subscription receives its messages (hub.delivery_mode).
 type Mode uint8
 
 const (
-	// Ordered: one after the other.
+	// Ordered delivers one message after the other.
 	Ordered Mode = iota
-	// Keyed: those of one key one after the other.
+	// Keyed delivers the messages of one key one after the other.
 	Keyed
-	// Parallel: in no order.
+	// Parallel delivers in no order.
 	Parallel
 )
 
 func (m Mode) String() string { return [...]string{"ordered", "keyed", "parallel"}[m] }
 
-// Terms is how a subscription asks for its messages. What it is owed depends on it.
+// Terms is how a subscription receives its messages. What is due to it depends on them.
 type Terms struct {
 	Mode   Mode
-	Window int    // Keyed and Parallel: messages under way to one callback at a time
-	Key    string // Keyed: hub.delivery_key
-	Group  string // consumer group, empty: none. All members of one have the same terms; a group of another topic has another name
+	Window int    // hub.delivery_window of Keyed and Parallel
+	Key    string // hub.delivery_key of Keyed
+	Group  string // consumer group, or empty; unique across topics, and all its members have the same terms
 }
 
-// String names what is counted together.
+// String returns the name under which results are counted.
 func (t Terms) String() string {
 	if t.Group != "" {
 		return t.Mode.String() + " group"
@@ -37,7 +37,7 @@ func (t Terms) String() string {
 	return t.Mode.String()
 }
 
-// form is what a subscribe request says of the terms: names and values.
+// form returns the terms as parameters of a subscribe request, as alternating names and values.
 func (t Terms) form() []string {
 	var out []string
 	if t.Mode != Ordered {
@@ -52,18 +52,18 @@ func (t Terms) form() []string {
 	return out
 }
 
-// unit is what gets every message: a subscription, or a consumer group as a whole. A group of a ledger has a member that
-// is there to stay.
+// unit is what receives every message: a subscription, or a consumer group as a whole. Every group in a
+// ledger has a member that stays until the end.
 type unit struct {
 	name       string
 	terms      Terms
 	topic      string
 	episodes   []*Episode  // of all members
-	deliveries []*Delivery // to all members, life by life, as they came
+	deliveries []*Delivery // to all members, run by run, in order of arrival
 	members    map[string]bool
 }
 
-// units puts episodes and deliveries together, sorted by name. Callers hold mu.
+// units returns all units with their episodes and deliveries, sorted by name. The caller holds mu.
 func (l *Ledger) units() []*unit {
 	byName := map[string]*unit{}
 	of := func(subscription, topic string) *unit {
@@ -93,7 +93,7 @@ func (l *Ledger) units() []*unit {
 	return out
 }
 
-// unitOf is the name of the unit that a subscription belongs to. Callers hold mu.
+// unitOf returns the name of the unit that a subscription belongs to. The caller holds mu.
 func (l *Ledger) unitOf(subscription string) string {
 	if g := l.terms[subscription].Group; g != "" {
 		return "group " + g
@@ -101,8 +101,8 @@ func (l *Ledger) unitOf(subscription string) string {
 	return subscription
 }
 
-// strand tells which deliveries wait for each other: messages of one strand come one at a time, and in the order of the
-// log. Of a parallel subscription only those of the same message do. Callers hold mu.
+// strand names the deliveries that wait for each other: messages of one strand are delivered one at a time,
+// in log order. In parallel those are only deliveries of the same message. The caller holds mu.
 func (l *Ledger) strand(u *unit, d *Delivery) string {
 	switch u.terms.Mode {
 	case Keyed:
@@ -114,19 +114,19 @@ func (l *Ledger) strand(u *unit, d *Delivery) string {
 	return ""
 }
 
-// claim is what an episode of a unit is owed: all that was acknowledged and sent later than from, and, when it has
-// ended, up to an offset only.
+// claim is what is due to an episode of a unit: every acknowledged message sent after from and, if the
+// episode has ended, only up to the offset settled.
 type claim struct {
 	from    time.Time
 	ended   bool
 	settled uint64
 }
 
-// claims are one for each episode; a group has one from its first member on.
+// claims returns one claim per episode; a group has a single one, from its first member on.
 func (u *unit) claims() []claim {
 	var out []claim
 	for _, e := range u.episodes {
-		if from, ok := e.owedFrom(); ok {
+		if from, ok := e.dueFrom(); ok {
 			out = append(out, claim{from, !e.EndAsked.IsZero(), e.Settled})
 		}
 	}
@@ -136,7 +136,7 @@ func (u *unit) claims() []claim {
 	return []claim{{from: slices.MinFunc(out, func(a, b claim) int { return a.from.Compare(b.from) }).from}}
 }
 
-// begins returns when the episodes of a unit began to bring content at the earliest.
+// begins returns the times from which the episodes of a unit may receive content.
 func (u *unit) begins() []time.Time {
 	var out []time.Time
 	for _, e := range u.episodes {
@@ -150,14 +150,14 @@ func (u *unit) begins() []time.Time {
 	return out
 }
 
-// stays tells whether a unit was there from its beginning to the end.
+// stays reports whether a unit was there from beginning to end.
 func (u *unit) stays() bool {
 	return u.terms.Group != "" || !slices.ContainsFunc(u.episodes, func(e *Episode) bool { return !e.EndAsked.IsZero() })
 }
 
-// handedOn tells whether a member of a group took a message while it was leaving: the hub no longer waits for its answer,
-// and the message goes to the others as well.
-func (u *unit) handedOn(d *Delivery) bool {
+// reassigned reports whether a member of a group accepted a message while it was leaving. The hub no longer
+// waits for that answer, and another member receives the message as well.
+func (u *unit) reassigned(d *Delivery) bool {
 	return u.terms.Group != "" && slices.ContainsFunc(u.episodes, func(e *Episode) bool {
 		return e.Subscription == d.Subscription && len(e.EndVerified) > 0 && !d.Replied.Before(e.EndVerified[0]) && (e.Gone.IsZero() || !d.At.After(e.Gone))
 	})

@@ -17,7 +17,8 @@ import (
 
 const trioTopics = 8
 
-// Trio is a cluster of three nodes under load with everyone around it. Its methods are called by one goroutine.
+// Trio is a cluster of three nodes under load with its publishers and subscribers. Only one goroutine may
+// call its methods.
 type Trio struct {
 	*Cluster
 	Ledger *Ledger
@@ -26,7 +27,7 @@ type Trio struct {
 
 	subscribers *Subscribers
 	lasting     []*Subscription
-	comers      []*Subscription
+	churners    []*Subscription
 	watch       *Watch
 
 	ctx       context.Context
@@ -34,36 +35,37 @@ type Trio struct {
 	stopWatch context.CancelFunc
 	load      sync.WaitGroup
 	watching  sync.WaitGroup
-	stopComer chan struct{}
-	comerDone chan error
+	stopChurn chan struct{}
+	churnDone chan error
 	barriers  int
 	onces     []*Once
 	starters  []starter
 	noQuorum  time.Duration // the slowest refusal
 }
 
-// starter is a publisher with its client.
+// starter is a publisher and its client.
 type starter struct {
-	p    Publisher
-	door Door
+	p      Publisher
+	client PublishClient
 }
 
-// TrioOptions of a scenario.
+// TrioOptions configures a Trio.
 type TrioOptions struct {
 	Settings hubtest.Settings
-	// Sites of the nodes; nil: three on loopback.
+	// Sites are where the nodes run; nil means three sites on loopback.
 	Sites []Site
-	// SubscribersAt is the address of the callbacks; empty: loopback.
+	// SubscribersAt is the address of the callbacks; empty means loopback.
 	SubscribersAt string
-	// Every is the time from one message of a publisher to its next; 0: 80 ms. There are two publishers a topic.
+	// Every is the time from one message of a publisher to its next; 0 means 80 ms. There are two publishers
+	// per topic.
 	Every time.Duration
-	// AllRetry: no publisher sends without a key.
+	// AllRetry makes all publishers keyed.
 	AllRetry bool
-	// NoComers: all subscriptions are there to stay.
-	NoComers bool
+	// NoChurn leaves out the subscriptions that come and go.
+	NoChurn bool
 }
 
-// StartTrio starts the nodes and begins the lasting subscriptions; there is no load yet. Everything ends with the test.
+// StartTrio starts the nodes and the lasting subscriptions, without load. Everything ends with the test.
 func StartTrio(tb testing.TB, o TrioOptions) *Trio {
 	tb.Helper()
 	seed := seedOf(tb)
@@ -88,7 +90,7 @@ func StartTrio(tb testing.TB, o TrioOptions) *Trio {
 		}
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	s.ctx, s.stopComer = ctx, make(chan struct{})
+	s.ctx, s.stopChurn = ctx, make(chan struct{})
 	tb.Cleanup(func() {
 		cancel()
 		s.load.Wait()
@@ -117,15 +119,15 @@ func StartTrio(tb testing.TB, o TrioOptions) *Trio {
 	if err := errors.Join(errs...); err != nil {
 		tb.Fatal(err)
 	}
-	if !o.NoComers {
+	if !o.NoChurn {
 		for t := range 2 {
 			group, manner := groupAt(t)
 			for _, c := range []*Subscription{
-				s.subscription(fmt.Sprintf("comer-%d", t), t, Terms{}, "", Steady),
-				s.subscription(fmt.Sprintf("comer-%d-4", t), t, group, "", manner),
+				s.subscription(fmt.Sprintf("churner-%d", t), t, Terms{}, "", Steady),
+				s.subscription(fmt.Sprintf("churner-%d-4", t), t, group, "", manner),
 			} {
 				c.Rest = s.Bounds.Lease
-				s.comers = append(s.comers, c)
+				s.churners = append(s.churners, c)
 			}
 		}
 	}
@@ -137,7 +139,7 @@ func (s *Trio) fork() *rand.Rand { return rand.New(rand.NewPCG(s.Rand.Uint64(), 
 
 func (s *Trio) topic(t int) string { return s.Nodes[0].TopicURL(fmt.Sprintf("t%d", t)) }
 
-// termsAt are those of the one subscription of a topic that is not in the order of the log.
+// termsAt returns the terms of a topic's one subscription that is not ordered.
 func termsAt(topic int) Terms {
 	switch topic % 4 {
 	case 1:
@@ -148,8 +150,8 @@ func termsAt(topic int) Terms {
 	return Terms{Mode: Parallel, Window: 4 + topic}
 }
 
-// groupAt are the terms of a topic's consumer group, and how its members answer: two take turns, or three have messages
-// side by side, in order of their keys at some topics.
+// groupAt returns the terms of a topic's consumer group and the manner of its members: two take turns, or
+// three share messages in parallel, at some topics in key order.
 func groupAt(topic int) (Terms, Manner) {
 	t := Terms{Group: fmt.Sprintf("t%d-4", topic)}
 	switch {
@@ -169,8 +171,8 @@ func (s *Trio) subscription(name string, topic int, terms Terms, secret string, 
 		hub: Roam(s.Nodes, s.Rand.IntN(len(s.Nodes)), false), ledger: s.Ledger}
 }
 
-// publishers are two a topic: one that sends again, with a key and to another node, until it is acknowledged, and one that
-// sends once to the node it knows. They begin with Load.
+// publishers creates two publishers per topic: a keyed one that retries at the next node until it is
+// acknowledged, and one that sends once to the node it knows. They start with Load.
 func (s *Trio) publishers(o TrioOptions) {
 	every := o.Every
 	if every == 0 {
@@ -179,26 +181,26 @@ func (s *Trio) publishers(o TrioOptions) {
 	for t := range trioTopics {
 		keyed := &Once{Roamer: Roam(s.Nodes, t, false)}
 		s.onces = append(s.onces, keyed)
-		doors := []Door{keyed, Roam(s.Nodes, t+1, true)}
-		for k, door := range doors {
+		clients := []PublishClient{keyed, Roam(s.Nodes, t+1, true)}
+		for k, client := range clients {
 			p := Publisher{Name: fmt.Sprintf("t%d-p%d", t, k), Topic: s.topic(t), Keyed: k == 0, Every: every, MaxSize: 32 << 10}
 			if k == 1 && o.AllRetry {
 				again := &Once{Roamer: Roam(s.Nodes, t+1, false)}
 				s.onces = append(s.onces, again)
-				door, p.Keyed = again, true
+				client, p.Keyed = again, true
 			}
-			s.starters = append(s.starters, starter{p, door})
+			s.starters = append(s.starters, starter{p, client})
 		}
 	}
 }
 
-// Load starts publishers, subscribers that come and go, and the watch.
+// Load starts publishers, readers, churning subscribers and the watch.
 func (s *Trio) Load() {
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.stopLoad = cancel
 	for _, st := range s.starters {
 		choices := s.fork()
-		s.load.Go(func() { st.p.Run(ctx, st.door, s.Ledger, choices) })
+		s.load.Go(func() { st.p.Run(ctx, st.client, s.Ledger, choices) })
 	}
 	for i := range s.Nodes {
 		var topics []string
@@ -208,11 +210,11 @@ func (s *Trio) Load() {
 		choices := s.fork()
 		s.load.Go(func() { reader(ctx, Roam(s.Nodes, i, false), s.Ledger, topics, 30*time.Millisecond, choices) })
 	}
-	if s.comerDone == nil {
-		s.comerDone = make(chan error, len(s.comers))
-		for _, c := range s.comers {
+	if s.churnDone == nil {
+		s.churnDone = make(chan error, len(s.churners))
+		for _, c := range s.churners {
 			choices := s.fork()
-			s.load.Go(func() { s.comerDone <- c.ComeAndGo(s.ctx, s.stopComer, choices) })
+			s.load.Go(func() { s.churnDone <- c.Churn(s.ctx, s.stopChurn, choices) })
 		}
 		watched, stop := context.WithCancel(s.ctx)
 		s.stopWatch = stop
@@ -225,21 +227,21 @@ func (s *Trio) Under(low, high time.Duration) {
 	wait(s.ctx, low+time.Duration(s.Rand.Int64N(int64(high-low))))
 }
 
-// Settle stops the load, waits until every lasting subscription has got everything, and runs all checks. All nodes must
-// be running.
+// Settle stops the load, waits until every lasting subscription has received everything, and runs all checks.
+// All nodes must be running.
 func (s *Trio) Settle(tb testing.TB) Figures {
 	tb.Helper()
 	s.stopLoad()
-	if s.comerDone != nil {
-		close(s.stopComer)
-		for range s.comers {
+	if s.churnDone != nil {
+		close(s.stopChurn)
+		for range s.churners {
 			select {
-			case err := <-s.comerDone:
+			case err := <-s.churnDone:
 				if err != nil {
 					tb.Error(err)
 				}
 			case <-time.After(drainWithin):
-				tb.Errorf("a subscriber that comes and goes is not done after %v", drainWithin)
+				tb.Errorf("a churning subscriber has not finished after %v", drainWithin)
 			}
 		}
 	}
@@ -259,16 +261,16 @@ func (s *Trio) Settle(tb testing.TB) Figures {
 	figures := s.Ledger.Figures()
 	tb.Logf("%v shares %v", figures, shares)
 	if bad {
-		s.Ledger.tell(tb)
+		s.Ledger.logDisruptions(tb)
 		s.Keep(tb)
 	}
 	return figures
 }
 
-// keepEnv names the environment variable with a directory in which failures leave what was seen.
+// keepEnv is the environment variable that names a directory for the evidence of failures.
 const keepEnv = "QUORUMHUB_CHAOS_KEEP"
 
-// Keep writes the nodes' logs and all deliveries, when that is asked for.
+// Keep writes the nodes' logs and all deliveries to the directory in QUORUMHUB_CHAOS_KEEP, if it is set.
 func (s *Trio) Keep(tb testing.TB) {
 	tb.Helper()
 	dir := os.Getenv(keepEnv)
@@ -289,22 +291,22 @@ func (s *Trio) Keep(tb testing.TB) {
 	}
 }
 
-// tell logs the troubles, to be read beside the nodes' logs.
-func (l *Ledger) tell(tb testing.TB) {
-	for _, t := range l.troubles {
+// logDisruptions logs the disruptions, for comparison with the nodes' logs.
+func (l *Ledger) logDisruptions(tb testing.TB) {
+	for _, t := range l.disruptions {
 		tb.Logf("%s to %s: %s", t.Began.Format(clock), t.Ended.Format(clock), t.What)
 	}
 }
 
-// drain publishes one more message to each topic and waits until all of them are everywhere.
+// drain publishes one more message to each topic and waits until all subscriptions have received everything.
 func (s *Trio) drain(tb testing.TB) {
 	tb.Helper()
 	s.barriers++
-	door := Roam(s.Nodes, 0, false)
+	client := Roam(s.Nodes, 0, false)
 	for t := range trioTopics {
 		body := fmt.Sprintf("barrier-%d-%d", t, s.barriers)
 		hubtest.EventuallyWithin(tb, 2*hubtest.Patience, "the last publish", func() error {
-			if !send(door, s.Ledger, s.topic(t), newMessage(body, true, "", 0)) {
+			if !send(client, s.Ledger, s.topic(t), newMessage(body, true, "", 0)) {
 				return errors.New("not acknowledged")
 			}
 			return nil
@@ -313,10 +315,10 @@ func (s *Trio) drain(tb testing.TB) {
 	await(s.ctx, tb, s.Ledger)
 }
 
-// units is how many subscriptions there are in the end, of which a group counts as one.
+// units returns how many subscriptions there are at the end, counting a group as one.
 func (s *Trio) units() (n int) {
 	groups := map[string]bool{}
-	for _, sub := range append(s.lasting[:len(s.lasting):len(s.lasting)], s.comers...) {
+	for _, sub := range append(s.lasting[:len(s.lasting):len(s.lasting)], s.churners...) {
 		if g := sub.Terms.Group; g == "" || !groups[g] {
 			groups[g] = true
 			n++
@@ -325,8 +327,8 @@ func (s *Trio) units() (n int) {
 	return n
 }
 
-// GaveUp is how many messages of retrying publishers all nodes refused one after another, and how long the slowest
-// message took.
+// GaveUp returns how many messages of retrying publishers were refused by every node in turn, and how long
+// the slowest message took.
 func (s *Trio) GaveUp() (n int64, slowest time.Duration) {
 	for _, o := range s.onces {
 		n += o.Failed()

@@ -9,14 +9,14 @@ import (
 	"quorumhub/test/chaos"
 )
 
-// trioRoundsEnv names the environment variable that says how many random faults a cluster goes through.
+// trioRoundsEnv is the environment variable that sets how many random faults a cluster goes through.
 const trioRoundsEnv = "QUORUMHUB_CHAOS_FAULTS"
 
 const (
 	usualFaults = 2
-	// longRun is the number of faults from which on everything is run.
+	// longRun is the number of faults from which everything is run.
 	longRun = 10
-	// faultsWithin bounds the random faults; those that have not begun by then are left out.
+	// faultsWithin limits the time for random faults; those that have not begun by then are left out.
 	faultsWithin = 3*time.Minute + 20*time.Second
 )
 
@@ -33,7 +33,7 @@ func faultRounds(t *testing.T) int {
 	return n
 }
 
-// longOnly skips what the short version has a smaller part of elsewhere.
+// longOnly skips a test in the short version, in which other tests cover a part of it.
 func longOnly(t *testing.T) {
 	t.Helper()
 	if faultRounds(t) < longRun {
@@ -41,8 +41,8 @@ func longOnly(t *testing.T) {
 	}
 }
 
-// What the cluster is for: 8 topics with 5 subscriptions each and publishers on all nodes, while the leader is killed
-// and comes back and a follower stops for 5 s (I1, I2, I3, I4, I6).
+// The cluster's purpose in one test: 8 topics with 5 subscriptions each and publishers at all nodes, while
+// the leader is killed and restarted and a follower is stopped for 5 s (I1, I2, I3, I4, I6).
 func TestI1I4ClusterShowsItself(t *testing.T) {
 	s := chaos.StartTrio(t, chaos.TrioOptions{})
 	s.Load()
@@ -57,7 +57,7 @@ func TestI1I4ClusterShowsItself(t *testing.T) {
 	}
 }
 
-// Random faults of processes, one after another, some of them before the last one is over.
+// Random process faults, one after another, some of them before the last one is over.
 func TestI1ClusterUnderFaults(t *testing.T) {
 	longOnly(t)
 	s := chaos.StartTrio(t, chaos.TrioOptions{})
@@ -85,8 +85,8 @@ func underFaults(t *testing.T, s *chaos.Trio, faults []chaos.Fault, rounds int) 
 	t.Logf("rounds: %v", done)
 }
 
-// A rolling restart of all three nodes under load: a client that tries another node when one refuses never fails, and
-// nothing is repeated (I1, I3).
+// A rolling restart of all three nodes under load: a client that tries another node when one refuses never
+// fails, and nothing is repeated (I1, I3).
 func TestI3RollingRestartRepeatsNothing(t *testing.T) {
 	s := chaos.StartTrio(t, chaos.TrioOptions{AllRetry: true})
 	s.Load()
@@ -95,7 +95,7 @@ func TestI3RollingRestartRepeatsNothing(t *testing.T) {
 	s.Under(time.Second, 2*time.Second)
 	f := s.Settle(t)
 	if n, slowest := s.GaveUp(); n > 0 {
-		t.Errorf("%d messages were refused by every node, one after another; the slowest took %v", n, slowest)
+		t.Errorf("%d messages were refused by every node in turn; the slowest took %v", n, slowest)
 	} else {
 		t.Logf("the slowest message took %v with all its attempts", slowest)
 	}

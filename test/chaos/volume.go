@@ -10,21 +10,21 @@ import (
 	"testing"
 )
 
-// Volume is a small file system of a test's own.
+// Volume is a small file system that belongs to one test.
 type Volume struct {
 	Dir     string
 	ballast string
 }
 
-// ErrNoVolume says that no file system can be mounted here.
-var ErrNoVolume = errors.New("a file system of our own cannot be mounted here")
+// ErrNoVolume reports that no file system can be mounted here.
+var ErrNoVolume = errors.New("cannot mount a file system here")
 
-// NewVolume mounts an ext4 file system of so many MiB in the test's temporary directory, or a tmpfs where there are
-// no loop devices. It needs root. It is unmounted with the test.
+// NewVolume mounts an ext4 file system of this size in the test's temporary directory, or a tmpfs where there
+// are no loop devices. It needs root. The volume is unmounted with the test.
 func NewVolume(tb testing.TB, mebibytes int) (*Volume, error) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: it takes root", ErrNoVolume)
+		return nil, fmt.Errorf("%w: it needs root", ErrNoVolume)
 	}
 	dir := filepath.Join(tb.TempDir(), "volume")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -33,7 +33,7 @@ func NewVolume(tb testing.TB, mebibytes int) (*Volume, error) {
 	kind := "ext4"
 	err := mountImage(filepath.Join(tb.TempDir(), "image"), dir, mebibytes)
 	if err != nil {
-		tb.Logf("no ext4 on a loop device, taking tmpfs: %v", err)
+		tb.Logf("no ext4 on a loop device, using tmpfs: %v", err)
 		kind = "tmpfs"
 		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mebibytes))
 	}
@@ -69,7 +69,7 @@ func mountImage(image, dir string, mebibytes int) error {
 	return nil
 }
 
-// Free is the space left in bytes.
+// Free returns the free space in bytes.
 func (v *Volume) Free() int64 {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(v.Dir, &st); err != nil {
@@ -78,7 +78,7 @@ func (v *Volume) Free() int64 {
 	return int64(st.Bavail) * st.Bsize
 }
 
-// Fill writes ballast until no more than so many bytes are left.
+// Fill writes ballast until at most leave bytes are free.
 func (v *Volume) Fill(leave int64) error {
 	f, err := os.OpenFile(v.ballast, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -93,12 +93,12 @@ func (v *Volume) Fill(leave int64) error {
 		}
 	}
 	if errors.Is(err, syscall.ENOSPC) {
-		err = nil // the hub was faster
+		err = nil // the hub used the last bytes first
 	}
 	return errors.Join(err, f.Close())
 }
 
-// Relieve gives the space of the ballast back.
+// Relieve removes the ballast.
 func (v *Volume) Relieve() error {
 	return os.Remove(v.ballast)
 }

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// watchEvery is how often the cluster and the machine are looked at.
+// watchEvery is how often the cluster and the machine are observed.
 const watchEvery = 100 * time.Millisecond
 
-// standstill is how late the watch may be until it counts as a trouble of the machine: the nodes' own timers are of
-// this size.
+// standstill is how late the watch may be before it counts as a disruption of the machine: the nodes' own
+// timers are of this order.
 const standstill = 400 * time.Millisecond
 
-// Watch looks at a cluster from outside while a scenario runs, for two things: troubles that nobody made, such as an
-// election on a busy machine, and how busy the machine was.
+// Watch observes a cluster from outside while a scenario runs. It looks for disruptions that the test did not
+// cause, such as an election on a busy machine, and measures how busy the machine was.
 type Watch struct {
 	mu      sync.Mutex
 	samples []pressure
@@ -25,10 +25,10 @@ type Watch struct {
 
 type pressure struct {
 	at      time.Time
-	waiting time.Duration // of all time so far, some process waited for a core
+	waiting time.Duration // total time in which some process waited for a core
 }
 
-// Run looks until ctx ends.
+// Run observes until ctx ends.
 func (w *Watch) Run(ctx context.Context, c *Cluster, l *Ledger) {
 	leader, last := "", time.Now()
 	for n := 0; ; n++ {
@@ -39,7 +39,7 @@ func (w *Watch) Run(ctx context.Context, c *Cluster, l *Ledger) {
 		before := time.Now()
 		w.sample()
 		if late := before.Sub(last) - watchEvery; late > standstill {
-			l.Noticed(fmt.Sprintf("the machine stood still for %v", late), last, before)
+			l.Observed(fmt.Sprintf("the machine stood still for %v", late), last, before)
 		}
 		seen, err := c.View(n % len(c.Nodes))
 		down := ""
@@ -49,14 +49,14 @@ func (w *Watch) Run(ctx context.Context, c *Cluster, l *Ledger) {
 			}
 		}
 		now := time.Now()
-		if !l.troubled(now) {
+		if !l.disrupted(now) {
 			switch {
 			case err != nil:
-				l.Noticed(fmt.Sprintf("node-%d did not answer: %v", n%len(c.Nodes)+1, err), last, now)
+				l.Observed(fmt.Sprintf("node-%d did not answer: %v", n%len(c.Nodes)+1, err), last, now)
 			case seen.Leader == "" || leader != "" && seen.Leader != leader:
-				l.Noticed(fmt.Sprintf("the leader was %q and is %q", leader, seen.Leader), last.Add(-time.Second), now)
+				l.Observed(fmt.Sprintf("the leader was %q and is %q", leader, seen.Leader), last.Add(-time.Second), now)
 			case down != "":
-				l.Noticed(down+" counted as down", last.Add(-time.Second), now)
+				l.Observed(down+" counted as down", last.Add(-time.Second), now)
 			}
 		}
 		if err == nil && seen.Leader != "" {
@@ -66,11 +66,11 @@ func (w *Watch) Run(ctx context.Context, c *Cluster, l *Ledger) {
 	}
 }
 
-// troubled tells whether something is wrong already, or was a moment ago.
-func (l *Ledger) troubled(now time.Time) bool {
+// disrupted reports whether a disruption is in progress or has just ended.
+func (l *Ledger) disrupted(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, t := range l.troubles {
+	for _, t := range l.disruptions {
 		if t.Ended.IsZero() || now.Sub(t.Ended) < quietBefore {
 			return true
 		}
@@ -81,7 +81,7 @@ func (l *Ledger) troubled(now time.Time) bool {
 func (w *Watch) sample() {
 	b, err := os.ReadFile("/proc/pressure/cpu")
 	if err != nil {
-		return // a kernel without it
+		return // the kernel does not report it
 	}
 	_, total, _ := strings.Cut(string(b), "total=")
 	var us int64
@@ -93,8 +93,8 @@ func (w *Watch) sample() {
 	w.samples = append(w.samples, pressure{time.Now(), time.Duration(us) * time.Microsecond})
 }
 
-// Load is 1 plus the part of the time between two moments in which some process waited for a core: from 1 to 2. Where
-// the kernel does not tell it is 2.
+// Load returns 1 plus the fraction of the time between two moments in which some process waited for a core.
+// It returns 2 where the kernel does not report that.
 func (w *Watch) Load(from, to time.Time) float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()

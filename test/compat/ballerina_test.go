@@ -9,7 +9,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// ballerinaRules maps the four scopes, and the names that documents give two of them.
+// ballerinaRules map the four scopes, including the alternative names in the documentation.
 const ballerinaRules = `
 rules:
   - {name: register, may: [topic.register], topics: ["**"], who: [{scope: register_topic}]}
@@ -26,7 +26,7 @@ func newBallerina(t *testing.T, more hubtest.Settings) *compatHub {
 		"hub.profile": "ballerina", "topics.auto_register": nil, "hub.lease.default": "24h"}.With(more)})}
 }
 
-// The quick start of the product and the answers of its library, word for word.
+// The product's quick start and the answers of its library, word for word.
 func TestBallerinaWire(t *testing.T) {
 	h := newBallerina(t, nil)
 	const unsupported = "Endpoint only supports content type of application/x-www-form-urlencoded, application/json, application/xml, application/octet-stream and text/plain"
@@ -92,7 +92,7 @@ func TestBallerinaSubscription(t *testing.T) {
 		t.Errorf("X-Hub-Signature %s", s)
 	}
 	if got.Value("a") != "1" || got.Value("b") != "2" {
-		t.Errorf("the callback's own parameters came as %s", got.URI)
+		t.Errorf("the callback's own parameters arrived as %s", got.URI)
 	}
 
 	var snapshot struct {
@@ -119,14 +119,14 @@ func TestBallerinaSubscription(t *testing.T) {
 		t.Error("the snapshot shows the secret")
 	}
 
-	// A topic that is not there: accepted, then denied at the callback, with a reason.
+	// A request for an unknown topic is accepted, then denied at the callback with a reason.
 	h.exchange("", "POST", "/hub", formType, "hub.mode=subscribe&hub.topic=none&hub.callback="+url.QueryEscape(sub.Callback("/other")), 202, accepted)
 	told := sub.WaitFor(t, 1, "a denial", func(r hubtest.Request) bool { return r.Value("hub.mode") == "denied" })[0]
 	if told.Value("hub.topic") != "none" || told.Value("hub.reason") != "Topic [none] is not registered with the Hub" {
-		t.Errorf("denied by %s", told.URI)
+		t.Errorf("unexpected denial %s", told.URI)
 	}
 	if reply := h.Do(t, "GET", "/consolidator/subscriptions/status?topic=none&callback=http://x/", nil, nil); reply.Status != 404 || !strings.Contains(string(reply.Body), "message") {
-		t.Errorf("status of what is not there: %s", reply)
+		t.Errorf("status of an unknown subscription: %s", reply)
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// raw sends a request byte for byte over a connection of its own and returns the answer's status line, Content-Type and body, as
-// the bytes stand in it. What no client looks at (dates, ids) is left out.
+// raw sends a request byte for byte on its own connection and returns the response's status line,
+// Content-Type and body verbatim. It leaves out what no client looks at, such as dates and IDs.
 func raw(t *testing.T, n *hubtest.Node, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", n.Addr)
@@ -54,7 +54,7 @@ func raw(t *testing.T, n *hubtest.Node, request string) string {
 	return out + "\n" + string(body)
 }
 
-// post is a request as the clients write it: header lines in this order, then the body.
+// post returns a request as the clients write it: header lines in this order, then the body.
 func post(target, body string, header ...string) string {
 	return "POST " + target + " HTTP/1.1\r\nHost: hub\r\n" + strings.Join(append(header, ""), "\r\n") +
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
@@ -72,23 +72,23 @@ const (
 	asText       = "Content-Type: text/plain\n\n"
 )
 
-// exchange is one request with the answer of each profile, word for word.
+// exchange is one request with the exact answer in each profile.
 type exchange struct {
 	name, request    string
-	ballerina, mosip string // mosip empty: as ballerina
+	ballerina, mosip string // empty mosip: same as ballerina
 }
 
 const unsupportedType = badLine + asText + "Endpoint only supports content type of application/x-www-form-urlencoded, application/json, application/xml, " +
 	"application/octet-stream and text/plain"
 
-// wire is what the references say of every mode, content type and code, without access control. A word of it that a client of
-// theirs depends on must not change.
+// wire lists the references' answers for every mode, content type and error code, without access control.
+// Clients depend on these texts, so they must not change.
 var wire = []exchange{
 	{"R8 register", form("hub.mode=register&hub.topic=T"), okLine + asForm + "hub.mode=accepted", ""},
 	{"R1 register again", form("hub.mode=register&hub.topic=T"),
 		"HTTP/1.1 409 Conflict\n" + asForm + "hub.mode=denied&hub.reason=Topic has already registered with the Hub",
 		okLine + asForm + "hub.mode=denied&hub.reason=Topic has already registered with the Hub"},
-	{"deregister what is not there", form("hub.mode=deregister&hub.topic=none"),
+	{"deregister an unknown topic", form("hub.mode=deregister&hub.topic=none"),
 		"HTTP/1.1 404 Not Found\n" + asForm + "hub.mode=denied&hub.reason=Topic has not been registered in the Hub",
 		okLine + asForm + "hub.mode=denied&hub.reason=Topic has not been registered in the Hub"},
 	{"R7 unregister", form("hub.mode=unregister&hub.topic=none"),
@@ -117,7 +117,7 @@ var wire = []exchange{
 	{"health", "GET /health HTTP/1.1\r\nHost: hub\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"active"}`, ""},
 	{"hub health", "GET /hub/actuator/health HTTP/1.1\r\nHost: hub\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"UP"}`, ""},
 	{"consolidator health", "GET /consolidator/actuator/health HTTP/1.1\r\nHost: hub\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"UP"}`, ""},
-	{"status of nothing", "GET /consolidator/subscriptions/status?topic=T&callback=http%3A%2F%2Fx%2F HTTP/1.1\r\nHost: hub\r\n\r\n",
+	{"status of an unknown subscription", "GET /consolidator/subscriptions/status?topic=T&callback=http%3A%2F%2Fx%2F HTTP/1.1\r\nHost: hub\r\n\r\n",
 		"HTTP/1.1 404 Not Found\nContent-Type: application/json\n\n" + `{"message":"Subscription not found for the given topic and callback"}` + "\n", ""},
 }
 
@@ -138,7 +138,7 @@ func TestGoldenWire(t *testing.T) {
 	}
 }
 
-// R1 to R4 with tokens, in both profiles where both are specified.
+// Requests R1 to R4 with tokens, in both profiles where both specify them.
 func TestGoldenAccess(t *testing.T) {
 	is := newIssuer(t)
 	const topic = "mpartner-default-print%2FCREDENTIAL_ISSUED"
@@ -181,7 +181,7 @@ func TestGoldenAccess(t *testing.T) {
 			step("R2", form(subscribe, head(subscriber)), acceptedLine+asForm+"hub.mode=accepted")
 			asked := printer.WaitIntent(t, "subscribe", 1)
 			if asked.Value("hub.topic") != printTopic || asked.Value("hub.lease_seconds") != "86400" || asked.Value("hub.challenge") == "" {
-				t.Errorf("verification %s", asked.URI)
+				t.Errorf("unexpected verification request %s", asked.URI)
 			}
 			step("R3", post("/hub/?hub.mode=publish&hub.topic="+printTopic, credential, "Content-Type: application/json;charset=UTF-8", head(publisher)), okLine+asForm+"hub.mode=accepted")
 			got := printer.WaitDeliveries(t, 1)[0]
@@ -189,7 +189,7 @@ func TestGoldenAccess(t *testing.T) {
 				got.Header.Get("X-Hub-Signature") != "sha256=3db6edff2eb0ab3104fdfb793191c2a5f59f20a7522d4724f312859b72ed75e5" {
 				t.Errorf("R3 delivers %v %q", got.Header, got.Body)
 			}
-			step("R2 again: a renewal, where those hubs deny", form(subscribe, head(subscriber)), acceptedLine+asForm+"hub.mode=accepted")
+			step("R2 again: a renewal, which the original hubs deny", form(subscribe, head(subscriber)), acceptedLine+asForm+"hub.mode=accepted")
 			printer.WaitIntent(t, "subscribe", 2)
 
 			if profile == "ballerina" {
@@ -213,7 +213,7 @@ func TestGoldenAccess(t *testing.T) {
 	}
 }
 
-// R6 on a real hub: a subscriber that fails asks for what it missed.
+// Request R6 on a real hub: a subscriber that failed fetches the messages it missed.
 func TestGoldenFailedContent(t *testing.T) {
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"hub.profile": "mosip", "hub.compact_json": true, "topics.auto_register": nil,
 		"hub.lease.default": "24h", "delivery.retry.refused_attempts": 1}})
@@ -238,7 +238,7 @@ func TestGoldenFailedContent(t *testing.T) {
 	mac.Write([]byte("demo" + callback + since + "0" + "10"))
 	request := "GET /hub/?topic=demo&callback=" + base64.URLEncoding.EncodeToString([]byte(callback)) + "&timestamp=" + since +
 		"&pageindex=0&messageCount=10 HTTP/1.1\r\nHost: hub\r\nAccept: application/json\r\nX-Subscriber-Signature: " + base64.StdEncoding.EncodeToString(mac.Sum(nil)) + "\r\n\r\n"
-	hubtest.Eventually(t, "the one that was refused", func() error {
+	hubtest.Eventually(t, "the refused message", func() error {
 		var got struct {
 			FailedContents []struct{ Message, Timestamp string } `json:"failedcontents"`
 		}
@@ -257,7 +257,7 @@ func TestGoldenFailedContent(t *testing.T) {
 	})
 }
 
-// The sample configuration of the profile with its four scopes is what the tests of access use.
+// The profile's sample configuration contains the four scopes that the access tests use.
 func TestSampleScopes(t *testing.T) {
 	root, err := hubtest.Root()
 	if err != nil {

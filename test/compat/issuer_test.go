@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// issuer signs tokens the way Keycloak does for MOSIP: typ JWT, roles in realm_access.
+// issuer signs tokens as Keycloak does for MOSIP: typ JWT, roles in realm_access.
 type issuer struct {
 	tb     testing.TB
 	server *httptest.Server
@@ -36,7 +36,7 @@ func newIssuer(tb testing.TB) *issuer {
 	return is
 }
 
-// token is good for a minute; scope is a list of words.
+// token returns a token that is valid for a minute; scope is space-separated.
 func (is *issuer) token(user, scope string, roles ...string) string {
 	return is.sign(user, scope, time.Minute, roles)
 }

@@ -16,11 +16,11 @@ const (
 	printTopic = "mpartner-default-print/CREDENTIAL_ISSUED"
 	printUser  = "service-account-mpartner-default-print"
 	creator    = "service-account-mosip-creser-client"
-	// credential is the body whose signature the reference gives.
+	// credential is the body for which the reference gives the signature.
 	credential = `{"publisher":"CREDENTIAL_SERVICE","topic":"mpartner-default-print/CREDENTIAL_ISSUED","publishedOn":"2025-01-15T10:20:30.456Z","event":{"id":"0b1f8a44-6a4d-4a39-9a3f-0d6a5d4c9f11","transactionId":"29f2c5e0-7d2b-4d3e-a0b6-7f8d2b1e9c55","type":{"namespace":"mosip","name":"mosip"},"timestamp":"2025-01-15T10:20:30.456Z","dataShareUri":"http://datashare.datashare/v1/datashare/get/mpolicy-default-reprint/mpartner-default-print/abc123","data":{"credentialType":"euin","protectionKey":"123456","proof":{"signature":"eyJhbGciOiJSUzI1NiJ9..sig"}}}}`
 )
 
-// mosipRules is the role algebra of MOSIP's hub.
+// mosipRules are the roles of MOSIP's hub, as access rules.
 const mosipRules = `
 rules:
   - {name: publish-general, may: [publish, topic.register, topic.deregister], topics: ["{topic}"], who: [{role: "PUBLISH_{topic}_GENERAL"}]}
@@ -42,7 +42,7 @@ func settingsFile(t *testing.T, is *issuer, more, rules string) string {
 	return path
 }
 
-// hub is a node of a compatible profile, with what the tests ask of it.
+// compatHub is a node with a compatible profile and the issuer it trusts.
 type compatHub struct {
 	*hubtest.Node
 	t  *testing.T
@@ -57,7 +57,7 @@ func newMOSIP(t *testing.T) *compatHub {
 		"auth.mode": "required", "auth.file": settingsFile(t, is, ", cookie: Authorization", mosipRules), "auth.egress.mode": "dev-loopback"}})}
 }
 
-// exchange sends a request with a MOSIP cookie and wants exactly this answer.
+// exchange sends a request with a MOSIP cookie and asserts exactly this answer.
 func (h *compatHub) exchange(token, method, target, contentType, body string, status int, want string) {
 	h.t.Helper()
 	header := hubtest.Headers("Content-Type", contentType)
@@ -77,7 +77,7 @@ const accepted = "hub.mode=accepted"
 
 func denied(reason string) string { return "hub.mode=denied&hub.reason=" + reason }
 
-// R1 to R3 of MOSIP's print flow: register, subscribe, publish, signed delivery.
+// Requests R1 to R3 of MOSIP's print flow: register, subscribe, publish, signed delivery.
 func TestMOSIPPrintFlow(t *testing.T) {
 	h := newMOSIP(t)
 	publisher := h.is.token(creator, "", "PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL")
@@ -100,13 +100,13 @@ func TestMOSIPPrintFlow(t *testing.T) {
 	h.waitStatus(operator, printTopic, callback, `{"status":"active"}`)
 	asked := printer.Requests()[0]
 	if got := asked.Value("hub.topic"); got != printTopic {
-		t.Errorf("verification names the topic %q, want %q", got, printTopic)
+		t.Errorf("the verification request names topic %q, want %q", got, printTopic)
 	}
 	if got := asked.Value("hub.lease_seconds"); got != "86400" {
-		t.Errorf("verification grants %s s, want 86400", got)
+		t.Errorf("the verification request grants %s s, want 86400", got)
 	}
 
-	// The client of today sends the body with spaces between its tokens now and then; its verifier reads lines.
+	// Today's client sometimes sends whitespace between tokens; the subscriber's verifier reads line by line.
 	spaced := strings.Replace(credential, `{"publisher":`, "{\r\n  \"publisher\": ", 1) + "\n"
 	publish := "/hub/?hub.mode=publish&hub.topic=" + printTopic
 	h.exchange(publisher, "POST", publish, "application/json;charset=UTF-8", spaced, 200, accepted)
@@ -122,21 +122,21 @@ func TestMOSIPPrintFlow(t *testing.T) {
 		t.Errorf("X-Hub-Signature %s, want %s", s, signature)
 	}
 
-	// R4: the printer says what became of it, on a topic that nobody registered.
+	// R4: the printer reports the outcome on a topic that nobody registered.
 	h.exchange(subscriber, "POST", "/hub/?hub.mode=publish&hub.topic=CREDENTIAL_STATUS_UPDATE", "application/json",
 		`{"publisher":"PRINT_SERVICE","topic":"CREDENTIAL_STATUS_UPDATE","event":{"status":"printing"}}`, 200, accepted)
 
-	// A renewal is no error; the subscription goes on.
+	// A renewal is not an error; the subscription continues.
 	h.exchange(subscriber, "POST", "/hub/", form, subscribe, 202, accepted)
 	h.exchange(publisher, "POST", publish, "application/json", credential, 200, accepted)
 	printer.WaitDeliveries(t, 2)
 
-	// What the client calls unregister.
+	// The client's name for deregister is unregister.
 	h.exchange(publisher, "POST", "/hub/", form, "hub.mode=unregister&hub.topic="+url.QueryEscape(printTopic), 200, accepted)
 	h.exchange(publisher, "POST", "/hub/", form, "hub.mode=unregister&hub.topic="+url.QueryEscape(printTopic), 200, denied("Topic has not been registered in the Hub"))
 }
 
-// A token that does not hold is 401: MOSIP's client then fetches a fresh one and tries again.
+// An invalid token gets 401: MOSIP's client then fetches a fresh one and retries.
 func TestMOSIPBadTokens(t *testing.T) {
 	h := newMOSIP(t)
 	register := "hub.mode=register&hub.topic=T"
@@ -148,7 +148,7 @@ func TestMOSIPBadTokens(t *testing.T) {
 		reply := h.Do(t, "POST", "/hub/", header, []byte(register))
 		want := 401
 		if token == "" {
-			want = 200 // no token at all is answered as ever: denied
+			want = 200 // without a token the answer is hub.mode=denied, as in MOSIP's hub
 		}
 		if reply.Status != want {
 			t.Errorf("%s: %s, want %d", name, reply, want)
@@ -160,7 +160,7 @@ func TestMOSIPBadTokens(t *testing.T) {
 	}
 }
 
-// waitStatus waits until the consolidator's answer about a subscription is want.
+// waitStatus waits until the consolidator answers want for a subscription.
 func (h *compatHub) waitStatus(token, topic, callback, want string) {
 	h.t.Helper()
 	target := "/consolidator/subscriptions/status?topic=" + url.QueryEscape(topic) + "&callback=" + url.QueryEscape(callback)

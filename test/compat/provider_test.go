@@ -17,12 +17,12 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// provider is a real OpenID provider, run as a child.
+// provider is a real OpenID provider in a child process.
 type provider struct {
 	issuer string
 }
 
-// startProvider runs one; without it the test is skipped, and with CI=true it fails.
+// startProvider starts a provider that ends with the test.
 func startProvider(t *testing.T, cmd *exec.Cmd) *provider {
 	t.Helper()
 	in, err := cmd.StdinPipe()
@@ -39,14 +39,14 @@ func startProvider(t *testing.T, cmd *exec.Cmd) *provider {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = in.Close() // which it ends with
+		_ = in.Close() // makes the provider exit
 		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
 		_ = cmd.Wait()
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("the provider does not start: %v: %s", err, said.String())
+		t.Fatalf("the provider did not start: %v: %s", err, said.String())
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	return &provider{strings.TrimSpace(line)}
@@ -61,7 +61,8 @@ func oidcDir(t *testing.T) string {
 	return filepath.Join(root, "test", "oidc")
 }
 
-func cannot(t *testing.T, why string) {
+// unavailable skips the test because a program is missing, or fails it with CI=true.
+func unavailable(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(why)
@@ -69,14 +70,14 @@ func cannot(t *testing.T, why string) {
 	t.Skip(why)
 }
 
-// zitadel starts the provider in test/oidc with clients as it takes them.
+// zitadel starts the provider in test/oidc with these clients, in the form its -clients flag takes.
 func zitadel(t *testing.T, clients map[string]any) *provider {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "oidc")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
 	build.Dir = oidcDir(t)
 	if out, err := build.CombinedOutput(); err != nil {
-		cannot(t, "test/oidc does not build: "+string(out))
+		unavailable(t, "test/oidc does not build: "+string(out))
 	}
 	text, err := json.Marshal(clients)
 	if err != nil {
@@ -85,19 +86,19 @@ func zitadel(t *testing.T, clients map[string]any) *provider {
 	return startProvider(t, exec.Command(binary, "-clients", string(text)))
 }
 
-// node starts the provider from npm with one client.
+// nodeProvider starts the provider from npm with one client.
 func nodeProvider(t *testing.T, client, secret, audience, scopes string) *provider {
 	t.Helper()
 	dir := oidcDir(t)
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "oidc-provider")); err != nil {
-		cannot(t, "the npm package oidc-provider is not installed (make deps)")
+		unavailable(t, "the npm package oidc-provider is not installed (make deps)")
 	}
 	cmd := exec.Command("node", "provider.mjs", client, secret, audience, scopes)
 	cmd.Dir = dir
 	return startProvider(t, cmd)
 }
 
-// token gets an access token by client credentials, from the endpoint that discovery names.
+// token fetches an access token with client credentials from the endpoint found by discovery.
 func (p *provider) token(t *testing.T, client, secret, scope string) string {
 	t.Helper()
 	var found struct {
@@ -111,7 +112,7 @@ func (p *provider) token(t *testing.T, client, secret, scope string) string {
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
 		if err != nil || resp.StatusCode != http.StatusOK || json.Unmarshal(body, into) != nil {
-			t.Fatalf("the provider answers %s %s (%v)", resp.Status, body, err)
+			t.Fatalf("unexpected response from the provider: %s %s (%v)", resp.Status, body, err)
 		}
 	}
 	resp, err := http.Get(p.issuer + "/.well-known/openid-configuration")
@@ -131,8 +132,8 @@ func (p *provider) token(t *testing.T, client, secret, scope string) string {
 	return granted.AccessToken
 }
 
-// Tokens as two independent providers make them: one with typ JWT, one as RFC 9068 has them. Their keys are found by
-// discovery.
+// Tokens issued by two independent providers, one with typ JWT and one following RFC 9068. Discovery finds
+// their keys.
 func TestTokensOfRealProviders(t *testing.T) {
 	first := zitadel(t, map[string]any{"writer": map[string]any{"secret": "s1", "audience": "hub", "scopes": []string{"orders.write"}},
 		"elsewhere": map[string]any{"secret": "s2", "audience": "bank", "scopes": []string{"orders.write"}}})
@@ -171,8 +172,9 @@ rules:
 	}
 }
 
-// MOSIP's print flow as its services run it: register, subscribe by the partner's service account, publish, signed delivery, status back;
-// on three nodes of which one is killed between, with tokens of a real provider.
+// MOSIP's print flow as its services run it, with tokens of a real provider on three nodes, one of which is
+// killed midway: register, subscription by the partner's service account, publish, signed delivery, status
+// report.
 func TestMOSIPPrintFlowOnThreeNodes(t *testing.T) {
 	idp := zitadel(t, map[string]any{
 		"mosip-creser-client": map[string]any{"secret": "c", "audience": "account", "roles": []string{"PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL"}},
@@ -193,7 +195,7 @@ func TestMOSIPPrintFlowOnThreeNodes(t *testing.T) {
 	nodes := cluster.Nodes
 	creator, printer, requester := idp.token(t, "mosip-creser-client", "c", ""), idp.token(t, "mpartner-default-print", "p", ""), idp.token(t, "mosip-crereq-client", "r", "")
 
-	// send posts to one node after another until one answers, as a load balancer in front of them makes it.
+	// send tries one node after another until one answers, as a load balancer would.
 	send := func(token, target, contentType, body string, status int, want string) {
 		t.Helper()
 		hubtest.Eventually(t, target+" "+body, func() error {
@@ -242,7 +244,7 @@ func TestMOSIPPrintFlowOnThreeNodes(t *testing.T) {
 	send(creator, issued, "application/json", strings.Replace(credential, "0b1f8a44", "0b1f8a45", 1), 200, accepted)
 	second := printService.WaitFor(t, 1, "the credential after the kill", func(r hubtest.Request) bool { return strings.Contains(string(r.Body), "0b1f8a45") })[0]
 	if s := second.Header.Get("X-Hub-Signature"); s != hubtest.Sign("sha256", "Kslk30SNF2AChs2", second.Body) {
-		t.Errorf("X-Hub-Signature %s does not hold", s)
+		t.Errorf("X-Hub-Signature %s is invalid", s)
 	}
 	send(printer, status, "application/json", `{"event":{"status":"printed"}}`, 200, accepted)
 	requestService.WaitBody(t, `{"event":{"status":"printed"}}`)

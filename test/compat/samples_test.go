@@ -13,8 +13,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Every ready-made configuration starts: with this machine's addresses, directories and certificates in place of the example's, and
-// all the rest as it stands.
+// Every sample configuration starts once addresses, directories and certificates are replaced by this
+// machine's; everything else stays as it is.
 func TestSampleConfigurationsStart(t *testing.T) {
 	root, err := hubtest.Root()
 	if err != nil {
@@ -43,7 +43,7 @@ func TestSampleConfigurationsStart(t *testing.T) {
 			set("secrets.key_file", "")
 			if strings.Contains(string(text), "peers:") {
 				set("cluster.addr", "127.0.0.1:0")
-				set("cluster.peers", "") // the others are not there
+				set("cluster.peers", "") // the other nodes do not exist
 			}
 			if strings.Contains(string(text), "/etc/quorumhub/tls/") {
 				files := issue(t, dir)
@@ -67,7 +67,7 @@ func TestSampleConfigurationsStart(t *testing.T) {
 	}
 }
 
-// issue makes a certificate with the hub's own commands and returns its path without the ending.
+// issue creates a certificate with the hub's own commands and returns its path without the suffix.
 func issue(t *testing.T, dir string) string {
 	t.Helper()
 	command(t, "cluster", "init-ca", "--dir", dir)
@@ -82,7 +82,7 @@ func command(t *testing.T, args ...string) {
 	}
 }
 
-// serve runs a hub until it says that it serves, and stops it in good order.
+// serve runs a hub until it logs that it is serving, and stops it gracefully.
 func serve(t *testing.T, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), args...)
@@ -107,6 +107,6 @@ func serve(t *testing.T, args ...string) {
 		}
 	}
 	if err := cmd.Wait(); err != nil || !serving {
-		t.Errorf("serving: %v, end: %v\n%s", serving, err, said.String())
+		t.Errorf("serving: %v, exit: %v\n%s", serving, err, said.String())
 	}
 }

@@ -16,12 +16,12 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// authmanager answers as MOSIP's does about tokens that a test makes up.
+// authmanager imitates MOSIP's authmanager for tokens that a test makes up.
 type authmanager struct {
 	server *httptest.Server
 
 	mu    sync.Mutex
-	users map[string][2]string // by token: userId and role
+	users map[string][2]string // token to userId and role
 	asked map[string]int
 	down  bool
 }
@@ -66,7 +66,7 @@ func newAuthmanager(t *testing.T) *authmanager {
 
 func (m *authmanager) url() string { return m.server.URL + "/v1/authmanager" }
 
-// grant makes a token; without roles it takes it away.
+// grant creates a token, or removes it if roles is empty.
 func (m *authmanager) grant(token, user, roles string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,7 +89,7 @@ func (m *authmanager) questions(token string) int {
 	return m.asked[token]
 }
 
-// remoteMOSIP is the settings of a hub that asks an authmanager, with the rules of the sample.
+// remoteMOSIP returns the settings of a hub that asks an authmanager, with the sample's rules.
 func remoteMOSIP(t *testing.T, base, more string) hubtest.Settings {
 	t.Helper()
 	root, err := hubtest.Root()
@@ -113,8 +113,9 @@ func remoteMOSIP(t *testing.T, base, more string) hubtest.Settings {
 		"auth.mode": "required", "auth.file": path, "auth.egress.mode": "dev-loopback"}
 }
 
-// MOSIP's services with tokens that only its authmanager understands: the roles of the print flow, who may subscribe to whose
-// topic, what is remembered and for how long, and that nobody comes in while it is down.
+// MOSIP's services with tokens that only its authmanager understands: the roles of the print flow, who may
+// subscribe to which topic, what is cached and for how long, and that nobody new gets in while the
+// authmanager is down.
 func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	m := newAuthmanager(t)
 	m.grant("creator", creator, "PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL")
@@ -139,15 +140,16 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 		t.Errorf("asked %d times about one token, want once", n)
 	}
 	if n := m.questions(""); n != 1 {
-		t.Errorf("asked %d times at the start, want once", n)
+		t.Errorf("asked %d times at startup, want once", n)
 	}
 
-	// A token that does not hold is 401, on which MOSIP's client fetches another; none at all is denied as ever.
+	// An invalid token gets 401, upon which MOSIP's client fetches a new one. No token at all gets
+	// hub.mode=denied, as in MOSIP's hub.
 	bad := func(cookie string, want int) {
 		t.Helper()
 		reply := h.Do(t, "POST", publish, hubtest.Headers("Content-Type", "application/json", "Cookie", cookie), []byte(`{}`))
 		if reply.Status != want || strings.Contains(string(reply.Body), "KER-ATH") {
-			t.Errorf("%s: %s, want %d and no word of the reason", cookie, reply, want)
+			t.Errorf("%s: %s, want %d without the reason", cookie, reply, want)
 		}
 	}
 	bad("Authorization=nobody", 401)
@@ -160,7 +162,7 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	m.grant(expired, creator, "PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL")
 	bad("Authorization="+expired, 401)
 	if n := m.questions(expired); n != 0 {
-		t.Errorf("asked %d times about a token that is over by its own word", n)
+		t.Errorf("asked %d times about a token whose own exp has passed, want never", n)
 	}
 	for _, cookie := range []string{"session=1;Authorization=creator", "session=1 ;   Authorization=creator ; x=y", "a=b;; Authorization=creator;"} {
 		if got := raw(t, h.Node, post(publish, credential, "Content-Type: application/json", "Cookie: "+cookie)); got != okLine+asForm+accepted {
@@ -168,11 +170,11 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 		}
 	}
 
-	// Revoked, it goes on for as long as the answer is remembered, on this node.
+	// A revoked token remains valid on this node until its cached answer expires.
 	m.grant("creator", "", "")
 	h.exchange("creator", "POST", publish, "application/json", credential, 200, accepted)
 
-	// Down: what is remembered goes on, all else is 503 and nothing is published.
+	// While the authmanager is down, cached tokens still work; all others get 503 and publish nothing.
 	m.setDown(true)
 	h.exchange("creator", "POST", publish, "application/json", credential, 200, accepted)
 	bad("Authorization=new", 503)
@@ -188,7 +190,7 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	sub.WaitDeliveries(t, 11)
 }
 
-// A hub whose token service or issuer is not there says so when it is checked and when it starts, and lets nobody in.
+// A hub whose token service or issuer is unreachable says so in check and at startup, and admits nobody.
 func TestWhoVouchesIsNotThere(t *testing.T) {
 	m := newAuthmanager(t)
 	m.setDown(true)
@@ -218,7 +220,7 @@ func TestWhoVouchesIsNotThere(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = start.Process.Kill(); _ = start.Wait() })
-			hubtest.Eventually(t, "that it is not ready for this reason alone", func() error {
+			hubtest.Eventually(t, "not ready for this reason alone", func() error {
 				reply, err := n.Send("GET", "/health/ready", nil, nil)
 				if err != nil {
 					return err
@@ -246,7 +248,7 @@ func TestWhoVouchesIsNotThere(t *testing.T) {
 	}
 }
 
-// A file of rules that cannot be understood keeps the hub from starting, and check says where it is wrong.
+// An invalid rules file keeps the hub from starting, and check says what is wrong where.
 func TestBrokenRulesDoNotStart(t *testing.T) {
 	for name, text := range map[string]string{
 		"no YAML":      "rules: [",

@@ -12,7 +12,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// object reads a document and asserts that it has these keys.
+// object parses a JSON object and asserts that it has these keys.
 func object(t *testing.T, raw json.RawMessage, keys ...string) map[string]json.RawMessage {
 	t.Helper()
 	var m map[string]json.RawMessage
@@ -76,7 +76,7 @@ func TestAPICluster(t *testing.T) {
 	}
 	n.GetJSON(t, "/v1/cluster", &after)
 	if after.Nodes[0].AppliedIndex <= before {
-		t.Errorf("applied_index stays at %d after an acknowledged publish", before)
+		t.Errorf("applied_index is still %d after an acknowledged publish", before)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestAPISubscriptions(t *testing.T) {
 	s.WaitIntent(t, "subscribe", 1)
 	pending := n.WaitSubscription(t, topic, s.Callback("/cb?x=%41"), "a pending subscription", func(s hubtest.Subscription) bool { return true })
 	if pending.State != "pending" {
-		t.Errorf("before its confirmation the subscription is %+v", pending)
+		t.Errorf("before its confirmation the subscription is %+v, want it pending", pending)
 	}
 	close(gate)
 	n.WaitActive(t, topic, s.Callback("/cb?x=%41"))
@@ -124,7 +124,7 @@ func TestAPISubscriptions(t *testing.T) {
 		t.Error("mode is empty")
 	}
 	if got := value[time.Time](t, item, "lease_expires_at"); time.Until(got) < 239*time.Hour || time.Until(got) > 241*time.Hour {
-		t.Errorf("lease_expires_at %v, want in 240 hours", got)
+		t.Errorf("lease_expires_at %v, want 240 hours from now", got)
 	}
 	if c, lag := value[uint64](t, item, "cursor"), value[uint64](t, item, "lag"); c != 2 || lag != 0 {
 		t.Errorf("cursor %d, lag %d after two acknowledged messages, want 2 and 0", c, lag)
@@ -162,7 +162,7 @@ func TestAPISubscriptionFilters(t *testing.T) {
 		{a, "", 2}, {"", s.Callback("/1"), 2}, {a, s.Callback("/1"), 1}, {a, s.Callback("/3"), 0}, {newTopic(t, n), "", 0},
 	} {
 		if got := n.Subscriptions(t, tt.topic, tt.callback); len(got) != tt.want {
-			t.Errorf("topic=%s callback=%s finds %d, want %d: %+v", tt.topic, tt.callback, len(got), tt.want, got)
+			t.Errorf("topic=%s callback=%s: got %d subscriptions, want %d: %+v", tt.topic, tt.callback, len(got), tt.want, got)
 		}
 	}
 	var raw json.RawMessage
@@ -203,7 +203,7 @@ func TestAPIHealth(t *testing.T) {
 	}
 }
 
-// A topic is found as it was subscribed to, in whatever spelling.
+// The filters find a subscription by any spelling of its topic and callback.
 func TestAPISubscriptionFilterTakesAnySpelling(t *testing.T) {
 	n := shared(t)
 	name := topicName(t)
@@ -214,7 +214,7 @@ func TestAPISubscriptionFilterTakesAnySpelling(t *testing.T) {
 		for _, callback := range []string{"", "HTTP" + s.Callback("/%7Ecb")[4:], s.Callback("/~cb")} {
 			got, err := n.ListSubscriptions(topic, callback)
 			if err != nil || len(got) != 1 {
-				t.Errorf("topic=%s callback=%s finds %+v (%v)", topic, callback, got, err)
+				t.Errorf("topic=%s callback=%s: got %+v (%v), want one subscription", topic, callback, got, err)
 			}
 		}
 	}

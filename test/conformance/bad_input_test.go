@@ -13,7 +13,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// badURLs are no absolute http(s) URLs that a hub may call or keep.
+// badURLs are not absolute http(s) URLs that a hub may call or store.
 var badURLs = map[string]string{
 	"relative":               "/cb",
 	"no scheme":              "127.0.0.1/cb",
@@ -67,7 +67,7 @@ func TestBadInputURLs(t *testing.T) {
 	}
 }
 
-// A refused ping of several topics pings none of them.
+// A ping refused for one of its topics triggers no fetch at all.
 func TestBadInputOneBadTopicRefusesTheWholePing(t *testing.T) {
 	n := shared(t)
 	origin := hubtest.NewOrigin(t)
@@ -78,7 +78,7 @@ func TestBadInputOneBadTopicRefusesTheWholePing(t *testing.T) {
 	n.Ping(t, topic)
 	s.WaitBody(t, "1")
 	if got := len(origin.Requests()); got != 1 {
-		t.Errorf("%d fetches, want 1", got)
+		t.Errorf("got %d fetches, want 1", got)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestBadInputMalformedForms(t *testing.T) {
 	})
 }
 
-// What is wrong with a value may be quoted, but not at any length and never so that it is more than text.
+// An error may quote a bad value, but only in part, and never so that it becomes more than text.
 func TestBadInputAnswersAreHarmless(t *testing.T) {
 	n := shared(t)
 	r := n.Request(t, "subscribe", newTopic(t, n), "ftp://x/<script>alert(1)</script>\r\nSet-Cookie: a=b")
@@ -187,7 +187,7 @@ func TestBadInputMethods(t *testing.T) {
 	}
 }
 
-// Requests that are not even HTTP, or stop half way, take nothing from others.
+// Requests that are not HTTP, or that break off, do not affect others.
 func TestBadInputBelowHTTP(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -210,13 +210,13 @@ func TestBadInputBelowHTTP(t *testing.T) {
 			if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			_, _ = io.WriteString(c, raw) // the hub may close before it has read all
+			_, _ = io.WriteString(c, raw) // the hub may close the connection before it has read everything
 			if tcp, ok := c.(*net.TCPConn); ok {
 				_ = tcp.CloseWrite()
 			}
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 			if err != nil {
-				return // closed without a word: fine
+				return // closing without a response is fine
 			}
 			defer resp.Body.Close()
 			if resp.StatusCode < 400 {
@@ -227,6 +227,6 @@ func TestBadInputBelowHTTP(t *testing.T) {
 	n.Publish(t, topic, "text/plain", []byte("whole"))
 	s.WaitBody(t, "whole")
 	if got := s.CountDeliveries(); got != 1 {
-		t.Errorf("half requests were delivered: %v", s.Deliveries())
+		t.Errorf("incomplete requests were delivered: %v", s.Deliveries())
 	}
 }

@@ -31,12 +31,12 @@ func TestRule19KeyIsTopicAndCallback(t *testing.T) {
 	}
 	for _, want := range []string{"/one a", "/two a", "/one b", "/one?x=1 a"} {
 		if count[want] != 1 {
-			t.Errorf("%q came %d times, want once; all: %v", want, count[want], count)
+			t.Errorf("%q was delivered %d times, want once; all: %v", want, count[want], count)
 		}
 	}
 }
 
-// Someone else's request for a subscription must change nothing of it as long as the callback does not agree.
+// Someone else's request for a subscription changes nothing until the callback confirms it.
 func TestRule20StateIsReplacedOnlyAfterVerification(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -51,11 +51,11 @@ func TestRule20StateIsReplacedOnlyAfterVerification(t *testing.T) {
 	s.WaitIntent(t, "subscribe", 2)
 	n.Publish(t, topic, "text/plain", []byte("while pending"))
 	if d := s.WaitBody(t, "while pending"); !d.SignedBy("mine") {
-		t.Errorf("an unverified request has changed the secret: %q", d.Header.Values("X-Hub-Signature"))
+		t.Errorf("an unverified request changed the secret: %q", d.Header.Values("X-Hub-Signature"))
 	}
 	during := activeItem(t, n, topic, callback)
 	if !during.LeaseExpiresAt.Equal(before.LeaseExpiresAt.Time) {
-		t.Errorf("an unverified request has moved the end of the lease from %v to %v", before.LeaseExpiresAt, during.LeaseExpiresAt)
+		t.Errorf("an unverified request moved the end of the lease from %v to %v", before.LeaseExpiresAt, during.LeaseExpiresAt)
 	}
 	close(gate)
 	n.WaitSubscription(t, topic, callback, "the verified lease", func(s hubtest.Subscription) bool {
@@ -63,7 +63,7 @@ func TestRule20StateIsReplacedOnlyAfterVerification(t *testing.T) {
 	})
 	n.Publish(t, topic, "text/plain", []byte("once verified"))
 	if d := s.WaitBody(t, "once verified"); !d.SignedBy("theirs") {
-		t.Errorf("the verified request has not changed the secret: %q", d.Header.Values("X-Hub-Signature"))
+		t.Errorf("the verified request did not change the secret: %q", d.Header.Values("X-Hub-Signature"))
 	}
 }
 
@@ -99,7 +99,7 @@ func TestRule21FailedVerificationChangesNothing(t *testing.T) {
 				s.WaitFor(t, 2, "verification", func(r hubtest.Request) bool { return r.IsIntent("") })
 				n.Publish(t, topic, "text/plain", []byte("still here"))
 				if d := s.WaitBody(t, "still here"); !d.SignedBy("mine") {
-					t.Errorf("the failed request has changed the secret: %q", d.Header.Values("X-Hub-Signature"))
+					t.Errorf("the failed request changed the secret: %q", d.Header.Values("X-Hub-Signature"))
 				}
 				quietly(t, "changes of the subscription", func() int {
 					if after := activeItem(t, n, topic, callback); !after.LeaseExpiresAt.Equal(before.LeaseExpiresAt.Time) || after.ID != before.ID {
@@ -122,9 +122,9 @@ func TestRule21FailedFirstSubscribeMakesNoSubscription(t *testing.T) {
 	other, _ := subscribed(t, n, topic)
 	n.Publish(t, topic, "text/plain", []byte("x"))
 	other.WaitBody(t, "x")
-	quietly(t, "deliveries without consent", s.CountDeliveries)
+	quietly(t, "deliveries without confirmed intent", s.CountDeliveries)
 	if got := s.CountDeliveries(); got != 0 {
-		t.Errorf("got %d deliveries without consent", got)
+		t.Errorf("got %d deliveries without confirmed intent", got)
 	}
 }
 
@@ -138,10 +138,10 @@ func TestRule22RenewalReplacesOrClearsTheSecret(t *testing.T) {
 	}{{"second", []string{"hub.secret", "second"}}, {"", nil}, {"third", []string{"hub.secret", "third"}}}
 	n.Publish(t, topic, "text/plain", []byte("0"))
 	if d := s.WaitBody(t, "0"); !d.SignedBy("first") {
-		t.Fatalf("not signed by the first secret: %q", d.Header.Values("X-Hub-Signature"))
+		t.Fatalf("not signed with the first secret: %q", d.Header.Values("X-Hub-Signature"))
 	}
 	for i, step := range steps {
-		lease := 2000 + 1000*i // so that the end of the lease shows when the renewal is in force
+		lease := 2000 + 1000*i // the end of the lease shows when the renewal has taken effect
 		wantStatus(t, "renewal", n.Request(t, "subscribe", topic, callback, append(step.more, "hub.lease_seconds", fmt.Sprint(lease))...), 202)
 		asked := s.WaitIntent(t, "subscribe", i+2).At
 		n.WaitSubscription(t, topic, callback, "the renewal", func(s hubtest.Subscription) bool {
@@ -173,10 +173,10 @@ func TestRule25UnreservedCharactersAreDecodedForComparison(t *testing.T) {
 	s.WaitBody(t, "once")
 	quietly(t, "a second delivery for an equal key", s.CountDeliveries)
 	if got := s.Deliveries(); len(got) != 1 || got[0].URI != "/~cb?q=a" {
-		t.Errorf("got %v, want one delivery to the callback as it was given last", got)
+		t.Errorf("got %v, want one delivery to the callback as last given", got)
 	}
 
-	// Reserved characters stay apart from their encoded forms.
+	// Reserved characters differ from their encoded forms.
 	other := hubtest.NewSubscriber(t)
 	n.Subscribe(t, base+"x%2Fy", other.Callback("/a"))
 	n.Subscribe(t, base+"x/y", other.Callback("/b"))
@@ -199,7 +199,7 @@ func TestRule25CaseOfSchemeAndHostDoesNotMatter(t *testing.T) {
 	n.Publish(t, "http://publisher.example:80/"+name, "text/plain", []byte("same"))
 	s.WaitBody(t, "same")
 	if len(n.Subscriptions(t, "http://publisher.example/"+strings.ToUpper(name), "")) != 0 {
-		t.Error("the case of the path does not matter, and it should")
+		t.Error("paths that differ in case name the same topic")
 	}
 }
 
@@ -214,7 +214,7 @@ func TestRule61RenewalIsNoSecondSubscription(t *testing.T) {
 	}
 	items := n.Subscriptions(t, topic, callback)
 	if len(items) != 1 || items[0].ID != first.ID {
-		t.Errorf("three renewals made %+v of %+v", items, first)
+		t.Errorf("after three renewals of %+v: got %+v", first, items)
 	}
 	for i := range 3 {
 		body := fmt.Sprint("m", i)
@@ -227,7 +227,7 @@ func TestRule61RenewalIsNoSecondSubscription(t *testing.T) {
 	}
 }
 
-// A renewal between two messages must neither lose one nor bring one again.
+// A renewal between two messages neither loses nor repeats one.
 func TestRule61RenewalLeavesNoGap(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -248,11 +248,12 @@ func TestRule61RenewalLeavesNoGap(t *testing.T) {
 		t.Error(err)
 	}
 	if got := ledger.Duplicates(); got > 0 {
-		t.Errorf("%d messages came twice", got)
+		t.Errorf("%d messages were delivered twice", got)
 	}
 }
 
-// The answer to an older request must not override a newer one (a request is fenced by its own verification).
+// The answer to an older request must not override a newer one: each request is bound to its own
+// verification.
 func TestTrapLateAnswerToOlderRequestChangesNothing(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -260,7 +261,7 @@ func TestTrapLateAnswerToOlderRequestChangesNothing(t *testing.T) {
 	gate := make(chan struct{})
 	s.OnIntent(func(r hubtest.Request) hubtest.Answer {
 		a := hubtest.Echo(r)
-		if r.Value("hub.lease_seconds") == "1111" { // the older one
+		if r.Value("hub.lease_seconds") == "1111" { // the older request
 			a.Gate = gate
 		}
 		return a
@@ -273,7 +274,7 @@ func TestTrapLateAnswerToOlderRequestChangesNothing(t *testing.T) {
 		return s.State == "active" && s.LeaseExpiresAt.Sub(newer.At).Round(100*time.Second) == 2200*time.Second
 	}
 	n.WaitSubscription(t, topic, callback, "the newer lease", newerInForce)
-	close(gate) // now the older one is confirmed
+	close(gate) // now the older request is confirmed
 	n.Publish(t, topic, "text/plain", []byte("sentinel"))
 	s.WaitBody(t, "sentinel")
 	quietly(t, "changes by the older request", func() int {
@@ -288,7 +289,7 @@ func TestTrapLateAnswerToOlderRequestChangesNothing(t *testing.T) {
 	}
 }
 
-// A late yes to a subscribe request must not undo the unsubscribe that came after it.
+// A late confirmation of a subscribe request does not undo a later unsubscribe.
 func TestTrapLateSubscribeDoesNotUndoUnsubscribe(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)

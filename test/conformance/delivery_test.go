@@ -14,7 +14,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// contents are bodies that must arrive as they are.
+// contents returns bodies that must arrive unchanged.
 func contents() map[string][]byte {
 	random := make([]byte, 100_000)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -101,7 +101,7 @@ func TestRule47ContentArrivesByteForByte(t *testing.T) {
 				t.Errorf("Content-Encoding %q", enc)
 			}
 			if d.Header.Get("User-Agent") == "" || strings.HasPrefix(d.Header.Get("User-Agent"), "Go-http-client") {
-				t.Errorf("User-Agent %q does not say who calls", d.Header.Get("User-Agent"))
+				t.Errorf("User-Agent %q does not identify the hub", d.Header.Get("User-Agent"))
 			}
 		})
 	}
@@ -111,7 +111,7 @@ func TestRule49LinksNameHubAndTopic(t *testing.T) {
 	n := shared(t)
 	for _, topic := range []string{newTopic(t, n), "https://publisher.example/" + topicName(t) + "?a=1&b=2"} {
 		s := hubtest.NewSubscriber(t)
-		// A Host header of somebody's choice must not become the hub's name.
+		// A client's Host header must not become the hub's name.
 		form := hubtest.Form("hub.mode", "subscribe", "hub.topic", topic, "hub.callback", s.Callback("/cb"))
 		r := n.Do(t, "POST", "/hub", hubtest.Headers("Content-Type", hubtest.FormType, "Host", "evil.example", "X-Forwarded-Host", "evil.example"), []byte(form))
 		wantStatus(t, "subscribe", r, 202)
@@ -123,7 +123,7 @@ func TestRule49LinksNameHubAndTopic(t *testing.T) {
 	}
 }
 
-// wantLinks asserts one Link header with one rel=hub and one rel=self of these targets.
+// wantLinks asserts one Link header with these targets as rel=hub and rel=self.
 func wantLinks(t *testing.T, h http.Header, hub, self string) {
 	t.Helper()
 	values := h.Values("Link")
@@ -139,7 +139,7 @@ func wantLinks(t *testing.T, h http.Header, hub, self string) {
 	}
 }
 
-// parseLinks reads a Link header (RFC 8288) into the targets of each relation.
+// parseLinks parses a Link header (RFC 8288) into the targets of each relation.
 func parseLinks(header string) map[string][]string {
 	out := map[string][]string{}
 	for header != "" {
@@ -235,7 +235,7 @@ func TestRule50GoneEndsTheSubscription(t *testing.T) {
 		t.Errorf("got %d deliveries, want the one answered with 410", got)
 	}
 	s.OnDelivery(func(hubtest.Request) hubtest.Answer { return hubtest.Answer{} })
-	n.Subscribe(t, topic, s.Callback("/cb")) // it may come back
+	n.Subscribe(t, topic, s.Callback("/cb")) // subscribing again is allowed
 	n.Publish(t, topic, "text/plain", []byte("4"))
 	s.WaitBody(t, "4")
 }
@@ -243,11 +243,11 @@ func TestRule50GoneEndsTheSubscription(t *testing.T) {
 func TestRule51BodyOfTheAnswerIsIgnored(t *testing.T) {
 	n := shared(t)
 	for name, answer := range map[string]hubtest.Answer{
-		"an endless body":          {Endless: true},
-		"a body that is cut off":   {Body: []byte("half"), Cut: true},
-		"a large body":             {Body: bytes.Repeat([]byte("x"), 5<<20)},
-		"a body that says no":      {Body: []byte("error: 500"), Header: hubtest.Headers("Retry-After", "3600")},
-		"a body of a wrong length": {Body: []byte("x"), Header: hubtest.Headers("X-Hub-Mode", "denied")},
+		"endless body":            {Endless: true},
+		"truncated body":          {Body: []byte("half"), Cut: true},
+		"large body":              {Body: bytes.Repeat([]byte("x"), 5<<20)},
+		"body reporting an error": {Body: []byte("error: 500"), Header: hubtest.Headers("Retry-After", "3600")},
+		"hub.mode header":         {Body: []byte("x"), Header: hubtest.Headers("X-Hub-Mode", "denied")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -268,7 +268,7 @@ func TestRule51BodyOfTheAnswerIsIgnored(t *testing.T) {
 }
 
 func TestRule52RetriesHaveLimits(t *testing.T) {
-	n := strict(t) // three attempts; two when refused
+	n := strict(t) // three attempts, two if refused
 	for name, tt := range map[string]struct{ status, attempts int }{
 		"down":    {503, 3},
 		"refused": {422, 2},
@@ -288,7 +288,7 @@ func TestRule52RetriesHaveLimits(t *testing.T) {
 			s.WaitBody(t, "good")
 			bad := s.Select(func(r hubtest.Request) bool { return r.IsDelivery() && string(r.Body) == "bad" })
 			if len(bad) != tt.attempts {
-				t.Errorf("%d attempts at a message answered %d, want %d", len(bad), tt.status, tt.attempts)
+				t.Errorf("got %d attempts at a message answered with %d, want %d", len(bad), tt.status, tt.attempts)
 			}
 			n.WaitCursor(t, topic, s.Callback("/cb"), 2)
 			quietly(t, "attempts after the limit", s.CountDeliveries)
@@ -301,7 +301,7 @@ func TestRule53SubscriptionOutlivesFailures(t *testing.T) {
 	topic := newRegisteredTopic(t, n)
 	s := hubtest.NewSubscriber(t).OnDelivery(func(hubtest.Request) hubtest.Answer { return hubtest.Status(500) })
 	n.Subscribe(t, topic, s.Callback("/cb"))
-	for i := range 4 { // each fails for good
+	for i := range 4 { // each becomes a dead letter
 		body := fmt.Sprint("m", i)
 		n.Publish(t, topic, "text/plain", []byte(body))
 		s.WaitBody(t, body)
@@ -392,7 +392,7 @@ func TestRule64CallbackIsUsedExactlyAsGiven(t *testing.T) {
 	}
 }
 
-// A certificate that nobody vouches for is no callback.
+// The hub calls no callback whose certificate it cannot verify.
 func TestRule64CertificateOfTheCallbackIsChecked(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -428,13 +428,13 @@ func TestTrapRetryAfterIsHonoured(t *testing.T) {
 			n.Publish(t, topic, "text/plain", []byte("x"))
 			got := s.WaitDeliveries(t, 2)
 			if _, until := wanted(got[0].At); got[1].At.Before(until.Add(-50 * time.Millisecond)) {
-				t.Errorf("tried again %v before the time that Retry-After names", until.Sub(got[1].At))
+				t.Errorf("retried %v before the time given in Retry-After", until.Sub(got[1].At))
 			}
 		})
 	}
 }
 
-// One callback that hangs holds up no other subscription.
+// A hanging callback delays no other subscription.
 func TestTrapSlowSubscriberDelaysNobodyElse(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -446,6 +446,6 @@ func TestTrapSlowSubscriberDelaysNobodyElse(t *testing.T) {
 		n.Publish(t, topic, "text/plain", fmt.Append(nil, "m", i))
 	}
 	if took := fast.WaitBody(t, "m19").At.Sub(start); took > 1900*time.Millisecond {
-		t.Errorf("20 messages took %v beside a subscriber that hangs", took)
+		t.Errorf("20 messages took %v next to a hanging subscriber, want under 1.9s", took)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// A request that was answered with 202 is verified even if the hub dies at once.
+// A request answered with 202 is verified even if the hub dies right after.
 func TestPendingRequestSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"hub.verification.timeout": "60s", "hub.verification.attempts": 5}})
@@ -43,7 +43,7 @@ func TestPendingRequestSurvivesAKill(t *testing.T) {
 		t.Errorf("the secret was lost: %q", d.Header.Values("X-Hub-Signature"))
 	}
 	if got := gone.CountDeliveries(); got != 0 {
-		t.Errorf("the unsubscribed one got %d deliveries", got)
+		t.Errorf("the unsubscribed callback got %d deliveries", got)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestAcknowledgedMessagesSurviveAKill(t *testing.T) {
 	for _, d := range s.Deliveries()[refused:] {
 		ledger.Delivered(s.URL, d)
 		if !d.SignedBy("kept") {
-			t.Errorf("%v is not signed by the secret", d)
+			t.Errorf("%v is not signed with the secret", d)
 		}
 	}
 	if err := ledger.Balance(); err != nil {
@@ -80,7 +80,7 @@ func TestAcknowledgedMessagesSurviveAKill(t *testing.T) {
 	}
 }
 
-// What was acknowledged by subscribers is not sent again after a proper stop.
+// Deliveries that subscribers acknowledged are not repeated after a graceful stop.
 func TestStopLosesNoProgress(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"delivery.cursor_flush": "30s"}})
@@ -97,7 +97,7 @@ func TestStopLosesNoProgress(t *testing.T) {
 	n.WaitActive(t, topic, callback)
 	n.Publish(t, topic, "text/plain", []byte("end"))
 	s.WaitBody(t, "end")
-	if got := s.CountDeliveries(); got > 7 { // the last one may have been under way
+	if got := s.CountDeliveries(); got > 7 { // the last one may have been in flight
 		t.Errorf("got %d deliveries of 6 messages", got)
 	}
 	seen := map[string]int{}
@@ -106,12 +106,12 @@ func TestStopLosesNoProgress(t *testing.T) {
 	}
 	for i := range 4 {
 		if body := fmt.Sprint("m", i); seen[body] != 1 {
-			t.Errorf("%s came %d times", body, seen[body])
+			t.Errorf("%s was delivered %d times, want once", body, seen[body])
 		}
 	}
 }
 
-// A ping that was answered with 204 leads to a fetch even if the hub dies at once.
+// A ping answered with 204 leads to a fetch even if the hub dies right after.
 func TestAnsweredPingSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"fetch.timeout": "60s"}})
@@ -129,7 +129,7 @@ func TestAnsweredPingSurvivesAKill(t *testing.T) {
 	s.WaitBody(t, "pinged")
 }
 
-// Leases are moments: they go on while the hub is down.
+// Leases end at a fixed time, even while the hub is down.
 func TestLeaseEndsWhileTheHubIsDown(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{})
@@ -147,7 +147,7 @@ func TestLeaseEndsWhileTheHubIsDown(t *testing.T) {
 	quietly(t, "deliveries after the lease", s.CountDeliveries)
 	for _, d := range s.Deliveries() {
 		if d.At.After(end.Add(leaseGrace)) {
-			t.Errorf("%v came %v after the end of the lease", d, d.At.Sub(end))
+			t.Errorf("%v arrived %v after the end of the lease", d, d.At.Sub(end))
 		}
 	}
 	n.WaitGone(t, topic, s.Callback("/cb"))
@@ -157,7 +157,7 @@ func TestConfigErrorsNameTheKey(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]hubtest.Settings{
 		"delivery.timeout": {"delivery.timeout": "5 apples"},
-		"delivery.retry":   {"delivery.retrry.initial": "1s"}, // the nearest known key is named
+		"delivery.retry":   {"delivery.retrry.initial": "1s"}, // the error names the closest known key
 		"auth.mode":        {"http.addr": "0.0.0.0:0"},
 	} {
 		n, err := hubtest.PrepareNode(hubtest.Options{Dir: t.TempDir(), Binary: hubtest.Binary(t), Settings: nil, ReadyIn: 10 * time.Second})

@@ -8,7 +8,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Callbacks and topics are allowed by lists of their own.
+// Callbacks and fetched topics have separate egress settings.
 func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 	t.Parallel()
 	t.Run("topics on loopback are not allowed", func(t *testing.T) {
@@ -16,7 +16,7 @@ func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 		n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"fetch.egress.mode": "public"}})
 		origin := hubtest.NewOrigin(t)
 		topic := origin.Put("/feed", hubtest.Page{Body: []byte("x")})
-		s, _ := subscribed(t, n, topic) // content may still come in full
+		s, _ := subscribed(t, n, topic) // a fat publish is still allowed
 		r := n.PostForm(t, hubtest.Form("hub.mode", "publish", "hub.url", topic))
 		if r.Status != 204 {
 			wantRefusal(t, r, "hub.url")
@@ -35,7 +35,7 @@ func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 		for _, callback := range []string{s.Callback("/cb"), strings.Replace(s.Callback("/cb"), "127.0.0.1", "127.9.9.9", 1), "http://[::1]:8080/cb", "http://[::ffff:127.0.0.1]:8080/cb"} {
 			wantRefusal(t, n.Request(t, "subscribe", newTopic(t, n), callback), "hub.callback")
 		}
-		// A name may be looked up before or after the answer: what matters is that nothing is sent there.
+		// The name may be resolved before or after the answer; what matters is that nothing is sent there.
 		byName := strings.Replace(s.Callback("/cb"), "127.0.0.1", "localhost", 1)
 		topic := newTopic(t, n)
 		if r := n.Request(t, "subscribe", topic, byName); r.Status != 202 {
@@ -47,14 +47,14 @@ func TestGuardKeepsCallbacksAndTopicsApart(t *testing.T) {
 			t.Errorf("the callback was called: %v", got)
 		}
 	})
-	t.Run("listed networks are", func(t *testing.T) {
+	t.Run("listed networks are allowed", func(t *testing.T) {
 		t.Parallel()
 		origin := hubtest.NewOrigin(t)
 		addr, _, err := net.SplitHostPort(strings.TrimPrefix(origin.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		listed := []string{addr + "/32"} // subscribers are there, too
+		listed := []string{addr + "/32"} // subscribers listen there, too
 		n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{
 			"delivery.egress.mode": "edge", "delivery.egress.allow_cidrs": listed,
 			"fetch.egress.mode": "edge", "fetch.egress.allow_cidrs": listed,
@@ -79,7 +79,7 @@ func TestGuardTakesLoopbackByName(t *testing.T) {
 	}
 }
 
-// A hub that calls itself would answer its own requests.
+// A hub that called itself would answer its own requests.
 func TestGuardNeverCallsTheHubItself(t *testing.T) {
 	n := shared(t)
 	for _, callback := range []string{n.HubURL(), n.URL + "/v1/topics", "http://" + n.Settings["cluster.addr"].(string) + "/"} {

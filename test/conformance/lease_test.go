@@ -9,10 +9,10 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// leaseGrace is how late a request may arrive that was sent before the end of a lease.
+// leaseGrace is how late a request sent before the end of a lease may arrive.
 const leaseGrace = 300 * time.Millisecond
 
-// leaseEnd returns when the lease that a subscriber was told about ends.
+// leaseEnd returns the end of the lease that the subscriber was told.
 func leaseEnd(t *testing.T, intent hubtest.Request) time.Time {
 	t.Helper()
 	seconds, err := strconv.Atoi(intent.Value("hub.lease_seconds"))
@@ -52,7 +52,7 @@ func TestRule46EndedLeaseCanBeTakenUpAgain(t *testing.T) {
 	s.WaitBody(t, "after")
 	for _, d := range s.Deliveries() {
 		if string(d.Body) == "between" {
-			t.Error("a message from the time without a subscription came")
+			t.Error("a message published while there was no subscription was delivered")
 		}
 	}
 }
@@ -65,10 +65,10 @@ func TestRule46NoLeaseIsPerpetual(t *testing.T) {
 		end := leaseEnd(t, s.WaitIntent(t, "subscribe", 1))
 		item := n.WaitActive(t, topic, callback)
 		if item.LeaseExpiresAt.IsZero() || time.Until(item.LeaseExpiresAt.Time) > 721*time.Hour {
-			t.Errorf("with %v the lease ends at %v, want a limit of 30 days", more, item.LeaseExpiresAt)
+			t.Errorf("with %v the lease ends at %v, want at most 30 days", more, item.LeaseExpiresAt)
 		}
 		if d := item.LeaseExpiresAt.Sub(end).Abs(); d > 5*time.Second {
-			t.Errorf("with %v the callback was told of an end at %v, the API says %v", more, end, item.LeaseExpiresAt)
+			t.Errorf("with %v the callback was told that the lease ends at %v, the API says %v", more, end, item.LeaseExpiresAt)
 		}
 	}
 }
@@ -80,11 +80,11 @@ func TestRule46DefaultLeaseIsTenDays(t *testing.T) {
 	}})
 	s, _ := subscribed(t, n, newTopic(t, n))
 	if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != "864000" {
-		t.Errorf("without a wish the lease is %q seconds, want 864000", got)
+		t.Errorf("with no lease requested the lease is %q seconds, want 864000", got)
 	}
 }
 
-// Retries that were queued before the end of the lease are not sent after it.
+// Retries queued before the end of the lease are not sent after it.
 func TestTrapQueuedRetriesEndWithTheLease(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -95,17 +95,17 @@ func TestTrapQueuedRetriesEndWithTheLease(t *testing.T) {
 	for i := range 3 {
 		n.Publish(t, topic, "text/plain", fmt.Append(nil, "m", i))
 	}
-	s.WaitDeliveries(t, 3) // the first message again and again
+	s.WaitDeliveries(t, 3) // attempts at the first message
 	hubtest.Until(t, end.Add(leaseGrace))
 	quietly(t, "retries after the end of the lease", s.CountDeliveries)
 	for _, d := range s.Deliveries() {
 		if late := d.At.Sub(end); late > leaseGrace {
-			t.Errorf("a delivery came %v after the end of the lease", late)
+			t.Errorf("a delivery arrived %v after the end of the lease", late)
 		}
 	}
 }
 
-// A retry that waits for its time must not be sent either when that time lies behind the lease.
+// A delayed retry is not sent if its time falls after the end of the lease.
 func TestTrapRetryAfterDoesNotOutliveTheLease(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -121,12 +121,12 @@ func TestTrapRetryAfterDoesNotOutliveTheLease(t *testing.T) {
 	quietly(t, "a retry after the end of the lease", s.CountDeliveries)
 	for _, d := range s.Deliveries() {
 		if late := d.At.Sub(end); late > leaseGrace {
-			t.Errorf("a delivery came %v after the end of the lease", late)
+			t.Errorf("a delivery arrived %v after the end of the lease", late)
 		}
 	}
 }
 
-// A verification that takes longer than the lease it is about makes no subscription that delivers.
+// A verification that outlasts the requested lease creates no subscription that delivers.
 func TestTrapLeaseMayEndBeforeTheAnswer(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -143,7 +143,7 @@ func TestTrapLeaseMayEndBeforeTheAnswer(t *testing.T) {
 	other.WaitBody(t, "x")
 	quietly(t, "deliveries beyond the lease", s.CountDeliveries)
 	if got := s.CountDeliveries(); got != 0 {
-		t.Errorf("got %d deliveries of a lease that was over before it was confirmed", got)
+		t.Errorf("got %d deliveries under a lease that ended before it was confirmed", got)
 	}
 }
 
@@ -152,7 +152,7 @@ func TestRule63LeasesAreShortByDefault(t *testing.T) {
 	topic := newRegisteredTopic(t, n)
 	s, _ := subscribed(t, n, topic, "hub.lease_seconds", "31536000")
 	if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != "7200" {
-		t.Errorf("a wish for a year is granted with %q seconds, want hub.lease.max", got)
+		t.Errorf("a request for one year was granted %q seconds, want hub.lease.max", got)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestRule37DenialIsToldToTheCallback(t *testing.T) {
 	wantStatus(t, "deregister", n.PostForm(t, hubtest.Form("hub.mode", "deregister", "hub.topic", topic)), 200)
 	d := s.WaitFor(t, 1, "denial", hubtest.Request.IsDenial)[0]
 	if want := path + "&"; len(d.URI) < len(want) || d.URI[:len(want)] != want {
-		t.Errorf("got %s, want the callback as given and the hub's parameters behind it", d.URI)
+		t.Errorf("got %s, want the callback as given, followed by the hub's parameters", d.URI)
 	}
 	if got := d.Value("hub.topic"); got != topic {
 		t.Errorf("the denial names topic %q, want %q", got, topic)
@@ -181,7 +181,7 @@ func TestRule38ActiveSubscriptionsEndWithTheirTopic(t *testing.T) {
 	topic := newRegisteredTopic(t, n)
 	s := hubtest.NewSubscriber(t).OnIntent(func(r hubtest.Request) hubtest.Answer {
 		if r.IsDenial() {
-			return hubtest.Status(500) // the answer to a denial has no meaning
+			return hubtest.Status(500) // the hub ignores the answer to a denial
 		}
 		return hubtest.Echo(r)
 	})

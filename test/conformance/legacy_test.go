@@ -18,7 +18,7 @@ func TestLegacyVerifyIsIgnored(t *testing.T) {
 		wantStatus(t, strings.Join(verify, "="), n.Request(t, "subscribe", topic, s.Callback("/cb"), verify...), 202)
 		n.WaitActive(t, topic, s.Callback("/cb"))
 	}
-	// sync or not, the answer does not wait for a callback that says no.
+	// Even with sync, the answer does not wait for a callback that refuses.
 	s := hubtest.NewSubscriber(t).OnIntent(func(hubtest.Request) hubtest.Answer { return hubtest.Status(404) })
 	wantStatus(t, "sync", n.Request(t, "subscribe", topic, s.Callback("/cb"), "hub.verify", "sync"), 202)
 }
@@ -39,7 +39,7 @@ func TestLegacyVerifyTokenIsEchoedLast(t *testing.T) {
 	without := hubtest.NewSubscriber(t)
 	n.Subscribe(t, topic, without.Callback("/cb"))
 	if r := without.WaitIntent(t, "subscribe", 1); len(r.Values("hub.verify_token")) != 0 {
-		t.Errorf("unasked for: %s", r.URI)
+		t.Errorf("got a hub.verify_token although none was given: %s", r.URI)
 	}
 }
 
@@ -49,12 +49,12 @@ func TestLegacyPublishRepeatsHubURL(t *testing.T) {
 	atom := origin.Put("/atom", hubtest.Page{ContentType: "application/atom+xml", Body: []byte("<feed/>")})
 	rss := origin.Put("/rss", hubtest.Page{ContentType: "application/rss+xml", Body: []byte("<rss/>")})
 	for name, form := range map[string]string{
-		"hub.url twice":            hubtest.Form("hub.mode", "publish", "hub.url", atom, "hub.url", rss),
-		"hub.url[]":                hubtest.Form("hub.mode", "publish", "hub.url[]", atom, "hub.url[]", rss),
-		"hub.url[] not escaped":    "hub.mode=publish&hub.url[]=" + atom + "&hub.url[]=" + rss,
-		"hub.topic":                hubtest.Form("hub.mode", "publish", "hub.topic", atom, "hub.topic", rss),
-		"hub.topic and hub.url":    hubtest.Form("hub.mode", "publish", "hub.topic", atom, "hub.url", rss),
-		"the mode behind the URLs": hubtest.Form("hub.url", atom, "hub.url", rss, "hub.mode", "publish"),
+		"hub.url twice":         hubtest.Form("hub.mode", "publish", "hub.url", atom, "hub.url", rss),
+		"hub.url[]":             hubtest.Form("hub.mode", "publish", "hub.url[]", atom, "hub.url[]", rss),
+		"hub.url[] not escaped": "hub.mode=publish&hub.url[]=" + atom + "&hub.url[]=" + rss,
+		"hub.topic":             hubtest.Form("hub.mode", "publish", "hub.topic", atom, "hub.topic", rss),
+		"hub.topic and hub.url": hubtest.Form("hub.mode", "publish", "hub.topic", atom, "hub.url", rss),
+		"mode after the URLs":   hubtest.Form("hub.url", atom, "hub.url", rss, "hub.mode", "publish"),
 	} {
 		origin.Put("/atom", hubtest.Page{ContentType: "application/atom+xml", Body: []byte("<feed>" + name + "</feed>")})
 		origin.Put("/rss", hubtest.Page{ContentType: "application/rss+xml", Body: []byte("<rss>" + name + "</rss>")})
@@ -91,7 +91,7 @@ func TestLegacyTrailingSlashIsNeverRedirected(t *testing.T) {
 	}
 }
 
-// Google's hub and the 0.3 text answer a ping the same with and without subscribers.
+// Google's hub and PubSubHubbub 0.3 answer a ping in the same way with and without subscribers.
 func TestLegacyPingAnswerIsTheSameForUnknownTopics(t *testing.T) {
 	n := shared(t)
 	r := n.PostForm(t, hubtest.Form("hub.mode", "publish", "hub.url", "http://127.0.0.1:1025/never-heard-of/"+topicName(t)))

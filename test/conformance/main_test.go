@@ -17,11 +17,11 @@ func TestMain(m *testing.M) {
 	os.Exit(hubtest.Main(m, closeShared(sharedNode), closeShared(strictNode)))
 }
 
-// One process serves all tests that need nothing special: it is patient with failing callbacks.
+// sharedNode serves all tests without special needs. It is patient with failing callbacks.
 var sharedNode = startOnce(hubtest.Settings{"hub.verification.timeout": "3s", "hub.verification.attempts": 2})
 
-// The other one gives up soon: three attempts, two for a message that is refused. Its retries may take longer
-// than those of the first, so that a Retry-After shows.
+// strictNode gives up early: after three attempts, or two if a message is refused. Its retries may wait
+// longer than those of sharedNode, so that the effect of Retry-After is visible.
 var strictNode = startOnce(hubtest.Settings{
 	"topics.auto_register":            false,
 	"hub.lease.min":                   "60s",
@@ -35,7 +35,7 @@ var strictNode = startOnce(hubtest.Settings{
 	"delivery.retry.refused_attempts": 2,
 })
 
-// lazyNode starts its node with the first test that needs it.
+// lazyNode starts its node when the first test needs it.
 type lazyNode struct {
 	get     func() (*hubtest.Node, error)
 	started atomic.Bool
@@ -71,19 +71,19 @@ func (l *lazyNode) use(t *testing.T) *hubtest.Node {
 		t.Fatal(err)
 	}
 	if !n.Running() {
-		t.Fatal("the shared hub has ended during an earlier test")
+		t.Fatal("the shared hub died during an earlier test")
 	}
 	n.ShowLogOnFailure(t)
 	return n
 }
 
-// shared returns the patient hub, on which unknown topics are created, and makes the test parallel.
+// shared returns the patient hub, which creates unknown topics, and makes the test parallel.
 func shared(t *testing.T) *hubtest.Node {
 	t.Helper()
 	return sharedNode.use(t)
 }
 
-// strict returns the hub that gives up soon and creates no topics, and makes the test parallel.
+// strict returns the hub that gives up early and creates no topics, and makes the test parallel.
 func strict(t *testing.T) *hubtest.Node {
 	t.Helper()
 	return strictNode.use(t)
@@ -91,7 +91,7 @@ func strict(t *testing.T) *hubtest.Node {
 
 var topicCounter atomic.Int64
 
-// topicName returns a name for a hosted topic that no other test has.
+// topicName returns a unique name for a hosted topic.
 func topicName(t *testing.T) string {
 	name := strings.ToLower(t.Name())
 	name = strings.Map(func(c rune) rune {
@@ -103,7 +103,7 @@ func topicName(t *testing.T) string {
 	return fmt.Sprintf("%.60s-%d", name, topicCounter.Add(1))
 }
 
-// newTopic returns the URL of a hosted topic of its own.
+// newTopic returns the URL of a unique hosted topic.
 func newTopic(t *testing.T, n *hubtest.Node) string { return n.TopicURL(topicName(t)) }
 
 // newRegisteredTopic is newTopic with the topic registered.
@@ -123,7 +123,7 @@ func subscribed(t *testing.T, n *hubtest.Node, topic string, more ...string) (*h
 	return s, callback
 }
 
-// wantStatus fails the test unless the answer has one of the statuses.
+// wantStatus fails the test unless the response has one of the statuses.
 func wantStatus(t *testing.T, what string, r *hubtest.Reply, codes ...int) {
 	t.Helper()
 	for _, c := range codes {
@@ -134,8 +134,8 @@ func wantStatus(t *testing.T, what string, r *hubtest.Reply, codes ...int) {
 	t.Fatalf("%s: got %v, want status %v", what, r, codes)
 }
 
-// wantRefusal fails the test unless the answer is what bad input gets: 4xx, one plain-text line that names the
-// parameter (one of names).
+// wantRefusal fails the test unless the response is right for bad input: 4xx with one plain-text line that
+// names the parameter (one of names).
 func wantRefusal(t *testing.T, r *hubtest.Reply, names ...string) {
 	t.Helper()
 	if r.Status < 400 || r.Status > 499 {
@@ -148,7 +148,7 @@ func wantRefusal(t *testing.T, r *hubtest.Reply, names ...string) {
 			return
 		}
 	}
-	t.Errorf("got %v, want a line that names %s", r, strings.Join(names, " or "))
+	t.Errorf("got %v, want a line naming %s", r, strings.Join(names, " or "))
 }
 
 // wantPlainLine fails the test unless the body is one readable line of plain text.
@@ -163,7 +163,7 @@ func wantPlainLine(t *testing.T, r *hubtest.Reply) {
 	}
 }
 
-// wantBody fails the test unless the bytes are the same.
+// wantBody fails the test unless got equals want.
 func wantBody(t *testing.T, what string, got, want []byte) {
 	t.Helper()
 	if !bytes.Equal(got, want) {
@@ -171,8 +171,8 @@ func wantBody(t *testing.T, what string, got, want []byte) {
 	}
 }
 
-// quietly asserts that a subscriber gets nothing more, after another subscriber of the same topic has got the
-// same message.
+// quietly asserts that a subscriber gets nothing more. Call it after another subscriber of the same topic has
+// received the same message.
 func quietly(t *testing.T, what string, count func() int) {
 	t.Helper()
 	hubtest.Quiet(t, 700*time.Millisecond, what, count)

@@ -51,7 +51,7 @@ func TestThinPingOfSeveralTopics(t *testing.T) {
 	}
 }
 
-// The answer is the same when nobody has subscribed, and then the topic is not fetched.
+// Without subscribers the hub answers in the same way, but does not fetch the topic.
 func TestThinPingWithoutSubscribersFetchesNothing(t *testing.T) {
 	n := shared(t)
 	origin := hubtest.NewOrigin(t)
@@ -129,7 +129,7 @@ func TestThinPingFetchesConditionallyAndSkipsUnchangedContent(t *testing.T) {
 	}
 }
 
-// The same bytes under a new content type are something new.
+// The same bytes with a new content type are new content.
 func TestThinPingDeliversAChangedContentType(t *testing.T) {
 	n := shared(t)
 	origin := hubtest.NewOrigin(t)
@@ -144,7 +144,7 @@ func TestThinPingDeliversAChangedContentType(t *testing.T) {
 	}
 }
 
-// A ping that comes during a fetch is not swallowed: the content it speaks of may be newer than the fetch.
+// A ping during a fetch is not lost: it may announce content newer than the fetch.
 func TestThinPingDuringAFetchLeadsToAnotherFetch(t *testing.T) {
 	n := shared(t)
 	origin := hubtest.NewOrigin(t)
@@ -189,13 +189,13 @@ func TestThinPingTriesAFailedFetchAgain(t *testing.T) {
 	}
 }
 
-// Whatever an origin does, it must not hurt the hub or its subscribers.
+// A misbehaving origin harms neither the hub nor its subscribers.
 func TestThinPingOfABadOrigin(t *testing.T) {
 	n := shared(t)
 	for name, answer := range map[string]hubtest.Answer{
 		"404": {Status: 404, Body: []byte("not found")}, "an endless body": {Endless: true}, "no answer": {Hang: true},
 		"a body over the limit": {Body: bytes.Repeat([]byte("x"), 1<<20+1)},
-		"a redirect for ever":   {Status: 302, Header: hubtest.Headers("Location", "/feed")},
+		"a redirect loop":       {Status: 302, Header: hubtest.Headers("Location", "/feed")},
 		"a redirect to a file":  {Status: 302, Header: hubtest.Headers("Location", "file:///etc/passwd")},
 		"a forbidden address":   {Status: 302, Header: hubtest.Headers("Location", "http://169.254.169.254/latest/")},
 	} {
@@ -239,7 +239,7 @@ func TestRule12TopicIsFetchedInOneWayForAll(t *testing.T) {
 	fetches := origin.Fetches("/feed")
 	for _, f := range fetches {
 		if got := f.Header.Get("Accept"); got != fetches[0].Header.Get("Accept") || got != "" && !strings.Contains(got, "*/*") {
-			t.Errorf("fetched with Accept %q, want the same neutral one each time", got)
+			t.Errorf("fetched with Accept %q, want the same neutral value each time", got)
 		}
 		for _, name := range []string{"Accept-Language", "Cookie", "Authorization"} {
 			if got := f.Header.Get(name); got != "" {
@@ -269,7 +269,7 @@ func TestFatPublishTakesAnyContentType(t *testing.T) {
 	}
 }
 
-// With the parameters in the query, a form body is content, however much it looks like a request.
+// With the parameters in the query, a form body is content, even if it looks like a request.
 func TestFatPublishOfAFormIsContent(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -293,16 +293,16 @@ func TestFatPublishWithoutContentTypeOrContent(t *testing.T) {
 	n.Publish(t, topic, "", []byte("typeless"))
 	d := s.WaitBody(t, "typeless")
 	if got := d.Header.Get("Content-Type"); got != "application/octet-stream" {
-		t.Errorf("content without a type came as %q, want application/octet-stream", got)
+		t.Errorf("content without a type was delivered as %q, want application/octet-stream", got)
 	}
-	// No content is a message of no bytes, or a clear refusal.
+	// An empty publish either becomes an empty message or is clearly refused.
 	r := n.Do(t, http.MethodPost, hubtest.PublishTarget(topic), hubtest.Headers("Content-Type", "text/plain"), nil)
 	if r.Status != http.StatusOK {
 		wantRefusal(t, r, "body", "content")
 		return
 	}
 	if d := s.WaitDeliveries(t, 2)[1]; len(d.Body) != 0 || d.Header.Get("Content-Type") != "text/plain" {
-		t.Errorf("an empty message came as %v of type %q", d, d.Header.Get("Content-Type"))
+		t.Errorf("an empty message was delivered as %v of type %q", d, d.Header.Get("Content-Type"))
 	}
 }
 
@@ -318,7 +318,7 @@ func TestFatPublishToTheTopicItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		if ct := r.Header.Get("Content-Type"); !strings.HasPrefix(ct, hubtest.FormType) {
-			t.Errorf("the answer is of type %q, want a form", ct)
+			t.Errorf("the response has type %q, want a form", ct)
 		}
 		d := s.WaitBody(t, string(body))
 		if d.MessageID() != ack.ID || d.Header.Get("Content-Type") != ct {
@@ -327,7 +327,7 @@ func TestFatPublishToTheTopicItself(t *testing.T) {
 	}
 }
 
-// Whatever the publisher's other headers say, the message carries only what is content.
+// A delivery carries none of the publisher's other headers.
 func TestFatPublishPassesOnNoOtherHeaders(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -342,7 +342,7 @@ func TestFatPublishPassesOnNoOtherHeaders(t *testing.T) {
 	}
 	wantLinks(t, d.Header, n.HubURL(), topic)
 	if d.MessageID() == "9-9" {
-		t.Error("the publisher chose the message id")
+		t.Error("the publisher chose the message ID")
 	}
 }
 

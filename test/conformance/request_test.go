@@ -34,7 +34,7 @@ func TestRule03RequestedLeaseIsRespected(t *testing.T) {
 	topic := newTopic(t, n)
 	s, _ := subscribed(t, n, topic, "hub.lease_seconds", "86399")
 	if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != "86399" {
-		t.Errorf("asked for 86399 s, the verification says %q", got)
+		t.Errorf("requested 86399 s, the verification request says %q", got)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestRule14ParametersAreUTF8(t *testing.T) {
 	topic := n.URL + "/topics/" + topicName(t) + "-%C3%A9t%C3%A9"
 	s, _ := subscribed(t, n, topic)
 	if got := s.WaitIntent(t, "subscribe", 1).Value("hub.topic"); got != topic {
-		t.Errorf("the verification names topic %q, want %q", got, topic)
+		t.Errorf("the verification request names topic %q, want %q", got, topic)
 	}
 	n.Publish(t, topic, "text/plain", []byte("summer"))
 	s.WaitBody(t, "summer")
@@ -173,24 +173,24 @@ func TestRule16LeaseIsAPositiveDecimalInteger(t *testing.T) {
 }
 
 func TestRule16LeaseIsClampedNotRefused(t *testing.T) {
-	n := strict(t) // 60 s to 2 h, 1 h without a wish
+	n := strict(t) // 60 s to 2 h, 1 h by default
 	topic := newRegisteredTopic(t, n)
 	for name, tt := range map[string]struct {
 		asked []string
 		want  string
 	}{
-		"none":                     {nil, "3600"},
-		"within":                   {[]string{"hub.lease_seconds", "1234"}, "1234"},
-		"too short":                {[]string{"hub.lease_seconds", "1"}, "60"},
-		"too long":                 {[]string{"hub.lease_seconds", "999999999"}, "7200"},
-		"beyond 63 bits":           {[]string{"hub.lease_seconds", "9223372036854775808"}, "7200"},
-		"beyond what one can wish": {[]string{"hub.lease_seconds", strings.Repeat("9", 40)}, "7200"},
+		"none":           {nil, "3600"},
+		"within":         {[]string{"hub.lease_seconds", "1234"}, "1234"},
+		"too short":      {[]string{"hub.lease_seconds", "1"}, "60"},
+		"too long":       {[]string{"hub.lease_seconds", "999999999"}, "7200"},
+		"beyond 63 bits": {[]string{"hub.lease_seconds", "9223372036854775808"}, "7200"},
+		"40 digits":      {[]string{"hub.lease_seconds", strings.Repeat("9", 40)}, "7200"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := hubtest.NewSubscriber(t)
 			wantStatus(t, "subscribe", n.Request(t, "subscribe", topic, s.Callback("/cb"), tt.asked...), 202)
 			if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != tt.want {
-				t.Errorf("asked %v, granted %q, want %s", tt.asked, got, tt.want)
+				t.Errorf("requested %v, granted %q, want %s", tt.asked, got, tt.want)
 			}
 		})
 	}
@@ -228,7 +228,7 @@ func TestRule17SecretHasLessThan200Bytes(t *testing.T) {
 	s, _ := subscribed(t, n, topic, "hub.secret", secret)
 	n.Publish(t, topic, "text/plain", []byte("signed"))
 	if r := s.WaitBody(t, "signed"); !r.SignedBy(secret) {
-		t.Errorf("the longest secret does not sign: %q", r.Header.Values("X-Hub-Signature"))
+		t.Errorf("not signed with the longest allowed secret: %q", r.Header.Values("X-Hub-Signature"))
 	}
 }
 
@@ -250,7 +250,7 @@ func TestRule23HTTPAndHTTPSURLsAreAccepted(t *testing.T) {
 	for _, topic := range []string{"http://publisher.example/" + topicName(t), "https://publisher.example/" + topicName(t)} {
 		s, _ := subscribed(t, n, topic)
 		if got := s.WaitIntent(t, "subscribe", 1).Value("hub.topic"); got != topic {
-			t.Errorf("the verification names topic %q, want %q", got, topic)
+			t.Errorf("the verification request names topic %q, want %q", got, topic)
 		}
 		n.Publish(t, topic, "text/plain", []byte(topic))
 		s.WaitBody(t, topic)
@@ -275,7 +275,7 @@ func TestRule30VerificationFollowsSoon(t *testing.T) {
 	start := time.Now()
 	wantStatus(t, "subscribe", n.Request(t, "subscribe", newTopic(t, n), s.Callback("/cb")), 202)
 	if took := s.WaitIntent(t, "subscribe", 1).At.Sub(start); took > 5*time.Second {
-		t.Errorf("the verification came after %v", took)
+		t.Errorf("the verification request arrived after %v, want at most 5s", took)
 	}
 }
 
@@ -314,19 +314,19 @@ func TestRule33AnswerDoesNotDependOnVerification(t *testing.T) {
 	want := n.Request(t, "subscribe", topic, yes.Callback("/cb"))
 	wantStatus(t, "subscribe", want, 202)
 	for name, r := range map[string]*hubtest.Reply{
-		"a callback that hangs":             n.Request(t, "subscribe", topic, hang.Callback("/cb")),
-		"a callback that says no":           n.Request(t, "subscribe", topic, no.Callback("/cb")),
-		"a callback where nobody is":        n.Request(t, "subscribe", topic, nobody),
-		"unsubscribe of an unknown one":     n.Request(t, "unsubscribe", topic, "http://127.0.0.1:1025/never-subscribed"),
-		"unsubscribe, unreachable":          n.Request(t, "unsubscribe", topic, nobody),
-		"unsubscribe of a subscribed one":   n.Request(t, "unsubscribe", topic, yes.Callback("/cb")),
-		"unsubscribe from an unknown topic": n.Request(t, "unsubscribe", newTopic(t, n), "http://127.0.0.1:1025/cb"),
+		"hanging callback":                  n.Request(t, "subscribe", topic, hang.Callback("/cb")),
+		"refusing callback":                 n.Request(t, "subscribe", topic, no.Callback("/cb")),
+		"unreachable callback":              n.Request(t, "subscribe", topic, nobody),
+		"unsubscribe, unknown callback":     n.Request(t, "unsubscribe", topic, "http://127.0.0.1:1025/never-subscribed"),
+		"unsubscribe, unreachable callback": n.Request(t, "unsubscribe", topic, nobody),
+		"unsubscribe, active subscription":  n.Request(t, "unsubscribe", topic, yes.Callback("/cb")),
+		"unsubscribe, unknown topic":        n.Request(t, "unsubscribe", newTopic(t, n), "http://127.0.0.1:1025/cb"),
 	} {
 		if r.Status != want.Status || !bytes.Equal(r.Body, want.Body) {
-			t.Errorf("%s: got %v, an ordinary request gets %v", name, r, want)
+			t.Errorf("%s: got %v, want the same answer as an ordinary request, %v", name, r, want)
 		}
 		if r.Took > 2500*time.Millisecond {
-			t.Errorf("%s: the answer took %v: it waits for the callback", name, r.Took)
+			t.Errorf("%s: the answer took %v, so it waited for the callback", name, r.Took)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// A subscriber's secret shows nowhere: in no answer, no log and no file, in no usual encoding.
+// A subscriber's secret appears in no answer, log or file, in no common encoding.
 func TestSecretsStaySecret(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"log.level": "debug", "storage.flush_interval": "10ms", "hub.verification.attempts": 2}})
@@ -43,7 +43,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	for _, i := range item.Items {
 		answers["subscription "+i.ID] = n.Do(t, "GET", "/v1/subscriptions/"+i.ID, nil, nil).Body
 	}
-	n.Kill(t) // what a crash leaves behind
+	n.Kill(t) // the first search covers what a crash leaves behind
 	search := func(when string) {
 		for name, content := range answers {
 			wantNoSecret(t, when+": answer "+name, content, secret, pendingSecret)
@@ -56,7 +56,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			content, err := os.ReadFile(path)
 			wantNoSecret(t, when+": file "+path, content, secret, pendingSecret)
 			if info, infoErr := d.Info(); infoErr == nil && info.Mode().Perm()&0o077 != 0 {
-				t.Errorf("%s may be read by others: %v", path, info.Mode())
+				t.Errorf("%s is accessible to other users: %v", path, info.Mode())
 			}
 			return err
 		})
@@ -79,18 +79,18 @@ func wantNoSecret(t *testing.T, where string, content []byte, secrets ...string)
 	content = lower(content)
 	for _, s := range secrets {
 		for encoding, form := range map[string]string{
-			"in hex":                     hex.EncodeToString([]byte(s)),
-			"in base64":                  base64.StdEncoding.EncodeToString([]byte(s))[:len(s)],
-			"or half of it in the clear": s[:16],
+			"in hex":              hex.EncodeToString([]byte(s)),
+			"in base64":           base64.StdEncoding.EncodeToString([]byte(s))[:len(s)],
+			"half of it in clear": s[:16],
 		} {
 			if bytes.Contains(content, lower([]byte(form))) {
-				t.Errorf("%s holds the secret %s", where, encoding)
+				t.Errorf("%s contains the secret (%s)", where, encoding)
 			}
 		}
 	}
 }
 
-// lower returns a copy in which the ASCII letters are in lower case.
+// lower returns a copy with ASCII letters in lower case.
 func lower(b []byte) []byte {
 	out := bytes.Clone(b)
 	for i, c := range out {

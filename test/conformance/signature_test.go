@@ -46,7 +46,7 @@ func TestRule56AllFourMethods(t *testing.T) {
 	}
 }
 
-// A subscriber may ask for the methods it knows; the strongest of them is used.
+// A subscriber may request the methods it knows; the hub uses the strongest of them.
 func TestRule56MethodOfASubscription(t *testing.T) {
 	n := shared(t)
 	for asked, want := range map[string]string{
@@ -76,7 +76,7 @@ func TestRule57NoSecretNoSignature(t *testing.T) {
 	n.Publish(t, topic, "text/plain", []byte("x"))
 	for name := range s.WaitBody(t, "x").Header {
 		if strings.HasPrefix(name, "X-Hub-Signature") {
-			t.Errorf("unasked for: %s", name)
+			t.Errorf("got %s although no secret was given", name)
 		}
 	}
 }

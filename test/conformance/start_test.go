@@ -10,8 +10,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// A subscription begins where the topic stood when the callback was asked: nothing older comes, and nothing
-// that was published while it made up its mind is missing.
+// A subscription starts at the topic's head at the time of the verification request: nothing older is
+// delivered, and nothing published before the callback answers is missing.
 func TestSubscriptionBeginsWithItsVerification(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)
@@ -25,7 +25,7 @@ func TestSubscriptionBeginsWithItsVerification(t *testing.T) {
 	n.Publish(t, topic, "text/plain", []byte("meanwhile 1"))
 	n.Publish(t, topic, "text/plain", []byte("meanwhile 2"))
 	if got := s.CountDeliveries(); got != 0 {
-		t.Errorf("%d deliveries before consent", got)
+		t.Errorf("got %d deliveries before the intent was confirmed, want none", got)
 	}
 	close(gate)
 	n.WaitActive(t, topic, s.Callback("/cb"))
@@ -76,11 +76,11 @@ func TestConcurrentPublishersGetOneOrder(t *testing.T) {
 		}
 	}
 	if got := ledger.Duplicates(); got != 0 {
-		t.Errorf("%d deliveries twice, with nothing failing", got)
+		t.Errorf("got %d duplicate deliveries although nothing failed", got)
 	}
 }
 
-// Below every URL under which the hub is known, a topic is the same one.
+// A topic is the same under each of the hub's URLs.
 func TestAliasURLsMeanTheSameTopic(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"http.alias_urls": []string{"https://hub.example/base", "http://other.example"}}})
@@ -89,7 +89,7 @@ func TestAliasURLsMeanTheSameTopic(t *testing.T) {
 	wantStatus(t, "subscribe", n.Request(t, "subscribe", "https://hub.example/base/topics/"+name, s.Callback("/cb")), 202)
 	n.WaitActive(t, "", s.Callback("/cb"))
 	if got := s.WaitIntent(t, "subscribe", 1).Value("hub.topic"); got != "https://hub.example/base/topics/"+name {
-		t.Errorf("the verification names %q", got)
+		t.Errorf("the verification request names topic %q", got)
 	}
 	n.Publish(t, n.TopicURL(name), "text/plain", []byte("1"))
 	s.WaitBody(t, "1")
@@ -100,7 +100,7 @@ func TestAliasURLsMeanTheSameTopic(t *testing.T) {
 	}
 }
 
-// Two processes on one data directory would ruin it.
+// Two processes would corrupt a shared data directory.
 func TestDataDirectoryIsForOneProcess(t *testing.T) {
 	t.Parallel()
 	n := hubtest.Start(t, hubtest.Options{})
@@ -120,7 +120,7 @@ func TestDataDirectoryIsForOneProcess(t *testing.T) {
 	s.WaitBody(t, "again")
 }
 
-// A message that is given up is not forgotten.
+// A message that the hub gave up on becomes a dead letter.
 func TestMessagesThatAreGivenUpAreListed(t *testing.T) {
 	n := strict(t)
 	topic := newRegisteredTopic(t, n)
@@ -131,13 +131,13 @@ func TestMessagesThatAreGivenUpAreListed(t *testing.T) {
 	hubtest.Eventually(t, "a dead letter", func() error {
 		r := n.Do(t, http.MethodGet, "/v1/dead-letters", nil, nil)
 		if r.Status != http.StatusOK || !strings.Contains(string(r.Body), s.Callback("/dead-end")) || !strings.Contains(string(r.Body), "422") {
-			return fmt.Errorf("got %v, want a list that names %s and 422", r, s.Callback("/dead-end"))
+			return fmt.Errorf("got %v, want a list naming %s and 422", r, s.Callback("/dead-end"))
 		}
 		return nil
 	})
 }
 
-// The hub must not grow slow or break when a publisher sends more than it can deliver at once.
+// The hub keeps working while messages arrive faster than it can deliver them.
 func TestBacklogIsDeliveredOnceTheSubscriberIsBack(t *testing.T) {
 	n := shared(t)
 	topic := newTopic(t, n)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestRegisterAndDeregister(t *testing.T) {
-	n := strict(t) // creates no topic by itself
+	n := strict(t) // does not create topics on its own
 	for _, goodbye := range []string{"deregister", "unregister"} {
 		name := topicName(t)
 		topic := n.TopicURL(name)
@@ -33,7 +33,7 @@ func TestRegisterAndDeregister(t *testing.T) {
 	}
 }
 
-// wantAccepted asserts the answer that publishers and registrants get.
+// wantAccepted asserts the response to a publish or register request.
 func wantAccepted(t *testing.T, r *hubtest.Reply) {
 	t.Helper()
 	if strings.TrimSpace(string(r.Body)) != "hub.mode=accepted" || !strings.HasPrefix(r.Header.Get("Content-Type"), hubtest.FormType) {
@@ -66,7 +66,7 @@ func TestDeregisterOfAnUnknownTopicIsNoServerError(t *testing.T) {
 	}
 }
 
-// A topic that was deregistered and registered again is a new one: none of its old content, no mix of ids.
+// A topic registered again after deregistration is a new one: none of the old content, no reused message IDs.
 func TestRegisterAfterDeregisterStartsAnew(t *testing.T) {
 	n := strict(t)
 	topic := newRegisteredTopic(t, n)
@@ -97,20 +97,20 @@ func TestUnknownTopicsWithoutAutoRegister(t *testing.T) {
 	t.Run("subscribe", func(t *testing.T) {
 		s := hubtest.NewSubscriber(t)
 		r := n.Request(t, "subscribe", topic, s.Callback("/cb"))
-		if r.Status == http.StatusAccepted { // then the denial comes by a request of its own (section 5.2)
+		if r.Status == http.StatusAccepted { // then a separate request delivers the denial (section 5.2)
 			d := s.WaitFor(t, 1, "denial", hubtest.Request.IsDenial)[0]
 			if d.Value("hub.topic") != topic {
 				t.Errorf("denied: %s", d.URI)
 			}
 			if got := s.CountIntents(); got != 0 {
-				t.Errorf("%d verifications of a request that is denied", got)
+				t.Errorf("got %d verifications of a denied request", got)
 			}
 			return
 		}
 		wantRefusal(t, r, "topic")
 	})
 	if _, ok := n.TopicNamed(t, name); ok {
-		t.Error("the topic came to be all the same")
+		t.Error("the topic was created anyway")
 	}
 }
 
@@ -144,13 +144,13 @@ func TestHostedTopicRoundTrip(t *testing.T) {
 			}
 			wantLinks(t, r.Header, n.HubURL(), topic)
 			if r.Header.Get("ETag") == "" || r.Header.Get("Last-Modified") == "" {
-				t.Errorf("ETag %q, Last-Modified %q: both are needed for conditional requests", r.Header.Get("ETag"), r.Header.Get("Last-Modified"))
+				t.Errorf("ETag %q, Last-Modified %q: conditional requests need both", r.Header.Get("ETag"), r.Header.Get("Last-Modified"))
 			}
 			head := n.Do(t, "HEAD", topic, nil, nil)
 			wantStatus(t, "HEAD", head, 200)
 			for _, name := range []string{"Content-Type", "ETag", "Last-Modified", "Link", "Content-Length"} {
 				if got, want := fmt.Sprint(head.Header.Values(name)), fmt.Sprint(r.Header.Values(name)); got != want {
-					t.Errorf("HEAD: %s is %s, with GET %s", name, got, want)
+					t.Errorf("HEAD: %s is %s, GET has %s", name, got, want)
 				}
 			}
 			if len(head.Body) != 0 {
@@ -218,9 +218,9 @@ func TestRule11HostedTopicIsDiscoverable(t *testing.T) {
 	wantLinks(t, r.Header, n.HubURL(), topic)
 	links := parseLinks(r.Header.Get("Link"))
 	if len(links["hub"]) == 0 || len(links["self"]) == 0 {
-		t.Fatal("cannot be discovered")
+		t.Fatal("the topic cannot be discovered")
 	}
-	// What discovery found works.
+	// Subscribing with the discovered URLs works.
 	s := hubtest.NewSubscriber(t)
 	form := hubtest.Form("hub.mode", "subscribe", "hub.topic", links["self"][0], "hub.callback", s.Callback("/cb"))
 	wantStatus(t, "subscribe as discovered", n.Do(t, "POST", links["hub"][0], hubtest.Headers("Content-Type", hubtest.FormType), []byte(form)), 202)
@@ -241,7 +241,7 @@ func TestHostedTopicThatNobodyKnowsIs404(t *testing.T) {
 	}
 }
 
-// The name of a topic is the same in all its spellings, in URLs and in the API.
+// A topic has one name, however its URL is spelled, in the API too.
 func TestHostedTopicNames(t *testing.T) {
 	n := shared(t)
 	base := topicName(t)
@@ -267,7 +267,7 @@ func TestHostedTopicNames(t *testing.T) {
 			}
 			for _, filter := range []string{name, topic} {
 				if got := n.Subscriptions(t, filter, callback); len(got) != 1 {
-					t.Errorf("?topic=%s finds %+v", filter, got)
+					t.Errorf("?topic=%s: got %+v, want one subscription", filter, got)
 				}
 			}
 		})

@@ -11,7 +11,7 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// callbackQueries are callbacks whose text must reach the subscriber unchanged.
+// callbackQueries are callbacks that must reach the subscriber unchanged.
 var callbackQueries = []string{
 	"/cb",
 	"/cb?b=2&a=1",
@@ -130,7 +130,7 @@ func TestRule39VerificationRequest(t *testing.T) {
 	}
 }
 
-// The topic is named as the subscriber wrote it, whatever its normal form is.
+// Verification requests name the topic as the subscriber wrote it, not in its normal form.
 func TestRule39TopicIsNamedAsGiven(t *testing.T) {
 	n := shared(t)
 	name := topicName(t)
@@ -183,7 +183,7 @@ func TestRule41AnyTwoHundredConfirms(t *testing.T) {
 	}
 }
 
-// refusedBy asserts that a subscriber that answers like this gets no subscription.
+// refusedBy asserts that answering like this creates no subscription.
 func refusedBy(t *testing.T, n *hubtest.Node, answer func(hubtest.Request) hubtest.Answer) *hubtest.Subscriber {
 	t.Helper()
 	topic := newTopic(t, n)
@@ -197,9 +197,9 @@ func refusedBy(t *testing.T, n *hubtest.Node, answer func(hubtest.Request) hubte
 	control, _ := subscribed(t, n, topic)
 	n.Publish(t, topic, "text/plain", []byte("x"))
 	control.WaitBody(t, "x")
-	quietly(t, "deliveries without consent", s.CountDeliveries)
+	quietly(t, "deliveries without confirmed intent", s.CountDeliveries)
 	if got := s.CountDeliveries(); got != 0 {
-		t.Errorf("got %d deliveries without consent", got)
+		t.Errorf("got %d deliveries without confirmed intent", got)
 	}
 	return s
 }
@@ -209,7 +209,7 @@ func TestRule42OtherStatusesFail(t *testing.T) {
 	for _, code := range []int{300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 410, 429, 500, 503} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
-			target := hubtest.NewSubscriber(t) // would confirm whatever it is asked
+			target := hubtest.NewSubscriber(t) // would confirm every request
 			refusedBy(t, n, func(r hubtest.Request) hubtest.Answer {
 				return hubtest.Answer{Status: code, Body: []byte(r.Value("hub.challenge")),
 					Header: hubtest.Headers("Location", target.URL+"/elsewhere?"+r.RawQuery())}
@@ -225,13 +225,13 @@ func TestRule43AnotherBodyFails(t *testing.T) {
 	n := shared(t)
 	for name, body := range map[string]func(challenge string) string{
 		"empty":            func(string) string { return "" },
-		"a newline behind": func(c string) string { return c + "\n" },
-		"CRLF behind":      func(c string) string { return c + "\r\n" },
-		"a blank in front": func(c string) string { return " " + c },
-		"a BOM in front":   func(c string) string { return "\ufeff" + c },
-		"junk behind":      func(c string) string { return c + "junk" },
-		"much junk behind": func(c string) string { return c + strings.Repeat("junk", 100_000) },
-		"NUL behind":       func(c string) string { return c + "\x00" },
+		"trailing newline": func(c string) string { return c + "\n" },
+		"trailing CRLF":    func(c string) string { return c + "\r\n" },
+		"leading blank":    func(c string) string { return " " + c },
+		"leading BOM":      func(c string) string { return "\ufeff" + c },
+		"trailing junk":    func(c string) string { return c + "junk" },
+		"long junk":        func(c string) string { return c + strings.Repeat("junk", 100_000) },
+		"trailing NUL":     func(c string) string { return c + "\x00" },
 		"a prefix":         func(c string) string { return c[:len(c)-1] },
 		"twice":            func(c string) string { return c + c },
 		"quoted":           func(c string) string { return `"` + c + `"` },
@@ -264,7 +264,8 @@ func TestRule43AnotherBodyFails(t *testing.T) {
 	})
 }
 
-// swapCase returns a text of the same length that differs in case, or in its first character when there is none.
+// swapCase returns a text of the same length that differs in case, or in its first character if it has no
+// letters.
 func swapCase(s string) string {
 	if up := strings.ToUpper(s); up != s {
 		return up
@@ -279,7 +280,7 @@ func TestRule44NotFoundIsADefiniteNo(t *testing.T) {
 	n := shared(t)
 	s := refusedBy(t, n, func(hubtest.Request) hubtest.Answer { return hubtest.Status(404) })
 	if got := s.CountIntents(); got != 1 {
-		t.Errorf("asked %d times, want once: 404 is an answer", got)
+		t.Errorf("asked %d times, want once: 404 is a definite answer", got)
 	}
 }
 
@@ -301,16 +302,16 @@ func TestRule45ChallengesAreRandomAndSingleUse(t *testing.T) {
 		seen[c] = true
 		all = append(all, []byte(c))
 	}
-	for i := 1; i < len(all); i++ { // neighbours share no long prefix, as counters would
+	for i := 1; i < len(all); i++ { // unlike counters, successive challenges share no long prefix
 		same := 0
 		for same < min(len(all[i]), len(all[i-1])) && all[i][same] == all[i-1][same] {
 			same++
 		}
 		if same > len(all[i])/2 {
-			t.Errorf("challenges %q and %q look counted", all[i-1], all[i])
+			t.Errorf("challenges %q and %q look sequential", all[i-1], all[i])
 		}
 	}
-	// A challenge of an earlier request confirms nothing.
+	// The challenge of an earlier request confirms nothing.
 	old := s.Intents("subscribe")[0].Value("hub.challenge")
 	other := refusedBy(t, n, func(hubtest.Request) hubtest.Answer { return hubtest.Answer{Body: []byte(old)} })
 	if bytes.Equal([]byte(other.Intents("subscribe")[0].Value("hub.challenge")), []byte(old)) {

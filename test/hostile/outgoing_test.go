@@ -18,7 +18,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// TestHostileTopics: what a thin ping makes the hub fetch may unfold, be endless, or lie about its length.
+// TestHostileTopics announces topics whose content is a compression bomb, is endless, or lies about its
+// length.
 func TestHostileTopics(t *testing.T) {
 	t.Parallel()
 	s := besiege(t, hubtest.Settings{"message.max_bytes": 1 << 20})
@@ -74,11 +75,11 @@ func TestHostileTopics(t *testing.T) {
 		})
 	})
 	if got := sub.CountDeliveries(); got != 0 {
-		t.Errorf("%d messages were made of what is no content", got)
+		t.Errorf("invalid content became %d messages", got)
 	}
 }
 
-// rude is a TCP server that answers each HTTP request as it likes.
+// rude starts a TCP server that confirms verifications and answers each delivery with answer.
 func rude(t *testing.T, answer func(c net.Conn, r *http.Request)) (base string, calls *atomic.Int64) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -126,8 +127,8 @@ func rude(t *testing.T, answer func(c net.Conn, r *http.Request)) (base string, 
 	return "http://" + ln.Addr().String(), calls
 }
 
-// TestHostileSubscribers: callbacks that answer slowly, never, without end or wrongly cost a slot for one timeout each; honest
-// ones do not notice.
+// TestHostileSubscribers has callbacks that answer slowly, never, endlessly or wrongly. Each costs a slot for
+// one timeout; honest callbacks do not notice.
 func TestHostileSubscribers(t *testing.T) {
 	t.Parallel()
 	s := besiege(t, hubtest.Settings{"delivery.timeout": "1s"})
@@ -146,21 +147,21 @@ func TestHostileSubscribers(t *testing.T) {
 				if _, err := io.WriteString(c, string(b)); err != nil {
 					return
 				}
-				time.Sleep(200 * time.Millisecond) //nolint:forbidigo // it is the attack
+				hubtest.Pause(200 * time.Millisecond)
 			}
 		},
-		"never answers":     func(c net.Conn, _ *http.Request) { _, _ = io.Copy(io.Discard, c) },
-		"an endless body":   func(c net.Conn, _ *http.Request) { endless(c, "HTTP/1.1 500 No\r\n\r\n") },
-		"an endless header": func(c net.Conn, _ *http.Request) { endless(c, "HTTP/1.1 200 OK\r\nX-A: ") },
-		"endless interim":   func(c net.Conn, _ *http.Request) { interim(c) },
-		"a length beyond all": func(c net.Conn, _ *http.Request) {
+		"never answers":   func(c net.Conn, _ *http.Request) { _, _ = io.Copy(io.Discard, c) },
+		"endless body":    func(c net.Conn, _ *http.Request) { endless(c, "HTTP/1.1 500 No\r\n\r\n") },
+		"endless header":  func(c net.Conn, _ *http.Request) { endless(c, "HTTP/1.1 200 OK\r\nX-A: ") },
+		"endless interim": func(c net.Conn, _ *http.Request) { interim(c) },
+		"enormous length": func(c net.Conn, _ *http.Request) {
 			endless(c, "HTTP/1.1 500 No\r\nContent-Length: 9223372036854775807\r\n\r\n")
 		},
-		"a length that is wrong": func(c net.Conn, _ *http.Request) {
+		"wrong length": func(c net.Conn, _ *http.Request) {
 			_, _ = io.WriteString(c, "HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nshort")
 		},
 		"closes midway": func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le") },
-		"no HTTP":       func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, "\x00\xff\x16\x03") },
+		"not HTTP":      func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, "\x00\xff\x16\x03") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			base, calls := rude(t, answer)
@@ -171,7 +172,7 @@ func TestHostileSubscribers(t *testing.T) {
 			}
 			s.withstand(t, func() {
 				s.Publish(t, topic, "text/plain", []byte("x"))
-				hubtest.Eventually(t, "every callback is called and given up", func() error {
+				hubtest.Eventually(t, "a dead letter for every callback", func() error {
 					if n := calls.Load(); n < callbacks {
 						return fmt.Errorf("%d calls", n)
 					}
@@ -182,7 +183,7 @@ func TestHostileSubscribers(t *testing.T) {
 	}
 }
 
-// interim answers with 100 Continue for ever.
+// interim answers with 100 Continue forever.
 func interim(c net.Conn) {
 	many := strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1000)
 	for {
@@ -192,7 +193,7 @@ func interim(c net.Conn) {
 	}
 }
 
-// givenUp tells whether all subscriptions of a topic are done with its messages.
+// givenUp returns an error while any of a topic's n subscriptions has not finished its first message.
 func (s *siege) givenUp(topic string, n int) error {
 	subs, err := s.ListSubscriptions(topic, "")
 	if err != nil {
@@ -204,13 +205,13 @@ func (s *siege) givenUp(topic string, n int) error {
 		}
 	}
 	if n > 0 {
-		return fmt.Errorf("%d still try", n)
+		return fmt.Errorf("%d still in progress", n)
 	}
 	return nil
 }
 
-// TestHostileReflection: requests to subscribe a victim's callback to a thousand topics do not become a thousand requests to
-// it, and beyond the limit they are refused before they are written.
+// TestHostileReflection subscribes a victim's callback to a thousand topics. That must not cause a thousand
+// requests to the victim: beyond the limit the hub refuses before it writes anything.
 func TestHostileReflection(t *testing.T) {
 	t.Parallel()
 	s := besiege(t, hubtest.Settings{"limits.callback_host": "300/1h", "hub.verification.timeout": "1s", "hub.verification.attempts": 1})
@@ -227,13 +228,13 @@ func TestHostileReflection(t *testing.T) {
 		}
 	}))
 	defer victim.Close()
-	taken, refused := 0, 0
+	accepted, refused := 0, 0
 	s.withstand(t, func() {
 		for i := range 1000 {
 			r := s.Request(t, "subscribe", s.TopicURL(fmt.Sprint("t", i)), victim.URL+"/")
 			switch {
 			case r.Status == http.StatusAccepted:
-				taken++
+				accepted++
 			case r.Status == http.StatusTooManyRequests && r.Header.Get("Retry-After") != "":
 				refused++
 			default:
@@ -242,12 +243,12 @@ func TestHostileReflection(t *testing.T) {
 			}
 		}
 	})
-	if taken < 300 || taken > 400 || taken+refused != 1000 {
-		t.Errorf("%d were taken and %d refused, want some 300 taken", taken, refused)
+	if accepted < 300 || accepted > 400 || accepted+refused != 1000 {
+		t.Errorf("%d were accepted and %d refused, want about 300 of 1000 accepted", accepted, refused)
 	}
-	hubtest.Eventually(t, "all that were taken are asked", func() error {
-		if n := all.Load(); n < int64(taken) {
-			return fmt.Errorf("%d of %d", n, taken)
+	hubtest.Eventually(t, "verification of all accepted requests", func() error {
+		if n := all.Load(); n < int64(accepted) {
+			return fmt.Errorf("%d of %d", n, accepted)
 		}
 		return nil
 	})
@@ -256,7 +257,8 @@ func TestHostileReflection(t *testing.T) {
 	}
 }
 
-// TestHostileKeys: a subscription by a JSON pointer gets bodies that are not made for it.
+// TestHostileKeys sends a subscription with a JSON pointer as its delivery key bodies made to be expensive to
+// search.
 func TestHostileKeys(t *testing.T) {
 	t.Parallel()
 	s := besiege(t, nil)

@@ -20,24 +20,24 @@ import (
 func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 
 const (
-	// attacker is where hostile clients call from; honest ones call from 127.0.0.1.
+	// attacker is the address of hostile clients; honest ones use 127.0.0.1.
 	attacker = "127.0.0.66"
 	// connections is limits.connections of the hub under attack.
 	connections = 300
 	mib         = 1 << 20
 )
 
-// siege is a hub under attack with an honest publisher and an honest subscriber.
+// siege is a hub under attack, with an honest publisher and an honest subscriber.
 type siege struct {
 	*hubtest.Node
 	topic  string
 	sub    *hubtest.Subscriber
 	sent   int
 	before map[string]float64
-	peak   float64 // of Go's memory in use: the pages of files that the kernel maps are not the attacker's doing
+	peak   float64 // of Go's memory in use; mapped files are not the attacker's doing
 }
 
-// besiege starts a hub and notes how it is in peace.
+// besiege starts a hub and records its metrics at rest.
 func besiege(t *testing.T, more hubtest.Settings) *siege {
 	t.Helper()
 	settings := hubtest.Settings{"limits.connections": connections, "limits.streams": 20, "log.level": "error"}
@@ -78,7 +78,7 @@ func inUse(m map[string]float64) float64 {
 	return m["go_memstats_heap_inuse_bytes"] + m["go_memstats_stack_inuse_bytes"]
 }
 
-// withstand makes the attack while honest messages go through, and waits for peace.
+// withstand runs the attack while honest messages pass, then waits until the hub is calm again.
 func (s *siege) withstand(t *testing.T, attack func()) {
 	t.Helper()
 	s.peak = 0
@@ -99,16 +99,17 @@ func (s *siege) withstand(t *testing.T, attack func()) {
 	}
 }
 
-// calm waits until the hub is as it was before, but for what a garbage collector leaves.
+// calm waits until the hub's metrics return to what they were, allowing for what a garbage collector leaves
+// behind.
 func (s *siege) calm(t *testing.T) {
 	t.Helper()
-	t.Logf("at most %.0f MiB in use, %.0f before", s.peak/mib, inUse(s.before)/mib)
+	t.Logf("peak of %.0f MiB in use, %.0f before", s.peak/mib, inUse(s.before)/mib)
 	if grown := s.peak - inUse(s.before); grown > 96*mib {
 		t.Errorf("the hub grew by %.0f MiB", grown/mib)
 	}
-	hubtest.EventuallyWithin(t, 100*time.Second, "peace after the attack", func() error {
+	hubtest.EventuallyWithin(t, 100*time.Second, "calm after the attack", func() error {
 		now := s.metrics(t)
-		for range 50 { // so that the collector has a reason to run
+		for range 50 { // gives the collector a reason to run
 			now = s.metrics(t)
 		}
 		for name, more := range map[string]float64{"go_goroutines": 30, "process_open_fds": 30, "quorumhub_http_connections": 15,
@@ -120,11 +121,11 @@ func (s *siege) calm(t *testing.T) {
 		return nil
 	})
 	if !s.Running() {
-		t.Fatal("the hub has ended")
+		t.Fatal("the hub died")
 	}
 }
 
-// dial connects as the attacker; nil when the hub does not want the connection.
+// dial connects as the attacker; it returns nil if the connection fails.
 func (s *siege) dial(t *testing.T) net.Conn {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(attacker)}, Timeout: 20 * time.Second}
 	c, err := d.Dial("tcp4", s.Addr)
@@ -138,7 +139,7 @@ func (s *siege) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// swarm runs f on n connections at a time, and closes them when all are done.
+// swarm runs f on n connections in parallel and returns when all are done.
 func (s *siege) swarm(t *testing.T, n int, f func(c net.Conn)) {
 	var work sync.WaitGroup
 	for range n {
@@ -152,7 +153,7 @@ func (s *siege) swarm(t *testing.T, n int, f func(c net.Conn)) {
 	work.Wait()
 }
 
-// speak sends bytes as they are and returns the statuses of all answers, in order.
+// speak sends raw bytes and returns the statuses of all responses, in order.
 func (s *siege) speak(t *testing.T, raw string) (statuses []int) {
 	c := s.dial(t)
 	if c == nil {
@@ -160,7 +161,7 @@ func (s *siege) speak(t *testing.T, raw string) (statuses []int) {
 	}
 	defer c.Close()
 	go func() {
-		_, _ = io.WriteString(c, raw) // the hub may close before it has read all
+		_, _ = io.WriteString(c, raw) // the hub may close the connection before it has read everything
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.CloseWrite()
 		}

@@ -11,21 +11,21 @@ type Answer struct {
 	Status  int // 0: 200
 	Header  http.Header
 	Body    []byte
-	Gate    <-chan struct{} // the answer waits until it is closed
-	Delay   time.Duration   // then it waits this long
-	Hang    bool            // no answer at all, until the client or the test ends it
-	Drop    bool            // the connection is closed without an answer
-	Cut     bool            // the header and half of the body, then the connection is closed
-	Endless bool            // the body never ends
+	Gate    <-chan struct{} // the answer waits until this is closed
+	Delay   time.Duration   // and then this long
+	Hang    bool            // never answers; the client or the end of the test ends the request
+	Drop    bool            // closes the connection without an answer
+	Cut     bool            // sends the header and half of the body, then closes the connection
+	Endless bool            // sends a body that never ends
 }
 
 // Echo confirms a verification of intent.
 func Echo(r Request) Answer { return Answer{Body: []byte(r.Value("hub.challenge"))} }
 
-// Status answers with a status and nothing else.
+// Status returns an answer with this status and no body.
 func Status(code int) Answer { return Answer{Status: code} }
 
-// write sends the answer; stop ends whatever would last for ever.
+// write sends the answer; stop ends an answer that would last forever.
 func (a Answer) write(w http.ResponseWriter, r *http.Request, stop <-chan struct{}) {
 	if a.Gate != nil && !waits(r, stop, a.Gate) {
 		return

@@ -29,10 +29,10 @@ type Topic struct {
 	Subscriptions int    `json:"subscriptions"`
 }
 
-// Timestamp is a moment in RFC 3339; the zero value stands for null and "".
+// Timestamp is a time in RFC 3339; the zero value stands for null and "".
 type Timestamp struct{ time.Time }
 
-// UnmarshalJSON reads the moment.
+// UnmarshalJSON parses the time.
 func (t *Timestamp) UnmarshalJSON(b []byte) error {
 	if s := string(b); s == "null" || s == `""` {
 		t.Time = time.Time{}
@@ -41,8 +41,8 @@ func (t *Timestamp) UnmarshalJSON(b []byte) error {
 	return t.Time.UnmarshalJSON(b)
 }
 
-// ListSubscriptions returns what the hub lists for a topic and a callback, whichever are not empty, through
-// all pages.
+// ListSubscriptions returns every subscription that the hub lists for a topic and a callback, across all
+// pages. An empty argument does not filter.
 func (n *Node) ListSubscriptions(topic, callback string) ([]Subscription, error) {
 	query := url.Values{}
 	if topic != "" {
@@ -79,10 +79,10 @@ func pages[T any](n *Node, path string, query url.Values) ([]T, error) {
 		}
 		query.Set("cursor", page.Next)
 	}
-	return nil, fmt.Errorf("GET %s: the pages do not end", path)
+	return nil, fmt.Errorf("GET %s: more than 10000 pages", path)
 }
 
-// TopicNamed returns the topic of that name, as listed.
+// TopicNamed returns the topic with that name and reports whether it is listed.
 func (n *Node) TopicNamed(tb testing.TB, name string) (Topic, bool) {
 	tb.Helper()
 	topics, err := n.ListTopics()
@@ -105,7 +105,7 @@ func (n *Node) Subscriptions(tb testing.TB, topic, callback string) []Subscripti
 	return subs
 }
 
-// WaitSubscription waits until the subscription of this topic and callback is as want says.
+// WaitSubscription waits until want accepts the subscription of this topic and callback.
 func (n *Node) WaitSubscription(tb testing.TB, topic, callback, what string, want func(Subscription) bool) Subscription {
 	tb.Helper()
 	var found Subscription

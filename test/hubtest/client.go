@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Reply is an answer of the hub, read to its end.
+// Reply is a response of the hub, read to its end.
 type Reply struct {
 	Status int
 	Header http.Header
@@ -26,7 +26,7 @@ func (r *Reply) String() string {
 	return fmt.Sprintf("%d %s %q", r.Status, r.Header.Get("Content-Type"), tail(string(r.Body), 5))
 }
 
-// Ack is what a publisher was told about an accepted message.
+// Ack is what a publisher learned about an accepted message.
 type Ack struct {
 	Topic       string // URL
 	ID          string // X-Hub-Message-Id
@@ -35,17 +35,17 @@ type Ack struct {
 	Body        []byte
 }
 
-// FormType is the content type of requests in WebSub.
+// FormType is the content type of WebSub requests.
 const FormType = "application/x-www-form-urlencoded"
 
-// HubURL is the address of the hub endpoint.
+// HubURL returns the URL of the hub endpoint.
 func (n *Node) HubURL() string { return n.URL + "/hub" }
 
-// TopicURL is the address of a topic that the hub hosts.
+// TopicURL returns the URL of a topic that the hub hosts.
 func (n *Node) TopicURL(name string) string { return n.URL + "/topics/" + url.PathEscape(name) }
 
-// Send makes one request of the hub, following no redirect. The target is a path with an optional query, or a
-// whole URL.
+// Send sends one request to the hub and follows no redirect. The target is a path with an optional query, or
+// a complete URL.
 func (n *Node) Send(method, target string, header http.Header, body io.Reader) (*Reply, error) {
 	if strings.HasPrefix(target, "/") {
 		target = n.URL + target
@@ -82,7 +82,7 @@ func (n *Node) Do(tb testing.TB, method, target string, header http.Header, body
 	return reply
 }
 
-// Headers makes a header from names and values, given in turn.
+// Headers returns a header made of alternating names and values.
 func Headers(namesAndValues ...string) http.Header {
 	h := http.Header{}
 	for i := 0; i+1 < len(namesAndValues); i += 2 {
@@ -97,13 +97,13 @@ func (n *Node) PostForm(tb testing.TB, form string) *Reply {
 	return n.Do(tb, http.MethodPost, "/hub", Headers("Content-Type", FormType), []byte(form))
 }
 
-// Request posts a subscribe or unsubscribe request with more parameters, given as names and values in turn.
+// Request posts a subscribe or unsubscribe request. More parameters are alternating names and values.
 func (n *Node) Request(tb testing.TB, mode, topic, callback string, more ...string) *Reply {
 	tb.Helper()
 	return n.PostForm(tb, Form(append([]string{"hub.mode", mode, "hub.topic", topic, "hub.callback", callback}, more...)...))
 }
 
-// Subscribe makes a request that must be accepted, and waits until the subscription is active.
+// Subscribe sends a request that must be accepted, and waits until the subscription is active.
 func (n *Node) Subscribe(tb testing.TB, topic, callback string, more ...string) Subscription {
 	tb.Helper()
 	if reply := n.Request(tb, "subscribe", topic, callback, more...); reply.Status != http.StatusAccepted {
@@ -112,7 +112,7 @@ func (n *Node) Subscribe(tb testing.TB, topic, callback string, more ...string) 
 	return n.WaitActive(tb, topic, callback)
 }
 
-// Unsubscribe makes a request that must be accepted, and waits until the subscription is gone.
+// Unsubscribe sends a request that must be accepted, and waits until the subscription is gone.
 func (n *Node) Unsubscribe(tb testing.TB, topic, callback string) {
 	tb.Helper()
 	if reply := n.Request(tb, "unsubscribe", topic, callback); reply.Status != http.StatusAccepted {
@@ -121,7 +121,7 @@ func (n *Node) Unsubscribe(tb testing.TB, topic, callback string) {
 	n.WaitGone(tb, topic, callback)
 }
 
-// Publish publishes content in full and must be told that it was accepted.
+// Publish sends a fat publish that must be accepted.
 func (n *Node) Publish(tb testing.TB, topic, contentType string, body []byte, more ...string) Ack {
 	tb.Helper()
 	ack, err := n.TryPublish(topic, contentType, body, more...)
@@ -131,13 +131,13 @@ func (n *Node) Publish(tb testing.TB, topic, contentType string, body []byte, mo
 	return ack
 }
 
-// PublishTarget is the path and query of a publish with full content.
+// PublishTarget returns the path and query of a fat publish.
 func PublishTarget(topic string) string {
 	return "/hub?" + Form("hub.mode", "publish", "hub.topic", topic)
 }
 
-// TryPublish is Publish for tests in which the hub may be down. More headers are given as names and values.
-// Its errors say nothing about whether the hub took the message, except for a *RefusedError.
+// TryPublish is Publish for tests in which the hub may be down. More headers are alternating names and
+// values. Apart from a *RefusedError, its errors do not say whether the hub took the message.
 func (n *Node) TryPublish(topic, contentType string, body []byte, more ...string) (Ack, error) {
 	h := Headers(more...)
 	if contentType != "" {
@@ -150,14 +150,14 @@ func (n *Node) TryPublish(topic, contentType string, body []byte, more ...string
 	return AckOf(topic, contentType, body, reply)
 }
 
-// RefusedError is an answer to a publish that is no acknowledgement.
+// RefusedError is the response to a publish that was not accepted.
 type RefusedError struct{ Reply *Reply }
 
 func (e *RefusedError) Error() string {
 	return "publish: got " + e.Reply.String() + ", want 200 hub.mode=accepted"
 }
 
-// AckOf reads the acknowledgement of a publish with full content.
+// AckOf parses the acknowledgement of a fat publish.
 func AckOf(topic, contentType string, body []byte, reply *Reply) (Ack, error) {
 	accepted := false
 	for _, p := range Params(strings.TrimSpace(string(reply.Body))) {
@@ -174,7 +174,7 @@ func AckOf(topic, contentType string, body []byte, reply *Reply) (Ack, error) {
 	return Ack{Topic: topic, ID: id, Offset: offset, ContentType: contentType, Body: bytes.Clone(body)}, nil
 }
 
-// OffsetOf returns the offset in a message id "<topic id>-<offset>".
+// OffsetOf returns the offset in a message ID "<topic id>-<offset>".
 func OffsetOf(id string) (uint64, error) {
 	i := strings.LastIndexByte(id, '-')
 	offset, err := strconv.ParseUint(id[i+1:], 10, 64)
@@ -184,7 +184,7 @@ func OffsetOf(id string) (uint64, error) {
 	return offset, nil
 }
 
-// Ping tells the hub that topics have new content; the hub must answer 204.
+// Ping announces new content of topics to the hub, which must answer 204.
 func (n *Node) Ping(tb testing.TB, topics ...string) {
 	tb.Helper()
 	form := []string{"hub.mode", "publish"}
@@ -196,7 +196,7 @@ func (n *Node) Ping(tb testing.TB, topics ...string) {
 	}
 }
 
-// Register makes a topic known to the hub.
+// Register registers a topic at the hub.
 func (n *Node) Register(tb testing.TB, topic string) {
 	tb.Helper()
 	if reply := n.PostForm(tb, Form("hub.mode", "register", "hub.topic", topic)); reply.Status != http.StatusOK {
@@ -204,7 +204,7 @@ func (n *Node) Register(tb testing.TB, topic string) {
 	}
 }
 
-// GetJSON reads a document of the admin API into out, and returns it as it came.
+// GetJSON reads a document of the admin API into out and returns its raw body.
 func (n *Node) GetJSON(tb testing.TB, target string, out any) []byte {
 	tb.Helper()
 	body, err := n.getJSON(target, out)

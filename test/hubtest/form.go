@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Param is one name with its value, decoded.
+// Param is a decoded name and value.
 type Param struct{ Name, Value string }
 
-// Form writes names and values, given in turn, as application/x-www-form-urlencoded in that order.
+// Form encodes alternating names and values as application/x-www-form-urlencoded, in that order.
 func Form(namesAndValues ...string) string {
 	if len(namesAndValues)%2 != 0 {
 		panic("hubtest.Form needs names and values in pairs")
@@ -20,8 +20,8 @@ func Form(namesAndValues ...string) string {
 	return strings.Join(parts, "&")
 }
 
-// Params reads a query or form in the order in which it was written. Pairs that cannot be decoded are kept as
-// they are.
+// Params parses a query or form and keeps the order. Names and values that cannot be decoded are kept as they
+// are.
 func Params(encoded string) []Param {
 	var out []Param
 	for part := range strings.SplitSeq(encoded, "&") {

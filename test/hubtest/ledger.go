@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// Ledger is the account of what the hub promised and what it did, kept outside of it: every acknowledged
-// publish, every subscription with its life time, every delivery. Safe for concurrent use.
+// Ledger records, outside the hub, what the hub promised and what it did: every acknowledged publish, every
+// subscription with its lifetime, every delivery. Safe for concurrent use.
 //
-// Each check returns an error that lists what is wrong; at most a few lines of each kind.
+// Each check returns an error that lists what is wrong, limited to a few lines of each kind.
 type Ledger struct {
 	mu   sync.Mutex
 	acks map[string]map[uint64]Ack // topic, offset
 	subs map[string]*account
-	bad  []error // found while writing
+	bad  []error // breaches found while recording
 }
 
 // account is one subscription in the ledger.
 type account struct {
 	topic      string
-	after      uint64 // offsets behind this one are owed
+	after      uint64 // greater offsets are due
 	end        time.Time
 	deliveries []delivered
 }
@@ -41,8 +41,8 @@ func NewLedger() *Ledger {
 	return &Ledger{acks: map[string]map[uint64]Ack{}, subs: map[string]*account{}}
 }
 
-// Acknowledged books an acknowledged publish. Two acknowledgements of one offset with different content or id
-// are a breach.
+// Acknowledged records an acknowledged publish. Two acknowledgements of one offset with different content or
+// IDs are a breach.
 func (l *Ledger) Acknowledged(a Ack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -50,19 +50,20 @@ func (l *Ledger) Acknowledged(a Ack) {
 		l.acks[a.Topic] = map[uint64]Ack{}
 	}
 	if old, ok := l.acks[a.Topic][a.Offset]; ok && (old.ID != a.ID || !bytes.Equal(old.Body, a.Body)) {
-		l.bad = append(l.bad, fmt.Errorf("%s: offset %d was given to two messages (%s, %s)", a.Topic, a.Offset, old.ID, a.ID))
+		l.bad = append(l.bad, fmt.Errorf("%s: offset %d was assigned to two messages (%s, %s)", a.Topic, a.Offset, old.ID, a.ID))
 	}
 	l.acks[a.Topic][a.Offset] = a
 }
 
-// Subscribed books a subscription that is owed every message of the topic behind the offset after.
+// Subscribed records a subscription that is due every message of the topic whose offset is greater than
+// after.
 func (l *Ledger) Subscribed(subscription, topic string, after uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.subs[subscription] = &account{topic: topic, after: after}
 }
 
-// Ended books that the subscription was known to have ended at that moment.
+// Ended records that the subscription was known to have ended at that moment.
 func (l *Ledger) Ended(subscription string, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,13 +72,13 @@ func (l *Ledger) Ended(subscription string, at time.Time) {
 	}
 }
 
-// Delivered books a delivery, also one that comes before its publisher has read the acknowledgement.
+// Delivered records a delivery, even one that arrives before its publisher has read the acknowledgement.
 func (l *Ledger) Delivered(subscription string, r Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.subs[subscription]
 	if s == nil {
-		l.bad = append(l.bad, fmt.Errorf("%s: a delivery without a subscription: %v", subscription, r))
+		l.bad = append(l.bad, fmt.Errorf("%s: delivery without a subscription: %v", subscription, r))
 		return
 	}
 	offset, err := OffsetOf(r.MessageID())
@@ -88,7 +89,8 @@ func (l *Ledger) Delivered(subscription string, r Request) {
 	s.deliveries = append(s.deliveries, delivered{offset, r.MessageID(), r.At, sha256.Sum256(r.Body)})
 }
 
-// AtLeastOnce checks that every subscription that has not ended got every acknowledged message it is owed.
+// AtLeastOnce checks that every subscription that has not ended received every acknowledged message due to
+// it.
 func (l *Ledger) AtLeastOnce() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,15 +107,15 @@ func (l *Ledger) AtLeastOnce() error {
 		}
 		if len(missing) > 0 {
 			slices.Sort(missing)
-			errs = append(errs, fmt.Errorf("%s: %d of %d acknowledged messages did not come, first offsets %v",
+			errs = append(errs, fmt.Errorf("%s: %d of %d acknowledged messages were not delivered, first offsets %v",
 				name, len(missing), len(l.acks[s.topic]), missing[:min(10, len(missing))]))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Order checks that each subscription saw new offsets only in rising order: a message may be repeated as long
-// as nothing behind it has been seen for the first time out of turn.
+// Order checks that each subscription saw new offsets only in increasing order. A message may be repeated,
+// but no message may arrive for the first time after a later one.
 func (l *Ledger) Order() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +125,7 @@ func (l *Ledger) Order() error {
 		seen := map[uint64]bool{}
 		for _, d := range s.deliveries {
 			if !seen[d.offset] && d.offset < newest {
-				errs = append(errs, fmt.Errorf("%s: offset %d came for the first time after %d", name, d.offset, newest))
+				errs = append(errs, fmt.Errorf("%s: offset %d arrived for the first time after %d", name, d.offset, newest))
 				break
 			}
 			seen[d.offset] = true
@@ -133,7 +135,8 @@ func (l *Ledger) Order() error {
 	return errors.Join(errs...)
 }
 
-// Contiguous checks that no subscription skipped an offset between the first it is owed and the last it got.
+// Contiguous checks that no subscription skipped an offset between the first one due and the last one
+// received.
 func (l *Ledger) Contiguous() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,7 +145,7 @@ func (l *Ledger) Contiguous() error {
 		next := s.after + 1
 		for _, d := range s.deliveries {
 			if d.offset > next {
-				errs = append(errs, fmt.Errorf("%s: offset %d came where %d was due", name, d.offset, next))
+				errs = append(errs, fmt.Errorf("%s: offset %d arrived where %d was due", name, d.offset, next))
 				break
 			}
 			next = max(next, d.offset+1)
@@ -151,7 +154,7 @@ func (l *Ledger) Contiguous() error {
 	return errors.Join(errs...)
 }
 
-// Duplicates returns how many deliveries repeated an offset that the same subscription had got before.
+// Duplicates returns how many deliveries repeated an offset that the same subscription had already received.
 func (l *Ledger) Duplicates() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,7 +171,7 @@ func (l *Ledger) Duplicates() int {
 	return n
 }
 
-// Deliveries returns how many deliveries were booked.
+// Deliveries returns how many deliveries were recorded.
 func (l *Ledger) Deliveries() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,7 +182,7 @@ func (l *Ledger) Deliveries() int {
 	return n
 }
 
-// NothingAfterEnd checks that no delivery came later than grace after a subscription's end.
+// NothingAfterEnd checks that no delivery arrived later than grace after its subscription's end.
 func (l *Ledger) NothingAfterEnd(grace time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,7 +193,7 @@ func (l *Ledger) NothingAfterEnd(grace time.Duration) error {
 		}
 		for _, d := range s.deliveries {
 			if late := d.at.Sub(s.end); late > grace {
-				errs = append(errs, fmt.Errorf("%s: offset %d came %v after the end", name, d.offset, late))
+				errs = append(errs, fmt.Errorf("%s: offset %d arrived %v after the end", name, d.offset, late))
 				break
 			}
 		}
@@ -198,8 +201,8 @@ func (l *Ledger) NothingAfterEnd(grace time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// Breaches returns entries that do not agree: one offset for two messages, and deliveries whose id or content
-// differs from what was acknowledged.
+// Breaches returns entries that contradict each other: one offset for two messages, or a delivery whose ID or
+// content differs from what was acknowledged.
 func (l *Ledger) Breaches() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,14 +211,14 @@ func (l *Ledger) Breaches() error {
 		for _, d := range s.deliveries {
 			a, ok := l.acks[s.topic][d.offset]
 			if ok && (a.ID != d.id || sha256.Sum256(a.Body) != d.sum) {
-				bad = append(bad, fmt.Errorf("%s: offset %d: %s came with another id or content than was published as %s", name, d.offset, d.id, a.ID))
+				bad = append(bad, fmt.Errorf("%s: offset %d: the ID or content of %s differs from what was published as %s", name, d.offset, d.id, a.ID))
 			}
 		}
 	}
 	return errors.Join(bad[:min(10, len(bad))]...)
 }
 
-// Balance runs all checks that hold without knowing anything else: AtLeastOnce, Order and Breaches.
+// Balance runs the checks that need no further knowledge: AtLeastOnce, Order and Breaches.
 func (l *Ledger) Balance() error {
 	return errors.Join(l.Breaches(), l.AtLeastOnce(), l.Order())
 }

@@ -24,7 +24,7 @@ func delivered(l *hubtest.Ledger, id, body string, at time.Time) {
 	})
 }
 
-// Each breach of a promise must be found by its check, and only by that.
+// Each breach of a guarantee is found by its check, and only by that check.
 func TestLedgerFindsEachBreach(t *testing.T) {
 	start := time.Now()
 	tests := map[string]struct {
@@ -36,7 +36,7 @@ func TestLedgerFindsEachBreach(t *testing.T) {
 		late       bool
 		duplicates int
 	}{
-		"all well, with a repeat": {
+		"complete, with one repeat": {
 			write: func(l *hubtest.Ledger) {
 				delivered(l, "7-1", "a", start)
 				delivered(l, "7-1", "a", start)
@@ -44,19 +44,19 @@ func TestLedgerFindsEachBreach(t *testing.T) {
 			},
 			duplicates: 1,
 		},
-		"a message lost":        {write: func(l *hubtest.Ledger) { delivered(l, "7-2", "b", start) }, lost: true, gap: true},
-		"the last message lost": {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start) }, lost: true},
-		"out of order":          {write: func(l *hubtest.Ledger) { delivered(l, "7-2", "b", start); delivered(l, "7-1", "a", start) }, order: true, gap: true},
-		"other content":         {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start); delivered(l, "7-2", "B", start) }, breaches: true},
-		"another id":            {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start); delivered(l, "8-2", "b", start) }, breaches: true},
-		"no id":                 {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start); delivered(l, "", "b", start) }, breaches: true, lost: true},
+		"first message lost": {write: func(l *hubtest.Ledger) { delivered(l, "7-2", "b", start) }, lost: true, gap: true},
+		"last message lost":  {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start) }, lost: true},
+		"out of order":       {write: func(l *hubtest.Ledger) { delivered(l, "7-2", "b", start); delivered(l, "7-1", "a", start) }, order: true, gap: true},
+		"wrong content":      {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start); delivered(l, "7-2", "B", start) }, breaches: true},
+		"wrong id":           {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start); delivered(l, "8-2", "b", start) }, breaches: true},
+		"no id":              {write: func(l *hubtest.Ledger) { delivered(l, "7-1", "a", start); delivered(l, "", "b", start) }, breaches: true, lost: true},
 		"one offset, two messages": {write: func(l *hubtest.Ledger) {
 			acked(l, 2, "c")
 			delivered(l, "7-1", "a", start)
 			delivered(l, "7-2", "c", start)
 		}, breaches: true},
-		"something after the end":    {write: func(l *hubtest.Ledger) { l.Ended(ledgerSub, start); delivered(l, "7-1", "a", start.Add(time.Minute)) }, late: true},
-		"an end excuses what is due": {write: func(l *hubtest.Ledger) { l.Ended(ledgerSub, start) }},
+		"delivery after the end":   {write: func(l *hubtest.Ledger) { l.Ended(ledgerSub, start); delivered(l, "7-1", "a", start.Add(time.Minute)) }, late: true},
+		"nothing is due after end": {write: func(l *hubtest.Ledger) { l.Ended(ledgerSub, start) }},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestLedgerFindsEachBreach(t *testing.T) {
 				"Contiguous": {l.Contiguous(), tt.gap}, "NothingAfterEnd": {l.NothingAfterEnd(time.Second), tt.late},
 			} {
 				if (c.err != nil) != c.want {
-					t.Errorf("%s: got %v, want a breach: %v", what, c.err, c.want)
+					t.Errorf("%s: got %v, want an error: %v", what, c.err, c.want)
 				}
 			}
 			if got := l.Duplicates(); got != tt.duplicates {

@@ -7,15 +7,16 @@ import (
 	"sync"
 )
 
-// A hub goes on calling the callback of a test that is over. A later server must not get what was meant for an
-// earlier one, so scripted servers never share an address: each test process has a loopback address of its own,
-// and uses each port once.
+// A hub may still call the callback of a test that is over. A later server must not receive requests meant
+// for an earlier one, so scripted servers never share an address: each test process has its own loopback
+// address and uses each port only once.
 var usedPorts = struct {
 	sync.Mutex
 	seen map[int]bool
 }{seen: map[int]bool{}}
 
-// processHost is a loopback address that only this process uses. Where 127.0.0.1 is the only one, it is that.
+// processHost returns a loopback address that only this process uses, or 127.0.0.1 where that is the only
+// one.
 var processHost = sync.OnceValue(func() string {
 	pid := os.Getpid()
 	host := fmt.Sprintf("127.%d.%d.%d", 64+pid>>16%64, pid>>8&255, max(1, min(pid&255, 254)))

@@ -13,14 +13,14 @@ import (
 	"testing"
 )
 
-// BinaryEnv names the environment variable that points the tests at a ready binary.
+// BinaryEnv is the environment variable that points the tests at an existing binary.
 const BinaryEnv = "QUORUMHUB_BIN"
 
-// parallelTests is how many tests of a package run side by side unless -parallel says otherwise. They wait
-// for the network and for timers most of the time, so more than there are cores is right.
+// parallelTests is how many tests of a package run in parallel unless -parallel is given. They spend most of
+// their time waiting for the network and timers, so more than one per core pays off.
 const parallelTests = 8
 
-// Main runs the tests of a package and removes the binary that they built. Call it from TestMain:
+// Main runs the tests of a package and removes the binary they built. Call it from TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 //
@@ -45,8 +45,8 @@ func Main(m *testing.M, after ...func()) int {
 	return code
 }
 
-// Binary returns the path of the quorumhub binary: the one that QUORUMHUB_BIN names, or one that is built
-// once for the whole test process.
+// Binary returns the path of the quorumhub binary: the one named by QUORUMHUB_BIN, or one built once per test
+// process.
 func Binary(tb testing.TB) string {
 	tb.Helper()
 	path, err := builtBinary()
@@ -78,7 +78,7 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// Root returns the directory of the module, found from the working directory upwards.
+// Root returns the module's root directory, searching upwards from the working directory.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

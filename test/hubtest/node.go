@@ -17,18 +17,18 @@ import (
 	"time"
 )
 
-// Options say how a node is started. The zero value is a node with Defaults in a temporary directory.
+// Options configures a node. The zero value is a node with Defaults in a temporary directory.
 type Options struct {
-	Settings Settings // on top of Defaults; a nil value removes a default
-	Dir      string   // holds the config file, the data directory and the log; empty: a new temporary one
-	Binary   string   // empty: the built one (set by Start)
-	Env      []string // more environment variables, "KEY=value"
-	ReadyIn  time.Duration
-	Timeout  time.Duration // of the requests that the test makes; 0: Patience
-	Through  []string      // a command that runs the command given behind it, as "ip netns exec NAME" does
+	Settings Settings      // on top of Defaults; a nil value removes a default
+	Dir      string        // holds the config file, the data directory and the log; empty: a temporary directory
+	Binary   string        // empty: the built one; set by Start
+	Env      []string      // additional environment variables, "KEY=value"
+	ReadyIn  time.Duration // how long the node may take to become ready; 0: Patience
+	Timeout  time.Duration // of the requests that the test sends; 0: Patience
+	Through  []string      // a command prefix such as "ip netns exec NAME"
 }
 
-// Node is one quorumhub process and its files. Its methods may be called concurrently, except for those that
+// Node is one quorumhub process and its files. Its methods are safe for concurrent use, except those that
 // start or end the process.
 type Node struct {
 	Dir        string // everything of this node
@@ -36,7 +36,7 @@ type Node struct {
 	DataDir    string
 	LogPath    string // output of all runs, one after another
 	Addr       string // http.addr
-	URL        string // http.public_url, without a slash at the end
+	URL        string // http.public_url, without a trailing slash
 	Settings   Settings
 
 	binary  string
@@ -50,7 +50,7 @@ type Node struct {
 	proc *process
 }
 
-// StartError tells that the process ended before it was ready, or never became ready.
+// StartError reports that the process ended before it was ready, or never became ready.
 type StartError struct {
 	Code   int    // exit code; -1 when it was still running or ended by a signal
 	Output string // what it printed in this run
@@ -61,7 +61,7 @@ func (e *StartError) Error() string {
 	return fmt.Sprintf("quorumhub serve %s (exit code %d); it printed:\n%s", e.Reason, e.Code, tail(e.Output, 60))
 }
 
-// Start starts a node that ends with the test; when the test fails, the end of the node's log is shown.
+// Start starts a node that ends with the test. If the test fails, the end of the node's log is shown.
 func Start(tb testing.TB, opts Options) *Node {
 	tb.Helper()
 	opts.Binary = Binary(tb)
@@ -74,7 +74,7 @@ func Start(tb testing.TB, opts Options) *Node {
 	}
 	tb.Cleanup(func() {
 		if err := n.Close(); err != nil {
-			tb.Errorf("ending the node: %v", err)
+			tb.Errorf("closing the node: %v", err)
 		}
 	})
 	n.showLog(tb, 0)
@@ -102,7 +102,7 @@ func StartNode(opts Options) (*Node, error) {
 	return nil, errors.Join(err, n.Close())
 }
 
-// PrepareNode lays out the directory and the configuration of a node without starting it.
+// PrepareNode creates the directory and the configuration of a node without starting it.
 func PrepareNode(opts Options) (*Node, error) {
 	n := &Node{
 		Dir: opts.Dir, binary: opts.Binary, env: opts.Env, readyIn: opts.ReadyIn, through: opts.Through,
@@ -110,7 +110,8 @@ func PrepareNode(opts Options) (*Node, error) {
 		client: &http.Client{
 			Timeout:       cmp.Or(opts.Timeout, Patience),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			// Idle connections are given up long before the hub does it: a POST on one that the hub is closing fails.
+			// Idle connections are dropped well before the hub does so: a POST on a connection that the hub
+			// is closing fails.
 			Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: 15 * time.Second},
 		},
 	}
@@ -137,7 +138,7 @@ func PrepareNode(opts Options) (*Node, error) {
 	return n, n.setAddresses()
 }
 
-// setAddresses fills in what the settings leave open.
+// setAddresses assigns an ID and free addresses.
 func (n *Node) setAddresses() error {
 	addrs, err := FreeAddrs(2)
 	if err != nil {
@@ -167,7 +168,7 @@ func (n *Node) Run() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the child has its own
+	defer log.Close() // the child has its own descriptor
 	from, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -265,7 +266,8 @@ func (n *Node) Running() bool { return !n.current().ended() }
 // PID returns the process id of the current run.
 func (n *Node) PID() int { return n.current().cmd.Process.Pid }
 
-// Exited returns a channel that is closed when the current run has ended, and a function for its exit code.
+// Exited returns a channel that is closed when the current run has ended, and a function that returns its
+// exit code.
 func (n *Node) Exited() (<-chan struct{}, func() int) {
 	p := n.current()
 	return p.done, p.code
@@ -277,7 +279,7 @@ func (n *Node) current() *process {
 	return n.proc
 }
 
-// Close kills the process if it still runs, and removes the directory if the node made it.
+// Close kills the process if it still runs, and removes the directory if the node created it.
 func (n *Node) Close() error {
 	var errs []error
 	if p := n.current(); p != nil {
@@ -290,7 +292,7 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// Log returns everything that the node printed, all runs together.
+// Log returns everything the node printed, in all runs.
 func (n *Node) Log() string { return n.logFrom(0) }
 
 func (n *Node) logFrom(offset int64) string {
@@ -301,7 +303,7 @@ func (n *Node) logFrom(offset int64) string {
 	return string(b[min(int(offset), len(b)):])
 }
 
-// ShowLogOnFailure prints what the node logged during the test, at most its last lines, if the test fails.
+// ShowLogOnFailure prints the last lines that the node logged during the test if the test fails.
 func (n *Node) ShowLogOnFailure(tb testing.TB) {
 	var from int64
 	if info, err := os.Stat(n.LogPath); err == nil {

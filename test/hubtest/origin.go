@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Origin is a publisher's web server: it serves the topics that the hub fetches after a ping, with ETag and
+// Origin is a publisher's web server. It serves the topics that the hub fetches after a ping, with ETag and
 // Last-Modified, and answers conditional requests.
 type Origin struct {
 	*recorder
@@ -21,7 +21,7 @@ type Origin struct {
 type Page struct {
 	ContentType  string
 	Body         []byte
-	ETag         string // with its quotes
+	ETag         string // with quotes
 	LastModified string
 	Header       http.Header
 }
@@ -42,7 +42,7 @@ func (o *Origin) Put(path string, p Page) string {
 	return o.URL + path
 }
 
-// Script sets a function that answers requests before the pages do, when it returns true.
+// Script sets a function that may answer a request instead of the pages, by returning true.
 func (o *Origin) Script(f func(Request) (Answer, bool)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -60,7 +60,7 @@ func (o *Origin) respond(r Request) Answer {
 		}
 	}
 	if !ok {
-		return Answer{Status: http.StatusNotFound, Body: fmt.Appendf(nil, "nothing at %s", r.URI)}
+		return Answer{Status: http.StatusNotFound, Body: fmt.Appendf(nil, "no page at %s", r.URI)}
 	}
 	h := page.Header.Clone()
 	if h == nil {
@@ -86,7 +86,7 @@ func (o *Origin) Fetches(uri string) []Request {
 	return o.Select(func(r Request) bool { return r.URI == uri })
 }
 
-// WaitFetches waits for at least n requests of a path and query.
+// WaitFetches waits for at least n requests for a path and query.
 func (o *Origin) WaitFetches(tb testing.TB, uri string, n int) []Request {
 	tb.Helper()
 	return o.WaitFor(tb, n, "fetches of "+uri, func(r Request) bool { return r.URI == uri })

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// process is one child. It dies with the test process, and nothing else ever ends it than its own signal calls.
+// process is one child process. It dies with the test process; only its own end method ever signals it.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // valid after done
 }
 
-// spawn starts a child with its output in out. The thread that starts it lives as long as the child does,
-// because the kernel sends the parent-death signal when that thread ends.
+// spawn starts a child with its output in out. The thread that starts it lives as long as the child, because
+// the kernel sends the parent-death signal when that thread ends.
 func spawn(binary string, args, env []string, out *os.File) (*process, error) {
 	p := &process{cmd: exec.Command(binary, args...), done: make(chan struct{})}
 	p.cmd.Env = append(cleanEnv(), env...)
@@ -43,7 +43,7 @@ func spawn(binary string, args, env []string, out *os.File) (*process, error) {
 	return p, nil
 }
 
-// cleanEnv is the environment without the variables that configure a hub.
+// cleanEnv returns the environment without the variables that configure a hub.
 func cleanEnv() []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -63,7 +63,7 @@ func (p *process) ended() bool {
 	}
 }
 
-// end sends the signal and waits; a child that is still there after the time given is killed.
+// end sends the signal and waits; a child still running after within is killed.
 func (p *process) end(sig syscall.Signal, within time.Duration) error {
 	if p.ended() {
 		return nil
@@ -83,5 +83,5 @@ func (p *process) end(sig syscall.Signal, within time.Duration) error {
 	}
 }
 
-// code is the exit code of an ended child; -1 when a signal ended it.
+// code returns the exit code of an ended child, or -1 when a signal ended it.
 func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }

@@ -17,35 +17,35 @@ import (
 	"time"
 )
 
-// Request is a request as a scripted server got it.
+// Request is a request as a scripted server received it.
 type Request struct {
-	Seq    int // from 1, in the order of arrival
+	Seq    int // from 1, in order of arrival
 	Method string
 	URI    string // as on the request line
 	Proto  string
 	Host   string
 	Header http.Header
 	Body   []byte
-	Length int64 // Content-Length; -1: none was sent
+	Length int64 // Content-Length, or -1 if none was sent
 	At     time.Time
 }
 
-// Path is the part of the URI before the "?".
+// Path returns the part of the URI before the "?".
 func (r Request) Path() string {
 	path, _, _ := strings.Cut(r.URI, "?")
 	return path
 }
 
-// RawQuery is the part of the URI behind the "?".
+// RawQuery returns the part of the URI after the "?".
 func (r Request) RawQuery() string {
 	_, query, _ := strings.Cut(r.URI, "?")
 	return query
 }
 
-// Params is the query, decoded, in its order.
+// Params returns the decoded query parameters in their original order.
 func (r Request) Params() []Param { return Params(r.RawQuery()) }
 
-// Values returns the values of a query parameter in their order.
+// Values returns the values of a query parameter in their original order.
 func (r Request) Values(name string) []string {
 	var out []string
 	for _, p := range r.Params() {
@@ -56,7 +56,8 @@ func (r Request) Values(name string) []string {
 	return out
 }
 
-// Value returns the last value of a query parameter: a hub appends its own behind those of the callback.
+// Value returns the last value of a query parameter: a hub appends its own parameters to those of the
+// callback.
 func (r Request) Value(name string) string {
 	if v := r.Values(name); len(v) > 0 {
 		return v[len(v)-1]
@@ -64,19 +65,19 @@ func (r Request) Value(name string) string {
 	return ""
 }
 
-// MessageID is the X-Hub-Message-Id of a delivery.
+// MessageID returns the X-Hub-Message-Id of a delivery.
 func (r Request) MessageID() string { return r.Header.Get("X-Hub-Message-Id") }
 
-// IsDelivery reports whether the request brings content.
+// IsDelivery reports whether the request carries content.
 func (r Request) IsDelivery() bool { return r.Method == http.MethodPost }
 
-// IsIntent reports whether the request asks to confirm mode ("" for any of the two).
+// IsIntent reports whether the request verifies intent for mode, or for either mode if mode is "".
 func (r Request) IsIntent(mode string) bool {
 	m := r.Value("hub.mode")
 	return r.Method == http.MethodGet && (m == mode || mode == "" && (m == "subscribe" || m == "unsubscribe"))
 }
 
-// IsDenial reports whether the request says that a subscription is denied or has ended.
+// IsDenial reports whether the request says that a subscription was denied or has ended.
 func (r Request) IsDenial() bool {
 	return r.Method == http.MethodGet && r.Value("hub.mode") == "denied"
 }
@@ -85,20 +86,20 @@ func (r Request) String() string {
 	return fmt.Sprintf("#%d %s %s id=%q %d bytes", r.Seq, r.Method, r.URI, r.MessageID(), len(r.Body))
 }
 
-// recorder is an HTTP server on loopback that keeps every request. Safe for concurrent use.
+// recorder is an HTTP server on loopback that records every request. Safe for concurrent use.
 type recorder struct {
-	URL    string // without a slash at the end
+	URL    string // without a trailing slash
 	server *httptest.Server
 	stop   chan struct{}
 	answer func(Request) Answer
 
 	mu       sync.Mutex
 	requests []Request
-	changed  chan struct{} // closed and replaced with every request
+	changed  chan struct{} // closed and replaced on every request
 }
 
-// newRecorder starts a server that ends with the test. Its handler is called without a ServeMux, so that no
-// path is cleaned and nothing redirected.
+// newRecorder starts a server that ends with the test. It has no ServeMux, so no path is cleaned and nothing
+// is redirected.
 func newRecorder(tb testing.TB, host string, tls bool, answer func(Request) Answer) *recorder {
 	tb.Helper()
 	s := &recorder{stop: make(chan struct{}), answer: answer, changed: make(chan struct{})}
@@ -124,7 +125,7 @@ func newRecorder(tb testing.TB, host string, tls bool, answer func(Request) Answ
 func (s *recorder) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the client went away: no request to speak of
+		return // the client went away, so there is no complete request to record
 	}
 	req := Request{
 		Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header.Clone(),
@@ -139,19 +140,19 @@ func (s *recorder) serve(w http.ResponseWriter, r *http.Request) {
 	s.answer(req).write(w, r, s.stop)
 }
 
-// Requests returns what came so far, in order.
+// Requests returns the requests received so far, in order.
 func (s *recorder) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Select returns the requests for which keep is true.
+// Select returns the requests that keep accepts.
 func (s *recorder) Select(keep func(Request) bool) []Request {
 	return slices.DeleteFunc(s.Requests(), func(r Request) bool { return !keep(r) })
 }
 
-// WaitFor waits until at least n requests for which keep is true have come, and returns them.
+// WaitFor waits until at least n requests that keep accepts have arrived, and returns them.
 func (s *recorder) WaitFor(tb testing.TB, n int, what string, keep func(Request) bool) []Request {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), Patience)
@@ -171,7 +172,7 @@ func (s *recorder) WaitFor(tb testing.TB, n int, what string, keep func(Request)
 	}
 }
 
-// CAFile writes the certificate of a TLS server to a file in dir, to be named by SSL_CERT_FILE.
+// CAFile writes the certificate of a TLS server to a file in dir, for use as SSL_CERT_FILE.
 func (s *recorder) CAFile(tb testing.TB, dir string) string {
 	tb.Helper()
 	path := filepath.Join(dir, "ca.pem")

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// Settings are configuration keys in their dotted form ("delivery.timeout") with their values: strings
-// (durations too), numbers, booleans and lists of strings.
+// Settings maps configuration keys in dotted form ("delivery.timeout") to values: strings (durations too),
+// numbers, booleans and lists of strings.
 type Settings map[string]any
 
-// Defaults are the settings of a node under test: loopback callbacks and origins allowed, no credentials,
-// short times. Addresses and directories are added at the start of a node.
+// Defaults returns the settings of a node under test: loopback callbacks and origins allowed, no credentials,
+// short times. Addresses and directories are added when a node starts.
 func Defaults() Settings {
 	return Settings{
 		"hub.profile":                     "native",
@@ -38,7 +38,7 @@ func Defaults() Settings {
 	}
 }
 
-// With returns a copy of s with the keys of more set; a nil value removes the key.
+// With returns a copy of s with the keys of more set. A nil value removes the key.
 func (s Settings) With(more Settings) Settings {
 	out := maps.Clone(s)
 	for k, v := range more {
@@ -51,7 +51,7 @@ func (s Settings) With(more Settings) Settings {
 	return out
 }
 
-// YAML writes the settings as nested YAML.
+// YAML renders the settings as nested YAML.
 func (s Settings) YAML() string {
 	var b strings.Builder
 	var open []string
@@ -71,11 +71,11 @@ func (s Settings) YAML() string {
 	return b.String()
 }
 
-// scalar writes a value; JSON's strings, numbers, booleans and flat lists are YAML too.
+// scalar renders a value. JSON strings, numbers, booleans and flat lists are valid YAML.
 func scalar(v any) string {
 	out, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("a setting that is no string, number, boolean or list: %v", v))
+		panic(fmt.Sprintf("setting is not a string, number, boolean or list: %v", v))
 	}
 	return string(out)
 }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// Subscriber is a server that confirms intents and takes deliveries, as a test scripts it. Until told
-// otherwise it confirms every verification and answers 200 to every delivery.
+// Subscriber is a server that answers verifications and deliveries as a test scripts it. By default it
+// confirms every verification and answers 200 to every delivery.
 type Subscriber struct {
 	*recorder
 
@@ -28,13 +28,13 @@ func NewSubscriber(tb testing.TB) *Subscriber {
 	return newSubscriber(tb, processHost(), false)
 }
 
-// NewTLSSubscriber starts a subscriber behind https, with a certificate of its own (see CAFile).
+// NewTLSSubscriber starts an https subscriber with its own certificate (see CAFile).
 func NewTLSSubscriber(tb testing.TB) *Subscriber {
 	tb.Helper()
 	return newSubscriber(tb, "127.0.0.1", true)
 }
 
-// NewSubscriberAt is NewSubscriber on a loopback address of the caller's choice.
+// NewSubscriberAt is NewSubscriber on a loopback address that the caller chooses.
 func NewSubscriberAt(tb testing.TB, host string) *Subscriber {
 	tb.Helper()
 	return newSubscriber(tb, host, false)
@@ -56,7 +56,8 @@ func (s *Subscriber) respond(r Request) Answer {
 	return intent(r)
 }
 
-// OnIntent sets what answers GET requests: verifications and denials. It may be called concurrently.
+// OnIntent sets the handler of GET requests: verifications and denials. The handler may be called
+// concurrently.
 func (s *Subscriber) OnIntent(f func(Request) Answer) *Subscriber {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +65,7 @@ func (s *Subscriber) OnIntent(f func(Request) Answer) *Subscriber {
 	return s
 }
 
-// OnDelivery sets what answers POST requests. It may be called concurrently.
+// OnDelivery sets the handler of POST requests. The handler may be called concurrently.
 func (s *Subscriber) OnDelivery(f func(Request) Answer) *Subscriber {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +73,7 @@ func (s *Subscriber) OnDelivery(f func(Request) Answer) *Subscriber {
 	return s
 }
 
-// Answers makes a script: the first request gets the first answer, and so on; the last one is repeated.
+// Answers returns a handler that gives one answer after the other and repeats the last.
 func Answers(answers ...Answer) func(Request) Answer {
 	var mu sync.Mutex
 	return func(Request) Answer {
@@ -86,30 +87,30 @@ func Answers(answers ...Answer) func(Request) Answer {
 	}
 }
 
-// Callback is the URL of this subscriber with the given path and query ("/cb?x=1").
+// Callback returns the URL of this subscriber with the given path and query ("/cb?x=1").
 func (s *Subscriber) Callback(pathAndQuery string) string { return s.URL + pathAndQuery }
 
-// Deliveries returns the content requests so far.
+// Deliveries returns the deliveries received so far.
 func (s *Subscriber) Deliveries() []Request { return s.Select(Request.IsDelivery) }
 
-// Intents returns the verification requests for mode so far ("" for both).
+// Intents returns the verification requests for mode received so far ("" for both modes).
 func (s *Subscriber) Intents(mode string) []Request {
 	return s.Select(func(r Request) bool { return r.IsIntent(mode) })
 }
 
-// CountDeliveries is the number of content requests so far.
+// CountDeliveries returns the number of deliveries so far.
 func (s *Subscriber) CountDeliveries() int { return len(s.Deliveries()) }
 
-// CountIntents is the number of verification requests so far.
+// CountIntents returns the number of verification requests so far.
 func (s *Subscriber) CountIntents() int { return len(s.Intents("")) }
 
-// WaitDeliveries waits for at least n content requests.
+// WaitDeliveries waits for at least n deliveries.
 func (s *Subscriber) WaitDeliveries(tb testing.TB, n int) []Request {
 	tb.Helper()
 	return s.WaitFor(tb, n, "deliveries", Request.IsDelivery)
 }
 
-// WaitBody waits for a delivery of exactly this content and returns the first.
+// WaitBody waits for a delivery with exactly this content and returns the first one.
 func (s *Subscriber) WaitBody(tb testing.TB, body string) Request {
 	tb.Helper()
 	return s.WaitFor(tb, 1, "delivery of "+short(body), func(r Request) bool { return r.IsDelivery() && string(r.Body) == body })[0]
@@ -128,7 +129,7 @@ func short(s string) string {
 	return s
 }
 
-// Sign computes the value of X-Hub-Signature (WebSub section 7.1) for a method; "" for an unknown one.
+// Sign returns the X-Hub-Signature value (WebSub section 7.1) for a method, or "" for an unknown method.
 func Sign(method, secret string, body []byte) string {
 	hashes := map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
 	newHash, ok := hashes[method]
@@ -140,7 +141,7 @@ func Sign(method, secret string, body []byte) string {
 	return method + "=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// SignedBy reports whether the delivery carries exactly one right signature made with secret.
+// SignedBy reports whether the delivery carries exactly one signature and secret made it.
 func (r Request) SignedBy(secret string) bool {
 	values := r.Header.Values("X-Hub-Signature")
 	if len(values) != 1 {

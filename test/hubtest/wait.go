@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Patience is how long a condition may take before a test gives up. It is long because the machine may be
-// busy; a condition that holds is noticed at once.
+// Patience is how long a condition may take before a test gives up. It is generous because the machine may be
+// busy; a condition that becomes true is noticed at once.
 const Patience = 20 * time.Second
 
 const pollEvery = 10 * time.Millisecond
@@ -19,11 +19,11 @@ func Eventually(tb testing.TB, what string, check func() error) {
 	EventuallyWithin(tb, Patience, what, check)
 }
 
-// EventuallyWithin is Eventually with a deadline of its own.
+// EventuallyWithin is Eventually with its own deadline.
 func EventuallyWithin(tb testing.TB, within time.Duration, what string, check func() error) {
 	tb.Helper()
 	if err := poll(within, check); err != nil {
-		tb.Fatalf("%s: not within %v: %v", what, within, err)
+		tb.Fatalf("%s: did not happen within %v: %v", what, within, err)
 	}
 }
 
@@ -45,8 +45,8 @@ func poll(within time.Duration, check func() error) error {
 	}
 }
 
-// Quiet fails the test when count grows during window. It is the last resort: use it only after something
-// that was asked for later has been seen to happen.
+// Quiet fails the test when count changes during window. It is the last resort: use it only once something
+// requested later has been seen to happen.
 func Quiet(tb testing.TB, window time.Duration, what string, count func() int) {
 	tb.Helper()
 	before := count()
@@ -61,7 +61,11 @@ func Quiet(tb testing.TB, window time.Duration, what string, count func() int) {
 	}
 }
 
-// Until lets time pass up to the given moment, which the test knows from the hub (the end of a lease).
+// Pause lets time pass in a client or server that is slow on purpose. To wait for something, use Eventually; to show
+// that nothing happens, use Quiet.
+func Pause(d time.Duration) { time.Sleep(d) }
+
+// Until waits for a moment that the test knows from the hub, such as the end of a lease.
 func Until(tb testing.TB, moment time.Time) {
 	tb.Helper()
 	timer := time.NewTimer(time.Until(moment))
@@ -86,7 +90,7 @@ func FreeAddrs(n int) ([]string, error) {
 	return addrs, nil
 }
 
-// ClosedAddr returns a loopback address on which nobody listens.
+// ClosedAddr returns a loopback address that nobody listens on.
 func ClosedAddr(tb testing.TB) string {
 	tb.Helper()
 	addrs, err := FreeAddrs(1)

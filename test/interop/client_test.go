@@ -20,8 +20,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 
-// missing ends a test whose program is not there: skipped with the reason, or failed where nothing may be
-// skipped.
+// missing skips a test because a program is missing, or fails it with CI=true.
 func missing(t *testing.T, what, howToGet string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -40,8 +39,7 @@ func needsProgram(t *testing.T, name, pkg string) string {
 	return path
 }
 
-// needsNPM asserts that a package of clients/ is installed in the version that is pinned there, and logs what
-// runs.
+// needsNPM asserts that a package of clients/ is installed in the pinned version, and logs what runs.
 func needsNPM(t *testing.T, name, version string) (node string) {
 	t.Helper()
 	node = needsProgram(t, "node", "nodejs npm")
@@ -92,7 +90,8 @@ type event struct {
 	Title   string `json:"title"`
 }
 
-// driver is a running program of clients/. It ends with its standard input, at the latest with the test.
+// driver is a running program of clients/. It ends when its standard input is closed, at the latest with the
+// test.
 type driver struct {
 	stdin  io.WriteCloser
 	lines  chan string
@@ -136,7 +135,7 @@ func startDriver(t *testing.T, name string, args ...string) *driver {
 	d.stdin = stdin
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // the child dies with the thread that started it
+		runtime.LockOSThread() // the kernel kills the child when the thread that started it ends
 		defer runtime.UnlockOSThread()
 		defer close(ended)
 		err := cmd.Start()
@@ -148,7 +147,7 @@ func startDriver(t *testing.T, name string, args ...string) *driver {
 			d.lines <- scanner.Text()
 		}
 		close(d.lines)
-		_ = cmd.Wait() // how it ended does not matter: what it said does
+		_ = cmd.Wait() // only its output matters
 	}()
 	if err := <-started; err != nil {
 		t.Fatal(err)
@@ -162,7 +161,7 @@ func startDriver(t *testing.T, name string, args ...string) *driver {
 			<-ended
 		}
 		if t.Failed() {
-			t.Logf("%s %v said on standard error:\n%s", name, args, d.stderr)
+			t.Logf("%s %v: standard error:\n%s", name, args, d.stderr)
 		}
 	})
 	return d
@@ -172,11 +171,11 @@ func startDriver(t *testing.T, name string, args ...string) *driver {
 func (d *driver) tell(t *testing.T, line string) {
 	t.Helper()
 	if _, err := io.WriteString(d.stdin, line+"\n"); err != nil {
-		t.Fatalf("%v; it said: %s", err, d.stderr)
+		t.Fatalf("%v; standard error: %s", err, d.stderr)
 	}
 }
 
-// line returns the next line that the program prints.
+// line returns the next line of the program's output.
 func (d *driver) line(t *testing.T, what string) string {
 	t.Helper()
 	timer := time.NewTimer(hubtest.Patience)
@@ -184,16 +183,16 @@ func (d *driver) line(t *testing.T, what string) string {
 	select {
 	case l, ok := <-d.lines:
 		if !ok {
-			t.Fatalf("%s: the program has ended; it said: %s", what, d.stderr)
+			t.Fatalf("%s: the program ended; standard error: %s", what, d.stderr)
 		}
 		return l
 	case <-timer.C:
-		t.Fatalf("%s: the program said nothing for %v; standard error: %s", what, hubtest.Patience, d.stderr)
+		t.Fatalf("%s: no output for %v; standard error: %s", what, hubtest.Patience, d.stderr)
 	}
 	return ""
 }
 
-// wait returns the next event of that name; an error or a denial that was not waited for fails the test.
+// wait returns the next event with that name. An unexpected error or denial fails the test.
 func (d *driver) wait(t *testing.T, name string) event {
 	t.Helper()
 	for {

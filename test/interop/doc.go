@@ -1,6 +1,10 @@
-// Package interop runs programs of other people against the hub, as child processes on loopback: subscribers
-// and publishers as they are used in the wild, and an independent check of signatures. The small drivers in
-// clients/ start them and print what they report; `npm ci` in that directory installs the ones from npm.
+// Package interop runs third-party programs against the hub, as child processes on loopback: subscribers and
+// publishers in actual use, and an independent signature check. The small drivers in clients/ start them and
+// print what they report; `npm ci` in that directory installs those from npm (make deps).
 //
-// A program that is not installed skips its test; with CI=true it fails it.
+// The tests take about ten seconds; single ones run with
+//
+//	go test ./test/interop -run TestNPMEventSource
+//
+// A test whose program is not installed is skipped; with CI=true it fails.
 package interop

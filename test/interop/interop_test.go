@@ -13,8 +13,9 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// The package registers ?topic=...&hub=... on its callback, so that a callback whose query is not kept shows.
-// It is used without a secret: with one, it checks with another key than it tells the hub.
+// The npm package adds ?topic=...&hub=... to its callback, which shows whether the hub keeps a callback's
+// query. It is used without a secret, because with one it verifies with a different key than it sends to the
+// hub.
 func TestNPMPubsubhubbub(t *testing.T) {
 	node := needsNPM(t, "pubsubhubbub", "1.0.2")
 	n := hubtest.Start(t, hubtest.Options{})
@@ -24,16 +25,16 @@ func TestNPMPubsubhubbub(t *testing.T) {
 
 	d := startDriver(t, node, "pubsubhubbub.cjs", n.HubURL(), topic)
 	if e := d.wait(t, "subscribe"); e.Topic != topic || e.Hub != n.HubURL() || e.Lease < 3500 || e.Lease > 3610 {
-		t.Errorf("it was asked to confirm %+v", e)
+		t.Errorf("asked to confirm %+v", e)
 	}
 	n.WaitSubscription(t, topic, "", "an active subscription", func(s hubtest.Subscription) bool { return s.State == "active" })
 	n.Ping(t, topic)
 	if e := d.wait(t, "feed"); !bytes.Equal(e.Body, feed) || e.Type != "application/atom+xml; charset=ISO-8859-1" || e.Topic != topic || e.Hub != n.HubURL() {
-		t.Errorf("it got %q of type %q for topic %s from hub %s", e.Body, e.Type, e.Topic, e.Hub)
+		t.Errorf("received %q of type %q for topic %s from hub %s", e.Body, e.Type, e.Topic, e.Hub)
 	}
 	d.tell(t, "unsubscribe")
 	if e := d.wait(t, "unsubscribe"); e.Topic != topic {
-		t.Errorf("it was asked to confirm %+v", e)
+		t.Errorf("asked to confirm %+v", e)
 	}
 	hubtest.Eventually(t, "the end of the subscription", func() error {
 		subs, err := n.ListSubscriptions(topic, "")
@@ -46,8 +47,8 @@ func TestNPMPubsubhubbub(t *testing.T) {
 	})
 }
 
-// Its topic is fixed to an address outside, so the content is published in full. It ignores content whose
-// signature is wrong, silently: what it reports was signed right.
+// The npm package's topic is fixed to an outside address, so the content is published in full. The package
+// silently ignores content with a wrong signature, so whatever it reports was signed correctly.
 func TestNPMYoutubeNotification(t *testing.T) {
 	node := needsNPM(t, "youtube-notification", "1.1.0")
 	for _, method := range []string{"sha256", "sha1"} {
@@ -57,14 +58,14 @@ func TestNPMYoutubeNotification(t *testing.T) {
 			topic := "https://www.youtube.com/xml/feeds/videos.xml?channel_id=" + channel
 			d := startDriver(t, node, "youtube-notification.cjs", n.HubURL(), channel, "a secret & more")
 			if e := d.wait(t, "subscribe"); e.Channel != channel || e.Lease <= 0 {
-				t.Errorf("it was asked to confirm %+v", e)
+				t.Errorf("asked to confirm %+v", e)
 			}
 			n.WaitSubscription(t, topic, "", "an active subscription", func(s hubtest.Subscription) bool { return s.State == "active" })
 			for i := range 3 {
 				video := fmt.Sprint("video", i)
 				n.Publish(t, topic, "application/atom+xml", videoFeed(video, channel))
 				if e := d.wait(t, "notified"); e.Video != video || e.Channel != channel || e.Title != "Größe & mehr" {
-					t.Errorf("it reports %+v", e)
+					t.Errorf("reported %+v", e)
 				}
 			}
 			d.tell(t, "unsubscribe")
@@ -83,7 +84,7 @@ func videoFeed(id, channel string) []byte {
 </feed>`, id, channel)
 }
 
-// Deliveries of the hub, signed with each method, checked by somebody else's code.
+// Third-party code verifies deliveries signed with each method.
 func TestNPMXHubSignature(t *testing.T) {
 	node := needsNPM(t, "x-hub-signature", "2.1.3")
 	n := hubtest.Start(t, hubtest.Options{})
@@ -94,7 +95,7 @@ func TestNPMXHubSignature(t *testing.T) {
 			t.Fatal(err)
 		}
 		checker.tell(t, string(line))
-		return checker.line(t, "a verdict") == "true"
+		return checker.line(t, "the result of a check") == "true"
 	}
 	const secret = "pässwörd & 100%"
 	binary := make([]byte, 4096)
@@ -117,14 +118,14 @@ func TestNPMXHubSignature(t *testing.T) {
 					t.Errorf("%s of %d bytes is not verified", signature, len(got.Body))
 				}
 				if verified(secret, signature, append(got.Body, 'x')) || verified(secret+"x", signature, got.Body) {
-					t.Error("a wrong body or secret is verified too: the check checks nothing")
+					t.Error("a wrong body or secret passes too, so the check proves nothing")
 				}
 			}
 		})
 	}
 }
 
-// The library says true for 204 only, and sends several hub.url in one request.
+// The PHP library returns true only for 204, and sends several hub.url in one request.
 func TestDebianPHPPublisher(t *testing.T) {
 	php := needsProgram(t, "php", "php-cli")
 	const library = "/usr/share/php/Pubsubhubbub/Publisher/autoload.php"
@@ -144,25 +145,25 @@ func TestDebianPHPPublisher(t *testing.T) {
 	publish := func(topics ...string) string {
 		t.Helper()
 		d := startDriver(t, php, append([]string{"publisher.php", n.HubURL()}, topics...)...)
-		return d.line(t, "the library's verdict")
+		return d.line(t, "the library's result")
 	}
-	if got := publish(atom, rss); got != "true" { // nobody has subscribed
-		t.Errorf("without subscribers the library says %s", got)
+	if got := publish(atom, rss); got != "true" { // no subscribers yet
+		t.Errorf("without subscribers the library returned %s", got)
 	}
 	s := hubtest.NewSubscriber(t)
 	n.Subscribe(t, atom, s.Callback("/cb"))
 	n.Subscribe(t, rss, s.Callback("/cb"))
 	if got := publish(atom, rss); got != "true" {
-		t.Errorf("the library says %s", got)
+		t.Errorf("the library returned %s", got)
 	}
 	s.WaitBody(t, "<feed/>")
 	s.WaitBody(t, "<rss/>")
 	if got := publish(atom); got != "true" {
-		t.Errorf("for one topic the library says %s", got)
+		t.Errorf("for one topic the library returned %s", got)
 	}
 }
 
-// The walk that a newcomer takes by hand.
+// The steps that a newcomer takes by hand.
 func TestCurl(t *testing.T) {
 	curl := needsProgram(t, "curl", "curl")
 	ran(t, firstLine(t, curl, "--version"))
@@ -193,20 +194,21 @@ func TestCurl(t *testing.T) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Larger than what curl sends before it asks for "100 Continue".
+	// The body is larger than what curl sends without asking for "100 Continue".
 	out := run("--location", "-H", "Content-Type: application/x-thing", "--data-binary", "@"+file, topic)
 	wantCode("publish to the topic", out, "200")
 	if !strings.HasPrefix(out, "hub.mode=accepted") {
 		t.Errorf("publish: got %q", out)
 	}
-	// Without a type of its own, -d says form; the parameters in the query make it content all the same.
+	// Without -H, -d sends a form content type. The parameters in the query make the body content all the
+	// same.
 	wantCode("publish to the hub", run("--location", "-d", "hello=world", n.HubURL()+"?"+hubtest.Form("hub.mode", "publish", "hub.topic", topic)), "200")
 	got := s.WaitDeliveries(t, 1)[0]
 	if !bytes.Equal(got.Body, content) || got.Header.Get("Content-Type") != "application/x-thing" {
 		t.Errorf("delivered %d bytes of type %q", len(got.Body), got.Header.Get("Content-Type"))
 	}
 	if got := s.WaitBody(t, "hello=world"); got.Header.Get("Content-Type") != hubtest.FormType {
-		t.Errorf("the form came as %q", got.Header.Get("Content-Type"))
+		t.Errorf("the form was delivered as %q", got.Header.Get("Content-Type"))
 	}
 	// Chunked upload from standard input, HTTP/1.0, and a read of the topic.
 	wantCode("upload", run("-T", file, "-X", "POST", "-H", "Transfer-Encoding: chunked", "-H", "Content-Type: text/plain", topic), "200")
@@ -218,15 +220,14 @@ func TestCurl(t *testing.T) {
 	wantCode("HEAD", run("--head", topic), "200")
 	start := time.Now()
 	if out := run("-d", "hub.mode=subscribe", n.HubURL()); !strings.Contains(out, "hub.callback") && !strings.Contains(out, "hub.topic") {
-		t.Errorf("a mistake is answered with %q", out)
+		t.Errorf("an incomplete request got %q, want the missing parameter named", out)
 	}
 	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("a mistake is answered after %v", took)
+		t.Errorf("the answer to an incomplete request took %v", took)
 	}
 }
 
-// A topic followed with the EventSource of a browser: live, and through a restart of the hub without a gap or a
-// repetition.
+// A browser's EventSource follows a topic live and through restarts of the hub, without gaps or repeats.
 func TestNPMEventSource(t *testing.T) {
 	node := needsNPM(t, "eventsource", "4.1.1")
 	n := hubtest.Start(t, hubtest.Options{})
@@ -246,7 +247,7 @@ func TestNPMEventSource(t *testing.T) {
 	expect(3, "image/png", "\x89PNG\r\n\x1a\n\xff")
 
 	if code := n.Stop(t); code != 0 {
-		t.Errorf("the hub ended with %d", code)
+		t.Errorf("the hub exited with code %d", code)
 	}
 	if e := d.wait(t, "end"); e.Text != "stopping" {
 		t.Errorf("the stream ended with %+v", e)

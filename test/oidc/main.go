@@ -1,9 +1,10 @@
-// Command oidc is a real OpenID provider on loopback, for tests: it gives access tokens to the clients it is told of. It is a
-// module of its own, so that the hub does not depend on what it is made of.
+// Command oidc is a real OpenID provider on loopback for tests: it issues access tokens to the clients it is
+// given. It is a separate module so that the hub does not depend on its dependencies.
 //
 //	oidc -clients '{"print":{"secret":"s","audience":"account","scopes":["x"],"roles":["R"]}}'
 //
-// It prints its issuer on standard output when it listens, and ends with standard input.
+// It prints its issuer on standard output once it listens, and exits when standard input is closed. The tests
+// in test/compat build and run it.
 package main
 
 import (
@@ -26,7 +27,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// client is a service with credentials of its own.
+// client is a service and its credentials.
 type client struct {
 	Secret   string   `json:"secret"`
 	Audience string   `json:"audience"`
@@ -34,7 +35,7 @@ type client struct {
 	Roles    []string `json:"roles"`
 }
 
-// service makes the provider's own web client one that may only ask for its own tokens, in JWT form.
+// service turns the provider's web client into one that may only request its own tokens, as JWTs.
 type service struct {
 	*storage.Client
 	id string
@@ -49,7 +50,7 @@ func (service) RestrictAdditionalAccessTokenScopes() func([]string) []string {
 	return func(scopes []string) []string { return scopes }
 }
 
-// clients is the provider's storage with our clients in front.
+// clients is the provider's storage with the configured clients in front.
 type clients struct {
 	*storage.Storage
 	known map[string]client
@@ -68,7 +69,8 @@ func (c *clients) ClientCredentialsTokenRequest(_ context.Context, id string, wa
 	return &oidc.JWTTokenRequest{Subject: id, Audience: []string{known.Audience}, Scopes: granted}, nil
 }
 
-// GetPrivateClaimsFromRequest adds what Keycloak adds: scopes, roles and the name of the service account.
+// GetPrivateClaimsFromRequest adds the claims that Keycloak adds: scopes, roles and the name of the service
+// account.
 func (c *clients) GetPrivateClaimsFromRequest(_ context.Context, r op.TokenRequest, _ []string) (map[string]any, error) {
 	return map[string]any{
 		"scope":              oidc.SpaceDelimitedArray(r.GetScopes()),

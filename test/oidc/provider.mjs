@@ -1,8 +1,8 @@
-// A second OpenID provider on loopback, for tests: oidc-provider, with access tokens as RFC 9068 has them.
+// A second OpenID provider on loopback for tests: oidc-provider, with access tokens according to RFC 9068.
 //
 //   node provider.mjs CLIENT SECRET AUDIENCE SCOPES
 //
-// It prints its issuer when it listens, and ends with standard input.
+// It prints its issuer once it listens, and exits when standard input is closed.
 import { createServer } from 'node:http';
 import { Provider } from 'oidc-provider';
 

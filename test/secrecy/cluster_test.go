@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,255 +20,369 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// Secrets of all kinds go through a cluster of three nodes that logs all it can: none of them shows in a log, an answer, a file,
-// a backup, a metric, or what goes to a node that joins.
+// Secrets of all kinds pass through a cluster of three nodes that logs as much as it can. None of them appears in a
+// log, an answer, a file, a backup, a metric, or in what a joining node receives.
 func TestPlantedSecretsShowNowhereI10(t *testing.T) {
-	p := plant(t)
-	n := p.nodes[0]
-	operator := hubtest.Headers("X-API-Key", p.root)
-	form := func(h http.Header, more ...string) *hubtest.Reply {
-		t.Helper()
-		h = h.Clone()
-		h.Set("Content-Type", hubtest.FormType)
-		reply := n.Do(t, "POST", "/hub", h, []byte(hubtest.Form(more...)))
-		p.search("answer to a form", reply.Body)
-		return reply
-	}
-	topic := n.TopicURL("news")
-	sub := hubtest.NewSubscriber(t)
-	wait := func(what string, holds func() bool) {
-		t.Helper()
-		for end := time.Now().Add(hubtest.Patience); !holds(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("it did not happen: %s", what)
-			}
-		}
-	}
-	deliveredTo := func(path, body, secret string) func() bool {
-		return func() bool {
-			return slices.ContainsFunc(sub.Deliveries(), func(r hubtest.Request) bool {
-				return r.Path() == path && string(r.Body) == body && r.SignedBy(secret)
-			})
-		}
-	}
-	subscribe := func(callback, secret string, more ...string) {
-		t.Helper()
-		reply := form(operator, append([]string{"hub.mode", "subscribe", "hub.topic", topic, "hub.callback", callback, "hub.secret", secret}, more...)...)
-		if reply.Status != http.StatusAccepted {
-			t.Fatalf("subscribe: %v", reply)
-		}
-	}
-	publish := func(body string) {
-		t.Helper()
-		h := operator.Clone()
-		h.Set("Content-Type", "text/plain")
-		if reply := n.Do(t, "POST", hubtest.PublishTarget(topic), h, []byte(body)); reply.Status != 200 {
-			t.Fatalf("publish: %v", reply)
-		}
-	}
+	r := newRun(t)
+	r.subscribeWithSecrets()
+	r.sendRefusedSubscriptions()
+	r.deliverAndRenew()
+	r.presentCredentials()
+	r.signRequests()
+	r.createAPIKey()
+	keyFile := r.rotateSealingKey()
+	r.forceSnapshotAndDeadLetter()
+	r.readAPI()
+	r.runCommands()
+	r.joinNode(keyFile)
 
-	// Subscribers' secrets: present, of Standard Webhooks, replaced, pending, refused; a callback whose query is a secret.
-	plain, former, renewed := p.secret("hub.secret"), p.secret("replaced hub.secret"), p.secret("renewed hub.secret")
-	hook := make([]byte, 32)
-	copy(hook, p.secret("key of a whsec_ secret"))
-	p.secrets["key of a whsec_ secret"] = hook
-	whsec := "whsec_" + base64.StdEncoding.EncodeToString(hook)
-	query := p.secret("query of a callback")
-	mayShow := map[string]string{"query of a callback": "the API, hub.events and the files: it belongs to the callback's URL"}
-	subscribe(sub.Callback("/plain"), plain)
-	subscribe(sub.Callback("/whsec"), whsec, "hub.signature_scheme", "standard-webhooks")
-	subscribe(sub.Callback("/renewed"), former, "hub.signature_scheme", "standard-webhooks")
-	subscribe(sub.Callback("/query?"+hubtest.Form("token", query)), plain)
-	failing := hubtest.NewSubscriber(t).OnDelivery(hubtest.Answers(hubtest.Status(500)))
-	subscribe(failing.Callback("/cb?"+hubtest.Form("token", query)), p.secret("hub.secret of one that fails"))
-	gone := hubtest.NewSubscriber(t).OnDelivery(hubtest.Answers(hubtest.Status(410)))
-	subscribe(gone.Callback("/cb?"+hubtest.Form("token", query)), p.secret("hub.secret of one that is gone"))
-	hang := hubtest.NewSubscriber(t).OnIntent(func(hubtest.Request) hubtest.Answer { return hubtest.Answer{Hang: true} })
-	subscribe(hang.Callback("/cb?"+hubtest.Form("token", query)), p.secret("hub.secret of one that never confirms"))
-	events := hubtest.NewSubscriber(t)
-	form(operator, "hub.mode", "subscribe", "hub.topic", n.TopicURL("hub.events"), "hub.callback", events.Callback("/"), "hub.secret", p.secret("hub.secret for hub.events"))
-	for what, more := range map[string][]string{
-		"user and password in a callback": {"hub.callback", "http://user:" + p.secret("password in a callback") + "@127.0.0.1:1/"},
-		"a callback that is none":         {"hub.callback", "ftp://x/", "hub.secret", p.secret("hub.secret of a bad request")},
-		"a secret that is too long":       {"hub.callback", sub.Callback("/"), "hub.secret", strings.Repeat(p.secret("long hub.secret"), 10)},
-		"a scheme that is none":           {"hub.callback", sub.Callback("/"), "hub.secret", p.secret("hub.secret with a bad scheme"), "hub.signature_scheme", "x"},
-		"a key that is no whsec_":         {"hub.callback", sub.Callback("/"), "hub.secret", "whsec_" + p.secret("bad whsec_"), "hub.signature_scheme", "standard-webhooks"},
-	} {
-		if reply := form(operator, append([]string{"hub.mode", "subscribe", "hub.topic", topic}, more...)...); reply.Status/100 != 4 {
-			t.Errorf("%s: %v", what, reply)
-		}
-	}
-	wait("the subscriptions are there", func() bool {
-		return len(sub.Intents("subscribe")) >= 4 && len(failing.Intents("")) > 0 && len(gone.Intents("")) > 0
-	})
-	publish("one")
-	wait("it is signed", deliveredTo("/plain", "one", plain))
-	subscribe(sub.Callback("/renewed"), renewed, "hub.signature_scheme", "standard-webhooks")
-	wait("the renewal holds", func() bool { publish("two"); return deliveredTo("/renewed", "two", renewed)() })
-
-	// Callers' credentials, right and wrong.
-	for name, lifetime := range map[string]time.Duration{"bearer token": time.Minute, "expired bearer token": -30 * time.Second} {
-		token := p.token(name, lifetime)
-		reply := n.Do(t, "GET", "/v1/auth/whoami", hubtest.Headers("Authorization", "Bearer "+token), nil)
-		p.search("answer to a "+name, reply.Body)
-		if (reply.Status == 200) != (lifetime > 0) {
-			t.Errorf("%s: %v", name, reply)
-		}
-	}
-	cookie := n.Do(t, "GET", "/v1/auth/whoami", hubtest.Headers("Cookie", "Authorization="+p.token("token in a cookie", time.Minute)), nil)
-	if p.search("answer to a cookie", cookie.Body); cookie.Status != 200 {
-		t.Errorf("cookie: %v", cookie)
-	}
-	for name, h := range map[string]http.Header{
-		"a password":      hubtest.Headers("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("user:"+p.secret("password of basic authentication")))),
-		"a wrong API key": hubtest.Headers("X-API-Key", "qhk_aaaaaaaaaaaa_"+p.secret("wrong API key")),
-		"a wrong cookie":  hubtest.Headers("Cookie", "Authorization="+base64.RawURLEncoding.EncodeToString([]byte(p.secret("wrong cookie")))),
-		"a wrong token":   hubtest.Headers("Authorization", "Bearer "+base64.RawURLEncoding.EncodeToString([]byte(p.secret("wrong token")))),
-		"two credentials": hubtest.Headers("Authorization", "Bearer "+p.secret("second token"), "X-API-Key", p.root),
-	} {
-		for _, target := range []string{"/v1/subscriptions", "/v1/auth/whoami", "/topics/news"} {
-			reply := n.Do(t, "GET", target, h, nil)
-			p.search(name+": answer", append(reply.Body, fmt.Sprint(reply.Header)...))
-		}
-	}
-	if s := p.signed(n, p.secrets["shared key of RFC 9421"], "signed"); s != 200 {
-		t.Errorf("signed request: %d", s)
-	}
-	if s := p.signed(n, []byte(p.secret("wrong key of RFC 9421")), "forged"); s != 401 {
-		t.Errorf("wrongly signed request: %d", s)
-	}
-	if s := p.geo(n, p.secrets["shared key of GEO-Auth"]); s != 200 {
-		t.Errorf("GEO-Auth: %d", s)
-	}
-	if s := p.geo(n, []byte(p.secret("wrong key of GEO-Auth"))); s != 401 {
-		t.Errorf("wrong GEO-Auth: %d", s)
-	}
-	made := n.Do(t, "POST", "/v1/auth/keys", hubtest.Headers("X-API-Key", p.root, "Content-Type", "application/json"), []byte(`{"name":"meter","scopes":["write"]}`))
-	var key struct{ Key, ID string }
-	if err := json.Unmarshal(made.Body, &key); err != nil || made.Status != 201 {
-		t.Fatalf("an API key: %v", made) // the one answer that shows it
-	}
-	p.secrets["API key made at run time"] = []byte(key.Key[strings.LastIndexByte(key.Key, '_')+1:])
-	h := hubtest.Headers("X-API-Key", key.Key, "Content-Type", "application/json")
-	p.search("refused with an API key", n.Do(t, "POST", "/v1/keys/rotate", h, []byte("{}")).Body)
-
-	// A new key for secrets at rest, and one that is told it by the wrong way.
-	rotated := n.Do(t, "POST", "/v1/keys/rotate", hubtest.Headers("X-API-Key", p.root, "Content-Type", "application/json"), []byte("{}"))
-	if p.search("answer to rotate", rotated.Body); rotated.Status != 200 {
-		t.Fatalf("rotate: %v", rotated)
-	}
-	file, err := os.ReadFile(filepath.Join(n.DataDir, "secrets.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := base64.StdEncoding.DecodeString(strings.Fields(string(file))[0])
-	if err != nil || bytes.Equal(fresh, p.secrets["sealing key"]) {
-		t.Fatalf("no new key is in the file (%v)", err)
-	}
-	p.secrets["new sealing key"] = fresh
-	p.search("answer to reencrypt", n.Do(t, "POST", "/v1/keys/reencrypt", operator, nil).Body)
-	// Enough for raft to cut its log, so that a node that joins is sent a snapshot.
-	for range 40 {
-		publish(strings.Repeat("fill ", 2000))
-	}
-	publish("three")
-	wait("it is signed after the rotation", deliveredTo("/plain", "three", plain))
-	wait("a message is given up", func() bool {
-		return strings.Contains(string(n.Do(t, "GET", "/v1/dead-letters", operator, nil).Body), `"attempts":`)
-	})
-
-	// What the API shows, to the operator, to nobody in particular, and to one with a wrong key.
-	answers := p.askEverything(n, operator)
-	for _, h := range []http.Header{{}, hubtest.Headers("X-API-Key", "qhk_aaaaaaaaaaaa_"+string(p.secrets["wrong API key"]))} {
-		for _, target := range append(p.targets(n, operator), "/nope?"+hubtest.Form("x", query)) {
-			reply := n.Do(t, "GET", target, h, nil)
-			answers["without credentials: "+target] = append(reply.Body, fmt.Sprint(reply.Header)...)
-		}
-	}
-	for _, r := range events.Deliveries() {
-		answers["hub.events "+r.MessageID()] = r.Body
-	}
-	backup := n.Do(t, "GET", "/v1/backup", operator, nil)
-	if backup.Status != 200 {
-		t.Fatalf("backup: %v", backup)
-	}
-	answers["backup"] = backup.Body
-	for _, args := range [][]string{{"check", "--config", n.ConfigPath}, {"check", "-v", "--config", n.ConfigPath}, {"check", "--json", "--config", n.ConfigPath},
-		{"keys", "status", "--hub", n.URL, "--token", p.root}, {"auth", "keys", "--hub", n.URL, "--token", p.root}, {"cluster", "status", "--hub", n.URL, "--token", p.root},
-		{"auth", "explain", "publish", "news", "--scope", "write", "--hub", n.URL, "--token", p.root}, {"subscriptions", "--hub", n.URL, "--token", p.root}} {
-		out, err := exec.Command(hubtest.Binary(t), args...).CombinedOutput()
-		if err != nil {
-			t.Errorf("%v: %v\n%s", args, err, out)
-		}
-		answers[strings.Join(args[:2], " ")+" "+args[len(args)-1]] = out
-	}
-	bad := filepath.Join(p.dir, "bad.yaml")
-	if err := os.WriteFile(bad, []byte("cluster: {token: "+strings.Repeat("x", 600)+string(p.secrets["cluster token"])+"}\nsecrets: {key: "+p.secret("malformed sealing key")+"}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(hubtest.Binary(t), "check", "--config", bad).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "secrets.key") {
-		t.Errorf("check of a bad configuration: %v\n%s", err, out)
-	}
-	answers["check of a bad configuration"] = out
-
-	// A node that joins gets a snapshot.
-	addrs, err := hubtest.FreeAddrs(2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings := n.Settings.With(hubtest.Settings{"cluster.peers": []string{"node-1=" + n.Settings["cluster.addr"].(string), "node-4=" + addrs[1]}})
-	late := p.node("node-4", addrs[0], addrs[1], string(file), settings)
-	if err := late.Run(); err != nil {
-		t.Fatal(err)
-	}
-	wait("node-4 was sent a snapshot", func() bool { return strings.Contains(late.Log(), "snapshot") })
-	p.nodes = append(p.nodes, late)
-
-	for where, content := range answers {
-		for _, f := range p.secrets.Search(content) {
-			if mayShow[f.Secret] == "" {
-				t.Errorf("%s shows %s", where, f)
-			}
-		}
-	}
-	p.nodes[2].Kill(t) // what a crash leaves behind
-	for _, n := range p.nodes {
+	r.searchAnswers()
+	r.nodes[2].Kill(t) // so that the search covers what a crash leaves behind
+	for _, n := range r.nodes {
 		if n.Running() {
 			n.Stop(t)
 		}
-		p.search("log of "+filepath.Base(n.Dir), []byte(n.Log()))
-		files := 0
-		err := filepath.WalkDir(n.DataDir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || d.Name() == "secrets.key" {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			for _, f := range p.secrets.Search(content) {
-				if mayShow[f.Secret] == "" {
-					t.Errorf("file %s shows %s", path, f)
-				}
-			}
-			if info, ierr := d.Info(); ierr == nil && info.Mode().Perm()&0o077 != 0 {
-				t.Errorf("%s may be read by others: %v", path, info.Mode())
-			}
-			files++
-			return err
-		})
-		if err != nil || files < 4 {
-			t.Errorf("%d files were read (%v)", files, err)
-		}
+		r.search("log of "+filepath.Base(n.Dir), []byte(n.Log()))
+		r.searchFiles(n.DataDir)
 	}
-	// The search itself works on such things: what may show is found where it has to be.
-	if len(p.secrets.Search(answers["GET /v1/subscriptions"])) == 0 {
-		t.Error("the query of a callback is not in the list of subscriptions: nothing would be found there")
-	}
-	if len(p.secrets.Search(answers["backup"])) == 0 {
-		t.Error("the query of a callback is not in the backup: nothing would be found there")
+	r.wantExemptSecretFound()
+}
+
+// run is one pass of all kinds of secrets through the cluster. Requests go to its first node.
+type run struct {
+	*planted
+	n        *hubtest.Node
+	operator http.Header
+	topic    string
+	sub      *hubtest.Subscriber // of topic
+	events   *hubtest.Subscriber // of hub.events
+	plain    string              // the hub.secret of sub's /plain
+	renewed  string              // the hub.secret of sub's /renewed after its renewal
+	query    string              // a secret in the query of callbacks
+	answers  map[string][]byte   // everything the hub and its commands answered, searched at the end
+}
+
+// callbackQuery names the one secret that may show: in the API, in hub.events and in files, as it is part of the callback's
+// URL.
+const callbackQuery = "query of a callback"
+
+func newRun(t *testing.T) *run {
+	t.Helper()
+	p := plant(t)
+	return &run{
+		planted: p, n: p.nodes[0], operator: hubtest.Headers("X-API-Key", p.root), topic: p.nodes[0].TopicURL("news"),
+		sub: hubtest.NewSubscriber(t), events: hubtest.NewSubscriber(t), query: p.secret(callbackQuery), answers: map[string][]byte{},
 	}
 }
 
-// targets are all paths that can be read, of everything that is there.
+// form posts a form as the operator and searches the answer.
+func (r *run) form(params ...string) *hubtest.Reply {
+	r.t.Helper()
+	reply := r.n.Do(r.t, "POST", "/hub", r.typed(hubtest.FormType), []byte(hubtest.Form(params...)))
+	r.search("answer to a form", reply.Body)
+	return reply
+}
+
+// typed returns the operator's header with a content type.
+func (r *run) typed(contentType string) http.Header {
+	h := r.operator.Clone()
+	h.Set("Content-Type", contentType)
+	return h
+}
+
+func (r *run) subscribe(callback, secret string, more ...string) {
+	r.t.Helper()
+	params := append([]string{"hub.mode", "subscribe", "hub.topic", r.topic, "hub.callback", callback, "hub.secret", secret}, more...)
+	if reply := r.form(params...); reply.Status != http.StatusAccepted {
+		r.t.Fatalf("subscribe: %v", reply)
+	}
+}
+
+func (r *run) publish(body string) {
+	r.t.Helper()
+	if reply := r.n.Do(r.t, "POST", hubtest.PublishTarget(r.topic), r.typed("text/plain"), []byte(body)); reply.Status != 200 {
+		r.t.Fatalf("publish: %v", reply)
+	}
+}
+
+// wait waits until holds returns true.
+func (r *run) wait(what string, holds func() bool) {
+	r.t.Helper()
+	hubtest.Eventually(r.t, what, func() error {
+		if !holds() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
+// delivered reports whether sub received this body at path, signed with secret.
+func (r *run) delivered(path, body, secret string) bool {
+	return slices.ContainsFunc(r.sub.Deliveries(), func(d hubtest.Request) bool {
+		return d.Path() == path && string(d.Body) == body && d.SignedBy(secret)
+	})
+}
+
+// subscribeWithSecrets creates subscriptions with secrets that are active, in Standard Webhooks form, about to be replaced,
+// failing, gone and pending, and with a secret in the callback's query.
+func (r *run) subscribeWithSecrets() {
+	r.t.Helper()
+	r.plain, r.renewed = r.secret("hub.secret"), r.secret("renewed hub.secret")
+	hook := make([]byte, 32)
+	copy(hook, r.secret("key of a whsec_ secret"))
+	r.secrets["key of a whsec_ secret"] = hook
+	whsec := "whsec_" + base64.StdEncoding.EncodeToString(hook)
+	token := hubtest.Form("token", r.query)
+	r.subscribe(r.sub.Callback("/plain"), r.plain)
+	r.subscribe(r.sub.Callback("/whsec"), whsec, "hub.signature_scheme", "standard-webhooks")
+	r.subscribe(r.sub.Callback("/renewed"), r.secret("replaced hub.secret"), "hub.signature_scheme", "standard-webhooks")
+	r.subscribe(r.sub.Callback("/query?"+token), r.plain)
+	failing := hubtest.NewSubscriber(r.t).OnDelivery(hubtest.Answers(hubtest.Status(500)))
+	r.subscribe(failing.Callback("/cb?"+token), r.secret("hub.secret of a failing callback"))
+	gone := hubtest.NewSubscriber(r.t).OnDelivery(hubtest.Answers(hubtest.Status(410)))
+	r.subscribe(gone.Callback("/cb?"+token), r.secret("hub.secret of a callback that is gone"))
+	hang := hubtest.NewSubscriber(r.t).OnIntent(func(hubtest.Request) hubtest.Answer { return hubtest.Answer{Hang: true} })
+	r.subscribe(hang.Callback("/cb?"+token), r.secret("hub.secret of a callback that never confirms"))
+	r.form("hub.mode", "subscribe", "hub.topic", r.n.TopicURL("hub.events"), "hub.callback", r.events.Callback("/"),
+		"hub.secret", r.secret("hub.secret for hub.events"))
+	r.wait("the verification of all subscriptions", func() bool {
+		return len(r.sub.Intents("subscribe")) >= 4 && len(failing.Intents("")) > 0 && len(gone.Intents("")) > 0
+	})
+}
+
+// sendRefusedSubscriptions sends secrets in requests that the hub refuses.
+func (r *run) sendRefusedSubscriptions() {
+	r.t.Helper()
+	for what, more := range map[string][]string{
+		"user and password in a callback": {"hub.callback", "http://user:" + r.secret("password in a callback") + "@127.0.0.1:1/"},
+		"invalid callback":                {"hub.callback", "ftp://x/", "hub.secret", r.secret("hub.secret of a bad request")},
+		"secret that is too long":         {"hub.callback", r.sub.Callback("/"), "hub.secret", strings.Repeat(r.secret("long hub.secret"), 10)},
+		"unknown signature scheme":        {"hub.callback", r.sub.Callback("/"), "hub.secret", r.secret("hub.secret with a bad scheme"), "hub.signature_scheme", "x"},
+		"invalid whsec_ key":              {"hub.callback", r.sub.Callback("/"), "hub.secret", "whsec_" + r.secret("bad whsec_"), "hub.signature_scheme", "standard-webhooks"},
+	} {
+		if reply := r.form(append([]string{"hub.mode", "subscribe", "hub.topic", r.topic}, more...)...); reply.Status/100 != 4 {
+			r.t.Errorf("%s: %v", what, reply)
+		}
+	}
+}
+
+// deliverAndRenew publishes, and replaces a secret.
+func (r *run) deliverAndRenew() {
+	r.t.Helper()
+	r.publish("one")
+	r.wait("a signed delivery", func() bool { return r.delivered("/plain", "one", r.plain) })
+	r.subscribe(r.sub.Callback("/renewed"), r.renewed, "hub.signature_scheme", "standard-webhooks")
+	r.wait("a delivery signed with the renewed secret", func() bool {
+		r.publish("two")
+		return r.delivered("/renewed", "two", r.renewed)
+	})
+}
+
+// presentCredentials sends valid and invalid tokens, keys, cookies and passwords.
+func (r *run) presentCredentials() {
+	r.t.Helper()
+	for name, lifetime := range map[string]time.Duration{"bearer token": time.Minute, "expired bearer token": -30 * time.Second} {
+		token := r.token(name, lifetime)
+		reply := r.n.Do(r.t, "GET", "/v1/auth/whoami", hubtest.Headers("Authorization", "Bearer "+token), nil)
+		r.search("answer to a "+name, reply.Body)
+		if (reply.Status == 200) != (lifetime > 0) {
+			r.t.Errorf("%s: %v", name, reply)
+		}
+	}
+	cookie := r.n.Do(r.t, "GET", "/v1/auth/whoami", hubtest.Headers("Cookie", "Authorization="+r.token("token in a cookie", time.Minute)), nil)
+	if r.search("answer to a cookie", cookie.Body); cookie.Status != 200 {
+		r.t.Errorf("cookie: %v", cookie)
+	}
+	for name, h := range map[string]http.Header{
+		"password":        hubtest.Headers("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("user:"+r.secret("password of basic authentication")))),
+		"invalid API key": hubtest.Headers("X-API-Key", "qhk_aaaaaaaaaaaa_"+r.secret(invalidAPIKey)),
+		"invalid cookie":  hubtest.Headers("Cookie", "Authorization="+base64.RawURLEncoding.EncodeToString([]byte(r.secret("invalid cookie")))),
+		"invalid token":   hubtest.Headers("Authorization", "Bearer "+base64.RawURLEncoding.EncodeToString([]byte(r.secret("invalid token")))),
+		"two credentials": hubtest.Headers("Authorization", "Bearer "+r.secret("second token"), "X-API-Key", r.root),
+	} {
+		for _, target := range []string{"/v1/subscriptions", "/v1/auth/whoami", "/topics/news"} {
+			reply := r.n.Do(r.t, "GET", target, h, nil)
+			r.search(name+": answer", append(reply.Body, fmt.Sprint(reply.Header)...))
+		}
+	}
+}
+
+const invalidAPIKey = "invalid API key"
+
+// signRequests sends requests signed with the right and with wrong shared keys.
+func (r *run) signRequests() {
+	r.t.Helper()
+	if s := r.signed(r.n, r.secrets["shared key of RFC 9421"], "signed"); s != 200 {
+		r.t.Errorf("signed request: %d", s)
+	}
+	if s := r.signed(r.n, []byte(r.secret("wrong key of RFC 9421")), "forged"); s != 401 {
+		r.t.Errorf("request signed with the wrong key: %d", s)
+	}
+	if s := r.geo(r.n, r.secrets["shared key of GEO-Auth"]); s != 200 {
+		r.t.Errorf("GEO-Auth: %d", s)
+	}
+	if s := r.geo(r.n, []byte(r.secret("wrong key of GEO-Auth"))); s != 401 {
+		r.t.Errorf("GEO-Auth with the wrong key: %d", s)
+	}
+}
+
+// createAPIKey creates an API key, whose only appearance is in that answer, and has a request refused with it.
+func (r *run) createAPIKey() {
+	r.t.Helper()
+	created := r.n.Do(r.t, "POST", "/v1/auth/keys", r.typed("application/json"), []byte(`{"name":"meter","scopes":["write"]}`))
+	var key struct{ Key, ID string }
+	if err := json.Unmarshal(created.Body, &key); err != nil || created.Status != 201 {
+		r.t.Fatalf("creating an API key: %v", created)
+	}
+	r.secrets["API key created at run time"] = []byte(key.Key[strings.LastIndexByte(key.Key, '_')+1:])
+	h := hubtest.Headers("X-API-Key", key.Key, "Content-Type", "application/json")
+	r.search("refusal of an API key", r.n.Do(r.t, "POST", "/v1/keys/rotate", h, []byte("{}")).Body)
+}
+
+// rotateSealingKey rotates the sealing key, re-encrypts, and returns the new key file.
+func (r *run) rotateSealingKey() (file string) {
+	r.t.Helper()
+	rotated := r.n.Do(r.t, "POST", "/v1/keys/rotate", r.typed("application/json"), []byte("{}"))
+	if r.search("answer to rotate", rotated.Body); rotated.Status != 200 {
+		r.t.Fatalf("rotate: %v", rotated)
+	}
+	text, err := os.ReadFile(filepath.Join(r.n.DataDir, "secrets.key"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	fresh, err := base64.StdEncoding.DecodeString(strings.Fields(string(text))[0])
+	if err != nil || bytes.Equal(fresh, r.secrets["sealing key"]) {
+		r.t.Fatalf("the file has no new key (%v)", err)
+	}
+	r.secrets["new sealing key"] = fresh
+	r.search("answer to reencrypt", r.n.Do(r.t, "POST", "/v1/keys/reencrypt", r.operator, nil).Body)
+	return string(text)
+}
+
+// forceSnapshotAndDeadLetter publishes enough for raft to truncate its log, so that a joining node receives a snapshot, and
+// waits for a dead letter.
+func (r *run) forceSnapshotAndDeadLetter() {
+	r.t.Helper()
+	for range 40 {
+		r.publish(strings.Repeat("fill ", 2000))
+	}
+	r.publish("three")
+	r.wait("a signed delivery after the rotation", func() bool { return r.delivered("/plain", "three", r.plain) })
+	r.wait("a dead letter", func() bool {
+		return strings.Contains(string(r.n.Do(r.t, "GET", "/v1/dead-letters", r.operator, nil).Body), `"attempts":`)
+	})
+}
+
+// readAPI collects what the API shows to the operator, without credentials and with an invalid key, and what hub.events
+// delivered.
+func (r *run) readAPI() {
+	r.t.Helper()
+	maps.Copy(r.answers, r.askEverything(r.n, r.operator))
+	for _, h := range []http.Header{{}, hubtest.Headers("X-API-Key", "qhk_aaaaaaaaaaaa_"+string(r.secrets[invalidAPIKey]))} {
+		for _, target := range append(r.targets(r.n, r.operator), "/nope?"+hubtest.Form("x", r.query)) {
+			reply := r.n.Do(r.t, "GET", target, h, nil)
+			r.answers["without credentials: "+target] = append(reply.Body, fmt.Sprint(reply.Header)...)
+		}
+	}
+	for _, d := range r.events.Deliveries() {
+		r.answers["hub.events "+d.MessageID()] = d.Body
+	}
+	backup := r.n.Do(r.t, "GET", "/v1/backup", r.operator, nil)
+	if backup.Status != 200 {
+		r.t.Fatalf("backup: %v", backup)
+	}
+	r.answers["backup"] = backup.Body
+}
+
+// runCommands collects the output of the commands that read a configuration or ask a hub.
+func (r *run) runCommands() {
+	r.t.Helper()
+	for _, args := range [][]string{
+		{"check", "--config", r.n.ConfigPath}, {"check", "-v", "--config", r.n.ConfigPath}, {"check", "--json", "--config", r.n.ConfigPath},
+		{"keys", "status", "--hub", r.n.URL, "--token", r.root}, {"auth", "keys", "--hub", r.n.URL, "--token", r.root},
+		{"cluster", "status", "--hub", r.n.URL, "--token", r.root},
+		{"auth", "explain", "publish", "news", "--scope", "write", "--hub", r.n.URL, "--token", r.root}, {"subscriptions", "--hub", r.n.URL, "--token", r.root},
+	} {
+		out, err := exec.Command(hubtest.Binary(r.t), args...).CombinedOutput()
+		if err != nil {
+			r.t.Errorf("%v: %v\n%s", args, err, out)
+		}
+		r.answers[strings.Join(args, " ")] = out
+	}
+	bad := r.file("bad.yaml", "cluster: {token: "+strings.Repeat("x", 600)+string(r.secrets["cluster token"])+"}\n"+
+		"secrets: {key: "+r.secret("malformed sealing key")+"}\n")
+	out, err := exec.Command(hubtest.Binary(r.t), "check", "--config", bad).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "secrets.key") {
+		r.t.Errorf("check of a bad configuration: %v\n%s", err, out)
+	}
+	r.answers["check of a bad configuration"] = out
+}
+
+// joinNode adds a fourth node, which receives a snapshot.
+func (r *run) joinNode(keyFile string) {
+	r.t.Helper()
+	addrs, err := hubtest.FreeAddrs(2)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	settings := r.n.Settings.With(hubtest.Settings{"cluster.peers": []string{"node-1=" + r.n.Settings["cluster.addr"].(string), "node-4=" + addrs[1]}})
+	joining := r.node("node-4", addrs[0], addrs[1], keyFile, settings)
+	if err := joining.Run(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.wait("a snapshot for node-4", func() bool { return strings.Contains(joining.Log(), "snapshot") })
+	r.nodes = append(r.nodes, joining)
+}
+
+// searchExempt is search without the one secret that may show.
+func (r *run) searchExempt(where string, content []byte) {
+	r.t.Helper()
+	for _, f := range r.secrets.Search(content) {
+		if f.Secret != callbackQuery {
+			r.t.Errorf("%s shows %s", where, f)
+		}
+	}
+}
+
+func (r *run) searchAnswers() {
+	r.t.Helper()
+	for where, content := range r.answers {
+		r.searchExempt(where, content)
+	}
+}
+
+// searchFiles searches a data directory, except for its key file, and checks that other users cannot access the files.
+func (r *run) searchFiles(dir string) {
+	r.t.Helper()
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "secrets.key" {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		r.searchExempt("file "+path, content)
+		if info, ierr := d.Info(); ierr == nil && info.Mode().Perm()&0o077 != 0 {
+			r.t.Errorf("%s is accessible to other users: %v", path, info.Mode())
+		}
+		files++
+		return err
+	})
+	if err != nil || files < 4 {
+		r.t.Errorf("%d files were read (%v)", files, err)
+	}
+}
+
+// wantExemptSecretFound shows that the search works on such content: it finds the secret that may show.
+func (r *run) wantExemptSecretFound() {
+	r.t.Helper()
+	for _, where := range []string{"GET /v1/subscriptions", "backup"} {
+		if len(r.secrets.Search(r.answers[where])) == 0 {
+			r.t.Errorf("the query of a callback is not in %s, so the search would find nothing there", where)
+		}
+	}
+}
+
+// targets returns all paths that can be read, for every existing object.
 func (p *planted) targets(n *hubtest.Node, operator http.Header) (out []string) {
 	p.t.Helper()
 	var doc struct {
@@ -289,7 +405,7 @@ func (p *planted) targets(n *hubtest.Node, operator http.Header) (out []string) 
 			out = append(out, i.ID)
 		}
 		if len(out) == 0 {
-			p.t.Errorf("%s has nothing to look at", path)
+			p.t.Errorf("%s lists nothing", path)
 		}
 		return out
 	}
@@ -315,13 +431,13 @@ func (p *planted) targets(n *hubtest.Node, operator http.Header) (out []string) 
 	return append(out, "/")
 }
 
-// askEverything reads all of them.
+// askEverything reads all targets.
 func (p *planted) askEverything(n *hubtest.Node, operator http.Header) map[string][]byte {
 	p.t.Helper()
 	out := map[string][]byte{}
 	for _, target := range p.targets(n, operator) {
 		reply := n.Do(p.t, "GET", target, operator, nil)
-		if pending := strings.Contains(target, "/r-"); reply.Status/100 != 2 && !pending { // which has no attempts
+		if pending := strings.Contains(target, "/r-"); reply.Status/100 != 2 && !pending { // a pending request has no attempts
 			p.t.Errorf("GET %s: %v", target, reply)
 		}
 		out["GET "+target] = append(reply.Body, fmt.Sprint(reply.Header)...)

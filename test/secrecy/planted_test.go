@@ -27,7 +27,7 @@ import (
 	"quorumhub/test/secrecy"
 )
 
-// planted is everything secret around a cluster of three nodes, and the cluster.
+// planted is a cluster of three nodes and every secret planted in it.
 type planted struct {
 	t       *testing.T
 	secrets secrecy.Secrets
@@ -38,11 +38,11 @@ type planted struct {
 	signing *ecdsa.PrivateKey
 }
 
-// secret plants one more; its text is random, so that it is found nowhere by chance.
+// secret plants another secret and returns it. The text is random, so that it does not occur by chance.
 func (p *planted) secret(name string) string {
 	b := make([]byte, 24)
 	_, _ = rand.Read(b)
-	text := "Se/" + base64.StdEncoding.EncodeToString(b) + "+t&" // with what encodings change
+	text := "Se/" + base64.StdEncoding.EncodeToString(b) + "+t&" // includes characters that encodings change
 	p.secrets[name] = []byte(text)
 	return text
 }
@@ -110,7 +110,7 @@ rules:
 	return p
 }
 
-// key plants a key for secrets at rest, and returns it as a line of a file.
+// key plants a sealing key and returns it as a line of a key file.
 func (p *planted) key(name string) string {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw)
@@ -149,7 +149,7 @@ func (p *planted) serveIssuer(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"keys":[{"kty":"EC","crv":"P-256","kid":"e","alg":"ES256","use":"sig","x":%q,"y":%q}]}`, b64(public[1:33]), b64(public[33:]))
 }
 
-// token plants an access token: its signature is what must not show.
+// token plants an access token; the secret part is its signature.
 func (p *planted) token(name string, lifetime time.Duration) string {
 	p.t.Helper()
 	b64 := base64.RawURLEncoding.EncodeToString
@@ -169,7 +169,7 @@ func (p *planted) token(name string, lifetime time.Duration) string {
 	return text + "." + b64(signature)
 }
 
-// signed sends a publish that is signed as RFC 9421 says, with the shared key or another one.
+// signed sends a publish signed according to RFC 9421 and returns the status.
 func (p *planted) signed(n *hubtest.Node, key []byte, body string) int {
 	p.t.Helper()
 	r, err := http.NewRequest(http.MethodPost, n.URL+hubtest.PublishTarget(n.TopicURL("signed")), strings.NewReader(body))
@@ -187,7 +187,7 @@ func (p *planted) signed(n *hubtest.Node, key []byte, body string) int {
 	return p.send(r)
 }
 
-// geo sends a GET that is signed with GEO-Auth.
+// geo sends a GET signed with GEO-Auth and returns the status.
 func (p *planted) geo(n *hubtest.Node, key []byte) int {
 	p.t.Helper()
 	nonce := make([]byte, 16)
@@ -215,7 +215,7 @@ func (p *planted) send(r *http.Request) int {
 	return resp.StatusCode
 }
 
-// search reports what shows.
+// search reports every secret in content.
 func (p *planted) search(where string, content []byte) {
 	p.t.Helper()
 	for _, f := range p.secrets.Search(content) {

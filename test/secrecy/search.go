@@ -13,23 +13,23 @@ import (
 	"strings"
 )
 
-// Secrets are what must not show, by name.
+// Secrets maps names to the secrets that must not show.
 type Secrets map[string][]byte
 
-// fragment is how much of a long secret counts as all of it.
+// fragment is how many bytes of a long secret count as the whole secret.
 const fragment = 16
 
-// Finding is a secret that shows.
+// Finding is a secret that was found.
 type Finding struct {
 	Secret, Form string
-	Around       string // the text before it, so that the place can be found
+	Around       string // the text before it, to locate it
 }
 
 func (f Finding) String() string {
-	return fmt.Sprintf("%s %s, behind %q", f.Secret, f.Form, f.Around)
+	return fmt.Sprintf("%s %s, after %q", f.Secret, f.Form, f.Around)
 }
 
-// Search looks for all secrets in a text or file, in the clear and in the usual encodings, whole or half.
+// Search looks for all secrets in content, in clear and in the usual encodings, whole or in part.
 func (s Secrets) Search(content []byte) (out []Finding) {
 	folded := bytes.ToLower(content)
 	for _, name := range slices.Sorted(maps.Keys(s)) {
@@ -55,7 +55,7 @@ type pattern struct {
 func patterns(secret []byte) (out []pattern) {
 	seen := map[string]bool{}
 	add := func(form string, anyCase bool, text string) {
-		// What is short is found by chance.
+		// Short texts occur by chance.
 		if len(text) >= 8 && !seen[text] {
 			seen[text] = true
 			out = append(out, pattern{form, []byte(text), anyCase})
@@ -81,7 +81,8 @@ func patterns(secret []byte) (out []pattern) {
 		}
 		add("in base32"+which, true, base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(part[:len(part)/5*5]))
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			// Behind 0, 1 or 2 other bytes the letters differ; those at the edges depend on what stands beside.
+			// After 0, 1 or 2 other bytes the encoding differs. Characters at the edges depend on the
+			// neighbouring bytes.
 			for shift := range 3 {
 				b := enc.EncodeToString(append(make([]byte, shift), part...))
 				from := (shift*8 + 5) / 6

@@ -1,10 +1,10 @@
-// Summary runs `go test` once or several times and prints what a reader of the log wants to know: a line a
-// package, everything that a failed test said, which third-party programs ran, and what was skipped and why.
+// Summary runs `go test` once or several times and prints what a reader of the log needs: a line per package,
+// the complete output of failed tests, which third-party programs ran, and what was skipped and why.
 //
 //	go run ./test/summary -- -race ./hub/... -- -timeout 10m ./cli/... ./test/...
 //
-// Each group of arguments behind a "--" is one run. It exits with 1 when a test failed, when none ran, and
-// when CI=true and one was skipped.
+// Each "--" starts the arguments of one run. It exits with 1 if a test failed, if none ran, or if CI=true and
+// one was skipped.
 package main
 
 import (
@@ -30,7 +30,7 @@ type event struct {
 
 type summary struct {
 	out                     io.Writer
-	said                    map[string][]string // package and test: its lines
+	said                    map[string][]string // package and test to its output
 	passed, failed, skipped int
 	ran, skips, later       []string
 }
@@ -68,7 +68,7 @@ func groups(args []string) [][]string {
 func (s *summary) run(args []string) error {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Stderr = s.out
-	if slices.Contains(args, "-race") { // the race detector needs cgo, whatever the rest is built with
+	if slices.Contains(args, "-race") { // the race detector needs cgo even if everything else is built without
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	}
 	pipe, err := cmd.StdoutPipe()
@@ -121,7 +121,7 @@ func (s *summary) add(e event) {
 	}
 }
 
-// end books the result of a test, or of a package.
+// end records the result of a test or package.
 func (s *summary) end(e event, key string) {
 	said := strings.Join(s.said[key], "")
 	switch {
@@ -129,10 +129,10 @@ func (s *summary) end(e event, key string) {
 		fmt.Fprintf(s.out, "ok  \t%s\t%.1fs\n", e.Package, e.Elapsed)
 	case e.Test == "" && e.Action == "fail":
 		fmt.Fprintf(s.out, "%sFAIL\t%s\t%.1fs\n", said, e.Package, e.Elapsed)
-		for other, lines := range s.said { // tests that a crash or a timeout cut short
+		for other, lines := range s.said { // tests that a crash or timeout interrupted
 			if strings.HasPrefix(other, e.Package+" ") && other != key {
 				s.failed++
-				fmt.Fprintf(s.out, "did not end: %s\n%s", other, strings.Join(lines, ""))
+				fmt.Fprintf(s.out, "interrupted: %s\n%s", other, strings.Join(lines, ""))
 				delete(s.said, other)
 			}
 		}
@@ -153,10 +153,11 @@ func (s *summary) end(e event, key string) {
 	}
 }
 
-// longVersion is said by tests that take minutes and are left to make chaos: that is no lack of this machine.
+// longVersion appears in the skip message of tests that take minutes and run only in make chaos. Nothing is
+// missing on this machine then.
 const longVersion = "in the long version only"
 
-// reason is what a skipped test said, in one line.
+// reason returns the output of a skipped test in one line.
 func reason(said string) string {
 	var out []string
 	for line := range strings.Lines(said) {
@@ -168,7 +169,7 @@ func reason(said string) string {
 	return strings.Join(out, " ")
 }
 
-// close prints the end of the report and reports whether all is well.
+// close prints the end of the report and reports whether everything passed.
 func (s *summary) close(nothingMayBeSkipped bool) bool {
 	slices.Sort(s.ran)
 	for _, what := range slices.Compact(s.ran) {

@@ -39,7 +39,7 @@ func TestSummaryShowsFailuresAndSkips(t *testing.T) {
 	}
 }
 
-func TestSummaryJudges(t *testing.T) {
+func TestSummaryResult(t *testing.T) {
 	for name, tt := range map[string]struct {
 		s    summary
 		ci   bool
@@ -49,7 +49,7 @@ func TestSummaryJudges(t *testing.T) {
 		"one skipped":                {s: summary{passed: 1, skipped: 1}, want: true},
 		"one skipped where none may": {s: summary{passed: 1, skipped: 1}, ci: true},
 		"one failed":                 {s: summary{passed: 1, failed: 1}},
-		"nothing ran":                {s: summary{}},
+		"no test ran":                {s: summary{}},
 	} {
 		tt.s.out = &strings.Builder{}
 		if got := tt.s.close(tt.ci); got != tt.want {

@@ -1,6 +1,6 @@
 package dropfs
 
-// Syncs counts the syncs, and Dropped the pages that were lost so far.
+// Syncs returns the number of syncs, and Dropped the number of pages lost so far.
 func (d *Disk) Syncs() int   { return d.count(&d.syncs) }
 func (d *Disk) Dropped() int { return d.count(&d.dropped) }
 
@@ -10,7 +10,7 @@ func (d *Disk) count(n *int) int {
 	return *n
 }
 
-// Unsynced is how many pages a failure could take at this moment.
+// Unsynced returns how many pages a power failure could lose right now.
 func (d *Disk) Unsynced() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,9 +1,11 @@
-// Package dropfs is a file system that loses what was not synced when the power fails.
+// Package dropfs is a file system that loses unsynced data when the power fails.
 //
-// It passes everything on to a directory and remembers, page by page, what a sync has made durable. Fail puts the
-// directory back to that, with a random part of the rest: of the pages that were written and not synced each is there or
-// not, as a disk would have it that was in the middle of its work. Names are as in a journaling file system: a
-// sync of anything makes all changes of names before it durable, and without one they may be there or not.
+// It passes everything on to a directory and remembers, page by page, what a sync has made durable. Fail
+// resets the directory to that state plus a random part of the rest: each page written but not synced
+// survives or not, as on a disk interrupted in its work. Names behave as in a journaling file system: a sync
+// of anything makes all earlier name changes durable, and without one they may survive or not.
+//
+// It needs root and /dev/fuse. Its tests take a second or two: go test ./test/chaos/dropfs.
 package dropfs
 
 import (
@@ -24,21 +26,21 @@ import (
 
 const pageSize = 4096
 
-// Disk is one file system. Its methods may be called concurrently, but for Fail and Close.
+// Disk is one file system. Its methods are safe for concurrent use, except Fail and Close.
 type Disk struct {
-	// Dir is where it is mounted.
+	// Dir is the mount point.
 	Dir string
-	// SyncTakes is how long a sync takes at the most. A process that is killed meanwhile has not synced.
+	// SyncTakes is the longest duration of a sync. A process killed meanwhile has not synced.
 	SyncTakes time.Duration
-	live      string // what is there now
+	live      string // the directory with the current content
 
 	server *fuse.Server
 
 	mu      sync.Mutex
 	rand    *rand.Rand
 	files   map[uint64]*image // by inode number in live
-	names   map[string]entry  // durable ones, by path in live
-	renamed bool              // names have changed since
+	names   map[string]entry  // the durable ones, by path in live
+	renamed bool              // names have changed since the last sync
 	syncs   int
 	dropped int
 }
@@ -47,17 +49,17 @@ type Disk struct {
 type image struct {
 	size  int64
 	pages map[int64][]byte
-	dirty map[int64]bool // written since
+	dirty map[int64]bool // written since the last sync
 }
 
 type entry struct {
 	mode fs.FileMode
-	file *image // nil: a directory
+	file *image // nil for a directory
 }
 
 func newImage() *image { return &image{pages: map[int64][]byte{}, dirty: map[int64]bool{}} }
 
-// New mounts an empty disk in the directory given, which it takes for itself. It needs root and /dev/fuse.
+// New mounts an empty disk in dir, which it uses exclusively. It needs root and /dev/fuse.
 func New(dir string, r *rand.Rand) (*Disk, error) {
 	d := &Disk{Dir: filepath.Join(dir, "disk"), live: filepath.Join(dir, "live"), rand: r, files: map[uint64]*image{}, names: map[string]entry{}}
 	if err := errors.Join(os.MkdirAll(d.Dir, 0o700), os.MkdirAll(d.live, 0o700)); err != nil {
@@ -72,7 +74,7 @@ func (d *Disk) mount() error {
 		return fmt.Errorf("stat %s: %w", d.live, err)
 	}
 	root := &fusefs.LoopbackRoot{Path: d.live, Dev: st.Dev,
-		//nolint:staticcheck // what replaces it wraps a node that exists; here the kind of node itself is another
+		//nolint:staticcheck // the replacement wraps an existing node; here the node itself has a different type
 		NewNode: func(r *fusefs.LoopbackRoot, _ *fusefs.Inode, _ string, _ *syscall.Stat_t) fusefs.InodeEmbedder {
 			return &node{LoopbackNode: fusefs.LoopbackNode{RootData: r}, disk: d}
 		}}
@@ -92,7 +94,7 @@ func (d *Disk) Close() error {
 	return nil
 }
 
-// Fail lets the power fail and come back. Nothing may have a file open.
+// Fail simulates a power failure and remounts the disk. No file may be open.
 func (d *Disk) Fail() error {
 	if err := d.server.Unmount(); err != nil {
 		return fmt.Errorf("unmount: %w", err)
@@ -116,7 +118,7 @@ func (d *Disk) Fail() error {
 	return d.mount()
 }
 
-// survive lets some of the pages that were not synced be on the disk all the same.
+// survive makes a random part of the unsynced pages durable.
 func (d *Disk) survive() error {
 	return filepath.Walk(d.live, func(path string, info fs.FileInfo, err error) error {
 		if err != nil || info.IsDir() {
@@ -132,7 +134,7 @@ func (d *Disk) survive() error {
 		}
 		defer f.Close()
 		for page := range img.dirty {
-			// The size is that of the last sync, so what was cut off or added behind it is as it was then.
+			// The size is that of the last sync, so anything truncated or appended since is undone.
 			if (page+1)*pageSize <= min(img.size, info.Size()) && d.rand.IntN(2) == 0 {
 				img.take(f, page)
 			} else {
@@ -143,10 +145,10 @@ func (d *Disk) survive() error {
 	})
 }
 
-// take makes a page durable as it is now.
+// take makes the current content of a page durable.
 func (i *image) take(f *os.File, page int64) {
 	b := make([]byte, pageSize)
-	n, _ := f.ReadAt(b, page*pageSize) // what is behind the end is zero
+	n, _ := f.ReadAt(b, page*pageSize) // beyond the end of the file the page is zero
 	if n == 0 {
 		delete(i.pages, page)
 		return
@@ -218,7 +220,7 @@ func inode(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// commitNames makes the names durable as they are now. Callers hold mu.
+// commitNames makes the current names durable. The caller holds mu.
 func (d *Disk) commitNames() error {
 	d.names = map[string]entry{}
 	d.renamed = false
@@ -239,7 +241,7 @@ func (d *Disk) commitNames() error {
 	})
 }
 
-// sync makes a file durable, and all names. Callers hold mu.
+// sync makes a file and all names durable. The caller holds mu.
 func (d *Disk) sync(f *os.File) syscall.Errno {
 	d.syncs++
 	info, err := f.Stat()
@@ -268,7 +270,7 @@ func (d *Disk) settleNames() syscall.Errno {
 	return 0
 }
 
-// touched notes that a part of a file was changed; to < 0: to its end. Callers hold mu.
+// touched records that a part of a file was changed; to < 0 means to its end. The caller holds mu.
 func (d *Disk) touched(ino uint64, from, to int64) {
 	img := d.files[ino]
 	if img == nil {
@@ -288,7 +290,7 @@ type node struct {
 	disk *Disk
 }
 
-// names does something that changes names.
+// names runs an operation that changes names.
 func (n *node) names(do func() syscall.Errno) syscall.Errno {
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
@@ -301,7 +303,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		var errno syscall.Errno
 		child, fh, fuseFlags, errno = n.LoopbackNode.Create(ctx, name, flags, mode, out)
 		if errno == 0 {
-			n.disk.files[out.Ino] = newImage() // the number may be that of a file that is gone
+			n.disk.files[out.Ino] = newImage() // the inode number may be that of a deleted file
 		}
 		return errno
 	})
@@ -376,7 +378,7 @@ func (n *node) Fsync(ctx context.Context, fh fusefs.FileHandle, flags uint32) sy
 	return n.disk.settleNames()
 }
 
-// OpendirHandle has syncs of the directory noticed.
+// OpendirHandle wraps the directory to observe its syncs.
 func (n *node) OpendirHandle(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	fh, fuseFlags, errno := n.LoopbackNode.OpendirHandle(ctx, flags)
 	if errno != 0 {
@@ -412,13 +414,13 @@ type file struct {
 	*fusefs.LoopbackFile
 	disk *Disk
 	ino  uint64
-	read *os.File // the same file, for reading; nil: it could not be opened, and nothing of it survives
+	read *os.File // the same file for reading; nil if it could not be opened, in which case a sync fails
 }
 
 func (n *node) wrap(fh fusefs.FileHandle) *file {
 	inner, ok := fh.(*fusefs.LoopbackFile)
 	if !ok {
-		panic(fmt.Sprintf("a file of type %T", fh))
+		panic(fmt.Sprintf("unexpected file type %T", fh))
 	}
 	f := &file{LoopbackFile: inner, disk: n.disk}
 	fd, _ := inner.PassthroughFd()
@@ -431,7 +433,7 @@ func (n *node) wrap(fh fusefs.FileHandle) *file {
 	return f
 }
 
-// PassthroughFd keeps the kernel from writing past this file system.
+// PassthroughFd keeps the kernel from bypassing this file system.
 func (f *file) PassthroughFd() (int, bool) { return 0, false }
 
 func (f *file) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {

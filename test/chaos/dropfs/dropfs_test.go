@@ -14,9 +14,9 @@ func open(t *testing.T, seed uint64) *dropfs.Disk {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("this takes root and /dev/fuse")
+			t.Fatal("needs root and /dev/fuse")
 		}
-		t.Skip("this takes root and /dev/fuse")
+		t.Skip("needs root and /dev/fuse")
 	}
 	d, err := dropfs.New(t.TempDir(), rand.New(rand.NewPCG(seed, 0)))
 	if err != nil {
@@ -37,7 +37,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// What was synced is there after every failure of the power; what was not is there in part.
+// Synced data survives every power failure; unsynced data survives in part.
 func TestOnlyWhatWasSyncedIsSure(t *testing.T) {
 	lost, kept := 0, 0
 	for seed := range uint64(10) {
@@ -68,13 +68,13 @@ func TestOnlyWhatWasSyncedIsSure(t *testing.T) {
 			case bytes.Equal(b, after[:4096]):
 				kept++
 			default:
-				t.Fatal("a page that was never written so")
+				t.Fatal("a page has content that was never written")
 			}
 		}
 		if b, err := os.ReadFile(filepath.Join(d.Dir, "never synced")); err == nil && len(b) > 0 {
-			t.Errorf("a file that was never synced holds %q", b)
+			t.Errorf("a file that was never synced contains %q", b)
 		}
-		// The same again, on what survived.
+		// The same again on what survived.
 		f, err = os.OpenFile(path, os.O_RDWR, 0o600)
 		must(t, err)
 		_, err = f.WriteAt(after, 0)
@@ -84,7 +84,7 @@ func TestOnlyWhatWasSyncedIsSure(t *testing.T) {
 		must(t, f.Close())
 		must(t, d.Fail())
 		if got, err = os.ReadFile(path); err != nil || !bytes.Equal(got, after) {
-			t.Errorf("synced content is not there after the second failure: %v", err)
+			t.Errorf("synced content is missing after the second failure: %v", err)
 		}
 	}
 	if lost == 0 || kept == 0 {
@@ -92,7 +92,7 @@ func TestOnlyWhatWasSyncedIsSure(t *testing.T) {
 	}
 }
 
-// A synced directory keeps its names; a rename that is not followed by a sync is there or not, but never half.
+// A synced directory keeps its names. An unsynced rename survives or not, but never in part.
 func TestNamesAreDurableWithTheNextSync(t *testing.T) {
 	old, renamed := 0, 0
 	for seed := range uint64(10) {
@@ -121,7 +121,7 @@ func TestNamesAreDurableWithTheNextSync(t *testing.T) {
 		case string(got) == "current" && seed%2 != 0:
 			old++
 		default:
-			t.Errorf("current holds %q", got)
+			t.Errorf("current contains %q", got)
 		}
 	}
 	if old == 0 || renamed < 5 {

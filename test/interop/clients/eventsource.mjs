@@ -1,6 +1,6 @@
-// Follows a topic with the npm package eventsource, as a program would:
+// Follows a topic with the npm package eventsource:
 //   eventsource.mjs URL
-// Prints one JSON object a line: what the package tells its user. Ends when its standard input does.
+// Prints each event that the package reports as a line of JSON. Exits when standard input is closed.
 import { EventSource } from 'eventsource';
 
 const say = (event, data) => process.stdout.write(JSON.stringify({ event, ...data }) + '\n');

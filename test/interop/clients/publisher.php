@@ -1,6 +1,6 @@
 <?php
 // Runs Debian's php-pubsubhubbub-publisher: publisher.php HUB TOPIC...
-// Prints "true" when the library says that the hub took the update, else "false" and the hub's answer.
+// Prints "true" if the library reports that the hub accepted the update, else "false" and the hub's response.
 require '/usr/share/php/Pubsubhubbub/Publisher/autoload.php';
 
 $topics = $argv;
@@ -8,7 +8,7 @@ array_shift($topics);
 $hub = array_shift($topics);
 
 $publisher = new pubsubhubbub\publisher\Publisher($hub);
-ob_start(); // the library lets curl print the answer
+ob_start(); // the library lets curl print the response
 $accepted = $publisher->publish_update($topics);
 $answer = ob_get_clean();
 echo $accepted ? "true\n" : "false: " . $answer . "\n";

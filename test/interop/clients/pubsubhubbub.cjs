@@ -1,5 +1,5 @@
 // Runs the npm package pubsubhubbub as a subscriber: pubsubhubbub.cjs HUB TOPIC
-// Prints one JSON object a line: what the package tells its user. Ends when its standard input does.
+// Prints each event that the package reports as a line of JSON. Exits when standard input is closed.
 'use strict';
 const { createServer } = require('pubsubhubbub');
 

@@ -1,4 +1,4 @@
-// Checks signatures with the npm package x-hub-signature. Reads one JSON object a line,
+// Verifies signatures with the npm package x-hub-signature. Reads lines of JSON,
 // {secret, signature, body (base64)}, and answers each with "true" or "false".
 import { createInterface } from 'node:readline';
 import XHubSignature from 'x-hub-signature';

@@ -1,6 +1,6 @@
 // Runs the npm package youtube-notification as a subscriber with a secret:
 //   youtube-notification.cjs HUB CHANNEL SECRET
-// Prints one JSON object a line: what the package tells its user. Ends when its standard input does.
+// Prints each event that the package reports as a line of JSON. Exits when standard input is closed.
 'use strict';
 const http = require('http');
 const express = require('express');
@@ -10,7 +10,7 @@ const [hub, channel, secret] = process.argv.slice(2);
 const say = (event, data) => process.stdout.write(JSON.stringify({ event, ...data }) + '\n');
 process.on('unhandledRejection', (error) => say('error', { text: String(error) }));
 
-// Its own server listens on all addresses; as middleware it can be kept on loopback.
+// The package's own server listens on all addresses; as middleware it stays on loopback.
 const app = express();
 const server = http.createServer(app);
 server.listen(0, '127.0.0.1', () => {

@@ -1,0 +1,68 @@
+package auth
+
+import (
+	"slices"
+	"strings"
+)
+
+// Decision is the outcome of the rules for one action of one principal, and why.
+type Decision struct {
+	Allowed bool
+	// Rule names the rule that allows it.
+	Rule string
+	// Missing lists what the caller lacks for each rule on the action and topic; empty if there is no such rule.
+	Missing []string
+}
+
+// Reason puts the decision in words without revealing which topics exist.
+func (d Decision) Reason() string {
+	switch {
+	case d.Allowed:
+		return "allowed by rule " + d.Rule
+	case len(d.Missing) == 0:
+		return "no rule allows it"
+	}
+	return "needs " + strings.Join(d.Missing, ", or ")
+}
+
+// Decide returns whether the rules allow a principal an action on a topic, or on the hub if topic is empty. The first rule that
+// grants it decides.
+func Decide(rules []Rule, p *Principal, a Action, topic string) Decision {
+	var d Decision
+	for i := range rules {
+		r := &rules[i]
+		if !r.covers(a) {
+			continue
+		}
+		for _, bound := range r.matches(a, topic) {
+			for j := range r.Who {
+				missing := r.Who[j].missing(p, bound)
+				if len(missing) == 0 {
+					return Decision{Allowed: true, Rule: r.Name}
+				}
+				if need := strings.Join(missing, " and "); !slices.Contains(d.Missing, need) {
+					d.Missing = append(d.Missing, need)
+				}
+			}
+		}
+	}
+	return d
+}
+
+// matches returns the bindings of the patterns that match the topic. An operator's action needs no topic; it then matches with
+// an empty binding.
+func (r *Rule) matches(a Action, topic string) []map[string]string {
+	if topic == "" {
+		if strings.HasPrefix(string(a), "admin.") {
+			return []map[string]string{nil}
+		}
+		return nil
+	}
+	var out []map[string]string
+	for _, pattern := range r.Topics {
+		if bound, ok := match(pattern, topic); ok {
+			out = append(out, bound)
+		}
+	}
+	return out
+}

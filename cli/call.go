@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"text/tabwriter"
+)
+
+// callHub sends one request to the admin API and prints the response, as JSON or as the text that words makes of it.
+func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
+	hub, err := flags.client()
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	answer, err := hub.Call(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	if asJSON && len(answer) > 0 {
+		return writeJSON(s.Out, answer)
+	}
+	text, err := words(answer)
+	if err != nil {
+		return hub.Unexpected("", err)
+	}
+	_, err = fmt.Fprintln(s.Out, text)
+	return err
+}
+
+// listItems prints a list of the admin API: as a table with the columns of row, or as JSON with the items unchanged.
+func listItems[T any](ctx context.Context, s Streams, flags hubFlags, asJSON bool, path string, query url.Values, head string, row func(T) string) error {
+	hub, err := flags.client()
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	items, err := hub.List(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(s.Out, struct {
+			Items []json.RawMessage `json:"items"`
+		}{items})
+	}
+	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, head)
+	for _, raw := range items {
+		var item T
+		if err := json.Unmarshal(raw, &item); err != nil {
+			return hub.Unexpected(path, err)
+		}
+		fmt.Fprintln(table, row(item))
+	}
+	return table.Flush()
+}

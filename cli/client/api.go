@@ -1,0 +1,191 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"time"
+
+	"quorumhub/cli/exit"
+)
+
+// Call sends a request to the admin API and returns the response body, which may be empty. A body other than nil is sent as JSON.
+func (c *Client) Call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+	data := []byte(nil)
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return nil, fmt.Errorf("build the request: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("build the request: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	a, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	return a.Body, nil
+}
+
+// OpenBackup starts a backup; the caller reads and closes the response body. The client's timeout limits the wait for the response
+// header only.
+func (c *Client) OpenBackup(ctx context.Context) (*http.Response, error) {
+	transport := c.transport.Clone()
+	transport.ResponseHeaderTimeout = c.http.Timeout
+	patient := *c.http
+	patient.Transport, patient.Timeout = transport, 0
+	resp, err := c.get(ctx, &patient, "/v1/backup")
+	if err != nil {
+		transport.CloseIdleConnections()
+	}
+	return resp, err
+}
+
+// Copy copies a response of any length to w. patience limits the wait for its first byte and for each further read.
+func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
+	outer := ctx
+	ctx, cancel := context.WithCancel(outer)
+	defer cancel()
+	idle := time.AfterFunc(patience, cancel)
+	defer idle.Stop()
+	patient := *c.http
+	patient.Timeout = 0
+	resp, err := c.get(ctx, &patient, path)
+	switch {
+	case err != nil && outer.Err() != nil:
+		return outer.Err()
+	case err != nil && ctx.Err() != nil:
+		return exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: no response within %s", c.base, patience))
+	case err != nil:
+		return err
+	}
+	defer resp.Body.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := resp.Body.Read(buf)
+		idle.Reset(patience)
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return fmt.Errorf("write: %w", werr)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case outer.Err() != nil:
+			return outer.Err()
+		case err != nil && ctx.Err() != nil:
+			return exit.With(exit.Timeout, fmt.Errorf("hub at %s sent nothing for %s; the output is incomplete", c.base, patience))
+		case err != nil:
+			return exit.With(exit.Unreachable, fmt.Errorf("response of the hub at %s was cut off; the output is incomplete: %w", c.base, err))
+		}
+	}
+}
+
+// get sends a GET request with another HTTP client than the usual one and returns a response with a status of 2xx.
+func (c *Client) get(ctx context.Context, via *http.Client, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("build the request: %w", err)
+	}
+	resp, err := c.exchange(via, req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a part of the explanation is better than none
+		return nil, refusal(resp, body)
+	}
+	return resp, nil
+}
+
+// List fetches all pages of a list of the admin API.
+func (c *Client) List(ctx context.Context, path string, query url.Values) ([]json.RawMessage, error) {
+	items := []json.RawMessage{}
+	query = maps.Clone(query)
+	if query == nil {
+		query = url.Values{}
+	}
+	for seen := map[string]bool{}; ; {
+		body, err := c.Call(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+			Next  string            `json:"next"`
+		}
+		if err := json.Unmarshal(body, &page); err != nil {
+			return nil, c.Unexpected(path, err)
+		}
+		items = append(items, page.Items...)
+		if page.Next == "" {
+			return items, nil
+		}
+		if seen[page.Next] {
+			return nil, c.Unexpected(path, fmt.Errorf("page %q repeats", page.Next))
+		}
+		seen[page.Next] = true
+		query.Set("cursor", page.Next)
+	}
+}
+
+// ClusterState is a cluster as one of its nodes sees it.
+type ClusterState struct {
+	Leader string `json:"leader"`
+	Nodes  []struct {
+		ID           string `json:"id"`
+		Role         string `json:"role"`
+		AppliedIndex uint64 `json:"applied_index"`
+		StateHash    string `json:"state_hash"`
+	} `json:"nodes"`
+}
+
+// Cluster returns the cluster as this node sees it.
+func (c *Client) Cluster(ctx context.Context) (*ClusterState, error) {
+	body, err := c.Call(ctx, http.MethodGet, "/v1/cluster", nil)
+	if err != nil {
+		return nil, err
+	}
+	state := new(ClusterState)
+	if err := json.Unmarshal(body, state); err != nil {
+		return nil, c.Unexpected("/v1/cluster", err)
+	}
+	return state, nil
+}
+
+// Subscription is a subscription as the admin API lists it.
+type Subscription struct {
+	ID             string `json:"id"`
+	Topic          string `json:"topic"`
+	Callback       string `json:"callback"`
+	State          string `json:"state"`
+	Node           string `json:"node"`
+	LeaseExpiresAt string `json:"lease_expires_at"`
+	Cursor         uint64 `json:"cursor"`
+	Lag            uint64 `json:"lag"`
+	Mode           string `json:"mode"`
+}
+
+// Topic is a topic as the admin API shows it.
+type Topic struct {
+	Name          string `json:"name"`
+	HeadOffset    uint64 `json:"head_offset"`
+	FirstOffset   uint64 `json:"first_offset"`
+	Subscriptions int    `json:"subscriptions"`
+	Retention     *struct {
+		MaxAge   string `json:"max_age"`
+		MaxBytes *int64 `json:"max_bytes"`
+	} `json:"retention"`
+}

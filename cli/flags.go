@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
+	"quorumhub/configs"
+)
+
+// maxInputBytes limits a file of rules or settings.
+const maxInputBytes = 32 << 20
+
+// hubFlags are shared by every command that talks to a hub.
+type hubFlags struct {
+	Hub     string       `help:"The hub's URL." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Token   string       `help:"The API key or access token to authenticate with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
+	CA      string       `name:"ca" help:"A PEM file of CA certificates to trust in addition to the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
+	Timeout flagDuration `name:"request-timeout" help:"How long to wait for the hub's response." default:"30s" placeholder:"DURATION"`
+}
+
+func (f *hubFlags) client() (*client.Client, error) {
+	o := client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token}
+	if f.CA != "" {
+		pem, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, exit.Usagef("--ca: %v", err)
+		}
+		if o.RootCAs, err = x509.SystemCertPool(); err != nil {
+			o.RootCAs = x509.NewCertPool()
+		}
+		if !o.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, exit.Usagef("--ca: %s contains no certificate; expected PEM", f.CA)
+		}
+	}
+	return client.New(f.Hub, o)
+}
+
+// flagDuration is a duration in the configuration's syntax, which also knows days (10d).
+type flagDuration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *flagDuration) UnmarshalText(text []byte) error {
+	v, err := configs.ParseDuration(string(text))
+	if err != nil || v < 0 {
+		return fmt.Errorf("got %q, expected a duration such as 250ms, 10s, 1h30m or 10d", text)
+	}
+	*d = flagDuration(v)
+	return nil
+}
+
+// configFlags are shared by every command that reads a node's configuration.
+type configFlags struct {
+	Config string   `short:"c" help:"The configuration file (YAML)." placeholder:"FILE" env:"QUORUMHUB_CONFIG"`
+	Set    []string `sep:"none" help:"Set one configuration key, overriding the file and the environment. Repeatable." placeholder:"KEY=VALUE"`
+}
+
+func (f *configFlags) load(env []string) (*configs.Config, error) {
+	c, err := configs.Load(configs.Source{File: f.Config, Env: env, Set: f.Set})
+	if err != nil {
+		return nil, exit.With(exit.Usage, err)
+	}
+	return c, nil
+}
+
+// maxSecretBytes is the limit of WebSub section 5.1: a secret must be shorter than 200 bytes.
+const maxSecretBytes = 199
+
+// secretFlags read a subscription's secret from the command line or, hidden from ps, from a file.
+type secretFlags struct {
+	Secret     string `help:"The secret that signs deliveries (shorter than 200 bytes)." xor:"secret" placeholder:"TEXT"`
+	SecretFile string `help:"A file that contains the secret; a trailing newline is ignored." xor:"secret" placeholder:"FILE"`
+}
+
+func (f *secretFlags) read() (string, error) {
+	secret, name := f.Secret, "--secret"
+	if f.SecretFile != "" {
+		name = "--secret-file"
+		data, err := os.ReadFile(f.SecretFile)
+		if err != nil {
+			return "", exit.Usagef("--secret-file: %v", err)
+		}
+		secret = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+		if secret == "" {
+			return "", exit.Usagef("--secret-file: %s is empty", f.SecretFile)
+		}
+	}
+	if len(secret) > maxSecretBytes {
+		return "", exit.Usagef("%s: the secret is %d bytes long, expected at most %d", name, len(secret), maxSecretBytes)
+	}
+	return secret, nil
+}

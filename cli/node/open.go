@@ -1,0 +1,226 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"quorumhub/auth"
+	"quorumhub/auth/keyring"
+	"quorumhub/configs"
+	"quorumhub/hub"
+	"quorumhub/raftlog"
+	"quorumhub/store"
+	"quorumhub/web"
+	"quorumhub/web/sse"
+)
+
+// Open brings a node to the point where it can serve: files verified, log replayed, cluster joined. A fresh node with peers waits
+// for them. Open releases everything if it fails.
+func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, err error) {
+	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.abandon(ctx))
+		}
+	}()
+	if n.secure, err = serverTLS(cfg, log); err != nil {
+		return nil, err
+	}
+	if err := n.openFiles(); err != nil {
+		return nil, err
+	}
+	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Hub.Profile != string(web.ProfileNative) {
+		namer.TakeBareNames()
+	}
+	if n.keys, err = n.firstKeys(); err != nil {
+		return nil, err
+	}
+	id, err := ID(cfg)
+	if err != nil {
+		return nil, err
+	}
+	own := n.ownAddresses()
+	if n.access, err = openAccess(cfg, own); err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	late := NewLateNode()
+	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
+		return nil, err
+	}
+	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
+		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
+	feed := n.observeLog(id, late)
+	if n.raft, err = n.openRaft(ctx, id); err != nil {
+		return nil, err
+	}
+	n.view.node = n.raft
+	n.deliveries.ask = n.raft.Call
+	late.Set(n.raft)
+	registry.MustRegister(newNodeCollector(n.raft, n.store))
+	service, guard := n.newService(namer)
+	n.server, err = web.New(n.webOptions(service, guard, feed, registry))
+	return n, err
+}
+
+// openFiles binds the addresses and locks the data directory first, so that a second node on any of them fails immediately.
+func (n *Node) openFiles() (err error) {
+	if n.listener, err = net.Listen("tcp", n.cfg.HTTP.Addr); err != nil {
+		return fmt.Errorf("http.addr: %w", err)
+	}
+	n.cfg.HTTP.Addr = n.listener.Addr().String()
+	if len(n.cfg.Cluster.Peers) > 0 {
+		if n.cluster, err = net.Listen("tcp", n.cfg.Cluster.Addr); err != nil {
+			return fmt.Errorf("cluster.addr: %w", err)
+		}
+	}
+	if n.lock, err = LockDataDir(n.cfg.DataDir); err != nil {
+		return err
+	}
+	n.store, err = store.Open(store.Options{
+		Dir:           filepath.Join(n.cfg.DataDir, FSMDir),
+		FlushInterval: n.cfg.Storage.FlushInterval,
+		SegmentBytes:  int64(n.cfg.Storage.SegmentBytes),
+		TailBytes:     int64(n.cfg.Storage.TailBytes),
+		Logger:        n.log,
+		Fatal:         n.fail,
+		Damaged:       n.reportDamage,
+	})
+	return err
+}
+
+// ownAddresses returns the addresses where this node listens, or would listen in a cluster.
+func (n *Node) ownAddresses() []string {
+	own := []string{n.listener.Addr().String(), n.cfg.Cluster.Addr}
+	if n.cluster != nil {
+		own = append(own, n.cluster.Addr().String())
+	}
+	return own
+}
+
+// observeLog registers everything that observes applied events. It must run before the log is replayed.
+func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
+	n.store.Observe(n.out.Observer())
+	n.store.OnInstall(n.out.Reload)
+	feed := sse.NewFeed()
+	n.store.Observe(feed)
+	n.store.OnInstall(func() { feed.Reload(n.store) })
+	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: n.cfg.Cluster.Addr, weight: n.cfg.Cluster.Weight, store: n.store}
+	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
+	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
+		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
+	n.store.Observe(n.keeper)
+	n.store.OnInstall(n.keeper.Reload)
+	return feed
+}
+
+// openRaft opens the log. A fresh node with peers waits here until they form or admit it to a cluster; meanwhile the waiting room
+// answers its callers.
+func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
+	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
+		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
+		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
+	if n.cluster == nil {
+		return raftlog.Open(ctx, o)
+	}
+	c, secrets := &n.cfg.Cluster, n.keys.Ring()
+	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
+	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
+	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
+	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
+	o.Keys = secrets.IDs
+	n.cluster = nil
+	for _, p := range c.Peers {
+		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
+	}
+	if c.TLS.Cert != "" {
+		o.TLS = &raftlog.TLSFiles{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}
+	}
+	w := newWaitingRoom(n.listener, n.secure)
+	defer w.close()
+	return raftlog.Open(ctx, o)
+}
+
+// newService returns the domain with the configured policy, and the guard of its callers, which is nil without access control.
+func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
+	cfg := n.cfg
+	policy := hub.Policy{
+		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
+		MaxMessageBytes: int64(cfg.Message.MaxBytes),
+		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
+		SecretGrace:     cfg.Hub.SecretGrace,
+		CheckCallback:   n.clients.callbacks.Policy().CheckURL,
+		Callbacks:       callbackBounds{n.out.verifier},
+		CheckTopic:      n.clients.topics.Policy().CheckURL,
+		Clock:           n.raft.Clock(),
+	}
+	if n.access != nil {
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.log)
+		policy.Authorize = authorize(guard)
+		n.view.issuers = n.access.notReady
+	}
+	return hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring()), guard
+}
+
+// authorize asks the guard about actions on topics.
+func authorize(guard *auth.Guard) func(context.Context, hub.Action, string) error {
+	return func(ctx context.Context, a hub.Action, topic string) error {
+		if topic == hub.EventsTopic && (a == hub.ActionSubscribe || a == hub.ActionRead) {
+			// The events name all topics and callbacks, so they need the permission for the API's lists, too.
+			if err := guard.Allow(ctx, auth.ActionView, ""); err != nil {
+				return err
+			}
+		}
+		return guard.Allow(ctx, auth.Action(a), topic)
+	}
+}
+
+func (n *Node) webOptions(service *hub.Service, guard *auth.Guard, feed *sse.Feed, registry *prometheus.Registry) web.Options {
+	cfg := n.cfg
+	return web.Options{Service: service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
+		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
+		Keys:      n.keeper,
+		Parts:     n.store,
+		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
+		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
+		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
+		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
+		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+}
+
+// abandon releases what a node has acquired whose Open failed.
+func (n *Node) abandon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
+	defer cancel()
+	var errs []error
+	if n.raft != nil {
+		errs = append(errs, n.raft.Close(ctx))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	for _, l := range []net.Listener{n.listener, n.cluster} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

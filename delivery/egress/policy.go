@@ -1,0 +1,252 @@
+package egress
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"code.dny.dev/ssrf"
+
+	"quorumhub/hub"
+)
+
+// Mode selects which addresses may be called at all.
+type Mode string
+
+const (
+	// ModePublic allows addresses of the public internet only. It is the default.
+	ModePublic Mode = "public"
+	// ModeEdge allows the public internet and those private, shared and loopback addresses that AllowCIDRs lists or
+	// that a host in AllowHosts resolves to.
+	ModeEdge Mode = "edge"
+	// ModeDevLoopback is ModeEdge plus loopback addresses, for a cluster on one machine.
+	ModeDevLoopback Mode = "dev-loopback"
+)
+
+// PolicyOptions configures an egress policy. The zero value is ModePublic.
+type PolicyOptions struct {
+	Mode Mode
+	// AllowCIDRs lists non-public addresses that may be called. Not with ModePublic.
+	AllowCIDRs []netip.Prefix
+	// AllowHosts lists names whose addresses may be called even if they are not public: "hooks.example" is that name
+	// only; ".example" and "*.example" are all names below it. Not with ModePublic.
+	AllowHosts []string
+	// AllowPorts lists the ports that may be called. Empty: 80, 443 and everything from 1024, which excludes the
+	// well-known ports of mail, shells, DNS and directories.
+	AllowPorts []uint16
+	// DenyAddrs lists addresses that no mode allows: those this process listens on. An unspecified address (0.0.0.0,
+	// ::) stands for every address of this machine.
+	DenyAddrs []netip.AddrPort
+}
+
+// Policy decides which addresses outbound requests may reach. It is checked twice: CheckURL cheaply when a URL is
+// first seen, and CheckAddr authoritatively on the concrete address of every connection, so that a name which later
+// resolves differently cannot slip past. A Policy is immutable and safe for concurrent use.
+type Policy struct {
+	mode     Mode
+	cidrs    []netip.Prefix
+	hosts    []string // lower case; ".example" for suffixes
+	ports    []uint16
+	deny     map[netip.AddrPort]bool
+	denyPort map[uint16]bool // ports this process listens on at an unspecified address
+}
+
+// NewPolicy validates the options. Errors name the option and what is expected.
+func NewPolicy(o PolicyOptions) (*Policy, error) {
+	p := &Policy{mode: o.Mode, deny: map[netip.AddrPort]bool{}, denyPort: map[uint16]bool{}}
+	switch o.Mode {
+	case "":
+		p.mode = ModePublic
+	case ModePublic, ModeEdge, ModeDevLoopback:
+	default:
+		return nil, fmt.Errorf("egress mode %q: expected public, edge or dev-loopback", o.Mode)
+	}
+	if p.mode == ModePublic && (len(o.AllowCIDRs) > 0 || len(o.AllowHosts) > 0) {
+		return nil, fmt.Errorf("egress allow_cidrs and allow_hosts have no effect in mode public: use mode edge")
+	}
+	for _, c := range o.AllowCIDRs {
+		if !c.IsValid() {
+			return nil, fmt.Errorf("egress allow_cidrs: %q is not a network such as 10.0.0.0/8", c)
+		}
+		for _, n := range neverAllowed() {
+			if n.Bits() <= c.Bits() && n.Contains(c.Addr()) {
+				return nil, fmt.Errorf("egress allow_cidrs: %s is never allowed (part of %s)", c, n)
+			}
+		}
+		p.cidrs = append(p.cidrs, c.Masked())
+	}
+	for _, h := range o.AllowHosts {
+		h = strings.TrimPrefix(strings.ToLower(h), "*")
+		name := strings.TrimPrefix(h, ".")
+		if err := checkHostSyntax(name); err != nil {
+			return nil, fmt.Errorf("egress allow_hosts: %w", err)
+		}
+		if _, err := netip.ParseAddr(name); err == nil {
+			return nil, fmt.Errorf("egress allow_hosts: %q is an address: list it in allow_cidrs", name)
+		}
+		p.hosts = append(p.hosts, h)
+	}
+	p.ports = slices.Clone(o.AllowPorts)
+	for _, a := range o.DenyAddrs {
+		if a.Addr().IsUnspecified() {
+			p.denyPort[a.Port()] = true
+			continue
+		}
+		p.deny[netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())] = true
+	}
+	return p, nil
+}
+
+// DeniedError reports why the policy forbids a URL or an address. Its text is meant for the operator and, from
+// CheckURL, for whoever sent the URL.
+type DeniedError struct {
+	Message string
+}
+
+func (e *DeniedError) Error() string { return e.Message }
+
+func denied(format string, args ...any) error {
+	return &DeniedError{Message: fmt.Sprintf(format, args...)}
+}
+
+// CheckURL reports whether u may become a callback or topic URL, without resolving its name. It checks the scheme,
+// strict host syntax, the absence of userinfo and fragment, the port, and a literal address. Errors are *DeniedError
+// with one line of text.
+func (p *Policy) CheckURL(u *url.URL) error {
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return denied("scheme %q is not allowed, expected http or https", u.Scheme)
+	}
+	if len(u.String()) > hub.MaxURLBytes {
+		return denied("the URL is longer than %d bytes", hub.MaxURLBytes)
+	}
+	if u.User != nil {
+		return denied("the URL contains a user name or password, which is not allowed")
+	}
+	if u.Fragment != "" || u.RawFragment != "" {
+		return denied("the URL contains a fragment (#...), which is not allowed")
+	}
+	host := strings.ToLower(u.Hostname())
+	port, err := urlPort(u)
+	if err != nil {
+		return err
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if addr.Zone() != "" {
+			return denied("address %q has a zone, which is not allowed", host)
+		}
+		return p.CheckAddr(netip.AddrPortFrom(addr, port), "")
+	}
+	if err := checkHostSyntax(host); err != nil {
+		return err
+	}
+	if !p.portAllowed(port) {
+		return p.portError(port)
+	}
+	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) && !p.hostAllowed(host) &&
+		!p.allowsPrivate(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !p.allowsPrivate(netip.IPv6Loopback()) {
+		return denied("host %q is this machine, which egress mode %s does not allow", host, p.mode)
+	}
+	return nil
+}
+
+// CheckAddr reports whether a connection may be made to address a on behalf of host, the name it was resolved from
+// (empty for a literal address). Errors are *DeniedError.
+func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
+	ip := a.Addr().Unmap()
+	if ip.Zone() != "" {
+		return denied("address %s has a zone, which is not allowed", ip)
+	}
+	if !p.portAllowed(a.Port()) {
+		return p.portError(a.Port())
+	}
+	// An IPv6 address that leads to an IPv4 one must pass as both.
+	inner, wraps := embedded(ip)
+	for _, n := range neverAllowed() {
+		if n.Contains(ip) || wraps && n.Contains(inner) {
+			return denied("address %s is never allowed (part of %s)", ip, n)
+		}
+	}
+	for _, face := range []netip.Addr{ip, inner} {
+		if face.IsValid() && p.isOwn(netip.AddrPortFrom(face, a.Port())) {
+			return denied("address %s is one this hub listens on", a)
+		}
+	}
+	exempt := host != "" && p.hostAllowed(host)
+	if wraps {
+		if !exempt && !isPublic(inner) && !p.allowsPrivate(inner) {
+			return denied("address %s leads to %s, which egress mode %s does not allow", ip, inner, p.mode)
+		}
+		if ssrf.IPv6NAT64Prefix.Contains(ip) {
+			return nil // translated by the network: the inner address is the target
+		}
+	}
+	if exempt || isPublic(ip) || p.allowsPrivate(ip) {
+		return nil
+	}
+	return denied("address %s is not a public one, which egress mode %s does not allow unless it is listed", ip, p.mode)
+}
+
+// allowsPrivate reports whether the mode or the list allows a non-public address.
+func (p *Policy) allowsPrivate(ip netip.Addr) bool {
+	if p.mode == ModeDevLoopback && ip.IsLoopback() {
+		return true
+	}
+	for _, c := range p.cidrs {
+		if c.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Policy) hostAllowed(host string) bool {
+	host = strings.ToLower(host)
+	for _, h := range p.hosts {
+		if h == host || h[0] == '.' && strings.HasSuffix(host, h) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Policy) portAllowed(port uint16) bool {
+	if len(p.ports) > 0 {
+		return slices.Contains(p.ports, port)
+	}
+	return port == 80 || port == 443 || port >= 1024
+}
+
+func (p *Policy) portError(port uint16) error {
+	if len(p.ports) > 0 {
+		return denied("port %d is not allowed, expected one of %s", port, strings.Trim(fmt.Sprint(p.ports), "[]"))
+	}
+	return denied("port %d is not allowed, expected 80, 443 or 1024 to 65535", port)
+}
+
+// isOwn reports whether this process listens on a.
+func (p *Policy) isOwn(a netip.AddrPort) bool {
+	if p.deny[a] {
+		return true
+	}
+	if !p.denyPort[a.Port()] {
+		return false
+	}
+	if a.Addr().IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true // unknown: err on the safe side
+	}
+	for _, i := range addrs {
+		if n, ok := i.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok && ip.Unmap() == a.Addr() {
+				return true
+			}
+		}
+	}
+	return false
+}

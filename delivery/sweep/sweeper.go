@@ -1,0 +1,246 @@
+package sweep
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"quorumhub/delivery/retry"
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
+
+// Retention finds what may be dropped from the message log.
+type Retention interface {
+	// TrimCandidates returns what is older than maxAge at now, or exceeds maxBytes in total; zero is no bound.
+	TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim
+	// TopicTrims returns what single topics' own limits drop at now.
+	TopicTrims(limits []hub.TopicLimit, now time.Time) ([]hub.Trim, error)
+}
+
+// Options configures a Sweeper. Fields without a default are required.
+type Options struct {
+	State      hub.StateReader
+	Proposer   hub.Proposer
+	Leadership hub.Leadership
+	Clock      hub.Clock
+	Log        *slog.Logger
+
+	LeaseInterval time.Duration // how often expired leases are looked for; 0: 5 s
+
+	Retention         Retention     // nil: the log is not trimmed
+	MaxAge            time.Duration // 0: no bound
+	MaxBytes          int64         // 0: no bound
+	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
+
+	BlobIdle time.Duration // after which an unfinished upload is dropped; 0: 10 min
+
+	// Letters bounds the stored dead letters.
+	Letters LetterRetention
+}
+
+// LetterRetention bounds the stored dead letters; the oldest are dropped first. 0: no bound.
+type LetterRetention struct {
+	MaxAge   time.Duration
+	MaxCount int
+	MaxBytes int64 // bodies only
+}
+
+// Sweeper proposes, on the leader, what is due with time: the end of subscriptions whose lease has expired (they get
+// nothing from that moment, swept or not), and the trimming of the message log, the dead letters and abandoned
+// uploads. All of these are events, so that all nodes drop the same.
+type Sweeper struct {
+	o      Options
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// NewSweeper returns a sweeper that does nothing until Start.
+func NewSweeper(o Options) *Sweeper {
+	o.LeaseInterval = cmp.Or(o.LeaseInterval, 5*time.Second)
+	o.RetentionInterval = cmp.Or(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
+	o.BlobIdle = cmp.Or(o.BlobIdle, 10*time.Minute)
+	return &Sweeper{o: o}
+}
+
+// retentionInterval returns an interval that is short enough for the given ages.
+func retentionInterval(ages ...time.Duration) time.Duration {
+	interval := time.Minute
+	for _, age := range ages {
+		if age > 0 {
+			interval = min(interval, max(age/4, time.Second))
+		}
+	}
+	return interval
+}
+
+// Start begins to sweep.
+func (s *Sweeper) Start(ctx context.Context) {
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.work.Add(1)
+	go s.every(ctx, s.o.LeaseInterval, s.sweepLeases)
+	if s.o.Retention != nil {
+		s.work.Add(1)
+		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
+	}
+	s.work.Add(1)
+	go s.every(ctx, s.o.RetentionInterval, s.sweepBlobs)
+	if s.o.Letters != (LetterRetention{}) {
+		s.work.Add(1)
+		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
+	}
+}
+
+// Close stops sweeping and waits for it to end.
+func (s *Sweeper) Close() {
+	if s.cancel != nil {
+		s.cancel()
+		s.work.Wait()
+	}
+}
+
+func (s *Sweeper) every(ctx context.Context, interval time.Duration, sweep func(context.Context) error) {
+	defer s.work.Done()
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		if !s.o.Leadership.IsLeader() {
+			continue
+		}
+		if err := sweep(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("cannot sweep; will retry at the next interval", "error", err)
+		}
+	}
+}
+
+// maxEnded is how many subscriptions one event ends.
+const maxEnded = 1000
+
+func (s *Sweeper) sweepLeases(ctx context.Context) error {
+	var after hub.SubscriptionID
+	for {
+		now := s.o.Clock.Now()
+		var expired []uint64
+		s.o.State.View(func(st *hub.State) {
+			for _, sub := range st.Subscriptions(after, maxEnded, func(sub *hub.Subscription) bool { return sub.Expired(now) }) {
+				expired = append(expired, uint64(sub.ID))
+			}
+		})
+		if len(expired) == 0 {
+			return nil
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
+			Subscriptions: expired, Reason: hubpb.EndReason_END_EXPIRED}}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("leases expired", "subscriptions", len(expired))
+		if len(expired) < maxEnded {
+			return nil
+		}
+		after = hub.SubscriptionID(expired[maxEnded-1])
+	}
+}
+
+func (s *Sweeper) sweepLog(ctx context.Context) error {
+	trims, err := s.trims(s.o.Clock.Now())
+	if err != nil || len(trims) == 0 {
+		return err
+	}
+	e := &hubpb.LogTrimmed{Reason: "retention"}
+	for _, t := range trims {
+		e.Ranges = append(e.Ranges, &hubpb.LogTrimmed_Range{Topic: uint64(t.Topic), Through: t.Through})
+	}
+	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: e}}); err != nil {
+		return err
+	}
+	s.o.Log.Info("messages dropped by retention", "topics", len(trims))
+	return nil
+}
+
+// maxDropped is how many dead letters one event drops.
+const maxDropped = 2000
+
+func (s *Sweeper) sweepLetters(ctx context.Context) error {
+	for {
+		var ids []uint64
+		l, now := s.o.Letters, s.o.Clock.Now()
+		s.o.State.View(func(st *hub.State) { ids = st.SurplusLetters(l.MaxAge, l.MaxCount, l.MaxBytes, now, maxDropped) })
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{
+			Letters: ids, Reason: "retention"}}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("dead letters dropped by retention", "letters", len(ids))
+		if len(ids) < maxDropped {
+			return nil
+		}
+	}
+}
+
+// trims returns what all limits together drop. A topic's own age replaces the hub's. The hub's size applies to all
+// topics, whatever their own limits: it keeps the disk from filling up.
+func (s *Sweeper) trims(now time.Time) ([]hub.Trim, error) {
+	var limits []hub.TopicLimit
+	s.o.State.View(func(st *hub.State) { limits = st.TopicLimits() })
+	ownAge := map[hub.TopicID]bool{}
+	for _, l := range limits {
+		ownAge[l.Topic] = l.MaxAge != nil
+	}
+	through := map[hub.TopicID]uint64{}
+	add := func(t hub.Trim) { through[t.Topic] = max(through[t.Topic], t.Through) }
+	if s.o.MaxAge > 0 {
+		for _, t := range s.o.Retention.TrimCandidates(s.o.MaxAge, 0, now) {
+			if !ownAge[t.Topic] {
+				add(t)
+			}
+		}
+	}
+	if s.o.MaxBytes > 0 {
+		for _, t := range s.o.Retention.TrimCandidates(0, s.o.MaxBytes, now) {
+			add(t)
+		}
+	}
+	own, err := s.o.Retention.TopicTrims(limits, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range own {
+		add(t)
+	}
+	out := make([]hub.Trim, 0, len(through))
+	for _, id := range slices.Sorted(maps.Keys(through)) {
+		out = append(out, hub.Trim{Topic: id, Through: through[id]})
+	}
+	return out, nil
+}
+
+// sweepBlobs drops the parts of large bodies whose publisher gave up midway.
+func (s *Sweeper) sweepBlobs(ctx context.Context) error {
+	before := s.o.Clock.Now().Add(-s.o.BlobIdle).UnixNano()
+	idle := 0
+	s.o.State.View(func(st *hub.State) { idle = st.IdleBlobs(before) })
+	if idle == 0 {
+		return nil
+	}
+	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}); err != nil {
+		return err
+	}
+	s.o.Log.Info("unfinished large bodies dropped", "bodies", idle)
+	return nil
+}
+
+func (s *Sweeper) propose(ctx context.Context, e *hubpb.Event) error {
+	_, err := retry.ProposeOnce(ctx, s.o.Proposer, e)
+	return err
+}

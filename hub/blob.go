@@ -1,0 +1,196 @@
+package hub
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"quorumhub/hub/hubpb"
+)
+
+// A body too large for one log entry is a blob: each of its parts is an event, and a final event turns them into a
+// message. Parts are numbered across all topics and stored like messages: in order, dropped from the front. A part
+// is kept as long as a pending blob, a retained message or a dead letter refers to it or to an earlier one.
+
+// pendingBlob is a blob whose message has not been published yet.
+type pendingBlob struct {
+	parts []uint64
+	size  uint64
+	at    int64 // when the last part was added
+}
+
+// blobRef is a retained message whose body is a blob.
+type blobRef struct {
+	offset, part uint64 // part: the first one
+}
+
+func (b *pendingBlob) row() *hubpb.PendingBlobRow {
+	return &hubpb.PendingBlobRow{Parts: b.parts, Size: b.size, At: b.at}
+}
+
+func messageBlobKey(topic TopicID, offset uint64) RowKey {
+	return RowKey{Table: TableMessageBlob, ID: uint64(topic), Name: string(binary.BigEndian.AppendUint64(nil, offset))}
+}
+
+func (s *State) messageBlobRow(k RowKey) *hubpb.MessageBlobRow {
+	t := s.topics[TopicID(k.ID)]
+	if t == nil || len(k.Name) != 8 {
+		return nil
+	}
+	offset := binary.BigEndian.Uint64([]byte(k.Name))
+	part := t.firstPart(offset)
+	if part == 0 {
+		return nil
+	}
+	return &hubpb.MessageBlobRow{Topic: k.ID, Offset: offset, FirstPart: part}
+}
+
+// firstPart returns the first part of a retained message's blob, or 0 if its body is inline.
+func (t *Topic) firstPart(offset uint64) uint64 {
+	i, ok := slices.BinarySearchFunc(t.blobs, offset, func(r blobRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
+	if !ok {
+		return 0
+	}
+	return t.blobs[i].part
+}
+
+func (s *State) blobKeys(keys []RowKey) []RowKey {
+	for name := range s.pendingBlobs {
+		keys = append(keys, RowKey{Table: TablePendingBlob, Name: name})
+	}
+	for id, t := range s.topics {
+		for _, r := range t.blobs {
+			keys = append(keys, messageBlobKey(id, r.offset))
+		}
+	}
+	return keys
+}
+
+// addMessageBlobs links the loaded blobs to their topics.
+func (l *Loader) addMessageBlobs() error {
+	slices.SortFunc(l.blobs, func(a, b *hubpb.MessageBlobRow) int { return cmp.Compare(a.Offset, b.Offset) })
+	for _, r := range l.blobs {
+		t := l.s.topics[TopicID(r.Topic)]
+		if t == nil {
+			return fmt.Errorf("message blob %d-%d lacks its topic row: %w", r.Topic, r.Offset, ErrCorrupt)
+		}
+		t.blobs = append(t.blobs, blobRef{r.Offset, r.FirstPart})
+	}
+	return nil
+}
+
+// RetainedParts returns the range of retained parts; first is last+1 if there are none.
+func (s *State) RetainedParts() (first, last uint64) { return s.meta.DroppedParts + 1, s.meta.LastPart }
+
+// IdleBlobs returns the number of pending blobs that got their last part before the given Unix time in nanoseconds.
+func (s *State) IdleBlobs(before int64) (n int) {
+	for _, b := range s.pendingBlobs {
+		if b.at < before {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *State) addPart(e *hubpb.BlobPartAdded, fx *Effects) Result {
+	b := s.pendingBlobs[string(e.Blob)]
+	switch {
+	case b == nil && e.Index == 0:
+		b = &pendingBlob{}
+		s.pendingBlobs[string(e.Blob)] = b
+	case b == nil || int(e.Index) > len(b.parts):
+		return Result{Outcome: OutcomeStale} // the parts before it have been dropped
+	case int(e.Index) < len(b.parts):
+		return Result{Outcome: OutcomeDuplicate}
+	}
+	s.meta.LastPart++
+	fx.Parts = append(fx.Parts, Message{Offset: s.meta.LastPart, Time: s.meta.Now, Body: e.Data})
+	// The published message will share this list.
+	b.parts = append(b.parts, s.meta.LastPart)
+	b.size += uint64(len(e.Data))
+	b.at = s.meta.Now
+	s.touchName(TablePendingBlob, string(e.Blob))
+	return Result{}
+}
+
+// takeBlob makes a complete pending blob the body of m. It reports false if parts are missing.
+func (s *State) takeBlob(id []byte, parts uint32, size uint64, m *Message) bool {
+	b := s.pendingBlobs[string(id)]
+	if b == nil || len(b.parts) == 0 || len(b.parts) != int(parts) || b.size != size {
+		return false
+	}
+	m.Body, m.Parts, m.PartsSize = nil, b.parts, int64(size)
+	delete(s.pendingBlobs, string(id))
+	s.touchName(TablePendingBlob, string(id))
+	return true
+}
+
+// dropBlob removes a pending blob that no message took.
+func (s *State) dropBlob(id []byte, fx *Effects) {
+	if s.pendingBlobs[string(id)] == nil {
+		return
+	}
+	delete(s.pendingBlobs, string(id))
+	s.touchName(TablePendingBlob, string(id))
+	s.releaseParts(fx)
+}
+
+func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
+	defer s.dropBlob(e.Blob, fx)
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
+		if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
+			return 0, false
+		}
+		return s.append(t, m, fx), true
+	})
+}
+
+func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
+	for id, b := range s.pendingBlobs {
+		if b.at < e.Before {
+			delete(s.pendingBlobs, id)
+			s.touchName(TablePendingBlob, id)
+		}
+	}
+	s.releaseParts(fx)
+	return Result{}
+}
+
+// forgetBlobs removes the topic's references to blobs of messages up to through.
+func (s *State) forgetBlobs(t *Topic, through uint64) {
+	n := 0
+	for n < len(t.blobs) && t.blobs[n].offset <= through {
+		s.dirty[messageBlobKey(t.ID, t.blobs[n].offset)] = struct{}{}
+		n++
+	}
+	if t.blobs = slices.Clone(t.blobs[n:]); len(t.blobs) == 0 {
+		t.blobs = nil
+	}
+}
+
+// releaseParts drops the parts before the first one still needed.
+func (s *State) releaseParts(fx *Effects) {
+	if s.meta.LastPart == s.meta.DroppedParts {
+		return
+	}
+	first := s.meta.LastPart + 1
+	for _, b := range s.pendingBlobs {
+		first = min(first, b.parts[0])
+	}
+	for _, t := range s.topics {
+		for _, r := range t.blobs {
+			first = min(first, r.part)
+		}
+	}
+	for _, d := range s.letters.byID {
+		if d.FirstPart > 0 {
+			first = min(first, d.FirstPart)
+		}
+	}
+	if first-1 > s.meta.DroppedParts {
+		s.meta.DroppedParts = first - 1
+		fx.DroppedParts = s.meta.DroppedParts
+	}
+}

@@ -1,0 +1,173 @@
+package problem
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"quorumhub/hub"
+)
+
+// typePrefix and Details.Code make the type of a problem (RFC 9457 section 3.1.1).
+const typePrefix = "urn:quorumhub:problem:"
+
+// Details describes an error to an HTTP client. Status, Code and Detail are required.
+type Details struct {
+	Status int
+	Code   string // stable, for programs
+	Param  string // the parameter at fault, if there is one
+	Detail string // reads on from Param if that is set
+
+	Allow          string        // the Allow header of a 405
+	RetryAfter     time.Duration // rounded up to seconds; 0 sends no Retry-After
+	Challenges     []string      // the WWW-Authenticate headers of a 401 or 403
+	AcceptEncoding string        // the Accept-Encoding header of a 415 (RFC 9110 section 15.5.16)
+	// Limit names the limit that a 429 ran into. It is for metrics and never sent.
+	Limit string
+	// HangUp closes the connection without reading the rest of the request's body, which net/http would otherwise do.
+	HangUp bool
+}
+
+// Error returns the problem as one line.
+func (d *Details) Error() string {
+	if d.Param == "" {
+		return d.Detail
+	}
+	return d.Param + ": " + d.Detail
+}
+
+// Of describes err to a client, or returns nil for an internal error, whose text belongs in the log only.
+func Of(err error) *Details {
+	var d *Details
+	if errors.As(err, &d) {
+		return d
+	}
+	var e *hub.Error
+	if errors.As(err, &e) {
+		return ofHub(e)
+	}
+	var ended *hub.DeadLetterEndedError
+	if errors.As(err, &ended) {
+		return &Details{Status: http.StatusGone, Code: "gone", Param: "id", Detail: ended.Error()}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &Details{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: time.Second,
+			Detail: "the request was given up before it was written; try again"}
+	}
+	return nil
+}
+
+func ofHub(e *hub.Error) *Details {
+	d := &Details{Param: e.Param, Detail: e.Message}
+	switch e.Code {
+	case hub.CodeInvalid:
+		d.Status, d.Code = http.StatusBadRequest, "invalid"
+	case hub.CodeForbidden:
+		d.Status, d.Code = http.StatusForbidden, "forbidden"
+	case hub.CodeNotFound:
+		d.Status, d.Code = http.StatusNotFound, "not_found"
+	case hub.CodeConflict:
+		d.Status, d.Code = http.StatusConflict, "conflict"
+	case hub.CodeTooLarge:
+		d.Status, d.Code = http.StatusRequestEntityTooLarge, "too_large"
+	case hub.CodeUnprocessable:
+		d.Status, d.Code = http.StatusUnprocessableEntity, "unprocessable"
+	case hub.CodeUnavailable:
+		d.Status, d.Code, d.RetryAfter = http.StatusServiceUnavailable, "unavailable", time.Second
+	case hub.CodeLimited:
+		d.Status, d.Code, d.Limit, d.RetryAfter = http.StatusTooManyRequests, "rate_limited", "pending", max(e.RetryAfter, time.Second)
+		if e.Param != "" {
+			d.Limit = "callback"
+		}
+	case hub.CodeInternal:
+		return nil
+	}
+	return d
+}
+
+// Internal is the problem of an internal error. The client gets the correlation ID to quote to an operator, nothing else.
+func Internal(correlationID string) *Details {
+	return &Details{Status: http.StatusInternalServerError, Code: "internal",
+		Detail: "internal error; the node's log has it under " + correlationID}
+}
+
+// Write answers in the form the request's Accept header prefers: problem details, or else plain text, which WebSub 5.1.2
+// asks for.
+func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string) {
+	w.Header().Set("Vary", "Accept")
+	if prefersJSON(r.Header["Accept"]) {
+		d.WriteJSON(w, correlationID)
+		return
+	}
+	d.writeHeader(w, "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(OneLine(d.Error()) + "\n")) // fails only if the client is gone
+}
+
+// WriteJSON answers with problem details whatever the client prefers.
+func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
+	body, err := json.Marshal(struct {
+		Type          string `json:"type"`
+		Title         string `json:"title"`
+		Status        int    `json:"status"`
+		Detail        string `json:"detail"`
+		Code          string `json:"code"`
+		Param         string `json:"param,omitempty"`
+		CorrelationID string `json:"correlation_id"`
+	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, correlationID})
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	d.writeHeader(w, "application/problem+json")
+	_, _ = w.Write(append(body, '\n')) // fails only if the client is gone
+}
+
+func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if d.Allow != "" {
+		h.Set("Allow", d.Allow)
+	}
+	for _, c := range d.Challenges {
+		h.Add("WWW-Authenticate", c)
+	}
+	if d.AcceptEncoding != "" {
+		h.Set("Accept-Encoding", d.AcceptEncoding)
+	}
+	if d.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(Seconds(d.RetryAfter)))
+	}
+	if d.HangUp {
+		h.Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // fails without a connection, as in tests
+	}
+	w.WriteHeader(d.Status)
+}
+
+// Seconds rounds up to whole seconds, so that no client retries too early.
+func Seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// OneLine replaces control characters and invalid UTF-8, so that text from a client neither breaks the line nor steers a
+// terminal.
+func OneLine(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// Quote shortens text from a client and quotes it for an error message.
+func Quote(s string) string {
+	if len(s) > 80 {
+		s = s[:77] + "..."
+	}
+	return "\"" + OneLine(s) + "\""
+}
