@@ -66,7 +66,7 @@ func TestVerdictLooksAtWhatTheAimNames(t *testing.T) {
 		t.Error("a ratio of 0.9 missed an aim of 0.75")
 	}
 	if r := (Result{Problem: "no hub", Aim: atLeast(0.75, ofRatio, "")}).judge(); r.Met != nil || r.verdict() != "BROKEN" {
-		t.Error("what was not measured has a verdict")
+		t.Error("a result without an aim has a verdict")
 	}
 }
 
@@ -95,10 +95,10 @@ func TestPhasesBySelection(t *testing.T) {
 		t.Errorf("one node: %v", got)
 	}
 	if got := names(Options{Nodes: 3, Phases: []string{"mosip", "idle"}}); !slices.Equal(got, clustered[3:]) {
-		t.Errorf("what three nodes can do of mosip and idle: %v", got)
+		t.Errorf("mosip and idle on three nodes: %v", got)
 	}
 	if got := names(Options{Phases: []string{"fanout-10", "publish"}, Quick: true}); len(got) != 3 || got[2] != "fanout-10" {
-		t.Errorf("a slow phase that is named must run in a quick run too: %v", got)
+		t.Errorf("a slow phase given by name must run in a quick run, too: %v", got)
 	}
 	seen := map[string]bool{}
 	for _, name := range PhaseNames() {

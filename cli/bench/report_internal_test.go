@@ -52,7 +52,7 @@ func TestReportSaysWhenTheMachineWasBusy(t *testing.T) {
 	}
 	m.Load = 3
 	if !strings.Contains(m.String(), "other programs were running (load 3.0)") {
-		t.Errorf("a load of 3 on 2 CPUs is not told: %s", m)
+		t.Errorf("a load of 3 on 2 CPUs is not reported: %s", m)
 	}
 }
 
@@ -73,10 +73,10 @@ func TestEveryWayToBeBroken(t *testing.T) {
 		}
 		var table bytes.Buffer
 		if err := r.Table(&table); err != nil || !strings.Contains(table.String(), "BROKEN") {
-			t.Errorf("the table does not say it: %v\n%s", err, table.String())
+			t.Errorf("the table does not show it: %v\n%s", err, table.String())
 		}
 	}
 	if got := (&Report{Results: []Result{{Unfinished: 9, Refused: 3}}}).Broken(); len(got) != 0 {
-		t.Errorf("slow or refused is not broken: %v", got)
+		t.Errorf("slow or refused must not count as broken: %v", got)
 	}
 }
