@@ -193,7 +193,7 @@ func (w *wire) roundTripDuplex(b *wireBuffers, body []byte) (Response, error) {
 	// The server has decided without the rest of the body.
 	a.reuse = false
 	_ = w.tcp.SetDeadline(longAgo())
-	<-sent
+	_ = <-sent
 	return a, err
 }
 
