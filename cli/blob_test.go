@@ -110,7 +110,7 @@ func TestBlobsOnACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "message.max_bytes=64MiB", "delivery.timeout=30s", "delivery.retry.initial=100ms")
 	got := newSums(t)
 	if status, _ := c.upload(0, 0, 1, ""); status/100 != 2 {
-		t.Fatal("the topic cannot be published to")
+		t.Fatal("publishing to the topic failed")
 	}
 	for i := range subscribers {
 		c.subscribeSigned(i%3, "news", fmt.Sprintf("%s/%d", got.URL, i))
@@ -172,7 +172,7 @@ func TestBlobOutlivesTheLeader(t *testing.T) {
 	const size = 24 << 20
 	c := startDevCluster(t, 3, "message.max_bytes=64MiB")
 	if status, _ := c.upload(0, 0, 1, ""); status/100 != 2 {
-		t.Fatal("the topic cannot be published to")
+		t.Fatal("publishing to the topic failed")
 	}
 	leader := c.leader(0)
 	through := (leader + 1) % 3

@@ -86,9 +86,11 @@ type Aim struct {
 	Unit    string  `json:"unit,omitempty"`
 }
 
-// atLeast and atMost make aims.
-func atLeast(value float64, of, unit string) *Aim { return &Aim{true, value, of, unit} }
-func atMost(value float64, of, unit string) *Aim  { return &Aim{false, value, of, unit} }
+// atLeast returns an aim for the ratio to the raw figure.
+func atLeast(ratio float64) *Aim { return &Aim{AtLeast: true, Value: ratio, Of: ofRatio} }
+
+// atMost returns an upper limit.
+func atMost(value float64, of, unit string) *Aim { return &Aim{false, value, of, unit} }
 
 // Met reports whether the value reaches the aim.
 func (a *Aim) Met(value float64) bool {

@@ -22,10 +22,10 @@ func (p phase) is(name string) bool { return name == p.name || name == p.group }
 // phases returns all phases in order.
 func phases() []phase {
 	return []phase{
-		publishPhase(128, 1, false, atLeast(0.45, ofRatio, "")),
+		publishPhase(128, 1, false, atLeast(0.45)),
 		publishPhase(16, 0.6, true, nil),
 		publishPhase(1, 0.4, false, nil),
-		fanoutPhase(100, 1, 0.8, false, atLeast(0.75, ofRatio, "")),
+		fanoutPhase(100, 1, 0.8, false, atLeast(0.75)),
 		fanoutPhase(10, 0.6, 0.6, true, nil),
 		fanoutPhase(1, 0.6, 0.3, false, nil),
 		pacedPhase(),
@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	if o.ProfileDir != "" {
-		if err := os.MkdirAll(o.ProfileDir, 0o755); err != nil {
+		if err := os.MkdirAll(o.ProfileDir, 0o750); err != nil {
 			return nil, err
 		}
 	}
