@@ -85,12 +85,8 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 		rewinds := l.rewinds
 		if l.endpoint != nil {
 			res = d.sendUnlocks(w, l, l.endpoint, m)
-		} else if e, failed := d.newEndpointUnlocks(l); e != nil && l.state == laneRunning {
-			l.endpoint = e
-			d.keepWarmLocked(l)
+		} else if res = d.warmUnlocks(l); res.Outcome == 0 {
 			continue
-		} else if res = failed; res.Outcome == 0 || l.state != laneRunning {
-			continue // the lane was renewed or has ended
 		}
 		if !d.bookAttemptLocked(l, m, res, rewinds) {
 			return d.nextLocked(w)
