@@ -86,7 +86,7 @@ func TestBackupHoldsEverything(t *testing.T) {
 }
 
 // A backup is of one moment, whatever is applied, flushed and trimmed while it is read.
-func TestBackupIsOfOneMoment(t *testing.T) {
+func TestBackupIsConsistent(t *testing.T) {
 	s, m := clustered(t, 100)
 	flush(t, s)
 	b, err := s.Backup(t.Context(), store.BackupInfo{})
@@ -178,7 +178,7 @@ func contents(t *testing.T, data []byte) map[string]string {
 }
 
 // What a failed Extract leaves is no store.
-func TestExtractOfADamagedBackupIsNoStore(t *testing.T) {
+func TestExtractOfADamagedBackupCreatesNoStore(t *testing.T) {
 	s, _ := clustered(t, 5)
 	data, _ := backup(t, s)
 	dir := filepath.Join(t.TempDir(), "fsm")

@@ -296,7 +296,7 @@ func TestOpenNamesTheFileAnotherProcessHolds(t *testing.T) {
 }
 
 // A first start that was cut short leaves something that the next start may throw away.
-func TestOpenAfterAFirstStartCutShort(t *testing.T) {
+func TestOpenAfterAnInterruptedFirstStart(t *testing.T) {
 	opts := slow(t.TempDir())
 	crash(t, open(t, opts))
 	if err := os.Remove(filepath.Join(opts.Dir, "CURRENT")); err != nil {

@@ -108,7 +108,7 @@ func TestDeadLettersOutliveTheLog(t *testing.T) {
 }
 
 // A node that lags may hear of the trim before it ever wrote the message to a file.
-func TestADeadLetterTrimmedBeforeItsFlush(t *testing.T) {
+func TestDeadLetterTrimmedBeforeItsFlush(t *testing.T) {
 	opts := slow(t.TempDir())
 	s := open(t, opts)
 	w := newWriter()

@@ -77,7 +77,7 @@ func fill(t *testing.T, s *store.Store, between ...func()) (*writer, *model) {
 	return w, m
 }
 
-func TestRetentionGivesSpaceBack(t *testing.T) {
+func TestRetentionFreesDiskSpace(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.SegmentBytes, opts.TailBytes = 1, 1
 	s, w, m := filled(t, opts)
@@ -310,7 +310,7 @@ func TestReadLimits(t *testing.T) {
 
 // Readers at all distances from the head see every message once and in order, while messages are applied,
 // flushed, evicted from memory and trimmed.
-func TestI2ReadersWhileEverythingMoves(t *testing.T) {
+func TestI2ReadersDuringFlushesTrimsAndInstalls(t *testing.T) {
 	const total = 2000
 	opts := store.Options{Dir: t.TempDir(), FlushInterval: time.Millisecond, TailBytes: 20 << 10, SegmentBytes: 50 << 10}
 	s := open(t, opts)

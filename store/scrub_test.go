@@ -13,7 +13,7 @@ import (
 
 // A bit that flips in a message of any segment is found after the next start, without anybody asking for the message; it
 // is never served; and after it was marked the store does not open while the damage is there.
-func TestAFlippedBitInAnySegmentIsFound(t *testing.T) {
+func TestScrubFindsAFlippedBitInAnySegment(t *testing.T) {
 	l := written(t)
 	all := segments(t, l.opts.Dir)
 	if len(all) < 3 {
@@ -66,7 +66,7 @@ func TestAFlippedBitInAnySegmentIsFound(t *testing.T) {
 }
 
 // A sound store is found sound, while it is written to and trimmed.
-func TestScrubFindsNothingInASoundStore(t *testing.T) {
+func TestScrubFindsNothingInAnIntactStore(t *testing.T) {
 	l := written(t)
 	opts := l.opts
 	opts.Damaged = func(err error) { t.Error(err) }

@@ -347,7 +347,7 @@ func TestI8FlushRacingInstall(t *testing.T) {
 	}
 }
 
-func TestInstallThatCannotSwitchIsADiskError(t *testing.T) {
+func TestFailedSwitchInInstallIsADiskError(t *testing.T) {
 	dir := t.TempDir()
 	opts := slow(dir)
 	var fatal int

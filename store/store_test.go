@@ -165,7 +165,7 @@ func TestI6SameEntriesSameState(t *testing.T) {
 	})
 }
 
-func TestApplyRefusesAnIndexTwice(t *testing.T) {
+func TestApplyRefusesARepeatedIndex(t *testing.T) {
 	s := open(t, slow(t.TempDir()))
 	w := newWriter()
 	e := w.entry(t, publish("a", []byte("1")))
@@ -199,7 +199,7 @@ type recorder struct{ seen []*hub.Effects }
 
 func (r *recorder) Applied(fx *hub.Effects) { r.seen = append(r.seen, fx) }
 
-func TestObserversGetOneEffectsACall(t *testing.T) {
+func TestObserversGetOneEffectsPerCall(t *testing.T) {
 	s := open(t, slow(t.TempDir()))
 	r := &recorder{}
 	s.Observe(r)
@@ -399,7 +399,7 @@ func TestClosedStore(t *testing.T) {
 }
 
 // While a flush waits for the disk, everything else goes on, and reads see what is being flushed.
-func TestEverythingGoesOnDuringAFlush(t *testing.T) {
+func TestReadsAndAppliesContinueDuringAFlush(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.TailBytes = 1
 	for _, file := range []string{"state.db", "1.db"} {
