@@ -181,7 +181,7 @@ func (n *Node) openFiles(ctx context.Context) error {
 	}
 	if id.RemovedAt != nil {
 		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this node was removed from its cluster (seen on %s)", id.RemovedAt.Format(time.RFC3339)),
-			Hint: "to take part again, empty data_dir and choose a new cluster.node_id"}
+			Hint: "to join again, empty data_dir and choose a new cluster.node_id"}
 	}
 	n.identity = *id
 	// Only a node that never finished its first start may lack a log.
