@@ -55,7 +55,7 @@ func TestClusterCommands(t *testing.T) {
 	}
 }
 
-// A node that the cluster refuses ends with one line, and the cluster goes on.
+// A node that the cluster refuses exits with one line, and the cluster keeps working.
 func TestARefusedNodeEndsAndSaysWhy(t *testing.T) {
 	c := newGrowingCluster(t, 2)
 	c.serveNode(0)
@@ -72,17 +72,17 @@ func TestARefusedNodeEndsAndSaysWhy(t *testing.T) {
 	case code := <-c.serveNode(1):
 		log, _ := os.ReadFile(filepath.Join(c.node(1), "quorumhub.log"))
 		if last := log[strings.LastIndex(strings.TrimSpace(string(log)), "\n")+1:]; code != 2 || !strings.Contains(string(last), "quorumhub: start: its cluster.token differs from that of node-1") {
-			t.Errorf("it ended with %d and says %q", code, last)
+			t.Errorf("it exited with %d and said %q", code, last)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("it does not end")
+		t.Fatal("it does not exit")
 	}
 	if status, _ := c.publish(0, "x"); status/100 != 2 {
-		t.Errorf("the cluster does not go on: %d", status)
+		t.Errorf("publishing to the cluster: %d", status)
 	}
 	if err := os.WriteFile(config, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.serveNode(1)
-	eventually(t, "with the right token it votes", func() bool { return len(c.votes(1)) == 2 })
+	eventually(t, "with the right token it becomes a voter", func() bool { return len(c.votes(1)) == 2 })
 }

@@ -25,7 +25,7 @@ func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 			u.touch(s)
 		case a.Node == now.Node && now.Next == "":
 			continue
-		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumed(now.Node):
+		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumptions(now.Node):
 			continue // the owner was considered lost but has resumed since
 		default:
 			s.setOwnerIfAny(u, a.Node)
@@ -48,9 +48,9 @@ func (s *State) resumedAt(node string) (int, bool) {
 	return slices.BinarySearchFunc(s.meta.Resumed, node, func(r *hubpb.NodeResumed, node string) int { return cmp.Compare(r.Node, node) })
 }
 
-// Resumed returns how often a node has resumed delivery after it was out of contact. Whoever takes subscriptions away
+// Resumptions returns how often a node has resumed delivery after it was out of contact. Whoever takes subscriptions away
 // from a lost node must read this number before judging it lost and pass it on in hubpb.Assignment.
-func (s *State) Resumed(node string) uint64 {
+func (s *State) Resumptions(node string) uint64 {
 	if i, ok := s.resumedAt(node); ok {
 		return s.meta.Resumed[i].Times
 	}

@@ -194,7 +194,7 @@ func TestI4ResumedNodeKeepsItsSubscriptions(t *testing.T) {
 	w.apply(back)
 	w.assign(id, "node-2", 1, false) // decided before it resumed
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1})
-	if n := w.Resumed("node-1"); n != 1 || w.Resumed("node-2") != 0 {
+	if n := w.Resumptions("node-1"); n != 1 || w.Resumptions("node-2") != 0 {
 		t.Errorf("node-1 has resumed %d times", n)
 	}
 	w.assign(id, "node-2", 1, true) // a planned move waits for the owner anyway

@@ -82,8 +82,8 @@ type DeadLetterAction struct {
 	Expect int
 }
 
-// choose selects and counts the letters of the action.
-func (s *Service) choose(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, err error) {
+// selectLetters selects and counts the letters of the action.
+func (s *Service) selectLetters(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, err error) {
 	s.state.View(func(st *State) {
 		ids = st.DeadLetterIDs(func(d *DeadLetter) bool {
 			if !a.Filter.Match(d) {
@@ -106,21 +106,21 @@ func (s *Service) choose(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, 
 // and independently of that subscription's own messages: order and cursor are unaffected. A letter that is
 // acknowledged is removed; any other stays, with the attempt added to its list.
 func (s *Service) ReplayDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
-	ids, n, err := s.choose(&a)
+	ids, n, err := s.selectLetters(&a)
 	if err != nil || a.DryRun {
 		return n, err
 	}
-	n.Done, err = s.eachLetters(ctx, ids, replayEvent)
+	n.Done, err = s.proposeForLetters(ctx, ids, replayEvent)
 	return n, err
 }
 
 // DropDeadLetters permanently removes the selected dead letters.
 func (s *Service) DropDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
-	ids, n, err := s.choose(&a)
+	ids, n, err := s.selectLetters(&a)
 	if err != nil || a.DryRun {
 		return n, err
 	}
-	n.Done, err = s.eachLetters(ctx, ids, dropEvent)
+	n.Done, err = s.proposeForLetters(ctx, ids, dropEvent)
 	return n, err
 }
 
@@ -132,8 +132,8 @@ func dropEvent(ids []uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: ids, Reason: "operator"}}}
 }
 
-// eachLetters proposes events for ids, maxLettersInEvent at a time.
-func (s *Service) eachLetters(ctx context.Context, ids []uint64, event func([]uint64) *hubpb.Event) (done int, err error) {
+// proposeForLetters proposes events for ids, maxLettersInEvent at a time.
+func (s *Service) proposeForLetters(ctx context.Context, ids []uint64, event func([]uint64) *hubpb.Event) (done int, err error) {
 	for len(ids) > 0 {
 		n := min(len(ids), maxLettersInEvent)
 		res, err := s.proposer.Propose(ctx, event(ids[:n]))

@@ -15,11 +15,11 @@ type Retention struct {
 	MaxBytes *int64 // approximate size of the bodies and what is stored with them
 }
 
-// Default reports whether the topic has no limits of its own.
-func (r Retention) Default() bool { return r.MaxAge == nil && r.MaxBytes == nil }
+// IsDefault reports whether the topic has no limits of its own.
+func (r Retention) IsDefault() bool { return r.MaxAge == nil && r.MaxBytes == nil }
 
 func (r Retention) pb() *hubpb.Retention {
-	if r.Default() {
+	if r.IsDefault() {
 		return nil
 	}
 	p := &hubpb.Retention{MaxBytes: r.MaxBytes}
@@ -76,7 +76,7 @@ type TopicLimit struct {
 // TopicLimits returns the topics that have limits of their own, in order of ID.
 func (s *State) TopicLimits() (out []TopicLimit) {
 	for id, t := range s.topics {
-		if !t.Retention.Default() {
+		if !t.Retention.IsDefault() {
 			out = append(out, TopicLimit{id, t.Retention})
 		}
 	}

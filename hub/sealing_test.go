@@ -110,7 +110,7 @@ func TestRetiredKeysAreNotUsed(t *testing.T) {
 	if w.apply(keyRetired(keyA)).Outcome != hub.OutcomeStale {
 		t.Fatal("a key needed by a former secret was retired")
 	}
-	list := w.SealedOtherwise(keyB, 0, 0, 10)
+	list := w.SecretsNotSealedWith(keyB, 0, 0, 10)
 	if len(list) != 1 || list[0].Subscription != id || list[0].Binding != hub.SecretBinding("news", cb) {
 		t.Fatalf("sealed otherwise: %+v", list)
 	}
@@ -158,7 +158,7 @@ func TestReencryptionAgainstRenewals(t *testing.T) {
 		})
 		// Undisturbed, one pass is enough.
 		m.apply(reencrypted(m.reencryption()...))
-		if left := m.SealedOtherwise(m.SealingKeys().Sealing, 0, 0, 10); len(left) > 0 {
+		if left := m.SecretsNotSealedWith(m.SealingKeys().Sealing, 0, 0, 10); len(left) > 0 {
 			rt.Fatalf("left: %+v", left)
 		}
 	})
@@ -232,7 +232,7 @@ func (m *sealingModel) rotate(rt *rapid.T) {
 // reencryption returns the items that re-encrypt all secrets as they are now.
 func (m *sealingModel) reencryption() (items []*hubpb.SecretsReencrypted_Item) {
 	key := m.SealingKeys().Sealing
-	for _, s := range m.SealedOtherwise(key, 0, 0, 1000) {
+	for _, s := range m.SecretsNotSealedWith(key, 0, 0, 1000) {
 		_, secret := openedFrom(s.Sealed)
 		items = append(items, &hubpb.SecretsReencrypted_Item{Subscription: uint64(s.Subscription), Request: uint64(s.Request),
 			Was: s.Sealed, Sealed: m.seal(key, secret)})

@@ -166,7 +166,7 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 			return err
 		}
 		if s.policy.Callbacks != nil {
-			s.policy.Callbacks.Taken(ctx, RequestID(res[0].ID))
+			s.policy.Callbacks.Accepted(ctx, RequestID(res[0].ID))
 		}
 		return nil
 	}

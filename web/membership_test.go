@@ -9,7 +9,7 @@ import (
 	"quorumhub/web"
 )
 
-// nodes is a web.Membership that writes down what it is asked.
+// nodes is a web.Membership that records its calls.
 type nodes struct{ asked []string }
 
 func (n *nodes) note(words ...string) error {
@@ -31,7 +31,7 @@ func (n *nodes) DemoteNode(_ context.Context, id string) error         { return 
 func (n *nodes) RemoveNode(_ context.Context, id string) error         { return n.note("remove", id) }
 func (n *nodes) TransferLeadership(_ context.Context, id string) error { return n.note("transfer", id) }
 
-func TestNodesAreChangedByAPI(t *testing.T) {
+func TestMembershipAPI(t *testing.T) {
 	n := &nodes{}
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Membership = n })
 	for _, c := range []struct {

@@ -18,7 +18,7 @@ type retentionItem struct {
 
 func topicItemOf(t *hub.Topic) topicItem {
 	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers()}
-	if !t.Retention.Default() {
+	if !t.Retention.IsDefault() {
 		out.Retention = &retentionItem{MaxBytes: t.Retention.MaxBytes}
 		if t.Retention.MaxAge != nil {
 			age := formatAge(*t.Retention.MaxAge)

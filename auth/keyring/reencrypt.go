@@ -33,7 +33,7 @@ func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Reencrypte
 	var req hub.RequestID
 	for end := time.Now().Add(limit); time.Now().Before(end); {
 		var list []hub.SealedSecret
-		k.o.State.View(func(s *hub.State) { list = s.SealedOtherwise(agreed.Sealing, sub, req, reencryptBatch) })
+		k.o.State.View(func(s *hub.State) { list = s.SecretsNotSealedWith(agreed.Sealing, sub, req, reencryptBatch) })
 		if len(list) == 0 {
 			break
 		}

@@ -227,7 +227,7 @@ func (p *Placer) noteComebacks(now time.Time) {
 	p.o.State.View(func(s *hub.State) {
 		owners, _ := s.Owners()
 		for id := range owners {
-			times := s.Resumed(id)
+			times := s.Resumptions(id)
 			if was, ok := p.resumed[id]; !ok {
 				p.resumed[id] = comeback{times: times} // when it resumed is unknown; the probes will tell
 			} else if was.times != times {
