@@ -12,7 +12,7 @@ import (
 func TestRefusalsAreRecognisedByCode(t *testing.T) {
 	for _, want := range []*hub.Error{hub.ErrOverloaded, hub.ErrDiskFull, hub.ErrStopping} {
 		body := encodeRefusal(want)
-		if got := decodeRefusal(append(body[:1:1], "in other words"...)); got != error(want) {
+		if got := decodeRefusal(append(body[:1:1], "in other words"...)); !errors.Is(got, want) {
 			t.Errorf("%v came back as %v", want, got)
 		}
 	}

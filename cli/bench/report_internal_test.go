@@ -13,7 +13,7 @@ func sample() *Report {
 		Results: []Result{
 			Result{
 				Phase: "publish-128", Title: "publish", Value: 20_000, Unit: "publishes/s", Ratio: 0.5,
-				Raw: &Spread{Median: 40_000, Min: 38_000, Max: 42_000, Samples: 8}, Aim: atLeast(0.45, ofRatio, ""),
+				Raw: &Spread{Median: 40_000, Min: 38_000, Max: 42_000, Samples: 8}, Aim: atLeast(0.45),
 			}.judge(),
 			Result{
 				Phase: "paced", Title: "end to end", Value: 20, Unit: "ms p99", Aim: atMost(10, ofP99, " ms"),

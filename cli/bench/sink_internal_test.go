@@ -52,7 +52,7 @@ func forwarder(t *testing.T, s *sink, callbacks int, copies func(callback int, s
 		}
 	}))
 	t.Cleanup(hub.Close)
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestPublisherRepeatsAfterRefusalOnly(t *testing.T) {
 		w.WriteHeader(answers[calls.Add(1)-1])
 	}))
 	defer hub.Close()
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,14 +121,14 @@ func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	st := &stage{tally: newTally(1, 41)}
 	st.tally.latency = newLatencies(nil)
 	s.set(st)
-	to, err := newTarget(s.callback(0), 200)
+	to, err := newTarget(s.callback(0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := newPool(4, s.clock)
 	defer p.close()
 	l := newLoad(41)
-	p.closedLoop(t.Context(), to, l, 1) // as a phase does to warm up; its number must not come again
+	p.closedLoop(t.Context(), to, l, 1) // as in a warm-up; its number must not be used again
 	l.next.Store(1)
 	began := time.Now()
 	p.paced(t.Context(), to, l, 40, 400)
@@ -163,11 +163,11 @@ func TestPacedLatencyIncludesTheWait(t *testing.T) {
 		}
 	}))
 	defer hub.Close()
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPool(1, s.clock) // one publisher: all others wait for the first
+	p := newPool(1, s.clock) // a single publisher, so that later messages wait for the first
 	defer p.close()
 	timer := time.AfterFunc(100*time.Millisecond, func() { close(gate) })
 	defer timer.Stop()

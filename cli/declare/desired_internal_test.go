@@ -62,14 +62,14 @@ func TestWhatIsWrongWithAFileIsNamed(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"topcis: []":           `hub.yaml:1: topcis: unknown key; did you mean topics?`,
-		"topics:\n  - nmae: x": `hub.yaml:2: topics.nmae: unknown key; did you mean name?`,
+		"topics:\n  - nome: x": `hub.yaml:2: topics.nome: unknown key; did you mean name?`,
 		"topics:\n  - name: x\n    retention: {max_agee: 1d}":                       `hub.yaml:3: topics.retention.max_agee: unknown key; did you mean retention.max_age?`,
 		"topics:\n  - name: x\n    retention:\n      max_age: soon":                 `hub.yaml:4: topics.retention.max_age: got "soon", expected a duration`,
 		"topics:\n  - name: x\n    retention:\n      max_age: 1ms":                  `of at least 1s`,
 		"topics:\n  - name: x\n    retention:\n      max_bytes: -1":                 `hub.yaml:4: topics.retention.max_bytes: got "-1", expected a size`,
 		"topics:\n  - name: x\n\n  - name: x":                                       `hub.yaml:4: topics: topic "x" is listed twice, first at hub.yaml:2`,
 		"topics:\n  - name: http://a.example\n  - name: HTTP://A.example/":          `is listed twice, first at hub.yaml:2`,
-		"topics:\n  - name: [x]":                                                    `hub.yaml:2: topics.name: got a list, expected the name of a topic`,
+		"topics:\n  - name: [x]":                                                    `hub.yaml:2: topics.name: got a list, expected the name of a hosted topic`,
 		"topics:\n  - retention: {max_age: 1d}":                                     `hub.yaml:2: topics.name: is missing`,
 		"topics:\n  - name: /x":                                                     `hub.yaml:2: topics.name: the topic's name must not begin or end with /`,
 		"topics:\n  - orders":                                                       `hub.yaml:2: topics: expected an item with the keys name`,
@@ -146,7 +146,7 @@ subscriptions:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Plan(have, clash, Prune{}); err == nil || !strings.Contains(err.Error(), `hub.yaml:1: rules: rule "root" stands in the hub's auth.file`) {
+	if _, _, err := Plan(have, clash, Prune{}); err == nil || !strings.Contains(err.Error(), `hub.yaml:1: rules: rule "root" is defined differently in the hub's auth.file`) {
 		t.Errorf("a rule of auth.file: %v", err)
 	}
 }

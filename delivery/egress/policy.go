@@ -94,18 +94,6 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 	return p, nil
 }
 
-// DeniedError reports why the policy forbids a URL or an address. Its text is meant for the operator and, from
-// CheckURL, for whoever sent the URL.
-type DeniedError struct {
-	Message string
-}
-
-func (e *DeniedError) Error() string { return e.Message }
-
-func denied(format string, args ...any) error {
-	return &DeniedError{Message: fmt.Sprintf(format, args...)}
-}
-
 // CheckURL reports whether u may become a callback or topic URL, without resolving its name. It checks the scheme,
 // strict host syntax, the absence of userinfo and fragment, the port, and a literal address. Errors are *DeniedError
 // with one line of text.
