@@ -47,6 +47,9 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	if limited := s.spend(w, r, classOfMode(q.mode)); limited != nil {
 		err = limited
 	}
+	if err == nil {
+		err = s.checkHost(r, q.params)
+	}
 	if err == nil && q.mode == "publish" {
 		s.publishCompat(w, r, q, start)
 		return

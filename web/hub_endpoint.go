@@ -21,7 +21,8 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		}
 		q := parseQuery(raw)
 		if q.mode == "publish" {
-			name, err := q.topicName(s.Service.Namer())
+			version := s.Service.Namer().Version()
+			name, err := q.topicName(s.Service.Namer(), r.Host)
 			batch := false
 			if err == nil {
 				batch, err = q.isBatch()
@@ -31,7 +32,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			if err == nil {
-				s.queries.put(raw, name)
+				s.queries.put(raw, name, version)
 			}
 			s.publish(w, r, name, err)
 			return
@@ -50,6 +51,9 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	}
 	if limited := s.spend(w, r, classOfMode(mode)); limited != nil {
 		err = limited
+	}
+	if err == nil {
+		err = s.checkHost(r, form)
 	}
 	if err == nil {
 		err = s.dispatch(s.withCaller(w, r), mode, form)
@@ -102,6 +106,19 @@ func modeOf(form url.Values) (string, error) {
 		return "deregister", nil
 	}
 	return "", hub.ParamErrorf(param, "is %s; %s", problem.Quote(v[0]), expected)
+}
+
+// checkHost returns an error for a topic called by the address at which the client has reached the hub, if the hub does not know
+// that address as its own.
+func (s *Server) checkHost(r *http.Request, form url.Values) error {
+	for _, param := range []string{"hub.topic", "hub.url", "hub.url[]"} {
+		for _, raw := range form[param] {
+			if err := s.Service.Namer().CheckHost(param, raw, r.Host); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // withCaller attaches an anonymous caller to the request unless a Guard has already attached one.

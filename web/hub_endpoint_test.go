@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -276,6 +277,35 @@ func TestNoRedirects(t *testing.T) {
 		w := f.send("POST", path, "hub.mode=publish&hub.url=https://example.com/", "Content-Type", formType)
 		if w.Code >= 300 && w.Code < 400 || w.Header().Get("Location") != "" {
 			t.Errorf("POST %s gets %d with Location %q", path, w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
+// A client that reaches the hub by an address the hub does not know, and calls a topic by it, is told the topic's URL instead of
+// being given a foreign topic.
+func TestTopicsCalledByAnUnknownAddressOfTheHub(t *testing.T) {
+	const hubAt, called = "http://hub.internal:8080/hub", "http://hub.internal:8080/topics/news"
+	for _, profile := range []web.Profile{web.ProfileNative, web.ProfileBallerina} {
+		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profile = profile })
+		for _, tc := range []struct{ name, target, contentType, body string }{
+			{"subscribe", hubAt, formType, subscribeForm("hub.topic", called)},
+			{"unsubscribe", hubAt, formType, subscribeForm("hub.topic", called, "hub.mode", "unsubscribe")},
+			{"register", hubAt, formType, encode("hub.mode", "register", "hub.topic", called)},
+			{"thin ping", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called)},
+			{"thin ping by hub.url", hubAt, formType, encode("hub.mode", "publish", "hub.topic", "https://example.com/feed", "hub.url", called)},
+			{"content", hubAt + "?hub.mode=publish&hub.topic=" + url.QueryEscape(called), "text/plain", "x"},
+			{"batch", hubAt + "?hub.mode=publish&hub.batch=true&hub.topic=" + url.QueryEscape(called), "application/x-ndjson", "{}"},
+		} {
+			w := f.send(http.MethodPost, tc.target, tc.body, "Content-Type", tc.contentType)
+			if profile != web.ProfileNative && tc.name == "batch" {
+				continue // not in that dialect
+			}
+			if w.Code != 400 || !strings.Contains(w.Body.String(), publicURL+"/topics/news") {
+				t.Errorf("%s, %s: %d %s", profile, tc.name, w.Code, w.Body)
+			}
+		}
+		if n := f.ledger.state.Counts().Topics; n != 0 {
+			t.Errorf("%s: %d topics were made", profile, n)
 		}
 	}
 }
