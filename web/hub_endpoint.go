@@ -52,10 +52,12 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	if limited := s.spend(w, r, classOfMode(mode)); limited != nil {
 		err = limited
 	}
-	if err == nil {
-		err = s.checkHost(r, form)
-	}
-	if err == nil {
+	var refused []hub.PingedTopic
+	switch {
+	case err != nil:
+	case mode == "publish":
+		refused, err = s.Service.Ping(s.withCaller(w, r).Context(), r.Host, form)
+	default:
 		err = s.dispatch(s.withCaller(w, r), mode, form)
 	}
 	if err != nil {
@@ -66,7 +68,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	s.metrics.hubRequest(mode, nil, start)
 	switch mode {
 	case "publish":
-		w.WriteHeader(http.StatusNoContent)
+		s.writePinged(w, refused)
 	case "register", "deregister":
 		writeAccepted(w)
 	default:
@@ -108,17 +110,35 @@ func modeOf(form url.Values) (string, error) {
 	return "", hub.ParamErrorf(param, "is %s; %s", problem.Quote(v[0]), expected)
 }
 
-// checkHost returns an error for a topic called by the address at which the client has reached the hub, if the hub does not know
-// that address as its own.
-func (s *Server) checkHost(r *http.Request, form url.Values) error {
-	for _, param := range []string{"hub.topic", "hub.url", "hub.url[]"} {
-		for _, raw := range form[param] {
-			if err := s.Service.Namer().CheckHost(param, raw, r.Host); err != nil {
-				return err
-			}
-		}
+// refusedPing describes a topic that was not announced, to a publisher that named several.
+type refusedPing struct {
+	Topic  string `json:"topic"`
+	Status int    `json:"status"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// writePinged answers a ping: 204, which some publishers take for the only success, or 207 with the topics that were not announced.
+func (s *Server) writePinged(w http.ResponseWriter, refused []hub.PingedTopic) {
+	if len(refused) == 0 {
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
-	return nil
+	list := make([]refusedPing, len(refused))
+	for i, t := range refused {
+		p := s.accessProblem(t.Err)
+		if p == nil {
+			p = problem.Of(t.Err)
+		}
+		if p == nil {
+			p = problem.Internal(idOf(w))
+			s.Log.Error("ping failed", "error", t.Err, "correlation_id", idOf(w))
+		}
+		list[i] = refusedPing{problem.OneLine(t.URL), p.Status, p.Code, problem.OneLine(p.Error())}
+	}
+	writeJSON(w, http.StatusMultiStatus, struct {
+		Refused []refusedPing `json:"refused"`
+	}{list})
 }
 
 // withCaller attaches an anonymous caller to the request unless a Guard has already attached one.
@@ -131,11 +151,14 @@ func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Reques
 
 func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	ctx := r.Context()
+	for _, raw := range form["hub.topic"] {
+		if err := s.Service.Namer().CheckHost("hub.topic", raw, r.Host); err != nil {
+			return err
+		}
+	}
 	switch mode {
 	case "subscribe", "unsubscribe":
 		return s.Service.Subscribe(ctx, form)
-	case "publish":
-		return s.Service.Ping(ctx, form)
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())
 	if err != nil {

@@ -1,8 +1,11 @@
 package web_test
 
 import (
+	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -292,7 +295,7 @@ func TestTopicsCalledByAnUnknownAddressOfTheHub(t *testing.T) {
 			{"unsubscribe", hubAt, formType, subscribeForm("hub.topic", called, "hub.mode", "unsubscribe")},
 			{"register", hubAt, formType, encode("hub.mode", "register", "hub.topic", called)},
 			{"thin ping", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called)},
-			{"thin ping by hub.url", hubAt, formType, encode("hub.mode", "publish", "hub.topic", "https://example.com/feed", "hub.url", called)},
+			{"thin ping of several", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called, "hub.url", called+"-2")},
 			{"content", hubAt + "?hub.mode=publish&hub.topic=" + url.QueryEscape(called), "text/plain", "x"},
 			{"batch", hubAt + "?hub.mode=publish&hub.batch=true&hub.topic=" + url.QueryEscape(called), "application/x-ndjson", "{}"},
 		} {
@@ -307,5 +310,60 @@ func TestTopicsCalledByAnUnknownAddressOfTheHub(t *testing.T) {
 		if n := f.ledger.state.Counts().Topics; n != 0 {
 			t.Errorf("%s: %d topics were made", profile, n)
 		}
+	}
+}
+
+// One topic of a ping that is unknown or refused keeps none of the others from being announced.
+func TestPingAnnouncesWhatItMay(t *testing.T) {
+	f := newFixture(t, func(p *hub.Policy, _ *web.Options) {
+		p.AutoRegister = false
+		p.CheckTopic = func(u *url.URL) error {
+			if u.Hostname() == "10.0.0.1" {
+				return errors.New("the address is not allowed")
+			}
+			return nil
+		}
+	})
+	const known, hosted = "https://example.com/feed", publicURL + "/topics/news"
+	for _, topic := range []string{known, hosted, "http://10.0.0.1/feed"} {
+		want(t, f.form("hub.mode", "register", "hub.topic", topic), 200)
+	}
+	pings := func() (n uint64) {
+		f.ledger.View(func(st *hub.State) { topic, _ := st.TopicByName(known); n = topic.Ping })
+		return n
+	}
+	for i, body := range []string{
+		encode("hub.mode", "publish", "hub.url", known, "hub.url", "https://example.com/unknown", "hub.url", "http://10.0.0.1/feed", "hub.topic", hosted),
+		encode("hub.mode", "publish", "hub.url", "https://example.com/unknown,http://10.0.0.1/feed,"+known+","+hosted),
+	} {
+		var got struct {
+			Refused []struct {
+				Topic  string `json:"topic"`
+				Status int    `json:"status"`
+				Code   string `json:"code"`
+				Detail string `json:"detail"`
+			} `json:"refused"`
+		}
+		answer := want(t, f.send(http.MethodPost, "/hub", body, "Content-Type", formType), 207)
+		if err := json.Unmarshal([]byte(answer), &got); err != nil {
+			t.Fatalf("%v in %s", err, answer)
+		}
+		status := map[string]int{}
+		for _, r := range got.Refused {
+			if status[r.Topic] = r.Status; r.Code == "" || r.Detail == "" {
+				t.Errorf("%+v does not say why", r)
+			}
+		}
+		if !reflect.DeepEqual(status, map[string]int{"https://example.com/unknown": 404, "http://10.0.0.1/feed": 403}) {
+			t.Errorf("refused: %v", status)
+		}
+		if pings() != uint64(i+1) {
+			t.Errorf("%d pings after %d requests", pings(), i+1)
+		}
+	}
+	want(t, f.form("hub.mode", "publish", "hub.url", known+","+hosted), 204)
+	body := want(t, f.form("hub.mode", "publish", "hub.url", "https://example.com/x,https://example.com/y"), 404)
+	if !strings.Contains(body, "https://example.com/x") || !strings.Contains(body, "other") {
+		t.Errorf("nothing is accepted: %s", body)
 	}
 }
