@@ -204,7 +204,7 @@ func (s *Service) importRequest(sub *ImportedSubscription) (*hubpb.SubscriptionR
 	if sub.Secret != "" {
 		form.Set("hub.secret", sub.Secret)
 	}
-	if strings.Trim(sub.LeaseSeconds, "0123456789") == "" && strings.Trim(sub.LeaseSeconds, "0") != "" {
+	if strings.Trim(sub.LeaseSeconds, "0123456789") == "" {
 		form.Set("hub.lease_seconds", sub.LeaseSeconds)
 	}
 	if sub.ConsumerGroup != "" {
