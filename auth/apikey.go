@@ -116,7 +116,8 @@ func (k *APIKeys) Authenticate(_ context.Context, r *Request) (*Principal, error
 	case !key.ExpiresAt.IsZero() && !k.now().Before(key.ExpiresAt):
 		return nil, refuse(MethodAPIKey, "key %s (%s) expired at %s", id, key.Name, key.ExpiresAt.UTC().Format(time.RFC3339))
 	}
-	return &Principal{Method: MethodAPIKey, Subject: key.Name, User: key.Name, Scopes: key.Scopes, Roles: key.Roles}, nil
+	return &Principal{Method: MethodAPIKey, ID: identity("key", id), Subject: key.Name, User: key.Name, Scopes: key.Scopes, Roles: key.Roles,
+		Until: key.ExpiresAt}, nil
 }
 
 func presentedKey(r *http.Request) (string, error) {

@@ -49,10 +49,14 @@ func refuse(m Method, format string, args ...any) error {
 // for invalid ones.
 type Gate struct {
 	authenticators []Authenticator
+	links          links
 }
 
-// NewGate makes a Gate. List authenticators of a single request before those of a whole connection.
-func NewGate(a ...Authenticator) *Gate { return &Gate{authenticators: a} }
+// NewGate makes a Gate. List authenticators of a single request before those of a whole connection. The settings' links apply to
+// the principals.
+func NewGate(s *Settings, a ...Authenticator) *Gate {
+	return &Gate{authenticators: a, links: s.links()}
+}
 
 // Authenticate returns who sent the request, or Anonymous if it carries no credentials.
 func (g *Gate) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
@@ -64,7 +68,10 @@ func (g *Gate) Authenticate(ctx context.Context, r *Request) (*Principal, error)
 		case err != nil:
 			return nil, err
 		}
-		return p, nil
+		if err := p.checkID(); err != nil {
+			return nil, err
+		}
+		return g.links.apply(p), nil
 	}
 	return Anonymous(), nil
 }

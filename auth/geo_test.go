@@ -41,6 +41,7 @@ func (m *memory) Claim(_ context.Context, nonce [32]byte, until time.Time) (bool
 }
 
 const (
+	geoUser   = "      usernames: [geo]\n"
 	geoSecret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	geoNonce  = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 	geoBiz    = "transactionId=10&sequenceId=123&status=COMPLETED"
@@ -93,8 +94,8 @@ func TestGEOReferenceVectors(t *testing.T) {
 		"POST":                    request("POST", "/x", geoBiz, "GEO-Auth", header+",geo-signature="+postSignature),
 		"POST, Authorization":     request("POST", "/x", geoBiz, "Authorization", "GEO-Auth "+header+",geo-signature="+postSignature),
 	} {
-		p, err := geo(t, &memory{}, "").Authenticate(t.Context(), r)
-		if err != nil || p.String() != "geo-auth:GEOSystem" || p.User != "geo" || p.Client != "INT" {
+		p, err := geo(t, &memory{}, geoUser+"      source_system: INT\n").Authenticate(t.Context(), r)
+		if err != nil || p.String() != "geo-auth:GEOSystem" || p.User != "geo" || p.Client != "INT" || p.ID != "signed:geo-auth/GEOSystem/geo" {
 			t.Errorf("%s: %v, %v", name, p, err)
 		}
 	}
@@ -113,7 +114,7 @@ func TestGEORefusals(t *testing.T) {
 		return request("GET", "/x?"+query+"&geo-signature="+geoSign(plain), "")
 	}
 	replace := func(old, with string) string { return strings.Replace(header, old, with, 1) }
-	if _, err := geo(t, &memory{}, "").Authenticate(t.Context(), signed(header, geoBiz)); err != nil {
+	if _, err := geo(t, &memory{}, geoUser).Authenticate(t.Context(), signed(header, geoBiz)); err != nil {
 		t.Fatal(err)
 	}
 
@@ -153,7 +154,7 @@ func TestGEORefusals(t *testing.T) {
 		if name == "bad escape" {
 			c.r.HTTP.URL.RawQuery, c.want = "a=%zz&geo-signature=x", "encoded"
 		}
-		_, err := geo(t, &memory{}, "").Authenticate(t.Context(), c.r)
+		_, err := geo(t, &memory{}, geoUser).Authenticate(t.Context(), c.r)
 		var refusal *auth.RefusalError
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
 			t.Errorf("%s: %v; want a refusal with %q", name, err, c.want)
@@ -166,6 +167,14 @@ func TestGEORefusals(t *testing.T) {
 	}
 	if _, err := geo(t, &memory{}, limited).Authenticate(t.Context(), signed(replace("geo-username=geo", "geo-username=alice"), geoBiz)); err == nil {
 		t.Error("a key was accepted from a system it is not for")
+	}
+	// What the key's holder writes names nobody whom the settings do not.
+	if p, err := geo(t, &memory{}, "").Authenticate(t.Context(), signed(header, geoBiz)); err == nil {
+		t.Errorf("a key without usernames spoke for %s", p.User)
+	}
+	nobody := "geo-source-system-name=HRMS," + strings.Replace(header, "geo-username=geo,", "", 1)
+	if p, err := geo(t, &memory{}, "").Authenticate(t.Context(), signed(nobody, geoBiz)); err != nil || p.User != "" || p.Client != "" || p.ID != "signed:geo-auth/GEOSystem" {
+		t.Errorf("a request that names no user: %+v, %v", p, err)
 	}
 }
 

@@ -80,6 +80,9 @@ func NewGuard(g *Gate, rules *RuleSet, audit Audit, log *slog.Logger) *Guard {
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules.Rules() }
 
+// CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
+func (g *Guard) CheckRule(r *Rule) error { return g.rules.settings.CheckRule(r) }
+
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
 

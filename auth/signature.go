@@ -168,7 +168,7 @@ func (a *Signatures) Authenticate(ctx context.Context, r *Request) (*Principal, 
 	if err := claimNonce(ctx, a.nonces, MethodSignature, key.ID, p.nonce, p.expires.Add(signatureSkew)); err != nil {
 		return nil, err
 	}
-	return &Principal{Method: MethodSignature, Subject: key.Subject, User: key.User, Scopes: key.Scopes, Roles: key.Roles}, nil
+	return &Principal{Method: MethodSignature, ID: identity("signed:rfc9421", key.ID), Subject: key.Subject, User: key.User, Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 
 // pick returns the only signature with the hub's tag. Signatures with other tags are for somebody else.

@@ -229,11 +229,16 @@ func (is *tokenIssuer) checkBinding(c tokenClaims, r *http.Request) error {
 }
 
 func (is *tokenIssuer) principal(c tokenClaims) (*Principal, error) {
-	p := &Principal{Method: MethodToken, Authority: is.Name, Subject: c.text("sub")}
-	if p.Subject == "" {
-		return nil, refuse(MethodToken, "sub is missing")
-	}
+	p := &Principal{Method: MethodToken, Authority: is.Name}
 	var err error
+	if p.Subject, err = is.Claims.first(c, is.Claims.Subject); err != nil {
+		return nil, err
+	}
+	if p.Subject == "" {
+		return nil, refuse(MethodToken, "%s is missing, which names the caller", is.Claims.Subject[0])
+	}
+	p.ID = identity("issuer:"+is.Name, p.Subject)
+	p.Until, _ = c.time("exp")
 	if p.Client, err = is.Claims.first(c, is.Claims.Client); err != nil {
 		return nil, err
 	}

@@ -212,7 +212,7 @@ func TestValidTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if p.String() != "token:idp/svc-1" || p.Client != "app" || p.User != "service-account-app" ||
+		if p.String() != "token:idp/svc-1" || p.Client != "app" || p.User != "svc-1" || p.ID != "issuer:idp/svc-1" ||
 			!p.HasScope("publish") || !p.HasScope("subscribe") || !p.HasRole("PUBLISH_X_GENERAL") {
 			t.Errorf("%s: principal %+v", name, p)
 		}

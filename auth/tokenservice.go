@@ -315,7 +315,7 @@ func (t *RemoteTokens) parse(body []byte) (verdict, error) {
 	if user == "" || len(user) > 255 || strings.ContainsFunc(user, unicode.IsControl) {
 		return verdict{}, fmt.Errorf("invalid userId %q; %s", clip(user), expected)
 	}
-	p := &Principal{Method: MethodToken, Authority: t.service.Name, Subject: user, User: user}
+	p := &Principal{Method: MethodToken, ID: identity("token-service:"+t.service.Name, user), Authority: t.service.Name, Subject: user, User: user}
 	for role := range strings.SplitSeq(answer.Response.Role, ",") {
 		if role = strings.TrimSpace(role); role != "" {
 			p.Roles = append(p.Roles, role)

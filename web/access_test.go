@@ -52,7 +52,7 @@ func newGuarded(t *testing.T, more string) *guarded {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
 		list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(settings.APIKeys, o.State), now))
-		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
+		o.Guard = auth.NewGuard(auth.NewGate(settings, list...), auth.NewRuleSet(settings, o.State, o.Log), auth.AuditAll, o.Log)
 		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
 			return o.Guard.Allow(ctx, auth.Action(a), topic)
 		}
