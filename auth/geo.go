@@ -110,8 +110,8 @@ func NewGEO(s GEOAuth, nonces Nonces, now func() time.Time) *GEO {
 // Challenge names the scheme.
 func (g *GEO) Challenge() string { return `GEO-Auth realm="quorumhub"` }
 
-// Authenticate checks form, key, time, signature and nonce, in this order.
-func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+// Authenticate checks form, key, time and signature, in this order. The nonce is claimed by Request.Settle.
+func (g *GEO) Authenticate(_ context.Context, r *Request) (*Principal, error) {
 	claimed, err := geoClaimOf(r)
 	if err != nil {
 		return nil, err
@@ -124,12 +124,20 @@ func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := r.afford(); err != nil {
+		return nil, err
+	}
+	if claimed.withBody {
+		body, err := r.Body()
+		if err != nil {
+			return nil, err
+		}
+		claimed.signed += string(body)
+	}
 	if !key.verify(claimed.signed, claimed.signature) {
 		return nil, refuse(MethodGEO, "invalid signature with key %s", key.ID)
 	}
-	if err := claimNonce(ctx, g.nonces, MethodGEO, key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
-		return nil, err
-	}
+	r.Settle = claimLater(g.nonces, MethodGEO, key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew))
 	return &Principal{Method: MethodGEO, ID: key.principal(claimed.fields["geo-username"]), Subject: key.ID, User: claimed.fields["geo-username"], Client: key.SourceSystem,
 		Scopes: key.Scopes, Roles: key.Roles}, nil
 }

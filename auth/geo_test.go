@@ -50,6 +50,16 @@ const (
 // geoTime is shortly before the reference requests expire.
 var geoTime = time.UnixMilli(1368200000000).Add(-time.Minute)
 
+// admitted authenticates a request and does what it asks.
+func admitted(t *testing.T, a auth.Authenticator, r *auth.Request) (*auth.Principal, error) {
+	t.Helper()
+	p, err := a.Authenticate(t.Context(), r)
+	if err == nil && r.Settle != nil {
+		err = r.Settle(t.Context())
+	}
+	return p, err
+}
+
 func geo(t *testing.T, n auth.Nonces, change string) *auth.GEO {
 	t.Helper()
 	t.Setenv("GEO_SECRET", geoSecret)
@@ -197,7 +207,7 @@ func TestReplay(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			_, err := g.Authenticate(t.Context(), good())
+			_, err := admitted(t, g, good())
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -212,7 +222,7 @@ func TestReplay(t *testing.T) {
 		t.Errorf("%d of 20 copies were accepted, want 1", accepted)
 	}
 	n.err = errors.New("no leader")
-	if _, err := g.Authenticate(t.Context(), good()); !errors.Is(err, auth.ErrUnavailable) {
+	if _, err := admitted(t, g, good()); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("while nonces cannot be claimed: %v, want ErrUnavailable", err)
 	}
 	for _, until := range n.used {

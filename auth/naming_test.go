@@ -67,7 +67,9 @@ func TestNamesNeedAnAuthority(t *testing.T) {
 		geo    = "geo_auth: {keys: [{id: k, secret_file: SECRET, usernames: [u1]}]}\n"
 		remote = "token_service: {name: manager, url: 'https://manager.example'}\n"
 	)
-	rule := func(who string) string { return "  - {name: r, may: [read], topics: ['u/{user}'], who: [" + who + "]}\n" }
+	rule := func(who string) string {
+		return "  - {name: r, may: [read], topics: ['u/{user}'], who: [" + who + "]}\n"
+	}
 	for name, c := range map[string]struct{ sources, who, mistake string }{
 		"one issuer":                   {idp, `{user: "{user}"}`, ""},
 		"only API keys":                {"", `{user: "{user}"}`, ""},

@@ -38,8 +38,26 @@ type Principal struct {
 	// Until is when the credential ends; zero: that is not known in advance.
 	Until time.Time
 
-	aliases []string                    // IDs that auth.file says are this principal, too
-	again   func(context.Context) error // checks the credential once more; nil: it cannot change before Until
+	aliases []string                                  // IDs that auth.file says are this principal, too
+	again   func(context.Context) (*Principal, error) // see Again; nil: nothing changes before Until
+}
+
+// Again checks the credential once more, long after its request. It returns the principal as it is now, a *RefusalError if the
+// credential is no longer valid, or ErrUnavailable (wrapped) if that cannot be checked now. It does not look at Until.
+func (p *Principal) Again(ctx context.Context) (*Principal, error) {
+	if p.again == nil {
+		return p, nil
+	}
+	now, err := p.again(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.aliases != nil {
+		one := *now
+		one.ID, one.aliases = p.ID, p.aliases
+		now = &one
+	}
+	return now, nil
 }
 
 // MaxIDBytes is the longest ID of a principal.

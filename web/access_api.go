@@ -211,6 +211,12 @@ func itemOf(p *auth.Principal) principalItem {
 
 // whoAmI shows callers who they are to the hub.
 func (s *Server) whoAmI(w http.ResponseWriter, r *http.Request) {
+	if s.Guard != nil {
+		if err := s.Guard.Settle(r.Context()); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+	}
 	writeJSON(w, http.StatusOK, itemOf(auth.CallerOf(r.Context()).Principal))
 }
 
