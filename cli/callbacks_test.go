@@ -32,7 +32,7 @@ type arrival struct {
 	header         http.Header
 	at             time.Time
 	nth            int // of the path's, from 1
-	under          int // requests to the path that were being answered, this one too
+	under          int // requests to the path in progress, including this one
 }
 
 func newCallbacks(t *testing.T, answer func(http.ResponseWriter, arrival)) *callbacks {

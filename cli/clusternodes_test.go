@@ -19,7 +19,7 @@ func TestClusterCommands(t *testing.T) {
 		if strings.Contains(r.Path, "node-9") {
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusNotFound)
-			_, _ = w.Write([]byte(`{"status":404,"detail":"node-9 is no node of this cluster"}`))
+			_, _ = w.Write([]byte(`{"status":404,"detail":"node-9 is not a node of this cluster"}`))
 			return
 		}
 		_, _ = w.Write([]byte(cluster))
@@ -37,7 +37,7 @@ func TestClusterCommands(t *testing.T) {
 		{[]string{"promote", "node-4"}, "POST /v1/cluster/nodes/node-4/promote ", 0, "node-4 is a voter"},
 		{[]string{"demote", "node-3"}, "POST /v1/cluster/nodes/node-3/demote ", 0, "node-3 is a non-voter"},
 		{[]string{"remove", "node-2"}, "DELETE /v1/cluster/nodes/node-2 ", 0, "node-2 removed"},
-		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is no node of this cluster"},
+		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is not a node of this cluster"},
 		{[]string{"remove", "no/de"}, "", 2, "expected a node ID"},
 		{[]string{"transfer-leadership", "node-3"}, `POST /v1/cluster/transfer-leadership {"node":"node-3"}`, 0, "node-3 is the leader"},
 		{[]string{"transfer-leadership"}, `POST /v1/cluster/transfer-leadership {}`, 0, "another node is the leader"},
@@ -71,7 +71,7 @@ func TestARefusedNodeEndsAndSaysWhy(t *testing.T) {
 	select {
 	case code := <-c.serveNode(1):
 		log, _ := os.ReadFile(filepath.Join(c.node(1), "quorumhub.log"))
-		if last := log[strings.LastIndex(strings.TrimSpace(string(log)), "\n")+1:]; code != 2 || !strings.Contains(string(last), "quorumhub: start: its cluster.token is not that of node-1") {
+		if last := log[strings.LastIndex(strings.TrimSpace(string(log)), "\n")+1:]; code != 2 || !strings.Contains(string(last), "quorumhub: start: its cluster.token differs from that of node-1") {
 			t.Errorf("it exited with %d and said %q", code, last)
 		}
 	case <-time.After(20 * time.Second):

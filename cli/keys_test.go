@@ -320,7 +320,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 	if err := os.WriteFile(config, bytes.ReplaceAll(text, []byte(shared), []byte(own)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code := <-c.serveNode(1); code == 0 || !strings.Contains(c.log(1), "node-2 lacks the key for secrets at rest "+st.Sealing) {
+	if code := <-c.serveNode(1); code == 0 || !strings.Contains(c.log(1), "node-2 lacks the sealing key "+st.Sealing) {
 		t.Fatalf("node-2 exited with %d:\n%s", code, c.log(1))
 	}
 	file, err := os.ReadFile(shared)

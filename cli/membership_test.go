@@ -40,7 +40,7 @@ func newGrowingCluster(t *testing.T, n int) *devCluster {
 	for i := range n {
 		list := peers
 		if i == 0 {
-			list = peers[:1] // founds a cluster of its own, which the others join
+			list = peers[:1] // founds a cluster, which the others join
 		}
 		config := fmt.Sprintf("http: {addr: %q, public_url: %q, alias_urls: %q}\ndata_dir: %s\nsecrets.key_file: %s\n"+
 			"cluster: {node_id: node-%d, addr: %q, peers: %q, token: a token, autopilot: {stabilization: 500ms}}\n"+

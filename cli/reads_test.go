@@ -80,7 +80,7 @@ func TestReadsOnAnyNodeSeeWritesOnOthers(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond) // the requests lie in its socket when it is continued; fewer show less, nothing fails
+	time.Sleep(100 * time.Millisecond) // so that the requests wait in its socket when it resumes; with fewer the test shows less but does not fail
 	if err := syscall.Kill(process, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}

@@ -241,7 +241,7 @@ func (c *devCluster) content(i int, query string) string {
 
 // A topic's limits can be set through any node, and are shown by all nodes and applied.
 func TestTopicsSetOnACluster(t *testing.T) {
-	c := startDevCluster(t, 3, "retention.max_age=4s") // looked at every second; what it drops is in files that are closed
+	c := startDevCluster(t, 3, "retention.max_age=4s") // checked every second; only closed segments are dropped
 	for i := range 5 {
 		if status, _ := c.publish(i%3, "message"); status/100 != 2 {
 			t.Fatal("publishing failed")

@@ -8,9 +8,6 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// DefaultLease is the default contact lease: how long a node delivers without hearing from the leader.
-const DefaultLease = 1500 * time.Millisecond
-
 // outOfTouchLocked reports whether the node must not send because others may deliver its subscriptions.
 func (d *Dispatcher) outOfTouchLocked() bool {
 	if d.leaseUntil == forever {

@@ -95,11 +95,6 @@ type credentials struct {
 	webhooks  *webhookSecrets
 }
 
-// webhookSecrets marks a subscription that wants Standard Webhooks signatures too.
-type webhookSecrets struct {
-	former []hub.FormerSecret // secrets that still sign beside the current one
-}
-
 func webhooksOf(s *hub.Subscription) *webhookSecrets {
 	if s.Scheme != hub.SchemeStandardWebhooks {
 		return nil

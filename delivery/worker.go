@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -18,33 +17,6 @@ const (
 
 // unreadable is the wait before the next read of a log that could not be read.
 const unreadable = time.Second
-
-const (
-	classNone class = iota
-	classFast
-	classSlow
-)
-
-// worker serves one lane at a time. Dispatcher.mu guards all fields but batch, ctx and cancel, which only the
-// worker's own goroutine changes, and only while no attempt is in flight.
-type worker struct {
-	lane    *lane
-	class   class
-	index   int           // in Dispatcher.running
-	started time.Duration // when the attempt in flight began, on the dispatcher's clock; 0: none
-	extra   time.Duration // what the attempt may take beyond the timeout
-
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	batch  []hub.Message
-}
-
-// cutLocked cancels the attempt in flight.
-func (w *worker) cutLocked(cause error) {
-	if w.started != 0 {
-		w.cancel(cause)
-	}
-}
 
 func (d *Dispatcher) work(w *worker, l *lane) {
 	defer d.workers.Done()

@@ -76,6 +76,8 @@ func TestSubscribeForm(t *testing.T) {
 		{"rule 16: the lease is granted", subscribeForm("hub.lease_seconds", "3600"), lease(3600)},
 		{"rule 16: a long lease is lowered", subscribeForm("hub.lease_seconds", "99999999"), lease(30 * day)},
 		{"rule 16: a short lease is raised", subscribeForm("hub.lease_seconds", "1"), lease(60)},
+		{"an empty lease is no wish", subscribeForm("hub.lease_seconds", ""), lease(10 * day)},
+		{"a lease of 0 is no wish", subscribeForm("hub.lease_seconds", "0"), lease(10 * day)},
 		{"rule 17: 199 bytes of secret", subscribeForm("hub.secret", strings.Repeat("s", 199)), secret(strings.Repeat("s", 199))},
 		{"rule 17: bytes, not characters", subscribeForm("hub.secret", strings.Repeat("é", 99)+"s"), secret(strings.Repeat("é", 99) + "s")},
 		{"a secret need not be text", subscribeForm("hub.secret", "\x00\xff"), secret("\x00\xff")},
@@ -157,8 +159,8 @@ func TestInvalidSubscribeForms(t *testing.T) {
 		{subscribeForm("hub.topic", "news"), "hub.topic"},
 		{subscribeForm("hub.callback", "-"), "hub.callback"},
 		{subscribeForm("hub.callback", "//subscriber.example/cb"), "hub.callback"},
-		{subscribeForm("hub.lease_seconds", ""), "hub.lease_seconds"},
-		{subscribeForm("hub.lease_seconds", "0"), "hub.lease_seconds"},
+		{subscribeForm("hub.lease_seconds", "soon"), "hub.lease_seconds"},
+		{subscribeForm("hub.lease_seconds", "-3600"), "hub.lease_seconds"},
 		{subscribeForm("hub.secret", strings.Repeat("s", 200)), "hub.secret"},
 		{subscribeForm("hub.secret", strings.Repeat("é", 100)), "hub.secret"},
 		{subscribeForm("hub.verify_token", strings.Repeat("t", 513)), "hub.verify_token"},
@@ -185,8 +187,18 @@ func TestPingForm(t *testing.T) {
 		{url.Values{"hub.topic": {"https://example.com/a"}}, []string{"https://example.com/a"}},
 		{url.Values{"hub.url": {"https://example.com/a"}, "hub.topic": {"HTTPS://example.com:443/%61"}}, []string{"https://example.com/a"}},
 		{url.Values{"hub.url": {"https://hub.example/topics/news"}}, []string{"news"}},
+		{url.Values{"hub.url": {"https://example.com/a,https://example.com/b"}}, []string{"https://example.com/a", "https://example.com/b"}},
+		{url.Values{"hub.url[]": {"https://example.com/a , HTTP://example.com/b,https://example.com/a"}, "hub.topic": {"https://example.com/c,https://hub.example/topics/x"}},
+			[]string{"https://example.com/a", "http://example.com/b", "https://example.com/c", "x"}},
+		{url.Values{"hub.url": {"https://example.com/a,b"}}, []string{"https://example.com/a,b"}},
+		{url.Values{"hub.url": {"https://example.com/a?x=,&u=b,https://example.com/c,"}}, []string{"https://example.com/a?x=,&u=b", "https://example.com/c,"}},
+		{url.Values{"hub.url": {"https://example.com/known,https://example.com/b"}}, []string{"https://example.com/known,https://example.com/b"}},
 	} {
-		got, err := hub.ParsePing(tc.form, namer(t))
+		topics, err := hub.ParsePing(tc.form, namer(t), func(name string) bool { return name == "https://example.com/known,https://example.com/b" })
+		var got []string
+		for _, p := range topics {
+			got = append(got, p.Name)
+		}
 		if err != nil || !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %v, %v, want %v", tc.form.Encode(), got, err, tc.want)
 		}
@@ -203,9 +215,10 @@ func TestPingForm(t *testing.T) {
 		{url.Values{"hub.url": {""}}, "hub.url"},
 		{url.Values{"hub.url": {"https://example.com/"}, "hub.topic": {"x"}}, "hub.topic"},
 		{url.Values{"hub.url[]": {"x"}}, "hub.url[]"},
+		{url.Values{"hub.url": {"https://example.com/a,https://u@example.com/b"}}, "hub.url"},
 		{many, "hub.url"},
 	} {
-		_, err := hub.ParsePing(tc.form, namer(t))
+		_, err := hub.ParsePing(tc.form, namer(t), func(string) bool { return false })
 		wantParam(t, err, tc.param)
 	}
 }

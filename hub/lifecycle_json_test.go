@@ -47,7 +47,7 @@ func samples() map[string]hub.Lifecycle {
 
 // The bytes of a message that the fold writes depend on nothing but this program: two nodes built with different
 // versions of Go write the same. The files were written by encoding/json of Go 1.26, as releases before did.
-func TestLifecycleBytesArePinned(t *testing.T) {
+func TestGoldenLifecycle(t *testing.T) {
 	for name, e := range samples() {
 		file := filepath.Join("testdata", "golden", "lifecycle", strings.ReplaceAll(name, " ", "-")+".json")
 		want, err := os.ReadFile(file)

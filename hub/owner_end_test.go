@@ -211,7 +211,7 @@ func TestTopicsHaveAnOwner(t *testing.T) {
 	publish(alice, "subscribed")
 	publish("", "nobody's")
 	publish(bob, "nobody's")
-	if err := w.Ping(as(alice), url.Values{"hub.url": {"https://foreign.example/feed"}}); err != nil {
+	if _, err := w.Ping(as(alice), "hub.example", url.Values{"hub.url": {"https://foreign.example/feed"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.State = reloaded(t, w.State)

@@ -214,7 +214,8 @@ func TestQuotas(t *testing.T) {
 				_, err := w.PublishBatch(as(who), hub.Batch{Topic: topic, Items: []hub.Item{{ContentType: "text/plain"}}})
 				return err
 			default:
-				return w.Ping(as(who), url.Values{"hub.url": {"https://foreign.example/" + topic}})
+				_, err := w.Ping(as(who), "hub.example", url.Values{"hub.url": {"https://foreign.example/" + topic}})
+				return err
 			}
 		}, func(u hub.Usage) int { return u.Topics }, hub.CodeForbidden},
 		hub.QuotaSubscriptions: {func(q *hub.Quotas) { q.Subscriptions = 3 }, func(w *tenants, who string, n int) error {

@@ -69,12 +69,12 @@ func TestAttempts(t *testing.T) {
 	}
 
 	// Without the owner, the replicated state is still shown.
-	d.err = hub.Errorf(hub.CodeUnavailable, "node-2 cannot be asked at the moment; try again shortly")
+	d.err = hub.Errorf(hub.CodeUnavailable, "node-2 cannot be reached at the moment; try again shortly")
 	got = show("/v1/subscriptions/s-1")
-	if got["delivery"] != nil || !strings.Contains(got["delivery_error"].(string), "node-2 cannot be asked") || got["oldest_undelivered_seconds"] != 90.0 {
+	if got["delivery"] != nil || !strings.Contains(got["delivery_error"].(string), "node-2 cannot be reached") || got["oldest_undelivered_seconds"] != 90.0 {
 		t.Errorf("%v", got)
 	}
-	if body := want(t, f.send("GET", "/v1/subscriptions/s-1/attempts", ""), 503); !strings.Contains(body, "node-2 cannot be asked") {
+	if body := want(t, f.send("GET", "/v1/subscriptions/s-1/attempts", ""), 503); !strings.Contains(body, "node-2 cannot be reached") {
 		t.Errorf("the answer is %s", body)
 	}
 	for _, id := range []string{"s-2", "r-1", "x"} {

@@ -1,7 +1,11 @@
 package web_test
 
 import (
+	"encoding/json"
+	"errors"
 	"net/http"
+	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +30,8 @@ func TestHubModes(t *testing.T) {
 			{"unsubscribe of nothing", encode("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL), 202, "text/plain; charset=utf-8", ""},
 			{"hub.verify is ignored", encode("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.verify", "sync", "hub.x", "y"), 202, "text/plain; charset=utf-8", ""},
 			{"malformed lease of an unsubscribe", encode("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.lease_seconds", "x"), 202, "text/plain; charset=utf-8", ""},
+			{"empty lease", subscribeForm("hub.lease_seconds", ""), 202, "text/plain; charset=utf-8", ""},
+			{"lease 0", subscribeForm("hub.lease_seconds", "0"), 202, "text/plain; charset=utf-8", ""},
 			{"thin ping", encode("hub.mode", "publish", "hub.url", "https://example.com/feed"), 204, "", ""},
 			{"thin ping with hub.topic", encode("hub.mode", "publish", "hub.topic", "https://example.com/feed"), 204, "", ""},
 			{"thin ping for several", "hub.mode=publish&hub.url=https://example.com/a&hub.url%5B%5D=https://example.com/b", 204, "", ""},
@@ -135,8 +141,6 @@ func invalidSubscribes() []invalidRequest {
 		{"callback with a space", "/hub", formType, subscribeForm("hub.callback", "https://example.com/a b"), 400, "hub.callback"},
 		{"callback with a line break", "/hub", formType, subscribeForm("hub.callback", "https://example.com/\r\nX: y"), 400, "hub.callback"},
 		{"callback that policy refuses", "/hub", formType, subscribeForm("hub.callback", "https://forbidden.example/"), 403, "hub.callback"},
-		{"lease 0", "/hub", formType, subscribeForm("hub.lease_seconds", "0"), 400, "hub.lease_seconds"},
-		{"empty lease", "/hub", formType, subscribeForm("hub.lease_seconds", ""), 400, "hub.lease_seconds"},
 		{"negative lease", "/hub", formType, subscribeForm("hub.lease_seconds", "-1"), 400, "hub.lease_seconds"},
 		{"fractional lease", "/hub", formType, subscribeForm("hub.lease_seconds", "1.5"), 400, "hub.lease_seconds"},
 		{"lease in words", "/hub", formType, subscribeForm("hub.lease_seconds", "a day"), 400, "hub.lease_seconds"},
@@ -277,5 +281,89 @@ func TestNoRedirects(t *testing.T) {
 		if w.Code >= 300 && w.Code < 400 || w.Header().Get("Location") != "" {
 			t.Errorf("POST %s gets %d with Location %q", path, w.Code, w.Header().Get("Location"))
 		}
+	}
+}
+
+// A client that reaches the hub by an address the hub does not know, and calls a topic by it, is told the topic's URL instead of
+// being given a foreign topic.
+func TestTopicsCalledByAnUnknownAddressOfTheHub(t *testing.T) {
+	const hubAt, called = "http://hub.internal:8080/hub", "http://hub.internal:8080/topics/news"
+	for _, profile := range []web.Profile{web.ProfileNative, web.ProfileBallerina} {
+		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profile = profile })
+		for _, tc := range []struct{ name, target, contentType, body string }{
+			{"subscribe", hubAt, formType, subscribeForm("hub.topic", called)},
+			{"unsubscribe", hubAt, formType, subscribeForm("hub.topic", called, "hub.mode", "unsubscribe")},
+			{"register", hubAt, formType, encode("hub.mode", "register", "hub.topic", called)},
+			{"thin ping", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called)},
+			{"thin ping of several", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called, "hub.url", called+"-2")},
+			{"content", hubAt + "?hub.mode=publish&hub.topic=" + url.QueryEscape(called), "text/plain", "x"},
+			{"batch", hubAt + "?hub.mode=publish&hub.batch=true&hub.topic=" + url.QueryEscape(called), "application/x-ndjson", "{}"},
+		} {
+			w := f.send(http.MethodPost, tc.target, tc.body, "Content-Type", tc.contentType)
+			if profile != web.ProfileNative && tc.name == "batch" {
+				continue // not in that dialect
+			}
+			if w.Code != 400 || !strings.Contains(w.Body.String(), publicURL+"/topics/news") {
+				t.Errorf("%s, %s: %d %s", profile, tc.name, w.Code, w.Body)
+			}
+		}
+		if n := f.ledger.state.Counts().Topics; n != 0 {
+			t.Errorf("%s: %d topics were made", profile, n)
+		}
+	}
+}
+
+// One topic of a ping that is unknown or refused keeps none of the others from being announced.
+func TestPingAnnouncesWhatItMay(t *testing.T) {
+	f := newFixture(t, func(p *hub.Policy, _ *web.Options) {
+		p.AutoRegister = false
+		p.CheckTopic = func(u *url.URL) error {
+			if u.Hostname() == "10.0.0.1" {
+				return errors.New("the address is not allowed")
+			}
+			return nil
+		}
+	})
+	const known, hosted = "https://example.com/feed", publicURL + "/topics/news"
+	for _, topic := range []string{known, hosted, "http://10.0.0.1/feed"} {
+		want(t, f.form("hub.mode", "register", "hub.topic", topic), 200)
+	}
+	pings := func() (n uint64) {
+		f.ledger.View(func(st *hub.State) { topic, _ := st.TopicByName(known); n = topic.Ping })
+		return n
+	}
+	for i, body := range []string{
+		encode("hub.mode", "publish", "hub.url", known, "hub.url", "https://example.com/unknown", "hub.url", "http://10.0.0.1/feed", "hub.topic", hosted),
+		encode("hub.mode", "publish", "hub.url", "https://example.com/unknown,http://10.0.0.1/feed,"+known+","+hosted),
+	} {
+		var got struct {
+			Refused []struct {
+				Topic  string `json:"topic"`
+				Status int    `json:"status"`
+				Code   string `json:"code"`
+				Detail string `json:"detail"`
+			} `json:"refused"`
+		}
+		answer := want(t, f.send(http.MethodPost, "/hub", body, "Content-Type", formType), 207)
+		if err := json.Unmarshal([]byte(answer), &got); err != nil {
+			t.Fatalf("%v in %s", err, answer)
+		}
+		status := map[string]int{}
+		for _, r := range got.Refused {
+			if status[r.Topic] = r.Status; r.Code == "" || r.Detail == "" {
+				t.Errorf("%+v does not say why", r)
+			}
+		}
+		if !reflect.DeepEqual(status, map[string]int{"https://example.com/unknown": 404, "http://10.0.0.1/feed": 403}) {
+			t.Errorf("refused: %v", status)
+		}
+		if pings() != uint64(i+1) {
+			t.Errorf("%d pings after %d requests", pings(), i+1)
+		}
+	}
+	want(t, f.form("hub.mode", "publish", "hub.url", known+","+hosted), 204)
+	body := want(t, f.form("hub.mode", "publish", "hub.url", "https://example.com/x,https://example.com/y"), 404)
+	if !strings.Contains(body, "https://example.com/x") || !strings.Contains(body, "other") {
+		t.Errorf("nothing is accepted: %s", body)
 	}
 }

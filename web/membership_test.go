@@ -15,7 +15,7 @@ type nodes struct{ asked []string }
 func (n *nodes) note(words ...string) error {
 	n.asked = append(n.asked, strings.Join(words, " "))
 	if strings.Contains(n.asked[len(n.asked)-1], "node-9") {
-		return hub.Errorf(hub.CodeNotFound, "node-9 is no node of this cluster; its nodes are node-1")
+		return hub.Errorf(hub.CodeNotFound, "node-9 is not a node of this cluster; its nodes are node-1")
 	}
 	return nil
 }

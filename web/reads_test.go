@@ -21,7 +21,7 @@ func (r *reads) Written() uint64 { return 7 }
 
 func (r *reads) AwaitIndex(_ context.Context, index uint64) error {
 	if index > 10 {
-		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry 10 and not yet %d; try again shortly, or another node", index)
+		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry 10 but not yet %d; try again shortly, or try another node", index)
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func TestReadsWait(t *testing.T) {
 			t.Errorf("%s: %d consistent reads, want 1", path, n)
 		}
 		late := f.send("GET", path+sep+"min_index=11", "")
-		if body := want(t, late, http.StatusServiceUnavailable); late.Header().Get("Retry-After") == "" || !strings.Contains(body, "entry 10 and not yet 11") {
+		if body := want(t, late, http.StatusServiceUnavailable); late.Header().Get("Retry-After") == "" || !strings.Contains(body, "entry 10 but not yet 11") {
 			t.Errorf("%s: %v %s", path, late.Header(), body)
 		}
 		if f.send("GET", path+sep+"consistent=false", ""); node.consistent.Load() != 0 {

@@ -78,6 +78,13 @@ func millis(ms float64) string {
 	}
 }
 
+// The values of Aim.Of.
+const (
+	ofRatio = "ratio"
+	ofValue = "value"
+	ofP99   = "p99_ms"
+)
+
 // Aim is the figure a measurement should reach.
 type Aim struct {
 	AtLeast bool    `json:"at_least"` // false means at most
@@ -138,4 +145,12 @@ func perSecond(n int64, d time.Duration) float64 {
 		return 0
 	}
 	return float64(n) / d.Seconds()
+}
+
+// join joins two notes, of which the first may be empty.
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }

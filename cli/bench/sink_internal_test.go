@@ -128,7 +128,7 @@ func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	p := newPool(4, s.clock)
 	defer p.close()
 	l := newLoad(41)
-	p.closedLoop(t.Context(), to, l, 1) // as a phase does to warm up; its number must not come again
+	p.closedLoop(t.Context(), to, l, 1) // as in a warm-up; its number must not be used again
 	l.next.Store(1)
 	began := time.Now()
 	p.paced(t.Context(), to, l, 40, 400)
@@ -167,7 +167,7 @@ func TestPacedLatencyIncludesTheWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPool(1, s.clock) // one publisher: all others wait for the first
+	p := newPool(1, s.clock) // a single publisher, so that later messages wait for the first
 	defer p.close()
 	timer := time.AfterFunc(100*time.Millisecond, func() { close(gate) })
 	defer timer.Stop()
