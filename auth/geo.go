@@ -123,6 +123,13 @@ func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) 
 	if err != nil {
 		return nil, err
 	}
+	if claimed.withBody {
+		body, err := r.Body() // only now: it costs memory and time
+		if err != nil {
+			return nil, err
+		}
+		claimed.signed += string(body)
+	}
 	if !key.verify(claimed.signed, claimed.signature) {
 		return nil, refuse(MethodGEO, "invalid signature with key %s", key.ID)
 	}

@@ -33,7 +33,7 @@ rules:
   - {name: news, may: [read], topics: [news], who: [{anonymous: true}]}
 `
 
-func newGuarded(t *testing.T, more string) *guarded {
+func newGuarded(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
 	t.Helper()
 	text, id, hash, err := auth.GenerateAPIKey()
 	if err != nil {
@@ -55,6 +55,9 @@ func newGuarded(t *testing.T, more string) *guarded {
 		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
 		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
 			return o.Guard.Allow(ctx, auth.Action(a), topic)
+		}
+		for _, c := range change {
+			c(r, o)
 		}
 	})
 	service = g.Service

@@ -45,12 +45,26 @@ func (c class) String() string {
 // maxCallers bounds the buckets, which take about 4 MiB.
 const maxCallers = 16384
 
-// callerClass identifies a bucket. The strings are empty for an address.
-type callerClass struct {
-	class              class
+// callerID identifies whose limits and shares a request draws on: a principal's or, for callers without credentials, an
+// address's. The strings are empty for an address.
+type callerID struct {
 	method             auth.Method
 	authority, subject string
 	client             netip.Addr
+}
+
+// callerOf returns the ID of a principal, or of the client if it is anonymous.
+func callerOf(p *auth.Principal, client netip.Addr) callerID {
+	if p.Method == auth.MethodAnonymous {
+		return callerID{client: client}
+	}
+	return callerID{method: p.Method, authority: p.Authority, subject: p.Subject}
+}
+
+// callerClass identifies a bucket.
+type callerClass struct {
+	class  class
+	caller callerID
 }
 
 // quota is a rate and its headers.
@@ -118,14 +132,9 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 	if !q.rate.Limited() {
 		return nil
 	}
-	key := callerClass{class: c}
-	if s.Guard != nil && c != classRefused {
-		if p := auth.CallerOf(r.Context()).Principal; p.Method != auth.MethodAnonymous {
-			key.method, key.authority, key.subject = p.Method, p.Authority, p.Subject
-		}
-	}
-	if key.method == "" {
-		key.client = clientAt(w)
+	key := callerClass{c, callerAt(w)}
+	if c == classRefused {
+		key.caller = callerID{client: clientAt(w)}
 	}
 	a := s.limits.throttle.Spend(key, q.rate, time.Now())
 	h := w.Header()
@@ -139,6 +148,15 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 	}
 	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: c.String(), RetryAfter: a.Wait,
 		Detail: fmt.Sprintf("too many requests: this node accepts %d in %v from one caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, problem.Seconds(a.Wait))}
+}
+
+// callerAt returns the caller of the exchange that w belongs to.
+func callerAt(w http.ResponseWriter) callerID {
+	x, ok := w.(*exchange)
+	if !ok {
+		return callerID{}
+	}
+	return x.caller
 }
 
 // clientAt returns the client of the exchange that w belongs to.
