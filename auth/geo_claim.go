@@ -12,7 +12,7 @@ type geoClaim struct {
 	fields    map[string]string // without the signature
 	signature string
 	signed    string // the exact text that was signed
-	withBody  bool   // the body follows it
+	withBody  bool   // followed by the body
 }
 
 var geoFields = [...]string{"geo-username", "geo-key-id", "geo-source-system-name", "geo-target-system-name", "geo-expires-by", "geo-nonce", "geo-signature"}
@@ -64,8 +64,7 @@ func geoHeader(h http.Header) (value string, there bool, err error) {
 	return found[0], true, nil
 }
 
-// geoBody parses a signed POST. The signed text is the header up to the signature, verbatim, followed by the body, which is read
-// last.
+// geoBody parses a signed POST. The signed text is the header up to the signature, verbatim, followed by the body.
 func geoBody(header string) (*geoClaim, error) {
 	const mark = ",geo-signature="
 	at := strings.LastIndex(header, mark)
