@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"quorumhub/auth"
 	"quorumhub/web/problem"
 )
 
@@ -24,6 +25,8 @@ type exchange struct {
 	signed content // a body read to verify its signature, released at the end
 	reads  Reads   // nil: the request writes nothing
 	client netip.Addr
+	caller auth.Caller // once it is known; its trail is the exchange's
+	trail  auth.Trail
 }
 
 // WriteHeader records the status.
@@ -83,15 +86,24 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 		if x.status != 0 {
 			// The response has begun; only closing the connection shows that it is incomplete.
 			s.metrics.request(x.route, http.StatusInternalServerError)
+			x.report(s.Guard, r, http.StatusInternalServerError)
 			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
 		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
 	s.metrics.request(x.route, x.status)
+	x.report(s.Guard, r, x.status)
 	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
+}
+
+// report writes the audit lines of the request.
+func (x *exchange) report(g *auth.Guard, r *http.Request, status int) {
+	if g != nil && x.caller.Principal != nil {
+		g.Report(r.Context(), &x.caller, status)
+	}
 }
 
 // correlationID returns the ID that came with a request, or a new one.

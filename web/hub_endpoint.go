@@ -116,6 +116,7 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	ctx := r.Context()
 	switch mode {
 	case "subscribe", "unsubscribe":
+		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
 		return s.Service.Subscribe(ctx, form)
 	case "publish":
 		return s.Service.Ping(ctx, form)
