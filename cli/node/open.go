@@ -174,7 +174,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		Clock:           n.raft.Clock(),
 	}
 	if n.access != nil {
-		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.log)
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
 		policy.Authorize = authorize(guard)
 		n.view.issuers = n.access.notReady
 	}
