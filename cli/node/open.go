@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
 	late := NewLateNode()
 	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
