@@ -23,8 +23,6 @@ const (
 	beginning     = 5 * time.Second        // this long after the start
 	// silence is how long a node may leave questions unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
-	// verifyPause is how often a leader makes sure that a quorum still follows it.
-	verifyPause = 300 * time.Millisecond
 	// lagAllowed is how many entries a follower that has caught up may be behind: those under way.
 	lagAllowed = 256
 )
@@ -41,13 +39,14 @@ type Member struct {
 	Address string // for other nodes
 	Voter   bool
 	Leader  bool
-	// Alive: it answered a moment ago, and the leader's heartbeats reach it as far as this node, leading, knows.
+	// Alive: it answered a moment ago, and as far as this node, leading, knows, the leader's heartbeats reach it and
+	// its reports the leader.
 	Alive bool
 	// Silent is how long the node has left questions unanswered, counted from when the last one that it answered
 	// was asked, or from this node's start. 0 for this node. On the leader raft's own messages are questions too: a
 	// node that answers those hears of the leader and goes on, even where other connections do not get through.
 	Silent time.Duration
-	// Contact is how long ago the node heard of the leader, as it last said; negative: never, or not known.
+	// Contact is the node's hub.Cluster.Contact, as it last said; negative: never, or not known.
 	Contact time.Duration
 	// Healthy: alive, and as far as the leader but for what is under way.
 	Healthy bool
@@ -68,10 +67,11 @@ type statusResponse struct {
 	Applied  uint64        `json:"applied"`
 	Hash     uint64        `json:"hash,string"`
 	LastTerm uint64        `json:"last_term"` // of its log
-	Contact  time.Duration `json:"contact"`   // nanoseconds since it heard of the leader; negative: never
+	Contact  time.Duration `json:"contact"`   // nanoseconds, see hub.Cluster; negative: never
 	Instance string        `json:"instance"`
-	Level    uint32        `json:"level"` // feature level that its program knows
-	Clock    int64         `json:"clock"` // Unix nanoseconds, by the machine's own clock
+	Level    uint32        `json:"level"`   // feature level that its program knows
+	Reports  bool          `json:"reports"` // it reports to the leader, and takes reports when it leads
+	Clock    int64         `json:"clock"`   // Unix nanoseconds, by the machine's own clock
 }
 
 // clusterView is what is known of the other nodes.
@@ -80,6 +80,7 @@ type clusterView struct {
 	mu      sync.Mutex
 	nodes   map[string]*seenNode
 	failing map[string]time.Time // since when heartbeats of this node, which leads, get no answer
+	reports map[string]report    // what nodes last said to this one as leader
 }
 
 type seenNode struct {
@@ -92,7 +93,7 @@ type seenNode struct {
 
 func (v *clusterView) start() {
 	v.since = time.Now()
-	v.nodes, v.failing = map[string]*seenNode{}, map[string]time.Time{}
+	v.nodes, v.failing, v.reports = map[string]*seenNode{}, map[string]time.Time{}, map[string]report{}
 }
 
 // servers is raft's newest configuration, in order of id.
@@ -109,10 +110,12 @@ func (n *Node) servers() []raft.Server {
 // Nodes implements hub.Cluster.
 func (n *Node) Nodes() []hub.NodeStatus {
 	var out []hub.NodeStatus
-	for _, m := range n.Members() {
+	members := n.Members()
+	for i := range members {
+		m := &members[i]
 		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving, Weight: m.Weight}
 		if !m.Alive {
-			s.DeadFor = m.Silent
+			s.DeadFor = n.unheard(m)
 		}
 		out = append(out, s)
 	}
@@ -121,7 +124,7 @@ func (n *Node) Nodes() []hub.NodeStatus {
 
 // Members lists the nodes of the cluster in order of id, as this node sees them. It does not wait for them.
 func (n *Node) Members() []Member {
-	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
+	leader, leads, reign := n.LeaderID(), n.raft.State() == raft.Leader, n.currentReign()
 	nodes := n.nodes()
 	offsets := n.clock.offsets(n.opts.ID)
 	var out []Member
@@ -140,7 +143,7 @@ func (n *Node) Members() []Member {
 			n.view.mu.Lock()
 			if seen := n.view.nodes[m.ID]; seen != nil && !seen.asked.IsZero() {
 				m.Silent = time.Since(seen.asked)
-				m.Alive = n.view.aliveLocked(m.ID, leads)
+				m.Alive = n.view.aliveLocked(m.ID, leads) && (reign == nil || !seen.status.Reports || n.reportsLocked(m.ID, reign))
 				m.Contact = seen.status.Contact
 				if since, failing := n.view.failing[m.ID]; leads && failing {
 					// It answers, but does not hear of the leader: it counts as dead by what it says of that itself.
@@ -205,30 +208,6 @@ func (n *Node) position() (index, hash uint64) {
 	return index, hash
 }
 
-// Contact implements hub.Cluster: for a leader, the age of the last question that a quorum answered to it as leader;
-// for another node, of the last word from a leader. 0 for the only voter.
-func (n *Node) Contact() time.Duration {
-	const never = math.MaxInt64
-	switch {
-	case n.isRemoved():
-		return never
-	case n.onlyVoter():
-		return 0
-	case !n.clockSettled():
-		return never // leases are not to be judged yet
-	}
-	if n.raft.State() == raft.Leader {
-		if at := n.contact.Load(); at != nil {
-			return time.Since(*at)
-		}
-		return never
-	}
-	if at := n.raft.LastContact(); !at.IsZero() {
-		return time.Since(at)
-	}
-	return never
-}
-
 // CaughtUp tells whether this node leads, or follows a leader and has applied all but the newest of what the
 // leader has.
 func (n *Node) CaughtUp() bool {
@@ -247,7 +226,7 @@ func (n *Node) handleStatus() (status byte, out []byte) {
 		return statusRefused, []byte("starting")
 	}
 	a := statusResponse{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
-		Level: n.level, Clock: n.opts.Clock.Now().UnixNano()}
+		Level: n.level, Reports: true, Clock: n.opts.Clock.Now().UnixNano()}
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}
@@ -275,7 +254,8 @@ func (n *Node) watchMembers() {
 		defer n.raft.DeregisterObserver(observer)
 		n.watchHeartbeats(seen)
 	})
-	n.owned.Go(n.watchQuorum)
+	n.owned.Go(n.keepReign)
+	n.owned.Go(n.keepContact)
 	n.owned.Go(n.pollMembers)
 }
 
@@ -300,26 +280,9 @@ func (n *Node) watchHeartbeats(seen <-chan raft.Observation) {
 			}
 			n.view.mu.Unlock()
 			if d, ok := o.Data.(raft.LeaderObservation); ok && d.LeaderID != "" {
+				n.leaderChanged.tell()
 				n.opts.Logger.Info("the cluster has a leader", "leader", string(d.LeaderID), "term", n.raft.CurrentTerm())
 			}
-		}
-	}
-}
-
-// watchQuorum keeps Contact of a leader.
-func (n *Node) watchQuorum() {
-	tick := time.NewTicker(verifyPause)
-	defer tick.Stop()
-	for {
-		if n.raft.State() != raft.Leader {
-			n.contact.Store(nil)
-		} else if at := time.Now(); await(n.ctx, n.raft.VerifyLeader()) == nil {
-			n.contact.Store(&at)
-		}
-		select {
-		case <-n.ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }
@@ -364,6 +327,7 @@ func (n *Node) pollMembers() {
 			}
 		}
 		maps.DeleteFunc(n.view.nodes, func(id string, _ *seenNode) bool { return !members[id] })
+		maps.DeleteFunc(n.view.reports, func(id string, _ report) bool { return !members[id] })
 		n.view.mu.Unlock()
 		n.setClock()
 		select {

@@ -66,14 +66,17 @@ type Node struct {
 	view      clusterView
 	members   membership
 
-	forwarded atomic.Int64              // bytes of other nodes' batches
-	contact   atomic.Pointer[time.Time] // see Contact
-	formation formation
-	reading   *readGate     // of consistent reads on this node
-	verifying *readGate     // of those that ask this node as leader
-	founded   bool          // the node took part in a cluster, or founds one; set before raft runs
-	ready     chan struct{} // see Ready
-	reload    sync.Mutex    // of raft's configuration; also held until raft is set
+	forwarded     atomic.Int64          // bytes of other nodes' batches
+	contact       latest                // see Contact
+	reign         atomic.Pointer[reign] // nil: this node does not lead
+	confirmed     *confirmations
+	leaderChanged leaderChange
+	formation     formation
+	reading       *readGate     // of consistent reads on this node
+	verifying     *readGate     // of those that ask this node as leader
+	founded       bool          // the node took part in a cluster, or founds one; set before raft runs
+	ready         chan struct{} // see Ready
+	reload        sync.Mutex    // of raft's configuration; also held until raft is set
 
 	notify    chan bool // raft tells of leadership
 	owned     sync.WaitGroup
@@ -123,6 +126,7 @@ func newNode(opts Options) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.members.start(n.ctx)
 	n.view.start()
+	n.confirmed, n.leaderChanged = newConfirmations(n.view.since), newLeaderChange()
 	n.snapshots = newSnapshotStore(n.engine)
 	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
 	return n, nil
