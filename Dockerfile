@@ -1,4 +1,4 @@
-# A static binary in an empty image, run by a user without rights, with its data in a volume.
+# A static binary in an empty image, run by an unprivileged user, with its data in a volume.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -7,13 +7,13 @@ COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/quorumhub . && mkdir -m 700 /out/data
 
 FROM scratch
-# The certificates that https callbacks and topics are checked with.
+# The certificate authorities for https callbacks and topics.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/quorumhub /quorumhub
 COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
-# A container listens on all its addresses, which the hub does only when auth.mode says so: the image leaves that to whoever
-# runs it (QUORUMHUB_AUTH_MODE=open).
+# A container must listen on all its addresses, which the hub refuses to do without auth.mode. That choice is left to whoever runs
+# the image: QUORUMHUB_AUTH_MODE=required with QUORUMHUB_AUTH_FILE, or QUORUMHUB_AUTH_MODE=open.
 ENV QUORUMHUB_HTTP_ADDR=0.0.0.0:8080 QUORUMHUB_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8080

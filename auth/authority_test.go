@@ -13,7 +13,7 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwk"
 )
 
-// authority is an OAuth2 issuer on this machine that signs whatever a test wants.
+// authority is an OAuth2 issuer on this machine that publishes whatever keys a test sets.
 type authority struct {
 	t        *testing.T
 	server   *httptest.Server
@@ -22,7 +22,7 @@ type authority struct {
 
 	mu   sync.Mutex
 	keys []signingKey
-	raw  string // served in place of the keys, unless empty
+	raw  string // if set, served instead of the keys
 	down bool
 }
 

@@ -6,13 +6,13 @@ import (
 	"fmt"
 )
 
-// CertificateMapping says how client certificates become principals. The certificates themselves are checked by the
-// TLS listener, against http.tls.client_ca.
+// CertificateMapping maps client certificates to principals. The TLS listener verifies the certificates themselves against
+// http.tls.client_ca.
 type CertificateMapping struct {
-	// Subject is the name that counts: uri or dns (the certificate's only subject alternative name of that kind), or
-	// cn for certificates of an older making.
+	// Subject selects the name: uri or dns (the certificate's only subject alternative name of that kind), or cn for
+	// certificates without one.
 	Subject string `yaml:"subject"`
-	// Roles are given to every principal that comes with a certificate.
+	// Roles are granted to every principal with a certificate.
 	Roles []string `yaml:"roles"`
 }
 
@@ -27,16 +27,16 @@ func (m *CertificateMapping) check() error {
 	return fmt.Errorf("subject: %q; expected uri, dns or cn", m.Subject)
 }
 
-// Certificates accepts TLS client certificates that the listener verified.
+// Certificates authenticates TLS client certificates that the listener verified.
 type Certificates struct{ mapping CertificateMapping }
 
-// NewCertificates makes the authenticator.
+// NewCertificates makes an Authenticator for client certificates.
 func NewCertificates(m CertificateMapping) *Certificates { return &Certificates{mapping: m} }
 
-// Challenge is empty: a certificate is asked for by TLS, not by HTTP.
+// Challenge is empty: TLS requests certificates, not HTTP.
 func (c *Certificates) Challenge() string { return "" }
 
-// Authenticate maps the certificate of the connection.
+// Authenticate maps the connection's certificate to a principal.
 func (c *Certificates) Authenticate(_ context.Context, r *Request) (*Principal, error) {
 	tls := r.HTTP.TLS
 	if tls == nil || len(tls.PeerCertificates) == 0 {
@@ -52,8 +52,7 @@ func (c *Certificates) Authenticate(_ context.Context, r *Request) (*Principal, 
 	return &Principal{Method: MethodCertificate, Subject: name, User: name, Roles: c.mapping.Roles}, nil
 }
 
-// subject is the one name of the kind that counts. With two of them it would depend on their order who the
-// caller is.
+// subject returns the certificate's only name of the selected kind. With two, their order would decide who the caller is.
 func (c *Certificates) subject(cert *x509.Certificate) (string, error) {
 	var names []string
 	switch c.mapping.Subject {
@@ -69,7 +68,7 @@ func (c *Certificates) subject(cert *x509.Certificate) (string, error) {
 		}
 	}
 	if len(names) != 1 {
-		return "", refuse(MethodCertificate, "the certificate holds %d names of kind %s, expected one", len(names), c.mapping.Subject)
+		return "", refuse(MethodCertificate, "the certificate has %d names of kind %s, expected one", len(names), c.mapping.Subject)
 	}
 	return names[0], nil
 }

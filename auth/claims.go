@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// ClaimMapping says where in a token's claims a principal's parts stand. Each is a list of JSON pointers (RFC 6901),
-// such as /scope or /realm_access/roles. For Client and User the first that is there counts; Scopes and Roles are
-// gathered from all of them, from arrays of strings and from strings of words with spaces or commas between.
+// ClaimMapping maps a token's claims to a principal. Each field is a list of JSON pointers (RFC 6901), such as /scope or
+// /realm_access/roles. Client and User come from the first pointer that resolves; Scopes and Roles are collected from all of
+// them, from arrays of strings and from strings of words separated by spaces or commas.
 type ClaimMapping struct {
 	Client []string `yaml:"client"`
 	User   []string `yaml:"user"`
@@ -35,14 +35,14 @@ func (m *ClaimMapping) check() error {
 	for name, list := range map[string][]string{"client": m.Client, "user": m.User, "scopes": m.Scopes, "roles": m.Roles} {
 		for _, p := range list {
 			if !strings.HasPrefix(p, "/") {
-				return fmt.Errorf("claims.%s: %q is no JSON pointer; expected something like /scope or /realm_access/roles", name, p)
+				return fmt.Errorf("claims.%s: %q is not a JSON pointer; expected for example /scope or /realm_access/roles", name, p)
 			}
 		}
 	}
 	return nil
 }
 
-// first is the text at the first pointer where there is any.
+// first returns the string at the first pointer that resolves.
 func (m *ClaimMapping) first(c tokenClaims, pointers []string) (string, error) {
 	for _, p := range pointers {
 		switch v := lookup(c, p).(type) {
@@ -50,13 +50,13 @@ func (m *ClaimMapping) first(c tokenClaims, pointers []string) (string, error) {
 		case string:
 			return v, nil
 		default:
-			return "", refuse(MethodToken, "claim %s is no string", p)
+			return "", refuse(MethodToken, "claim %s is not a string", p)
 		}
 	}
 	return "", nil
 }
 
-// words are the words at all pointers; what is of another type holds none.
+// words returns the words at all pointers. Values of other types contain none.
 func (m *ClaimMapping) words(c tokenClaims, pointers []string) []string {
 	var out []string
 	for _, p := range pointers {
@@ -74,7 +74,7 @@ func (m *ClaimMapping) words(c tokenClaims, pointers []string) []string {
 	return out
 }
 
-// lookup follows a JSON pointer through objects; nil when it leads nowhere.
+// lookup resolves a JSON pointer through objects; nil if it leads nowhere.
 func lookup(c tokenClaims, pointer string) any {
 	var at any = map[string]any(c)
 	unescape := strings.NewReplacer("~1", "/", "~0", "~")

@@ -3,7 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // only for keys whose settings ask for it
+	"crypto/sha1" //nolint:gosec // only for keys configured with it
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -11,12 +11,14 @@ import (
 	"fmt"
 	"hash"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// GEOAuth are the settings for GEO-Auth, an older scheme of signed requests that some callers still have. Its
-// signature covers neither method nor path nor host; RFC 9421 (SignedRequests) does.
+// GEOAuth configures GEO-Auth, an older scheme of signed requests that some callers still use. Its signature covers neither
+// method nor path nor host; RFC 9421 (SignedRequests) covers all three.
 type GEOAuth struct {
 	// MaxAge is how far in the future geo-expires-by may be; default: 5m.
 	MaxAge time.Duration `yaml:"max_age"`
@@ -29,11 +31,11 @@ type GEOKey struct {
 	Secret SecretSource `yaml:",inline"`
 	// Algorithm is sha512 (the default), sha256, or sha1 for callers that cannot do better.
 	Algorithm string `yaml:"algorithm"`
-	// NonceLength makes the key's nonces other than UUIDs: of exactly so many letters, digits and dashes. A length
-	// that is not fixed would let a caller in between move the border between nonce and body.
+	// NonceLength replaces UUID nonces by exactly so many letters, digits and dashes. With a variable length, somebody on the
+	// way could move the boundary between nonce and body.
 	NonceLength int `yaml:"nonce_length"`
-	// Usernames are those the key may speak for; empty: all. SourceSystem and TargetSystem must be the same as in
-	// the request unless they are empty.
+	// Usernames are the users the key may speak for; empty: all. SourceSystem and TargetSystem must match the request unless
+	// they are empty.
 	Usernames    []string `yaml:"usernames"`
 	SourceSystem string   `yaml:"source_system"`
 	TargetSystem string   `yaml:"target_system"`
@@ -58,14 +60,14 @@ func (g *GEOAuth) check() error {
 		return fmt.Errorf("max_age: %s; expected 1s to 1h", g.MaxAge)
 	}
 	if len(g.Keys) == 0 {
-		return fmt.Errorf("keys: lists none")
+		return fmt.Errorf("keys: is empty; expected at least one key")
 	}
 	seen := map[string]bool{}
 	for i := range g.Keys {
 		k := &g.Keys[i]
 		where := fmt.Sprintf("keys[%d] (%s)", i, k.ID)
 		if k.ID == "" || seen[k.ID] {
-			return fmt.Errorf("%s: the id is empty or given twice", where)
+			return fmt.Errorf("%s: the id is empty or a duplicate", where)
 		}
 		seen[k.ID] = true
 		switch k.Algorithm {
@@ -86,7 +88,7 @@ func (g *GEOAuth) check() error {
 	return nil
 }
 
-// GEO accepts requests signed by GEO-Auth: in the query of a GET, in the header GEO-Auth (or Authorization: GEO-Auth)
+// GEO authenticates requests signed with GEO-Auth: in the query of a GET, in the header GEO-Auth (or Authorization: GEO-Auth)
 // of a POST.
 type GEO struct {
 	settings GEOAuth
@@ -95,7 +97,7 @@ type GEO struct {
 	now      func() time.Time
 }
 
-// NewGEO makes the authenticator of checked settings.
+// NewGEO makes an Authenticator from checked settings. now is the clock.
 func NewGEO(s GEOAuth, nonces Nonces, now func() time.Time) *GEO {
 	g := &GEO{settings: s, keys: make(map[string]*GEOKey), nonces: nonces, now: now}
 	for i := range s.Keys {
@@ -107,7 +109,7 @@ func NewGEO(s GEOAuth, nonces Nonces, now func() time.Time) *GEO {
 // Challenge names the scheme.
 func (g *GEO) Challenge() string { return `GEO-Auth realm="quorumhub"` }
 
-// Authenticate checks, in this order: form, key, time, signature, nonce.
+// Authenticate checks form, key, time, signature and nonce, in this order.
 func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
 	said, err := geoClaimOf(r)
 	if err != nil {
@@ -122,28 +124,29 @@ func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) 
 		return nil, err
 	}
 	if !key.verify(said.signed, said.signature) {
-		return nil, refuse(MethodGEO, "signature of key %s does not hold", key.ID)
+		return nil, refuse(MethodGEO, "invalid signature with key %s", key.ID)
 	}
-	if err := claim(ctx, g.nonces, MethodGEO, key.ID, said.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
+	if err := claimNonce(ctx, g.nonces, MethodGEO, key.ID, said.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
 		return nil, err
 	}
 	return &Principal{Method: MethodGEO, Subject: key.ID, User: said.fields["geo-username"], Client: said.fields["geo-source-system-name"],
 		Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 
-func (g *GEO) checkFields(c *geoClaim, key *GEOKey) (expires time.Time, err error) {
+func (g *GEO) checkFields(c *geoClaim, key *GEOKey) (expires time.Time, _ error) {
 	nonce := c.fields["geo-nonce"]
 	switch {
 	case key.NonceLength == 0 && !uuidForm.MatchString(nonce):
-		return expires, refuse(MethodGEO, "geo-nonce of key %s is no UUID", key.ID)
+		return expires, refuse(MethodGEO, "geo-nonce with key %s is not a UUID", key.ID)
 	case key.NonceLength != 0 && (len(nonce) != key.NonceLength || !nonceForm.MatchString(nonce)):
-		return expires, refuse(MethodGEO, "geo-nonce of key %s is not %d letters, digits and dashes", key.ID, key.NonceLength)
+		return expires, refuse(MethodGEO, "geo-nonce with key %s is not %d letters, digits and dashes", key.ID, key.NonceLength)
 	}
-	ms, ok := decimal(c.fields["geo-expires-by"])
-	if !ok {
-		return expires, refuse(MethodGEO, "geo-expires-by is no number of milliseconds")
+	text := c.fields["geo-expires-by"]
+	ms, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || len(text) > 15 { // 15 digits last until the year 33658
+		return expires, refuse(MethodGEO, "geo-expires-by is not a number of milliseconds")
 	}
-	expires = time.UnixMilli(ms)
+	expires = time.UnixMilli(int64(ms))
 	now := g.now()
 	switch {
 	case now.After(expires.Add(geoSkew)):
@@ -156,29 +159,10 @@ func (g *GEO) checkFields(c *geoClaim, key *GEOKey) (expires time.Time, err erro
 			return expires, refuse(MethodGEO, "%s %q, but key %s is for %q", f.name, clip(c.fields[f.name]), key.ID, f.want)
 		}
 	}
-	if len(key.Usernames) > 0 {
-		for _, u := range key.Usernames {
-			if u == c.fields["geo-username"] {
-				return expires, nil
-			}
-		}
-		return expires, refuse(MethodGEO, "key %s does not speak for user %q", key.ID, clip(c.fields["geo-username"]))
+	if len(key.Usernames) > 0 && !slices.Contains(key.Usernames, c.fields["geo-username"]) {
+		return expires, refuse(MethodGEO, "key %s may not speak for user %q", key.ID, clip(c.fields["geo-username"]))
 	}
 	return expires, nil
-}
-
-// decimal reads up to 15 digits, which no time in milliseconds exceeds before the year 33658.
-func decimal(s string) (n int64, ok bool) {
-	if s == "" || len(s) > 15 {
-		return 0, false
-	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(s[i]-'0')
-	}
-	return n, true
 }
 
 // verify checks a signature in hex, base64 or base64url.

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// geoClaim is what a request says of itself. Nothing of it is proven.
+// geoClaim is what a request claims. Nothing in it is proven yet.
 type geoClaim struct {
 	fields    map[string]string // without the signature
 	signature string
-	signed    string // the text that was signed, exactly
+	signed    string // the exact text that was signed
 }
 
 var geoFields = [...]string{"geo-username", "geo-key-id", "geo-source-system-name", "geo-target-system-name", "geo-expires-by", "geo-nonce", "geo-signature"}
 
-// geoNeeded are the fields without which there is nothing to check.
+// geoNeeded are the mandatory fields.
 var geoNeeded = [...]string{"geo-key-id", "geo-expires-by", "geo-nonce"}
 
-// maxGEOBytes bounds the text that is taken apart.
+// maxGEOBytes bounds the text to parse.
 const maxGEOBytes = 16 << 10
 
 func geoClaimOf(r *Request) (*geoClaim, error) {
@@ -35,7 +35,7 @@ func geoClaimOf(r *Request) (*geoClaim, error) {
 	case there && inQuery:
 		return nil, refuse(MethodGEO, "signed in the header and in the query")
 	case len(header) > maxGEOBytes || len(query) > maxGEOBytes:
-		return nil, refuse(MethodGEO, "more than %d bytes to take apart", maxGEOBytes)
+		return nil, refuse(MethodGEO, "header or query exceeds %d bytes", maxGEOBytes)
 	case inQuery && r.HTTP.Method != http.MethodGet && r.HTTP.Method != http.MethodHead:
 		return nil, refuse(MethodGEO, "signed in the query, but the method is %s", r.HTTP.Method)
 	case inQuery:
@@ -67,38 +67,38 @@ func geoHeader(h http.Header) (value string, there bool, err error) {
 	return found[0], true, nil
 }
 
-// geoBody takes a signed POST: the header up to the signature, verbatim, and then the body.
+// geoBody parses a signed POST. The signed text is the header up to the signature, verbatim, followed by the body.
 func geoBody(header string, body []byte) (*geoClaim, error) {
 	const mark = ",geo-signature="
 	at := strings.LastIndex(header, mark)
 	if at < 0 {
-		return nil, refuse(MethodGEO, "the header does not end in %s…", mark)
+		return nil, refuse(MethodGEO, "the header does not end in %s...", mark)
 	}
 	c := &geoClaim{fields: map[string]string{}, signature: strings.TrimSpace(header[at+len(mark):])}
 	last := ""
 	for part := range strings.SplitSeq(header[:at], ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok {
-			return nil, refuse(MethodGEO, "%q in the header is no name=value", clip(part))
+			return nil, refuse(MethodGEO, "%q in the header is not name=value", clip(part))
 		}
 		if err := c.put(name, value); err != nil {
 			return nil, err
 		}
 		last = name
 	}
-	// Header and body follow one another without a mark between them. The nonce has a fixed length, so as the last
-	// field it keeps the border where the signer drew it.
+	// Nothing separates header and body in the signed text. The nonce has a fixed length, so as the last field it keeps the
+	// boundary where the signer put it.
 	if last != "geo-nonce" {
 		return nil, refuse(MethodGEO, "the last field before the signature is %q, expected geo-nonce", clip(last))
 	}
 	if header[at-1] == ' ' || header[at-1] == '\t' {
-		return nil, refuse(MethodGEO, "space between geo-nonce and the signature")
+		return nil, refuse(MethodGEO, "whitespace between geo-nonce and the signature")
 	}
 	c.signed = header[:at] + string(body)
 	return c, c.complete()
 }
 
-// geoQuery takes a signed GET: the decoded query up to the signature, in the order in which it came.
+// geoQuery parses a signed GET. The signed text is the decoded query up to the signature, in its original order.
 func geoQuery(raw string) (*geoClaim, error) {
 	if !strings.Contains(raw, "&") {
 		// Some callers encode the query as a whole, separators included.
@@ -116,16 +116,16 @@ func geoQuery(raw string) (*geoClaim, error) {
 		value, err2 := url.QueryUnescape(rawValue)
 		switch {
 		case !ok || err1 != nil || err2 != nil:
-			return nil, refuse(MethodGEO, "%q in the query is no encoded name=value", clip(piece))
+			return nil, refuse(MethodGEO, "%q in the query is not an encoded name=value", clip(piece))
 		case name == "geo-signature":
 			if i != len(pieces)-1 {
 				return nil, refuse(MethodGEO, "geo-signature is not the last parameter")
 			}
-			c.signature = strings.ReplaceAll(value, " ", "+") // base64 that nobody encoded
+			c.signature = strings.ReplaceAll(value, " ", "+") // unescaped base64
 			continue
 		case strings.ContainsAny(name, "&=") || strings.Contains(value, "&"):
-			// The signature covers the decoded text, in which this could be read in two ways.
-			return nil, refuse(MethodGEO, "a decoded & or = in %q", clip(name))
+			// The signature covers the decoded text, where this would be ambiguous.
+			return nil, refuse(MethodGEO, "encoded & or = in %q", clip(name))
 		case strings.HasPrefix(strings.ToLower(name), "geo-"):
 			if err := c.put(name, value); err != nil {
 				return nil, err
@@ -137,7 +137,7 @@ func geoQuery(raw string) (*geoClaim, error) {
 	return c, c.complete()
 }
 
-// escapePieces encodes names and values and keeps the separators.
+// escapePieces encodes names and values but not the separators.
 func escapePieces(query string) string {
 	pieces := strings.Split(query, "&")
 	for i, p := range pieces {
@@ -150,9 +150,9 @@ func escapePieces(query string) string {
 func (c *geoClaim) put(name, value string) error {
 	switch _, twice := c.fields[name]; {
 	case !slices.Contains(geoFields[:], name) || name == "geo-signature":
-		return refuse(MethodGEO, "field %q is not known here", clip(name))
+		return refuse(MethodGEO, "unknown field %q", clip(name))
 	case twice:
-		return refuse(MethodGEO, "field %s is given twice", name)
+		return refuse(MethodGEO, "duplicate field %s", name)
 	}
 	c.fields[name] = value
 	return nil

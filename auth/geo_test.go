@@ -19,7 +19,7 @@ import (
 	"quorumhub/auth"
 )
 
-// memory is a Nonces of one process.
+// memory implements Nonces in one process.
 type memory struct {
 	mu   sync.Mutex
 	used map[[32]byte]time.Time
@@ -46,7 +46,7 @@ const (
 	geoBiz    = "transactionId=10&sequenceId=123&status=COMPLETED"
 )
 
-// geoTime is a little before the reference requests run out.
+// geoTime is shortly before the reference requests expire.
 var geoTime = time.UnixMilli(1368200000000).Add(-time.Minute)
 
 func geo(t *testing.T, n auth.Nonces, change string) *auth.GEO {
@@ -73,7 +73,7 @@ func geoSign(text string) string {
 	return hex.EncodeToString(m.Sum(nil))
 }
 
-// The reference vectors: text, secret and signature as the scheme's users have them.
+// Texts, secret and signatures from users of the scheme.
 func TestGEOReferenceVectors(t *testing.T) {
 	query := geoBiz + "&geo-username=geo&geo-key-id=GEOSystem&geo-source-system-name=INT&geo-target-system-name=HRMS&geo-expires-by=1368200000000&geo-nonce=" + geoNonce
 	const getSignature = "wh6qzN8xbkKuVda1qVvY9W8C/R12IEjCibULassFZmOs71nU22qSXKnyDik5ZEFGPn15Dm+Kdg8yq41bjDDulQ=="
@@ -121,32 +121,32 @@ func TestGEORefusals(t *testing.T) {
 		r    *auth.Request
 		want string
 	}{
-		"another body":             {request("POST", "/x", geoBiz+"1", "GEO-Auth", header+",geo-signature="+geoSign(header+geoBiz)), "does not hold"},
-		"border moved to the left": {request("POST", "/x", "1"+geoBiz, "GEO-Auth", header[:len(header)-1]+",geo-signature="+geoSign(header+geoBiz)), "UUID"},
-		"border moved right":       {request("POST", "/x", geoBiz[1:], "GEO-Auth", header+"t,geo-signature="+geoSign(header+geoBiz)), "UUID"},
-		"nonce is not the last":    {signed("geo-nonce="+geoNonce+",geo-key-id=GEOSystem,geo-expires-by=1368200000000", geoBiz), "the last field"},
-		"space before the mark":    {signed(header+" ", geoBiz), "space"},
-		"no UUID":                  {signed(replace(geoNonce, "1"), geoBiz), "UUID"},
+		"another body":             {request("POST", "/x", geoBiz+"1", "GEO-Auth", header+",geo-signature="+geoSign(header+geoBiz)), "invalid signature"},
+		"boundary moved left":      {request("POST", "/x", "1"+geoBiz, "GEO-Auth", header[:len(header)-1]+",geo-signature="+geoSign(header+geoBiz)), "UUID"},
+		"boundary moved right":     {request("POST", "/x", geoBiz[1:], "GEO-Auth", header+"t,geo-signature="+geoSign(header+geoBiz)), "UUID"},
+		"nonce is not last":        {signed("geo-nonce="+geoNonce+",geo-key-id=GEOSystem,geo-expires-by=1368200000000", geoBiz), "the last field"},
+		"space before signature":   {signed(header+" ", geoBiz), "space"},
+		"nonce not a UUID":         {signed(replace(geoNonce, "1"), geoBiz), "UUID"},
 		"unknown key":              {signed(replace("GEOSystem", "other"), geoBiz), "not in the settings"},
 		"expired":                  {signed(replace("1368200000000", "1368199930000"), geoBiz), "expired"},
 		"valid for too long":       {signed(replace("1368200000000", "1368300000000"), geoBiz), "ahead"},
 		"seconds for milliseconds": {signed(replace("1368200000000", "1368200000"), geoBiz), "expired"},
-		"time in words":            {signed(replace("1368200000000", "tomorrow"), geoBiz), "milliseconds"},
+		"textual time":             {signed(replace("1368200000000", "tomorrow"), geoBiz), "milliseconds"},
 		"negative time":            {signed(replace("1368200000000", "-1"), geoBiz), "milliseconds"},
-		"field twice":              {signed("geo-username=root,"+header, geoBiz), "twice"},
-		"unknown field":            {signed("geo-role=root,"+header, geoBiz), "not known"},
-		"algorithm of its own":     {signed("geo-signature-algorithm=md5,"+header, geoBiz), "not known"},
+		"duplicate field":          {signed("geo-username=root,"+header, geoBiz), "duplicate"},
+		"unknown field":            {signed("geo-role=root,"+header, geoBiz), "unknown"},
+		"own algorithm":            {signed("geo-signature-algorithm=md5,"+header, geoBiz), "unknown"},
 		"no name=value":            {signed("hello,"+header, geoBiz), "name=value"},
 		"no key":                   {signed("geo-expires-by=1368200000000,geo-nonce="+geoNonce, geoBiz), "geo-key-id is missing"},
 		"no signature":             {request("POST", "/x", geoBiz, "GEO-Auth", header), "does not end"},
 		"empty signature":          {request("POST", "/x", geoBiz, "GEO-Auth", header+",geo-signature="), "missing"},
-		"SHA-256 for SHA-512":      {request("POST", "/x", geoBiz, "GEO-Auth", header+",geo-signature="+geoSign(header + geoBiz)[:64]), "does not hold"},
+		"SHA-256 for SHA-512":      {request("POST", "/x", geoBiz, "GEO-Auth", header+",geo-signature="+geoSign(header + geoBiz)[:64]), "invalid signature"},
 		"query on a POST":          {request("POST", "/x?a=1", geoBiz, "GEO-Auth", header+",geo-signature="+geoSign(header+geoBiz)), "does not cover the query"},
 		"two headers":              {request("POST", "/x", geoBiz, "GEO-Auth", header, "GEO-Auth", header), "more than one"},
 		"query of a POST signed":   {request("POST", "/x?a=1&geo-signature=x", ""), "method"},
-		"signature not the last":   {request("GET", "/x?geo-signature=x&a=1", ""), "last parameter"},
-		"hidden separator":         {get("note=x%26status%3DDONE&geo-key-id=GEOSystem&geo-expires-by=1368200000000&geo-nonce=" + geoNonce), "decoded"},
-		"hidden equals":            {get("a%3Db=1&geo-key-id=GEOSystem&geo-expires-by=1368200000000&geo-nonce=" + geoNonce), "decoded"},
+		"signature not last":       {request("GET", "/x?geo-signature=x&a=1", ""), "last parameter"},
+		"hidden separator":         {get("note=x%26status%3DDONE&geo-key-id=GEOSystem&geo-expires-by=1368200000000&geo-nonce=" + geoNonce), "encoded &"},
+		"hidden equals":            {get("a%3Db=1&geo-key-id=GEOSystem&geo-expires-by=1368200000000&geo-nonce=" + geoNonce), "encoded &"},
 		"bad escape":               {request("GET", "/x", ""), ""},
 		"too long":                 {request("GET", "/x?a="+strings.Repeat("x", 20000)+"&geo-signature=x", ""), "bytes"},
 	} {
@@ -156,20 +156,20 @@ func TestGEORefusals(t *testing.T) {
 		_, err := geo(t, &memory{}, "").Authenticate(t.Context(), c.r)
 		var refusal *auth.Refusal
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
-			t.Errorf("%s: %v; want a refusal that says %q", name, err, c.want)
+			t.Errorf("%s: %v; want a refusal with %q", name, err, c.want)
 		}
 	}
 
 	limited := "      usernames: [alice]\n      source_system: INT\n"
 	if _, err := geo(t, &memory{}, limited).Authenticate(t.Context(), signed("geo-source-system-name=INT,"+header, geoBiz)); err == nil {
-		t.Error("a key spoke for a user that it is not for")
+		t.Error("a key spoke for a user it is not for")
 	}
 	if _, err := geo(t, &memory{}, limited).Authenticate(t.Context(), signed(replace("geo-username=geo", "geo-username=alice"), geoBiz)); err == nil {
-		t.Error("a key was taken from another system than its own")
+		t.Error("a key was accepted from a system it is not for")
 	}
 }
 
-func TestReplayIsRefused(t *testing.T) {
+func TestReplay(t *testing.T) {
 	header := "geo-key-id=GEOSystem,geo-expires-by=1368200000000,geo-nonce=" + geoNonce
 	good := func() *auth.Request {
 		return request("POST", "/x", geoBiz, "GEO-Auth", header+",geo-signature="+geoSign(header+geoBiz))
@@ -181,7 +181,7 @@ func TestReplayIsRefused(t *testing.T) {
 		t.Fatal("a forged body was accepted")
 	}
 	if len(n.used) != 0 {
-		t.Fatal("a forged request used up the nonce of an honest one")
+		t.Fatal("a forged request claimed the nonce of a genuine one")
 	}
 	var accepted, refused int
 	var mu sync.Mutex
@@ -200,7 +200,7 @@ func TestReplayIsRefused(t *testing.T) {
 	}
 	wg.Wait()
 	if accepted != 1 || refused != 19 {
-		t.Errorf("of 20 copies %d were accepted", accepted)
+		t.Errorf("%d of 20 copies were accepted, want 1", accepted)
 	}
 	n.err = errors.New("no leader")
 	if _, err := g.Authenticate(t.Context(), good()); !errors.Is(err, auth.ErrUnavailable) {
@@ -213,7 +213,7 @@ func TestReplayIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzGEO looks for a way to be accepted with a text that was not signed.
+// FuzzGEO looks for an accepted request whose text was not signed.
 func FuzzGEO(f *testing.F) {
 	header := "geo-key-id=GEOSystem,geo-expires-by=1368200000000,geo-nonce=" + geoNonce
 	f.Add("POST", "", header+",geo-signature="+geoSign(header+geoBiz), []byte(geoBiz))

@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// Caller is who sent a request and how the log names it.
+// Caller is who sent a request and how to find it in the log.
 type Caller struct {
 	Principal     *Principal
 	CorrelationID string
-	Address       string // of the client, as far as it is known
-	// Client stands for who is not authenticated: an address, or the network of an IPv6 one.
+	Address       string // of the client, if known
+	// Client identifies unauthenticated callers: an IPv4 address, or the network of an IPv6 address.
 	Client netip.Addr
 }
 
-// Name tells callers apart: the principal or, where nobody is authenticated, the client's address.
+// Name identifies the caller: the principal, or the client's address if it is anonymous.
 func (c *Caller) Name() string {
 	if c.Principal.Method == MethodAnonymous && c.Client.IsValid() {
 		return c.Client.String()
@@ -28,12 +28,12 @@ func (c *Caller) Name() string {
 
 type callerKey struct{}
 
-// WithCaller attaches the caller to everything that is done for a request.
+// WithCaller attaches the caller to the context of a request.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// CallerOf is the caller of ctx, the anonymous one when none is attached.
+// CallerOf returns the caller attached to ctx, or an anonymous one.
 func CallerOf(ctx context.Context) Caller {
 	if c, ok := ctx.Value(callerKey{}).(Caller); ok {
 		return c
@@ -41,7 +41,7 @@ func CallerOf(ctx context.Context) Caller {
 	return Caller{Principal: Anonymous()}
 }
 
-// Denied is the refusal of something that the caller may not do.
+// Denied is the error for an action the caller may not perform.
 type Denied struct {
 	Principal *Principal
 	Action    Action
@@ -50,21 +50,21 @@ type Denied struct {
 
 func (d *Denied) Error() string {
 	if d.Principal.Method == MethodAnonymous {
-		return "credentials are needed for " + string(d.Action)
+		return string(d.Action) + " requires credentials"
 	}
-	return fmt.Sprintf("%s is not allowed here; it %s", d.Action, d.Decision.Reason())
+	return fmt.Sprintf("%s is not allowed: %s", d.Action, d.Decision.Reason())
 }
 
-// Audit says which decisions are written to the log.
+// Audit selects which decisions are logged.
 type Audit string
 
-// What is audited. Refusals are in both.
+// Levels of auditing. Both include refusals.
 const (
 	AuditAll     Audit = "all"     // every change, publishing included
 	AuditControl Audit = "control" // every change but publishing
 )
 
-// Guard stands in front of everything a hub does for others. Safe for concurrent use.
+// Guard authenticates and authorizes every request, and writes the audit log. Safe for concurrent use.
 type Guard struct {
 	*Gate
 	rules *RuleSet
@@ -72,19 +72,19 @@ type Guard struct {
 	log   *slog.Logger
 }
 
-// NewGuard makes a guard.
+// NewGuard makes a Guard.
 func NewGuard(g *Gate, rules *RuleSet, audit Audit, log *slog.Logger) *Guard {
 	return &Guard{Gate: g, rules: rules, audit: audit, log: log}
 }
 
-// Rules are the rules in force.
+// Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules.Rules() }
 
-// FromFile tells whether a rule of this name stands in the settings.
+// FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
 
-// Allow decides whether the caller of ctx may do something with a topic, or with the hub when there is none. The error is
-// a *Denied. Decisions about changes are audited.
+// Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *Denied.
+// It audits refusals and decisions about changes.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
 	d := Decide(g.rules.Rules(), c.Principal, a, topic)
@@ -100,13 +100,13 @@ func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	return nil
 }
 
-// Refused writes down why credentials did not hold. Clients are not told.
+// Refused logs why credentials were refused, which clients never learn.
 func (g *Guard) Refused(ctx context.Context, c Caller, err error) {
 	g.log.LogAttrs(ctx, slog.LevelWarn, "credentials refused", slog.String("reason", err.Error()),
 		slog.String("correlation_id", c.CorrelationID), slog.String("address", c.Address))
 }
 
-// ChallengesFor are the WWW-Authenticate values that go with an error (RFC 9110 section 11.6.1, RFC 6750 section 3).
+// ChallengesFor returns the WWW-Authenticate values for an error (RFC 9110 section 11.6.1, RFC 6750 section 3).
 func (g *Guard) ChallengesFor(err error) []string {
 	out := g.Challenges()
 	var refusal *Refusal

@@ -22,7 +22,7 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwk"
 )
 
-// Bounds of what is read of an issuer, and how often.
+// Limits on what is read from an issuer, and how often.
 const (
 	maxKeySetBytes  = 256 << 10
 	maxKeys         = 50
@@ -31,26 +31,25 @@ const (
 	refreshMax      = 15 * time.Minute
 	retryMin        = time.Second
 	retryMax        = 5 * time.Minute
-	unknownKeyPause = 30 * time.Second // between two fetches that keys nobody knows cause
-	staleKeys       = 24 * time.Hour   // how long keys are good when their issuer does not answer
+	unknownKeyPause = 30 * time.Second // between fetches caused by unknown keys
+	staleKeys       = 24 * time.Hour   // how long keys stay valid while their issuer does not answer
 )
 
-// KeySource holds the public keys of one issuer: read at the start, then again every 5 to 15 minutes (as the
-// issuer's Cache-Control says), and when a token names a key that is not known, at most once in 30 seconds however many
-// such tokens come. When the issuer does not answer the keys stay good for 24 hours. Safe for concurrent use;
-// Run must be running.
-type KeySource struct {
+// KeySet holds the public keys of one issuer (RFC 7517). It reads them at the start, again every 5 to 15 minutes as the issuer's
+// Cache-Control says, and when a token names an unknown key, but at most once in 30 seconds however many such tokens arrive.
+// While the issuer does not answer, the keys stay valid for 24 hours. Safe for concurrent use while Run runs.
+type KeySet struct {
 	issuer Issuer
 	client *http.Client
 	log    *slog.Logger
 	now    func() time.Time
-	wake   chan chan struct{} // asks Run for a fetch; closed when it is done
+	wake   chan chan struct{} // asks Run for a fetch, which closes the channel when done
 
 	mu         sync.Mutex
 	keys       []issuerKey
-	readAt     time.Time // zero: never
+	readAt     time.Time // zero: never read
 	err        error     // of the last fetch
-	unknownAt  time.Time // the last fetch that an unknown key caused
+	unknownAt  time.Time // when an unknown key last caused a fetch
 	inProgress chan struct{}
 }
 
@@ -59,14 +58,13 @@ type issuerKey struct {
 	key      crypto.PublicKey
 }
 
-// NewKeySource makes a source that has read nothing yet. client decides which hosts may be called and must not
-// follow redirects to others.
-func NewKeySource(is Issuer, client *http.Client, log *slog.Logger, now func() time.Time) *KeySource {
-	return &KeySource{issuer: is, client: client, log: log, now: now, wake: make(chan chan struct{}, 1)}
+// NewKeySet makes an empty KeySet. client decides which hosts may be called and must not follow redirects to others.
+func NewKeySet(is Issuer, client *http.Client, log *slog.Logger, now func() time.Time) *KeySet {
+	return &KeySet{issuer: is, client: client, log: log, now: now, wake: make(chan chan struct{}, 1)}
 }
 
 // Run reads the keys and keeps them fresh until ctx ends.
-func (s *KeySource) Run(ctx context.Context) {
+func (s *KeySet) Run(ctx context.Context) {
 	failures := 0
 	var asked chan struct{}
 	for {
@@ -79,9 +77,8 @@ func (s *KeySource) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			s.log.Warn("an issuer's keys could not be read", "issuer", s.issuer.Name, "error", err)
-			next = min(retryMax, retryMin<<min(failures, 16))
-			next = next/2 + rand.N(next/2+1)
+			s.log.Warn("cannot read an issuer's keys", "issuer", s.issuer.Name, "error", err)
+			next = retryPause(failures, retryMax)
 			failures++
 		default:
 			failures = 0
@@ -98,35 +95,35 @@ func (s *KeySource) Run(ctx context.Context) {
 	}
 }
 
-// Probe reads the keys once, for who wants to know whether they can be had.
-func (s *KeySource) Probe(ctx context.Context) error {
+// Probe reads the keys once, to check that they can be read.
+func (s *KeySet) Probe(ctx context.Context) error {
 	if _, err := s.fetch(ctx); err != nil {
-		return fmt.Errorf("issuer %s: keys cannot be read: %w", s.issuer.Name, err)
+		return fmt.Errorf("issuer %s: cannot read keys: %w", s.issuer.Name, err)
 	}
 	return nil
 }
 
-// Ready is nil once keys are there that are not stale.
-func (s *KeySource) Ready() error {
+// Ready returns nil once the keys are read and while they are not stale.
+func (s *KeySet) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ready()
+	return s.readyLocked()
 }
 
-func (s *KeySource) ready() error {
+func (s *KeySet) readyLocked() error {
 	switch {
 	case s.readAt.IsZero() && s.err != nil:
 		return fmt.Errorf("issuer %s: keys not read yet: %w", s.issuer.Name, s.err)
 	case s.readAt.IsZero():
 		return fmt.Errorf("issuer %s: keys not read yet", s.issuer.Name)
 	case s.now().Sub(s.readAt) > staleKeys:
-		return fmt.Errorf("issuer %s: keys were last read at %s, which is too long ago: %w", s.issuer.Name, s.readAt.UTC().Format(time.RFC3339), s.err)
+		return fmt.Errorf("issuer %s: stale keys, last read at %s: %w", s.issuer.Name, s.readAt.UTC().Format(time.RFC3339), s.err)
 	}
 	return nil
 }
 
-// Key is the key that verifies a token with the given header. It waits for one fetch at most.
-func (s *KeySource) Key(ctx context.Context, kid, alg string) (crypto.PublicKey, error) {
+// Key returns the key that verifies a token with the given kid and alg. It waits for one fetch at most.
+func (s *KeySet) Key(ctx context.Context, kid, alg string) (crypto.PublicKey, error) {
 	key, wait, err := s.find(kid, alg, true)
 	if wait == nil {
 		return key, err
@@ -140,12 +137,12 @@ func (s *KeySource) Key(ctx context.Context, kid, alg string) (crypto.PublicKey,
 	return key, err
 }
 
-// find looks the key up. With mayAsk it starts a fetch for a key that is not there, unless one was made lately; wait is
-// closed when that one is through.
-func (s *KeySource) find(kid, alg string, mayAsk bool) (_ crypto.PublicKey, wait <-chan struct{}, _ error) {
+// find looks up a key. With mayAsk it starts a fetch for an unknown key, unless there was one recently; wait is closed when the
+// fetch ends.
+func (s *KeySet) find(kid, alg string, mayAsk bool) (_ crypto.PublicKey, wait <-chan struct{}, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.ready(); err != nil {
+	if err := s.readyLocked(); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	var found []issuerKey
@@ -158,7 +155,7 @@ func (s *KeySource) find(kid, alg string, mayAsk bool) (_ crypto.PublicKey, wait
 	case len(found) == 1:
 		return found[0].key, nil, nil
 	case len(found) > 1:
-		return nil, nil, refuse(MethodToken, "names no kid, and issuer %s has %d keys for %s", s.issuer.Name, len(found), alg)
+		return nil, nil, refuse(MethodToken, "no kid, and issuer %s has %d keys for %s", s.issuer.Name, len(found), alg)
 	case s.inProgress != nil && mayAsk:
 		return nil, s.inProgress, nil
 	case mayAsk && s.now().Sub(s.unknownAt) >= unknownKeyPause:
@@ -171,10 +168,10 @@ func (s *KeySource) find(kid, alg string, mayAsk bool) (_ crypto.PublicKey, wait
 		default:
 		}
 	}
-	return nil, nil, refuse(MethodToken, "key %q for %s is not among those of issuer %s", clip(kid), alg, s.issuer.Name)
+	return nil, nil, refuse(MethodToken, "issuer %s has no key %q for %s", s.issuer.Name, clip(kid), alg)
 }
 
-// fits tells whether a key can verify alg: the algorithm must belong to the key's type, whatever the token says.
+// fits reports whether a key can verify alg: the key's type decides, whatever the token says.
 func fits(k issuerKey, alg string) bool {
 	if k.alg != "" && k.alg != alg {
 		return false
@@ -190,8 +187,8 @@ func fits(k issuerKey, alg string) bool {
 	return false
 }
 
-// fetch reads the key set and tells when to do so again.
-func (s *KeySource) fetch(ctx context.Context) (next time.Duration, err error) {
+// fetch reads the key set and returns when to read it again.
+func (s *KeySet) fetch(ctx context.Context) (next time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	keys, next, err := s.read(ctx)
@@ -205,7 +202,7 @@ func (s *KeySource) fetch(ctx context.Context) (next time.Duration, err error) {
 	return next, err
 }
 
-func (s *KeySource) read(ctx context.Context) ([]issuerKey, time.Duration, error) {
+func (s *KeySet) read(ctx context.Context) ([]issuerKey, time.Duration, error) {
 	at := s.issuer.KeysURL
 	if at == "" {
 		var doc struct {
@@ -221,7 +218,7 @@ func (s *KeySource) read(ctx context.Context) ([]issuerKey, time.Duration, error
 			return nil, 0, fmt.Errorf("%s: %w", where, err)
 		}
 		if doc.Issuer != s.issuer.URL {
-			return nil, 0, fmt.Errorf("%s names the issuer %q; expected %q, exactly", where, clip(doc.Issuer), s.issuer.URL)
+			return nil, 0, fmt.Errorf("%s names the issuer %q; expected exactly %q", where, clip(doc.Issuer), s.issuer.URL)
 		}
 		if err := checkEndpoint(doc.KeysURL); err != nil {
 			return nil, 0, fmt.Errorf("%s: jwks_uri: %w", where, err)
@@ -239,7 +236,7 @@ func (s *KeySource) read(ctx context.Context) ([]issuerKey, time.Duration, error
 	return keys, freshFor(head), nil
 }
 
-func (s *KeySource) get(ctx context.Context, at string) ([]byte, http.Header, error) {
+func (s *KeySet) get(ctx context.Context, at string) ([]byte, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return nil, nil, err
@@ -251,20 +248,17 @@ func (s *KeySource) get(ctx context.Context, at string) ([]byte, http.Header, er
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s answers %s; expected 200", at, resp.Status)
+		return nil, nil, fmt.Errorf("%s answered %s; expected 200", at, resp.Status)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySetBytes+1))
+	body, err := readAtMost(resp.Body, maxKeySetBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", at, err)
-	}
-	if len(body) > maxKeySetBytes {
-		return nil, nil, fmt.Errorf("%s is larger than %d bytes", at, maxKeySetBytes)
 	}
 	return body, resp.Header, nil
 }
 
-// parseKeys keeps the public signature keys of a set. A set that names one key twice, or holds a key too weak, is
-// refused as a whole: something is wrong with it. (jwx refuses RSA below 2048 bits.)
+// parseKeys returns the public signature keys of a set. It refuses the whole set if a kid occurs twice or a key is too weak,
+// because then something is wrong with it. (jwx refuses RSA below 2048 bits.)
 func parseKeys(body []byte) ([]issuerKey, error) {
 	set, err := jwk.Parse(body, jwk.WithMaxKeys(maxKeys), jwk.WithRejectDuplicateKID(true))
 	if err != nil {
@@ -282,7 +276,7 @@ func parseKeys(body []byte) ([]issuerKey, error) {
 		}
 		var raw any
 		if err := jwk.Export(public, &raw); err != nil {
-			continue // of a type that signs nothing here
+			continue // of a type that verifies nothing here
 		}
 		kid, _ := k.KeyID()
 		ik := issuerKey{kid: kid}
@@ -293,17 +287,31 @@ func parseKeys(body []byte) ([]issuerKey, error) {
 		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 			ik.key = key
 		default:
-			continue // symmetric keys verify nothing that others could not have made
+			continue // whoever can read a symmetric key here could have signed with it
 		}
 		out = append(out, ik)
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("no public signature key among the %d keys", set.Len())
+		return nil, fmt.Errorf("none of the %d keys is a public signature key", set.Len())
 	}
 	return out, nil
 }
 
-// freshFor is the issuer's max-age within our bounds.
+// retryPause returns how long to wait after a number of failures: exponential with jitter, longest at most.
+func retryPause(failures int, longest time.Duration) time.Duration {
+	pause := min(longest, retryMin<<min(failures, 16))
+	return pause/2 + rand.N(pause/2+1)
+}
+
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		return nil, fmt.Errorf("larger than %d bytes", limit)
+	}
+	return body, err
+}
+
+// freshFor returns the issuer's max-age, clamped to refreshMin and refreshMax.
 func freshFor(h http.Header) time.Duration {
 	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(strings.ToLower(part)), "max-age="); ok {
@@ -315,16 +323,16 @@ func freshFor(h http.Header) time.Duration {
 	return refreshMax
 }
 
-// checkEndpoint demands https; plain http is for issuers on this machine, as tests and development have them.
+// checkEndpoint requires https, or http on this machine for tests and development.
 func checkEndpoint(raw string) error {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
-		return fmt.Errorf("%q is no absolute URL; expected https://host/path", clip(raw))
+		return fmt.Errorf("%q is not an absolute URL; expected https://host/path", clip(raw))
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme == "http" && slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, u.Hostname()):
 		return nil
 	}
-	return fmt.Errorf("%q: expected https (http only on this machine)", clip(raw))
+	return fmt.Errorf("%q: expected https; http is allowed only on this machine", clip(raw))
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// checkPattern tells the names that a topic pattern binds.
+// checkPattern returns the names a topic pattern binds.
 func checkPattern(pattern string) (map[string]bool, error) {
 	bound := map[string]bool{}
 	if pattern == "" {
@@ -16,13 +16,13 @@ func checkPattern(pattern string) (map[string]bool, error) {
 		name, rest, is := placeholder(s)
 		switch {
 		case is && !validVariable(name):
-			return nil, fmt.Errorf("%q: a name in braces is made of lower-case letters", s)
+			return nil, fmt.Errorf("%q: expected lower-case letters and underscores in braces", s)
 		case is && bound[name]:
-			return nil, fmt.Errorf("binds {%s} twice", name)
+			return nil, fmt.Errorf("duplicate {%s}", name)
 		case (s == "**" || rest) && i < len(segments)-1:
-			return nil, fmt.Errorf("%q can only be the last segment", s)
+			return nil, fmt.Errorf("%q is only allowed as the last segment", s)
 		case !is && s != "*" && s != "**" && strings.ContainsAny(s, "*{}"):
-			return nil, fmt.Errorf("%q: *, ** and {name} stand for whole segments", s)
+			return nil, fmt.Errorf("%q: *, ** and {name} must be whole segments", s)
 		}
 		if is {
 			bound[name] = true
@@ -31,7 +31,7 @@ func checkPattern(pattern string) (map[string]bool, error) {
 	return bound, nil
 }
 
-// placeholder takes {name} and {name...} apart.
+// placeholder parses {name} and {name...}; the latter sets rest.
 func placeholder(segment string) (name string, rest, is bool) {
 	if len(segment) < 2 || segment[0] != '{' || segment[len(segment)-1] != '}' {
 		return "", false, false
@@ -44,13 +44,13 @@ func validVariable(s string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
-// match compares a topic name with a pattern, segment by segment. No segment matches an empty one but the same empty
-// one (that of https://, for instance).
+// match compares a topic name with a pattern, segment by segment. Wildcards never match an empty segment, such as the one in
+// https://; only an empty segment does.
 func match(pattern, topic string) (map[string]string, bool) {
 	var bound map[string]string
 	for pattern != "" || topic != "" {
-		want, morePattern, patternGoesOn := strings.Cut(pattern, "/")
-		got, moreTopic, topicGoesOn := strings.Cut(topic, "/")
+		want, patternRest, morePattern := strings.Cut(pattern, "/")
+		got, topicRest, moreTopic := strings.Cut(topic, "/")
 		name, rest, is := placeholder(want)
 		if want == "**" || rest {
 			if topic == "" {
@@ -69,13 +69,13 @@ func match(pattern, topic string) (map[string]string, bool) {
 		case want != got:
 			return nil, false
 		}
-		if patternGoesOn != topicGoesOn {
+		if morePattern != moreTopic {
 			return nil, false
 		}
-		if !patternGoesOn {
+		if !morePattern {
 			return bound, true
 		}
-		pattern, topic = morePattern, moreTopic
+		pattern, topic = patternRest, topicRest
 		if pattern == "" && topic == "" {
 			return bound, true // both end in a slash
 		}
@@ -94,7 +94,7 @@ func bind(bound map[string]string, name, value string) map[string]string {
 	return bound
 }
 
-// placeholders are the names in braces in a text.
+// placeholders returns the names in braces in a text.
 func placeholders(s string) []string {
 	var out []string
 	for {
@@ -110,8 +110,8 @@ func placeholders(s string) []string {
 	}
 }
 
-// expand puts what was bound in place of the names in braces, once: what is put in is not looked at again. It is
-// whole when every name was bound.
+// expand replaces the names in braces by what was bound. Replacements are not expanded in turn. It reports whether every name
+// was bound.
 func expand(s string, bound map[string]string) (_ string, whole bool) {
 	whole = true
 	var b strings.Builder

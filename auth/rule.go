@@ -8,10 +8,10 @@ import (
 	"quorumhub/hub"
 )
 
-// Action is what a caller wants to do. Those that begin with "admin." are the operator's; their topic may be empty.
+// Action is a permission that rules grant. Actions that begin with "admin." are the operator's; their topic may be empty.
 type Action string
 
-// Actions: those on topics, and the operator's.
+// Actions on topics, and the operator's.
 const (
 	ActionRegister      = Action(hub.ActionRegister)
 	ActionDeregister    = Action(hub.ActionDeregister)
@@ -21,35 +21,34 @@ const (
 	ActionRead          = Action(hub.ActionRead)
 	ActionView          = Action("admin.view")          // lists, cluster, metrics
 	ActionSubscriptions = Action("admin.subscriptions") // pause, resume, end, rewind
-	ActionDeadLetters   = Action("admin.dead-letters")  // show contents, replay, drop
+	ActionDeadLetters   = Action("admin.dead-letters")  // read, replay, drop
 	ActionTopics        = Action("admin.topics")        // retention of a topic
 	ActionCluster       = Action("admin.cluster")       // members, leadership
 	ActionBackup        = Action("admin.backup")
-	ActionImport        = Action("admin.import") // topics and subscriptions of another hub, without asking callbacks
+	ActionImport        = Action("admin.import") // topics and subscriptions of another hub, without verifying intent
 	ActionAuth          = Action("admin.auth")   // rules and API keys
-	ActionKeys          = Action("admin.keys")   // the keys that seal secrets at rest
+	ActionKeys          = Action("admin.keys")   // sealing keys
 )
 
-// actions is a constant that Go has no word for.
+// actions lists all actions. It is never changed.
 var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead,
 	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys}
 
-// Rule allows some callers some actions on some topics. Nothing is allowed without a rule, and no rule takes back
-// what another one gives.
+// Rule grants callers actions on topics. Without a rule nothing is allowed, and no rule revokes what another one grants.
 type Rule struct {
 	Name string `yaml:"name" json:"name"`
-	// May lists actions; "admin.*" stands for all of the operator's, "*" for everything.
+	// May lists actions; "admin.*" means all of the operator's, "*" means all actions.
 	May []string `yaml:"may" json:"may"`
-	// Topics are patterns for topic names. A segment (between slashes) may be *, which is any one; the last may be **, which is
-	// one or more. {name} matches like *, {name...} like **, and stands for what it matched in Who. Empty: no topic;
-	// fine for admin.* only.
+	// Topics are patterns for topic names. A segment (between slashes) may be *, which matches any one segment; the last may be
+	// **, which matches one or more. {name} matches like *, {name...} like **, and Who may refer to what they matched. Only
+	// rules on admin.* may leave it empty.
 	Topics []string `yaml:"topics" json:"topics,omitempty"`
-	// Who lists callers; one that fits is enough.
+	// Who lists callers; one match is enough.
 	Who []Who `yaml:"who" json:"who"`
 }
 
-// Who describes callers: all of its parts that are set must be the same as the principal's. {name} stands for what the topic
-// pattern matched.
+// Who describes callers: every field that is set must equal the principal's. {name} is replaced by what the topic pattern
+// matched.
 type Who struct {
 	Anonymous bool   `yaml:"anonymous" json:"anonymous,omitempty"` // everybody, with or without credentials
 	Method    Method `yaml:"method" json:"method,omitempty"`
@@ -61,13 +60,13 @@ type Who struct {
 	Role      string `yaml:"role" json:"role,omitempty"`
 }
 
-// Check says what is wrong with a rule.
+// Check reports the first mistake in a rule.
 func (r *Rule) Check() error {
 	if !validName(r.Name) {
 		return fmt.Errorf("name: %q; expected at most 64 letters, digits, dots, dashes and underscores", r.Name)
 	}
 	if len(r.May) == 0 {
-		return fmt.Errorf("%s: may: lists no action", r.Name)
+		return fmt.Errorf("%s: may: is empty; expected at least one action", r.Name)
 	}
 	onTopics := false
 	for _, m := range r.May {
@@ -77,10 +76,10 @@ func (r *Rule) Check() error {
 		onTopics = onTopics || !strings.HasPrefix(m, "admin.")
 	}
 	if onTopics && len(r.Topics) == 0 {
-		return fmt.Errorf("%s: topics: lists no pattern; ** stands for all topics", r.Name)
+		return fmt.Errorf("%s: topics: is empty; ** matches all topics", r.Name)
 	}
 	if len(r.Who) == 0 {
-		return fmt.Errorf("%s: who: lists nobody; anonymous: true stands for everybody", r.Name)
+		return fmt.Errorf("%s: who: is empty; anonymous: true matches everybody", r.Name)
 	}
 	var common map[string]bool // names that every pattern binds
 	for i, t := range r.Topics {
@@ -107,15 +106,15 @@ func (r *Rule) Check() error {
 
 func (w *Who) check(bound map[string]bool) error {
 	if *w == (Who{}) {
-		return fmt.Errorf("says nothing, which would be everybody; anonymous: true says so")
+		return fmt.Errorf("is empty; anonymous: true matches everybody")
 	}
 	if w.Anonymous && *w != (Who{Anonymous: true}) {
-		return fmt.Errorf("anonymous stands alone")
+		return fmt.Errorf("anonymous excludes all other fields")
 	}
 	switch w.Method {
-	case "", MethodToken, MethodKey, MethodCertificate, MethodSignature, MethodGEO:
+	case "", MethodToken, MethodAPIKey, MethodCertificate, MethodSignature, MethodGEO:
 	default:
-		return fmt.Errorf("method: %q; expected %s, %s, %s, %s or %s", w.Method, MethodToken, MethodKey, MethodCertificate, MethodSignature, MethodGEO)
+		return fmt.Errorf("method: %q; expected %s, %s, %s, %s or %s", w.Method, MethodToken, MethodAPIKey, MethodCertificate, MethodSignature, MethodGEO)
 	}
 	for _, part := range w.parts() {
 		for _, name := range placeholders(part.want) {
@@ -132,7 +131,7 @@ type whoPart struct {
 	has        func(*Principal, string) bool
 }
 
-// parts are the comparisons a Who asks for.
+// parts returns the comparisons a Who asks for.
 func (w *Who) parts() []whoPart {
 	all := [...]whoPart{
 		{"method", string(w.Method), func(p *Principal, s string) bool { return string(p.Method) == s }},
@@ -152,7 +151,7 @@ func (w *Who) parts() []whoPart {
 	return out
 }
 
-// missing is what the principal lacks, in words; empty: nothing.
+// missing returns what the principal lacks, in words.
 func (w *Who) missing(p *Principal, bound map[string]string) []string {
 	if w.Anonymous {
 		return nil
@@ -170,20 +169,17 @@ func (w *Who) missing(p *Principal, bound map[string]string) []string {
 	return out
 }
 
-// allows tells whether the rule is about an action.
-func (r *Rule) allows(a Action) bool {
-	for _, m := range r.May {
-		if m == "*" || m == string(a) || m == "admin.*" && strings.HasPrefix(string(a), "admin.") {
-			return true
-		}
-	}
-	return false
+// covers reports whether the rule is about an action.
+func (r *Rule) covers(a Action) bool {
+	return slices.ContainsFunc(r.May, func(m string) bool {
+		return m == "*" || m == string(a) || m == "admin.*" && strings.HasPrefix(string(a), "admin.")
+	})
 }
 
-// Known tells whether there is such an action.
+// Known reports whether the action exists.
 func (a Action) Known() bool { return slices.Contains(actions[:], a) }
 
-// ActionNames are all actions, for messages.
+// ActionNames lists all actions, for messages.
 func ActionNames() string {
 	names := make([]string, len(actions))
 	for i, a := range actions {
@@ -192,7 +188,7 @@ func ActionNames() string {
 	return strings.Join(names, ", ")
 }
 
-// String is the description in words, for lists.
+// String describes the callers in words, for lists.
 func (w Who) String() string {
 	if w.Anonymous {
 		return "everybody"

@@ -7,7 +7,7 @@ import (
 	"quorumhub/auth"
 )
 
-// mosip are the rules of a hub whose roles are named after its topics.
+// mosip has rules for roles that are named after topics.
 const mosip = `
 rules:
   - name: publish-general
@@ -52,7 +52,7 @@ func TestDecide(t *testing.T) {
 		Roles: []string{"SUBSCRIBE_CREDENTIAL_ISSUED_INDIVIDUAL", "PUBLISH_CREDENTIAL_STATUS_UPDATE_GENERAL"}}
 	creator := &auth.Principal{Method: auth.MethodToken, Authority: "idp", Subject: "2", Roles: []string{"PUBLISH_CREDENTIAL_ISSUED_ALL_INDIVIDUAL"}}
 	operator := &auth.Principal{Method: auth.MethodToken, Authority: "idp", Subject: "3", Scopes: []string{"hub.admin"}}
-	stranger := &auth.Principal{Method: auth.MethodKey, Subject: "4", Scopes: []string{"hub.admin"}}
+	stranger := &auth.Principal{Method: auth.MethodAPIKey, Subject: "4", Scopes: []string{"hub.admin"}}
 
 	for _, c := range []struct {
 		p     *auth.Principal
@@ -94,12 +94,12 @@ func TestDecide(t *testing.T) {
 		}
 	}
 	if d := auth.Decide(nil, operator, auth.ActionView, ""); d.Allowed {
-		t.Error("without rules something is allowed")
+		t.Error("something is allowed without rules")
 	}
 }
 
-// What a topic is named must not turn into more than a name.
-func TestTopicNamesAreNoPatterns(t *testing.T) {
+// A topic's name must never act as a pattern.
+func TestTopicNamesAreNotPatterns(t *testing.T) {
 	rs := rules(t, mosip)
 	p := &auth.Principal{Method: auth.MethodToken, Subject: "1", User: "service-account-{partner}",
 		Roles: []string{"SUBSCRIBE_{topic}_INDIVIDUAL", "PUBLISH_*_GENERAL"}}
@@ -109,11 +109,11 @@ func TestTopicNamesAreNoPatterns(t *testing.T) {
 		}
 	}
 	if d := auth.Decide(rs, p, auth.ActionPublish, "CREDENTIAL"); d.Allowed {
-		t.Errorf("a role with a star was taken for a pattern: %s", d.Reason())
+		t.Errorf("a role with * was treated as a pattern: %s", d.Reason())
 	}
 }
 
-func TestSettingsThatAreWrong(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	issuer := "issuers: [{name: a, issuer: 'https://a.example', audiences: [hub]%s}]"
 	rule := "rules: [{name: r, may: [publish], topics: ['**'], who: [{role: x}]%s}]"
 	for text, want := range map[string]string{
@@ -127,19 +127,19 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		strings.Replace(issuer, "%s", ", leeway: 1h", 1):                                                                            "leeway",
 		strings.Replace(issuer, "%s", ", claims: {roles: [roles]}", 1):                                                              "JSON pointer",
 		strings.Replace(issuer, "%s", ", jwks_url: 'http://10.0.0.1/keys'", 1):                                                      "jwks_url",
-		"issuers: [{name: a, issuer: 'https://a.example', audiences: [x]}, {name: a, issuer: 'https://b.example', audiences: [x]}]": "twice",
+		"issuers: [{name: a, issuer: 'https://a.example', audiences: [x]}, {name: a, issuer: 'https://b.example', audiences: [x]}]": "duplicate",
 		"rules: [{name: r, may: [fly], topics: ['**'], who: [{role: x}]}]":                                                          "fly",
 		"rules: [{name: r, may: [publish], who: [{role: x}]}]":                                                                      "topics",
-		"rules: [{name: r, may: [publish], topics: ['**']}]":                                                                        "nobody",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{}]}]":                                                             "says nothing",
+		"rules: [{name: r, may: [publish], topics: ['**']}]":                                                                        "who: is empty",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{}]}]":                                                             "is empty; anonymous: true",
 		"rules: [{name: r, may: [publish], topics: ['a*'], who: [{role: x}]}]":                                                      "whole segments",
 		"rules: [{name: r, may: [publish], topics: ['**/a'], who: [{role: x}]}]":                                                    "last segment",
-		"rules: [{name: r, may: [publish], topics: ['{a}/{a}'], who: [{role: x}]}]":                                                 "twice",
+		"rules: [{name: r, may: [publish], topics: ['{a}/{a}'], who: [{role: x}]}]":                                                 "duplicate",
 		"rules: [{name: r, may: [publish], topics: ['{a}', 'b'], who: [{role: 'X_{a}'}]}]":                                          "not bound",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{anonymous: true, role: x}]}]":                                     "alone",
-		"rules: [{name: r, may: [publish], topics: ['**'], who: [{issuer: nobody}]}]":                                               "neither among issuers",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{anonymous: true, role: x}]}]":                                     "excludes all other",
+		"rules: [{name: r, may: [publish], topics: ['**'], who: [{issuer: nobody}]}]":                                               "unknown issuer",
 		"rules: [{name: r, may: [publish], topics: ['**'], who: [{method: password}]}]":                                             "method",
-		strings.Replace(rule, "%s", "}, {name: r, may: [read], topics: ['**'], who: [{role: x}]", 1):                                "twice",
+		strings.Replace(rule, "%s", "}, {name: r, may: [read], topics: ['**'], who: [{role: x}]", 1):                                "duplicate",
 		"client_certificates: {subject: serial}":                                                                                    "uri, dns or cn",
 	} {
 		if _, err := auth.ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -3,17 +3,18 @@ package auth
 import (
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"quorumhub/hub"
 )
 
-// RuleSet is the rules in force: those of the settings, and those set while the hub runs. Safe for concurrent use.
+// RuleSet holds the rules in force: those of auth.file and those set while the hub runs. Safe for concurrent use.
 type RuleSet struct {
 	file  []Rule
 	state hub.StateReader
 	log   *slog.Logger
-	now   atomic.Pointer[rulesAt]
+	cache atomic.Pointer[rulesAt]
 }
 
 type rulesAt struct {
@@ -21,43 +22,38 @@ type rulesAt struct {
 	rules   []Rule
 }
 
-// NewRuleSet follows the state's rules.
+// NewRuleSet combines the rules of auth.file with those of the state.
 func NewRuleSet(file []Rule, state hub.StateReader, log *slog.Logger) *RuleSet {
 	return &RuleSet{file: file, state: state, log: log}
 }
 
-// Rules are those in force now. The slice must not be changed.
+// Rules returns the rules in force now. The slice must not be changed.
 func (s *RuleSet) Rules() []Rule {
 	var version uint64
 	s.state.View(func(st *hub.State) { version = st.AccessVersion() })
-	at := s.now.Load()
+	at := s.cache.Load()
 	if at != nil && at.version == version {
 		return at.rules
 	}
 	var stored []hub.AccessRule
 	s.state.View(func(st *hub.State) { stored, version = st.AccessRules(), st.AccessVersion() })
-	rules := append([]Rule(nil), s.file...)
+	rules := slices.Clone(s.file)
 	for _, r := range StoredRules(stored) {
 		if s.fromFile(r.Name) {
-			s.log.Warn("a rule of this name stands in auth.file, which wins over the one that was set", "rule", r.Name)
+			s.log.Warn("rule ignored: auth.file defines a rule of the same name", "rule", r.Name)
 			continue
 		}
 		rules = append(rules, r)
 	}
-	s.now.Store(&rulesAt{version, rules})
+	s.cache.Store(&rulesAt{version, rules})
 	return rules
 }
 
 func (s *RuleSet) fromFile(name string) bool {
-	for i := range s.file {
-		if s.file[i].Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.file, func(r Rule) bool { return r.Name == name })
 }
 
-// StoredRules decodes rules of the state. One that this program does not understand gives nobody anything.
+// StoredRules decodes rules of the state. It skips rules this version does not understand, so that they grant nothing.
 func StoredRules(stored []hub.AccessRule) []Rule {
 	var out []Rule
 	for _, st := range stored {

@@ -11,12 +11,12 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Settings are what the file auth.file says: who vouches for callers, and what they may do. The file is the same
-// on every node; rules may be added while the hub runs (see Rule).
+// Settings is the content of auth.file: who vouches for callers, and what callers may do. The file must be the same on every
+// node. Further rules may be set while the hub runs.
 type Settings struct {
 	Issuers            []Issuer            `yaml:"issuers"`
 	TokenService       *TokenService       `yaml:"token_service"`
-	APIKeys            []KeySetting        `yaml:"api_keys"`
+	APIKeys            []APIKeySetting     `yaml:"api_keys"`
 	ClientCertificates *CertificateMapping `yaml:"client_certificates"`
 	SignedRequests     *SignedRequests     `yaml:"signed_requests"`
 	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
@@ -25,20 +25,20 @@ type Settings struct {
 
 // Issuer is an OAuth2 authorization server whose access tokens are accepted.
 type Issuer struct {
-	// Name is how logs and rules call it.
+	// Name identifies the issuer in logs and rules.
 	Name string `yaml:"name"`
-	// URL is the exact value of the tokens' iss.
+	// URL is the exact value of the iss claim.
 	URL string `yaml:"issuer"`
-	// Audiences are the names of this hub at the issuer; a token must be for one of them.
+	// Audiences are this hub's names at the issuer; a token's aud must contain one of them.
 	Audiences []string `yaml:"audiences"`
-	// Algorithms are those that may sign. Never none, never one with a shared key.
+	// Algorithms are the accepted signature algorithms; none and those with shared keys are not allowed.
 	Algorithms []string `yaml:"algorithms"`
-	// Type is strict (typ must be at+jwt, RFC 9068; the default) or any, for issuers that say JWT.
+	// Type is strict (typ must be at+jwt, RFC 9068; the default), or any for issuers that set JWT.
 	Type       string `yaml:"typ"`
 	StrictType bool   `yaml:"-"`
-	// KeysURL is where the key set is; empty: as discovery tells.
+	// KeysURL is the URL of the key set; empty: found by discovery.
 	KeysURL string `yaml:"jwks_url"`
-	// Cookie is a cookie that tokens of this issuer are taken from as well; empty: none.
+	// Cookie names a cookie that may carry this issuer's tokens; empty: none.
 	Cookie         string        `yaml:"cookie"`
 	RequireBinding bool          `yaml:"require_certificate_binding"`
 	MaxLifetime    time.Duration `yaml:"max_lifetime"`
@@ -46,10 +46,10 @@ type Issuer struct {
 	Claims         ClaimMapping  `yaml:"claims"`
 }
 
-// signatureAlgorithms are those that an issuer may be allowed: with public keys only (RFC 8725 section 3.2).
+// signatureAlgorithms are the ones an issuer may use, all with public keys (RFC 8725 section 3.2).
 var signatureAlgorithms = [...]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// LoadSettings reads auth.file. Errors name the file and the place in it.
+// LoadSettings reads auth.file. Errors name the file and the position in it.
 func LoadSettings(path string) (*Settings, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -62,7 +62,7 @@ func LoadSettings(path string) (*Settings, error) {
 	return s, nil
 }
 
-// ParseSettings decodes and checks settings in YAML. A key that is not known is an error.
+// ParseSettings decodes and checks settings in YAML. Unknown keys are errors.
 func ParseSettings(text []byte) (*Settings, error) {
 	s := &Settings{}
 	if len(bytes.TrimSpace(text)) > 0 {
@@ -88,10 +88,10 @@ func (s *Settings) check() error {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 		if names[is.Name] {
-			return fmt.Errorf("%s: the name is given twice", where)
+			return fmt.Errorf("%s: duplicate name", where)
 		}
 		if urls[is.URL] {
-			return fmt.Errorf("%s: issuer %s is given twice", where, is.URL)
+			return fmt.Errorf("%s: duplicate issuer %s", where, is.URL)
 		}
 		names[is.Name], urls[is.URL] = true, true
 	}
@@ -100,12 +100,12 @@ func (s *Settings) check() error {
 			return fmt.Errorf("token_service: %w", err)
 		}
 		if names[t.Name] {
-			return fmt.Errorf("token_service: the name %q is that of an issuer", t.Name)
+			return fmt.Errorf("token_service: the name %q is taken by an issuer", t.Name)
 		}
 		names[t.Name] = true
 		for _, is := range s.Issuers {
 			if is.Cookie == t.Cookie {
-				return fmt.Errorf("token_service: cookie %q is also that of issuer %s; expected one of the two to take it", t.Cookie, is.Name)
+				return fmt.Errorf("token_service: cookie %q is also used by issuer %s; expected only one of them to use it", t.Cookie, is.Name)
 			}
 		}
 	}
@@ -135,12 +135,12 @@ func (s *Settings) check() error {
 			return fmt.Errorf("rules[%d]: %w", i, err)
 		}
 		if seen[s.Rules[i].Name] {
-			return fmt.Errorf("rules[%d]: the name %q is given twice", i, s.Rules[i].Name)
+			return fmt.Errorf("rules[%d]: duplicate name %q", i, s.Rules[i].Name)
 		}
 		seen[s.Rules[i].Name] = true
 		for _, w := range s.Rules[i].Who {
 			if w.Issuer != "" && !names[w.Issuer] {
-				return fmt.Errorf("rules[%d] (%s): issuer %q is neither among issuers nor the token_service", i, s.Rules[i].Name, w.Issuer)
+				return fmt.Errorf("rules[%d] (%s): unknown issuer %q; expected a name under issuers or token_service", i, s.Rules[i].Name, w.Issuer)
 			}
 		}
 	}
@@ -160,7 +160,7 @@ func (is *Issuer) check() error {
 		}
 	}
 	if len(is.Audiences) == 0 || slices.Contains(is.Audiences, "") {
-		return fmt.Errorf("audiences: expected at least one name; without it tokens for other services would be accepted")
+		return fmt.Errorf("audiences: expected at least one; otherwise tokens for other services would be accepted")
 	}
 	if is.Algorithms == nil {
 		is.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}

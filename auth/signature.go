@@ -21,9 +21,9 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// SignedRequests are the settings for HTTP Message Signatures (RFC 9421).
+// SignedRequests configures HTTP Message Signatures (RFC 9421).
 type SignedRequests struct {
-	// Tag is the application a signature must be made for; default: websub-hub.
+	// Tag is the tag a signature must have; default: websub-hub.
 	Tag string `yaml:"tag"`
 	// MaxAge bounds the time between a signature's created and expires; default: 5m.
 	MaxAge time.Duration `yaml:"max_age"`
@@ -33,12 +33,12 @@ type SignedRequests struct {
 // SigningKey is a key that requests may be signed with.
 type SigningKey struct {
 	ID string `yaml:"id"`
-	// Algorithm is hmac-sha256, ed25519, ecdsa-p256-sha256, ecdsa-p384-sha384 or rsa-pss-sha512. It belongs to the
-	// key: what a request says of it must be the same.
+	// Algorithm is hmac-sha256, ed25519, ecdsa-p256-sha256, ecdsa-p384-sha384 or rsa-pss-sha512. It belongs to the key: a
+	// request may repeat it but not choose another.
 	Algorithm     string       `yaml:"algorithm"`
 	PublicKeyFile string       `yaml:"public_key_file"`
 	Secret        SecretSource `yaml:",inline"`
-	// Subject is who signs with it; empty: the id. User, Scopes and Roles are for rules.
+	// Subject is who signs with the key; empty: its ID. Rules may refer to User, Scopes and Roles.
 	Subject string   `yaml:"subject"`
 	User    string   `yaml:"user"`
 	Scopes  []string `yaml:"scopes"`
@@ -66,13 +66,13 @@ func (s *SignedRequests) check() error {
 		return fmt.Errorf("max_age: %s; expected 1s to 1h", s.MaxAge)
 	}
 	if len(s.Keys) == 0 {
-		return fmt.Errorf("keys: lists none")
+		return fmt.Errorf("keys: is empty; expected at least one key")
 	}
 	seen := map[string]bool{}
 	for i := range s.Keys {
 		k := &s.Keys[i]
 		if k.ID == "" || len(k.ID) > 256 || seen[k.ID] {
-			return fmt.Errorf("keys[%d]: id %q is empty, too long or given twice", i, k.ID)
+			return fmt.Errorf("keys[%d]: id %q is empty, too long or a duplicate", i, k.ID)
 		}
 		seen[k.ID] = true
 		if err := k.load(); err != nil {
@@ -86,7 +86,7 @@ func (k *SigningKey) load() (err error) {
 	switch k.Algorithm {
 	case "hmac-sha256":
 		if k.PublicKeyFile != "" {
-			return fmt.Errorf("public_key_file: hmac-sha256 needs a secret instead")
+			return fmt.Errorf("public_key_file: hmac-sha256 needs secret_file or secret_env instead")
 		}
 		k.secret, err = k.Secret.read(minSecretBytes)
 	case "ed25519", "ecdsa-p256-sha256", "ecdsa-p384-sha384", "rsa-pss-sha512":
@@ -103,9 +103,9 @@ func (k *SigningKey) load() (err error) {
 	return err
 }
 
-// Signatures accepts requests signed by RFC 9421. A signature must cover @method, @authority, @path and
-// @query, with a body also content-digest (RFC 9530) and content-type, and carry created, expires, nonce,
-// keyid and tag. No component may have parameters. The nonce is used up when all the rest holds.
+// Signatures authenticates requests signed with RFC 9421. A signature must cover @method, @authority, @path and @query, and with
+// a body also content-digest (RFC 9530) and content-type. It must have the parameters created, expires, nonce, keyid and tag. No
+// component may have parameters. The nonce is claimed only if everything else is valid.
 type Signatures struct {
 	settings SignedRequests
 	keys     map[string]*SigningKey
@@ -113,7 +113,7 @@ type Signatures struct {
 	now      func() time.Time
 }
 
-// NewSignatures makes the authenticator of checked settings.
+// NewSignatures makes an Authenticator from checked settings. now is the clock.
 func NewSignatures(s SignedRequests, nonces Nonces, now func() time.Time) *Signatures {
 	a := &Signatures{settings: s, keys: make(map[string]*SigningKey), nonces: nonces, now: now}
 	for i := range s.Keys {
@@ -122,7 +122,7 @@ func NewSignatures(s SignedRequests, nonces Nonces, now func() time.Time) *Signa
 	return a
 }
 
-// Challenge is empty: RFC 9421 knows no challenge of WWW-Authenticate.
+// Challenge is empty: RFC 9421 defines none for WWW-Authenticate.
 func (a *Signatures) Challenge() string { return "" }
 
 // Authenticate checks the request's signature.
@@ -146,7 +146,7 @@ func (a *Signatures) Authenticate(ctx context.Context, r *Request) (*Principal, 
 		return nil, refuse(MethodSignature, "key %q is not in the settings", clip(p.keyID))
 	}
 	if p.alg != "" && p.alg != key.Algorithm {
-		return nil, refuse(MethodSignature, "alg %q, but key %s is for %s", clip(p.alg), key.ID, key.Algorithm)
+		return nil, refuse(MethodSignature, "alg %q; key %s is for %s", clip(p.alg), key.ID, key.Algorithm)
 	}
 	body, err := r.Body()
 	if err != nil {
@@ -157,21 +157,21 @@ func (a *Signatures) Authenticate(ctx context.Context, r *Request) (*Principal, 
 		return nil, err
 	}
 	if !key.verify([]byte(base), signature) {
-		return nil, refuse(MethodSignature, "signature of key %s does not hold", key.ID)
+		return nil, refuse(MethodSignature, "invalid signature with key %s", key.ID)
 	}
-	// Also without a body: one that was taken away on the way must be missed.
+	// Also without a body, so that removing one on the way is noticed.
 	if len(body) > 0 || r.HTTP.Header["Content-Digest"] != nil {
 		if err := checkDigest(r.HTTP.Header, body); err != nil {
 			return nil, err
 		}
 	}
-	if err := claim(ctx, a.nonces, MethodSignature, key.ID, p.nonce, p.expires.Add(signatureSkew)); err != nil {
+	if err := claimNonce(ctx, a.nonces, MethodSignature, key.ID, p.nonce, p.expires.Add(signatureSkew)); err != nil {
 		return nil, err
 	}
 	return &Principal{Method: MethodSignature, Subject: key.Subject, User: key.User, Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 
-// pick finds the one signature with the hub's tag. Signatures with other tags are somebody else's.
+// pick returns the only signature with the hub's tag. Signatures with other tags are for somebody else.
 func (a *Signatures) pick(h http.Header) (httpsfv.InnerList, []byte, error) {
 	var none httpsfv.InnerList
 	for _, name := range []string{"Signature-Input", "Signature"} {
@@ -180,7 +180,7 @@ func (a *Signatures) pick(h http.Header) (httpsfv.InnerList, []byte, error) {
 			n += len(v)
 		}
 		if n > maxSignatureLen {
-			return none, nil, refuse(MethodSignature, "%s of %d bytes, at most %d are read", name, n, maxSignatureLen)
+			return none, nil, refuse(MethodSignature, "%s of %d bytes; expected at most %d", name, n, maxSignatureLen)
 		}
 	}
 	inputs, err := httpsfv.UnmarshalDictionary(h["Signature-Input"])
@@ -197,7 +197,7 @@ func (a *Signatures) pick(h http.Header) (httpsfv.InnerList, []byte, error) {
 		member, _ := inputs.Get(name)
 		list, ok := member.(httpsfv.InnerList)
 		if !ok {
-			return none, nil, refuse(MethodSignature, "Signature-Input %s is no inner list", clip(name))
+			return none, nil, refuse(MethodSignature, "Signature-Input %s is not an inner list", clip(name))
 		}
 		if tag, _ := list.Params.Get("tag"); tag != a.settings.Tag {
 			continue
@@ -217,7 +217,7 @@ func (a *Signatures) pick(h http.Header) (httpsfv.InnerList, []byte, error) {
 	}
 	raw, ok := item.Value.([]byte)
 	if !ok {
-		return none, nil, refuse(MethodSignature, "Signature %s is no byte sequence", clip(label))
+		return none, nil, refuse(MethodSignature, "Signature %s is not a byte sequence", clip(label))
 	}
 	return *found, raw, nil
 }
@@ -227,7 +227,7 @@ type params struct {
 	nonce, keyID, alg, tagged string
 }
 
-// signatureParams reads the parameters; one of another type than RFC 9421 section 2.3 gives it is refused.
+// signatureParams reads the parameters. Their types must be those of RFC 9421 section 2.3.
 func signatureParams(input httpsfv.InnerList) (params, error) {
 	var p params
 	for _, name := range input.Params.Names() {
@@ -247,10 +247,10 @@ func signatureParams(input httpsfv.InnerList) (params, error) {
 		case "tag":
 			p.tagged, ok = v.(string)
 		default:
-			return p, refuse(MethodSignature, "parameter %q is not known", clip(name))
+			return p, refuse(MethodSignature, "unknown parameter %q", clip(name))
 		}
 		if !ok {
-			return p, refuse(MethodSignature, "parameter %s is of the wrong type", name)
+			return p, refuse(MethodSignature, "parameter %s has the wrong type", name)
 		}
 	}
 	return p, nil
@@ -270,28 +270,28 @@ func (a *Signatures) checkParams(p params) error {
 	case p.created.IsZero() || p.expires.IsZero() || p.nonce == "" || p.keyID == "":
 		return refuse(MethodSignature, "created, expires, nonce or keyid is missing")
 	case len(p.nonce) > maxNonceBytes:
-		return refuse(MethodSignature, "nonce of %d bytes, at most %d", len(p.nonce), maxNonceBytes)
+		return refuse(MethodSignature, "nonce of %d bytes; expected at most %d", len(p.nonce), maxNonceBytes)
 	case p.created.After(now.Add(signatureSkew)):
 		return refuse(MethodSignature, "created in the future, at %s", p.created.UTC().Format(time.RFC3339))
 	case now.After(p.expires.Add(signatureSkew)):
 		return refuse(MethodSignature, "expired at %s", p.expires.UTC().Format(time.RFC3339))
 	case p.expires.Sub(p.created) > a.settings.MaxAge || !p.expires.After(p.created):
-		return refuse(MethodSignature, "valid for %s, expected at most %s", p.expires.Sub(p.created), a.settings.MaxAge)
+		return refuse(MethodSignature, "valid for %s; expected at most %s", p.expires.Sub(p.created), a.settings.MaxAge)
 	}
 	return nil
 }
 
-// signatureBase is what was signed (RFC 9421 section 2.5).
+// signatureBase builds the text that was signed (RFC 9421 section 2.5).
 func signatureBase(r *Request, input httpsfv.InnerList, hasBody bool) (string, error) {
 	var b strings.Builder
 	var covered []string
 	for _, item := range input.Items {
 		name, ok := item.Value.(string)
 		if !ok || len(item.Params.Names()) > 0 {
-			return "", refuse(MethodSignature, "a component is no string, or has parameters")
+			return "", refuse(MethodSignature, "a component is not a string or has parameters")
 		}
 		if slices.Contains(covered, name) {
-			return "", refuse(MethodSignature, "component %q is covered twice", clip(name))
+			return "", refuse(MethodSignature, "duplicate component %q", clip(name))
 		}
 		covered = append(covered, name)
 		value, err := component(r, name)
@@ -321,7 +321,7 @@ func signatureBase(r *Request, input httpsfv.InnerList, hasBody bool) (string, e
 	return b.String(), nil
 }
 
-// component is the value of a covered component (RFC 9421 sections 2.1 and 2.2).
+// component returns the value of a covered component (RFC 9421 sections 2.1 and 2.2).
 func component(r *Request, name string) (string, error) {
 	switch name {
 	case "@method":
@@ -345,11 +345,11 @@ func component(r *Request, name string) (string, error) {
 		return r.HTTP.RequestURI, nil
 	}
 	if strings.HasPrefix(name, "@") || name != strings.ToLower(name) {
-		return "", refuse(MethodSignature, "component %q is not known", clip(name))
+		return "", refuse(MethodSignature, "unknown component %q", clip(name))
 	}
 	values := r.HTTP.Header[http.CanonicalHeaderKey(name)]
 	if len(values) == 0 {
-		return "", refuse(MethodSignature, "covers %s, which the request does not have", clip(name))
+		return "", refuse(MethodSignature, "covers %s, which the request lacks", clip(name))
 	}
 	trimmed := make([]string, len(values))
 	for i, v := range values {
@@ -358,8 +358,8 @@ func component(r *Request, name string) (string, error) {
 	return strings.Join(trimmed, ", "), nil
 }
 
-// checkDigest compares Content-Digest (RFC 9530) with the body. One digest of a kind that still stands is enough; all of these
-// must hold.
+// checkDigest compares Content-Digest (RFC 9530) with the body. At least one digest must be of a secure algorithm, and all of
+// those must match.
 func checkDigest(h http.Header, body []byte) error {
 	dict, err := httpsfv.UnmarshalDictionary(h["Content-Digest"])
 	if err != nil {
@@ -381,16 +381,16 @@ func checkDigest(h http.Header, body []byte) error {
 		member, _ := dict.Get(name)
 		item, ok := member.(httpsfv.Item)
 		if !ok {
-			return refuse(MethodSignature, "Content-Digest %s is no item", name)
+			return refuse(MethodSignature, "Content-Digest %s is not an item", name)
 		}
 		got, ok := item.Value.([]byte)
 		if !ok || subtle.ConstantTimeCompare(got, want) != 1 {
-			return refuse(MethodSignature, "Content-Digest %s is not that of the body", name)
+			return refuse(MethodSignature, "Content-Digest %s does not match the body", name)
 		}
 		checked++
 	}
 	if checked == 0 {
-		return refuse(MethodSignature, "Content-Digest holds neither sha-256 nor sha-512")
+		return refuse(MethodSignature, "Content-Digest has neither sha-256 nor sha-512")
 	}
 	return nil
 }

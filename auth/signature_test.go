@@ -30,8 +30,8 @@ import (
 
 const hmacSecret = "a secret of thirty-two bytes or more"
 
-// signers are keys of every algorithm: the hub's settings for them, and what an independent implementation of
-// RFC 9421 signs with.
+// signers returns a key of every algorithm: the hub's settings for them, and the private keys for an independent implementation
+// of RFC 9421.
 func signers(t *testing.T) (settings string, keys map[string]httpsig.SigningKey) {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,7 +76,7 @@ var fullProfile = httpsig.SigningProfile{Digest: httpsig.DigestSHA256,
 	Metadata:        []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag},
 	ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32}
 
-// signedBy makes a request and has it signed.
+// signedBy makes a signed request.
 func signedBy(t *testing.T, key httpsig.SigningKey, algorithm string, profile httpsig.SigningProfile) *http.Request {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, "http://hub.example/hub?hub.mode=publish&hub.topic=a%2Fb", strings.NewReader(`{"a":1}`))
@@ -111,12 +111,12 @@ func TestSignedRequests(t *testing.T) {
 			t.Errorf("%s: %v, %v", algorithm, p, err)
 			continue
 		}
-		if _, err := a.Authenticate(t.Context(), r); err == nil || !strings.Contains(err.Error(), "used before") {
-			t.Errorf("%s: sent again: %v", algorithm, err)
+		if _, err := a.Authenticate(t.Context(), r); err == nil || !strings.Contains(err.Error(), "already used") {
+			t.Errorf("%s: replayed: %v", algorithm, err)
 		}
 	}
 
-	// A GET has no body, so nothing of one is covered.
+	// A GET has no body to cover.
 	r := httptest.NewRequest(http.MethodGet, "http://hub.example/v1/topics", nil)
 	profile := fullProfile
 	profile.Algorithm, profile.Fields = httpsig.Algo_ED25519, httpsig.Fields("@method", "@authority", "@path", "@query")
@@ -128,110 +128,122 @@ func TestSignedRequests(t *testing.T) {
 	}
 }
 
-func TestSignedRequestsThatDoNotHold(t *testing.T) {
+// withoutField is fullProfile without one covered component.
+func withoutField(field string) httpsig.SigningProfile {
+	p := fullProfile
+	p.Fields = nil
+	for _, f := range fullProfile.Fields {
+		if f.Name != field {
+			p.Fields = append(p.Fields, f)
+		}
+	}
+	return p
+}
+
+// withoutParameter is fullProfile without one parameter of the signature.
+func withoutParameter(m httpsig.Metadata) httpsig.SigningProfile {
+	p := fullProfile
+	p.Metadata = nil
+	for _, x := range fullProfile.Metadata {
+		if x != m {
+			p.Metadata = append(p.Metadata, x)
+		}
+	}
+	return p
+}
+
+// as is a key that claims another ID and tag.
+func as(k httpsig.SigningKey, id, tag string) httpsig.SigningKey {
+	k.MetaKeyID, k.MetaTag = id, tag
+	return k
+}
+
+// edit replaces a part of a header.
+func edit(t *testing.T, header, pattern, with string) func(*http.Request) {
+	return func(r *http.Request) {
+		old := r.Header.Get(header)
+		r.Header.Set(header, regexp.MustCompile(pattern).ReplaceAllString(old, with))
+		if r.Header.Get(header) == old {
+			t.Errorf("nothing in %s matches %s", old, pattern)
+		}
+	}
+}
+
+type invalidRequest struct {
+	key     httpsig.SigningKey
+	profile httpsig.SigningProfile
+	change  func(*http.Request)
+	at      time.Duration
+	want    string
+}
+
+func invalidRequests(t *testing.T, h httpsig.SigningKey) map[string]invalidRequest {
+	t.Helper()
+	long := fullProfile
+	long.ExpiresDuration = 10 * time.Minute
+	withAlg := fullProfile
+	withAlg.Metadata = append([]httpsig.Metadata{httpsig.MetaAlgorithm}, fullProfile.Metadata...)
+	return map[string]invalidRequest{
+		"another method":        {h, fullProfile, func(r *http.Request) { r.Method = "PUT" }, 0, "invalid signature"},
+		"another host":          {h, fullProfile, func(r *http.Request) { r.Host = "other.example" }, 0, "invalid signature"},
+		"another path":          {h, fullProfile, func(r *http.Request) { r.URL.Path = "/topics/x" }, 0, "invalid signature"},
+		"another topic":         {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=x" }, 0, "invalid signature"},
+		"the same topic, plain": {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=a/b" }, 0, "invalid signature"},
+		"another content type":  {h, fullProfile, func(r *http.Request) { r.Header.Set("Content-Type", "text/html") }, 0, "invalid signature"},
+		"another body":          {h, fullProfile, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"a":2}`)) }, 0, "Content-Digest"},
+		"body removed":          {h, fullProfile, func(r *http.Request) { r.Body = http.NoBody }, 0, "Content-Digest"},
+		"another digest too": {h, fullProfile, func(r *http.Request) {
+			sum := sha256.Sum256([]byte(`{"a":2}`))
+			r.Body = io.NopCloser(strings.NewReader(`{"a":2}`))
+			r.Header.Set("Content-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+		}, 0, "invalid signature"},
+		"body not covered":         {h, withoutField("content-digest"), nil, 0, "content-digest"},
+		"method not covered":       {h, withoutField("@method"), nil, 0, "@method"},
+		"host not covered":         {h, withoutField("@authority"), nil, 0, "@authority"},
+		"path not covered":         {h, withoutField("@path"), nil, 0, "@path"},
+		"query not covered":        {h, withoutField("@query"), nil, 0, "@query"},
+		"content type not covered": {h, withoutField("content-type"), nil, 0, "content-type"},
+		"no nonce":                 {h, withoutParameter(httpsig.MetaNonce), nil, 0, "missing"},
+		"no created":               {h, withoutParameter(httpsig.MetaCreated), nil, 0, "missing"},
+		"no expires":               {h, withoutParameter(httpsig.MetaExpires), nil, 0, "missing"},
+		"no keyid":                 {h, withoutParameter(httpsig.MetaKeyID), nil, 0, "missing"},
+		"no tag":                   {h, withoutParameter(httpsig.MetaTag), nil, 0, "tag"},
+		"another tag":              {as(h, h.MetaKeyID, "bank"), fullProfile, nil, 0, "tag"},
+		"unknown key":              {as(h, "nobody", "websub-hub"), fullProfile, nil, 0, "not in the settings"},
+		"another key":              {as(h, "k-ed25519", "websub-hub"), fullProfile, nil, 0, "invalid signature"},
+		"valid for too long":       {h, long, nil, 0, "valid for"},
+		"expired":                  {h, fullProfile, nil, 70 * time.Second, "expired"},
+		"from the future":          {h, fullProfile, nil, -10 * time.Second, "future"},
+		"another key's alg":        {as(h, "k-ed25519", "websub-hub"), withAlg, nil, 0, "alg"},
+		"extended expiry":          {h, fullProfile, edit(t, "Signature-Input", `expires=\d+`, fmt.Sprintf("expires=%d", time.Now().Add(2*time.Minute).Unix())), 0, "invalid signature"},
+		"nonce changed":            {h, fullProfile, edit(t, "Signature-Input", `nonce="[^"]+"`, `nonce="x"`), 0, "invalid signature"},
+		"numeric keyid":            {h, fullProfile, edit(t, "Signature-Input", `keyid="[^"]+"`, `keyid=1`), 0, "wrong type"},
+		"textual created":          {h, fullProfile, edit(t, "Signature-Input", `created=\d+`, `created="x"`), 0, "wrong type"},
+		"unknown parameter":        {h, fullProfile, edit(t, "Signature-Input", `$`, `;x=1`), 0, "unknown"},
+		"component parameters":     {h, fullProfile, edit(t, "Signature-Input", `"content-digest"`, `"content-digest";tr`), 0, "parameters"},
+		"duplicate component":      {h, fullProfile, edit(t, "Signature-Input", `\("@method"`, `("@method" "@method"`), 0, "duplicate"},
+		"unknown component":        {h, fullProfile, edit(t, "Signature-Input", `\("@method"`, `("@status" "@method"`), 0, "unknown"},
+		"absent header":            {h, fullProfile, edit(t, "Signature-Input", `\("@method"`, `("x-none" "@method"`), 0, "lacks"},
+		"no inner list":            {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", "sig1=1") }, 0, "inner list"},
+		"garbage":                  {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", "((((") }, 0, "Signature-Input"},
+		"no signature":             {h, fullProfile, func(r *http.Request) { r.Header.Del("Signature") }, 0, "no item"},
+		"textual signature":        {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature", `sig1="x"`) }, 0, "byte sequence"},
+		"another label":            {h, fullProfile, edit(t, "Signature", `^sig1`, "sig2"), 0, "no item"},
+		"too long":                 {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", strings.Repeat("a", 5000)) }, 0, "bytes"},
+		"a second signature with the tag": {h, fullProfile, func(r *http.Request) {
+			r.Header.Set("Signature-Input", r.Header.Get("Signature-Input")+", evil=();tag=\"websub-hub\"")
+		}, 0, "more than one"},
+	}
+}
+
+func TestInvalidSignedRequests(t *testing.T) {
 	text, keys := signers(t)
 	s, err := auth.ParseSettings([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	without := func(field string) httpsig.SigningProfile {
-		p := fullProfile
-		p.Fields = nil
-		for _, f := range fullProfile.Fields {
-			if f.Name != field {
-				p.Fields = append(p.Fields, f)
-			}
-		}
-		return p
-	}
-	lacking := func(m httpsig.Metadata) httpsig.SigningProfile {
-		p := fullProfile
-		p.Metadata = nil
-		for _, x := range fullProfile.Metadata {
-			if x != m {
-				p.Metadata = append(p.Metadata, x)
-			}
-		}
-		return p
-	}
-	long := fullProfile
-	long.ExpiresDuration = 10 * time.Minute
-	withAlg := fullProfile
-	withAlg.Metadata = append([]httpsig.Metadata{httpsig.MetaAlgorithm}, fullProfile.Metadata...)
-	rename := func(k httpsig.SigningKey, id, tag string) httpsig.SigningKey {
-		k.MetaKeyID, k.MetaTag = id, tag
-		return k
-	}
-	edit := func(header, pattern, with string) func(*http.Request) {
-		return func(r *http.Request) {
-			old := r.Header.Get(header)
-			r.Header.Set(header, regexp.MustCompile(pattern).ReplaceAllString(old, with))
-			if r.Header.Get(header) == old {
-				t.Errorf("nothing in %s matches %s", old, pattern)
-			}
-		}
-	}
-	const hm = "hmac-sha256"
-	h := keys[hm]
-	for name, c := range map[string]struct {
-		key     httpsig.SigningKey
-		profile httpsig.SigningProfile
-		change  func(*http.Request)
-		at      time.Duration
-		want    string
-	}{
-		"another method":        {h, fullProfile, func(r *http.Request) { r.Method = "PUT" }, 0, "does not hold"},
-		"another host":          {h, fullProfile, func(r *http.Request) { r.Host = "other.example" }, 0, "does not hold"},
-		"another path":          {h, fullProfile, func(r *http.Request) { r.URL.Path = "/topics/x" }, 0, "does not hold"},
-		"another topic":         {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=x" }, 0, "does not hold"},
-		"the same topic, plain": {h, fullProfile, func(r *http.Request) { r.URL.RawQuery = "hub.mode=publish&hub.topic=a/b" }, 0, "does not hold"},
-		"another content type":  {h, fullProfile, func(r *http.Request) { r.Header.Set("Content-Type", "text/html") }, 0, "does not hold"},
-		"another body":          {h, fullProfile, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"a":2}`)) }, 0, "Content-Digest"},
-		"the body taken away":   {h, fullProfile, func(r *http.Request) { r.Body = http.NoBody }, 0, "Content-Digest"},
-		"another digest too": {h, fullProfile, func(r *http.Request) {
-			sum := sha256.Sum256([]byte(`{"a":2}`))
-			r.Body = io.NopCloser(strings.NewReader(`{"a":2}`))
-			r.Header.Set("Content-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
-		}, 0, "does not hold"},
-		"a body where none was": {h, without("content-digest"), nil, 0, "content-digest"},
-		"method not covered":    {h, without("@method"), nil, 0, "@method"},
-		"host not covered":      {h, without("@authority"), nil, 0, "@authority"},
-		"path not covered":      {h, without("@path"), nil, 0, "@path"},
-		"query not covered":     {h, without("@query"), nil, 0, "@query"},
-		"type not covered":      {h, without("content-type"), nil, 0, "content-type"},
-		"no nonce":              {h, lacking(httpsig.MetaNonce), nil, 0, "missing"},
-		"no created":            {h, lacking(httpsig.MetaCreated), nil, 0, "missing"},
-		"no expires":            {h, lacking(httpsig.MetaExpires), nil, 0, "missing"},
-		"no keyid":              {h, lacking(httpsig.MetaKeyID), nil, 0, "missing"},
-		"no tag":                {h, lacking(httpsig.MetaTag), nil, 0, "tag"},
-		"made for another app":  {rename(h, h.MetaKeyID, "bank"), fullProfile, nil, 0, "tag"},
-		"unknown key":           {rename(h, "nobody", "websub-hub"), fullProfile, nil, 0, "not in the settings"},
-		"key of another":        {rename(h, "k-ed25519", "websub-hub"), fullProfile, nil, 0, "does not hold"},
-		"valid for too long":    {h, long, nil, 0, "valid for"},
-		"expired":               {h, fullProfile, nil, 70 * time.Second, "expired"},
-		"from the future":       {h, fullProfile, nil, -10 * time.Second, "future"},
-		"alg of another":        {rename(h, "k-ed25519", "websub-hub"), withAlg, nil, 0, "alg"},
-		"longer life":           {h, fullProfile, edit("Signature-Input", `expires=\d+`, fmt.Sprintf("expires=%d", time.Now().Add(2*time.Minute).Unix())), 0, "does not hold"},
-		"nonce changed":         {h, fullProfile, edit("Signature-Input", `nonce="[^"]+"`, `nonce="x"`), 0, "does not hold"},
-		"keyid a number":        {h, fullProfile, edit("Signature-Input", `keyid="[^"]+"`, `keyid=1`), 0, "wrong type"},
-		"created a text":        {h, fullProfile, edit("Signature-Input", `created=\d+`, `created="x"`), 0, "wrong type"},
-		"unknown parameter":     {h, fullProfile, edit("Signature-Input", `$`, `;x=1`), 0, "not known"},
-		"component parameters":  {h, fullProfile, edit("Signature-Input", `"content-digest"`, `"content-digest";tr`), 0, "parameters"},
-		"covered twice":         {h, fullProfile, edit("Signature-Input", `\("@method"`, `("@method" "@method"`), 0, "twice"},
-		"unknown component":     {h, fullProfile, edit("Signature-Input", `\("@method"`, `("@status" "@method"`), 0, "not known"},
-		"header that is absent": {h, fullProfile, edit("Signature-Input", `\("@method"`, `("x-none" "@method"`), 0, "does not have"},
-		"no list":               {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", "sig1=1") }, 0, "inner list"},
-		"garbage":               {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", "((((") }, 0, "Signature-Input"},
-		"no signature":          {h, fullProfile, func(r *http.Request) { r.Header.Del("Signature") }, 0, "no item"},
-		"signature a text":      {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature", `sig1="x"`) }, 0, "byte sequence"},
-		"another label":         {h, fullProfile, edit("Signature", `^sig1`, "sig2"), 0, "no item"},
-		"too long":              {h, fullProfile, func(r *http.Request) { r.Header.Set("Signature-Input", strings.Repeat("a", 5000)) }, 0, "bytes"},
-		"a second signature with the tag": {h, fullProfile, func(r *http.Request) {
-			r.Header.Set("Signature-Input", r.Header.Get("Signature-Input")+", evil=();tag=\"websub-hub\"")
-		}, 0, "more than one"},
-	} {
-		algorithm := hm
-		r := signedBy(t, c.key, algorithm, c.profile)
+	for name, c := range invalidRequests(t, keys["hmac-sha256"]) {
+		r := signedBy(t, c.key, "hmac-sha256", c.profile)
 		if c.change != nil {
 			c.change(r)
 		}
@@ -240,10 +252,10 @@ func TestSignedRequestsThatDoNotHold(t *testing.T) {
 		_, err := a.Authenticate(t.Context(), seen(t, r))
 		var refusal *auth.Refusal
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
-			t.Errorf("%s: %v; want a refusal that says %q", name, err, c.want)
+			t.Errorf("%s: %v; want a refusal with %q", name, err, c.want)
 		}
 		if len(n.used) > 0 {
-			t.Errorf("%s: its nonce was used up", name)
+			t.Errorf("%s: the nonce was claimed", name)
 		}
 	}
 	a := auth.NewSignatures(*s.SignedRequests, &memory{}, time.Now)
@@ -252,7 +264,7 @@ func TestSignedRequestsThatDoNotHold(t *testing.T) {
 	}
 }
 
-func TestSharedSecretsAreChecked(t *testing.T) {
+func TestSigningKeySettings(t *testing.T) {
 	dir := t.TempDir()
 	short := filepath.Join(dir, "short")
 	if err := os.WriteFile(short, []byte("short"), 0o600); err != nil {

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// ServerTLS are the PEM files of an HTTPS listener. They are looked at again for new connections, at most once a
-// second, so that renewed certificates need no restart; files that cannot be read leave the last good ones in force.
+// ServerTLS serves the PEM files of an HTTPS listener. It checks them again for new connections, at most once a second, so that
+// renewed certificates need no restart; while files cannot be read, the last good ones stay in force.
 type ServerTLS struct {
 	Cert, Key string
-	ClientCA  string // signs client certificates; empty: none are asked for
-	// Failed is told of files that could not be read while good ones were in force.
+	ClientCA  string // signs client certificates; empty: none are requested
+	// Failed is called when files cannot be read while good ones are in force.
 	Failed func(error)
 
 	mu      sync.Mutex
@@ -23,8 +23,8 @@ type ServerTLS struct {
 	checked time.Time
 }
 
-// Config reads the files and makes the listener's configuration: TLS 1.2 at least, HTTP/2 and HTTP/1.1. A client
-// certificate is asked for and not required: who shows none is not refused here but by the rules.
+// Config reads the files and returns the listener's configuration: TLS 1.2 or later, HTTP/2 and HTTP/1.1. A client certificate
+// is requested but not required: callers without one are up to the rules.
 func (t *ServerTLS) Config() (*tls.Config, error) {
 	if _, err := t.current(time.Now()); err != nil {
 		return nil, err
@@ -56,13 +56,13 @@ func (t *ServerTLS) current(now time.Time) (*tls.Config, error) {
 	case t.config == nil:
 		return nil, err
 	case stamp != t.stamp && t.Failed != nil:
-		t.stamp = stamp // said once for these files
+		t.stamp = stamp // report these files once
 		t.Failed(err)
 	}
 	return t.config, nil
 }
 
-// stampOf changes when a file does.
+// stampOf returns a text that changes when a file does.
 func (t *ServerTLS) stampOf() string {
 	out := ""
 	for _, f := range []string{t.Cert, t.Key, t.ClientCA} {
@@ -88,7 +88,7 @@ func (t *ServerTLS) load() (*tls.Config, error) {
 	}
 	c.ClientCAs = x509.NewCertPool()
 	if !c.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("http.tls.client_ca: %s holds no certificate; expected PEM", t.ClientCA)
+		return nil, fmt.Errorf("http.tls.client_ca: %s contains no certificate; expected PEM", t.ClientCA)
 	}
 	c.ClientAuth = tls.VerifyClientCertIfGiven
 	return c, nil

@@ -18,11 +18,11 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jws"
 )
 
-// maxTokenBytes bounds what is decoded of a token before anything of it is proven.
+// maxTokenBytes bounds what is decoded before anything is proven.
 const maxTokenBytes = 16 << 10
 
-// Tokens accepts OAuth2 access tokens in JWT form (RFC 9068, RFC 8725) of several issuers. The issuer a token
-// names selects the keys and the rules; an issuer that is not in the settings is refused without any request.
+// Tokens authenticates OAuth2 access tokens in JWT form (RFC 9068, RFC 8725) from several issuers. A token's iss selects the
+// issuer's keys and settings; tokens of unknown issuers are refused without any request.
 type Tokens struct {
 	issuers map[string]*tokenIssuer // by iss
 	cookies []string
@@ -31,11 +31,11 @@ type Tokens struct {
 
 type tokenIssuer struct {
 	Issuer
-	keys *KeySource
+	keys *KeySet
 }
 
-// NewTokens makes the authenticator. keys gives the key source of an issuer; now is the clock.
-func NewTokens(issuers []Issuer, keys func(Issuer) *KeySource, now func() time.Time) *Tokens {
+// NewTokens makes an Authenticator for access tokens. keys returns the key set of an issuer; now is the clock.
+func NewTokens(issuers []Issuer, keys func(Issuer) *KeySet, now func() time.Time) *Tokens {
 	t := &Tokens{issuers: make(map[string]*tokenIssuer), now: now}
 	for _, is := range issuers {
 		t.issuers[is.URL] = &tokenIssuer{Issuer: is, keys: keys(is)}
@@ -48,11 +48,10 @@ func NewTokens(issuers []Issuer, keys func(Issuer) *KeySource, now func() time.T
 
 const bearerChallenge = `Bearer realm="quorumhub"`
 
-// Challenge is that of RFC 6750.
+// Challenge is the one of RFC 6750.
 func (t *Tokens) Challenge() string { return bearerChallenge }
 
-// Authenticate checks a bearer token: in the Authorization header, else in a cookie where an issuer's settings
-// name one.
+// Authenticate checks a bearer token from the Authorization header, or else from a cookie that an issuer's settings name.
 func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
 	raw, cookie, err := t.find(r.HTTP)
 	if err != nil {
@@ -67,7 +66,7 @@ func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	case is == nil:
 		return nil, refuse(MethodToken, "issuer %q is not in the settings", clip(claims.text("iss")))
 	case cookie != "" && is.Cookie != cookie:
-		return nil, refuse(MethodToken, "tokens of issuer %s are not taken from cookie %q", is.Name, cookie)
+		return nil, refuse(MethodToken, "issuer %s does not use cookie %q", is.Name, cookie)
 	}
 	if err := is.checkHeader(head); err != nil {
 		return nil, err
@@ -78,7 +77,7 @@ func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 		return nil, err
 	}
 	if _, err := jws.VerifyCompactFast(key, []byte(raw), alg); err != nil {
-		return nil, refuse(MethodToken, "signature of issuer %s does not hold", is.Name)
+		return nil, refuse(MethodToken, "invalid signature for issuer %s", is.Name)
 	}
 	if err := is.checkClaims(claims, t.now()); err != nil {
 		return nil, err
@@ -89,7 +88,7 @@ func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	return is.principal(claims)
 }
 
-// find is the token of a request and the cookie it came in, if it did.
+// find returns the token of a request and the name of its cookie, if it came in one.
 func (t *Tokens) find(r *http.Request) (raw, cookie string, err error) {
 	switch given := r.Header["Authorization"]; {
 	case len(given) > 1:
@@ -97,7 +96,7 @@ func (t *Tokens) find(r *http.Request) (raw, cookie string, err error) {
 	case len(given) == 1:
 		scheme, value, _ := strings.Cut(given[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if value = strings.TrimSpace(value); !strings.HasPrefix(value, keyPrefix) {
+			if value = strings.TrimSpace(value); !strings.HasPrefix(value, apiKeyPrefix) {
 				return value, "", nil
 			}
 		}
@@ -113,7 +112,7 @@ func (t *Tokens) find(r *http.Request) (raw, cookie string, err error) {
 	return "", "", ErrNotMine
 }
 
-// tokenHeader is the JOSE header: everything a token may say there without being refused.
+// tokenHeader is the part of the JOSE header that is checked.
 type tokenHeader struct {
 	Alg  string          `json:"alg"`
 	Typ  string          `json:"typ"`
@@ -124,11 +123,11 @@ type tokenHeader struct {
 
 type tokenClaims map[string]any
 
-// decodeToken takes a token apart. Nothing of what it returns is proven.
+// decodeToken parses a token. Nothing it returns is proven yet.
 func decodeToken(raw string) (tokenHeader, tokenClaims, error) {
 	var head tokenHeader
 	if len(raw) > maxTokenBytes {
-		return head, nil, refuse(MethodToken, "token of %d bytes, at most %d are read", len(raw), maxTokenBytes)
+		return head, nil, refuse(MethodToken, "token of %d bytes; expected at most %d", len(raw), maxTokenBytes)
 	}
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
@@ -163,30 +162,30 @@ func decodePart(part string, into any) error {
 func (is *tokenIssuer) checkHeader(h tokenHeader) error {
 	switch {
 	case h.Crit != nil || h.B64 != nil:
-		return refuse(MethodToken, "header parameter crit or b64, which no access token needs")
+		return refuse(MethodToken, "unsupported header parameter crit or b64")
 	case !slices.Contains(is.Algorithms, h.Alg):
-		return refuse(MethodToken, "algorithm %q, issuer %s signs with %s", clip(h.Alg), is.Name, strings.Join(is.Algorithms, ", "))
+		return refuse(MethodToken, "algorithm %q; issuer %s may use %s", clip(h.Alg), is.Name, strings.Join(is.Algorithms, ", "))
 	case is.StrictType && !strings.EqualFold(h.Typ, "at+jwt") && !strings.EqualFold(h.Typ, "application/at+jwt"):
-		return refuse(MethodToken, "typ %q, issuer %s is set to at+jwt", clip(h.Typ), is.Name)
+		return refuse(MethodToken, "typ %q; expected at+jwt for issuer %s", clip(h.Typ), is.Name)
 	case strings.EqualFold(h.Typ, "dpop+jwt"), strings.EqualFold(h.Typ, "logout+jwt"), strings.EqualFold(h.Typ, "secevent+jwt"):
-		return refuse(MethodToken, "typ %q is no access token", clip(h.Typ))
+		return refuse(MethodToken, "typ %q is not an access token", clip(h.Typ))
 	}
 	return nil
 }
 
-// checkClaims checks what RFC 9068 section 4 demands of an access token.
+// checkClaims checks what RFC 9068 section 4 requires of an access token.
 func (is *tokenIssuer) checkClaims(c tokenClaims, now time.Time) error {
 	exp, ok := c.time("exp")
 	if !ok {
-		return refuse(MethodToken, "exp is missing or no number")
+		return refuse(MethodToken, "exp is missing or not a number")
 	}
 	iat, ok := c.time("iat")
 	if !ok {
-		return refuse(MethodToken, "iat is missing or no number")
+		return refuse(MethodToken, "iat is missing or not a number")
 	}
 	nbf, given := c.time("nbf")
 	if _, there := c["nbf"]; there && !given {
-		return refuse(MethodToken, "nbf is no number")
+		return refuse(MethodToken, "nbf is not a number")
 	}
 	switch {
 	case now.After(exp.Add(is.Leeway)):
@@ -196,35 +195,35 @@ func (is *tokenIssuer) checkClaims(c tokenClaims, now time.Time) error {
 	case given && now.Add(is.Leeway).Before(nbf):
 		return refuse(MethodToken, "not valid before %s", nbf.UTC().Format(time.RFC3339))
 	case exp.Sub(iat) > is.MaxLifetime:
-		return refuse(MethodToken, "valid for %s, issuer %s is allowed %s", exp.Sub(iat), is.Name, is.MaxLifetime)
+		return refuse(MethodToken, "valid for %s; issuer %s may use at most %s", exp.Sub(iat), is.Name, is.MaxLifetime)
 	}
 	audience, ok := c.list("aud")
 	if !ok || !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(is.Audiences, a) }) {
-		return refuse(MethodToken, "audience %q, expected one of %q", audience, is.Audiences)
+		return refuse(MethodToken, "audience %q; expected one of %q", audience, is.Audiences)
 	}
 	return nil
 }
 
-// checkBinding checks that a token bound to a certificate (RFC 8705 section 3) came over a connection with it.
+// checkBinding checks that a token bound to a certificate (RFC 8705 section 3) came over a connection that proves it.
 func (is *tokenIssuer) checkBinding(c tokenClaims, r *http.Request) error {
 	cnf, bound := c["cnf"]
 	if !bound {
 		if is.RequireBinding {
-			return refuse(MethodToken, "not bound to a certificate, which issuer %s is set to require", is.Name)
+			return refuse(MethodToken, "not bound to a certificate, as required for issuer %s", is.Name)
 		}
 		return nil
 	}
 	m, _ := cnf.(map[string]any)
 	want, _ := m["x5t#S256"].(string)
 	if want == "" {
-		return refuse(MethodToken, "bound (cnf) to something other than a certificate")
+		return refuse(MethodToken, "cnf binds to something other than a certificate")
 	}
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return refuse(MethodToken, "bound to a certificate that the connection does not show")
+		return refuse(MethodToken, "bound to a certificate, but the connection has none")
 	}
 	sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
 	if subtle.ConstantTimeCompare([]byte(want), []byte(base64.RawURLEncoding.EncodeToString(sum[:]))) != 1 {
-		return refuse(MethodToken, "bound to another certificate than the connection's")
+		return refuse(MethodToken, "bound to a different certificate than the connection's")
 	}
 	return nil
 }
@@ -251,7 +250,7 @@ func (c tokenClaims) text(name string) string {
 	return s
 }
 
-// list reads a claim that is a string or an array of strings.
+// list returns a claim that is a string or an array of strings.
 func (c tokenClaims) list(name string) ([]string, bool) {
 	switch v := c[name].(type) {
 	case string:
@@ -270,7 +269,7 @@ func (c tokenClaims) list(name string) ([]string, bool) {
 	return nil, false
 }
 
-// time reads a NumericDate (RFC 7519 section 2); one that no clock shows is none.
+// time returns a NumericDate (RFC 7519 section 2). Dates out of range are treated as absent.
 func (c tokenClaims) time(name string) (time.Time, bool) {
 	n, ok := c[name].(json.Number)
 	if !ok {
@@ -283,7 +282,7 @@ func (c tokenClaims) time(name string) (time.Time, bool) {
 	return time.Unix(0, 0).Add(time.Duration(math.Min(f, 1<<33) * float64(time.Second))), true
 }
 
-// clip keeps what a stranger wrote short in a log line.
+// clip shortens untrusted text for a log line.
 func clip(s string) string {
 	if len(s) > 80 {
 		return s[:77] + "..."

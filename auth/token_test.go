@@ -48,7 +48,7 @@ func ecKey(t *testing.T) *ecdsa.PrivateKey {
 
 type object = map[string]any
 
-// sign makes a token by hand, so that it can be wrong in every way.
+// sign makes a token by hand, so that it can be invalid in every way.
 func sign(t *testing.T, head, claims object, key any) string {
 	t.Helper()
 	part := func(v any) string {
@@ -76,7 +76,7 @@ func sign(t *testing.T, head, claims object, key any) string {
 		sig = m.Sum(nil)
 	case nil:
 	default:
-		t.Fatalf("no way to sign with %T", key)
+		t.Fatalf("cannot sign with %T", key)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func sign(t *testing.T, head, claims object, key any) string {
 	return input + "." + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-// with is m with some of its values changed; a nil value removes one.
+// with returns m with some values changed; a nil value removes one.
 func with(m object, changes object) object {
 	out := maps.Clone(m)
 	for k, v := range changes {
@@ -114,8 +114,8 @@ func (c *clock) advance(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// tokens runs an authenticator for one issuer whose settings a test may change.
-func tokens(t *testing.T, a *authority, c *clock, change string) (*auth.Tokens, *auth.KeySource) {
+// tokens runs an authenticator for one issuer. change adds to its settings.
+func tokens(t *testing.T, a *authority, c *clock, change string) (*auth.Tokens, *auth.KeySet) {
 	t.Helper()
 	s, err := auth.ParseSettings([]byte(`
 issuers:
@@ -128,10 +128,10 @@ issuers:
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	var source *auth.KeySource
+	var source *auth.KeySet
 	done := make(chan struct{})
-	tk := auth.NewTokens(s.Issuers, func(is auth.Issuer) *auth.KeySource {
-		source = auth.NewKeySource(is, a.server.Client(), slog.New(slog.DiscardHandler), c.now)
+	tk := auth.NewTokens(s.Issuers, func(is auth.Issuer) *auth.KeySet {
+		source = auth.NewKeySet(is, a.server.Client(), slog.New(slog.DiscardHandler), c.now)
 		go func() { defer close(done); source.Run(ctx) }()
 		return source
 	}, c.now)
@@ -139,7 +139,7 @@ issuers:
 	return tk, source
 }
 
-func waitReady(t *testing.T, s *auth.KeySource) {
+func waitReady(t *testing.T, s *auth.KeySet) {
 	t.Helper()
 	eventually(t, func() bool { return s.Ready() == nil })
 }
@@ -152,7 +152,7 @@ func eventually(t *testing.T, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatal("did not come about within 30 s")
+			t.Fatal("condition not met within 30 s")
 		}
 	}
 }
@@ -163,24 +163,40 @@ func bearer(token string) *auth.Request {
 	return &auth.Request{HTTP: r}
 }
 
-func TestTokensOfAnIssuer(t *testing.T) {
-	key, other := rsaKey(t, 2048), rsaKey(t, 2048)
-	ec := ecKey(t)
+// issued is an issuer with keys of every kind, an authenticator that trusts it, and the parts of a valid token.
+type issued struct {
+	authority    *authority
+	tokens       *auth.Tokens
+	rsa, other   *rsa.PrivateKey // other is published for encryption only
+	ec           *ecdsa.PrivateKey
+	ed           ed25519.PrivateKey
+	head, claims object
+	now          int64
+}
+
+func newIssued(t *testing.T) *issued {
+	t.Helper()
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAuthority(t, signingKey{kid: "r1", private: key}, signingKey{kid: "e1", alg: "ES256", private: ec},
-		signingKey{kid: "d1", private: ed}, signingKey{kid: "enc", use: "enc", private: other})
+	s := &issued{rsa: rsaKey(t, 2048), other: rsaKey(t, 2048), ec: ecKey(t), ed: ed}
+	s.authority = newAuthority(t, signingKey{kid: "r1", private: s.rsa}, signingKey{kid: "e1", alg: "ES256", private: s.ec},
+		signingKey{kid: "d1", private: ed}, signingKey{kid: "enc", use: "enc", private: s.other})
 	c := &clock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	tk, source := tokens(t, a, c, "")
+	var source *auth.KeySet
+	s.tokens, source = tokens(t, s.authority, c, "")
 	waitReady(t, source)
-
-	now := c.now().Unix()
-	head := object{"alg": "RS256", "typ": "at+jwt", "kid": "r1"}
-	claims := object{"iss": a.server.URL, "aud": "hub", "sub": "svc-1", "client_id": "app", "iat": now - 10, "exp": now + 600,
+	s.now = c.now().Unix()
+	s.head = object{"alg": "RS256", "typ": "at+jwt", "kid": "r1"}
+	s.claims = object{"iss": s.authority.server.URL, "aud": "hub", "sub": "svc-1", "client_id": "app", "iat": s.now - 10, "exp": s.now + 600,
 		"scope": "publish subscribe", "realm_access": object{"roles": []string{"OPERATOR", "PUBLISH_X_GENERAL"}}, "preferred_username": "service-account-app"}
+	return s
+}
 
+func TestValidTokens(t *testing.T) {
+	s := newIssued(t)
+	key, ec, ed, head, claims, now := s.rsa, s.ec, s.ed, s.head, s.claims, s.now
 	for name, token := range map[string]string{
 		"RS256":              sign(t, head, claims, key),
 		"ES256":              sign(t, with(head, object{"alg": "ES256", "kid": "e1"}), claims, ec),
@@ -191,7 +207,7 @@ func TestTokensOfAnIssuer(t *testing.T) {
 		"expired just now":   sign(t, head, with(claims, object{"exp": now - 5}), key),
 		"a fast issuer":      sign(t, head, with(claims, object{"iat": now + 5, "nbf": now + 5}), key),
 	} {
-		p, err := tk.Authenticate(t.Context(), bearer(token))
+		p, err := s.tokens.Authenticate(t.Context(), bearer(token))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -201,68 +217,79 @@ func TestTokensOfAnIssuer(t *testing.T) {
 			t.Errorf("%s: principal %+v", name, p)
 		}
 	}
+}
 
+func TestInvalidTokens(t *testing.T) {
+	s := newIssued(t)
+	for name, c := range invalidTokens(t, s) {
+		_, err := s.tokens.Authenticate(t.Context(), bearer(c.token))
+		var refusal *auth.Refusal
+		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.reason) {
+			t.Errorf("%s: %v; want a refusal with %q", name, err, c.reason)
+		}
+	}
+	if n := s.authority.fetches.Load(); n > 2 {
+		t.Errorf("the key set was read %d times; unknown keys may cause one fetch in 30 s", n)
+	}
+}
+
+type invalidToken struct{ token, reason string }
+
+func invalidTokens(t *testing.T, s *issued) map[string]invalidToken {
+	t.Helper()
+	key, other, ec, head, claims, now := s.rsa, s.other, s.ec, s.head, s.claims, s.now
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
 	good := sign(t, head, claims, key)
 	parts := strings.Split(good, ".")
-	for name, c := range map[string]struct{ token, reason string }{
-		"alg none":                 {sign(t, with(head, object{"alg": "none"}), claims, nil), "algorithm"},
-		"alg None":                 {sign(t, with(head, object{"alg": "None"}), claims, nil), "algorithm"},
-		"shared key from a public": {sign(t, with(head, object{"alg": "HS256"}), claims, public), "algorithm"},
-		"alg of another key type":  {sign(t, with(head, object{"alg": "ES256"}), claims, ec), "not among"},
-		"alg not in the settings":  {sign(t, with(head, object{"alg": "RS512"}), claims, key), "algorithm"},
-		"another key":              {sign(t, head, claims, other), "signature"},
-		"a key for encryption":     {sign(t, with(head, object{"kid": "enc"}), claims, other), "not among"},
-		"unknown kid":              {sign(t, with(head, object{"kid": "nobody"}), claims, key), "not among"},
-		"no signature":             {parts[0] + "." + parts[1] + ".", "signature"},
-		"claims of another token":  {parts[0] + "." + strings.Split(sign(t, head, with(claims, object{"sub": "root"}), other), ".")[1] + "." + parts[2], "signature"},
-		"two parts":                {parts[0] + "." + parts[1], "compact form"},
-		"encrypted":                {good + ".x.y", "compact form"},
-		"no base64":                {"a b." + parts[1] + "." + parts[2], "header"},
-		"padded base64":            {parts[0] + "=." + parts[1] + "." + parts[2], "header"},
-		"embedded key":             {sign(t, with(head, object{"kid": "x", "jwk": object{"kty": "oct", "k": "AAAA"}}), claims, other), "not among"},
-		"key by URL":               {sign(t, with(head, object{"kid": "x", "jku": "https://evil.example/keys"}), claims, other), "not among"},
-		"crit":                     {sign(t, with(head, object{"crit": []string{"x"}, "x": true}), claims, key), "crit"},
-		"unencoded payload":        {sign(t, with(head, object{"b64": false}), claims, key), "b64"},
-		"typ JWT":                  {sign(t, with(head, object{"typ": "JWT"}), claims, key), "typ"},
-		"an id token":              {sign(t, with(head, object{"typ": nil}), claims, key), "typ"},
-		"another issuer":           {sign(t, head, with(claims, object{"iss": "https://evil.example"}), key), "not in the settings"},
-		"issuer with a slash":      {sign(t, head, with(claims, object{"iss": a.server.URL + "/"}), key), "not in the settings"},
-		"no issuer":                {sign(t, head, with(claims, object{"iss": nil}), key), "not in the settings"},
-		"issuers in a list":        {sign(t, head, with(claims, object{"iss": []string{a.server.URL}}), key), "not in the settings"},
-		"another audience":         {sign(t, head, with(claims, object{"aud": "bank"}), key), "audience"},
-		"no audience":              {sign(t, head, with(claims, object{"aud": nil}), key), "audience"},
-		"audience of numbers":      {sign(t, head, with(claims, object{"aud": []any{"hub", 1}}), key), "audience"},
-		"expired":                  {sign(t, head, with(claims, object{"exp": now - 31}), key), "expired"},
-		"no expiry":                {sign(t, head, with(claims, object{"exp": nil}), key), "exp"},
-		"expiry in words":          {sign(t, head, with(claims, object{"exp": "never"}), key), "exp"},
-		"expiry beyond all clocks": {sign(t, head, with(claims, object{"exp": 1e300}), key), "exp"},
-		"valid for years":          {sign(t, head, with(claims, object{"exp": now + 366*86400}), key), "valid for"},
-		"from the future":          {sign(t, head, with(claims, object{"iat": now + 40}), key), "future"},
-		"not yet":                  {sign(t, head, with(claims, object{"nbf": now + 60}), key), "not valid before"},
-		"nbf in words":             {sign(t, head, with(claims, object{"nbf": "soon"}), key), "nbf"},
-		"no subject":               {sign(t, head, with(claims, object{"sub": nil}), key), "sub"},
-		"client of numbers":        {sign(t, head, with(claims, object{"client_id": 7}), key), "client_id"},
-		"bound to a certificate":   {sign(t, head, with(claims, object{"cnf": object{"x5t#S256": "abc"}}), key), "bound"},
-		"bound by DPoP":            {sign(t, head, with(claims, object{"cnf": object{"jkt": "abc"}}), key), "bound"},
-		"too long":                 {sign(t, head, with(claims, object{"pad": strings.Repeat("x", 20000)}), key), "bytes"},
-		"two values":               {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"at+jwt","kid":"r1"}{}`)) + "." + parts[1] + "." + parts[2], "header"},
-	} {
-		_, err := tk.Authenticate(t.Context(), bearer(c.token))
-		var refusal *auth.Refusal
-		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.reason) {
-			t.Errorf("%s: %v; want a refusal that says %q", name, err, c.reason)
-		}
-	}
-	if n := a.fetches.Load(); n > 2 {
-		t.Errorf("the key set was read %d times; unknown keys may cause one fetch in 30 s", n)
+	return map[string]invalidToken{
+		"alg none":                {sign(t, with(head, object{"alg": "none"}), claims, nil), "algorithm"},
+		"alg None":                {sign(t, with(head, object{"alg": "None"}), claims, nil), "algorithm"},
+		"public key as a secret":  {sign(t, with(head, object{"alg": "HS256"}), claims, public), "algorithm"},
+		"alg of another key type": {sign(t, with(head, object{"alg": "ES256"}), claims, ec), "has no key"},
+		"alg not in the settings": {sign(t, with(head, object{"alg": "RS512"}), claims, key), "algorithm"},
+		"another key":             {sign(t, head, claims, other), "signature"},
+		"a key for encryption":    {sign(t, with(head, object{"kid": "enc"}), claims, other), "has no key"},
+		"unknown kid":             {sign(t, with(head, object{"kid": "nobody"}), claims, key), "has no key"},
+		"no signature":            {parts[0] + "." + parts[1] + ".", "signature"},
+		"claims of another token": {parts[0] + "." + strings.Split(sign(t, head, with(claims, object{"sub": "root"}), other), ".")[1] + "." + parts[2], "signature"},
+		"two parts":               {parts[0] + "." + parts[1], "compact form"},
+		"encrypted":               {good + ".x.y", "compact form"},
+		"no base64":               {"a b." + parts[1] + "." + parts[2], "header"},
+		"padded base64":           {parts[0] + "=." + parts[1] + "." + parts[2], "header"},
+		"embedded key":            {sign(t, with(head, object{"kid": "x", "jwk": object{"kty": "oct", "k": "AAAA"}}), claims, other), "has no key"},
+		"key by URL":              {sign(t, with(head, object{"kid": "x", "jku": "https://evil.example/keys"}), claims, other), "has no key"},
+		"crit":                    {sign(t, with(head, object{"crit": []string{"x"}, "x": true}), claims, key), "crit"},
+		"unencoded payload":       {sign(t, with(head, object{"b64": false}), claims, key), "b64"},
+		"typ JWT":                 {sign(t, with(head, object{"typ": "JWT"}), claims, key), "typ"},
+		"an id token":             {sign(t, with(head, object{"typ": nil}), claims, key), "typ"},
+		"another issuer":          {sign(t, head, with(claims, object{"iss": "https://evil.example"}), key), "not in the settings"},
+		"issuer with a slash":     {sign(t, head, with(claims, object{"iss": s.authority.server.URL + "/"}), key), "not in the settings"},
+		"no issuer":               {sign(t, head, with(claims, object{"iss": nil}), key), "not in the settings"},
+		"issuers in a list":       {sign(t, head, with(claims, object{"iss": []string{s.authority.server.URL}}), key), "not in the settings"},
+		"another audience":        {sign(t, head, with(claims, object{"aud": "bank"}), key), "audience"},
+		"no audience":             {sign(t, head, with(claims, object{"aud": nil}), key), "audience"},
+		"audience of numbers":     {sign(t, head, with(claims, object{"aud": []any{"hub", 1}}), key), "audience"},
+		"expired":                 {sign(t, head, with(claims, object{"exp": now - 31}), key), "expired"},
+		"no expiry":               {sign(t, head, with(claims, object{"exp": nil}), key), "exp"},
+		"expiry in words":         {sign(t, head, with(claims, object{"exp": "never"}), key), "exp"},
+		"expiry out of range":     {sign(t, head, with(claims, object{"exp": 1e300}), key), "exp"},
+		"valid for years":         {sign(t, head, with(claims, object{"exp": now + 366*86400}), key), "valid for"},
+		"from the future":         {sign(t, head, with(claims, object{"iat": now + 40}), key), "future"},
+		"not yet":                 {sign(t, head, with(claims, object{"nbf": now + 60}), key), "not valid before"},
+		"nbf in words":            {sign(t, head, with(claims, object{"nbf": "soon"}), key), "nbf"},
+		"no subject":              {sign(t, head, with(claims, object{"sub": nil}), key), "sub"},
+		"client of numbers":       {sign(t, head, with(claims, object{"client_id": 7}), key), "client_id"},
+		"bound to a certificate":  {sign(t, head, with(claims, object{"cnf": object{"x5t#S256": "abc"}}), key), "bound"},
+		"bound by DPoP":           {sign(t, head, with(claims, object{"cnf": object{"jkt": "abc"}}), key), "binds"},
+		"too long":                {sign(t, head, with(claims, object{"pad": strings.Repeat("x", 20000)}), key), "bytes"},
+		"two values":              {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"at+jwt","kid":"r1"}{}`)) + "." + parts[1] + "." + parts[2], "header"},
 	}
 }
 
-func TestTokenNotMine(t *testing.T) {
+func TestOtherCredentialsAreNotTokens(t *testing.T) {
 	a := newAuthority(t, signingKey{kid: "e", private: ecKey(t)})
 	c := &clock{at: time.Now()}
 	tk, _ := tokens(t, a, c, "")
@@ -322,18 +349,18 @@ func TestTokenBoundToACertificate(t *testing.T) {
 	}
 	r.HTTP.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Raw: []byte("another")}}}
 	if _, err := tk.Authenticate(t.Context(), r); err == nil {
-		t.Error("a stolen token was accepted with another certificate")
+		t.Error("a token was accepted with a certificate it is not bound to")
 	}
 	r.HTTP.TLS = nil
 	if _, err := tk.Authenticate(t.Context(), r); err == nil {
-		t.Error("a stolen token was accepted without a certificate")
+		t.Error("a bound token was accepted without a certificate")
 	}
 	if _, err := tk.Authenticate(t.Context(), bearer(sign(t, head, with(claims, object{"cnf": nil}), key))); err == nil {
-		t.Error("a token without a binding was accepted although the settings require one")
+		t.Error("an unbound token was accepted, but the settings require a binding")
 	}
 }
 
-func TestKeysAreRotated(t *testing.T) {
+func TestIssuerRotatesKeys(t *testing.T) {
 	old, fresh := ecKey(t), ecKey(t)
 	a := newAuthority(t, signingKey{kid: "old", private: old})
 	c := &clock{at: time.Now()}
@@ -346,10 +373,10 @@ func TestKeysAreRotated(t *testing.T) {
 
 	a.setKeys(signingKey{kid: "old", private: old}, signingKey{kid: "fresh", private: fresh})
 	if _, err := tk.Authenticate(t.Context(), bearer(byFresh)); err != nil {
-		t.Errorf("the first token of a new key: %v", err)
+		t.Errorf("the first token with a new key: %v", err)
 	}
 	if _, err := tk.Authenticate(t.Context(), bearer(byOld)); err != nil {
-		t.Errorf("the old key while both are there: %v", err)
+		t.Errorf("the old key while both are published: %v", err)
 	}
 
 	a.setKeys(signingKey{kid: "fresh", private: fresh})
@@ -360,7 +387,7 @@ func TestKeysAreRotated(t *testing.T) {
 	for range 50 {
 		wg.Go(func() {
 			if _, err := tk.Authenticate(t.Context(), bearer(unknown)); err == nil {
-				t.Error("a token of an unknown key was accepted")
+				t.Error("a token with an unknown key was accepted")
 			}
 		})
 	}
@@ -369,7 +396,7 @@ func TestKeysAreRotated(t *testing.T) {
 		t.Errorf("50 tokens with unknown keys caused %d fetches, want 1", n)
 	}
 	if _, err := tk.Authenticate(t.Context(), bearer(byOld)); err == nil {
-		t.Error("a key that its issuer took back is still accepted")
+		t.Error("a key that its issuer withdrew is still accepted")
 	}
 }
 
@@ -391,7 +418,7 @@ func TestIssuerDown(t *testing.T) {
 		t.Errorf("Ready = %v, want the issuer's name", err)
 	}
 	a.setDown(false)
-	waitReady(t, source) // it keeps trying by itself
+	waitReady(t, source) // Run retries on its own
 
 	a.setDown(true)
 	c.advance(22 * time.Hour)
@@ -404,7 +431,7 @@ func TestIssuerDown(t *testing.T) {
 	}
 }
 
-func TestWeakKeySetsAreRefused(t *testing.T) {
+func TestBadKeySets(t *testing.T) {
 	strong := rsaKey(t, 2048)
 	short := rsaKey(t, 1024)
 	key := func(kid, more string, k *rsa.PrivateKey) string {
@@ -416,9 +443,9 @@ func TestWeakKeySetsAreRefused(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ raw, want string }{
 		"short RSA":     {`{"keys":[` + key("a", "", short) + `]}`, "1024"},
-		"one kid twice": {`{"keys":[` + key("a", "", strong) + "," + key("a", "", strong) + `]}`, "key set"},
-		"only enc":      {`{"keys":[` + key("a", `,"use":"enc"`, strong) + `]}`, "no public signature key"},
-		"symmetric":     {`{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}`, "no public signature key"},
+		"duplicate kid": {`{"keys":[` + key("a", "", strong) + "," + key("a", "", strong) + `]}`, "key set"},
+		"only enc":      {`{"keys":[` + key("a", `,"use":"enc"`, strong) + `]}`, "is a public signature key"},
+		"symmetric":     {`{"keys":[{"kty":"oct","kid":"a","k":"c2VjcmV0"}]}`, "is a public signature key"},
 		"too many":      {`{"keys":[` + strings.Join(many, ",") + `]}`, "key set"},
 		"too large":     {`{"keys":[],"x":"` + strings.Repeat("x", 300<<10) + `"}`, "larger than"},
 		"no JSON":       {`hello`, "key set"},

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,22 +16,22 @@ import (
 	"unicode"
 )
 
-// TokenService is a service that knows which tokens hold, as MOSIP's authmanager does: it is asked about each token, by
-// GET <url>/authorize/admin/validateToken with the token in the same cookie in which it came.
+// TokenService configures a service that validates tokens, such as MOSIP's authmanager. The hub asks it about each token with
+// GET <url>/authorize/admin/validateToken, passing the token in the cookie it came in.
 type TokenService struct {
-	// Name is how logs and rules call it.
+	// Name identifies the service in logs and rules.
 	Name string `yaml:"name"`
-	// URL is what /authorize/admin/validateToken is below.
+	// URL is the base URL of /authorize/admin/validateToken.
 	URL string `yaml:"url"`
-	// PlainHTTP allows http beyond this machine: tokens then travel as they are.
+	// PlainHTTP allows http beyond this machine, so that tokens travel unencrypted.
 	PlainHTTP bool `yaml:"plain_http"`
-	// Cookie is the name of the cookie, on both ways. Empty: Authorization.
+	// Cookie names the cookie, from the caller and to the service. Empty: Authorization.
 	Cookie string `yaml:"cookie"`
-	// Cache is how long an answer that a token holds is good, RefusedCache one that it does not: a token that is revoked
-	// goes on for Cache at most. 0: 30 s and 5 s.
+	// Cache is how long a token is trusted after the service accepted it, so a revoked token works for at most Cache longer.
+	// RefusedCache is how long a refusal is remembered. 0: 30 s and 5 s.
 	Cache        time.Duration `yaml:"cache"`
 	RefusedCache time.Duration `yaml:"refused_cache"`
-	// Timeout is for one question. 0: 5 s.
+	// Timeout bounds one request to the service. 0: 5 s.
 	Timeout time.Duration `yaml:"timeout"`
 }
 
@@ -48,18 +47,18 @@ func (s *TokenService) check() error {
 	}
 	if err := checkEndpoint(checked); err != nil {
 		if strings.HasPrefix(s.URL, "http://") && !s.PlainHTTP {
-			return fmt.Errorf("url: %w; plain_http: true allows it within a network that nobody else can read", err)
+			return fmt.Errorf("url: %w; plain_http: true allows it, for networks that nobody else can read", err)
 		}
 		return fmt.Errorf("url: %w", err)
 	}
-	if strings.ContainsAny(s.URL, "?") {
-		return fmt.Errorf("url: %q has a query; expected what /authorize/admin/validateToken is below", clip(s.URL))
+	if strings.Contains(s.URL, "?") {
+		return fmt.Errorf("url: %q has a query; expected the base URL of /authorize/admin/validateToken", clip(s.URL))
 	}
 	if s.Cookie == "" {
 		s.Cookie = "Authorization"
 	}
 	if !validName(s.Cookie) {
-		return fmt.Errorf("cookie: %q; expected the name of a cookie, such as Authorization", s.Cookie)
+		return fmt.Errorf("cookie: %q; expected a cookie name such as Authorization", s.Cookie)
 	}
 	for _, d := range []struct {
 		name     string
@@ -80,18 +79,17 @@ func (s *TokenService) check() error {
 	return nil
 }
 
-// Bounds of what a token service is asked, and of what it answers.
+// Limits on the requests to a token service and its responses.
 const (
 	maxVerdictBytes  = 64 << 10
-	maxVerdicts      = 8192 // of each kind, remembered
-	maxQuestions     = 32   // under way at a time
+	maxVerdicts      = 8192 // remembered, of each kind
+	maxQuestions     = 32   // in flight at a time
 	probeRetryMax    = 30 * time.Second
 	serviceTokenSkew = 30 * time.Second // how far its clock may be behind a token's exp
 )
 
-// RemoteTokens accepts tokens that a TokenService says hold. A question about one token is asked once, however many
-// requests bring it at the same time. When the service cannot be asked, or does not answer as it should, nobody is let in.
-// Safe for concurrent use; Run must be running.
+// RemoteTokens authenticates tokens by asking a TokenService. Concurrent requests with the same token share one question. While
+// the service is unreachable or its response is malformed, nobody is admitted. Safe for concurrent use while Run runs.
 type RemoteTokens struct {
 	service TokenService
 	client  *http.Client
@@ -100,14 +98,14 @@ type RemoteTokens struct {
 	slots   chan struct{}
 
 	mu      sync.Mutex
-	good    verdicts // a flood of tokens that do not hold displaces none that do
+	good    verdicts // apart from bad, so that a flood of invalid tokens evicts no valid ones
 	bad     verdicts
 	asking  map[[sha256.Size]byte]*question
-	reached bool  // it has answered once
-	failing error // its last answer, when that was none
+	reached bool  // the service has answered once
+	failing error // of the last request; nil if it was answered
 }
 
-// verdict is what the service said about a token.
+// verdict is the service's answer about a token.
 type verdict struct {
 	principal *Principal
 	refusal   error
@@ -120,22 +118,22 @@ type question struct {
 	err     error
 }
 
-// NewRemoteTokens makes the authenticator. client decides which hosts may be called and must not follow redirects.
+// NewRemoteTokens makes an Authenticator that asks s. client decides which hosts may be called and must not follow redirects.
 func NewRemoteTokens(s TokenService, client *http.Client, log *slog.Logger, now func() time.Time) *RemoteTokens {
 	return &RemoteTokens{service: s, client: client, log: log, now: now, slots: make(chan struct{}, maxQuestions),
 		asking: map[[sha256.Size]byte]*question{}}
 }
 
-// Challenge is none: no scheme of HTTP stands for a cookie.
+// Challenge is empty: no HTTP authentication scheme covers cookies.
 func (t *RemoteTokens) Challenge() string { return "" }
 
-// Authenticate asks the service about the token in the cookie, unless it has answered lately.
+// Authenticate asks the service about the token in the cookie, unless a recent answer is remembered.
 func (t *RemoteTokens) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
 	raw, err := t.find(r.HTTP)
 	if err != nil {
 		return nil, err
 	}
-	// What the token says of itself is not proven. It can only make its time shorter.
+	// The token's own exp is not proven, so it may only shorten the token's life.
 	exp, dated := expiry(raw)
 	if dated && t.now().After(exp.Add(serviceTokenSkew)) {
 		return nil, refuse(MethodToken, "expired at %s", exp.UTC().Format(time.RFC3339))
@@ -147,7 +145,7 @@ func (t *RemoteTokens) Authenticate(ctx context.Context, r *Request) (*Principal
 	return v.principal, v.refusal
 }
 
-// find is the token of a request.
+// find returns the token of a request.
 func (t *RemoteTokens) find(r *http.Request) (string, error) {
 	found := r.CookiesNamed(t.service.Cookie)
 	if len(found) == 0 {
@@ -164,16 +162,16 @@ func (t *RemoteTokens) find(r *http.Request) (string, error) {
 	case raw == "":
 		return "", refuse(MethodToken, "cookie %q is empty", t.service.Cookie)
 	case len(raw) > maxTokenBytes:
-		return "", refuse(MethodToken, "token of %d bytes, at most %d are read", len(raw), maxTokenBytes)
+		return "", refuse(MethodToken, "token of %d bytes; expected at most %d", len(raw), maxTokenBytes)
 	case strings.ContainsFunc(raw, func(c rune) bool {
 		return c > unicode.MaxASCII || !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-._~+/=", c)
 	}):
-		return "", refuse(MethodToken, "cookie %q holds what no token does", t.service.Cookie)
+		return "", refuse(MethodToken, "cookie %q has characters that no token has", t.service.Cookie)
 	}
 	return raw, nil
 }
 
-// expiry is the exp of a token that is a JWT.
+// expiry returns the exp of a token if it is a JWT with one.
 func expiry(raw string) (time.Time, bool) {
 	_, claims, err := decodeToken(raw)
 	if err != nil {
@@ -182,11 +180,11 @@ func expiry(raw string) (time.Time, bool) {
 	return claims.time("exp")
 }
 
-// verdict is what the service says about a token, from memory where that is fresh.
+// verdict returns the service's answer about a token, from memory if that is fresh.
 func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, dated bool) (verdict, error) {
 	key := sha256.Sum256([]byte(raw))
 	t.mu.Lock()
-	if v, ok := t.remembered(key); ok {
+	if v, ok := t.rememberedLocked(key); ok {
 		t.mu.Unlock()
 		return v, nil
 	}
@@ -199,7 +197,7 @@ func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, d
 			return verdict{}, ctx.Err()
 		}
 	}
-	q := &question{done: make(chan struct{}), err: errors.New("the question was given up")}
+	q := &question{done: make(chan struct{}), err: errors.New("the request was abandoned")}
 	t.asking[key] = q
 	t.mu.Unlock()
 	defer func() {
@@ -209,7 +207,7 @@ func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, d
 		close(q.done)
 	}()
 
-	// Others wait for this answer: it does not end with the request that happened to ask first.
+	// Others wait for this answer, so it must outlive the request that happened to ask first.
 	q.verdict, q.err = t.ask(context.WithoutCancel(ctx), raw)
 	if q.err != nil {
 		return verdict{}, q.err
@@ -229,7 +227,7 @@ func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, d
 	return q.verdict, nil
 }
 
-func (t *RemoteTokens) remembered(key [sha256.Size]byte) (verdict, bool) {
+func (t *RemoteTokens) rememberedLocked(key [sha256.Size]byte) (verdict, bool) {
 	for _, m := range []*verdicts{&t.good, &t.bad} {
 		if v, ok := m.get(key); ok && t.now().Before(v.until) {
 			return v, true
@@ -238,7 +236,7 @@ func (t *RemoteTokens) remembered(key [sha256.Size]byte) (verdict, bool) {
 	return verdict{}, false
 }
 
-// ask asks the service. raw is empty for a question that only finds out whether it answers.
+// ask asks the service about a token. An empty raw only checks that it answers.
 func (t *RemoteTokens) ask(ctx context.Context, raw string) (verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.service.Timeout)
 	defer cancel()
@@ -246,7 +244,7 @@ func (t *RemoteTokens) ask(ctx context.Context, raw string) (verdict, error) {
 	case t.slots <- struct{}{}:
 		defer func() { <-t.slots }()
 	case <-ctx.Done():
-		return verdict{}, fmt.Errorf("%d questions are under way already", maxQuestions)
+		return verdict{}, fmt.Errorf("%d requests are already in flight", maxQuestions)
 	}
 	v, err := t.read(ctx, raw)
 	t.mu.Lock()
@@ -272,17 +270,14 @@ func (t *RemoteTokens) read(ctx context.Context, raw string) (verdict, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		return verdict{refusal: refuse(MethodToken, "token service %s answers %s", t.service.Name, resp.Status)}, nil
+		return verdict{refusal: refuse(MethodToken, "token service %s answered %s", t.service.Name, resp.Status)}, nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		return verdict{}, fmt.Errorf("%s answers %s; expected 200, or 401 for a token that does not hold", at, resp.Status)
+		return verdict{}, fmt.Errorf("%s answered %s; expected 200, or 401 for an invalid token", at, resp.Status)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxVerdictBytes+1))
+	body, err := readAtMost(resp.Body, maxVerdictBytes)
 	if err != nil {
 		return verdict{}, fmt.Errorf("%s: %w", at, err)
-	}
-	if len(body) > maxVerdictBytes {
-		return verdict{}, fmt.Errorf("%s answers more than %d bytes", at, maxVerdictBytes)
 	}
 	v, err := t.parse(body)
 	if err != nil {
@@ -291,7 +286,7 @@ func (t *RemoteTokens) read(ctx context.Context, raw string) (verdict, error) {
 	return v, nil
 }
 
-// parse reads {"response":{"userId":"..","role":"A,B"},"errors":null}. Errors beside a response are errors.
+// parse decodes {"response":{"userId":"..","role":"A,B"},"errors":null}. Errors take precedence over a response.
 func (t *RemoteTokens) parse(body []byte) (verdict, error) {
 	const expected = `expected {"response":{"userId":"..","role":".."},"errors":null}`
 	var answer struct {
@@ -303,10 +298,10 @@ func (t *RemoteTokens) parse(body []byte) (verdict, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if err := dec.Decode(&answer); err != nil {
-		return verdict{}, fmt.Errorf("the answer cannot be read (%w); %s", err, expected)
+		return verdict{}, fmt.Errorf("unreadable response (%w); %s", err, expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return verdict{}, fmt.Errorf("the answer goes on behind the JSON; %s", expected)
+		return verdict{}, fmt.Errorf("data after the JSON; %s", expected)
 	}
 	switch said := string(bytes.TrimSpace(answer.Errors)); said {
 	case "", "null", "[]":
@@ -314,11 +309,11 @@ func (t *RemoteTokens) parse(body []byte) (verdict, error) {
 		return verdict{refusal: refuse(MethodToken, "token service %s: %s", t.service.Name, clip(said))}, nil
 	}
 	if answer.Response == nil {
-		return verdict{}, fmt.Errorf("the answer holds neither a response nor errors; %s", expected)
+		return verdict{}, fmt.Errorf("neither response nor errors; %s", expected)
 	}
 	user := strings.TrimSpace(answer.Response.UserID)
 	if user == "" || len(user) > 255 || strings.ContainsFunc(user, unicode.IsControl) {
-		return verdict{}, fmt.Errorf("the answer names no user (userId %q); %s", clip(user), expected)
+		return verdict{}, fmt.Errorf("invalid userId %q; %s", clip(user), expected)
 	}
 	p := &Principal{Method: MethodToken, Authority: t.service.Name, Subject: user, User: user}
 	for role := range strings.SplitSeq(answer.Response.Role, ",") {
@@ -329,8 +324,8 @@ func (t *RemoteTokens) parse(body []byte) (verdict, error) {
 	return verdict{principal: p}, nil
 }
 
-// Run asks until the service has answered once, so that one that is not there is known before the first caller comes.
-// It ends then, or with ctx.
+// Run asks until the service has answered once, so that a missing service is known before the first caller arrives. It returns
+// then, or when ctx ends.
 func (t *RemoteTokens) Run(ctx context.Context) {
 	for failures := 0; ; failures++ {
 		if t.Ready() == nil {
@@ -341,18 +336,15 @@ func (t *RemoteTokens) Run(ctx context.Context) {
 			return
 		}
 		t.log.Warn("a token service does not answer", "service", t.service.Name, "error", err)
-		pause := min(probeRetryMax, retryMin<<min(failures, 16))
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-timer.C:
+		case <-time.After(retryPause(failures, probeRetryMax)):
 		}
 	}
 }
 
-// Probe asks the service once, for who wants to know whether it answers.
+// Probe asks the service once, to check that it answers.
 func (t *RemoteTokens) Probe(ctx context.Context) error {
 	if _, err := t.ask(ctx, ""); err != nil {
 		return fmt.Errorf("token service %s: %w", t.service.Name, err)
@@ -360,7 +352,7 @@ func (t *RemoteTokens) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil once the service has answered.
+// Ready returns nil once the service has answered.
 func (t *RemoteTokens) Ready() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -373,7 +365,7 @@ func (t *RemoteTokens) Ready() error {
 	return fmt.Errorf("token service %s has not answered yet", t.service.Name)
 }
 
-// Warning says that the service, which did answer once, does not at present; empty: it does.
+// Warning reports that the service, having answered before, does not answer now; else it is empty.
 func (t *RemoteTokens) Warning() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -383,7 +375,7 @@ func (t *RemoteTokens) Warning() string {
 	return fmt.Sprintf("token service %s does not answer: %v", t.service.Name, t.failing)
 }
 
-// verdicts remembers at most 2 × maxVerdicts answers, the newest at least maxVerdicts of them.
+// verdicts remembers up to 2 × maxVerdicts answers and never forgets the newest maxVerdicts.
 type verdicts struct {
 	now, before map[[sha256.Size]byte]verdict
 }

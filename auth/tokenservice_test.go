@@ -20,7 +20,7 @@ import (
 	"quorumhub/auth"
 )
 
-// answering is a round tripper that answers as a function says, and counts.
+// answering is a RoundTripper that answers with a function and counts requests.
 type answering struct {
 	asked  atomic.Int32
 	answer func(*http.Request) (int, string)
@@ -32,7 +32,7 @@ func (a *answering) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-const holds = `{"response":{"userId":"service-account-p","role":"A, B,,C"},"errors":null}`
+const valid = `{"response":{"userId":"service-account-p","role":"A, B,,C"},"errors":null}`
 
 func remote(t *testing.T, client *http.Client, url, more string, now func() time.Time) *auth.RemoteTokens {
 	t.Helper()
@@ -51,7 +51,7 @@ func cookie(text ...string) *auth.Request {
 	return &auth.Request{HTTP: r}
 }
 
-// outcome is what came of credentials, in a word.
+// outcome sums up a result in a word.
 func outcome(p *auth.Principal, err error) string {
 	var refusal *auth.Refusal
 	switch {
@@ -67,7 +67,7 @@ func outcome(p *auth.Principal, err error) string {
 	return p.User + " " + strings.Join(p.Roles, "+")
 }
 
-// Only a clear yes lets anybody in.
+// Only an unambiguous yes admits anybody.
 func TestTokenServiceAnswers(t *testing.T) {
 	release := make(chan struct{})
 	mux := http.NewServeMux()
@@ -75,7 +75,7 @@ func TestTokenServiceAnswers(t *testing.T) {
 		status     int
 		body, want string
 	}{
-		"good":           {200, holds, "service-account-p A+B+C"},
+		"good":           {200, valid, "service-account-p A+B+C"},
 		"no-roles":       {200, `{"response":{"userId":"u","role":null},"errors":[]}`, "u "},
 		"errors":         {200, `{"response":null,"errors":[{"errorCode":"KER-ATH-401","message":"Invalid Token"}]}`, "refused"},
 		"lie":            {200, `{"response":{"userId":"u","role":"A"},"errors":[{"errorCode":"KER-ATH-401"}]}`, "refused"},
@@ -89,14 +89,14 @@ func TestTokenServiceAnswers(t *testing.T) {
 		"list":           {200, `[]`, "unavailable"},
 		"roles-a-list":   {200, `{"response":{"userId":"u","role":["A"]}}`, "unavailable"},
 		"page":           {200, `<html>log in</html>`, "unavailable"},
-		"two-values":     {200, holds + holds, "unavailable"},
-		"cut-off":        {200, holds[:40], "unavailable"},
+		"two-values":     {200, valid + valid, "unavailable"},
+		"cut-off":        {200, valid[:40], "unavailable"},
 		"control":        {200, `{"response":{"userId":"u\nv","role":"A"}}`, "unavailable"},
 		"oversized":      {200, `{"response":{"userId":"u","role":"` + strings.Repeat("A,", 64<<10) + `"}}`, "unavailable"},
-		"oversized-tail": {200, holds + strings.Repeat(" ", 128<<10), "unavailable"},
-		"404":            {404, holds, "unavailable"},
-		"500":            {500, holds, "unavailable"},
-		"201":            {201, holds, "unavailable"},
+		"oversized-tail": {200, valid + strings.Repeat(" ", 128<<10), "unavailable"},
+		"404":            {404, valid, "unavailable"},
+		"500":            {500, valid, "unavailable"},
+		"201":            {201, valid, "unavailable"},
 		"redirect":       {302, ``, "unavailable"},
 		"slow":           {0, ``, "unavailable"},
 	}
@@ -136,9 +136,9 @@ func TestTokenServiceAnswers(t *testing.T) {
 		t.Errorf("down: %s", got)
 	}
 	if a.Ready() != nil || a.Warning() == "" {
-		t.Errorf("once answered and down since: ready %v, warning %q", a.Ready(), a.Warning())
+		t.Errorf("down after answering once: ready %v, warning %q", a.Ready(), a.Warning())
 	}
-	// What it said lately goes on.
+	// Recent answers stay valid.
 	if got := outcome(a.Authenticate(t.Context(), cookie("Authorization=good"))); got != "service-account-p A+B+C" {
 		t.Errorf("remembered: %s", got)
 	}
@@ -149,7 +149,7 @@ func TestTokenServiceCookies(t *testing.T) {
 		if c := r.Header.Get("Cookie"); c != "Authorization=tok.en=" {
 			return 401, c
 		}
-		return 200, holds
+		return 200, valid
 	}}
 	a := remote(t, &http.Client{Transport: rt}, "https://auth.example/v1", ", refused_cache: 1ms", time.Now)
 	const yes = "service-account-p A+B+C"
@@ -185,7 +185,7 @@ func TestTokenServiceCookies(t *testing.T) {
 	}
 }
 
-// jwt is a token that says when it ends; nobody checks its signature here.
+// jwt is a token with an expiry; nobody checks its signature here.
 func jwt(exp time.Time) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, exp.Unix())) + ".c2ln"
 }
@@ -197,14 +197,14 @@ func TestTokenServiceCache(t *testing.T) {
 		if revoked.Load() {
 			return 401, ""
 		}
-		return 200, holds
+		return 200, valid
 	}}
 	a := remote(t, &http.Client{Transport: rt}, "https://auth.example/v1", ", cache: 60s, refused_cache: 10s", c.now)
 	step := func(what, token, want string, asked int32) {
 		t.Helper()
 		before := rt.asked.Load()
 		if got := outcome(a.Authenticate(t.Context(), cookie("Authorization="+token))); got != want || rt.asked.Load()-before != asked {
-			t.Errorf("%s: %s after %d questions, want %s after %d", what, got, rt.asked.Load()-before, want, asked)
+			t.Errorf("%s: %s after %d requests, want %s after %d", what, got, rt.asked.Load()-before, want, asked)
 		}
 	}
 	const yes = "service-account-p A+B+C"
@@ -216,19 +216,19 @@ func TestTokenServiceCache(t *testing.T) {
 	step("expired", expired, "refused", 0)
 	revoked.Store(true)
 	c.advance(39 * time.Second)
-	step("revoked, within the time", "opaque", yes, 0)
-	step("short, within its own time", short, yes, 0)
+	step("revoked, still cached", "opaque", yes, 0)
+	step("short, not expired", short, yes, 0)
 	c.advance(2 * time.Second)
-	step("short, at its end", short, "refused", 1)
+	step("short, expired", short, "refused", 1)
 	c.advance(20 * time.Second)
-	step("revoked, after the time", "opaque", "refused", 1)
+	step("revoked, cache expired", "opaque", "refused", 1)
 	step("refused again", "opaque", "refused", 0)
 	revoked.Store(false)
 	c.advance(9 * time.Second)
-	step("refused, within the time", "opaque", "refused", 0)
+	step("refused, still cached", "opaque", "refused", 0)
 	c.advance(2 * time.Second)
-	step("refused, after the time", "opaque", yes, 1)
-	// Tokens that do not hold displace none that does, however many come.
+	step("refused, cache expired", "opaque", yes, 1)
+	// A flood of invalid tokens evicts no valid one.
 	revoked.Store(true)
 	for i := range 20_000 {
 		if got := outcome(a.Authenticate(t.Context(), cookie(fmt.Sprintf("Authorization=bad%d", i)))); got != "refused" {
@@ -238,14 +238,14 @@ func TestTokenServiceCache(t *testing.T) {
 	step("after a flood", "opaque", yes, 0)
 }
 
-// However many requests bring one token, it is asked about once; and the answer does not end with who asked first.
+// Concurrent requests with one token cause one question, which outlives the request that asked first.
 func TestTokenServiceIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		rt := &answering{answer: func(r *http.Request) (int, string) {
 			select {
 			case <-release:
-				return 200, holds
+				return 200, valid
 			case <-r.Context().Done():
 				return 504, ""
 			}
@@ -269,13 +269,13 @@ func TestTokenServiceIsAskedOnce(t *testing.T) {
 		}
 		for _, s := range got {
 			if s != "service-account-p A+B+C" {
-				t.Fatalf("one of those who waited: %s", s)
+				t.Fatalf("one of the waiting requests: %s", s)
 			}
 		}
 	})
 }
 
-// A service that is not there when the hub starts is known before anybody calls, and found when it comes.
+// A service that is down when the hub starts is reported before anybody calls, and found when it comes up.
 func TestTokenServiceAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
@@ -283,7 +283,7 @@ func TestTokenServiceAtStart(t *testing.T) {
 			if !up.Load() {
 				return 503, ""
 			}
-			return 401, "" // as it answers a question without a token
+			return 401, "" // its answer to a request without a token
 		}}
 		var log bytes.Buffer
 		s, err := auth.ParseSettings([]byte("token_service: {name: authmanager, url: \"https://auth.example\"}"))
@@ -300,7 +300,7 @@ func TestTokenServiceAtStart(t *testing.T) {
 			t.Errorf("ready: %v", err)
 		}
 		if err := a.Probe(ctx); err == nil {
-			t.Error("a probe of it succeeds")
+			t.Error("a probe succeeds")
 		}
 		time.Sleep(time.Minute)
 		up.Store(true)
@@ -312,7 +312,7 @@ func TestTokenServiceAtStart(t *testing.T) {
 			t.Errorf("asked %d times within a minute", n)
 		}
 		if !strings.Contains(log.String(), "does not answer") {
-			t.Errorf("the log says %q", log.String())
+			t.Errorf("the log is %q", log.String())
 		}
 	})
 }
@@ -321,17 +321,17 @@ func TestTokenServiceSettings(t *testing.T) {
 	const idp = "issuers: [{name: idp, issuer: \"https://id.example\", audiences: [hub], cookie: Authorization}]\n"
 	for text, want := range map[string]string{
 		`token_service: {name: a, url: "http://authmanager/v1"}`:                      "plain_http",
-		`token_service: {name: a, url: "authmanager/v1"}`:                             "no absolute URL",
-		`token_service: {name: a, url: "https://u:p@h/v1"}`:                           "no absolute URL",
+		`token_service: {name: a, url: "authmanager/v1"}`:                             "not an absolute URL",
+		`token_service: {name: a, url: "https://u:p@h/v1"}`:                           "not an absolute URL",
 		`token_service: {name: a, url: "https://h/v1?x=1"}`:                           "has a query",
 		`token_service: {name: "", url: "https://h/v1"}`:                              "name",
 		`token_service: {name: a, url: "https://h/v1", cookie: "a b"}`:                "cookie",
 		`token_service: {name: a, url: "https://h/v1", cache: 1h}`:                    "cache",
 		`token_service: {name: a, url: "https://h/v1", timeout: -1s}`:                 "timeout",
 		`token_service: {name: a, url: "https://h/v1", tokens: x}`:                    "unknown",
-		idp + `token_service: {name: idp, url: "https://h/v1", cookie: Other}`:        "is that of an issuer",
-		idp + `token_service: {name: a, url: "https://h/v1"}`:                         "is also that of issuer idp",
-		`rules: [{name: r, may: [publish], topics: ["**"], who: [{issuer: nobody}]}]`: "neither among issuers nor the token_service",
+		idp + `token_service: {name: idp, url: "https://h/v1", cookie: Other}`:        "is taken by an issuer",
+		idp + `token_service: {name: a, url: "https://h/v1"}`:                         "is also used by issuer idp",
+		`rules: [{name: r, may: [publish], topics: ["**"], who: [{issuer: nobody}]}]`: "unknown issuer",
 	} {
 		if _, err := auth.ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -129,7 +129,7 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 func TestApplyNeedsTheRightToDoSo(t *testing.T) {
 	made := run(t, "", "auth", "new-key", "--name", "root", "--role", "operator")
 	key := regexp.MustCompile(`qhk_\S+`).FindString(made.out)
-	_, setting, _ := strings.Cut(made.out, "What goes into auth.file:\n\n")
+	_, setting, _ := strings.Cut(made.out, "Add this to auth.file:\n\n")
 	file := filepath.Join(t.TempDir(), "auth.yaml")
 	text := setting + "rules:\n  - {name: root, may: ['*'], topics: ['**'], who: [{role: operator}]}\n  - {name: lists, may: [admin.view], who: [{scope: lists}]}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -154,7 +154,7 @@ func TestApplyNeedsTheRightToDoSo(t *testing.T) {
 		if got.code != 4 || !strings.Contains(got.err, "the hub refused: 40") {
 			t.Errorf("%s: %+v", what, got)
 		}
-		if token == other.Key && !strings.Contains(got.err, "0 of 2 changes are done") || token == other.Key && !strings.Contains(got.err, "not done: + topic third") {
+		if token == other.Key && !strings.Contains(got.err, "0 of 2 changes were made") || token == other.Key && !strings.Contains(got.err, "not done: + topic third") {
 			t.Errorf("it does not say what is not done: %+v", got)
 		}
 	}
@@ -183,9 +183,9 @@ func TestApplyChecksWithoutAHub(t *testing.T) {
 	}{
 		"unknown key":   {"topics:\n  - nam: x\n", []string{"--check", "-"}, 2, "standard input:2: topics.nam: unknown key; did you mean name?"},
 		"no file":       {"", []string{"--check", file + "x"}, 2, "no such file"},
-		"prune topics":  {"", []string{"--prune-topics", file}, 2, "expected --prune"},
+		"prune topics":  {"", []string{"--prune-topics", file}, 2, "needs --prune"},
 		"check and dry": {"", []string{"--check", "--dry-run", file}, 2, "can't be used together"},
-		"no hub":        {"", []string{file}, 3, "cannot be reached"},
+		"no hub":        {"", []string{file}, 3, "is unreachable"},
 	} {
 		if got := run(t, tc.stdin, append([]string{"apply", "--hub", nowhere}, tc.args...)...); got.code != tc.code || !strings.Contains(got.err, tc.says) {
 			t.Errorf("%s: %+v", name, got)

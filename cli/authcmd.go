@@ -38,7 +38,7 @@ func (c *newKeyCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	line, err := yaml.MarshalWithOptions(map[string]any{"api_keys": []auth.KeySetting{{ID: id, Name: c.Name, SHA256: hex.EncodeToString(hash), Roles: c.Role}}},
+	line, err := yaml.MarshalWithOptions(map[string]any{"api_keys": []auth.APIKeySetting{{ID: id, Name: c.Name, SHA256: hex.EncodeToString(hash), Roles: c.Role}}},
 		yaml.Indent(2), yaml.IndentSequence(true))
 	if err != nil {
 		return fmt.Errorf("encode the setting: %w", err)

@@ -155,7 +155,7 @@ func TestListsFollowEveryPage(t *testing.T) {
 
 func TestPagesThatDoNotEndAreAnError(t *testing.T) {
 	hub := newScriptedHub(t, answering(200, "", `{"items":[],"next":"again"}`))
-	if got := run(t, "", "topics", "--hub", hub.URL); got.code != 1 || !strings.Contains(got.err, "do not end") {
+	if got := run(t, "", "topics", "--hub", hub.URL); got.code != 1 || !strings.Contains(got.err, "repeats") {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -187,10 +187,10 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"thin with content", []string{"publish", "x", "-d", "a", "--thin"}, 2, "can't be used together"},
 		{"thin with key", []string{"publish", "x", "-k", "a", "--thin"}, 2, "--idempotency-key"},
 		{"missing file", []string{"publish", "x", "-f", "/nonexistent"}, 2, "--file"},
-		{"too much", []string{"publish", "x", "-f", big}, 2, "more than 67108864 bytes"},
+		{"too much", []string{"publish", "x", "-f", big}, 2, "larger than 67108864 bytes"},
 		{"other scheme", []string{"publish", "ftp://x/y", "-d", "a"}, 2, "TOPIC: got \"ftp://x/y\""},
 		{"bad hub", []string{"topics", "--hub", "127.0.0.1:8080"}, 2, "--hub"},
-		{"long secret", []string{"subscribe", "x", "http://c/", "--secret", long}, 2, "200 bytes, expected at most 199"},
+		{"long secret", []string{"subscribe", "x", "http://c/", "--secret", long}, 2, "200 bytes long, expected at most 199"},
 		{"bad lease", []string{"subscribe", "x", "http://c/", "--lease", "soon"}, 2, "expected a duration"},
 		{"short lease", []string{"subscribe", "x", "http://c/", "--lease", "10ms"}, 2, "--lease"},
 		{"bad configuration", []string{"check", "--set", "delivery.timeuot=1s"}, 2, "delivery.timeout"},
@@ -198,10 +198,10 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"no nodes", []string{"dev", "--nodes", "0"}, 2, "--nodes"},
 		{"dev for others", []string{"dev", "--http", "0.0.0.0:0"}, 2, "loopback"},
 		{"dev without port", []string{"dev", "--http", "127.0.0.1"}, 2, "HOST:PORT"},
-		{"dev with an owned key", []string{"dev", "--http", "127.0.0.1:0", "--set", "data_dir=/x"}, 2, "data_dir is chosen"},
+		{"dev with an owned key", []string{"dev", "--http", "127.0.0.1:0", "--set", "data_dir=/x"}, 2, "data_dir is set for each node"},
 		{"dev with an unknown key", []string{"dev", "--http", "127.0.0.1:0", "--set", "nonsense=1"}, 2, "unknown key"},
-		{"unreachable", []string{"publish", "x", "-d", "a", "--hub", gone.URL}, 3, "cannot be reached"},
-		{"busy", []string{"publish", "x", "-d", "a", "--hub", busy.URL}, 3, "503 no leader (try again in 3 s)"},
+		{"unreachable", []string{"publish", "x", "-d", "a", "--hub", gone.URL}, 3, "is unreachable"},
+		{"busy", []string{"publish", "x", "-d", "a", "--hub", busy.URL}, 3, "503 no leader (retry in 3 s)"},
 		{"refused", []string{"subscribe", "x", "http://c/", "--hub", refusing.URL}, 4, "400 hub.topic: unknown topic \"x\"\n"},
 		{"redirected", []string{"publish", "x", "-d", "a", "--hub", moved.URL}, 4, "307"},
 		{"no hub", []string{"topics", "--hub", noHub.URL}, 1, "unexpected response"},
@@ -231,7 +231,7 @@ func TestHelpListsEveryExitCodeAndEndsWell(t *testing.T) {
 		}
 	}
 	got := run(t, "", "--help")
-	for _, want := range []string{"the hub cannot be reached", "  130  ", "publish", "demo"} {
+	for _, want := range []string{"the hub is unreachable", "  130  ", "publish", "demo"} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("the help lacks %q", want)
 		}

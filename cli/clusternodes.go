@@ -163,7 +163,7 @@ func (c *demoteCmd) Run(ctx context.Context, s Streams) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	return c.change(ctx, s, http.MethodPost, c.path("/demote"), nil, c.Node+" is becoming a non-voter; it still delivers")
+	return c.change(ctx, s, http.MethodPost, c.path("/demote"), nil, c.Node+" is a non-voter; it still delivers")
 }
 
 type removeCmd struct{ nodeFlags }

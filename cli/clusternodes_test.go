@@ -30,17 +30,17 @@ func TestClusterCommands(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"status"}, "GET /v1/cluster ", 0, "2 of 3 voters are healthy: none of them may fail"},
+		{[]string{"status"}, "GET /v1/cluster ", 0, "2 of 3 voters are healthy: none may fail"},
 		{[]string{"status", "--json"}, "GET /v1/cluster ", 0, `"last_contact_ms"`},
 		{[]string{"add", "node-5", "10.0.0.5:8180"}, `POST /v1/cluster/nodes {"node":"node-5","address":"10.0.0.5:8180","voter":true}`, 0, "node-5 may join from 10.0.0.5:8180"},
 		{[]string{"add", "node-5", "10.0.0.5:8180", "--nonvoter"}, `POST /v1/cluster/nodes {"node":"node-5","address":"10.0.0.5:8180","voter":false}`, 0, ""},
-		{[]string{"promote", "node-4"}, "POST /v1/cluster/nodes/node-4/promote ", 0, "node-4 has a vote"},
-		{[]string{"demote", "node-3"}, "POST /v1/cluster/nodes/node-3/demote ", 0, "node-3 loses its vote"},
-		{[]string{"remove", "node-2"}, "DELETE /v1/cluster/nodes/node-2 ", 0, "node-2 is removed"},
+		{[]string{"promote", "node-4"}, "POST /v1/cluster/nodes/node-4/promote ", 0, "node-4 is a voter"},
+		{[]string{"demote", "node-3"}, "POST /v1/cluster/nodes/node-3/demote ", 0, "node-3 is a non-voter"},
+		{[]string{"remove", "node-2"}, "DELETE /v1/cluster/nodes/node-2 ", 0, "node-2 removed"},
 		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is no node of this cluster"},
-		{[]string{"remove", "no/de"}, "", 2, "expected the id of a node"},
-		{[]string{"transfer-leadership", "node-3"}, `POST /v1/cluster/transfer-leadership {"node":"node-3"}`, 0, "node-3 leads"},
-		{[]string{"transfer-leadership"}, `POST /v1/cluster/transfer-leadership {}`, 0, "another node leads"},
+		{[]string{"remove", "no/de"}, "", 2, "expected a node ID"},
+		{[]string{"transfer-leadership", "node-3"}, `POST /v1/cluster/transfer-leadership {"node":"node-3"}`, 0, "node-3 is the leader"},
+		{[]string{"transfer-leadership"}, `POST /v1/cluster/transfer-leadership {}`, 0, "another node is the leader"},
 		{[]string{"leave"}, "POST /v1/cluster/leave ", 0, "has left the cluster"},
 	} {
 		hub := newScriptedHub(t, answer)

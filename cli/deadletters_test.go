@@ -51,18 +51,18 @@ func TestDeadLetterCommands(t *testing.T) {
 		{[]string{"list", "--reason", "timeout", "--since", "2026-01-31T12:00:00Z"}, "GET /v1/dead-letters reason=timeout&since=2026-01-31T12%3A00%3A00Z ", 0, "1-4"},
 		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "12.5ms"},
 		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "    hello"},
-		{[]string{"replay", "d-3"}, "POST /v1/dead-letters/d-3/replay  ", 0, "d-3 to be replayed\n"},
+		{[]string{"replay", "d-3"}, "POST /v1/dead-letters/d-3/replay  ", 0, "d-3 queued for replay\n"},
 		{[]string{"replay", "d-9"}, "POST /v1/dead-letters/d-9/replay  ", 4, "s-2 to http://cb.example/ has ended"},
 		{[]string{"replay", "--topic", "news", "--expect", "12"}, `POST /v1/dead-letters/replay  {"dry_run":false,"expect":12,"topic":"news"}`, 0,
-			"12 chosen, 10 to be replayed; the subscriptions of 2 have ended\n"},
-		{[]string{"replay", "--all", "--dry-run"}, `POST /v1/dead-letters/replay  {"all":true,"dry_run":true}`, 0, "12 chosen; the subscriptions of 2"},
+			"12 selected, 10 queued for replay; 2 belong to subscriptions that have ended\n"},
+		{[]string{"replay", "--all", "--dry-run"}, `POST /v1/dead-letters/replay  {"all":true,"dry_run":true}`, 0, "12 selected; 2 belong to subscriptions"},
 		{[]string{"drop", "d-3"}, "DELETE /v1/dead-letters/d-3  ", 0, "d-3 dropped\n"},
-		{[]string{"drop", "--subscription", "s-2"}, `POST /v1/dead-letters/drop  {"dry_run":false,"subscription":"s-2"}`, 0, "12 chosen, 12 dropped\n"},
+		{[]string{"drop", "--subscription", "s-2"}, `POST /v1/dead-letters/drop  {"dry_run":false,"subscription":"s-2"}`, 0, "12 selected, 12 dropped\n"},
 		{[]string{"export", "--topic", "news"}, "GET /v1/dead-letters/export topic=news ", 0, aLetter + "}\n" + aLetter + "}\n"},
-		{[]string{"drop"}, "", 2, "expected the id of a dead letter, a filter"},
+		{[]string{"drop"}, "", 2, "expected the ID of a dead letter, a filter"},
 		{[]string{"drop", "d-3", "--all"}, "", 2, "not both"},
-		{[]string{"drop", "--all", "--topic", "news"}, "", 2, "--all goes with no filter"},
-		{[]string{"show", "17"}, "", 2, "expected the id of a dead letter such as d-17"},
+		{[]string{"drop", "--all", "--topic", "news"}, "", 2, "--all and filters are mutually exclusive"},
+		{[]string{"show", "17"}, "", 2, "expected the ID of a dead letter such as d-17"},
 		{[]string{"--since", "yesterday"}, "", 2, "--since: got \"yesterday\""},
 	} {
 		hub := newScriptedHub(t, answer)
@@ -84,7 +84,7 @@ func TestAnExportThatBreaksOffIsNoSuccess(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	defer hub.Close()
-	if got := run(t, "", "dead-letters", "export", "--hub", hub.URL); got.code != 3 || !strings.Contains(got.err, "not whole") || !strings.Contains(got.out, "d-3") {
+	if got := run(t, "", "dead-letters", "export", "--hub", hub.URL); got.code != 3 || !strings.Contains(got.err, "incomplete") || !strings.Contains(got.out, "d-3") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -239,7 +239,7 @@ func TestDeadLettersOfACluster(t *testing.T) {
 		return c.get(0, "/v1/dead-letters/d-1", &d) && d.Attempts == 4 && d.Replaying == nil
 	})
 	callback.answer(http.StatusNoContent)
-	if got := run(t, "", "dead-letters", "replay", "--topic", "news", "--until", "0s", "--expect", "3", "--hub", c.urls[1]); got.code != 0 || !strings.Contains(got.out, "3 to be replayed") {
+	if got := run(t, "", "dead-letters", "replay", "--topic", "news", "--until", "0s", "--expect", "3", "--hub", c.urls[1]); got.code != 0 || !strings.Contains(got.out, "3 queued for replay") {
 		t.Fatalf("%+v", got)
 	}
 	for i := range c.urls {

@@ -57,7 +57,7 @@ func TestInspectSaysWhatAStoppedNodeHolds(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
-	for _, want := range []string{"node-1", "3 message_published", "news", "Every checksum is right."} {
+	for _, want := range []string{"node-1", "3 message_published", "news", "All checksums match."} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the report lacks %q:\n%s", want, out)
 		}

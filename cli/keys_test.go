@@ -157,7 +157,7 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	// One is down: nothing happens, and it is named.
 	c.kill(2)
 	got := run(t, "", "keys", "rotate", "--hub", c.urls[0])
-	if got.code != 4 || !strings.Contains(got.err, "node-3 cannot say which keys it has") || c.keys(0).Sealing != old {
+	if got.code != 4 || !strings.Contains(got.err, "node-3 does not report its keys") || c.keys(0).Sealing != old {
 		t.Fatalf("rotating without node-3: %+v", got)
 	}
 	c.restart(2)
@@ -202,10 +202,10 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 		got = run(t, "", "keys", "reencrypt", "--hub", c.urls[2])
 		return got.code == 0 && used(ptr(c.keys(2)), old) == 0
 	})
-	if !strings.Contains(got.out, "Backups made before still need the old one") {
+	if !strings.Contains(got.out, "Older backups still need the old key") {
 		t.Errorf("reencrypt says %+v", got)
 	}
-	if got := run(t, "", "keys", "drop", "--old", "--hub", c.urls[0]); got.code != 0 || !strings.Contains(got.out, "Backups made before still need the old keys") {
+	if got := run(t, "", "keys", "drop", "--old", "--hub", c.urls[0]); got.code != 0 || !strings.Contains(got.out, "Older backups still need the old keys") {
 		t.Fatalf("dropping the old key: %+v", got)
 	}
 	for i := range c.urls {
@@ -249,7 +249,7 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(n.dir, "secrets.key"), newFile, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := run(t, "", "restore", before, "--config", n.config); got.code == 0 || !strings.Contains(got.err, "sealed with the key "+old) {
+	if got := run(t, "", "restore", before, "--config", n.config); got.code == 0 || !strings.Contains(got.err, "sealed with key "+old) {
 		t.Errorf("a backup that needs the old key: %+v", got)
 	}
 	if err := os.WriteFile(filepath.Join(n.dir, "secrets.key"), append(newFile, oldFile...), 0o600); err != nil {
@@ -285,7 +285,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, "", "keys", "rotate", "--drop-old", "--hub", c.urls[0])
-	if got.code != 0 || !strings.Contains(got.out, "seals secrets now, on 1 nodes") {
+	if got.code != 0 || !strings.Contains(got.out, "is the sealing key now, on 1 nodes") {
 		t.Fatalf("rotate: %+v", got)
 	}
 	st := c.keys(0)
@@ -356,7 +356,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	n := node(firstText)
 	sub := hubtest.NewSubscriber(t)
 	n.Subscribe(t, n.TopicURL("news"), sub.Callback("/"), "hub.secret", "the secret")
-	if got := run(t, "", "keys", "rotate", "--hub", n.URL); got.code != 4 || !strings.Contains(got.err, "from its configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes") {
+	if got := run(t, "", "keys", "rotate", "--hub", n.URL); got.code != 4 || !strings.Contains(got.err, "in its configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes") {
 		t.Fatalf("rotate: %+v", got)
 	}
 	if _, err := os.Stat(filepath.Join(n.DataDir, "secrets.key")); err == nil {
@@ -364,7 +364,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	}
 	n.Stop(t)
 	n = node(firstText + "," + secondText)
-	if got := run(t, "", "keys", "rotate", "--to", second, "--drop-old", "--hub", n.URL); got.code != 0 || !strings.Contains(got.out, "still has "+first+" in its configuration; take it out there") {
+	if got := run(t, "", "keys", "rotate", "--to", second, "--drop-old", "--hub", n.URL); got.code != 0 || !strings.Contains(got.out, "still has "+first+" in its configuration; remove it there") {
 		t.Fatalf("rotate to a key that is there: %+v", got)
 	}
 	n.Stop(t)

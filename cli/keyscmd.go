@@ -15,22 +15,22 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// keysCmd is the group of commands about the keys for secrets at rest. Keys are shown by their ids only.
+// keysCmd groups the commands for sealing keys. They show keys by ID only.
 type keysCmd struct {
-	Status    keysStatusCmd    `cmd:"" default:"withargs" help:"Show which node holds which keys, and how many secrets are sealed with each (the default)."`
-	Rotate    keysRotateCmd    `cmd:"" help:"Bring in a new key that seals, on all nodes; or go on with a rotation that was begun."`
-	Reencrypt keysReencryptCmd `cmd:"" help:"Seal all secrets anew with the present key, while the hub works."`
-	Drop      keysDropCmd      `cmd:"" help:"Remove a key that no secret is sealed with from the files of all nodes."`
-	New       keysNewCmd       `cmd:"" help:"Make a key and print it as a key file, without a hub."`
+	Status    keysStatusCmd    `cmd:"" default:"withargs" help:"Show which node holds which keys, and how many secrets each key seals (the default)."`
+	Rotate    keysRotateCmd    `cmd:"" help:"Switch all nodes to a new sealing key, or continue an unfinished rotation."`
+	Reencrypt keysReencryptCmd `cmd:"" help:"Re-encrypt all secrets with the current sealing key while the hub runs."`
+	Drop      keysDropCmd      `cmd:"" help:"Remove a key that seals no secret from all nodes' key files."`
+	New       keysNewCmd       `cmd:"" help:"Generate a sealing key and print it as a key file, without a hub."`
 }
 
-// keysFlags are those of commands about keys; any node of the cluster can be asked.
+// keysFlags are shared by the commands for sealing keys. --hub may be any node of the cluster.
 type keysFlags struct {
 	hubFlags
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
-// ask makes one request and reads the keys as they then are.
+// ask sends one request and returns the resulting status.
 func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*keyring.Status, error) {
 	hub, err := f.client()
 	if err != nil {
@@ -90,7 +90,7 @@ func printKeys(s Streams, st *keyring.Status) error {
 		return err
 	}
 	if st.Next != "" {
-		_, err := fmt.Fprintf(s.Out, "\na rotation to %s is under way: quorumhub keys rotate goes on with it, quorumhub keys drop %s gives it up\n", terminal.OneLine(st.Next), terminal.OneLine(st.Next))
+		_, err := fmt.Fprintf(s.Out, "\nrotation to %s in progress: quorumhub keys rotate continues it, quorumhub keys drop %s cancels it\n", terminal.OneLine(st.Next), terminal.OneLine(st.Next))
 		return err
 	}
 	return nil
@@ -98,18 +98,18 @@ func printKeys(s Streams, st *keyring.Status) error {
 
 type keysRotateCmd struct {
 	keysFlags
-	To      string `help:"The id of a key that all nodes hold already, in place of a new one." placeholder:"ID"`
-	DropOld bool   `help:"Then seal all secrets anew, and remove the old keys from all nodes."`
+	To      string `help:"The ID of a key that all nodes already hold. Default: a new key." placeholder:"ID"`
+	DropOld bool   `help:"Afterwards re-encrypt all secrets and remove the old keys from all nodes."`
 }
 
-// Help is the longer text of --help.
+// Help is shown by --help below the flags.
 func (*keysRotateCmd) Help() string {
-	return "A new key is made on the node that is asked, and goes to the key files of the others over the cluster port, sealed with the present one; it is never in the log. " +
-		"When every node has it on its disk, all of them seal with it. A node that is down or cannot write its file keeps that from happening and is named; " +
-		"secrets are sealed as before then, and the same command goes on where this one stopped. Run reencrypt afterwards, then drop.\n\n" +
-		"Keys that come from the configuration (secrets.key, QUORUMHUB_SECRETS_KEY) or from files that the hub cannot write are yours to change: make a key with keys new, " +
-		"put it behind the present one on every node, restart those whose configuration changed, and run rotate --to with its id.\n\n" +
-		"BACKUPS THAT WERE MADE BEFORE STILL NEED THE OLD KEY. Keep a copy of it as long as you keep them."
+	return "The node at --hub generates the new key and sends it to the other nodes' key files over the cluster port, sealed with the current key; it never enters the log. " +
+		"Once every node has stored the key, all nodes seal with it. If a node is down or cannot write its file, the command names it, the current key stays in use, " +
+		"and running the command again continues the rotation. Afterwards run reencrypt, then drop.\n\n" +
+		"Keys from the configuration (secrets.key, QUORUMHUB_SECRETS_KEY) or from files that the hub cannot write must be changed by hand: generate a key with keys new, " +
+		"add it after the current one on every node, restart nodes whose configuration changed, and run rotate --to with its ID.\n\n" +
+		"OLDER BACKUPS STILL NEED THE OLD KEY. Keep a copy of it as long as you keep them."
 }
 
 // Run rotates.
@@ -131,7 +131,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 	if c.JSON {
 		return writeJSON(s.Out, st)
 	}
-	if _, err := fmt.Fprintf(s.Out, "%s seals secrets now, on %d nodes\n", terminal.OneLine(st.Sealing), len(st.Nodes)); err != nil {
+	if _, err := fmt.Fprintf(s.Out, "%s is the sealing key now, on %d nodes\n", terminal.OneLine(st.Sealing), len(st.Nodes)); err != nil {
 		return err
 	}
 	if c.DropOld {
@@ -140,7 +140,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s Streams) error {
 	return sayOld(s, st)
 }
 
-// sayOld says what is left to do with the keys before the present one.
+// sayOld prints what is left to do with the old keys.
 func sayOld(s Streams, st *keyring.Status) error {
 	n := 0
 	for i := range st.Keys {
@@ -149,19 +149,19 @@ func sayOld(s Streams, st *keyring.Status) error {
 		}
 	}
 	if n == 0 {
-		_, err := fmt.Fprintln(s.Out, "no secret is sealed with another key: quorumhub keys drop --old removes those from the nodes")
+		_, err := fmt.Fprintln(s.Out, "old keys seal no secrets; remove them from the nodes with quorumhub keys drop --old")
 		return err
 	}
-	_, err := fmt.Fprintf(s.Out, "%d secrets are sealed with another key: quorumhub keys reencrypt\n", n)
+	_, err := fmt.Fprintf(s.Out, "old keys seal %d secrets; re-encrypt them with quorumhub keys reencrypt\n", n)
 	return err
 }
 
 type keysReencryptCmd struct{ keysFlags }
 
-// Run seals all secrets anew.
+// Run re-encrypts all secrets.
 func (c *keysReencryptCmd) Run(ctx context.Context, s Streams) error { return c.reencrypt(ctx, s) }
 
-// reencrypt repeats its request until nothing is left, and prints how far it is.
+// reencrypt repeats its request until no secret is left, and prints its progress.
 func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 	hub, err := f.client()
 	if err != nil {
@@ -181,34 +181,34 @@ func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 		total += out.Sealed
 		switch {
 		case out.Left > 0 && out.Sealed > 0:
-			fmt.Fprintf(s.Err, "%d secrets sealed anew, %d left\n", total, out.Left)
+			fmt.Fprintf(s.Err, "%d secrets re-encrypted, %d left\n", total, out.Left)
 			continue
 		case out.Left > 0:
 			for _, line := range out.Failing {
 				fmt.Fprintln(s.Err, terminal.OneLine(line))
 			}
-			return fmt.Errorf("%d secrets were sealed anew, and %d cannot be opened; put the key that they need into the key files (quorumhub keys status), and repeat", total, out.Left)
+			return fmt.Errorf("%d secrets were re-encrypted, but %d cannot be opened; add the missing key to the key files (see quorumhub keys status) and run this again", total, out.Left)
 		}
 		if f.JSON {
 			out.Sealed = total
 			return writeJSON(s.Out, out)
 		}
-		_, err = fmt.Fprintf(s.Out, "%d secrets were sealed anew; all are sealed with the present key. Backups made before still need the old one\n", total)
+		_, err = fmt.Fprintf(s.Out, "%d secrets were re-encrypted; the current key seals all secrets. Older backups still need the old key\n", total)
 		return err
 	}
 }
 
 type keysDropCmd struct {
 	keysFlags
-	ID  string `arg:"" optional:"" help:"The id of the key."`
-	Old bool   `help:"All keys but the one that seals."`
+	ID  string `arg:"" optional:"" help:"The key's ID."`
+	Old bool   `help:"Drop all keys except the sealing key."`
 }
 
-// Help is the longer text of --help.
+// Help is shown by --help below the flags.
 func (*keysDropCmd) Help() string {
-	return "A key is dropped only when no secret of the hub is sealed with it, and for ever: secrets sealed with it are not taken any more. Every node removes it from its key file, " +
-		"a node that is down when it comes back. Dropping the key of a rotation that is under way gives the rotation up.\n\n" +
-		"BACKUPS THAT WERE MADE BEFORE STILL NEED THE KEY. Keep a copy of it as long as you keep them."
+	return "A key can be dropped only if it seals no secret, and dropping is permanent: the hub never accepts secrets sealed with it again. Every node removes the key from its key file; " +
+		"a node that is down does so when it is back. Dropping the key of an unfinished rotation cancels the rotation.\n\n" +
+		"OLDER BACKUPS STILL NEED THE KEY. Keep a copy of it as long as you keep them."
 }
 
 // Run drops keys.
@@ -220,7 +220,7 @@ func (c *keysDropCmd) Run(ctx context.Context, s Streams) error {
 	case c.Old:
 		id = "old"
 	case strings.Trim(id, "0123456789abcdef") != "":
-		return exit.Usagef("ID: got %q, expected the id of a key such as 1a2b3c4d (quorumhub keys status)", id)
+		return exit.Usagef("ID: got %q, expected a key ID such as 1a2b3c4d (see quorumhub keys status)", id)
 	}
 	st, err := c.ask(ctx, http.MethodDelete, "/v1/keys/"+url.PathEscape(id), nil)
 	if err != nil {
@@ -232,7 +232,7 @@ func (c *keysDropCmd) Run(ctx context.Context, s Streams) error {
 	return sayDropped(s, st)
 }
 
-// sayDropped says which nodes still hold what was dropped.
+// sayDropped prints which nodes still hold dropped keys.
 func sayDropped(s Streams, st *keyring.Status) error {
 	for _, n := range st.Nodes {
 		var still []string
@@ -243,25 +243,25 @@ func sayDropped(s Streams, st *keyring.Status) error {
 		}
 		switch {
 		case n.Error != "":
-			fmt.Fprintf(s.Out, "%s does not answer; it removes what it has when it is back\n", terminal.OneLine(n.Node))
+			fmt.Fprintf(s.Out, "%s does not respond; it removes its copy when it is back\n", terminal.OneLine(n.Node))
 		case len(still) > 0 && n.Source != "file":
-			fmt.Fprintf(s.Out, "%s still has %s in its configuration; take it out there\n", terminal.OneLine(n.Node), terminal.OneLine(strings.Join(still, ", ")))
+			fmt.Fprintf(s.Out, "%s still has %s in its configuration; remove it there\n", terminal.OneLine(n.Node), terminal.OneLine(strings.Join(still, ", ")))
 		case len(still) > 0:
-			fmt.Fprintf(s.Out, "%s still has %s in its file; its log says why\n", terminal.OneLine(n.Node), terminal.OneLine(strings.Join(still, ", ")))
+			fmt.Fprintf(s.Out, "%s still has %s in its key file; see its log for the reason\n", terminal.OneLine(n.Node), terminal.OneLine(strings.Join(still, ", ")))
 		}
 	}
-	_, err := fmt.Fprintln(s.Out, "dropped; "+terminal.OneLine(st.Sealing)+" seals secrets. Backups made before still need the old keys: keep a copy of them")
+	_, err := fmt.Fprintln(s.Out, "dropped; "+terminal.OneLine(st.Sealing)+" is the sealing key. Older backups still need the old keys: keep a copy of them")
 	return err
 }
 
 type keysNewCmd struct{}
 
-// Run makes a key.
+// Run generates a key.
 func (*keysNewCmd) Run(s Streams) error {
 	id, text, err := keyring.GenerateKey()
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "# Key %s, which seals subscribers' secrets. Keep it: without it nothing can be signed.\n%s\n", id, text)
+	_, err = fmt.Fprintf(s.Out, "# Key %s seals subscribers' secrets. Keep a copy: without it, deliveries cannot be signed.\n%s\n", id, text)
 	return err
 }

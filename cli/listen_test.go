@@ -266,7 +266,7 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 func TestListenFailsWhenTimeIsUp(t *testing.T) {
 	l := startListen(t, "--count", "2", "--timeout", "300ms")
 	post(t, l.callback(t), "one", nil)
-	if code := l.code(t); code != 5 || !strings.Contains(l.errs.String(), "300ms passed") {
+	if code := l.code(t); code != 5 || !strings.Contains(l.errs.String(), "timed out after 300ms") {
 		t.Errorf("exit code %d: %s", code, l.errs)
 	}
 }

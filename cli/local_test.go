@@ -99,7 +99,7 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "dev tells of the killed node", func() bool { return strings.Contains(out.String(), "node-1 ended (signal: killed)") })
+	eventually(t, "dev tells of the killed node", func() bool { return strings.Contains(out.String(), "node-1 exited (signal: killed)") })
 	eventually(t, "the pid file is gone", func() bool { return pidIn(node) == 0 })
 	if isReady(hub) {
 		t.Error("the killed node came back by itself")

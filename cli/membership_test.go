@@ -253,7 +253,7 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 	if got := run(t, "", "cluster", "leave", "--hub", c.urls[2]); got.code != 4 || !strings.Contains(got.err, "only voter") {
 		t.Errorf("the last one may leave: %+v", got)
 	}
-	if got := run(t, "", "cluster", "status", "--hub", c.urls[2]); got.code != 0 || !strings.Contains(got.out, "1 of 1 voters are healthy: none of them may fail") {
+	if got := run(t, "", "cluster", "status", "--hub", c.urls[2]); got.code != 0 || !strings.Contains(got.out, "1 of 1 voters are healthy: none may fail") {
 		t.Errorf("status: %+v", got)
 	}
 	r.delivered(t, paths, load.end(t))

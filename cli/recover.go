@@ -18,19 +18,19 @@ import (
 
 type recoverCmd struct {
 	configFlags
-	DataDir string   `help:"The node's data_dir, if not that of the configuration." placeholder:"DIR"`
-	Peers   []string `help:"The node that goes on, as id=host:port; needed only when the configuration does not say it." placeholder:"ID=HOST:PORT"`
-	Yes     bool     `help:"Do it. Without this flag nothing is changed."`
+	DataDir string   `help:"The node's data_dir. Default: that of the configuration." placeholder:"DIR"`
+	Peers   []string `help:"This node as ID=HOST:PORT. Required only if the configuration does not name it." placeholder:"ID=HOST:PORT"`
+	Yes     bool     `help:"Perform the recovery. Without this flag nothing is changed."`
 }
 
-// Help is the longer text of --help.
+// Help is shown by --help below the flags.
 func (*recoverCmd) Help() string {
-	return "For a cluster that cannot come back: more than half of its voters are lost for good. Stop what is left of it, and run this command without --yes " +
-		"on each node that still has its data. The one with the highest term of its last entry, among these the one with the highest entry, knows most: " +
-		"run it there with --yes, then start that node with serve. What its log holds and nobody knows to be committed is committed by that. " +
+	return "Use this if a cluster has permanently lost at least half of its voters. Stop all remaining nodes and run this command without --yes " +
+		"on each node that still has its data. The most up-to-date node is the one whose last entry has the highest term and, among equals, the highest index: " +
+		"run the command there with --yes, then start that node with serve. This commits every entry in its log, including those that may not have been committed before. " +
 		"Messages that only the lost nodes had are lost.\n\n" +
-		"The node becomes the only voter of a new cluster with a new id, so that no node of the former one can talk to it. All others, survivors too, " +
-		"join it with empty data directories, with the same configuration as before if you like: to the new cluster they are new nodes. One node only, because the logs of two survivors may differ where nothing was committed, and nobody could tell any more."
+		"The node becomes the only voter of a new cluster with a new ID, which nodes of the old cluster cannot contact. All other nodes, survivors included, " +
+		"join it with empty data directories and, if you like, their old configuration: to the new cluster they are new nodes. Recover one node only, because the logs of two survivors may differ in their uncommitted entries."
 }
 
 func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
@@ -46,7 +46,7 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, node.FSMDir)); err != nil {
-		return fmt.Errorf("data_dir %s holds no node: %w", cfg.DataDir, err)
+		return fmt.Errorf("data_dir %s contains no node: %w", cfg.DataDir, err)
 	}
 	lock, err := node.LockDataDir(cfg.DataDir)
 	if err != nil {
@@ -65,21 +65,21 @@ func (c *recoverCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	if !c.Yes {
-		return exit.Usagef("nothing was changed; add --yes to do it")
+		return exit.Usagef("nothing was changed; add --yes to perform the recovery")
 	}
 	return nil
 }
 
-// recoveredSelf is the node that goes on: that of the data directory, at the address the configuration or --peers has.
+// recoveredSelf returns the node of the data directory, with its address from the configuration or --peers.
 func recoveredSelf(cfg *configs.Config, peers []string) (self configs.Peer, err error) {
 	known, err := raftlog.ReadIdentity(cfg.DataDir)
 	switch {
 	case err != nil:
 		return self, err
 	case known == nil:
-		return self, fmt.Errorf("data_dir %s holds no node: there is no node.json", cfg.DataDir)
+		return self, fmt.Errorf("data_dir %s contains no node: node.json is missing", cfg.DataDir)
 	case len(peers) > 1:
-		return self, exit.Usagef("--peers: got %d nodes, expected one; recover the one that knows most, the others join it with empty data directories", len(peers))
+		return self, exit.Usagef("--peers: got %d nodes, expected one; recover the most up-to-date node and let the others join it with empty data directories", len(peers))
 	}
 	self = configs.Peer{ID: known.ID, Addr: cfg.Cluster.Addr}
 	if p, ok := cfg.Self(); ok && p.ID == known.ID {
@@ -88,7 +88,7 @@ func recoveredSelf(cfg *configs.Config, peers []string) (self configs.Peer, err 
 	if len(peers) == 1 {
 		id, addr, ok := strings.Cut(peers[0], "=")
 		if !ok || addr == "" || id != known.ID {
-			return self, exit.Usagef("--peers: got %q, expected %s=host:port, for this is the data of %s", peers[0], known.ID, known.ID)
+			return self, exit.Usagef("--peers: got %q, expected %s=host:port, because this is the data of %s", peers[0], known.ID, known.ID)
 		}
 		self.Addr = addr
 	}
@@ -100,15 +100,15 @@ func printPlan(w io.Writer, cfg *configs.Config, p *raftlog.Plan) error {
 	fmt.Fprintf(&b, "node %s at %s, of cluster %s, in %s\n", p.Node, p.Address, p.Cluster, cfg.DataDir)
 	fmt.Fprintf(&b, "its log ends with entry %d of term %d\n", p.LastIndex, p.LastTerm)
 	if n := p.LastIndex - p.Durable; n > 0 {
-		fmt.Fprintf(&b, "%d entries of it, with %d messages, may not have been committed by the cluster: now they are\n", n, p.Messages)
+		fmt.Fprintf(&b, "its last %d entries, with %d messages, may not have been committed by the old cluster; this commits them\n", n, p.Messages)
 	}
 	if len(p.LeftOut) > 0 {
-		fmt.Fprintf(&b, "left out: %s; they, and the clusters they may still form, never meet this one again\n", strings.Join(p.LeftOut, ", "))
+		fmt.Fprintf(&b, "left out: %s; neither they nor a cluster they may still form can contact the new cluster\n", strings.Join(p.LeftOut, ", "))
 	}
 	if p.NewCluster != "" {
-		fmt.Fprintf(&b, "%s is the only voter of cluster %s now; start it with quorumhub serve, then start others with empty data directories: they join it\n", p.Node, p.NewCluster)
+		fmt.Fprintf(&b, "%s is now the only voter of cluster %s; start it with quorumhub serve, then start others with empty data directories to join it\n", p.Node, p.NewCluster)
 	} else {
-		fmt.Fprintf(&b, "of several survivors recover the one with the highest term, among these the one with the highest entry\n")
+		fmt.Fprintf(&b, "if several nodes survive, recover the one with the highest term and, among equals, the highest entry\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -45,7 +45,7 @@ func TestI1RecoverOneNodeOfThree(t *testing.T) {
 	if got := run(t, "", "recover", "--config", config, "--peers", fmt.Sprintf("node-%d=127.0.0.1:1", (best+1)%3+1), "--yes"); got.code != 2 || !strings.Contains(got.err, "--peers") {
 		t.Errorf("recover for another node: %+v", got)
 	}
-	if got := run(t, "", "recover", "--config", config, "--yes"); got.code != 0 || !strings.Contains(got.out, "is the only voter of cluster") {
+	if got := run(t, "", "recover", "--config", config, "--yes"); got.code != 0 || !strings.Contains(got.out, "is now the only voter of cluster") {
 		t.Fatalf("recover: %+v", got)
 	}
 	c.restart(best)

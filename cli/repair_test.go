@@ -92,7 +92,7 @@ func (c *devCluster) backupOf(i int, args ...string) string {
 	c.t.Helper()
 	file := filepath.Join(c.t.TempDir(), "backup")
 	got := run(c.t, "", append([]string{"backup", "--hub", c.urls[i], "--to", file}, args...)...)
-	if got.code != 0 || !strings.Contains(got.out, "keep the key file") {
+	if got.code != 0 || !strings.Contains(got.out, "keep sealing key") {
 		c.t.Fatalf("backup: %+v", got)
 	}
 	if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
@@ -383,7 +383,7 @@ func TestBackupAndRestoreRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := run(t, "", "backup", "--hub", c.urls[0], "--to", file); got.code != 2 || !strings.Contains(got.err, "is not overwritten") {
+	if got := run(t, "", "backup", "--hub", c.urls[0], "--to", file); got.code != 2 || !strings.Contains(got.err, "already exists") {
 		t.Errorf("over a file: %+v", got)
 	}
 	if got := run(t, "", "backup", "--hub", c.urls[0], "--to", file+"2", "--recipient", "age1nonsense"); got.code != 2 || !strings.Contains(got.err, "--recipient") {
@@ -410,7 +410,7 @@ func TestBackupAndRestoreRefuse(t *testing.T) {
 			t.Errorf("%s: %+v, expected %q", what, got, words)
 		}
 	}
-	refused("without the key", file, "put the former nodes' key file there")
+	refused("without the key", file, "copy the old nodes' key file there")
 	if got := run(t, "", "restore", file, "--config", n.config, "--set", "secrets.key_file="+file); got.code == 0 {
 		t.Errorf("with a key file that is none: %+v", got)
 	}
@@ -429,5 +429,5 @@ func TestBackupAndRestoreRefuse(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(n.dir, "raft.db"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused("into a node's directory", file, "is not empty: it has raft.db")
+	refused("into a node's directory", file, "is not empty: it contains raft.db")
 }

@@ -17,19 +17,19 @@ import (
 )
 
 type restoreCmd struct {
-	File string `arg:"" placeholder:"FILE" help:"The backup."`
+	File string `arg:"" placeholder:"FILE" help:"The backup file."`
 	configFlags
 	decryptFlags
-	DataDir string `help:"The data_dir to make, if not that of the configuration." placeholder:"DIR"`
+	DataDir string `help:"The data_dir to create. Default: that of the configuration." placeholder:"DIR"`
 }
 
-// Help is the longer text of --help.
+// Help is shown by --help below the flags.
 func (*restoreCmd) Help() string {
-	return "The backup is verified to its end before anything is written. Then data_dir, which must be empty but for the key file and the configuration, becomes that of one node, " +
+	return "The whole backup is verified before anything is written. Then data_dir, which must be empty except for the key file and the configuration, becomes that of a single node, " +
 		"the only voter of a new cluster with the state of the backup: topics, messages, subscriptions, cursors and pending requests. Start it with serve, then let other nodes " +
-		"join it with empty data directories. The nodes of the former cluster cannot talk to it; stop them, or subscribers hear from both.\n\n" +
-		"It needs the key file of the former nodes (secrets.key_file, by default secrets.key in data_dir): the backup holds the secrets sealed, and not the key.\n\n" +
-		"Leases have run on since the backup was taken. Messages published after it are gone, and their ids are given again to new messages."
+		"join it with empty data directories. Nodes of the old cluster cannot contact it; stop them, or subscribers receive deliveries from both.\n\n" +
+		"Restoring needs the key file of the old nodes (secrets.key_file, by default secrets.key in data_dir): the backup contains the sealed secrets, but not the sealing key.\n\n" +
+		"Leases have kept running since the backup was taken. Messages published after it are lost, and new messages reuse their IDs."
 }
 
 func (c *restoreCmd) Run(_ context.Context, s Streams) error {
@@ -68,7 +68,7 @@ func (c *restoreCmd) Run(_ context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "%s holds node %s of cluster %s now, with the state of cluster %s as of entry %d, %s; start it with quorumhub serve\n",
+	_, err = fmt.Fprintf(s.Out, "%s now contains node %s of cluster %s, with the state of cluster %s as of entry %d, %s; start it with quorumhub serve\n",
 		cfg.DataDir, id, cluster, meta.ClusterID, meta.Index, moment(meta.LogTime))
 	return err
 }
@@ -81,7 +81,7 @@ func (c *restoreCmd) verify(file *os.File) (*store.BackupMeta, error) {
 	return store.VerifyBackup(c.File, in)
 }
 
-// restore fills the data directory, and empties it again when that fails.
+// restore fills the data directory, and empties it again if that fails.
 func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (cluster string, err error) {
 	dir := filepath.Join(cfg.DataDir, node.FSMDir)
 	addr := cfg.Cluster.Addr
@@ -104,14 +104,14 @@ func (c *restoreCmd) restore(file *os.File, cfg *configs.Config, id string) (clu
 		err = errors.Join(err, st.Close())
 	}
 	if err != nil {
-		for _, name := range []string{node.FSMDir, "raft.db", "node.json"} { // node.json last: without it alone the rest could start
+		for _, name := range []string{node.FSMDir, "raft.db", "node.json"} { // node.json last: a node could start from the rest without it
 			err = errors.Join(err, os.RemoveAll(filepath.Join(cfg.DataDir, name)))
 		}
 	}
 	return cluster, err
 }
 
-// checkRestoreDir refuses a directory that holds anything but what a node is given from outside.
+// checkRestoreDir refuses a directory that contains anything but files that are put there for a node.
 func checkRestoreDir(cfg *configs.Config, config string) error {
 	entries, err := os.ReadDir(cfg.DataDir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -131,12 +131,12 @@ func checkRestoreDir(cfg *configs.Config, config string) error {
 		}
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("data_dir %s is not empty: it has %s; empty it, or choose another one", cfg.DataDir, terminal.OneLine(strings.Join(found[:min(len(found), 5)], ", ")))
+		return fmt.Errorf("data_dir %s is not empty: it contains %s; empty it or choose another one", cfg.DataDir, terminal.OneLine(strings.Join(found[:min(len(found), 5)], ", ")))
 	}
 	return nil
 }
 
-// checkRestoreKey refuses a restore after which the secrets could not be opened.
+// checkRestoreKey refuses a restore if the secrets in the backup could not be opened afterwards.
 func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 	if meta.SecretsKey == "" {
 		return nil
@@ -149,13 +149,13 @@ func checkRestoreKey(cfg *configs.Config, meta *store.BackupMeta) error {
 	keys, err := node.OpenKeys(cfg, false)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w; the secrets in the backup are sealed with the key %s, which is not in the backup: put the former nodes' key file there", err, words)
+		return fmt.Errorf("%w; the secrets in the backup are sealed with key %s, which is not in the backup: copy the old nodes' key file there", err, words)
 	case err != nil:
 		return err
 	}
 	for _, id := range needed {
 		if ring := keys.Ring(); !ring.Opens(id) {
-			return fmt.Errorf("%s holds the key %s, but the secrets in the backup are sealed with the key %s; put the former nodes' key file there, as it was when the backup was taken",
+			return fmt.Errorf("%s contains key %s, but the secrets in the backup are sealed with key %s; copy the old nodes' key file there, as it was when the backup was taken",
 				keys.Where(), strings.Join(ring.IDs(), " and "), words)
 		}
 	}

@@ -114,7 +114,7 @@ func TestRetriesOfACluster(t *testing.T) {
 	}
 	// Those of one kind, and then all, are replayed; each comes to its own subscription and beside its order.
 	well.Store(true)
-	if got := run(t, "", "dead-letters", "replay", "--status", "4xx", "--hub", c.urls[c.other("/refuse")]); got.code != 0 || !strings.Contains(got.out, "3 chosen, 3 to be replayed") {
+	if got := run(t, "", "dead-letters", "replay", "--status", "4xx", "--hub", c.urls[c.other("/refuse")]); got.code != 0 || !strings.Contains(got.out, "3 selected, 3 queued for replay") {
 		t.Errorf("%+v", got)
 	}
 	for i := range c.urls {
@@ -123,7 +123,7 @@ func TestRetriesOfACluster(t *testing.T) {
 	if left := len(c.chosen(0, "")); left != 3 {
 		t.Errorf("%d letters are left, want 3", left)
 	}
-	if got := run(t, "", "dead-letters", "replay", "--all", "--hub", through); got.code != 0 || !strings.Contains(got.out, "3 chosen, 3 to be replayed") {
+	if got := run(t, "", "dead-letters", "replay", "--all", "--hub", through); got.code != 0 || !strings.Contains(got.out, "3 selected, 3 queued for replay") {
 		t.Errorf("%+v", got)
 	}
 	for i := range c.urls {

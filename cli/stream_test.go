@@ -157,7 +157,7 @@ func TestListenStreamAnswers(t *testing.T) {
 			t.Errorf("came back with Last-Event-ID %q, want %q", got, want)
 		}
 	}
-	for _, want := range []string{"gap: messages 3 to 7 are gone", "the hub ended the stream: stopping", "longer than a hub sends", "404 topic: it is not known"} {
+	for _, want := range []string{"gap: messages 3 to 7 are gone", "the hub ended the stream: stopping", "longer than the limit", "404 topic: it is not known"} {
 		if !strings.Contains(l.errs.String(), want) {
 			t.Errorf("it does not say %q: %s", want, l.errs)
 		}
@@ -264,7 +264,7 @@ func TestTopicsSetOnACluster(t *testing.T) {
 			return code == 0 && strings.Join(fields, " ") == "news 1 5 5 0 age 7d, size 1"
 		})
 	}
-	if code, out := run(2, "set", "news"); code != 0 || !strings.Contains(out, "none, the hub's hold") {
+	if code, out := run(2, "set", "news"); code != 0 || !strings.Contains(out, "none, the hub's limits apply") {
 		t.Errorf("%d %q", code, out)
 	}
 	for _, bad := range [][]string{{"set", "none", "--max-age", "1h"}, {"set", "news", "--max-age", "soon"}} {

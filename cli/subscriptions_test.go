@@ -27,15 +27,15 @@ func TestSubscriptionCommands(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"pause", "s-3"}, "POST /v1/subscriptions/s-3/pause ", 0, "s-3 is paused\n"},
-		{[]string{"resume", "s-3"}, "POST /v1/subscriptions/s-3/resume ", 0, "s-3 goes on\n"},
-		{[]string{"end", "s-3"}, "DELETE /v1/subscriptions/s-3 ", 0, "s-3 has ended; its callback is told\n"},
+		{[]string{"pause", "s-3"}, "POST /v1/subscriptions/s-3/pause ", 0, "s-3 paused\n"},
+		{[]string{"resume", "s-3"}, "POST /v1/subscriptions/s-3/resume ", 0, "s-3 resumed\n"},
+		{[]string{"end", "s-3"}, "DELETE /v1/subscriptions/s-3 ", 0, "s-3 ended; the hub notifies its callback\n"},
 		{[]string{"end", "s-3", "--json"}, "DELETE /v1/subscriptions/s-3 ", 0, "{}\n"},
-		{[]string{"rewind", "s-3", "--to", "earliest"}, `POST /v1/subscriptions/s-3/rewind {"to":"earliest","dry_run":false}`, 0, "s-3 goes on with message 4: 7 sent again, 0 skipped\n"},
-		{[]string{"rewind", "s-3", "--to", "4", "--dry-run"}, `POST /v1/subscriptions/s-3/rewind {"to":"4","dry_run":true}`, 0, "s-3 would go on with message 4: 7 sent again, 0 skipped\n"},
+		{[]string{"rewind", "s-3", "--to", "earliest"}, `POST /v1/subscriptions/s-3/rewind {"to":"earliest","dry_run":false}`, 0, "s-3 continues with message 4: 7 sent again, 0 skipped\n"},
+		{[]string{"rewind", "s-3", "--to", "4", "--dry-run"}, `POST /v1/subscriptions/s-3/rewind {"to":"4","dry_run":true}`, 0, "s-3 would continue with message 4: 7 sent again, 0 skipped\n"},
 		{[]string{"rewind", "s-3", "--to", "99"}, `POST /v1/subscriptions/s-3/rewind {"to":"99","dry_run":false}`, 3, "the hub refused: 400 to: 99 is past the end of the topic"},
 		{[]string{"rewind", "s-3"}, "", 2, "--to"},
-		{[]string{"pause", "news"}, "", 2, "expected the id of a subscription such as s-17"},
+		{[]string{"pause", "news"}, "", 2, "expected the ID of a subscription such as s-17"},
 	} {
 		hub := newScriptedHub(t, answer)
 		got := run(t, "", append(append([]string{"subscriptions"}, tc.args...), "--hub", hub.URL)...)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Config is the whole configuration of one node. It is a plain value: read it from anywhere, change it only
+// Config is the whole configuration of one node. It is a plain value: safe for concurrent reads, to be changed only
 // before the node starts.
 type Config struct {
 	HTTP      HTTP
@@ -31,166 +31,165 @@ type Config struct {
 	Debug     Debug
 }
 
-// HTTP says where the node listens and under which URLs the world knows the hub.
+// HTTP configures the listener and the URLs of the hub.
 type HTTP struct {
 	// Addr is host:port; an empty host means all addresses, port 0 a free one.
 	Addr string
-	// PublicURL is the URL that subscribers see in rel=hub and in hosted topics. It must be the same on every
-	// node. Without a trailing slash. Empty: see Config.PublicURL.
+	// PublicURL is the URL that subscribers see in rel=hub and in hosted topics, without a trailing slash. It must be
+	// the same on every node. Empty: see Config.PublicURL.
 	PublicURL string
-	// AliasURLs are other base URLs under which the same hub is reached; a topic URL below any of them
-	// means the same topic.
+	// AliasURLs are other base URLs of the same hub; a topic URL below any of them means the same topic.
 	AliasURLs []string
 	TLS       HTTPTLS
-	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	// TrustedProxies are the networks whose X-Forwarded-For is trusted.
 	TrustedProxies []netip.Prefix
 }
 
-// HTTPTLS names the PEM files of HTTPS; Cert and Key together or neither.
+// HTTPTLS names the PEM files of HTTPS: Cert and Key together, or neither.
 type HTTPTLS struct {
 	Cert, Key string
-	// ClientCA signs client certificates; empty: none are asked for.
+	// ClientCA signs client certificates; empty: none are requested.
 	ClientCA string
 }
 
-// Cluster says how the node takes part in replication.
+// Cluster configures the node's part in replication.
 type Cluster struct {
-	// Addr is where the node listens for the others; it does so only when there are Peers.
+	// Addr is where the node listens for other nodes; it does so only if there are Peers.
 	Addr string
 	// NodeID may be empty: see Config.Self.
 	NodeID string
-	// Peers are the nodes that found a cluster together, or those of the cluster to join; this one included. Empty: a
-	// cluster of this node alone, which no other can join.
+	// Peers are the nodes that found a cluster together, or nodes of the cluster to join, including this one. Empty:
+	// a cluster of this node alone, which no other can join.
 	Peers []Peer
-	// Voter is whether this node, when it joins, is to get a vote.
+	// Voter is whether this node gets a vote when it joins.
 	Voter bool
-	// Weight is this node's share of the subscriptions in proportion to the others'.
+	// Weight is this node's share of the subscriptions relative to other nodes.
 	Weight int
-	// Admission is open or listed: whether a node joins that was not announced.
+	// Admission is open or listed: whether nodes may join that were not announced.
 	Admission string
 	Autopilot Autopilot
-	// Token, when not empty, must be the same on every node.
+	// Token must be the same on every node unless it is empty.
 	Token string
 	TLS   ClusterTLS
 }
 
-// Autopilot says when the set of nodes changes by itself.
+// Autopilot configures automatic changes of membership.
 type Autopilot struct {
-	// Stabilization is how long a new node must have kept up before it gets its vote.
+	// Stabilization is how long a new node must keep up before it gets its vote.
 	Stabilization time.Duration
-	// CleanupDead is how long a node is dead before it is removed; 0: it stays.
+	// CleanupDead is how long a node must be dead before it is removed; 0: never.
 	CleanupDead time.Duration
-	// MinVoters is how many voters CleanupDead leaves at least.
+	// MinVoters is the minimum number of voters that CleanupDead leaves.
 	MinVoters int
 }
 
-// Peer is a node of the cluster and the host:port at which the others reach it.
+// Peer is a node of the cluster and the host:port at which other nodes reach it.
 type Peer struct {
 	ID, Addr string
 }
 
-// String is the peer as it is written in a configuration: id=host:port.
+// String returns the peer as written in a configuration: id=host:port.
 func (p Peer) String() string { return p.ID + "=" + p.Addr }
 
-// ClusterTLS names the PEM files of mutual TLS between nodes; all of them or none.
+// ClusterTLS names the PEM files of mutual TLS between nodes: all of them, or none.
 type ClusterTLS struct {
 	CA, Cert, Key string
 }
 
-// Hub holds the rules of the WebSub endpoint.
+// Hub configures the WebSub endpoint.
 type Hub struct {
 	// Profile is native, ballerina or mosip.
 	Profile      string
 	Lease        Lease
 	Verification Verification
-	// SecretGrace is how long a replaced secret goes on signing in Standard Webhooks.
+	// SecretGrace is how long a replaced secret keeps signing in Standard Webhooks.
 	SecretGrace time.Duration
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
-	// CompactJSON rewrites JSON content without spaces between its tokens.
+	// CompactJSON removes the whitespace between the tokens of JSON content.
 	CompactJSON bool
 }
 
-// Lease bounds the time a subscription is granted; a wish outside Min..Max is moved to the nearer end.
+// Lease bounds the lease of a subscription; a request outside Min..Max is clamped.
 type Lease struct {
 	Min, Default, Max time.Duration
 }
 
-// Verification is how the hub asks a callback whether a request was meant.
+// Verification configures the verification of intent.
 type Verification struct {
 	// Timeout is for one attempt.
 	Timeout time.Duration
-	// Attempts counts all of them, the first included.
+	// Attempts is the maximum number of attempts, including the first.
 	Attempts int
 }
 
-// Topics holds the rules about topics.
+// Topics configures topics.
 type Topics struct {
 	AutoRegister bool
 }
 
-// Delivery is how content reaches the callbacks.
+// Delivery configures deliveries to callbacks.
 type Delivery struct {
 	// Timeout is for one attempt.
 	Timeout time.Duration
-	// Concurrency is how many deliveries to endpoints that answer quickly a node has under way at most.
+	// Concurrency is the maximum number of deliveries in flight to endpoints that answer quickly.
 	Concurrency int
 	Retry       Retry
-	// HostConcurrency is how many deliveries to one host are under way at most; 0: no limit of its own.
+	// HostConcurrency is the maximum number of deliveries in flight to one host; 0: only the other limits apply.
 	HostConcurrency int
-	// CursorFlush is the longest time an acknowledged delivery stays unreplicated.
+	// CursorFlush is the longest time an acknowledged delivery remains unreplicated.
 	CursorFlush time.Duration
-	// TLSFile names the rules of certificates by host; empty: none.
+	// TLSFile names the file of TLS rules by host; empty: none.
 	TLSFile string
 	Egress  Egress
 }
 
-// Retry bounds what is done after a failed delivery. A count of 0 means no bound.
+// Retry configures what happens after a failed delivery. A count of 0 means no bound.
 type Retry struct {
 	Initial     time.Duration
 	MaxInterval time.Duration
-	// Schedule is the waits one after the other, in place of Initial and MaxInterval; empty: exponential.
+	// Schedule lists successive waits, instead of Initial and MaxInterval; empty: exponential backoff.
 	Schedule []time.Duration
-	// OverloadWait is the least wait after the second overload in a row; 0: none.
+	// OverloadWait is the minimum wait after the second consecutive overload; 0: none.
 	OverloadWait    time.Duration
 	MaxAge          time.Duration
 	MaxAttempts     int
 	RefusedAttempts int
 }
 
-// Egress says which addresses the node may call.
+// Egress decides which addresses the node may call.
 type Egress struct {
 	// Mode is public, edge or dev-loopback.
 	Mode       string
 	AllowCIDRs []netip.Prefix
-	// AllowHosts are lower-case host names; "*.example.org" stands for every name below example.org.
+	// AllowHosts are lower-case host names; "*.example.org" matches every name below example.org.
 	AllowHosts []string
 }
 
-// Fetch is how a topic is read after a thin ping.
+// Fetch configures how topics are fetched after a thin ping.
 type Fetch struct {
 	Timeout time.Duration
 	Egress  Egress
 }
 
-// Retention bounds what is kept of the message log. Zero means no bound.
+// Retention bounds the message log. Zero means no bound.
 type Retention struct {
 	MaxAge   time.Duration
 	MaxBytes Bytes
 }
 
-// DeadLetters bounds what is kept of messages that were given up. Zero means no bound.
+// DeadLetters bounds the dead letters kept. Zero means no bound.
 type DeadLetters struct {
 	MaxAge   time.Duration
 	MaxCount int
-	// MaxBytes counts their bodies.
+	// MaxBytes is the total size of their bodies.
 	MaxBytes Bytes
 }
 
 // Message bounds one message.
 type Message struct {
 	MaxBytes Bytes
-	// KeyHeaders are the publishers' headers that are kept with a message, for delivery keys.
+	// KeyHeaders are the publishers' headers kept with a message, for delivery keys.
 	KeyHeaders []string
 }
 
@@ -200,33 +199,33 @@ type Streams struct {
 	Heartbeat time.Duration
 }
 
-// Limits bound what one caller, and requests about one callback host, may cost a node. Zero means no limit. A caller is
-// a principal or, where nobody is authenticated, a client address.
+// Limits bounds what one caller, and requests about one callback host, may cost a node. Zero means no limit. A caller
+// is a principal or, without authentication, a client address.
 type Limits struct {
 	Publish, Subscribe, Read, Admin Rate
-	// Refused counts requests whose credentials do not hold.
+	// Refused counts requests with invalid credentials.
 	Refused Rate
 	// CallbackHost counts subscribe and unsubscribe requests for callbacks at one host.
 	CallbackHost Rate
-	// Pending is how many requests may wait for their verification, of one caller and for one callback host.
+	// Pending is the maximum number of requests waiting for verification, per caller and per callback host.
 	Pending int
-	// Connections and Streams are those open at a time, of one client address.
+	// Connections and Streams are the maximum numbers open at once from one client address.
 	Connections, Streams int
 }
 
 // Storage tunes what is written to disk and when.
 type Storage struct {
 	FlushInterval time.Duration
-	// MinFreeBytes is the free disk space below which publishers are turned away.
+	// MinFreeBytes is the free disk space below which publish requests are refused.
 	MinFreeBytes Bytes
 	SegmentBytes Bytes
-	// TailBytes is the memory for messages that are not yet on disk or were just written.
+	// TailBytes is the memory for messages that are not on disk yet or were written recently.
 	TailBytes Bytes
-	// LogBytes is how much of raft's log stays behind a snapshot, and how much of it makes the next one due.
+	// LogBytes is how much of raft's log is kept after a snapshot, and how much of it triggers the next one.
 	LogBytes Bytes
 }
 
-// Secrets says where the key is that encrypts secrets at rest.
+// Secrets locates the keys that encrypt secrets at rest.
 type Secrets struct {
 	// Key holds the keys themselves, in base64; empty: they are in a file.
 	Key string
@@ -234,15 +233,15 @@ type Secrets struct {
 	KeyFile string
 }
 
-// Auth says who may call.
+// Auth configures authentication and authorisation.
 type Auth struct {
 	// Mode is "" (loopback listeners only), open or required.
 	Mode string
-	// File holds issuers, keys and rules (see package auth); with Mode required only.
+	// File names the file of issuers, keys and rules (see package auth); only with Mode required.
 	File string
 	// Audit is control or all.
 	Audit string
-	// Egress says where the issuers may be.
+	// Egress decides where token issuers may be.
 	Egress Egress
 }
 
@@ -252,15 +251,15 @@ type Log struct {
 	Format string
 }
 
-// Debug is for those who look into a running node.
+// Debug configures aids for debugging a running node.
 type Debug struct {
-	// Pprof serves profiles under /debug/pprof to whoever reaches http.addr.
+	// Pprof serves profiles under /debug/pprof to everyone who can reach http.addr.
 	Pprof bool
 }
 
-// PublicURL is the hub's base URL without a trailing slash: http.public_url, or http:// (https:// with http.tls.cert)
-// and http.addr when that is empty. A listener on all addresses is then named by the loopback address, which is right for one machine
-// only (see Warnings).
+// PublicURL returns the hub's base URL without a trailing slash: http.public_url or, if that is empty, http://
+// (https:// with http.tls.cert) followed by http.addr. If the listener is on all addresses, the host is the loopback
+// address, which is right only on a single machine (see Warnings).
 func (c *Config) PublicURL() string {
 	if c.HTTP.PublicURL != "" {
 		return c.HTTP.PublicURL
@@ -279,7 +278,8 @@ func (c *Config) PublicURL() string {
 	return scheme + net.JoinHostPort(host, port)
 }
 
-// KeyFile is the path of the key for secrets at rest: secrets.key_file, or secrets.key in the data directory.
+// KeyFile returns the path of the key file for secrets at rest: secrets.key_file, or secrets.key in the data
+// directory.
 func (c *Config) KeyFile() string {
 	if c.Secrets.KeyFile != "" {
 		return c.Secrets.KeyFile
@@ -287,7 +287,8 @@ func (c *Config) KeyFile() string {
 	return filepath.Join(c.DataDir, "secrets.key")
 }
 
-// Self is this node among cluster.peers: the one with cluster.node_id or, when that is empty, with cluster.addr.
+// Self returns this node's entry in cluster.peers: the one with cluster.node_id or, if that is empty, with
+// cluster.addr.
 func (c *Config) Self() (Peer, bool) {
 	for _, p := range c.Cluster.Peers {
 		if p.ID == c.Cluster.NodeID || c.Cluster.NodeID == "" && p.Addr == c.Cluster.Addr {
@@ -297,7 +298,7 @@ func (c *Config) Self() (Peer, bool) {
 	return Peer{}, false
 }
 
-// LogLevel is log.level as slog knows it.
+// LogLevel returns log.level for slog.
 func (c *Config) LogLevel() slog.Level {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Log.Level))); err != nil {
@@ -306,31 +307,31 @@ func (c *Config) LogLevel() slog.Level {
 	return level
 }
 
-// Warnings names what is allowed and yet likely not meant, one line each.
+// Warnings returns settings that are allowed but probably not intended, one line each.
 func (c *Config) Warnings() []string {
 	var out []string
 	host, _, err := net.SplitHostPort(c.HTTP.Addr)
 	if err == nil && c.HTTP.PublicURL == "" {
 		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-			out = append(out, "http.public_url is empty while http.addr listens on all addresses: subscribers are told "+
-				c.PublicURL()+", which only this machine reaches")
+			out = append(out, "http.public_url is empty while http.addr listens on all addresses: subscribers see "+
+				c.PublicURL()+", which only this machine can reach")
 		}
 	}
 	if c.Auth.Mode == "open" && !isLoopback(c.HTTP.Addr) {
-		out = append(out, "auth.mode is open: everyone who reaches "+c.HTTP.Addr+" may publish and subscribe")
+		out = append(out, "auth.mode is open: everyone who can reach "+c.HTTP.Addr+" may publish and subscribe")
 	}
 	for _, e := range []struct {
 		name string
 		Egress
 	}{{"delivery.egress", c.Delivery.Egress}, {"fetch.egress", c.Fetch.Egress}} {
 		if e.Mode == "dev-loopback" && !isLoopback(c.HTTP.Addr) {
-			out = append(out, e.name+".mode is dev-loopback on a hub that others reach: they can make it call services on this machine")
+			out = append(out, e.name+".mode is dev-loopback on a hub that other machines can reach: they can make it call services on this machine")
 		}
 	}
 	return out
 }
 
-// isLoopback reports whether a listen address is reached from this machine only.
+// isLoopback reports whether a listen address can be reached from this machine only.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"quorumhub/configs"
 )
 
-var update = flag.Bool("update", false, "write the sample file anew")
+var update = flag.Bool("update", false, "rewrite the sample file")
 
 func writeFile(t *testing.T, text string) string {
 	t.Helper()
@@ -26,7 +26,7 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-func TestDefaultIsValidAndFollowsTheKeyList(t *testing.T) {
+func TestDefaultMatchesTheKeyList(t *testing.T) {
 	c := configs.Default()
 	if err := c.Validate(); err != nil {
 		t.Fatalf("the defaults are not valid: %v", err)
@@ -38,7 +38,7 @@ func TestDefaultIsValidAndFollowsTheKeyList(t *testing.T) {
 	}
 	for i, k := range keys {
 		if got := strings.Join(settings[i].Texts, ","); got != k.Default {
-			t.Errorf("%s: the key list says %q, the default is %q", k.Name, k.Default, got)
+			t.Errorf("%s: the key list has %q, the default is %q", k.Name, k.Default, got)
 		}
 		if k.Doc == "" || k.Expected == "" && k.Type != "text" || k.Type == "" {
 			t.Errorf("%s: documentation is missing: %+v", k.Name, k)
@@ -116,11 +116,11 @@ func TestLaterSourcesWin(t *testing.T) {
 		t.Errorf("got %+v and data_dir %s", c.Delivery, c.DataDir)
 	}
 	if c.Delivery.CursorFlush != 250*time.Millisecond {
-		t.Errorf("a key that nobody gave lost its default: %s", c.Delivery.CursorFlush)
+		t.Errorf("an unset key lost its default: %s", c.Delivery.CursorFlush)
 	}
 }
 
-func TestListsComeFromSequencesAndCommas(t *testing.T) {
+func TestListsFromSequencesAndCommas(t *testing.T) {
 	want := configs.Egress{
 		Mode:       "edge",
 		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")},
@@ -148,11 +148,11 @@ func TestListsComeFromSequencesAndCommas(t *testing.T) {
 		File: writeFile(t, "http: {alias_urls: [http://a.example]}"), Set: []string{"http.alias_urls="},
 	})
 	if err != nil || len(c.HTTP.AliasURLs) != 0 {
-		t.Errorf("an empty list does not replace a full one: %v, %v", c, err)
+		t.Errorf("an empty list does not override a non-empty one: %v, %v", c, err)
 	}
 }
 
-func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
+func TestMistakesAreReportedWithOriginAndExpectation(t *testing.T) {
 	tests := []struct {
 		name string
 		file string
@@ -175,8 +175,8 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"bool", "topics:\n  auto_register: yes\n", "", "", []string{`hub.yaml:2: topics.auto_register: got "yes", expected true or false`}},
 		{"enum", "", "", "log.level=loud", []string{`log.level: got "loud", expected one of debug, info, warn, error`}},
 		{"unknown profile", "", "", "hub.profile=kafka", []string{`hub.profile: got "kafka"`, "ballerina"}},
-		{"list where one value belongs", "data_dir: [a]\n", "", "", []string{"hub.yaml:1: data_dir: got a list, expected the path of a directory"}},
-		{"mapping where a value belongs", "data_dir:\n  a: b\n", "", "", []string{"hub.yaml:1: data_dir: expected a plain value"}},
+		{"list instead of a value", "data_dir: [a]\n", "", "", []string{"hub.yaml:1: data_dir: got a list, expected the path of a directory"}},
+		{"mapping instead of a value", "data_dir:\n  a: b\n", "", "", []string{"hub.yaml:1: data_dir: expected a plain value"}},
 		{"bad network", "", "", "fetch.egress.allow_cidrs=10.0.0.0/8,10.0.0.300", []string{`fetch.egress.allow_cidrs: got "10.0.0.300", expected a network such as`}},
 		{"bad host", "", "", "fetch.egress.allow_hosts=http://x", []string{`got "http://x", expected a host name such as`}},
 		{"public URL with query", "", "", "http.public_url=http://h/?a=b", []string{"http.public_url: got", "expected an absolute http(s) URL"}},
@@ -186,12 +186,12 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"open to the world", "http:\n  addr: 0.0.0.0:8080\n", "", "", []string{`hub.yaml:2: http.addr: "0.0.0.0:8080" is not a loopback address`, "auth.mode: open"}},
 		{"open cluster", "", "", "cluster.addr=[::]:8180", []string{`cluster.addr: "[::]:8180" is not a loopback address`, "cluster.tls.ca"}},
 		{"peer without address", "", "", "cluster.peers=node-1", []string{`cluster.peers: got "node-1", expected id=host:port such as`}},
-		{"peer nobody can dial", "", "", "cluster.peers=node-1=0.0.0.0:8180", []string{`cluster.peers: got "node-1=0.0.0.0:8180", expected id=host:port`}},
-		{"peers without this node", "cluster:\n  node_id: c\n  peers: [\"a=127.0.0.1:1\", \"b=127.0.0.1:2\"]\n", "", "", []string{`hub.yaml:3: cluster.peers: this node's cluster.node_id, "c", is not among them`}},
-		{"peers at no address of this node", "", "", "cluster.peers=a=127.0.0.1:1", []string{"cluster.peers: no node has this one's cluster.addr, 127.0.0.1:8180"}},
-		{"peer twice", "cluster:\n  node_id: a\n  peers: [\"a=127.0.0.1:1\", \"a=127.0.0.1:2\"]\n", "", "", []string{`got "a=127.0.0.1:2", whose id or address is there twice`}},
+		{"peer with an undialable address", "", "", "cluster.peers=node-1=0.0.0.0:8180", []string{`cluster.peers: got "node-1=0.0.0.0:8180", expected id=host:port`}},
+		{"peers without this node", "cluster:\n  node_id: c\n  peers: [\"a=127.0.0.1:1\", \"b=127.0.0.1:2\"]\n", "", "", []string{`hub.yaml:3: cluster.peers: this node's cluster.node_id, "c", is not among the peers`}},
+		{"peers without this node's address", "", "", "cluster.peers=a=127.0.0.1:1", []string{"cluster.peers: no peer has this node's cluster.addr, 127.0.0.1:8180"}},
+		{"peer twice", "cluster:\n  node_id: a\n  peers: [\"a=127.0.0.1:1\", \"a=127.0.0.1:2\"]\n", "", "", []string{`got "a=127.0.0.1:2", whose ID or address is listed twice`}},
 		{"peers on other machines without TLS", "cluster:\n  node_id: a\n  peers: [\"a=127.0.0.1:1\", \"b=10.0.0.2:2\"]\n", "", "", []string{`got "b=10.0.0.2:2", which is not a loopback address`}},
-		{"half of TLS", "cluster:\n  node_id: a\n  peers: [\"a=10.0.0.1:1\", \"b=10.0.0.2:2\"]\n  tls: {cert: x}\n", "", "", []string{"cluster.tls.cert: cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together"}},
+		{"half of TLS", "cluster:\n  node_id: a\n  peers: [\"a=10.0.0.1:1\", \"b=10.0.0.2:2\"]\n  tls: {cert: x}\n", "", "", []string{"cluster.tls.cert: cluster.tls.ca, cluster.tls.cert and cluster.tls.key require each other"}},
 		{"min above default", "", "", "hub.lease.min=20d", []string{`hub.lease.default: got "10d", expected at least hub.lease.min (20d)`}},
 		{"default above max", "hub:\n  lease:\n    max: 1d\n", "", "", []string{`hub.yaml:3: hub.lease.max: got "1d", expected at least hub.lease.default (10d)`}},
 		{"wait out of range", "delivery:\n  retry:\n    schedule: [5s, 31d]\n", "", "", []string{`hub.yaml:3: delivery.retry.schedule: got "31d", expected a duration from 1ms to 30d`}},
@@ -200,8 +200,8 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 		{"tail below message", "", "", "storage.tail_bytes=64KiB", []string{"storage.tail_bytes: got", "expected at least message.max_bytes (1MiB)"}},
 		{"given twice", "data_dir: a\nhub: {profile: native}\nhub.profile: native\n", "", "", []string{"hub.yaml:3: hub.profile: given twice in this file"}},
 		{"broken YAML", "http:\n  addr: \"127.0.0.1\n", "", "", []string{"hub.yaml:", "not valid YAML"}},
-		{"no mapping", "- a\n- b\n", "", "", []string{"hub.yaml:1: expected keys and values"}},
-		{"second document", "data_dir: a\n---\ndata_dir: b\n", "", "", []string{"a second document begins"}},
+		{"not a mapping", "- a\n- b\n", "", "", []string{"hub.yaml:1: expected keys and values"}},
+		{"second document", "data_dir: a\n---\ndata_dir: b\n", "", "", []string{"a second document starts here"}},
 		{"alias", "data_dir: &x a\nsecrets: {key_file: *x}\n", "", "", []string{"data_dir: expected a plain value", "secrets.key_file: expected a plain value"}},
 	}
 	for _, tt := range tests {
@@ -223,17 +223,17 @@ func TestMistakesAreNamedWithPlaceAndWayOut(t *testing.T) {
 			}
 			for _, w := range tt.want {
 				if !strings.Contains(err.Error(), w) {
-					t.Errorf("got\n%s\nwhich lacks\n%s", err, w)
+					t.Errorf("got\n%s\nwhich does not contain\n%s", err, w)
 				}
 			}
 			if strings.Count(err.Error(), "\n") != len(invalid.Problems)-1 {
-				t.Errorf("not one line a problem:\n%s", err)
+				t.Errorf("not one line per problem:\n%s", err)
 			}
 		})
 	}
 }
 
-func TestEveryProblemIsReportedAtOnce(t *testing.T) {
+func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	_, err := configs.Load(configs.Source{
 		File: writeFile(t, "nonsense: 1\nlog:\n  level: loud\n"),
 		Env:  []string{"QUORUMHUB_NONSENSE=1", "QUORUMHUB_DELIVERY_TIMEOUT=x"},
@@ -260,7 +260,7 @@ func TestValidateChecksValuesSetInCode(t *testing.T) {
 	}
 }
 
-func TestMissingFileIsNamed(t *testing.T) {
+func TestUnreadableFileIsNamed(t *testing.T) {
 	for _, path := range []string{filepath.Join(t.TempDir(), "gone.yaml"), t.TempDir()} {
 		_, err := configs.Load(configs.Source{File: path})
 		if err == nil || !strings.Contains(err.Error(), path) {
@@ -299,7 +299,7 @@ func TestOpenModeAllowsAnyAddress(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:8080", "127.8.9.1:1", "[::1]:8080", "localhost:8080"} {
 		c, err := configs.Load(configs.Source{Set: []string{"http.addr=" + addr}})
 		if err != nil {
-			t.Errorf("%s needs no open mode: %v", addr, err)
+			t.Errorf("%s must not require open mode: %v", addr, err)
 		} else if w := c.Warnings(); len(w) > 0 {
 			t.Errorf("%s: warnings %v", addr, w)
 		}
@@ -318,7 +318,7 @@ func TestPublicURL(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := c.PublicURL(); got != want {
-			t.Errorf("%s gives %s, expected %s", set, got, want)
+			t.Errorf("%s: got %s, expected %s", set, got, want)
 		}
 	}
 }
@@ -335,7 +335,7 @@ func TestKeyFileFollowsTheDataDirectory(t *testing.T) {
 	}
 }
 
-func TestSampleIsInStepAndLoadsAsTheDefaults(t *testing.T) {
+func TestSampleMatchesTheKeyListAndTheDefaults(t *testing.T) {
 	const path = "quorumhub.yaml"
 	if *update {
 		if err := os.WriteFile(path, configs.Sample(), 0o644); err != nil {
@@ -382,7 +382,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 	}
 }
 
-func TestMapHoldsEveryKeyForJSON(t *testing.T) {
+func TestMapForJSON(t *testing.T) {
 	data, err := json.Marshal(configs.Default().Map())
 	if err != nil {
 		t.Fatal(err)
@@ -404,12 +404,12 @@ func TestBytes(t *testing.T) {
 		}
 		back, err := configs.ParseBytes(got.String())
 		if err != nil || back != got {
-			t.Errorf("%q: its text form %s reads as %d, %v", text, got, back, err)
+			t.Errorf("%q: its text form %s parses as %d, %v", text, got, back, err)
 		}
 	}
 	for _, text := range []string{"", "B", "-1", "1.5MiB", "1 X", "9223372036854775808", "8388608TiB", "1MiBMiB"} {
 		if got, err := configs.ParseBytes(text); err == nil {
-			t.Errorf("%q reads as %d", text, got)
+			t.Errorf("%q parses as %d", text, got)
 		}
 	}
 }
@@ -424,12 +424,12 @@ func TestDuration(t *testing.T) {
 		}
 		back, err := configs.ParseDuration(configs.FormatDuration(got))
 		if err != nil || back != got {
-			t.Errorf("%q: its text form %s reads as %s, %v", text, configs.FormatDuration(got), back, err)
+			t.Errorf("%q: its text form %s parses as %s, %v", text, configs.FormatDuration(got), back, err)
 		}
 	}
 	for _, text := range []string{"", "5", "d", "-1d", "1d-1h", "1d+1h", "1.5d", "106752d", "106751d24h", "1h1d"} {
 		if got, err := configs.ParseDuration(text); err == nil {
-			t.Errorf("%q reads as %s", text, got)
+			t.Errorf("%q parses as %s", text, got)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"quorumhub/configs"
 )
 
-// FuzzLoad feeds any file and any --set texts. Nothing may panic, a refusal must name at least one problem on one
-// line each, and what is accepted must still be valid and survive being written and read again.
+// FuzzLoad loads arbitrary files and --set strings. Nothing may panic, a rejection must report at least one problem, and an
+// accepted configuration must be valid and survive a round trip through YAML.
 func FuzzLoad(f *testing.F) {
 	f.Add(configs.Sample(), "delivery.timeout=5s\nhttp.alias_urls=http://a/,http://b")
 	f.Add([]byte("hub:\n  lease: {min: 1s, max: 99d}\n"), "")
@@ -30,12 +30,12 @@ func FuzzLoad(f *testing.F) {
 		c, err := configs.Load(configs.Source{File: path, Set: sets})
 		if err != nil {
 			if err.Error() == "" {
-				t.Error("an error without a word")
+				t.Error("an error without a message")
 			}
 			return
 		}
 		if err := c.Validate(); err != nil {
-			t.Fatalf("accepted, then refused: %v", err)
+			t.Fatalf("accepted by Load, rejected by Validate: %v", err)
 		}
 		text, err := configs.YAML(c.Settings())
 		if err != nil {
@@ -46,7 +46,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		again, err := configs.Load(configs.Source{File: path})
 		if err != nil {
-			t.Fatalf("what was written is refused: %v\n%s", err, text)
+			t.Fatalf("the written file is rejected: %v\n%s", err, text)
 		}
 		if !reflect.DeepEqual(c.Settings(), again.Settings()) {
 			t.Fatalf("got %+v\nexpected %+v\n%s", again, c, text)

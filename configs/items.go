@@ -9,25 +9,25 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// ItemKind describes a list of items in a YAML file that is no configuration of a node.
+// ItemKind describes a list of items in a YAML file other than a node's configuration.
 type ItemKind struct {
-	// Name is the key that the list stands under.
+	// Name is the key of the list.
 	Name string
-	// Keys are those of one item; dots nest, as in the configuration.
+	// Keys are the keys of one item; dots nest, as in the configuration.
 	Keys []string
-	// Lists are lists of items in an item.
+	// Lists are lists of items within an item.
 	Lists []ItemKind
 }
 
 // Item is one item of a list.
 type Item struct {
-	// Origin says where it begins: "hub.yaml:12".
+	// Origin is where the item begins: "hub.yaml:12".
 	Origin string
 	values layer
 	lists  map[string][]Item
 }
 
-// Text is the value under a key, with its origin; !ok when there is none or when it is a list.
+// Text returns the value of a key and its origin; ok is false if there is none or if it is a list.
 func (i *Item) Text(key string) (text, origin string, ok bool) {
 	g, ok := i.values[key]
 	if !ok || g.List {
@@ -36,16 +36,16 @@ func (i *Item) Text(key string) (text, origin string, ok bool) {
 	return g.Texts[0], g.Origin, true
 }
 
-// Texts is the list under a key; !ok when what stands there is no list. Nothing at all is an empty list.
+// Texts returns the list under a key; ok is false if the value is not a list. A missing key is an empty list.
 func (i *Item) Texts(key string) (texts []string, ok bool) {
 	g, given := i.values[key]
 	return g.Texts, !given || g.List
 }
 
-// Has tells whether a value or a list stands under a key.
+// Has reports whether a key has a value.
 func (i *Item) Has(key string) bool { _, ok := i.values[key]; return ok }
 
-// Where is the origin of a key, or of the item when it does not have that key.
+// Where returns the origin of a key, or that of the item if the key is missing.
 func (i *Item) Where(key string) string {
 	if g, ok := i.values[key]; ok {
 		return g.Origin
@@ -56,11 +56,12 @@ func (i *Item) Where(key string) string {
 	return i.Origin
 }
 
-// Items are those of a list in the item.
+// Items returns the items of a list within the item.
 func (i *Item) Items(name string) []Item { return i.lists[name] }
 
-// ReadItems reads a YAML file whose keys are the names of kinds. The answer has an entry, maybe an empty one, for every list that
-// the file has. Problems are those of the syntax, unknown keys and values of the wrong shape; values are not looked at.
+// ReadItems reads a YAML file whose keys are the names of kinds. The result has an entry, possibly empty, for every
+// list in the file. It reports problems of syntax, unknown keys and values of the wrong shape, but does not validate
+// values.
 func ReadItems(name string, data []byte, kinds ...ItemKind) (map[string][]Item, []Problem) {
 	w := newItemWalk(name, nil, kinds)
 	w.document(data)
@@ -87,7 +88,7 @@ func (w *yamlWalk) itemsOf(kind ItemKind, at *token.Token, node ast.Node) {
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
 		if _, empty := node.(*ast.NullNode); !empty {
-			w.fail(at, kind.Name, "expected a list whose items have the keys "+strings.Join(namesIn(kind), ", "))
+			w.fail(at, kind.Name, "expected a list of items with the keys "+strings.Join(namesIn(kind), ", "))
 		}
 		return
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// EnvPrefix begins the name of every environment variable that sets a key.
+// EnvPrefix starts the name of every environment variable that sets a key.
 const EnvPrefix = "QUORUMHUB_"
 
 // Key documents one configuration key.
@@ -18,15 +18,15 @@ type Key struct {
 	Name string
 	// Env is the environment variable that sets it: QUORUMHUB_DELIVERY_RETRY_MAX_INTERVAL.
 	Env string
-	// Type is text, bool, number, duration, size or a list of something.
+	// Type is text, bool, number, duration, size, rate or a list of something.
 	Type string
-	// List says that the key takes several values: a YAML sequence, or a text with commas.
+	// List reports whether the key takes several values: a YAML sequence, or a string with commas.
 	List bool
-	// Default is the built-in value in the text form that every source accepts; empty for an empty text or list.
+	// Default is the built-in value in text form; empty for an empty string or list.
 	Default string
-	// Expected says which values are accepted.
+	// Expected describes the accepted values.
 	Expected string
-	// Doc is the meaning in one line.
+	// Doc describes the key in one line.
 	Doc string
 }
 
@@ -40,38 +40,38 @@ func Keys() []Key {
 	return keys
 }
 
-// entry ties a key to its place in Config.
+// entry binds a key to its field in Config.
 type entry struct {
 	Key
-	// set parses the given text (or texts, for a list) and stores it.
+	// set parses the given text (or texts, for a list) and stores the value.
 	set func(*Config, given) error
-	// texts is the present value in text form, one text an item.
+	// texts returns the present value in text form, one text per item.
 	texts func(*Config) []string
-	// value is the present value for JSON.
+	// value returns the present value for JSON.
 	value func(*Config) any
-	// hidden says that the value is not for people to see.
+	// hidden values must not be shown.
 	hidden bool
-	// check returns what is wrong with the present value, or nil.
+	// check returns an error if the present value is invalid.
 	check func(*Config) error
 }
 
-// given is a value as a source gave it, before it is understood.
+// given is an unparsed value from a source.
 type given struct {
 	Texts  []string
 	List   bool // it was written as a list
 	Origin string
 }
 
-// kind is how values of one type are read and written.
+// kind describes how values of one type are parsed and formatted.
 type kind[T any] struct {
 	name   string
 	expect string
-	// example helps whoever got the syntax wrong; errors show it, the documentation does not repeat it at every key.
+	// example illustrates the syntax; errors show it, the documentation of a key does not repeat it.
 	example string
 	parse   func(string) (T, error)
 	format  func(T) string
 	json    func(T) any
-	// hidden values are never shown, not even in an error about them.
+	// hidden values are never shown, not even in errors.
 	hidden bool
 }
 
@@ -119,7 +119,7 @@ func scalar[T any](name, def, doc string, k kind[T], r rule[T], field func(*Conf
 	}
 	reject := func(text string) error {
 		if k.hidden {
-			return fmt.Errorf("got something else (not shown), expected %s", expected)
+			return fmt.Errorf("got an invalid value (not shown), expected %s", expected)
 		}
 		return fmt.Errorf("got %q, expected %s", text, expected)
 	}
@@ -195,12 +195,12 @@ func list[T any](name, doc string, k kind[T], field func(*Config) *[]T) entry {
 	}
 }
 
-// text is free text, described by its rule.
+// text is a string, described by its rule.
 func text() kind[string] {
 	return textLike("text", "", func(s string) (string, error) { return s, nil })
 }
 
-// textLike is a kind whose values are strings that parse puts into their normal form.
+// textLike is a string that parse puts into canonical form.
 func textLike(name, expect string, parse func(string) (string, error)) kind[string] {
 	return kind[string]{
 		name: name, expect: expect, parse: parse,

@@ -12,21 +12,21 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// maxFileBytes is far above any honest configuration file and bounds what a wrong path can cost.
+// maxFileBytes is far above any sensible configuration file and bounds the cost of a wrong path.
 const maxFileBytes = 1 << 20
 
-// Source says where a configuration comes from. The later field wins over the earlier one.
+// Source locates a configuration. Later fields take precedence over earlier ones.
 type Source struct {
 	// File is the path of a YAML file; empty for none.
 	File string
-	// Env holds NAME=value lines as in os.Environ; only names that begin with QUORUMHUB_ are looked at.
+	// Env holds NAME=value strings as in os.Environ; only names that begin with QUORUMHUB_ matter.
 	Env []string
-	// Set holds key=value texts.
+	// Set holds key=value strings.
 	Set []string
 }
 
-// Load reads the configuration from its sources and validates it. A key that does not exist is an error whatever
-// its source. The error is an *InvalidError with everything that is wrong, or says why the file cannot be read.
+// Load reads the configuration from its sources and validates it. An unknown key is an error in any source. The error
+// is an *InvalidError that lists every problem, or reports why the file cannot be read.
 func Load(src Source) (*Config, error) {
 	var file []byte
 	if src.File != "" {
@@ -44,10 +44,10 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("configuration file: %w", err)
 	}
 	if !info.Mode().IsRegular() && info.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) == 0 {
-		return nil, fmt.Errorf("configuration file: %s is not a file", path)
+		return nil, fmt.Errorf("configuration file: %s is not a regular file", path)
 	}
 	if info.Size() > maxFileBytes {
-		return nil, fmt.Errorf("configuration file: %s has %s, expected at most %s", path, Bytes(info.Size()), Bytes(maxFileBytes))
+		return nil, fmt.Errorf("configuration file: %s is %s in size, expected at most %s", path, Bytes(info.Size()), Bytes(maxFileBytes))
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -56,10 +56,10 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// layer is what one source gave, by key. It is a koanf provider.
+// layer holds the values from one source, by key. It is a koanf provider.
 type layer map[string]given
 
-// Read is koanf's view of a layer.
+// Read implements koanf.Provider.
 func (l layer) Read() (map[string]any, error) {
 	flat := make(map[string]any, len(l))
 	for key, g := range l {
@@ -68,9 +68,9 @@ func (l layer) Read() (map[string]any, error) {
 	return maps.Unflatten(flat, "."), nil
 }
 
-// ReadBytes is there for the interface only.
+// ReadBytes implements koanf.Provider.
 func (layer) ReadBytes() ([]byte, error) {
-	return nil, errors.New("a configuration layer has no bytes")
+	return nil, errors.New("not supported")
 }
 
 func load(fileName string, file []byte, env, set []string) (*Config, error) {
@@ -112,7 +112,7 @@ func load(fileName string, file []byte, env, set []string) (*Config, error) {
 	return c, nil
 }
 
-// reservedEnv are names with the hub's prefix that other commands read and the configuration leaves alone.
+// reservedEnv returns variables with the hub's prefix that belong to other commands and not to the configuration.
 func reservedEnv() []string {
 	return []string{EnvPrefix + "HUB", EnvPrefix + "CONFIG"}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// names answers what a name in a source stands for.
+// names resolves the names used in a source.
 type names struct {
 	keys   []string
 	byEnv  map[string]string
@@ -15,7 +15,7 @@ type names struct {
 	isPart map[string]bool
 }
 
-// newNames knows the keys of the configuration.
+// newNames returns the keys of the configuration.
 func newNames() *names {
 	var keys []string
 	byEnv := make(map[string]string)
@@ -28,7 +28,7 @@ func newNames() *names {
 	return n
 }
 
-// namesOf knows these dotted keys, and no variables.
+// namesOf returns names with these dotted keys and no environment variables.
 func namesOf(keys []string) *names {
 	n := &names{keys: keys, isKey: make(map[string]bool), isPart: make(map[string]bool)}
 	for _, key := range keys {
@@ -44,10 +44,10 @@ func namesOf(keys []string) *names {
 
 func (n *names) is(key string) bool { return n.isKey[key] }
 
-// section reports whether keys lie below the name.
+// section reports whether there are keys below the name.
 func (n *names) section(name string) bool { return n.isPart[name] }
 
-// unknown says that a name is no key and names the one that was likely meant.
+// unknown returns an error message for an unknown key, with a suggestion.
 func (n *names) unknown(name string) string {
 	if n.section(name) {
 		var below []string
@@ -61,11 +61,11 @@ func (n *names) unknown(name string) string {
 	return fmt.Sprintf("unknown key; did you mean %s?", n.nearest(name))
 }
 
-// nearest is the known key with the fewest edits from name. Dots and underscores count as the same letter, and a
-// name that is just the end or the beginning of a key is nearest to that key.
+// nearest returns the known key with the smallest edit distance to name. Dots and underscores count as equal, and a
+// name that is merely the end or the beginning of a key is nearest to that key.
 func (n *names) nearest(name string) string {
 	flat := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", ".") }
-	// Longer names than any key cannot be near; cutting them bounds the work.
+	// A name longer than any key cannot be near; truncating it bounds the work.
 	want := flat(name[:min(len(name), 100)])
 	best, fewest := "", 1<<30
 	for _, k := range n.keys {
@@ -84,7 +84,7 @@ func (n *names) nearest(name string) string {
 	return best
 }
 
-// nearestSection is the section with the fewest edits from name.
+// nearestSection returns the section with the smallest edit distance to name.
 func (n *names) nearestSection(name string) string {
 	best, fewest := "", 1<<30
 	for _, section := range slices.Sorted(maps.Keys(n.isPart)) {

@@ -2,18 +2,18 @@ package configs
 
 import "strings"
 
-// Problem is one thing that is wrong with a configuration.
+// Problem is one mistake in a configuration.
 type Problem struct {
-	// Key is the configuration key, or the unknown name that was given for one.
+	// Key is the configuration key, or the unknown name given instead.
 	Key string
-	// Origin says where the value was given: "quorumhub.yaml:12", "QUORUMHUB_DELIVERY_TIMEOUT" or "--set". Empty for a
-	// default or a value set in code.
+	// Origin is where the value was given: "quorumhub.yaml:12", "QUORUMHUB_DELIVERY_TIMEOUT" or "--set". It is empty
+	// for a default or a value set in code.
 	Origin string
-	// Message is what is wrong and what is expected, without the key.
+	// Message states what is wrong and what is expected, without the key.
 	Message string
 }
 
-// String is the problem as one line.
+// String returns the problem as one line.
 func (p Problem) String() string {
 	var b strings.Builder
 	for _, part := range []string{p.Origin, p.Key} {
@@ -26,12 +26,13 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// InvalidError holds everything that is wrong with a configuration, in the order of the keys.
+// InvalidError lists all problems of a configuration: problems of the sources first, then invalid values in the order
+// of the keys.
 type InvalidError struct {
 	Problems []Problem
 }
 
-// Error is one line a problem.
+// Error returns one line per problem.
 func (e *InvalidError) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {

@@ -9,7 +9,7 @@ import (
 	"github.com/knadh/koanf/maps"
 )
 
-// Setting is a key with its value in text form, one text an item for a list.
+// Setting is a key with its value in text form, one text per item of a list.
 type Setting struct {
 	Key   string
 	Texts []string
@@ -25,7 +25,7 @@ func (c *Config) Settings() []Setting {
 	return out
 }
 
-// Shown is Settings for people: what is secret reads "(set)" when it is there.
+// Shown is Settings for display: secret values read "(set)".
 func (c *Config) Shown() []Setting {
 	out := c.Settings()
 	for i, e := range entries() {
@@ -36,7 +36,7 @@ func (c *Config) Shown() []Setting {
 	return out
 }
 
-// Map returns the configuration as nested maps for JSON; durations, sizes and networks are texts.
+// Map returns the configuration as nested maps for JSON; durations, sizes and networks are strings.
 func (c *Config) Map() map[string]any {
 	flat := make(map[string]any)
 	for _, e := range entries() {
@@ -45,8 +45,8 @@ func (c *Config) Map() map[string]any {
 	return maps.Unflatten(flat, ".")
 }
 
-// YAML writes settings as a file that Load reads back. Settings of one section must stand together. It fails on a key that
-// does not exist.
+// YAML writes settings as a file that Load can read. Settings of one section must be adjacent. It fails on an unknown
+// key.
 func YAML(settings []Setting) ([]byte, error) {
 	known := newNames()
 	isList := make(map[string]bool)
@@ -64,12 +64,12 @@ func YAML(settings []Setting) ([]byte, error) {
 	return []byte(w.b.String()), nil
 }
 
-// Sample is a configuration file that names every key with its meaning and holds the defaults.
+// Sample returns a configuration file that documents every key and holds the defaults.
 func Sample() []byte {
 	var w yamlWriter
-	w.b.WriteString("# Configuration of quorumhub. Every key is here with its default; a file needs only those it changes.\n" +
-		"# The environment (" + envName("delivery.timeout") + "=5s) wins over this file, and --set delivery.timeout=5s over both.\n" +
-		"# Durations are written 250ms, 10s, 1h30m or 10d; sizes 1048576, 512KiB, 1MiB or 1MB; rates 600/1m.\n" +
+	w.b.WriteString("# Configuration of quorumhub. It lists every key with its default; a file needs only the keys it changes.\n" +
+		"# The environment (" + envName("delivery.timeout") + "=5s) overrides this file, and --set delivery.timeout=5s overrides both.\n" +
+		"# Durations: 250ms, 10s, 1h30m, 10d. Sizes: 1048576, 512KiB, 1MiB, 1MB. Rates: 600/1m.\n" +
 		"# Unknown keys are errors. `quorumhub check --config FILE` validates a file without starting anything.\n")
 	for _, k := range Keys() {
 		w.open(k.Name)
@@ -86,13 +86,13 @@ func Sample() []byte {
 	return []byte(w.b.String())
 }
 
-// yamlWriter nests dotted keys.
+// yamlWriter writes dotted keys as nested sections.
 type yamlWriter struct {
 	b    strings.Builder
 	path []string
 }
 
-// open closes and begins sections until the writer stands where key belongs.
+// open closes and opens sections until the writer is inside that of key.
 func (w *yamlWriter) open(key string) {
 	parts := strings.Split(key, ".")
 	parts = parts[:len(parts)-1]
@@ -118,7 +118,7 @@ func (w *yamlWriter) value(key string, texts []string, isList bool) {
 	w.b.WriteString(key[strings.LastIndexByte(key, '.')+1:] + ": ")
 	quoted := make([]string, len(texts))
 	for i, t := range texts {
-		quoted[i] = quote(t)
+		quoted[i] = QuoteYAML(t)
 	}
 	if isList {
 		w.b.WriteString("[" + strings.Join(quoted, ", ") + "]\n")
@@ -127,11 +127,8 @@ func (w *yamlWriter) value(key string, texts []string, isList bool) {
 	w.b.WriteString(strings.Join(quoted, "") + "\n")
 }
 
-// QuoteYAML is a text as a YAML file has it where one value stands: bare when it cannot be taken for anything else, or in quotes.
-func QuoteYAML(s string) string { return quote(s) }
-
-// quote leaves a text bare only where YAML cannot take it for anything else.
-func quote(s string) string {
+// QuoteYAML returns s as a YAML scalar: plain if that is unambiguous, otherwise quoted.
+func QuoteYAML(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || slices.Contains([]rune("./_-"), r)
 	}
@@ -143,7 +140,7 @@ func quote(s string) string {
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// wrap breaks a text into lines of at most width bytes, at spaces.
+// wrap breaks a text at spaces into lines of at most width bytes.
 func wrap(s string, width int) []string {
 	var lines []string
 	line := ""

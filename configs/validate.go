@@ -2,18 +2,18 @@ package configs
 
 import "fmt"
 
-// Default is the configuration without any file, environment or --set. It is valid.
+// Default returns the configuration without any file, environment or --set. It is valid.
 func Default() *Config {
 	c := new(Config)
 	for _, e := range entries() {
-		// The defaults are constants of this package; a test holds each to its own check.
+		// The defaults are constants of this package; a test validates each of them.
 		_ = e.set(c, given{Texts: []string{e.Default}})
 	}
 	return c
 }
 
-// Validate checks every value and how the values fit together. Its error is an *InvalidError with everything
-// that is wrong, not just the first.
+// Validate checks every value and their combinations. The error is an *InvalidError with all problems, not just the
+// first.
 func (c *Config) Validate() error {
 	problems := c.problems(nil)
 	if len(problems) == 0 {
@@ -22,7 +22,7 @@ func (c *Config) Validate() error {
 	return &InvalidError{Problems: problems}
 }
 
-// problems checks all keys but those in skip, whose value could not even be read.
+// problems checks all keys except those in skip, whose values could not be parsed.
 func (c *Config) problems(skip map[string]bool) []Problem {
 	var out []Problem
 	bad := make(map[string]bool)
@@ -45,7 +45,7 @@ func (c *Config) problems(skip map[string]bool) []Problem {
 	return out
 }
 
-// relation is a rule about two keys; it is not judged when one of them is wrong by itself.
+// relation is a rule about two keys; it is skipped if one of them is invalid by itself.
 type relation struct {
 	key, other string
 	ok         bool
@@ -59,23 +59,23 @@ func (c *Config) relations() []relation {
 	return []relation{
 		{
 			"http.addr", "auth.mode", judged || isLoopback(c.HTTP.Addr),
-			fmt.Sprintf("%q is not a loopback address, so everyone who reaches it could publish and subscribe; "+
-				"expected 127.0.0.1, [::1] or localhost, or auth.mode: required, or auth.mode: open to allow just that", c.HTTP.Addr),
+			fmt.Sprintf("%q is not a loopback address, so everyone who can reach it could publish and subscribe; "+
+				"expected 127.0.0.1, [::1] or localhost, or auth.mode: required, or auth.mode: open to allow exactly that", c.HTTP.Addr),
 		},
-		{"auth.file", "auth.mode", (c.Auth.Mode == "required") == (c.Auth.File != ""), "auth.mode: required and auth.file belong together; expected both or neither"},
+		{"auth.file", "auth.mode", (c.Auth.Mode == "required") == (c.Auth.File != ""), "auth.mode: required and auth.file require each other; expected both or neither"},
 		{"secrets.key", "secrets.key_file", c.Secrets.Key == "" || c.Secrets.KeyFile == "", "secrets.key and secrets.key_file exclude each other; expected one of them, or neither"},
-		{"http.tls.cert", "http.tls.key", (tls.Cert == "") == (tls.Key == ""), "http.tls.cert and http.tls.key belong together; expected both or neither"},
-		{"http.tls.client_ca", "http.tls.cert", tls.ClientCA == "" || tls.Cert != "", "client certificates need HTTPS; expected http.tls.cert and http.tls.key too"},
+		{"http.tls.cert", "http.tls.key", (tls.Cert == "") == (tls.Key == ""), "http.tls.cert and http.tls.key require each other; expected both or neither"},
+		{"http.tls.client_ca", "http.tls.cert", tls.ClientCA == "" || tls.Cert != "", "client certificates require HTTPS; expected http.tls.cert and http.tls.key as well"},
 		{
 			"cluster.addr", "cluster.tls.cert", c.Cluster.TLS.Cert != "" || isLoopback(c.Cluster.Addr),
-			fmt.Sprintf("%q is not a loopback address, and the traffic between nodes would be plain TCP; "+
+			fmt.Sprintf("%q is not a loopback address, so the traffic between nodes would be unencrypted; "+
 				"expected 127.0.0.1, [::1] or localhost, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key", c.Cluster.Addr),
 		},
 		{"cluster.peers", "cluster.node_id", len(c.Cluster.Peers) == 0 || c.peersProblem() == "", c.peersProblem()},
 		{
 			"cluster.tls.cert", "", len(c.Cluster.Peers) == 0 || c.Cluster.TLS == ClusterTLS{} ||
 				c.Cluster.TLS.CA != "" && c.Cluster.TLS.Cert != "" && c.Cluster.TLS.Key != "",
-			"cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together; expected all of them or none",
+			"cluster.tls.ca, cluster.tls.cert and cluster.tls.key require each other; expected all or none",
 		},
 		{
 			"hub.lease.default", "hub.lease.min", lease.Default >= lease.Min,
@@ -100,24 +100,24 @@ func (c *Config) relations() []relation {
 	}
 }
 
-// peersProblem says what is wrong with the list of peers as a whole, empty when nothing is.
+// peersProblem returns what is wrong with the list of peers as a whole, or "".
 func (c *Config) peersProblem() string {
 	ids, addrs := map[string]bool{}, map[string]bool{}
 	for _, p := range c.Cluster.Peers {
 		if ids[p.ID] || addrs[p.Addr] {
-			return fmt.Sprintf("got %q, whose id or address is there twice; expected every node once", p)
+			return fmt.Sprintf("got %q, whose ID or address is listed twice; expected every node once", p)
 		}
 		if c.Cluster.TLS.Cert == "" && !isLoopback(p.Addr) {
-			return fmt.Sprintf("got %q, which is not a loopback address, and the traffic between nodes would be plain TCP; "+
+			return fmt.Sprintf("got %q, which is not a loopback address, so the traffic between nodes would be unencrypted; "+
 				"expected cluster.tls.ca, cluster.tls.cert and cluster.tls.key", p)
 		}
 		ids[p.ID], addrs[p.Addr] = true, true
 	}
 	if _, ok := c.Self(); !ok {
 		if c.Cluster.NodeID == "" {
-			return fmt.Sprintf("no node has this one's cluster.addr, %s; expected cluster.node_id to say which of them this is", c.Cluster.Addr)
+			return fmt.Sprintf("no peer has this node's cluster.addr, %s; expected cluster.node_id to say which one this node is", c.Cluster.Addr)
 		}
-		return fmt.Sprintf("this node's cluster.node_id, %q, is not among them; expected all nodes that found the cluster, this one included", c.Cluster.NodeID)
+		return fmt.Sprintf("this node's cluster.node_id, %q, is not among the peers; expected all nodes that found the cluster, including this one", c.Cluster.NodeID)
 	}
 	return ""
 }

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Bytes is a size in bytes. Its text form is a plain count or one with a unit: 1048576, 512KiB, 1MB.
+// Bytes is a size in bytes. Its text form is a number, optionally with a unit: 1048576, 512KiB, 1MB.
 type Bytes int64
 
-// byteUnits goes from the largest to the smallest, so that the text form takes the largest that fits.
+// byteUnits returns the units from largest to smallest, so that the text form uses the largest that fits.
 func byteUnits() []struct {
 	suffix string
 	size   int64
@@ -30,7 +30,7 @@ func byteUnits() []struct {
 	}
 }
 
-// ParseBytes reads a size. Units are powers of 1024 with an i (KiB, MiB, GiB, TiB) and of 1000 without.
+// ParseBytes parses a size. Units with an i (KiB, MiB, GiB, TiB) are powers of 1024, others powers of 1000.
 func ParseBytes(s string) (Bytes, error) {
 	number, size := s, int64(1)
 	for _, u := range byteUnits() {
@@ -49,7 +49,7 @@ func ParseBytes(s string) (Bytes, error) {
 	return Bytes(n * size), nil
 }
 
-// String gives the shortest exact form in binary units: 1MiB, 1536KiB, 1000.
+// String returns the shortest exact form in binary units: 1MiB, 1536KiB, 1000.
 func (b Bytes) String() string {
 	for _, u := range byteUnits() {
 		if u.size >= 1<<10 && strings.HasSuffix(u.suffix, "iB") && b != 0 && int64(b)%u.size == 0 {
@@ -59,7 +59,7 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// MarshalText makes Bytes appear as in the configuration file.
+// MarshalText returns the size as in the configuration file.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // UnmarshalText is ParseBytes.
@@ -74,7 +74,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 const day = 24 * time.Hour
 
-// ParseDuration reads Go's duration syntax with a leading count of days as an extension: 90s, 1h30m, 10d, 1d12h.
+// ParseDuration parses Go's duration syntax, extended by a leading number of days: 90s, 1h30m, 10d, 1d12h.
 func ParseDuration(s string) (time.Duration, error) {
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
@@ -105,7 +105,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d + more, nil
 }
 
-// FormatDuration gives the shortest form that ParseDuration reads back: 10d, 1h30m, 250ms.
+// FormatDuration returns the shortest form that ParseDuration accepts: 10d, 1h30m, 250ms.
 func FormatDuration(d time.Duration) string {
 	switch {
 	case d > 0 && d%day == 0:
@@ -119,13 +119,13 @@ func FormatDuration(d time.Duration) string {
 	}
 }
 
-// Rate is how many requests are taken in how much time. Its text form is count/time: 600/1m; 0 is no limit.
+// Rate is a number of requests per period. Its text form is requests/time, such as 600/1m; 0 is no limit.
 type Rate struct {
 	Requests int
 	Per      time.Duration
 }
 
-// ParseRate reads a rate.
+// ParseRate parses a rate.
 func ParseRate(s string) (Rate, error) {
 	if s == "0" {
 		return Rate{}, nil
@@ -142,10 +142,10 @@ func ParseRate(s string) (Rate, error) {
 	return Rate{n, d}, nil
 }
 
-// maxRateRequests keeps the time between two requests above a nanosecond.
+// maxRateRequests keeps the time between two requests above one nanosecond.
 const maxRateRequests = 1_000_000_000
 
-// String is what ParseRate reads.
+// String returns the form that ParseRate accepts.
 func (r Rate) String() string {
 	if r == (Rate{}) {
 		return "0"
@@ -153,7 +153,7 @@ func (r Rate) String() string {
 	return strconv.Itoa(r.Requests) + "/" + FormatDuration(r.Per)
 }
 
-// parsePrefix takes a single address for the network that holds just that address.
+// parsePrefix parses a network; a single address is the network of just that address.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
 		return netip.PrefixFrom(ip, ip.BitLen()), nil
@@ -165,7 +165,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// parsePeer accepts id=host:port. The host is a name or an address that the other nodes can dial.
+// parsePeer parses id=host:port. The host is a name or an address that other nodes can dial.
 func parsePeer(s string) (Peer, error) {
 	id, addr, found := strings.Cut(s, "=")
 	host, port, err := net.SplitHostPort(addr)
@@ -176,12 +176,12 @@ func parsePeer(s string) (Peer, error) {
 		return Peer{}, fmt.Errorf("%q has no port", s)
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		return Peer{}, fmt.Errorf("%q is not an address that others can dial", s)
+		return Peer{}, fmt.Errorf("%q is not an address that other nodes can dial", s)
 	}
 	return Peer{ID: id, Addr: addr}, nil
 }
 
-// parseKeyHeader accepts the name of a header that may be kept with a message.
+// parseKeyHeader parses the name of a header that may be kept with a message.
 func parseKeyHeader(s string) (string, error) {
 	name := http.CanonicalHeaderKey(s)
 	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
@@ -189,12 +189,12 @@ func parseKeyHeader(s string) (string, error) {
 	}
 	switch name {
 	case "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie":
-		return "", fmt.Errorf("%q holds credentials", s)
+		return "", fmt.Errorf("%q carries credentials", s)
 	}
 	return name, nil
 }
 
-// parseHostPattern accepts a host name, or *. and a name for all that lie below it.
+// parseHostPattern parses a host name, or *. followed by a name for all names below it.
 func parseHostPattern(s string) (string, error) {
 	s = strings.ToLower(s)
 	name := strings.TrimPrefix(s, "*.")
@@ -214,7 +214,7 @@ func parseHostPattern(s string) (string, error) {
 	return s, nil
 }
 
-// parseBaseURL accepts what a topic name or an endpoint can be appended to, and drops the trailing slash.
+// parseBaseURL parses a URL to which a topic name or path can be appended, and removes the trailing slash.
 func parseBaseURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -224,9 +224,9 @@ func parseBaseURL(s string) (string, error) {
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
 		err = errors.New("is not an absolute http(s) URL")
 	case u.User != nil:
-		err = errors.New("holds a user name")
+		err = errors.New("contains a user name")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(s, "#"):
-		err = errors.New("holds a query or a fragment")
+		err = errors.New("contains a query or a fragment")
 	}
 	if err != nil {
 		return "", fmt.Errorf("%q %w", s, err)

@@ -11,9 +11,9 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// readYAML turns a file into a layer. It walks the syntax tree instead of decoding, because the tree knows the line
-// of every key. Keys may be nested or dotted; anchors, aliases and tags are refused: a configuration has no use
-// for them, and without them a small file cannot stand for a huge one.
+// readYAML reads a file into a layer. It walks the syntax tree instead of decoding, since the tree knows the line of
+// every key. Keys may be nested or dotted. Anchors, aliases and tags are rejected: a configuration does not need
+// them, and without them a small file cannot expand into a huge one.
 func readYAML(name string, data []byte, known *names) (layer, []Problem) {
 	w := yamlWalk{name: name, known: known, out: make(layer)}
 	w.document(data)
@@ -25,12 +25,12 @@ type yamlWalk struct {
 	known    *names
 	out      layer
 	problems []Problem
-	// lists are the keys that hold lists of items, and items what was found there; see ReadItems.
+	// lists describes the keys that hold lists of items, items holds their contents; see ReadItems.
 	lists map[string]ItemKind
 	items map[string][]Item
 }
 
-// document walks the one document that a file may hold.
+// document reads the only document a file may contain.
 func (w *yamlWalk) document(data []byte) {
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
@@ -42,7 +42,7 @@ func (w *yamlWalk) document(data []byte) {
 			continue
 		}
 		if i > 0 {
-			w.fail(doc.Body.GetToken(), "", "a second document begins, expected one")
+			w.fail(doc.Body.GetToken(), "", "a second document starts here, expected only one")
 			break
 		}
 		w.section("", doc.Body)
@@ -70,7 +70,7 @@ func (w *yamlWalk) syntax(err error) {
 	w.fail(at, "", "not valid YAML: "+message)
 }
 
-// section reads a mapping whose keys lie below prefix.
+// section reads a mapping whose keys are below prefix.
 func (w *yamlWalk) section(prefix string, node ast.Node) {
 	switch n := node.(type) {
 	case *ast.NullNode, *ast.CommentGroupNode:
@@ -125,7 +125,7 @@ func (w *yamlWalk) leaf(key string, at *token.Token, node ast.Node) {
 	g := given{Origin: w.origin(at)}
 	switch n := node.(type) {
 	case *ast.NullNode:
-		// "key:" with nothing behind it leaves the default, as a section with nothing in it does.
+		// "key:" without a value keeps the default, like an empty section.
 		return
 	case *ast.SequenceNode:
 		g.List = true
@@ -148,7 +148,7 @@ func (w *yamlWalk) leaf(key string, at *token.Token, node ast.Node) {
 	w.out[key] = g
 }
 
-// scalarText is a scalar as it was written, so that 010 or 1e3 mean what they mean in the environment.
+// scalarText returns a scalar as written, so that 010 or 1e3 mean the same as in the environment.
 func scalarText(node ast.Node) (string, bool) {
 	switch n := node.(type) {
 	case *ast.StringNode:

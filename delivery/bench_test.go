@@ -25,8 +25,7 @@ const (
 	benchBody          = 1024
 )
 
-// sink answers every POST with 204 and counts; every hundredth one is told. Both sides of the comparison
-// use it.
+// sink answers every POST with 204, counts, and signals every hundredth. Both benchmarks use it.
 func sink(b *testing.B) (url string, count *atomic.Int64, hundreds chan struct{}) {
 	b.Helper()
 	count, hundreds = new(atomic.Int64), make(chan struct{}, 1<<20)
@@ -53,7 +52,7 @@ func sink(b *testing.B) (url string, count *atomic.Int64, hundreds chan struct{}
 	return "http://" + l.Addr().String(), count, hundreds
 }
 
-// cpuTime is the processor time this process has used; what is else on the machine does not change it much.
+// cpuTime returns the CPU time of this process, which other load on the machine hardly affects.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -63,7 +62,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkPlainClient is the raw limit: 100 loops around http.Client, each with a connection of its own.
+// BenchmarkPlainClient is the raw limit: 100 loops around http.Client, each with its own connection.
 func BenchmarkPlainClient(b *testing.B) {
 	url, _, _ := sink(b)
 	tr := &http.Transport{MaxIdleConnsPerHost: benchSubscriptions}
@@ -101,8 +100,8 @@ func BenchmarkPlainClient(b *testing.B) {
 	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-us/post")
 }
 
-// BenchmarkFanout delivers to 100 signed subscriptions: a backlog as fast as it goes, and one message after
-// another, each published when all subscriptions have the one before.
+// BenchmarkFanout delivers to 100 signed subscriptions: first a backlog at full speed, then one message at a time,
+// each published once all subscriptions have received the previous one.
 func BenchmarkFanout(b *testing.B) {
 	for _, mode := range []string{"backlog", "lockstep"} {
 		b.Run(mode, func(b *testing.B) {

@@ -10,13 +10,13 @@ import (
 	"quorumhub/hub"
 )
 
-// Blob is a body that is read from the log as it is sent.
+// Blob is a body that is read from the log while it is sent.
 type Blob struct {
-	Open func() io.Reader // from the start; called for each time the body is gone through
+	Open func() io.Reader // reads from the start; called for each pass over the body
 	Size int64
 }
 
-// contentOf is a message as it goes out.
+// contentOf returns a message as it is to be sent.
 func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
 	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID()}
 	if m.IsBlob() {
@@ -25,10 +25,10 @@ func contentOf(m *hub.Message, parts hub.PartReader, link string) Content {
 	return c
 }
 
-// blobBytesPerSecond is the rate at which a large body may be taken beyond DispatcherOptions.Timeout.
+// blobBytesPerSecond is the rate, in bytes per second, that a large body is granted beyond DispatcherOptions.Timeout.
 const blobBytesPerSecond = 1 << 20
 
-// blobTime is how much longer an attempt may take for the size of its body.
+// blobTime returns how much longer an attempt may take because of its body's size.
 func blobTime(m *hub.Message) time.Duration {
 	if !m.IsBlob() {
 		return 0
@@ -36,7 +36,7 @@ func blobTime(m *hub.Message) time.Duration {
 	return time.Duration(m.Size()) * time.Second / blobBytesPerSecond
 }
 
-// blobBody is one pass over a large body. It ends with ctx.
+// blobBody is one pass over a large body. It fails once ctx ends.
 type blobBody struct {
 	ctx    context.Context
 	source io.Reader
@@ -51,8 +51,8 @@ func (b *blobBody) Read(p []byte) (int, error) {
 
 func (b *blobBody) Close() error { return nil }
 
-// pushBlob is Push for a body that is not in memory: one pass over it for each kind of signature, which stands in the
-// header, and one to send it.
+// pushBlob is Push for a body that is not in memory. It reads the body once for each kind of signature, because
+// signatures go into the header, and once to send it.
 func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start time.Time) PushResult {
 	fields := e.fields(c, start, nil)
 	if e.signer != nil {
@@ -79,11 +79,11 @@ func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start ti
 	return p.answered(a, start)
 }
 
-// blobReadFailed tells a body that cannot be read from an endpoint that fails.
+// blobReadFailed distinguishes a body that cannot be read from an endpoint that fails.
 func (p *Pusher) blobReadFailed(ctx context.Context, err error, start time.Time) PushResult {
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):
-		return PushResult{Outcome: PushCancelled, Reason: egress.ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention was faster
+		return PushResult{Outcome: PushCancelled, Reason: egress.ReasonCancelled, Latency: p.Clock.Now().Sub(start)} // retention dropped the message
 	case errors.Is(err, hub.ErrCorrupt):
 		return PushResult{Outcome: PushDown, Reason: egress.ReasonUnreadable, Latency: p.Clock.Now().Sub(start)}
 	}

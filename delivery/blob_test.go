@@ -15,7 +15,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// A large body is read once to sign it and once to send it, and never held.
+// A large body is read once to sign it and once to send it, and never held in memory.
 func TestPushBlob(t *testing.T) {
 	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	p := pusher(t)
@@ -47,8 +47,8 @@ func TestPushBlob(t *testing.T) {
 	}
 }
 
-// What cannot be read is not the endpoint's fault, and is told from it.
-func TestPushBlobThatCannotBeRead(t *testing.T) {
+// A body that cannot be read is not the endpoint's fault, and is reported differently.
+func TestPushUnreadableBlob(t *testing.T) {
 	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	p := pusher(t)
 	signer, err := delivery.NewSigner(delivery.SHA256, []byte("secret"))

@@ -12,7 +12,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestSubscriptionOutlivesItsFailures is WebSub rule 53: what is given up is the message, never the subscription.
+// TestSubscriptionOutlivesItsFailures is WebSub rule 53: the hub gives up messages, never the subscription.
 func TestSubscriptionOutlivesItsFailures(t *testing.T) {
 	bubble(t, func(_ string, _ int, body string) fake.Answer {
 		if strings.HasPrefix(body, "bad") {
@@ -38,7 +38,7 @@ func TestSubscriptionOutlivesItsFailures(t *testing.T) {
 	})
 }
 
-// TestRefusalsAndOutagesHaveSeparateBudgets: an outage does not use up the patience for refusals.
+// TestRefusalsAndOutagesHaveSeparateBudgets: an outage does not use up the attempts for refusals.
 func TestRefusalsAndOutagesHaveSeparateBudgets(t *testing.T) {
 	bubble(t, func(_ string, nth int, _ string) fake.Answer {
 		switch {
@@ -75,8 +75,8 @@ func TestMaxAttemptsBoundsAnyFailure(t *testing.T) {
 	})
 }
 
-// TestMaxAgeOfABacklog: behind a dead endpoint messages are given up as they come of age, each after at least
-// one attempt; the subscription then gets what is new.
+// TestMaxAgeOfABacklog: behind a dead endpoint, messages are given up as they come of age, each after at least one
+// attempt. The subscription then receives new messages.
 func TestMaxAgeOfABacklog(t *testing.T) {
 	var alive atomic.Bool
 	bubble(t, func(string, int, string) fake.Answer {
@@ -117,8 +117,8 @@ func TestMaxAgeOfABacklog(t *testing.T) {
 	})
 }
 
-// TestMaxAgeDoesNotCountTheHubsOwnAbsence: a message that could not be tried before has its full time when it can.
-func TestMaxAgeDoesNotCountTheHubsOwnAbsence(t *testing.T) {
+// TestMaxAgeExcludesTheHubsDowntime: a message that could not be attempted before has its full time once it can.
+func TestMaxAgeExcludesTheHubsDowntime(t *testing.T) {
 	bubble(t, func(_ string, nth int, _ string) fake.Answer {
 		if nth == 1 {
 			return fake.Answer{Status: 503}
@@ -137,7 +137,7 @@ func TestMaxAgeDoesNotCountTheHubsOwnAbsence(t *testing.T) {
 	})
 }
 
-// TestDeadEndpointIsNotHammered: giving messages up does not make the hub try the next ones faster.
+// TestDeadEndpointIsNotHammered: after giving up a message, the hub does not attempt the next ones faster.
 func TestDeadEndpointIsNotHammered(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Err: fake.ErrRefused} }, func(o *delivery.DispatcherOptions) {
 		o.Retry.MaxAttempts = 1
@@ -159,7 +159,7 @@ func TestDeadEndpointIsNotHammered(t *testing.T) {
 	})
 }
 
-// TestRetryBudgetSurvivesARestart: the attempts already made count.
+// TestRetryBudgetSurvivesARestart: attempts already made count.
 func TestRetryBudgetSurvivesARestart(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 500} }, func(o *delivery.DispatcherOptions) {
 		o.Retry.MaxAttempts = 6
@@ -180,7 +180,7 @@ func TestRetryBudgetSurvivesARestart(t *testing.T) {
 	})
 }
 
-// TestRefusalBudgetSurvivesARestart: the refusals already counted are not forgotten with the process.
+// TestRefusalBudgetSurvivesARestart: refusals already counted still count.
 func TestRefusalBudgetSurvivesARestart(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 404} }, func(o *delivery.DispatcherOptions) {
 		o.Retry.RefusedAttempts = 4
@@ -200,8 +200,7 @@ func TestRefusalBudgetSurvivesARestart(t *testing.T) {
 	})
 }
 
-// TestBackoffGrowsAndRetryAfterIsHonoured: waits of 1, 2, 4 s by schedule, and what the endpoint asks for when
-// it is more.
+// TestBackoffGrowsAndRetryAfterIsHonoured: waits of 1, 2 and 4 s, or what the endpoint asks for if that is longer.
 func TestBackoffGrowsAndRetryAfterIsHonoured(t *testing.T) {
 	bubble(t, func(_ string, nth int, _ string) fake.Answer {
 		if nth == 4 {
@@ -242,7 +241,7 @@ func TestTimeoutCountsAsDown(t *testing.T) {
 	})
 }
 
-// TestDeadLetterIsRecordedBeforeTheNextMessage: else a crash would lose it without a trace.
+// TestDeadLetterIsRecordedBeforeTheNextMessage: otherwise a crash would lose it without a trace.
 func TestDeadLetterIsRecordedBeforeTheNextMessage(t *testing.T) {
 	bubble(t, func(_ string, _ int, body string) fake.Answer {
 		if body == "1" {

@@ -18,8 +18,8 @@ import (
 	"quorumhub/test/fake"
 )
 
-// fleet is some nodes on one log. The engine is the log with the state as of its end; each node has its own copy
-// of the state, which lags behind while the node is cut off. The first node that is in touch leads.
+// fleet is several nodes on one log. The engine is the log with the state as of its end; each node has its own copy
+// of the state, which lags behind while the node is cut off. The first node in touch leads.
 type fleet struct {
 	*fake.Engine
 	net   *fake.Network
@@ -29,9 +29,9 @@ type fleet struct {
 	log   [][]*hubpb.Event
 	times []time.Time
 
-	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.mu
+	foreign map[string]int // attempts by nodes that did not own the subscription, by callback; guarded by net.Mu
 
-	// What some tests change: options, or what lies between a node's dispatcher and the log.
+	// What some tests replace: options, or what lies between a node's dispatcher and the log.
 	dispatcher func(*delivery.DispatcherOptions)
 	listen     func(*fleetNode) hub.Observer
 	proposer   func(*fleetNode) hub.Proposer
@@ -41,8 +41,8 @@ type fleet struct {
 type fleetNode struct {
 	f      *fleet
 	id     string
-	own    *fake.Engine // this node's copy
-	next   int          // entry to apply
+	own    *fake.Engine // this node's copy of the state
+	next   int          // index of the next entry to apply
 	member bool
 
 	d      *delivery.Dispatcher
@@ -50,12 +50,12 @@ type fleetNode struct {
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
-	touch   bool // it and the leader hear of each other
+	touch   bool // the node and the leader hear from each other
 	drains  bool
 	weight  int
-	lagging bool // entries do not get through
+	lagging bool // entries do not arrive
 	since   time.Time
-	mute    bool // its answers do not get through, whether it is in touch or not; guarded by the fleet's logMu
+	mute    bool // the leader's probes get no answer, in touch or not; guarded by the fleet's logMu
 }
 
 // fleetTest runs f with n nodes in virtual time.
@@ -131,7 +131,7 @@ func (m *fleetNode) stop() {
 	m.d = nil
 }
 
-// kill ends a node at once; nothing more is recorded.
+// kill ends a node at once; it records nothing more.
 func (m *fleetNode) kill() {
 	m.cut()
 	m.cancel()
@@ -159,7 +159,7 @@ func (m *fleetNode) setMute(mute bool) {
 func (m *fleetNode) cut()  { m.set(false, false) }
 func (m *fleetNode) heal() { m.set(true, false) }
 
-// hears makes a node hear of the leader, while the log does not get through yet.
+// hears lets a node hear from the leader while the log does not arrive yet.
 func (m *fleetNode) hears() { m.set(true, true) }
 
 func (m *fleetNode) state() (touch, lagging bool, since time.Time) {
@@ -168,7 +168,7 @@ func (m *fleetNode) state() (touch, lagging bool, since time.Time) {
 	return m.touch, m.lagging, m.since
 }
 
-// catchUp applies what the node has not got. Callers hold logMu.
+// catchUp applies the entries the node lacks. The caller holds logMu.
 func (m *fleetNode) catchUp() {
 	if touch, lagging, _ := m.state(); !touch || lagging {
 		return
@@ -188,7 +188,7 @@ func (m *fleetNode) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.
 	return m.f.Propose(ctx, events...)
 }
 
-// Propose appends to the log, and has all nodes in touch apply it.
+// Propose appends to the log and lets all nodes in touch apply it.
 func (c *fleet) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
@@ -245,7 +245,7 @@ func (m *fleetNode) Contact() time.Duration {
 	return 0
 }
 
-// candidates are all nodes.
+// candidates returns all nodes.
 func (c *fleet) candidates() (out []*hubpb.Candidate) {
 	for _, m := range c.nodes {
 		out = append(out, &hubpb.Candidate{Node: m.id})
@@ -253,7 +253,7 @@ func (c *fleet) candidates() (out []*hubpb.Candidate) {
 	return out
 }
 
-// subscribe makes a subscription, as if it had been verified, and returns its owner.
+// subscribe makes a subscription as if it had been verified, and returns its owner.
 func (c *fleet) subscribe(topic, callback string) *fleetNode {
 	c.T.Helper()
 	id := c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
@@ -287,7 +287,7 @@ func (c *fleet) owner(id hub.SubscriptionID) *fleetNode {
 	return nil
 }
 
-// shares is how many subscriptions each node has, and how many are on the way from one to another.
+// shares returns how many subscriptions each node owns, and how many are moving.
 func (c *fleet) shares() (out []int, moving int) {
 	c.View(func(s *hub.State) {
 		for _, m := range c.nodes {
@@ -307,7 +307,7 @@ func (c *fleet) after(d time.Duration) {
 	synctest.Wait()
 }
 
-// from is the network as one node sees it. It notes what is sent by a node that does not own the subscription.
+// from is the network as one node sees it. It counts attempts by nodes that do not own the subscription.
 type from struct {
 	f    *fleet
 	node string
@@ -340,7 +340,7 @@ func (f proposerFunc) Propose(ctx context.Context, events ...*hubpb.Event) ([]hu
 	return f(ctx, events...)
 }
 
-// ownsAll takes the guard of ownership away: a node takes every subscription for its own.
+// ownsAll removes the ownership guard: a node takes every subscription for its own.
 func ownsAll(m *fleetNode) hub.Observer {
 	d := m.d
 	return observerFunc(func(fx *hub.Effects) {
@@ -353,7 +353,7 @@ func ownsAll(m *fleetNode) hub.Observer {
 	})
 }
 
-// handsOverAtOnce takes the guard of draining away: a planned move cuts off attempts in flight.
+// handsOverAtOnce removes the drain guard: a planned move cuts off attempts in flight.
 func handsOverAtOnce(m *fleetNode) hub.Observer {
 	d := m.d
 	return observerFunc(func(fx *hub.Effects) {
@@ -362,7 +362,8 @@ func handsOverAtOnce(m *fleetNode) hub.Observer {
 	})
 }
 
-// resumesAtOnce takes the guard of catching up away: a node back in touch meets its mark before what is in the log before it.
+// resumesAtOnce removes the catch-up guard: a node back in touch meets its mark before the entries that precede it in
+// the log.
 func resumesAtOnce(m *fleetNode) hub.Proposer {
 	return proposerFunc(func(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 		if r := events[0].GetDeliveryResumed(); r != nil {

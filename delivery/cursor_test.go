@@ -13,7 +13,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestI3RetryKeepsTheMessageID, and a repetition differs in nothing.
+// TestI3RetryKeepsTheMessageID, and retries are identical in every other respect.
 func TestI3RetryKeepsTheMessageID(t *testing.T) {
 	bubble(t, func(_ string, nth int, _ string) fake.Answer {
 		if nth <= 3 {
@@ -36,8 +36,8 @@ func TestI3RetryKeepsTheMessageID(t *testing.T) {
 	})
 }
 
-// TestI3RestartRepeatsOnlyWhatWasNotRecorded: a crash repeats at most what one cursor flush had not written, a
-// graceful stop nothing.
+// TestI3RestartRepeatsOnlyWhatWasNotRecorded: a crash repeats at most what the last cursor flush missed, a graceful
+// stop nothing.
 func TestI3RestartRepeatsOnlyWhatWasNotRecorded(t *testing.T) {
 	bubble(t, fake.OK, func(o *delivery.DispatcherOptions) { o.CursorFlush = 100 * time.Millisecond }, func(r *rig) {
 		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -66,7 +66,7 @@ func TestI3RestartRepeatsOnlyWhatWasNotRecorded(t *testing.T) {
 	})
 }
 
-// TestCursorsAreCoalesced: one event a flush, with all cursors that moved.
+// TestCursorsAreCoalesced: one event per flush, with all cursors that moved.
 func TestCursorsAreCoalesced(t *testing.T) {
 	bubble(t, fake.OK, func(o *delivery.DispatcherOptions) { o.CursorFlush = time.Second }, func(r *rig) {
 		for i := range 50 {
@@ -91,7 +91,7 @@ func TestCursorsAreCoalesced(t *testing.T) {
 	})
 }
 
-// TestCursorsWaitForALeader: what cannot be written is not lost, and delivery goes on meanwhile.
+// TestCursorsWaitForALeader: cursors that cannot be written are not lost, and delivery continues.
 func TestCursorsWaitForALeader(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{After: time.Millisecond} }, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -114,7 +114,7 @@ func TestCursorsWaitForALeader(t *testing.T) {
 	})
 }
 
-// TestI9TrimMovesTheLane: a lane behind the retained log goes on at its beginning; the gap is recorded.
+// TestI9TrimMovesTheLane: a lane behind the retained log continues at its start; the gap is recorded.
 func TestI9TrimMovesTheLane(t *testing.T) {
 	var up atomic.Bool
 	bubble(t, func(string, int, string) fake.Answer {
@@ -142,8 +142,8 @@ func TestI9TrimMovesTheLane(t *testing.T) {
 	})
 }
 
-// TestTrimUnderway: the message being sent may be dropped meanwhile, whatever comes of it.
-func TestTrimUnderway(t *testing.T) {
+// TestTrimDuringAttempt: retention may drop the message in flight, whatever its outcome.
+func TestTrimDuringAttempt(t *testing.T) {
 	for _, status := range []int{200, 500, 400} {
 		bubble(t, func(_ string, nth int, _ string) fake.Answer {
 			if nth == 1 {
@@ -169,7 +169,7 @@ func TestTrimUnderway(t *testing.T) {
 	}
 }
 
-// TestCloseLetsRequestsFinish within its context, and books them.
+// TestCloseLetsRequestsFinish within its context, and records them.
 func TestCloseLetsRequestsFinish(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{After: 3 * time.Second} }, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -191,7 +191,7 @@ func TestCloseLetsRequestsFinish(t *testing.T) {
 	})
 }
 
-// TestTrimBeforeItIsKnown: the log may be trimmed a moment before the dispatcher hears of it.
+// TestTrimBeforeItIsKnown: the log may be trimmed just before the dispatcher hears of it.
 func TestTrimBeforeItIsKnown(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -225,8 +225,8 @@ func (f *flakyLog) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hu
 	return f.Engine.Read(topic, from, max, maxBytes)
 }
 
-// TestUnreadableLogDelaysOnly: nothing is skipped and no attempt counted.
-func TestUnreadableLogDelaysOnly(t *testing.T) {
+// TestUnreadableLogOnlyDelays: nothing is skipped, and no attempt is counted.
+func TestUnreadableLogOnlyDelays(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		r.stop()
@@ -246,7 +246,7 @@ func TestUnreadableLogDelaysOnly(t *testing.T) {
 	})
 }
 
-// TestAbortByContext: when the whole process goes down nothing hangs, and what was delivered is still recorded.
+// TestAbortByContext: when the process shuts down, nothing hangs and deliveries made are still recorded.
 func TestAbortByContext(t *testing.T) {
 	bubble(t, func(_ string, _ int, body string) fake.Answer { return fake.Answer{Hang: body == "2"} }, func(o *delivery.DispatcherOptions) {
 		o.CursorFlush = time.Hour

@@ -12,11 +12,11 @@ import (
 	"quorumhub/hub"
 )
 
-// DispatcherOptions is what a Dispatcher needs. Fields without a default are required.
+// DispatcherOptions configures a Dispatcher. Fields without a default are required.
 type DispatcherOptions struct {
-	Node      string // this node's id, stamped into cursor events
+	Node      string // this node's ID, stamped into cursor events
 	HubURL    string // rel=hub of deliveries: the hub's public URL, the same on all nodes
-	Signature string // method for subscriptions that name none; empty: sha256
+	Signature string // the method for subscriptions that name none; empty: sha256
 
 	Namer    *hub.TopicNamer
 	State    hub.StateReader
@@ -28,65 +28,65 @@ type DispatcherOptions struct {
 	Log      *slog.Logger
 	Pusher   *Pusher
 
-	Timeout     time.Duration // for one attempt, and a second more for each MiB of a large message; 0: 10 s
-	Concurrency int           // attempts under way to endpoints that answer quickly; 0: 256
-	// MaxInFlight bounds all attempts under way, slow ones included; 0: 16 times Concurrency, at least 2048.
-	// Each can hold one connection.
+	Timeout     time.Duration // of one attempt, plus a second for each MiB of a large message; 0: 10 s
+	Concurrency int           // attempts in flight to endpoints that answer quickly; 0: 256
+	// MaxInFlight bounds all attempts in flight, slow ones included; 0: 16 times Concurrency, at least 2048. Each can
+	// hold one connection.
 	MaxInFlight int
-	PerHost     int // attempts under way to one host; 0: no limit but the others
+	PerHost     int // attempts in flight to one host; 0: no separate limit
 	// SlowAfter is how long an attempt counts against Concurrency; 0: 100 ms.
 	SlowAfter   time.Duration
 	Retry       retry.Policy
 	CursorFlush time.Duration // how often cursors are written; 0: 250 ms
 
-	// Contact is hub.Cluster's. A node that was out of touch for Lease stops sending, for others may have been
-	// given its subscriptions by then, and goes on when it has caught up with the log (invariant I4). nil: there
-	// is no other node and never will be.
+	// Contact is hub.Cluster.Contact. A node that has been out of touch for Lease stops sending, because others may
+	// have been given its subscriptions by then, and resumes once it has caught up with the log (invariant I4). nil:
+	// there is no other node and never will be.
 	Contact func() time.Duration
-	Lease   time.Duration // 0: DefaultLease; must be well below PlacerOptions.MoveAfter
+	Lease   time.Duration // 0: DefaultLease; must be well below placement.Options.MoveAfter
 
-	// Attempted, when set, is told of every attempt, concurrently, and must not block.
+	// Attempted, if set, is called after every attempt, concurrently. It must not block.
 	Attempted func(topic hub.TopicID, r PushResult)
 }
 
-// Dispatcher distributes content (WebSub section 7): it sees to it that every message of a topic reaches each
-// of the subscriptions assigned to its node, one after another in log order (invariant I2).
+// Dispatcher distributes content (WebSub section 7): it delivers every message of a topic to each subscription
+// assigned to its node, one after another in log order (invariant I2).
 //
-// Each of these subscriptions has a lane. A lane with messages to send is served by a worker goroutine, an idle or
-// waiting one by none. Workers come in two classes, so that slow or hanging endpoints cannot take the
-// places of healthy ones: an attempt that takes longer than SlowAfter gives back its place among the
-// Concurrency fast ones, and a lane whose last attempt was slow or failed starts out in the slow class.
+// Each of these subscriptions has a lane. A lane with messages to send is served by a worker goroutine; an idle or
+// waiting lane by none. Workers come in two classes, so that slow or hanging endpoints cannot take the places of
+// healthy ones: an attempt that takes longer than SlowAfter gives back its place among the Concurrency fast ones, and
+// a lane whose last attempt was slow or failed starts in the slow class.
 //
-// The Dispatcher is a hub.Observer. Register it before the log starts to move, then call Start. All methods
-// are safe for concurrent use.
+// The Dispatcher is a hub.Observer. Register it before the log starts to move, then call Start. All methods are safe
+// for concurrent use.
 type Dispatcher struct {
 	o       DispatcherOptions
 	slowCap int
-	base    time.Time // origin of the dispatcher's own clock, which no change of the wall clock moves
+	base    time.Time // origin of the dispatcher's own clock, which ignores changes of the wall clock
 
-	mu         sync.Mutex
-	topics     map[hub.TopicID]*topicLanes
-	heads      map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
-	lanes      map[hub.SubscriptionID]*lane
-	flows      map[hub.GroupID]*flow // of consumer groups
-	hosts      map[string]*host
-	fastQ      fairQueue
-	slowQ      fairQueue
-	retries    retryHeap
-	running    []*worker
-	fast       int // workers that count against Concurrency
-	slow       int // the others
-	dirty      []*lane
-	dirtyFlows []*flow
-	settle     []settlement
-	hot        []*lane // ring of lanes that keep their endpoint
-	hotNext    int
-	pasts      []*lane // ring of lanes that remember their attempts
-	pastsNext  int
-	stats      Stats
-	started    bool
-	closing    bool // nothing new is sent
-	closed     bool // Close was called
+	mu            sync.Mutex
+	topics        map[hub.TopicID]*topicLanes
+	heads         map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
+	lanes         map[hub.SubscriptionID]*lane
+	flows         map[hub.GroupID]*flow // of consumer groups
+	hosts         map[string]*host
+	fastQ         fairQueue
+	slowQ         fairQueue
+	retries       retryHeap
+	running       []*worker
+	fast          int // workers that count against Concurrency
+	slow          int // the other workers
+	dirty         []*lane
+	dirtyFlows    []*flow
+	settle        []settlement
+	warmEndpoints []*lane // ring of lanes that keep their endpoint
+	nextWarm      int
+	histories     []*lane // ring of lanes that keep a history
+	nextHistory   int
+	stats         Stats
+	started       bool
+	closing       bool // nothing new is sent
+	closed        bool // Close was called
 
 	loading bool
 	late    map[hub.SubscriptionID]uint64 // see load
@@ -95,7 +95,7 @@ type Dispatcher struct {
 	lapsed     bool          // out of touch; nothing is sent
 	leaseUntil time.Duration // on the dispatcher's own clock
 	lastMark   uint64        // of the last hubpb.DeliveryResumed proposed
-	resumed    chan uint64   // marks met in the log
+	resumed    chan uint64   // marks seen in the log
 	endLease   context.CancelFunc
 
 	ctx     context.Context
@@ -103,8 +103,8 @@ type Dispatcher struct {
 	wakeAt  time.Duration // when the timekeeper looks next
 	tick    chan struct{} // wakes the timekeeper
 	note    chan struct{} // wakes the recorder
-	final   chan struct{} // closed when the recorder is to write what is left and end
-	flushed error         // of the last write, valid after done
+	final   chan struct{} // closed to make the recorder write what is left and end
+	flushed error         // error of the last write; valid once the loops have ended
 	workers sync.WaitGroup
 	loops   sync.WaitGroup
 	stop    chan struct{} // closed to end the timekeeper
@@ -117,7 +117,7 @@ var (
 	errClosing    = errors.New("the hub is stopping")
 )
 
-// NewDispatcher builds a dispatcher that does nothing yet but listen.
+// NewDispatcher returns a dispatcher that only listens until Start.
 func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	o.SlowAfter = cmp.Or(o.SlowAfter, 100*time.Millisecond)
@@ -143,21 +143,21 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 		topics: map[hub.TopicID]*topicLanes{}, heads: map[hub.TopicID]uint64{}, lanes: map[hub.SubscriptionID]*lane{},
 		flows: map[hub.GroupID]*flow{}, hosts: map[string]*host{},
 		loading: true, late: map[hub.SubscriptionID]uint64{},
-		// What the files of a node that was down say of assignments may be long out of date.
+		// After downtime, the assignments in this node's files may be long out of date.
 		lapsed: o.Contact != nil, leaseUntil: leaseUntil, lastMark: uint64(base.UnixNano()), resumed: make(chan uint64, 1),
 		tick: make(chan struct{}, 1), note: make(chan struct{}, 1),
 		final: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 
-// Start takes over this node's subscriptions in the state and begins to deliver. Cancelling ctx cuts off what
-// is under way at once; Close is the orderly way, and is to be called in either case.
+// Start takes over this node's subscriptions from the state and begins to deliver. Cancelling ctx cuts off attempts
+// in flight at once; Close is the orderly way and must be called in either case.
 func (d *Dispatcher) Start(ctx context.Context) {
 	d.ctx, d.abort = context.WithCancelCause(ctx)
 	d.load(false)
 	d.mu.Lock()
 	d.started, d.wakeAt = true, forever
-	d.schedule()
+	d.scheduleLocked()
 	d.mu.Unlock()
 	d.loops.Add(2)
 	go d.keepTime()
@@ -178,10 +178,10 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range fx.Subscriptions {
-		d.adopt(&fx.Subscriptions[i])
+		d.adoptLocked(&fx.Subscriptions[i])
 	}
 	for i := range fx.Messages {
-		d.grow(fx.Messages[i].Topic, fx.Messages[i].Offset, fx.Messages[i].Time)
+		d.growLocked(fx.Messages[i].Topic, fx.Messages[i].Offset, fx.Messages[i].Time)
 	}
 	if len(fx.Moved) > 0 {
 		through := make(map[hub.TopicID]uint64, len(fx.Trims))
@@ -190,90 +190,27 @@ func (d *Dispatcher) Applied(fx *hub.Effects) {
 		}
 		for _, id := range fx.Moved {
 			if l := d.lanes[id]; l != nil {
-				d.skip(l, through[l.topic.id])
+				d.skipLocked(l, through[l.topic.id])
 			}
 		}
 	}
 	for _, e := range fx.Ended {
-		d.end(e.ID)
+		d.endLocked(e.ID)
 	}
 	for _, id := range fx.RemovedTopics {
 		delete(d.heads, id)
 	}
 	for _, r := range fx.Resumed {
-		d.met(r)
+		d.metLocked(r)
 	}
 	if !d.loading {
 		d.late = nil
 	}
-	d.schedule()
+	d.scheduleLocked()
 }
 
-// grow notes a topic's head, published at the given time (Unix nanoseconds, 0: not known), and wakes the lanes that had
-// caught up. Callers hold mu.
-func (d *Dispatcher) grow(id hub.TopicID, head uint64, published int64) {
-	if d.heads[id] >= head {
-		return
-	}
-	d.heads[id] = head
-	t := d.topics[id]
-	if t == nil {
-		return
-	}
-	t.head = head
-	for i, l := range t.idle {
-		t.idle[i] = nil
-		l.facing = published
-		d.ready(l)
-	}
-	t.idle = t.idle[:0]
-	for _, f := range t.flows {
-		d.feed(f)
-	}
-}
-
-// place puts a lane that is nowhere where it belongs: with the idle ones, or ready to be served.
-func (d *Dispatcher) place(l *lane) {
-	switch {
-	case l.flow != nil:
-		l.state = laneIdle
-		d.feed(l.flow)
-	case l.draining:
-		d.release(l)
-	case l.done >= l.topic.head:
-		l.topic.park(l)
-	default:
-		d.ready(l)
-	}
-}
-
-func (d *Dispatcher) ready(l *lane) {
-	if l.slow {
-		d.slowQ.push(l, &l.topic.slow)
-	} else {
-		d.fastQ.push(l, &l.topic.fast)
-	}
-}
-
-// skip moves a lane behind messages that retention dropped.
-func (d *Dispatcher) skip(l *lane, through uint64) {
-	if l.flow != nil {
-		l.flow.skip(through)
-		d.feed(l.flow)
-		return
-	}
-	if l.done >= through {
-		return
-	}
-	l.done, l.attempts, l.refused = through, 0, 0
-	if l.state == laneWaiting {
-		d.retries.remove(l)
-		d.place(l)
-	}
-}
-
-// Close ends delivery in order: nothing new is sent, attempts under way may finish until ctx is done and are
-// then cut off, and the cursors are written. The error is the last write's: then some messages will be sent
+// Close stops delivery in an orderly way: it starts nothing new, lets attempts in flight finish until ctx is done,
+// cuts off the rest, and writes the cursors. It returns the error of the last write; some messages are then sent
 // again after the next start.
 func (d *Dispatcher) Close(ctx context.Context) error {
 	d.mu.Lock()
@@ -294,7 +231,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		d.mu.Lock()
 		for _, w := range d.running {
-			w.cut(errClosing)
+			w.cutLocked(errClosing)
 		}
 		d.mu.Unlock()
 		<-done
@@ -304,7 +241,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	}
 	close(d.stop)
 	close(d.final)
-	limit := time.AfterFunc(finalTime, func() { d.abort(errClosing) }) // should the recorder be stuck
+	limit := time.AfterFunc(finalTime, func() { d.abort(errClosing) }) // in case the recorder is stuck
 	defer limit.Stop()
 	d.loops.Wait()
 	d.abort(errClosing)

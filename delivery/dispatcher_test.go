@@ -39,8 +39,8 @@ func TestI1EverySubscriptionGetsEveryMessage(t *testing.T) {
 	})
 }
 
-// TestNoGapAtTheStart: what is published between the verification request and the commit of its success is
-// delivered, without waiting for the next message.
+// TestNoGapAtTheStart: a message published between the verification request and the commit of its success is
+// delivered, without waiting for the next one.
 func TestNoGapAtTheStart(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		r.Publish("t", "before")
@@ -53,7 +53,7 @@ func TestNoGapAtTheStart(t *testing.T) {
 	})
 }
 
-// TestI2OrderDespiteFailures: a failed message holds back those behind it, one is under way at a time.
+// TestI2OrderDespiteFailures: a failed message holds back later ones; one message is in flight at a time.
 func TestI2OrderDespiteFailures(t *testing.T) {
 	flaky := func(_ string, nth int, _ string) fake.Answer {
 		switch nth % 4 {
@@ -85,8 +85,8 @@ func TestI2OrderDespiteFailures(t *testing.T) {
 	})
 }
 
-// TestSlowEndpointDelaysNobody: 10 callbacks, one of which takes 4 s; the nine keep their latency although
-// there is room for 2 attempts only.
+// TestSlowEndpointDelaysNobody: one of 10 callbacks takes 4 s; the other nine keep their latency even though there is
+// room for only 2 attempts.
 func TestSlowEndpointDelaysNobody(t *testing.T) {
 	bubble(t, func(url string, _ int, _ string) fake.Answer {
 		if strings.HasSuffix(url, "/0") {
@@ -110,7 +110,7 @@ func TestSlowEndpointDelaysNobody(t *testing.T) {
 				t.Fatalf("callback %d got %d messages", c, len(got))
 			}
 			for _, a := range got {
-				// Until the slow one is known, at the third message, it takes one of the two places.
+				// Until the slow callback is known, at the third message, it takes one of the two places.
 				if d := a.At.Sub(published[a.Body]); d > 200*time.Millisecond || len(a.Body) > 1 && d > 10*time.Millisecond {
 					t.Errorf("callback %d got message %s after %v", c, a.Body, d)
 				}
@@ -135,7 +135,7 @@ func TestHangingEndpointsDelayNobody(t *testing.T) {
 			}
 			r.Subscribe(fake.Want{Topic: "good", Callback: fake.Callback, Lease: 100 * time.Hour})
 			r.Publish("bad", "x")
-			r.after(2 * time.Minute) // each of them has been met once
+			r.after(2 * time.Minute) // each of them has been attempted once
 			for i := range 500 {
 				at := time.Now()
 				r.Publish("bad", "y")
@@ -153,7 +153,7 @@ func TestHangingEndpointsDelayNobody(t *testing.T) {
 		})
 }
 
-// TestIdleSubscriptionsHaveNoGoroutine, and waiting ones neither.
+// TestIdleSubscriptionsHaveNoGoroutine, nor do waiting ones.
 func TestIdleSubscriptionsHaveNoGoroutine(t *testing.T) {
 	bubble(t, func(url string, _ int, _ string) fake.Answer {
 		if strings.HasSuffix(url, "7") {
@@ -175,7 +175,7 @@ func TestIdleSubscriptionsHaveNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestLinkSelf: a message with a rel=self of its own carries that one.
+// TestLinkSelf: a message with its own rel=self keeps it.
 func TestLinkSelf(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		r.Subscribe(fake.Want{Topic: "https://t.example/feed", Callback: fake.Callback})

@@ -16,8 +16,8 @@ func (m *fleetNode) drain(on bool) {
 	m.drains = on
 }
 
-// A node that announces its end hands everything over at once, however restless the hub is, and repeats nothing; it
-// is given nothing while it drains, and its share when it is back.
+// A node that announces its stop hands over everything at once, however busy the hub is, and repeats nothing. It is
+// assigned nothing while it drains, and its share once it is back.
 func TestI4ADrainingNodeHandsOver(t *testing.T) {
 	slow := func(string, int, string) fake.Answer { return fake.Answer{After: 90 * time.Millisecond} }
 	fleetTest(t, 3, slow, nil, func(c *fleet) {
@@ -57,7 +57,7 @@ func TestI4ADrainingNodeHandsOver(t *testing.T) {
 	})
 }
 
-// Moves that wait for a node on its way out are turned around.
+// Moves to a node that starts to drain are redirected.
 func TestI4NobodyHandsOverToADrainingNode(t *testing.T) {
 	hang := func(string, int, string) fake.Answer { return fake.Answer{After: 3 * time.Second} }
 	fleetTest(t, 2, hang, nil, func(c *fleet) {

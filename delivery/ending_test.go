@@ -11,7 +11,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestI5NothingAfterUnsubscribe: what is under way is cut off, what waits is not sent.
+// TestI5NothingAfterUnsubscribe: attempts in flight are cut off, and waiting messages are not sent.
 func TestI5NothingAfterUnsubscribe(t *testing.T) {
 	for _, name := range []string{"under way", "waiting for a retry", "idle"} {
 		t.Run(name, func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestI5NothingAfterUnsubscribe(t *testing.T) {
 	}
 }
 
-// TestI5NothingAfterLeaseExpiry: the lease is checked when sending, also for retries queued before it ran out
-// and although nothing has swept the subscription away.
+// TestI5NothingAfterLeaseExpiry: the lease is checked when sending, even for retries queued before it expired, and
+// even if nothing has swept the subscription.
 func TestI5NothingAfterLeaseExpiry(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 500} }, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 10 * time.Second})
@@ -70,7 +70,7 @@ func TestI5NothingAfterLeaseExpiry(t *testing.T) {
 	})
 }
 
-// TestRenewalRevivesAndGoesOn: a renewal goes on where the subscription was, with no second delivery.
+// TestRenewalRevivesAndGoesOn: a renewal continues at the subscription's position, without a second delivery.
 func TestRenewalRevivesAndGoesOn(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: 10 * time.Second})
@@ -88,7 +88,7 @@ func TestRenewalRevivesAndGoesOn(t *testing.T) {
 	})
 }
 
-// TestRenewalReplacesTheSecret, for the retry that is already waiting too; renewing without one clears it.
+// TestRenewalReplacesTheSecret, even for a retry already waiting; a renewal without a secret clears it.
 func TestRenewalReplacesTheSecret(t *testing.T) {
 	bubble(t, func(_ string, nth int, _ string) fake.Answer {
 		if nth <= 2 {
@@ -136,7 +136,7 @@ func TestUnopenableSecretSendsNothing(t *testing.T) {
 	})
 }
 
-// Test410EndsTheSubscription (WebSub rule 50), and it is not tried again.
+// Test410EndsTheSubscription (WebSub rule 50), without a retry.
 func Test410EndsTheSubscription(t *testing.T) {
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 410} }, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -187,7 +187,8 @@ func TestTopicDeregisteredStopsDelivery(t *testing.T) {
 	})
 }
 
-// TestI5EndDuringTheStart: what ends while the state is being read does not come back from the older picture.
+// TestI5EndDuringTheStart: a subscription that ends while the state is being read does not return from the stale
+// view.
 func TestI5EndDuringTheStart(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})

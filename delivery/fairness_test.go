@@ -12,7 +12,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestRate: a subscription gets no more messages a second than it asked for, whatever its mode, and all of them.
+// TestRate: a subscription receives messages no faster than its rate, in every mode, and all of them.
 func TestRate(t *testing.T) {
 	for name, o := range map[string]*hubpb.SubscriptionOptions{"ordered": {Rate: 20}, "parallel": {Rate: 20, Mode: 1, Window: 8}, "slow": {Rate: 0.5}} {
 		t.Run(name, func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestRate(t *testing.T) {
 				got := r.net.To(fake.Callback)
 				once(t, got, 60, 0)
 				for i, a := range got {
-					// In any second no more than the rate, with a tenth of a second's worth at once.
+					// No more than the rate in any second, plus a burst of a tenth of a second's worth.
 					n := 0
 					for _, b := range got[i:] {
 						if b.At.Sub(a.At) < time.Second {
@@ -44,8 +44,8 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestHostLimit: no more than so many attempts are under way to one host, none of its subscriptions is forgotten, and other
-// hosts do not wait for it.
+// TestHostLimit: attempts in flight to one host are bounded, none of its subscriptions starves, and other hosts do
+// not wait for it.
 func TestHostLimit(t *testing.T) {
 	var mu sync.Mutex
 	busy, most := 0, 0
@@ -90,8 +90,8 @@ func TestHostLimit(t *testing.T) {
 	})
 }
 
-// TestFairTopics: a topic with many subscribers and a long backlog does not keep another topic's message waiting, in whichever
-// mode its subscribers are.
+// TestFairTopics: a topic with many subscribers and a long backlog does not delay another topic's message, in any
+// mode.
 func TestFairTopics(t *testing.T) {
 	for _, window := range []uint32{0, 16} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestFairTopics(t *testing.T) {
 				r.Publish("quiet", "now")
 				r.after(time.Second)
 				got := r.net.To("http://quiet.example/")
-				// One of four workers has its turn of 64 messages behind it within 64 ms at the latest.
+				// One of four workers finishes its turn of 64 messages within 64 ms.
 				if len(got) != 1 || got[0].At.Sub(at) > 70*time.Millisecond {
 					t.Errorf("the quiet topic's message came late: %+v, published %v", got, at)
 				}
@@ -126,7 +126,7 @@ func TestFairTopics(t *testing.T) {
 	}
 }
 
-// TestRetryLimitsOfASubscription: what a subscriber asks for holds in place of the hub's.
+// TestRetryLimitsOfASubscription: a subscription's own limits replace the hub's.
 func TestRetryLimitsOfASubscription(t *testing.T) {
 	for name, tc := range map[string]struct {
 		options  *hubpb.SubscriptionOptions

@@ -5,55 +5,56 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 )
 
-// flow is the place in a topic's log of a subscription that may have several messages under way, or of a consumer
-// group as a whole. Its lanes are the subscriptions that its messages go to: one, or the members that this
-// node delivers to. All fields are guarded by Dispatcher.mu.
+// flow is the position in a topic's log of a subscription that may have several messages in flight, or of a whole
+// consumer group. Its lanes are the subscriptions that its messages go to: one, or the group's members on this node.
+// All fields are guarded by Dispatcher.mu.
 //
-// Every message behind done and before next is done with, or it is open. So done, next and the open ones are
-// the whole cursor, whatever the order in which messages were acknowledged.
+// Every message after done and before next is either finished or open. So done, next and the open messages are the
+// whole cursor, in whatever order messages are acknowledged.
 type flow struct {
-	group  hub.GroupID // 0: one subscription's own
+	group  hub.GroupID // 0: the flow of a single subscription
 	topic  *topicLanes
-	window int    // messages under way to one lane at a time
+	window int    // messages in flight to one lane at a time
 	key    keying // which messages wait for each other
-	serial bool   // all do: a group whose members take turns
+	serial bool   // all messages wait for each other: a group whose members take turns
 
 	epoch    uint64
 	members  []*lane
-	turn     int // of the member to be offered the next message
-	running  int // attempts under way, stale ones not counted
-	promised int // workers on their way to claim a message
-	stale    int // attempts from before a rewind that are still under way; nothing new is sent meanwhile
+	turn     int // index of the member to be offered the next message
+	running  int // attempts in flight, without stale ones
+	promised int // workers about to claim a message
+	stale    int // attempts in flight from before a rewind; until they end, nothing new is sent
 	gen      uint32
 	reading  bool
-	draining bool // another node is to take over
-	released bool // and everything has come to rest
+	draining bool // another node takes over
+	released bool // drained, and at rest
 	dirty    bool
 
 	done     uint64
-	next     uint64            // first offset not looked at
-	holes    []hub.OpenMessage // not looked at yet: of the messages up to through, those that are not done with
+	next     uint64            // first offset not yet looked at
+	holes    []hub.OpenMessage // messages up to through that are not yet looked at and not finished
 	through  uint64
-	open     []*entry // looked at and not done with, in order, with some that are done among them
-	finished int      // of these
+	open     []*entry // messages looked at and not finished, in order, with some finished ones among them
+	finished int      // number of finished ones in open
 	free     []*entry // to be claimed
-	delayed  []*entry // wait for their next attempt
+	delayed  []*entry // waiting for their next attempt
 	last     map[uint64]*entry
-	buffered int // bytes of bodies held
+	buffered int // bytes of bodies in memory
 
-	timer *lane // stands for the flow in the retry heap, nil until needed
+	timer *lane // stands for the flow in the retry heap; nil until needed
 }
 
 type entryState uint8
 
 const (
 	entryFree    entryState = iota
-	entryBehind             // another message of its key comes first
-	entryClaimed            // under way
+	entryBehind             // another message with its key comes first
+	entryClaimed            // in flight
 	entryDelayed
-	entrySettling // waits until it is in the log that it was given up
+	entrySettling // waits until its dead letter is in the log
 	entryDone
 )
 
@@ -63,29 +64,29 @@ type entry struct {
 	loaded   bool
 	state    entryState
 	key      uint64
-	after    *entry // of the same key
+	after    *entry // the next one with the same key
 	attempts uint32
 	refused  uint32
-	since    int64 // Unix nanoseconds of the first failure, 0: none
+	since    int64 // Unix nanoseconds of the first failure; 0: none
 	due      time.Duration
 }
 
 const (
-	// openWindows is how many windows of messages may be open at a time, those that wait for a retry or for their
-	// key included. It bounds the cursor.
+	// openWindows is how many windows of messages may be open, including those that wait for a retry or for their
+	// key. It bounds the cursor's size.
 	openWindows = 4
-	// flowBytes is how much of bodies a flow holds beyond those under way.
+	// flowBytes is how many bytes of bodies a flow holds beyond those in flight.
 	flowBytes = 256 << 10
-	// serialOpen is how many messages a group in order reads ahead.
+	// serialOpen is how many messages an ordered group reads ahead.
 	serialOpen = batchMessages
 )
 
-// flowing tells whether a subscription's messages are sent by a flow.
+// flowing reports whether a flow sends the subscription's messages.
 func flowing(s *hub.Subscription) bool {
 	return s.Group != 0 || s.Options != nil && s.Options.Mode != hub.DeliveryOrdered
 }
 
-// reshaped tells whether a lane was made for another way of sending.
+// reshaped reports whether the lane was built for another delivery mode, window, key or group.
 func (l *lane) reshaped(s *hub.Subscription) bool {
 	f := l.flow
 	if f == nil || !flowing(s) {
@@ -98,8 +99,8 @@ func (l *lane) reshaped(s *hub.Subscription) bool {
 	return f.group != s.Group || f.window != max(o.Window, 1) || f.key.text != o.Key || f.serial != (o.Mode == hub.DeliveryOrdered)
 }
 
-// newFlow makes the flow that a subscription's lane belongs to. Callers hold mu.
-func (d *Dispatcher) newFlow(t *topicLanes, s *hub.Subscription) *flow {
+// newFlowLocked creates the flow that a subscription's lane belongs to.
+func (d *Dispatcher) newFlowLocked(t *topicLanes, s *hub.Subscription) *flow {
 	var o hub.Options
 	if s.Options != nil {
 		o = *s.Options
@@ -114,7 +115,7 @@ func (d *Dispatcher) newFlow(t *topicLanes, s *hub.Subscription) *flow {
 	return f
 }
 
-// begin puts the flow where a cursor says.
+// begin moves the flow to a cursor.
 func (f *flow) begin(c *hub.Cursor) {
 	f.done, f.next, f.through, f.holes = c.Offset, c.Offset+1, max(c.Through, c.Offset), c.Open
 	f.open, f.free, f.delayed, f.finished, f.buffered = nil, nil, nil, 0, 0
@@ -122,7 +123,7 @@ func (f *flow) begin(c *hub.Cursor) {
 	f.pass()
 }
 
-// pass moves next over what is known to be done with, and done behind it.
+// pass moves next past messages known to be finished, and done after it.
 func (f *flow) pass() {
 	for len(f.holes) > 0 && f.holes[0].Offset < f.next {
 		f.holes = f.holes[1:]
@@ -152,7 +153,7 @@ func (f *flow) pass() {
 
 func (f *flow) unfinished() int { return len(f.open) - f.finished }
 
-// room is how many more messages may be open.
+// room returns how many more messages may be open.
 func (f *flow) room() int {
 	if f.serial {
 		return serialOpen - f.unfinished()
@@ -160,7 +161,7 @@ func (f *flow) room() int {
 	return openWindows*f.window*len(f.members) - f.unfinished()
 }
 
-// available is about how many messages could be claimed now.
+// available returns about how many messages could be claimed now.
 func (f *flow) available() int {
 	if f.stale > 0 {
 		return 0
@@ -183,7 +184,7 @@ func (f *flow) available() int {
 	return n + more
 }
 
-// add takes a message read from the log. Those that are known to be done with are left out.
+// add takes a message read from the log, unless it is already finished.
 func (f *flow) add(m hub.Message) {
 	if m.Offset < f.next {
 		return
@@ -224,7 +225,7 @@ func (f *flow) unload(e *entry) {
 	}
 }
 
-// take claims the first free message.
+// take claims the first free message. It returns nil if there is none.
 func (f *flow) take() *entry {
 	for len(f.free) > 0 {
 		e := f.free[0]
@@ -237,7 +238,7 @@ func (f *flow) take() *entry {
 	return nil
 }
 
-// giveBack makes a claimed message free again, before the others.
+// giveBack frees a claimed message, ahead of the others.
 func (f *flow) giveBack(e *entry) {
 	if e.state == entryClaimed || e.state == entrySettling {
 		e.state = entryFree
@@ -245,7 +246,7 @@ func (f *flow) giveBack(e *entry) {
 	}
 }
 
-// finish takes note that a message needs no further attempt.
+// finish records that a message needs no further attempt.
 func (f *flow) finish(e *entry) {
 	if e.state == entryDone {
 		return
@@ -266,7 +267,7 @@ func (f *flow) finish(e *entry) {
 	f.pass()
 }
 
-// skip takes note that all messages up to an offset are gone.
+// skip records that all messages up to an offset are gone.
 func (f *flow) skip(through uint64) {
 	if f.done >= through {
 		return
@@ -280,9 +281,9 @@ func (f *flow) skip(through uint64) {
 	f.pass()
 }
 
-// cursor is how far the flow has come, with without taken for done with.
+// cursor returns the flow's cursor, counting without as finished.
 func (f *flow) cursor(without *entry) hub.Cursor {
-	// The last one done with: the last before next that is not open.
+	// The last finished offset: the last one before next that is not open.
 	last := f.next - 1
 	for i := len(f.open) - 1; i >= 0; i-- {
 		if e := f.open[i]; e.state != entryDone && e != without {
@@ -315,6 +316,30 @@ func (f *flow) cursor(without *entry) hub.Cursor {
 	}
 	if c.Through <= c.Offset {
 		c.Through, c.Open = 0, nil
+	}
+	return c
+}
+
+// fill copies the flow's cursor into that of its lane. A group member reports its own counters only. It returns the
+// approximate size in bytes.
+func (f *flow) fill(c *hubpb.Cursor) int {
+	c.Attempts, c.Refused = 0, 0
+	if f.group != 0 {
+		c.Offset, c.Released = 0, false
+		return 0
+	}
+	at := f.pb(nil)
+	c.Offset, c.Through, c.Open = at.Offset, at.Through, at.Open
+	return 16 * len(c.Open)
+}
+
+// pb returns the flow's cursor for an event, counting without as finished.
+func (f *flow) pb(without *entry) *hubpb.Cursor {
+	at := f.cursor(without)
+	c := &hubpb.Cursor{Group: uint64(f.group), Offset: at.Offset, Through: at.Through, Epoch: f.epoch, Released: f.released}
+	for i := range at.Open {
+		o := &at.Open[i]
+		c.Open = append(c.Open, &hubpb.OpenMessage{Offset: o.Offset, Attempts: o.Attempts, Refused: o.Refused, Since: o.Since})
 	}
 	return c
 }

@@ -8,8 +8,9 @@ import (
 	"quorumhub/hub"
 )
 
-// TestI1I2FlowAgainstModel: whatever comes of the messages, none is forgotten, none that is done with comes again, those of one
-// key are under way one after the other in order, and a flow that begins where the cursor says owes just the same.
+// TestI1I2FlowAgainstModel: whatever the outcomes, no message is forgotten, no finished one comes again, messages
+// with one key are in flight one after the other in order, and a flow that begins at the cursor owes the same
+// messages.
 func TestI1I2FlowAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const n = 60

@@ -25,7 +25,7 @@ func grouped(o *hubpb.SubscriptionOptions) *hubpb.SubscriptionOptions {
 	return &hubpb.SubscriptionOptions{Mode: o.GetMode(), Window: o.GetWindow(), Key: o.GetKey(), Group: "g"}
 }
 
-// counts tells how often each body arrived.
+// counts returns how often each body arrived.
 func counts(as []fake.Arrival) map[string]int {
 	n := map[string]int{}
 	for _, a := range as {
@@ -34,7 +34,7 @@ func counts(as []fake.Arrival) map[string]int {
 	return n
 }
 
-// once fails unless 0..n-1 each arrived once, or more often if repeated allows it.
+// once fails unless messages 0 to n-1 arrived once each, with at most the given number of repetitions.
 func once(t *testing.T, as []fake.Arrival, n int, repeated int) {
 	t.Helper()
 	got, more := counts(as), 0
@@ -77,8 +77,8 @@ func TestParallelWindow(t *testing.T) {
 	}
 }
 
-// TestParallelRefusedBlocksNobody: a refused message takes its retries, each message for itself, while the others go on, and
-// goes to the dead letters alone.
+// TestParallelRefusedBlocksNobody: a refused message is retried while the others proceed, and becomes a dead letter
+// alone.
 func TestParallelRefusedBlocksNobody(t *testing.T) {
 	refuse := func(_ string, _ int, body string) fake.Answer {
 		return fake.Answer{Status: failFor(body == "3" || body == "20", 404)}
@@ -106,8 +106,8 @@ func TestParallelRefusedBlocksNobody(t *testing.T) {
 	})
 }
 
-// TestI3ParallelFailoverRepeatsLittle: what was acknowledged ahead of a stuck message is not sent again by the next owner,
-// and the attempts at the stuck one are not forgotten.
+// TestI3ParallelFailoverRepeatsLittle: the next owner does not resend messages acknowledged ahead of a stuck one, and
+// remembers the attempts at that one.
 func TestI3ParallelFailoverRepeatsLittle(t *testing.T) {
 	refuse := func(_ string, _ int, body string) fake.Answer { return fake.Answer{Status: failFor(body == "5", 404)} }
 	bubble(t, refuse, func(o *delivery.DispatcherOptions) { o.Retry.RefusedAttempts = 4 }, func(r *rig) {
@@ -115,7 +115,7 @@ func TestI3ParallelFailoverRepeatsLittle(t *testing.T) {
 		for i := range 300 {
 			r.Publish("t", fmt.Sprint(i))
 		}
-		r.after(1500 * time.Millisecond) // the refused one was tried twice
+		r.after(1500 * time.Millisecond) // the refused message was attempted twice
 		r.crash()
 		r.start()
 		r.after(time.Minute)
@@ -126,7 +126,8 @@ func TestI3ParallelFailoverRepeatsLittle(t *testing.T) {
 	})
 }
 
-// inOrder fails when messages of one key arrive out of order: bodies are "<key>:<n>", and a repetition may follow its like.
+// inOrder fails if messages with one key arrive out of order. Bodies are "<key>:<n>"; a repetition may follow its
+// original.
 func inOrder(t *testing.T, as []fake.Arrival) {
 	t.Helper()
 	last := map[string]int{}
@@ -142,7 +143,7 @@ func inOrder(t *testing.T, as []fake.Arrival) {
 }
 
 func TestI2KeyedOrder(t *testing.T) {
-	// Key a is slow, key b is refused for a while, the others are quick.
+	// Key a is slow, key b is refused for a while, the others are fast.
 	behave := func(_ string, nth int, body string) fake.Answer {
 		switch body[0] {
 		case 'a':
@@ -193,8 +194,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestSickEndpointIsProbed: while an endpoint is down one message at a time is sent to it, and as soon as it answers the
-// window is open again.
+// TestSickEndpointIsProbed: a down endpoint gets one message at a time; once it answers, the window is open again.
 func TestSickEndpointIsProbed(t *testing.T) {
 	var since time.Time
 	down := func(string, int, string) fake.Answer {
@@ -230,7 +230,7 @@ func TestSickEndpointIsProbed(t *testing.T) {
 	})
 }
 
-// members are the callbacks of a group.
+// members returns the callbacks of a group.
 func members(n int) []string {
 	var out []string
 	for i := range n {
@@ -239,7 +239,7 @@ func members(n int) []string {
 	return out
 }
 
-// TestGroupSharesMessages: each message goes to one member, and all of them get some.
+// TestGroupSharesMessages: each message goes to one member, and every member gets some.
 func TestGroupSharesMessages(t *testing.T) {
 	for name, o := range map[string]*hubpb.SubscriptionOptions{"ordered": nil, "parallel": parallel(4), "keyed": keyed(4, "json:")} {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +282,7 @@ func TestGroupSharesMessages(t *testing.T) {
 	}
 }
 
-// TestGroupMemberDies: what was under way to a member that fails, ends or leaves goes to the others, and so does its share.
+// TestGroupMemberDies: when a member fails, ends or leaves, its messages in flight and its share go to the others.
 func TestGroupMemberDies(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer fake.Answer
@@ -342,8 +342,8 @@ func TestGroupMemberDies(t *testing.T) {
 	}
 }
 
-// TestGroupComesAndGoes: members join and leave while messages flow; a group whose last member left begins anew.
-func TestGroupComesAndGoes(t *testing.T) {
+// TestGroupMembershipChanges: members join and leave while messages flow; a group whose last member left starts over.
+func TestGroupMembershipChanges(t *testing.T) {
 	slow := func(string, int, string) fake.Answer { return fake.Answer{After: time.Millisecond} }
 	bubble(t, slow, nil, func(r *rig) {
 		n := 0
@@ -372,7 +372,7 @@ func TestGroupComesAndGoes(t *testing.T) {
 			}
 		}
 		once(t, r.net.All(), 150, cut)
-		// A member that leaves for good stands where the group did, and does not get the group's messages any more.
+		// A member that leaves for good continues at the group's position, and no longer gets the group's messages.
 		r.Subscribe(fake.Want{Topic: "t", Callback: m[1]})
 		before := len(r.net.All())
 		publish(10)

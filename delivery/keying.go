@@ -11,7 +11,7 @@ import (
 	"quorumhub/hub"
 )
 
-// keying finds the key by which messages wait for each other (hub.delivery_key). Messages without one share the
+// keying extracts the key by which messages wait for each other (hub.delivery_key). Messages without one share the
 // empty key.
 type keying struct {
 	text   string
@@ -31,7 +31,7 @@ func newKeying(text string) keying {
 	return k
 }
 
-// of is a hash of a message's key. That two keys with the same hash wait for each other does no harm.
+// of returns a hash of a message's key. Two keys with the same hash wait for each other, which does no harm.
 func (k *keying) of(m *hub.Message) uint64 {
 	if k.header != "" {
 		return xxhash.Sum64String(m.Header(k.header))
@@ -39,8 +39,8 @@ func (k *keying) of(m *hub.Message) uint64 {
 	return xxhash.Sum64(pointed(m.Body, k.path))
 }
 
-// pointed is the value that a JSON pointer names, as it stands in the document, strings unquoted; nil when the body
-// is no JSON or holds no such value. It reads no further than to the end of the value.
+// pointed returns the value that a JSON pointer names, as written in the document, with strings unquoted. It returns
+// nil if the body is not JSON or has no such value. It reads no further than the end of the value.
 func pointed(body []byte, path []string) []byte {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	for _, token := range path {
@@ -60,7 +60,7 @@ func pointed(body []byte, path []string) []byte {
 	return value
 }
 
-// descend goes to a member of the object, or an element of the array, that was just opened.
+// descend enters a member of the object, or an element of the array, that was just opened.
 func descend(dec *json.Decoder, open json.Token, token string) bool {
 	switch open {
 	case json.Delim('{'):

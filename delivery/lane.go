@@ -1,14 +1,13 @@
 package delivery
 
 import (
-	"container/heap"
 	"time"
 
 	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 )
 
-// laneState says where a lane is at the moment; it is in one place only.
+// laneState is the one place a lane is in.
 type laneState uint8
 
 const (
@@ -16,17 +15,16 @@ const (
 	laneReady                      // in a ready queue
 	laneRunning                    // with a worker
 	laneWaiting                    // in the retry heap until it is due
-	laneSettling                   // waits until a dead letter or its end is in the log
-	laneExpired                    // the lease has run out; a renewal revives it
-	lanePaused                     // by an operator, until resumed
+	laneSettling                   // until a dead letter or its end is in the log
+	laneExpired                    // the lease has expired, and a renewal revives it; also: nowhere
+	lanePaused                     // by an operator
 	laneBlocked                    // waits for a place at its host
-	laneReleasing                  // drained: waits until another node has it
-	laneEnded                      // the subscription is gone, or another node's
+	laneReleasing                  // drained: waits until another node owns it
+	laneEnded                      // the subscription has ended or belongs to another node
 )
 
-// lane is one subscription's way out: what is needed to send to it, and how far it has come. There is one
-// for each subscription this node owns, so it is kept small; an idle one costs nothing else. All fields
-// are guarded by Dispatcher.mu.
+// lane holds what it takes to send to one subscription, and its progress. Every subscription this node owns has one,
+// so it is kept small; an idle lane costs nothing else. All fields are guarded by Dispatcher.mu.
 type lane struct {
 	id    hub.SubscriptionID
 	topic *topicLanes
@@ -37,51 +35,51 @@ type lane struct {
 	signature   string
 	webhooks    *webhookSecrets // nil: X-Hub-Signature only
 	expires     int64           // Unix nanoseconds
-	renewed     int64           // Unix nanoseconds of the request the fields above come from
+	renewed     int64           // Unix nanoseconds of the request that the fields above come from
 
 	epoch uint64 // of the assignment to this node
 
 	done         uint64 // offset of the last message that needs no further attempt
 	delivered    uint64
 	failures     uint64 // failed attempts in a row, over all messages
-	failingSince int64  // Unix nanoseconds of the first failure in a row, 0: none
+	failingSince int64  // Unix nanoseconds of the first failure in a row; 0: none
 	attempts     uint32 // at done+1
-	refused      uint32 // of these, definite refusals
+	refused      uint32 // definite refusals among these
 
-	facing int64    // Unix nanoseconds at which the message behind done was published; 0: not looked at yet
-	past   *history // last attempts, nil: none
+	headOfLineAt int64    // Unix nanoseconds at which the message behind done was published; 0: not yet read
+	history      *history // last attempts; nil: none
 
-	due      time.Duration // laneWaiting: when, on the dispatcher's own clock
-	endpoint *Endpoint     // nil until needed, and again when it was not used for long
-	worker   *worker       // laneRunning
-	next     *lane         // in a ready queue: the one behind it
+	due      time.Duration // of a waiting lane, on the dispatcher's own clock
+	endpoint *Endpoint     // nil until needed, and again after long disuse
+	worker   *worker       // of a running lane
+	next     *lane         // the lane behind it in a ready queue
 	options  *hub.Options  // nil: the defaults
 	pace     *pace         // nil: no limit
 	host     *host         // nil: no limit
 
-	// Of a lane whose messages come from a flow: how far it is, the flow knows.
+	// Of a lane whose messages come from a flow. The flow holds the cursor.
 	flow    *flow
-	spare   []*Endpoint // not in use
-	running int         // workers that serve it
+	spare   []*Endpoint // endpoints not in use
+	running int         // workers that serve the lane
 	window
 
-	slot int32 // laneIdle: index in the idle list; laneWaiting: index in the heap
+	slot int32 // index in the idle list or the retry heap
 
-	status    int32 // last HTTP status, 0: none
+	status    int32 // last HTTP status; 0: none
 	reason    egress.Reason
 	gen       uint32 // rises with each renewal
-	jumps     uint32 // rises when the lane is put elsewhere in the log: what was under way no longer says how far it is
+	rewinds   uint32 // rises when the lane moves within the log, which voids what was in flight
 	state     laneState
-	slow      bool  // the last attempt took long or failed
-	dirty     bool  // its cursor is to be written
+	slow      bool  // the last attempt was slow or failed
+	dirty     bool  // the cursor must be written
 	queued    bool  // linked in a ready queue, whatever its state
-	sick      bool  // flow: its endpoint was down at last, and is probed with one message
-	clock     bool  // no lane at all: it reminds of a flow's retries
-	invited   bool  // a place at its host is kept for it
-	hot       bool  // it is in the ring of kept endpoints
+	sick      bool  // of a flow: the endpoint was down last, and is probed with one message
+	isTimer   bool  // not a subscription: the timer for a flow's retries
+	invited   bool  // a place at its host is reserved for it
+	warm      bool  // in the ring of warm endpoints
 	overloads uint8 // in a row, as far as this node knows
 	paused    bool
-	draining  bool // another node is to take over: it stops after the attempt under way
+	draining  bool // another node takes over: the lane stops after the attempt in flight
 }
 
 // topicLanes are the lanes of one topic.
@@ -90,13 +88,13 @@ type topicLanes struct {
 	name  string
 	head  uint64
 	link  string // Link header of messages without a rel=self of their own
-	self  string // rel=self of the last message that had one, and its Link header
+	self  string // rel=self of the last message that had one; slink is its Link header
 	slink string
-	lanes int // all of them
+	lanes int // number of lanes, idle or not
 	idle  []*lane
 	flows []*flow
 
-	fast, slow topicQueue // lanes that are ready
+	fast, slow topicQueue // ready lanes
 }
 
 func (t *topicLanes) park(l *lane) {
@@ -111,34 +109,3 @@ func (t *topicLanes) unpark(l *lane) {
 	t.idle[last] = nil
 	t.idle = t.idle[:last]
 }
-
-// retryHeap holds waiting lanes, the one due first on top.
-type retryHeap []*lane
-
-func (h retryHeap) Len() int           { return len(h) }
-func (h retryHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h retryHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].slot, h[j].slot = int32(i), int32(j)
-}
-
-func (h *retryHeap) Push(x any) {
-	l := x.(*lane)
-	l.slot = int32(len(*h))
-	*h = append(*h, l)
-}
-
-func (h *retryHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return l
-}
-
-func (h *retryHeap) add(l *lane, due time.Duration) {
-	l.state, l.due = laneWaiting, due
-	heap.Push(h, l)
-}
-
-func (h *retryHeap) remove(l *lane) { heap.Remove(h, int(l.slot)) }

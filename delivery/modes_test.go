@@ -18,9 +18,9 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random, crashes of
-// the node, rewinds, pauses, and members that come and go. Nothing is lost, messages of one key never overtake each
-// other, and repetitions stay within what was under way or not recorded.
+// TestI1I2I3EveryModeUnderTrouble: subscriptions and groups in every mode, with endpoints that answer at random,
+// crashes of the node, rewinds, pauses, and members that come and go. Nothing is lost, messages with one key never
+// overtake each other, and repetitions stay within what was in flight or unrecorded.
 func TestI1I2I3EveryModeUnderTrouble(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		mode := rapid.SampledFrom([]hub.DeliveryMode{hub.DeliveryOrdered, hub.DeliveryParallel, hub.DeliveryKeyed}).Draw(rt, "mode")
@@ -44,11 +44,11 @@ func TestI1I2I3EveryModeUnderTrouble(t *testing.T) {
 	})
 }
 
-// story is what a run of steps came to.
+// story is the record of a run.
 type story struct {
 	mu       sync.Mutex
 	key      map[string]string // of a message
-	segment  map[string]int    // by key: the last message that came, -1 after a crash or rewind
+	segment  map[string]int    // by key: the last message that arrived; -1 after a crash or a rewind
 	acked    map[string]int
 	problems []string
 }
@@ -71,7 +71,7 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 		}
 		if a.Status == 0 {
 			s.mu.Lock()
-			s.acked[body]++ // or cut off before it is heard: then it is one more repetition, and counted as such
+			s.acked[body]++ // or cut off before the hub received it: then it counts as one more repetition
 			s.mu.Unlock()
 		}
 		return a
@@ -110,7 +110,7 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 			case "wait":
 				r.after(time.Duration(roll(300)) * time.Millisecond)
 			case "crash":
-				// What was acknowledged since the last cursor, and what is under way, may come again.
+				// Whatever was acknowledged since the last cursor, or is in flight, may come again.
 				r.crash()
 				allowed += s.ackedSince(r)
 				s.cut()
@@ -121,7 +121,7 @@ func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint
 				sub, _ := r.Subscription(ids[0])
 				to = min(to, sub.Cursor.Offset)
 				r.Rewind(ids[0], to)
-				allowed += int(head) // all behind it may come again
+				allowed += int(head) // everything after it may come again
 				s.cut()
 			case "pause":
 				id := ids[roll(len(ids))]
@@ -174,7 +174,7 @@ func (s *story) problem(format string, args ...any) {
 	s.problems = append(s.problems, fmt.Sprintf(format, args...))
 }
 
-// arrived checks the order: of all messages when delivery is in order, of those with one key when it goes by key.
+// arrived checks the order: of all messages in ordered mode, of those with one key in keyed mode.
 func (s *story) arrived(mode hub.DeliveryMode, body string) {
 	if mode == hub.DeliveryParallel {
 		return
@@ -193,14 +193,14 @@ func (s *story) arrived(mode hub.DeliveryMode, body string) {
 	s.segment[key] = n
 }
 
-// cut begins anew with the order: after a crash or a rewind earlier messages may come again.
+// cut restarts the check of the order: after a crash or a rewind, earlier messages may come again.
 func (s *story) cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.segment)
 }
 
-// ackedSince counts what was acknowledged and is not in the log yet, and what is under way.
+// ackedSince counts messages that were acknowledged but not recorded, and those in flight.
 func (s *story) ackedSince(r *rig) int {
 	recorded := 0
 	r.View(func(st *hub.State) {

@@ -2,7 +2,7 @@ package delivery
 
 import "quorumhub/hub"
 
-// Observers passes what was applied on to several observers, in order.
+// Observers passes applied effects on to several observers, in order.
 type Observers []hub.Observer
 
 // Applied implements hub.Observer.

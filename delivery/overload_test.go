@@ -13,7 +13,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// wantWaits fails unless the attempts at cb, each answered after took, were that far apart.
+// wantWaits fails unless the attempts, each answered after took, were the given waits apart.
 func wantWaits(t *testing.T, as []fake.Arrival, took time.Duration, waits ...time.Duration) {
 	t.Helper()
 	if len(as) <= len(waits) {
@@ -26,9 +26,9 @@ func wantWaits(t *testing.T, as []fake.Arrival, took time.Duration, waits ...tim
 	}
 }
 
-// TestScheduleOfRetries: the waits of a schedule one after the other, a fifth longer here, the last one again and again; those
-// of a subscription in place of the hub's.
-func TestScheduleOfRetries(t *testing.T) {
+// TestRetrySchedule: the waits of a schedule in order, a fifth longer here, the last one repeated; a subscription's
+// own schedule replaces the hub's.
+func TestRetrySchedule(t *testing.T) {
 	down := func(string, int, string) fake.Answer { return fake.Answer{Status: 503} }
 	for name, tc := range map[string]struct {
 		schedule []uint32
@@ -56,11 +56,11 @@ func TestScheduleOfRetries(t *testing.T) {
 	}
 }
 
-// TestOverloadIsWaitedForLonger: from the second time in a row on that the endpoint says 429 or nothing in time, but not when
-// it says how long, and never longer than the longest wait.
-func TestOverloadIsWaitedForLonger(t *testing.T) {
+// TestOverloadWaitsLonger: from the second 429 or timeout in a row, unless the endpoint sends Retry-After, and never
+// longer than the longest wait.
+func TestOverloadWaitsLonger(t *testing.T) {
 	const timeout = 3 * time.Second
-	long := 72 * time.Second // a minute and the fifth of it
+	long := 72 * time.Second // a minute and a fifth
 	second := time.Second
 	for name, tc := range map[string]struct {
 		answers  []fake.Answer
@@ -101,8 +101,9 @@ func TestOverloadIsWaitedForLonger(t *testing.T) {
 	}
 }
 
-// TestOneSlowAnswerStallsNobody: an ordered subscription that now and then gets no answer waits a second for it, each time.
-func TestOneSlowAnswerStallsNobody(t *testing.T) {
+// TestOneSlowResponseDoesNotStall: an ordered subscription whose endpoint times out now and then waits one second
+// each time.
+func TestOneSlowResponseDoesNotStall(t *testing.T) {
 	bubble(t, func(_ string, nth int, _ string) fake.Answer { return fake.Answer{Hang: nth%2 == 1} }, func(o *delivery.DispatcherOptions) {
 		o.Timeout, o.Retry.OverloadWait = time.Second, time.Minute
 	}, func(r *rig) {
@@ -115,7 +116,8 @@ func TestOneSlowAnswerStallsNobody(t *testing.T) {
 	})
 }
 
-// TestOverloadNarrowsTheWindow: by half each time, down to one, however many were refused together; and back step by step.
+// TestOverloadNarrowsTheWindow: by half each time, down to one, however many messages were refused together; it
+// reopens step by step.
 func TestOverloadNarrowsTheWindow(t *testing.T) {
 	const window = 16
 	for name, o := range map[string]*hubpb.SubscriptionOptions{"parallel": parallel(window), "keyed": keyed(window, "json:")} {
@@ -145,7 +147,7 @@ func TestOverloadNarrowsTheWindow(t *testing.T) {
 				}
 				full.Store(false)
 				r.after(time.Hour)
-				// 1+2+…+5 successes make it 6; 16 were owed.
+				// 1+2+…+5 successes widen it to 6; 16 were due.
 				if n := now(); n != 6 {
 					t.Errorf("the window is %d after %d successes, want 6", n, window)
 				}
@@ -161,7 +163,7 @@ func TestOverloadNarrowsTheWindow(t *testing.T) {
 	}
 }
 
-// bitsOf is how often a window may still be halved.
+// bitsOf returns how often a window can be halved.
 func bitsOf(window int) (n int) {
 	for ; window > 1; window /= 2 {
 		n++
@@ -169,9 +171,9 @@ func bitsOf(window int) (n int) {
 	return n
 }
 
-// TestWindowFindsWhatTheEndpointTakes: of a wave in which some are taken and some are refused, the refusals count once; and
-// the endpoint is kept busy without being refused much.
-func TestWindowFindsWhatTheEndpointTakes(t *testing.T) {
+// TestWindowAdaptsToTheEndpoint: the refusals in a wave with successes count once, and the endpoint is kept busy with
+// few refusals.
+func TestWindowAdaptsToTheEndpoint(t *testing.T) {
 	const limit = 4
 	var r *rig
 	bubble(t, func(string, int, string) fake.Answer {
@@ -185,6 +187,6 @@ func TestWindowFindsWhatTheEndpointTakes(t *testing.T) {
 			r.Publish("t", strconv.Itoa(i))
 		}
 		r.after(10 * time.Minute)
-		once(t, r.net.To(fake.Callback), 1000, 1000) // about 350; without narrowing 11,000
+		once(t, r.net.To(fake.Callback), 1000, 1000) // about 350; without narrowing, 11,000
 	})
 }

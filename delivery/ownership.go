@@ -7,21 +7,21 @@ import (
 	"quorumhub/hub"
 )
 
-// Reload brings the picture up to a state that did not come about entry by entry: after a snapshot was
-// installed. It must not run at the same time as Applied.
+// Reload adopts a state that replaced the previous one, after a snapshot was installed. It must not run concurrently
+// with Applied.
 func (d *Dispatcher) Reload() {
 	d.load(true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.schedule()
+	d.scheduleLocked()
 }
 
-// load brings the picture up to the state. With replaced, what the state does not hold is gone; without, it
-// may have been applied since.
+// load adopts the state. If replaced is true, subscriptions missing from the state are gone; otherwise they may have
+// been applied since.
 //
-// State and Applied can overtake each other: an entry may be in the state before Applied brings it, and Applied
-// may bring one while the state is being read. So load and Applied leave in late with which epoch another node had
-// got a subscription, and what is older counts for nothing. At most one call of Applied can lag behind.
+// State and Applied can overtake each other: an entry may be in the state before Applied sees it, and Applied may see
+// one while the state is being read. So load and Applied record in late the epoch under which another node got a
+// subscription, and anything older is ignored. At most one call of Applied can lag behind.
 func (d *Dispatcher) load(replaced bool) {
 	d.mu.Lock()
 	d.loading = true
@@ -39,29 +39,29 @@ func (d *Dispatcher) load(replaced bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if replaced {
-		d.forget(subs, topics)
+		d.forgetLocked(subs, topics)
 	}
 	for i := range topics {
-		d.grow(topics[i].ID, topics[i].Head, 0)
+		d.growLocked(topics[i].ID, topics[i].Head, 0)
 	}
 	for i := range subs {
-		d.adopt(&subs[i])
+		d.adoptLocked(&subs[i])
 		if l := d.lanes[subs[i].ID]; l != nil {
-			d.skip(l, subs[i].Cursor.Offset)
+			d.skipLocked(l, subs[i].Cursor.Offset)
 		}
 	}
 	d.loading = false
 }
 
-// forget drops what is not there any more.
-func (d *Dispatcher) forget(subs []hub.Subscription, topics []hub.Topic) {
+// forgetLocked drops lanes and topics that the state no longer has.
+func (d *Dispatcher) forgetLocked(subs []hub.Subscription, topics []hub.Topic) {
 	known := make(map[hub.SubscriptionID]struct{}, len(subs))
 	for i := range subs {
 		known[subs[i].ID] = struct{}{}
 	}
 	for id, l := range d.lanes {
 		if _, ok := known[id]; !ok {
-			d.drop(l, errEnded)
+			d.dropLocked(l, errEnded)
 		}
 	}
 	heads := make(map[hub.TopicID]struct{}, len(topics))
@@ -75,9 +75,10 @@ func (d *Dispatcher) forget(subs []hub.Subscription, topics []hub.Topic) {
 	}
 }
 
-// adopt brings a lane up to its subscription: it comes with the assignment to this node and goes with that to
-// another one; after a renewal, secret, lease and callback hold from the next attempt on. Callers hold mu.
-func (d *Dispatcher) adopt(s *hub.Subscription) {
+// adoptLocked updates a lane from its subscription. The lane is created when the subscription is assigned to this
+// node and dropped when it is assigned to another. After a renewal, the new secret, lease and callback apply from the
+// next attempt on.
+func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	a := &s.Assignment
 	l := d.lanes[s.ID]
 	if a.Node != d.o.Node {
@@ -85,7 +86,7 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 			d.late[s.ID] = max(d.late[s.ID], a.Epoch)
 		}
 		if l != nil && a.Epoch > l.epoch {
-			d.drop(l, errMoved)
+			d.dropLocked(l, errMoved)
 		}
 		return
 	}
@@ -93,25 +94,25 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 		return
 	}
 	if l != nil && a.Epoch > l.epoch && l.reshaped(s) {
-		d.drop(l, errMoved)
+		d.dropLocked(l, errMoved)
 		l = nil
 	}
 	if l == nil {
-		l = d.newLane(s)
+		l = d.newLaneLocked(s)
 	}
 	if f := l.flow; f != nil {
-		d.adoptFlow(f, l, s)
-	} else if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // given back to this node; what was on its way under the old epoch counts for nothing
+		d.adoptFlowLocked(f, l, s)
+	} else if rewound := a.Rewound > l.epoch; a.Epoch > l.epoch { // assigned to this node again; attempts in flight under the old epoch are ignored
 		l.epoch, l.draining = a.Epoch, false
 		if l.state == laneReleasing {
 			l.state = laneExpired
 		}
 		if rewound {
-			d.put(l, &s.Cursor)
+			d.moveLocked(l, &s.Cursor)
 		} else {
-			d.skip(l, s.Cursor.Offset)
+			d.skipLocked(l, s.Cursor.Offset)
 		}
-		d.mark(l)
+		d.markLocked(l)
 	}
 	l.paused = s.Paused
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
@@ -125,32 +126,32 @@ func (d *Dispatcher) adopt(s *hub.Subscription) {
 		} else if rate := l.options.Rate; l.pace == nil || l.pace.interval != newPace(rate).interval {
 			l.pace = newPace(rate)
 		}
-		d.visit(l)
+		d.joinHostLocked(l)
 	}
 	if l.flow != nil {
 		if l.state == laneExpired || l.state == lanePaused && !l.paused {
 			l.state = laneIdle
 		}
-		d.feed(l.flow)
+		d.feedLocked(l.flow)
 		return
 	}
 	if a.Next != "" && !l.draining {
-		d.drain(l)
+		d.drainLocked(l)
 	}
-	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new: it is nowhere
-		d.place(l)
+	if l.state == laneExpired || l.state == lanePaused && !l.paused { // or new, and so nowhere
+		d.placeLocked(l)
 	}
 }
 
-// adoptFlow brings a flow up to an assignment of one of its lanes. Callers hold mu, and feed it.
-func (d *Dispatcher) adoptFlow(f *flow, l *lane, s *hub.Subscription) {
+// adoptFlowLocked updates a flow from an assignment of one of its lanes. The caller feeds it.
+func (d *Dispatcher) adoptFlowLocked(f *flow, l *lane, s *hub.Subscription) {
 	a := &s.Assignment
 	rewound := a.Rewound > f.epoch
 	l.epoch = max(l.epoch, a.Epoch)
 	if a.Epoch > f.epoch {
 		f.epoch, f.draining = a.Epoch, false
 		if rewound {
-			d.rewindFlow(f, &s.Cursor)
+			d.rewindFlowLocked(f, &s.Cursor)
 		} else {
 			f.skip(s.Cursor.Offset)
 		}
@@ -163,32 +164,32 @@ func (d *Dispatcher) adoptFlow(f *flow, l *lane, s *hub.Subscription) {
 			}
 		}
 		for _, m := range f.members {
-			m.epoch = a.Epoch // they follow in the same entry
-			d.mark(m)
+			m.epoch = a.Epoch // their own assignments follow in the same entry
+			d.markLocked(m)
 		}
-		d.markFlow(f)
+		d.markFlowLocked(f)
 	}
 	if a.Next != "" && a.Epoch == f.epoch {
 		f.draining = true
 	}
 }
 
-// put moves a lane to another place in the log. Callers hold mu and place it if it is nowhere then.
-func (d *Dispatcher) put(l *lane, c *hub.Cursor) {
+// moveLocked moves a lane within the log. The caller places it if it is nowhere then.
+func (d *Dispatcher) moveLocked(l *lane, c *hub.Cursor) {
 	l.done, l.attempts, l.refused = c.Offset, c.Attempts, c.Refused
-	l.jumps++
+	l.rewinds++
 	switch l.state {
 	case laneIdle:
 		l.topic.unpark(l)
 	case laneWaiting:
 		d.retries.remove(l)
 	default:
-		return // running, or waiting for its settlement: it goes on from where it is now when it comes by
+		return // running or settling: it goes on from the new position
 	}
 	l.state = laneExpired
 }
 
-func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
+func (d *Dispatcher) newLaneLocked(s *hub.Subscription) *lane {
 	t := d.topics[s.Topic]
 	if t == nil {
 		t = &topicLanes{id: s.Topic, name: s.TopicName, link: LinkHeader(d.o.HubURL, d.o.Namer.URL(s.TopicName))}
@@ -203,7 +204,7 @@ func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
 	if flowing(s) {
 		f := d.flows[s.Group]
 		if f == nil {
-			f = d.newFlow(t, s)
+			f = d.newFlowLocked(t, s)
 		}
 		l.flow, l.sick, l.state = f, c.Failures > 0, laneIdle
 		f.members = append(f.members, l)
@@ -211,9 +212,9 @@ func (d *Dispatcher) newLane(s *hub.Subscription) *lane {
 	return l
 }
 
-// drain lets a lane come to rest, so that another node can go on where it stopped: what is under way is
-// finished and booked, nothing new is sent. Callers hold mu.
-func (d *Dispatcher) drain(l *lane) {
+// drainLocked brings a lane to rest, so that another node can go on where it stopped: the attempt in flight is
+// finished and recorded, and nothing new is sent.
+func (d *Dispatcher) drainLocked(l *lane) {
 	l.draining = true
 	switch l.state {
 	case laneIdle:
@@ -222,40 +223,40 @@ func (d *Dispatcher) drain(l *lane) {
 		d.retries.remove(l)
 	case laneExpired, lanePaused:
 	case laneRunning:
-		return // comes by when the attempt is booked
+		return // released once the attempt is recorded
 	default:
-		return // comes by sendable or place
+		return // released by sendableLocked or placeLocked
 	}
-	d.release(l)
+	d.releaseLocked(l)
 }
 
-// release lets go of a drained lane, with its cursor. Callers hold mu.
-func (d *Dispatcher) release(l *lane) {
+// releaseLocked releases a drained lane with its cursor.
+func (d *Dispatcher) releaseLocked(l *lane) {
 	l.state, l.endpoint = laneReleasing, nil
-	d.mark(l)
+	d.markLocked(l)
 	d.urgent = true
 	d.notify()
 }
 
-// end takes the lane of a subscription that ended away at once, whatever it is doing (invariant I5).
-func (d *Dispatcher) end(id hub.SubscriptionID) {
+// endLocked removes the lane of an ended subscription at once, whatever it is doing (invariant I5).
+func (d *Dispatcher) endLocked(id hub.SubscriptionID) {
 	if d.loading {
 		d.late[id] = math.MaxUint64
 	}
 	if l := d.lanes[id]; l != nil {
-		d.drop(l, errEnded)
+		d.dropLocked(l, errEnded)
 	}
 }
 
-// drop takes a lane away at once and cuts off what is under way. Callers hold mu.
-func (d *Dispatcher) drop(l *lane, cause error) {
+// dropLocked removes a lane at once and cuts off its attempts in flight.
+func (d *Dispatcher) dropLocked(l *lane, cause error) {
 	delete(d.lanes, l.id)
-	d.leave(l)
+	d.leaveHostLocked(l)
 	if l.invited {
 		l.invited = false
 	}
 	if f := l.flow; f != nil {
-		d.dropMember(f, l, cause)
+		d.dropMemberLocked(f, l, cause)
 	}
 	switch l.state {
 	case laneIdle:
@@ -265,8 +266,8 @@ func (d *Dispatcher) drop(l *lane, cause error) {
 	case laneWaiting:
 		d.retries.remove(l)
 	case laneRunning:
-		l.worker.cut(cause)
-	default: // nowhere, or in a ready queue, which skips lanes that ended
+		l.worker.cutLocked(cause)
+	default: // nowhere, or in a ready queue, which skips ended lanes
 	}
 	l.state = laneEnded
 	l.endpoint, l.spare = nil, nil
@@ -276,18 +277,19 @@ func (d *Dispatcher) drop(l *lane, cause error) {
 	}
 }
 
-// dropMember takes a lane out of its flow. What is under way to it is cut off, and goes to the others.
-func (d *Dispatcher) dropMember(f *flow, l *lane, cause error) {
+// dropMemberLocked removes a lane from its flow. Its attempts in flight are cut off, and their messages go to other
+// members.
+func (d *Dispatcher) dropMemberLocked(f *flow, l *lane, cause error) {
 	for _, w := range d.running {
 		if w.lane == l {
-			w.cut(cause)
+			w.cutLocked(cause)
 		}
 	}
 	f.members = slices.DeleteFunc(f.members, func(o *lane) bool { return o == l })
 	if len(f.members) == 0 {
-		d.dropFlow(f)
+		d.dropFlowLocked(f)
 		return
 	}
 	f.turn %= len(f.members)
-	d.feed(f)
+	d.feedLocked(f)
 }

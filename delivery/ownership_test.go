@@ -13,7 +13,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// numbered publishes messages 1 to n, one every gap.
+// numbered publishes messages 1 to n at intervals of gap.
 func (c *fleet) numbered(topic string, n int, gap time.Duration) {
 	for i := range n {
 		c.publish(topic, fmt.Sprint(i+1))
@@ -21,8 +21,8 @@ func (c *fleet) numbered(topic string, n int, gap time.Duration) {
 	}
 }
 
-// faults says what is wrong with what arrived at a callback: messages 1 to n, once each and in order but for at
-// most so many repeated, one at a time, and never from a node that had been relieved of it.
+// faults describes violations in what arrived at a callback. Expected are messages 1 to n, once each and in order
+// except for the given number of repetitions, one at a time, and never from a node that has lost the subscription.
 func (c *fleet) faults(callback string, n, repeats int) (out []string) {
 	got := c.net.To(callback)
 	seen, repeated := 0, 0
@@ -56,7 +56,7 @@ func (c *fleet) faults(callback string, n, repeats int) (out []string) {
 
 func callback(i int) string { return fmt.Sprint("http://cb.example/", i) }
 
-// TestI4EachSubscriptionHasOneOwner: shares differ by one at most, and every message goes out once.
+// TestI4EachSubscriptionHasOneOwner: shares differ by at most one, and every message is sent once.
 func TestI4EachSubscriptionHasOneOwner(t *testing.T) {
 	run := func(tune func(*fleet)) (faults []string) {
 		fleetTest(t, 3, fake.OK, tune, func(c *fleet) {
@@ -85,7 +85,7 @@ func TestI4EachSubscriptionHasOneOwner(t *testing.T) {
 	}
 }
 
-// TestI4GuardOwnership: without looking at who owns a subscription everything goes out several times.
+// TestI4GuardOwnership: without the check of the owner, everything is sent several times.
 func TestI4GuardOwnership(t *testing.T) {
 	fleetTest(t, 2, fake.OK, func(c *fleet) { c.listen = ownsAll }, func(c *fleet) {
 		c.subscribe("t", fake.Callback)
@@ -142,7 +142,7 @@ func TestI4GuardDrain(t *testing.T) {
 	}
 }
 
-// TestI4PlannedMoveOfAWaitingSubscription hands over at once, with its failures.
+// TestI4PlannedMoveOfAWaitingSubscription: it is handed over at once, with its failures.
 func TestI4PlannedMoveOfAWaitingSubscription(t *testing.T) {
 	fleetTest(t, 1, func(string, int, string) fake.Answer { return fake.Answer{Status: 503} }, func(c *fleet) {
 		c.dispatcher = func(o *delivery.DispatcherOptions) {
@@ -164,15 +164,15 @@ func TestI4PlannedMoveOfAWaitingSubscription(t *testing.T) {
 				failures = append(failures, sub.Cursor.Failures)
 			}
 		})
-		if !slices.Equal(failures, []uint64{1, 2}) { // the new owner tried once more
+		if !slices.Equal(failures, []uint64{1, 2}) { // the new owner made one more attempt
 			t.Errorf("failures %v", failures)
 		}
 	})
 }
 
-// TestI4DeadOwnersShareResumesFromTheCursor within 4 s, with at most one cursor flush repeated.
+// TestI4DeadOwnersShareResumesFromTheCursor within 4 s, repeating at most one cursor flush.
 func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
-	for _, dead := range []int{0, 2} { // the leader, and another one
+	for _, dead := range []int{0, 2} { // the leader, and a follower
 		fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 			for i := range 9 {
 				c.subscribe("t", callback(i))
@@ -186,7 +186,7 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 			}
 			moved := 0
 			for i := range 9 {
-				if f := c.faults(callback(i), 400, 13); len(f) > 0 { // 250 ms of messages
+				if f := c.faults(callback(i), 400, 13); len(f) > 0 { // 250 ms worth of messages
 					t.Errorf("callback %d: %v", i, f)
 				}
 				got := c.net.To(callback(i))
@@ -203,7 +203,7 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 				t.Errorf("%d moved, want 3", moved)
 			}
 
-			// Back again, it gets its share by planned moves.
+			// Once back, it gets its share by planned moves.
 			before := len(c.net.Arrivals)
 			c.nodes[dead].start()
 			c.nodes[dead].heal()
@@ -219,8 +219,8 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 	}
 }
 
-// outOfTouch cuts off the owner of a subscription with a backlog, and lets it come back: first it hears of the
-// leader only, then the log.
+// outOfTouch cuts off the owner of a subscription with a backlog and lets it come back: first it hears only from the
+// leader, then it gets the log.
 func outOfTouch(t *testing.T, tune func(*fleet)) (faults []string) {
 	slow := func(string, int, string) fake.Answer { return fake.Answer{After: 100 * time.Millisecond} }
 	fleetTest(t, 2, slow, tune, func(c *fleet) {
@@ -234,7 +234,7 @@ func outOfTouch(t *testing.T, tune func(*fleet)) (faults []string) {
 		c.after(4 * time.Second)
 		owner.heal()
 		c.after(20 * time.Second)
-		// Recorded every 250 ms; between its last cursor and its end the owner sent for less than 2 s more.
+		// Cursors are recorded every 250 ms; after its last one, the owner sent for less than 2 s.
 		faults = c.faults(fake.Callback, 200, 25)
 		sub, _ := c.Subscription(2)
 		if sub.Cursor.Offset != 200 {
@@ -273,8 +273,8 @@ func TestI4GuardMoveAfter(t *testing.T) {
 	}
 }
 
-// TestI4ANodeThatIsBackIsNotLost: after a partition a node may hear of the leader, and deliver, before the leader gets
-// answers to its questions again. It is not lost then, however long the answers have been missing.
+// TestI4ANodeThatIsBackIsNotLost: after a partition, a node may hear from the leader and deliver before the leader's
+// probes are answered again. It is not lost then, however long the answers have been missing.
 func TestI4ANodeThatIsBackIsNotLost(t *testing.T) {
 	fleetTest(t, 2, fake.OK, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
@@ -299,7 +299,7 @@ func TestI4ANodeThatIsBackIsNotLost(t *testing.T) {
 	})
 }
 
-// TestI4AShortLossOfContactChangesNothing: no move, no repetition, not even of what was under way.
+// TestI4AShortLossOfContactChangesNothing: no move and no repetition, not even of messages in flight.
 func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
 	slow := func(string, int, string) fake.Answer { return fake.Answer{After: 300 * time.Millisecond} }
 	fleetTest(t, 2, slow, nil, func(c *fleet) {
@@ -322,7 +322,7 @@ func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
 	})
 }
 
-// TestI4ARestartedNodeAsksBeforeItSends: its files may say that it owns what others were given meanwhile.
+// TestI4ARestartedNodeAsksBeforeItSends: its files may claim subscriptions that others were given meanwhile.
 func TestI4ARestartedNodeAsksBeforeItSends(t *testing.T) {
 	var down bool
 	fleetTest(t, 2, func(string, int, string) fake.Answer {
@@ -356,8 +356,8 @@ func TestI4ARestartedNodeAsksBeforeItSends(t *testing.T) {
 	})
 }
 
-// TestI4LateWordsOfAFormerOwnerChangeNothing: dead letters and 410s it wants to record when it is back.
-func TestI4LateWordsOfAFormerOwnerChangeNothing(t *testing.T) {
+// TestI4EventsOfAStaleOwnerAreIgnored: dead letters and 410s that it records once it is back.
+func TestI4EventsOfAStaleOwnerAreIgnored(t *testing.T) {
 	for _, status := range []int{410, 400} {
 		var bad bool
 		fleetTest(t, 2, func(string, int, string) fake.Answer {
@@ -371,7 +371,7 @@ func TestI4LateWordsOfAFormerOwnerChangeNothing(t *testing.T) {
 			owner.own.Breakdown(nil)
 			bad = true
 			owner.cut()
-			// The message reaches the owner, its answer does not reach the log any more.
+			// The message reaches the owner, but its outcome no longer reaches the log.
 			owner.own.Do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{Topic: "u", Body: []byte("1")}}})
 			c.after(100 * time.Millisecond)
 			if len(c.net.To(fake.Callback)) != 1 {
@@ -391,7 +391,7 @@ func TestI4LateWordsOfAFormerOwnerChangeNothing(t *testing.T) {
 	}
 }
 
-// TestReload: after a snapshot was installed everything is as the state says.
+// TestReload: after a snapshot was installed, everything matches the state.
 func TestReload(t *testing.T) {
 	fleetTest(t, 2, fake.OK, nil, func(c *fleet) {
 		c.subscribe("t", callback(0))
@@ -407,7 +407,7 @@ func TestReload(t *testing.T) {
 		if shares, _ := c.shares(); shares[1] != 0 {
 			t.Fatalf("shares %v", shares)
 		}
-		// The snapshot: the state changes under the dispatcher, which is told nothing but that.
+		// The snapshot: the state changes without the dispatcher seeing the entries.
 		m.own.Forget()
 		m.heal()
 		m.d.Reload()

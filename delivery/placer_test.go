@@ -11,7 +11,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// unowned makes subscriptions that no node was chosen for, as those of a hub that never had a second node.
+// unowned makes subscriptions without an owner, as in a hub that never had a second node.
 func (c *fleet) unowned(topic string, n int) {
 	for i := range n {
 		url := fmt.Sprint("http://", topic, ".example/", i)
@@ -21,7 +21,7 @@ func (c *fleet) unowned(topic string, n int) {
 	}
 }
 
-// assignments are the events that assigned something, by how many.
+// assignments returns the number of subscriptions in each assignment event.
 func (c *fleet) assignments() (out []int) {
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
@@ -60,7 +60,7 @@ func TestPlacerGivesOwnersAtOnce(t *testing.T) {
 	})
 }
 
-// TestPlacerKeepsSharesEven when subscriptions end, after things have settled.
+// TestPlacerKeepsSharesEven when subscriptions end, once things have settled.
 func TestPlacerKeepsSharesEven(t *testing.T) {
 	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		var first []uint64
@@ -82,8 +82,8 @@ func TestPlacerKeepsSharesEven(t *testing.T) {
 	})
 }
 
-// TestPlacerTakesAMoveBack when who was to take over is lost on the way: the owner, which has stopped for it, goes on
-// and repeats nothing.
+// TestPlacerTakesAMoveBack if the new owner is lost during the move: the old owner, which had stopped, continues and
+// repeats nothing.
 func TestPlacerTakesAMoveBack(t *testing.T) {
 	var slow bool
 	fleetTest(t, 1, func(string, int, string) fake.Answer {
@@ -118,8 +118,8 @@ func TestPlacerTakesAMoveBack(t *testing.T) {
 	})
 }
 
-// TestPlacerRelievesFormerMembers: what a node that was removed had goes to the others.
-func TestPlacerRelievesFormerMembers(t *testing.T) {
+// TestPlacerReassignsRemovedMembers: the subscriptions of a removed node go to the others.
+func TestPlacerReassignsRemovedMembers(t *testing.T) {
 	fleetTest(t, 3, fake.OK, nil, func(c *fleet) {
 		for i := range 9 {
 			c.subscribe("t", callback(i))

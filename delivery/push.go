@@ -16,57 +16,58 @@ import (
 	"quorumhub/hub"
 )
 
-// PushOutcome is what one content distribution request came to.
+// PushOutcome classifies a content distribution request.
 type PushOutcome uint8
 
 const (
 	PushDelivered PushOutcome = iota + 1 // 2xx
 	PushGone                             // 410: the subscription ended (WebSub section 7)
-	PushRefused                          // another 3xx or 4xx, or a forbidden address: trying again will hardly help
+	PushRefused                          // any other 3xx or 4xx, or a forbidden address: another attempt will hardly help
 	PushDown                             // no connection, timeout, 5xx, 408, 425 or 429: the endpoint cannot take it now
-	PushCancelled                        // given up by the hub itself; says nothing about the endpoint
+	PushCancelled                        // cut off by the hub itself; says nothing about the endpoint
 )
 
 // PushResult is the outcome of one request.
 type PushResult struct {
 	Outcome    PushOutcome
 	Reason     egress.Reason
-	Status     int           // 0: no answer
-	RetryAfter time.Duration // 0: not asked for
-	Latency    time.Duration // from the start of the request to the end of the answer
+	Status     int           // 0: no response
+	RetryAfter time.Duration // 0: not given
+	Latency    time.Duration // from the start of the request to the end of the response
 }
 
-// overloaded tells whether a failure means that the endpoint got too much, not that it is broken.
+// overloaded reports whether the failure means that the endpoint is overloaded rather than broken.
 func (r *PushResult) overloaded() bool {
 	return r.Status == http.StatusTooManyRequests || r.Reason == egress.ReasonTimeout
 }
 
-// failure is a failed attempt as the RetryPolicy sees it: with the failures and overloads in a row, and the refusals of its message.
+// failure describes the attempt for a retry.Policy, with the failures and overloads in a row and the refusals of its
+// message.
 func (r *PushResult) failure(failures uint64, refused uint32, overloads uint8) retry.Failure {
 	return retry.Failure{InARow: failures, Refused: r.Outcome == PushRefused, Refusals: refused, Overloads: overloads, RetryAfter: r.RetryAfter}
 }
 
 // Pusher makes content distribution requests. Safe for concurrent use.
 type Pusher struct {
-	Client    http.RoundTripper // a *Client; requests through anything else are net/http's
+	Client    http.RoundTripper // an *egress.Client; requests through any other go through net/http
 	Clock     hub.Clock
 	UserAgent string
 }
 
-// Endpoint is where one subscription's messages go: all of a request that does not change from message to
-// message. Immutable but for its signers, hence not safe for concurrent use when it signs.
+// Endpoint holds all of a subscription's requests that does not change from message to message. It is immutable but
+// for its signers, and so not safe for concurrent use if it signs.
 type Endpoint struct {
 	url    *url.URL
 	route  egress.Route
 	agent  string
 	signer *Signer
-	http2  atomic.Bool // it speaks nothing else
+	http2  atomic.Bool // the server speaks only HTTP/2
 
-	webhooks *WebhookSigner // nil: no signatures of Standard Webhooks
+	webhooks *WebhookSigner // nil: no Standard Webhooks signatures
 }
 
-// NewEndpoint prepares a callback, which is used exactly as given, query included. signer may be nil:
-// then nothing is signed. The only error is a callback that is no URL.
+// NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,
+// nothing is signed. The only error is an unusable URL.
 func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error) {
 	u, err := url.Parse(callback)
 	if err != nil {
@@ -79,31 +80,31 @@ func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error)
 	return &Endpoint{url: u, route: r, agent: p.UserAgent, signer: signer}, nil
 }
 
-// Content is one message as it goes out. The strings are header values; empty ones are not sent. One with a line break
-// or another control character makes the request fail.
+// Content is one message to be sent. The strings are header values; empty ones are not sent. A line break or another
+// control character in one makes the request fail.
 type Content struct {
-	Body        []byte // sent and signed as it is
-	Blob        *Blob  // in place of Body
+	Body        []byte // sent and signed as is
+	Blob        *Blob  // instead of Body
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
 }
 
-// LinkHeader is the value of the one Link header: rel=hub and rel=self (WebSub section 7).
+// LinkHeader returns the value of the Link header: rel=hub and rel=self (WebSub section 7).
 func LinkHeader(hubURL, self string) string {
 	return "<" + hubURL + `>; rel="hub", <` + self + `>; rel="self"`
 }
 
-// Canonical forms of the header names used, so that filling a map needs no rewriting.
+// Header names in canonical form, so that filling a map need not rewrite them.
 const (
 	headerMessageID = "X-Hub-Message-Id"
 	headerSignature = "X-Hub-Signature"
-	// headerReplay, present without a value, tells net/http that the request may be sent again when a
-	// connection from the pool turns out to be closed (see wirePool.post). It is not sent.
+	// headerReplay, present without a value, tells net/http that it may send the request again if a pooled connection
+	// turns out to be closed, as egress.Client.Post does. It is not sent.
 	headerReplay = "X-Idempotency-Key"
 )
 
-// fields are the header fields of one request beyond those of its route and its length.
+// fields appends the header fields beyond those of the route and the length.
 func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egress.Field {
 	add := func(name, value string) {
 		if value != "" {
@@ -123,8 +124,8 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egres
 	return out
 }
 
-// Push sends one message and waits for the end of the answer, of which at most 4 KiB are read. ctx bounds
-// the whole of it. Redirects are answers like any other.
+// Push sends one message and waits for the end of the response, of which it reads at most 4 KiB. ctx bounds all of
+// it. Redirects are not followed.
 func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	start := p.Clock.Now()
 	if c.Blob != nil {
@@ -137,8 +138,8 @@ func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	return p.answered(a, start)
 }
 
-// answered is what an answer means.
-func (p *Pusher) answered(a egress.Answer, start time.Time) PushResult {
+// answered classifies a response.
+func (p *Pusher) answered(a egress.Response, start time.Time) PushResult {
 	now := p.Clock.Now()
 	res := PushResult{Outcome: PushDelivered, Status: a.Status, Latency: now.Sub(start)}
 	if a.Status >= 200 && a.Status < 300 {
@@ -158,9 +159,9 @@ func (p *Pusher) answered(a egress.Answer, start time.Time) PushResult {
 	return res
 }
 
-// post makes the request over the client's own connections, or through net/http when the server speaks nothing
-// but HTTP/2, or Client is not a *Client.
-func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Answer, error) {
+// post makes the request over the client's own connections, or through net/http if the server speaks only HTTP/2 or
+// Client is not an *egress.Client.
+func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Response, error) {
 	var room [8]egress.Field
 	fields := e.fields(c, now, room[:0])
 	if client, ok := p.Client.(*egress.Client); ok && !e.http2.Load() {
@@ -174,10 +175,10 @@ func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Tim
 }
 
 // roundTrip is post through net/http.
-func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []egress.Field, body []byte) (egress.Answer, error) {
+func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []egress.Field, body []byte) (egress.Response, error) {
 	req := e.newRequest(ctx, fields)
 	if len(body) > 0 {
-		// These two types net/http knows to be in memory, and sends header and body in one write.
+		// net/http knows that these two types are in memory and sends header and body in one write.
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		req.ContentLength = int64(len(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -185,9 +186,9 @@ func (p *Pusher) roundTrip(ctx context.Context, e *Endpoint, fields []egress.Fie
 	return p.send(req)
 }
 
-// newRequest is a request for net/http, without a body.
+// newRequest returns a request for net/http without a body.
 func (e *Endpoint) newRequest(ctx context.Context, fields []egress.Field) *http.Request {
-	// The map is made anew for each request: net/http may still read it after an early answer.
+	// A new map for each request: net/http may still read it after an early response.
 	h := make(http.Header, len(fields)+2)
 	for _, f := range fields {
 		h[f.Name] = []string{f.Value}
@@ -198,14 +199,14 @@ func (e *Endpoint) newRequest(ctx context.Context, fields []egress.Field) *http.
 		Header: h, Body: http.NoBody}).WithContext(ctx)
 }
 
-func (p *Pusher) send(req *http.Request) (egress.Answer, error) {
+func (p *Pusher) send(req *http.Request) (egress.Response, error) {
 	resp, err := p.Client.RoundTrip(req)
 	if err != nil {
-		return egress.Answer{}, err
+		return egress.Response{}, err
 	}
 	egress.Drain(resp.Body)
 	_ = resp.Body.Close()
-	return egress.Answer{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}, nil
+	return egress.Response{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}, nil
 }
 
 func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushResult {
@@ -214,8 +215,25 @@ func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushRes
 	case egress.ReasonCancelled:
 		res.Outcome = PushCancelled
 	case egress.ReasonDenied:
-		res.Outcome = PushRefused // as definite as an answer
-	default: // a fault that may pass
+		res.Outcome = PushRefused // as definite as a response
+	default: // may pass
 	}
 	return res
+}
+
+// String returns the outcome as a word.
+func (o PushOutcome) String() string {
+	switch o {
+	case PushDelivered:
+		return "delivered"
+	case PushGone:
+		return "gone"
+	case PushRefused:
+		return "refused"
+	case PushDown:
+		return "down"
+	case PushCancelled:
+		return "cancelled"
+	}
+	return "none"
 }

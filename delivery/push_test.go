@@ -138,7 +138,7 @@ func TestPushWithoutAnswer(t *testing.T) {
 	}
 }
 
-// TestPushBoundsWhatItReads: an endless answer costs neither memory nor the connection pool's health.
+// TestPushBoundsWhatItReads: an endless response costs neither memory nor a pooled connection.
 func TestPushBoundsWhatItReads(t *testing.T) {
 	var written atomic.Int64
 	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -167,7 +167,7 @@ func TestPushBoundsWhatItReads(t *testing.T) {
 	}
 }
 
-// TestPushSurvivesIdleClose: a server that drops idle connections costs no failed attempt.
+// TestPushSurvivesIdleClose: a server that closes idle connections causes no failed attempt.
 func TestPushSurvivesIdleClose(t *testing.T) {
 	var conns atomic.Pointer[net.Conn]
 	var count atomic.Int32
@@ -197,7 +197,7 @@ func TestPushSurvivesIdleClose(t *testing.T) {
 	}
 }
 
-// TestPushHTTP2Only: a server that refuses anything but HTTP/2 gets its messages too.
+// TestPushHTTP2Only: a server that accepts only HTTP/2 receives its messages too.
 func TestPushHTTP2Only(t *testing.T) {
 	var got atomic.Int64
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -12,29 +12,29 @@ import (
 )
 
 const (
-	// replaysUnderWay bounds the replays that a node makes at a time; one subscription gets one at a time.
-	replaysUnderWay = 16
-	// replayTick is how often a replay under way is checked for the node's being in touch.
+	// maxReplays bounds the replays in flight on a node. One subscription gets one at a time.
+	maxReplays = 16
+	// replayTick is how often the contact lease is checked for replays in flight.
 	replayTick = 100 * time.Millisecond
-	// replayDowns is how many replays in a row an endpoint may not be able to take; then those that still wait for it are
-	// taken back without an attempt.
+	// replayDowns is how many replays in a row may find an endpoint down before the rest of its replays are cancelled
+	// without an attempt.
 	replayDowns = 3
-	// maxTried bounds the letters of one event.
-	maxTried = 1000
+	// maxResults bounds the dead letters in one event.
+	maxResults = 1000
 )
 
-// Replayer sends dead letters once more, one attempt each, when an operator asks for it. It does so beside the lane of
-// the subscription: neither order nor cursor of what is published are touched, and the message id is the old one.
-// Each node makes the replays of the subscriptions that it delivers. What came of a replay is an event.
+// Replayer sends dead letters once more, one attempt each, when an operator asks for it. Replays bypass the
+// subscription's lane: they affect neither the order nor the cursor of its messages, and keep the message ID. Each
+// node replays for the subscriptions it delivers, and records the outcome as an event.
 //
-// It is a hub.Observer. All methods are safe for concurrent use.
+// The Replayer is a hub.Observer. All methods are safe for concurrent use.
 type Replayer struct {
 	d       *Dispatcher
 	letters hub.DeadLetterReader
 
 	mu      sync.Mutex
 	queues  map[hub.SubscriptionID]*replayQueue
-	known   map[uint64]struct{} // letters in queues or under way
+	known   map[uint64]struct{} // queued or in flight
 	ready   []hub.SubscriptionID
 	working int
 	stats   ReplayStats
@@ -48,22 +48,22 @@ type Replayer struct {
 type replayQueue struct {
 	letters []uint64
 	downs   int                     // in a row
-	cut     context.CancelCauseFunc // of the attempt under way, nil: none
+	cut     context.CancelCauseFunc // of the attempt in flight; nil: none
 }
 
-// ReplayStats are figures about a Replayer.
+// ReplayStats holds a Replayer's figures.
 type ReplayStats struct {
 	Delivered, Failed uint64 // since the start
-	Waiting           int    // letters to be replayed by this node
+	Waiting           int    // dead letters this node has yet to replay
 }
 
-// NewReplayer makes a replayer that sends the way d does.
+// NewReplayer returns a replayer that sends with the dispatcher's options.
 func NewReplayer(d *Dispatcher, letters hub.DeadLetterReader) *Replayer {
 	return &Replayer{d: d, letters: letters, queues: map[hub.SubscriptionID]*replayQueue{}, known: map[uint64]struct{}{},
 		wake: make(chan struct{}, 1)}
 }
 
-// Start begins to replay what the state says is to be replayed. The dispatcher is started first.
+// Start begins to make the replays that the state asks for. Start the dispatcher first.
 func (r *Replayer) Start(ctx context.Context) {
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	r.work.Add(1)
@@ -71,7 +71,7 @@ func (r *Replayer) Start(ctx context.Context) {
 	r.Reload()
 }
 
-// Close cuts off what is under way and waits for it. Replays that were not made are made by whoever delivers next.
+// Close cuts off replays in flight and waits for them. The subscriptions' next owners make the remaining ones.
 func (r *Replayer) Close() {
 	if r.cancel != nil {
 		r.cancel()
@@ -99,12 +99,12 @@ func (r *Replayer) Applied(fx *hub.Effects) {
 		}
 		r.mu.Unlock()
 	}
-	if len(fx.Replays)+len(fx.Subscriptions) > 0 { // new replays, or new owners of old ones
+	if len(fx.Replays)+len(fx.Subscriptions) > 0 { // new replays, or new owners of pending ones
 		r.Reload()
 	}
 }
 
-// Reload looks at the state anew.
+// Reload scans the state again.
 func (r *Replayer) Reload() {
 	select {
 	case r.wake <- struct{}{}:
@@ -134,7 +134,7 @@ func (r *Replayer) run() {
 	}
 }
 
-// scan takes up the replays of this node's subscriptions.
+// scan queues the replays of this node's subscriptions.
 func (r *Replayer) scan() {
 	var mine []hub.Replay
 	now := r.d.o.Clock.Now()
@@ -162,12 +162,12 @@ func (r *Replayer) scan() {
 	}
 }
 
-// owes tells whether this node is to send to the subscription at now.
+// owes reports whether this node is to send to the subscription at the given time.
 func (r *Replayer) owes(sub *hub.Subscription, now time.Time) bool {
 	return sub.Assignment.Node == r.d.o.Node && sub.Assignment.Next == "" && !sub.Paused && !sub.Expired(now)
 }
 
-// schedule starts what there is room for; out of touch nothing is sent, and what is under way is cut off.
+// schedule starts as many replays as there is room for. Out of touch, it starts none and cuts off those in flight.
 func (r *Replayer) schedule(inTouch bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -179,7 +179,7 @@ func (r *Replayer) schedule(inTouch bool) {
 		}
 		return
 	}
-	for len(r.ready) > 0 && r.working < replaysUnderWay && r.ctx.Err() == nil {
+	for len(r.ready) > 0 && r.working < maxReplays && r.ctx.Err() == nil {
 		id := r.ready[0]
 		r.ready = r.ready[1:]
 		r.working++
@@ -188,7 +188,7 @@ func (r *Replayer) schedule(inTouch bool) {
 	}
 }
 
-// serve makes one replay, and puts the subscription behind the others that wait.
+// serve makes one replay and queues the subscription again, behind the others.
 func (r *Replayer) serve(id hub.SubscriptionID, q *replayQueue) {
 	defer r.work.Done()
 	r.mu.Lock()
@@ -214,12 +214,12 @@ func (r *Replayer) serve(id hub.SubscriptionID, q *replayQueue) {
 		r.ready = append(r.ready, id)
 	}
 	if again {
-		return // the next tick tries
+		return // the next tick tries again
 	}
 	r.Reload()
 }
 
-// replay makes one replay and tells whether it is to be made again.
+// replay makes one replay and reports whether it must be made again.
 func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uint64, q *replayQueue) (again bool) {
 	var d hub.DeadLetter
 	var sub hub.Subscription
@@ -231,7 +231,7 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 			sub, due = s.Subscription(id)
 		}
 	})
-	if !due || !r.owes(&sub, now) { // done, or another node's, or over
+	if !due || !r.owes(&sub, now) { // done, cancelled, or another node's
 		return false
 	}
 	m, err := r.letters.ReadLetter(ctx, &d)
@@ -241,7 +241,7 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 	case ctx.Err() != nil:
 		return true
 	case err != nil:
-		r.d.o.Log.Error("cannot read a dead letter; it is not replayed", "letter", hub.DeadLetterID(letter), "error", err)
+		r.d.o.Log.Error("cannot read a dead letter; it will not be replayed", "letter", hub.DeadLetterID(letter), "error", err)
 		r.record(&hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{{Letter: letter}}})
 		return false
 	case !r.d.InTouch():
@@ -250,31 +250,31 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 	start := r.d.o.Clock.Now()
 	res := r.send(ctx, &sub, &m)
 	if res.Outcome == PushCancelled {
-		return true // if it is not owed any more, the next look at the state says so
+		return true // if the replay is no longer due, the next scan finds out
 	}
 	try := &hubpb.ReplayResult{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
 		Status: int32(res.Status), Latency: int64(res.Latency), Reason: string(res.Reason), Node: r.d.o.Node}}
-	tried := &hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{try}}
-	r.count(q, res.Outcome, tried)
+	replayed := &hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{try}}
+	r.count(q, res.Outcome, replayed)
 	var end []*hubpb.Event
 	if res.Outcome == PushGone {
 		end = append(end, goneEvent(id, sub.RenewedAt.UnixNano(), sub.Assignment.Epoch))
 	}
-	r.record(tried, end...)
+	r.record(replayed, end...)
 	r.d.o.Log.Info("dead letter replayed", "letter", hub.DeadLetterID(letter), "subscription", id.String(), "outcome", res.Outcome.String(),
 		"status", res.Status, "reason", string(res.Reason))
 	return false
 }
 
-// record brings what replays came to into the log. When the node stops first, they are made again by who comes next.
-func (r *Replayer) record(tried *hubpb.DeadLettersReplayed, more ...*hubpb.Event) {
-	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: tried}}}, more...)
-	_, _ = retry.Recorder{Proposer: r.d.o.Proposer, Log: r.d.o.Log}.Record(r.ctx, "replay of a dead letter", events...) // only ever the context's
+// record writes outcomes of replays into the log. If the node stops first, the next owner makes the replays again.
+func (r *Replayer) record(replayed *hubpb.DeadLettersReplayed, more ...*hubpb.Event) {
+	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: replayed}}}, more...)
+	_, _ = retry.Recorder{Proposer: r.d.o.Proposer, Log: r.d.o.Log}.Record(r.ctx, "replay of a dead letter", events...) // fails only if the context ends
 }
 
-// count takes note of an outcome. An endpoint that is down again and again gets no more for now: what waits for it is
-// added to tried, as not tried.
-func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadLettersReplayed) {
+// count records an outcome. An endpoint that stays down gets no more replays for now: those that wait for it are
+// added to replayed as not tried.
+func (r *Replayer) count(q *replayQueue, outcome PushOutcome, replayed *hubpb.DeadLettersReplayed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if outcome == PushDelivered {
@@ -290,20 +290,20 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, tried *hubpb.DeadL
 		return
 	}
 	q.downs = 0
-	n := min(len(q.letters), maxTried)
+	n := min(len(q.letters), maxResults)
 	for _, waiting := range q.letters[1:n] {
-		tried.Results = append(tried.Results, &hubpb.ReplayResult{Letter: waiting})
+		replayed.Results = append(replayed.Results, &hubpb.ReplayResult{Letter: waiting})
 		delete(r.known, waiting)
 	}
 	q.letters = append(q.letters[:1], q.letters[n:]...)
 }
 
-// send makes the attempt, with the subscription's present secret and callback.
+// send makes the attempt, with the subscription's current secret and callback.
 func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Message) PushResult {
 	o := &r.d.o
-	e, res, err := r.d.endpoint(sub.Callback, credentials{sub.SealedSecret, sub.Signature, hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub)})
+	e, res, err := r.d.newEndpoint(sub.Callback, credentials{sub.SealedSecret, sub.Signature, hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub)})
 	if err != nil {
-		o.Log.Error("cannot replay", "subscription", sub.ID.String(), "error", err)
+		o.Log.Error("cannot replay dead letter", "subscription", sub.ID.String(), "error", err)
 		return res
 	}
 	self := m.LinkSelf

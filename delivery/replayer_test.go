@@ -25,8 +25,8 @@ func replayRig(t *testing.T, behave func(url string, nth int, body string) fake.
 	})
 }
 
-// Attempts about a message go with its dead letter; those about others do not.
-func TestADeadLetterKnowsItsAttempts(t *testing.T) {
+// A dead letter includes the attempts at its message, and no others.
+func TestDeadLetterIncludesItsAttempts(t *testing.T) {
 	bubble(t, func(_ string, nth int, body string) fake.Answer {
 		if strings.HasPrefix(body, "bad") {
 			return []fake.Answer{{Status: 400}, {Status: 404, After: 30 * time.Millisecond}, {Err: fake.ErrRefused}}[nth%3]
@@ -56,7 +56,7 @@ func TestADeadLetterKnowsItsAttempts(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
 		}
 		h, ok := r.d.History(id)
-		if !ok || h.Total != 4 || h.Failed != 3 || len(h.Tries) != 4 || h.Tries[0].Offset != 2 || h.Tries[3].Outcome != delivery.PushDelivered {
+		if !ok || h.Total != 4 || h.Failed != 3 || len(h.Attempts) != 4 || h.Attempts[0].Offset != 2 || h.Attempts[3].Outcome != delivery.PushDelivered {
 			t.Errorf("history %+v", h)
 		}
 	})
@@ -70,8 +70,8 @@ func TestHistoryIsBounded(t *testing.T) {
 		}
 		r.after(time.Second)
 		h, ok := r.d.History(id)
-		if !ok || len(h.Tries) != 32 || h.Tries[0].Offset != 100 || h.Tries[31].Offset != 69 || h.Total != 100 || h.Failed != 0 {
-			t.Errorf("%d of %d attempts are kept, %d failed; newest %+v", len(h.Tries), h.Total, h.Failed, h.Tries[0])
+		if !ok || len(h.Attempts) != 32 || h.Attempts[0].Offset != 100 || h.Attempts[31].Offset != 69 || h.Total != 100 || h.Failed != 0 {
+			t.Errorf("%d of %d attempts are kept, %d failed; newest %+v", len(h.Attempts), h.Total, h.Failed, h.Attempts[0])
 		}
 		if _, ok := r.d.History(99); ok {
 			t.Error("there is a history of a subscription that this node does not deliver to")
@@ -107,8 +107,8 @@ func TestBacklog(t *testing.T) {
 	})
 }
 
-// A replay is one request beside the subscription's own: same content, same id, no change of order or cursor.
-func TestAReplayIsSentBesideTheLane(t *testing.T) {
+// A replay is one request beside the lane: same content and ID, no change of order or cursor.
+func TestReplayBypassesTheLane(t *testing.T) {
 	var refuse atomic.Bool
 	refuse.Store(true)
 	replayRig(t, func(_ string, _ int, body string) fake.Answer {
@@ -116,7 +116,7 @@ func TestAReplayIsSentBesideTheLane(t *testing.T) {
 		case refuse.Load() && strings.HasPrefix(body, "bad"):
 			return fake.Answer{Status: 422}
 		case strings.HasPrefix(body, "wait"):
-			return fake.Answer{Hang: true} // the lane is busy with this one
+			return fake.Answer{Hang: true} // the lane is busy with this message
 		}
 		return fake.Answer{}
 	}, func(r *rig, p *delivery.Replayer) {
@@ -166,8 +166,8 @@ func TestAReplayIsSentBesideTheLane(t *testing.T) {
 	})
 }
 
-// What is still to be replayed is replayed by whoever delivers the subscription, after a restart too, and not by others.
-func TestReplaysGoWithTheSubscription(t *testing.T) {
+// Pending replays are made by the subscription's owner, even after a restart, and by nobody else.
+func TestReplaysFollowTheOwner(t *testing.T) {
 	var refuse atomic.Bool
 	refuse.Store(true)
 	replayRig(t, func(string, int, string) fake.Answer {
@@ -200,7 +200,7 @@ func TestReplaysGoWithTheSubscription(t *testing.T) {
 	})
 }
 
-// Invariant I5 holds for replays: nothing is sent to a subscription that has ended.
+// Invariant I5 holds for replays: nothing is sent once the subscription has ended.
 func TestI5NoReplayAfterTheEnd(t *testing.T) {
 	var replaying atomic.Bool
 	replayRig(t, func(string, int, string) fake.Answer {
@@ -255,7 +255,7 @@ func TestReplayAnswered410EndsTheSubscription(t *testing.T) {
 	})
 }
 
-// An endpoint that is down is not hammered with all of its letters.
+// A down endpoint is not hammered with all of its replays.
 func TestReplaysStopAtAnEndpointThatIsDown(t *testing.T) {
 	var down atomic.Bool
 	replayRig(t, func(url string, _ int, body string) fake.Answer {

@@ -11,9 +11,9 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestRewindWherever: whatever the lane is doing, the next message is the one rewound to, and from there on all come in
-// order. What was under way is not repeated and changes nothing.
-func TestRewindWherever(t *testing.T) {
+// TestRewindFromAnyState: whatever the lane is doing, the next message is the one at the new cursor, followed by all
+// later ones in order. The attempt in flight is not repeated and has no effect.
+func TestRewindFromAnyState(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer func(nth int, body string) fake.Answer
 		at     time.Duration // after the publishes
@@ -58,7 +58,7 @@ func failFor(fail bool, status int) int {
 	return 200
 }
 
-// TestRewindWhileAMessageIsGivenUp: the message given up at the place left is not one at the place gone to.
+// TestRewindWhileAMessageIsGivenUp: a message given up at the old position does not count at the new one.
 func TestRewindWhileAMessageIsGivenUp(t *testing.T) {
 	refuse := func(_ string, nth int, body string) fake.Answer {
 		return fake.Answer{After: 10 * time.Millisecond, Status: failFor(nth == 3, 404)}
@@ -69,7 +69,7 @@ func TestRewindWhileAMessageIsGivenUp(t *testing.T) {
 			r.Publish("t", fmt.Sprint(i))
 		}
 		r.after(25 * time.Millisecond)
-		r.Breakdown(hub.ErrNoLeader) // that message 2 is given up cannot be recorded yet
+		r.Breakdown(hub.ErrNoLeader) // giving up message 2 cannot be recorded yet
 		r.after(10 * time.Millisecond)
 		r.Breakdown(nil)
 		r.Rewind(id, 0)
@@ -80,7 +80,7 @@ func TestRewindWhileAMessageIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestRewindSurvivesARestart: where a rewind put the subscription is where the next owner begins.
+// TestRewindSurvivesARestart: the next owner begins at the rewound cursor.
 func TestRewindSurvivesARestart(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -112,7 +112,7 @@ func TestPauseAndResume(t *testing.T) {
 				}
 				r.after(25 * time.Millisecond)
 				r.Pause(id, true)
-				r.after(20 * time.Millisecond) // what was under way ends
+				r.after(20 * time.Millisecond) // the attempt in flight ends
 				n := len(r.net.To(fake.Callback))
 				r.Publish("t", "6")
 				r.after(20 * time.Minute)
@@ -138,7 +138,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
-// TestPausedLeaseRunsOut: pausing does not keep a subscription alive, and nothing is sent when it is resumed too late.
+// TestPausedLeaseRunsOut: a paused subscription still expires, and nothing is sent if it is resumed too late.
 func TestPausedLeaseRunsOut(t *testing.T) {
 	bubble(t, fake.OK, nil, func(r *rig) {
 		id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Lease: time.Minute})

@@ -12,7 +12,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// rig is a dispatcher on an engine and a network, in a synctest bubble.
+// rig is a dispatcher with an engine and a network, in a synctest bubble.
 type rig struct {
 	*fake.Engine
 	net *fake.Network
@@ -27,7 +27,7 @@ func bubble(t *testing.T, behave func(url string, nth int, body string) fake.Ans
 		r := &rig{Engine: fake.NewEngine(t), net: fake.NewNetwork(behave)}
 		r.o = options(r.Engine)
 		r.o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Minute,
-			Random: func(n int64) int64 { return n - 1 }}} // the longest waits, so that they can be told
+			Random: func(n int64) int64 { return n - 1 }}} // the longest waits, so that they are predictable
 		r.o.Pusher = &delivery.Pusher{Client: r.net, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
 		if tune != nil {
 			tune(&r.o)
@@ -53,7 +53,7 @@ func (r *rig) stop() {
 	r.Forget()
 }
 
-// crash ends the dispatcher without a chance to record anything.
+// crash stops the dispatcher without a chance to record anything.
 func (r *rig) crash() {
 	r.Breakdown(hub.ErrStopping)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -35,16 +35,16 @@ func hashOf(method string) (func() hash.Hash, error) {
 	return nil, fmt.Errorf("signature method %q: expected sha1, sha256, sha384 or sha512", method)
 }
 
-// Signer makes X-Hub-Signature values with one key. The key's schedule is kept between messages.
-// Not safe for concurrent use.
+// Signer makes X-Hub-Signature values with one secret. It reuses the key schedule from message to message. Not safe
+// for concurrent use.
 type Signer struct {
 	method string
 	mac    hash.Hash
 	sum    [sha512.Size]byte
-	out    []byte // method= and room for the digits
+	out    []byte // the method, "=", and room for the digits
 }
 
-// NewSigner makes a signer. The only error is an unknown method.
+// NewSigner returns a signer. The only error is an unknown method.
 func NewSigner(method string, secret []byte) (*Signer, error) {
 	h, err := hashOf(method)
 	if err != nil {
@@ -56,14 +56,14 @@ func NewSigner(method string, secret []byte) (*Signer, error) {
 	return s, nil
 }
 
-// Sign returns method=hexdigest over exactly body (WebSub section 7.1).
+// Sign returns method=hexdigest over body (WebSub section 7.1).
 func (s *Signer) Sign(body []byte) string {
 	s.mac.Reset()
 	s.mac.Write(body) // never fails
 	return s.finish()
 }
 
-// SignReader is Sign for a body that is read to its end. The error is the reader's.
+// SignReader is Sign for a body that it reads to the end. It returns the reader's error.
 func (s *Signer) SignReader(body io.Reader) (string, error) {
 	s.mac.Reset()
 	if _, err := io.Copy(s.mac, body); err != nil {
@@ -77,7 +77,7 @@ func (s *Signer) finish() string {
 	return string(hex.AppendEncode(s.out[:len(s.method)+1], sum))
 }
 
-// Sign returns the X-Hub-Signature value method=hexdigest. The only error is an unknown method.
+// Sign returns the X-Hub-Signature value method=hexdigest of a body. The only error is an unknown method.
 func Sign(method string, secret, body []byte) (string, error) {
 	s, err := NewSigner(method, secret)
 	if err != nil {
@@ -86,8 +86,8 @@ func Sign(method string, secret, body []byte) (string, error) {
 	return s.Sign(body), nil
 }
 
-// Verify tells whether header is a valid X-Hub-Signature value for body, in constant time for a given
-// method. An unknown method is not valid.
+// Verify reports whether header is a valid X-Hub-Signature value for body, in constant time for a given method. An
+// unknown method is not valid.
 func Verify(header string, secret, body []byte) bool {
 	method, digits, ok := strings.Cut(header, "=")
 	if !ok {

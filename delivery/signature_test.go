@@ -6,7 +6,7 @@ import (
 	"quorumhub/delivery"
 )
 
-// TestSignatureKnownAnswers compares with what openssl dgst -hmac prints.
+// TestSignatureKnownAnswers compares with the output of openssl dgst -hmac.
 func TestSignatureKnownAnswers(t *testing.T) {
 	secret, body := []byte("s\u00e9cret"), []byte("{\"a\":\"\u00e9\"}\n")
 	for _, want := range []string{
@@ -25,7 +25,7 @@ func TestSignatureKnownAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 3 { // the kept key schedule must not carry anything over
+		for range 3 { // the reused key schedule must not carry anything over
 			if got := s.Sign(body); got != want {
 				t.Errorf("Sign = %s, want %s", got, want)
 			}

@@ -9,13 +9,13 @@ import (
 
 const forever = time.Duration(math.MaxInt64)
 
-// period is how often attempts under way are looked at.
+// period is how often attempts in flight are examined.
 func (d *Dispatcher) period() time.Duration {
 	return min(max(min(d.o.SlowAfter, d.o.Timeout)/4, time.Millisecond), 25*time.Millisecond)
 }
 
-// wakeTimekeeper sees to it that the timekeeper looks at the latest at due. Callers hold mu.
-func (d *Dispatcher) wakeTimekeeper(due time.Duration) {
+// wakeTimekeeperLocked makes the timekeeper look no later than due.
+func (d *Dispatcher) wakeTimekeeperLocked(due time.Duration) {
 	if due >= d.wakeAt {
 		return
 	}
@@ -26,9 +26,9 @@ func (d *Dispatcher) wakeTimekeeper(due time.Duration) {
 	}
 }
 
-// keepTime is the one goroutine that watches the clock for all lanes: it makes waiting ones ready when they
-// are due, moves attempts that take long to the slow class, and cuts off those that take too long. One timer
-// for all costs the many quick attempts nothing.
+// keepTime runs in one goroutine and watches the clock for all lanes: it makes waiting lanes ready when they are due,
+// moves slow attempts to the slow class, and cuts off those that time out. A single timer for all costs the many
+// quick attempts nothing.
 func (d *Dispatcher) keepTime() {
 	defer d.loops.Done()
 	timer := time.NewTimer(0)
@@ -43,10 +43,10 @@ func (d *Dispatcher) keepTime() {
 		d.mu.Lock()
 		now := d.now()
 		for len(d.retries) > 0 && d.retries[0].due <= now {
-			if l := heap.Pop(&d.retries).(*lane); l.clock {
-				d.rung(l.flow)
+			if l := heap.Pop(&d.retries).(*lane); l.isTimer {
+				d.wakeFlowLocked(l.flow)
 			} else {
-				d.ready(l)
+				d.readyLocked(l)
 			}
 		}
 		for _, w := range d.running {
@@ -55,10 +55,10 @@ func (d *Dispatcher) keepTime() {
 			case age >= d.o.Timeout+w.extra:
 				w.cancel(context.DeadlineExceeded)
 			case age >= d.o.SlowAfter && w.class == classFast:
-				d.demote(w)
+				d.demoteLocked(w)
 			}
 		}
-		d.schedule()
+		d.scheduleLocked()
 		d.wakeAt = forever
 		if len(d.running) > 0 {
 			d.wakeAt = now + d.period()
@@ -71,3 +71,6 @@ func (d *Dispatcher) keepTime() {
 		timer.Reset(wait)
 	}
 }
+
+// now returns the time on the dispatcher's own clock. It is never 0.
+func (d *Dispatcher) now() time.Duration { return time.Since(d.base) + 1 }

@@ -15,8 +15,8 @@ import (
 	"quorumhub/hub"
 )
 
-// WebhookSigner makes the signatures of Standard Webhooks 1.0 (https://www.standardwebhooks.com): HMAC-SHA256 with each
-// key that is still good over id, time and body. Not safe for concurrent use.
+// WebhookSigner makes Standard Webhooks 1.0 signatures (https://www.standardwebhooks.com): HMAC-SHA256 over ID, time
+// and body with each valid key. Not safe for concurrent use.
 type WebhookSigner struct {
 	keys []webhookKey
 	buf  []byte
@@ -24,21 +24,22 @@ type WebhookSigner struct {
 
 type webhookKey struct {
 	mac   hash.Hash
-	until time.Time // zero: for ever
+	until time.Time // zero: forever
 }
 
-// Add adds a secret (see hub.WebhookKey) that signs until a time, zero: for ever. The present one is added first.
+// Add adds a secret (see hub.WebhookKey) that signs until the given time, or forever if it is zero. Add the current
+// secret first.
 func (s *WebhookSigner) Add(secret []byte, until time.Time) {
 	s.keys = append(s.keys, webhookKey{hmac.New(sha256.New, hub.WebhookKey(secret)), until})
 }
 
-// Sign returns the values of webhook-timestamp and webhook-signature for a message that is sent now.
+// Sign returns the values of webhook-timestamp and webhook-signature for a message sent at now.
 func (s *WebhookSigner) Sign(id string, now time.Time, body []byte) (timestamp, signature string) {
 	timestamp, signature, _ = s.SignReader(id, now, bytes.NewReader(body)) // never fails
 	return timestamp, signature
 }
 
-// SignReader is Sign for a body that is read; its error is the reader's.
+// SignReader is Sign for a body that it reads to the end. It returns the reader's error.
 func (s *WebhookSigner) SignReader(id string, now time.Time, body io.Reader) (timestamp, signature string, err error) {
 	timestamp = strconv.FormatInt(now.Unix(), 10)
 	s.buf = append(append(append(append(s.buf[:0], id...), '.'), timestamp...), '.')
@@ -66,46 +67,7 @@ func (s *WebhookSigner) SignReader(id string, now time.Time, body io.Reader) (ti
 	return timestamp, out.String(), nil
 }
 
-// webhookSecrets say that a subscription wants the signatures of Standard Webhooks too.
-type webhookSecrets struct {
-	former []hub.FormerSecret // that sign beside the present one
-}
-
-func webhooksOf(s *hub.Subscription) *webhookSecrets {
-	if s.Scheme != hub.SchemeStandardWebhooks {
-		return nil
-	}
-	return &webhookSecrets{s.Former}
-}
-
-// credentials are what signs a subscription's messages.
-type credentials struct {
-	sealed    []byte
-	signature string
-	bound     string
-	webhooks  *webhookSecrets
-}
-
-// webhookSigner opens what signs a subscription's messages besides X-Hub-Signature. Secrets that are there twice, after a
-// renewal that did not change it, sign once.
-func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bound string) (*WebhookSigner, error) {
-	s := &WebhookSigner{}
-	s.Add(present, time.Time{})
-	known := map[string]bool{string(present): true}
-	for _, f := range former {
-		secret, err := d.o.Secrets.Open(f.Sealed, bound)
-		if err != nil {
-			return nil, err
-		}
-		if !known[string(secret)] {
-			known[string(secret)] = true
-			s.Add(secret, f.Until)
-		}
-	}
-	return s, nil
-}
-
-// webhookFields are the header fields of Standard Webhooks.
+// webhookFields returns the header fields of Standard Webhooks.
 func webhookFields(id, timestamp, signature string) []egress.Field {
 	return []egress.Field{
 		{Name: "Webhook-Id", Value: id}, {Name: "Webhook-Timestamp", Value: timestamp}, {Name: "Webhook-Signature", Value: signature},

@@ -14,7 +14,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// The library of the Standard Webhooks project is the judge. Its secrets are in base64, after whsec_ or without.
+// accepts verifies with the Standard Webhooks project's library, whose secrets are base64, with or without whsec_.
 func accepts(t *testing.T, secret string, a fake.Arrival) bool {
 	t.Helper()
 	encoded := secret
@@ -25,7 +25,7 @@ func accepts(t *testing.T, secret string, a fake.Arrival) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wh.VerifyIgnoringTimestamp([]byte(a.Body), a.Header) == nil // the bubble's clock is another one
+	return wh.VerifyIgnoringTimestamp([]byte(a.Body), a.Header) == nil // the bubble has its own clock
 }
 
 func TestStandardWebhooks(t *testing.T) {
@@ -47,7 +47,7 @@ func TestStandardWebhooks(t *testing.T) {
 		if a.Header.Get("Webhook-Id") != a.ID || a.ID == "" || a.Header.Get("Webhook-Timestamp") == "" {
 			t.Errorf("header %v", a.Header)
 		}
-		// X-Hub-Signature goes with it; its key is the secret as the subscriber sent it (WebSub 7.1).
+		// X-Hub-Signature is sent too; its key is the secret as the subscriber sent it (WebSub section 7.1).
 		if !delivery.Verify(a.Header.Get("X-Hub-Signature"), []byte(first), []byte("hello")) {
 			t.Errorf("X-Hub-Signature is %s", a.Header.Get("X-Hub-Signature"))
 		}
@@ -55,7 +55,7 @@ func TestStandardWebhooks(t *testing.T) {
 			t.Errorf("an empty body: %v", a.Header)
 		}
 
-		// For a while after a renewal both secrets sign, here and in replays; X-Hub-Signature has one only.
+		// For a while after a renewal both secrets sign, here and in replays; X-Hub-Signature uses only the new one.
 		r.SubscribeSigned(fake.Callback, second, hub.SchemeStandardWebhooks, 24*time.Hour)
 		a = signed("two")
 		if !accepts(t, first, a) || !accepts(t, second, a) || count(a) != 2 {
@@ -64,7 +64,7 @@ func TestStandardWebhooks(t *testing.T) {
 		if v := a.Header.Get("X-Hub-Signature"); !delivery.Verify(v, []byte(second), []byte("two")) || strings.ContainsAny(v, " ,") {
 			t.Errorf("X-Hub-Signature is %s", v)
 		}
-		// A renewal with the same secret changes nothing, and the old one is not forgotten for it.
+		// A renewal with the same secret changes nothing, and keeps the previous one.
 		r.after(12 * time.Hour)
 		r.SubscribeSigned(fake.Callback, second, hub.SchemeStandardWebhooks, 24*time.Hour)
 		if a = signed("three"); !accepts(t, first, a) || !accepts(t, second, a) || count(a) != 2 {
@@ -74,7 +74,7 @@ func TestStandardWebhooks(t *testing.T) {
 		if a = signed("four"); accepts(t, first, a) || !accepts(t, second, a) || count(a) != 1 {
 			t.Errorf("after the grace: %v", a.Header)
 		}
-		// A restart does not lose what signs.
+		// A restart loses no secret.
 		r.SubscribeSigned(fake.Callback, third, hub.SchemeStandardWebhooks, time.Hour)
 		r.stop()
 		r.start()
@@ -93,8 +93,8 @@ func TestStandardWebhooks(t *testing.T) {
 	})
 }
 
-// The library as its users use it, age of the timestamp included.
-func TestWebhookSignaturesAreOfNow(t *testing.T) {
+// The library as its users call it, with the check of the timestamp.
+func TestWebhookSignatureTimestamp(t *testing.T) {
 	signer := &delivery.WebhookSigner{}
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	signer.Add([]byte(secret), time.Time{})

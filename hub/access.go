@@ -191,24 +191,14 @@ func (a *access) rowKeys(keys []RowKey) []RowKey {
 func (a *access) load(k RowKey, value []byte) error {
 	switch k.Table { //nolint:exhaustive // called for these tables only
 	case TableAPIKey:
-		r := new(hubpb.ApiKeyRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		a.keys[k.Name] = r
+		return decodeRow(value, func(r *hubpb.ApiKeyRow) { a.keys[k.Name] = r })
 	case TableAccessRule:
-		r := new(hubpb.AccessRuleRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		a.rules[k.Name] = r
+		return decodeRow(value, func(r *hubpb.AccessRuleRow) { a.rules[k.Name] = r })
 	case TableNonce:
-		r := new(hubpb.NonceRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		a.nonces[k.Name] = r.Until
-		heap.Push(&a.expiry, nonceExpiry{r.Until, k.Name})
+		return decodeRow(value, func(r *hubpb.NonceRow) {
+			a.nonces[k.Name] = r.Until
+			heap.Push(&a.expiry, nonceExpiry{r.Until, k.Name})
+		})
 	}
 	return nil
 }

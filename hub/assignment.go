@@ -1,8 +1,8 @@
 package hub
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 
 	"quorumhub/hub/hubpb"
 )
@@ -25,12 +25,12 @@ func (s *State) assign(e *hubpb.SubscriptionsAssigned, fx *Effects) Result {
 			u.touch(s)
 		case a.Node == now.Node && now.Next == "":
 			continue
-		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumed(now.Node):
+		case now.Node != "" && a.Node != now.Node && a.Resumed != s.Resumptions(now.Node):
 			continue // the owner was considered lost but has resumed since
 		default:
-			s.hand(u, a.Node)
+			s.setOwnerIfAny(u, a.Node)
 		}
-		s.tell(u, fx)
+		s.report(u, fx)
 	}
 	return Result{}
 }
@@ -45,27 +45,27 @@ func (s *State) resume(node string) {
 }
 
 func (s *State) resumedAt(node string) (int, bool) {
-	return slices.BinarySearchFunc(s.meta.Resumed, node, func(r *hubpb.NodeResumed, node string) int { return strings.Compare(r.Node, node) })
+	return slices.BinarySearchFunc(s.meta.Resumed, node, func(r *hubpb.NodeResumed, node string) int { return cmp.Compare(r.Node, node) })
 }
 
-// Resumed returns how often a node has resumed delivery after it was out of contact. Whoever takes subscriptions away
+// Resumptions returns how often a node has resumed delivery after it was out of contact. Whoever takes subscriptions away
 // from a lost node must read this number before judging it lost and pass it on in hubpb.Assignment.
-func (s *State) Resumed(node string) uint64 {
+func (s *State) Resumptions(node string) uint64 {
 	if i, ok := s.resumedAt(node); ok {
 		return s.meta.Resumed[i].Times
 	}
 	return 0
 }
 
-// hand assigns a unit to a node under a new epoch. Without a node it does nothing.
-func (s *State) hand(u unit, node string) {
+// setOwnerIfAny assigns a unit to a node under a new epoch. Without a node it does nothing.
+func (s *State) setOwnerIfAny(u unit, node string) {
 	if node != "" {
-		s.give(u, node)
+		s.setOwner(u, node)
 	}
 }
 
-// give is hand, but an empty node takes the unit away from its owner.
-func (s *State) give(u unit, node string) {
+// setOwner is setOwnerIfAny, except that an empty node leaves the unit without an owner.
+func (s *State) setOwner(u unit, node string) {
 	a := u.assignment
 	s.count(u.topic, a.Node, -1)
 	*a = Assignment{Node: node, Epoch: a.Epoch + 1, Rewound: a.Rewound}
@@ -103,14 +103,7 @@ func (s *State) leastLoaded(t *Topic, candidates []*hubpb.Candidate) string {
 }
 
 func compareLoad(a int, ca *hubpb.Candidate, b int, cb *hubpb.Candidate) int {
-	l, r := uint64(a)*uint64(max(cb.Weight, 1)), uint64(b)*uint64(max(ca.Weight, 1))
-	switch {
-	case l < r:
-		return -1
-	case l > r:
-		return 1
-	}
-	return 0
+	return cmp.Compare(uint64(a)*uint64(max(cb.Weight, 1)), uint64(b)*uint64(max(ca.Weight, 1)))
 }
 
 // Owned returns the number of subscriptions that a node owns, including those being moved away. A consumer group
@@ -151,6 +144,6 @@ func (s *State) Placements() []Placement {
 	for _, g := range s.groups {
 		out = append(out, Placement{g.members[0], g.id, g.topic, g.Assignment})
 	}
-	slices.SortFunc(out, func(a, b Placement) int { return int(int64(a.Subscription) - int64(b.Subscription)) })
+	slices.SortFunc(out, func(a, b Placement) int { return cmp.Compare(a.Subscription, b.Subscription) })
 	return out
 }

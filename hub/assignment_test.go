@@ -32,8 +32,8 @@ func (w *world) owner(id hub.SubscriptionID, want hub.Assignment) {
 	}
 }
 
-// told is what the last entry told about a subscription's assignment.
-func (w *world) told(id hub.SubscriptionID) string {
+// reported returns the assignment that the last entry's effects report for a subscription.
+func (w *world) reported(id hub.SubscriptionID) string {
 	for _, s := range w.fx.Subscriptions {
 		if s.ID == id {
 			return fmt.Sprintf("%s/%d/%s", s.Assignment.Node, s.Assignment.Epoch, s.Assignment.Next)
@@ -42,21 +42,21 @@ func (w *world) told(id hub.SubscriptionID) string {
 	return ""
 }
 
-// Two deciders that do not know of each other cannot undo one another's work.
-func TestI4AnAssignmentMadeOnAnOldPictureChangesNothing(t *testing.T) {
+// Two deciders unaware of each other cannot undo one another's decisions.
+func TestI4AssignmentFromOutdatedStateIsIgnored(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.owner(id, hub.Assignment{})
 	w.assign(id, "node-1", 0, false)
-	if got := w.told(id); got != "node-1/1/" {
-		t.Errorf("delivery is told %q", got)
+	if got := w.reported(id); got != "node-1/1/" {
+		t.Errorf("delivery gets %q", got)
 	}
 	w.assign(id, "node-2", 0, false)
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1})
 	w.assign(id, "node-1", 1, false)
 	w.assign(id, "", 1, false)
-	if got := w.told(id); got != "" {
-		t.Errorf("nothing changed, but delivery is told %q", got)
+	if got := w.reported(id); got != "" {
+		t.Errorf("nothing changed, but delivery gets %q", got)
 	}
 	w.assign(id, "node-2", 1, false)
 	w.owner(id, hub.Assignment{Node: "node-2", Epoch: 2})
@@ -70,8 +70,8 @@ func TestI4AnAssignmentMadeOnAnOldPictureChangesNothing(t *testing.T) {
 	}
 }
 
-// What a former owner says changes nothing (hazard 13).
-func TestI4AStaleEpochChangesNothing(t *testing.T) {
+// Writes of a former owner are ignored (hazard 13).
+func TestI4StaleEpochIsIgnored(t *testing.T) {
 	epoch := func(n uint64) func(*hubpb.Cursor) { return func(c *hubpb.Cursor) { c.Epoch = n } }
 	gone := func(id hub.SubscriptionID, epoch uint64) *hubpb.Event {
 		e := ended(hubpb.EndReason_END_GONE, id)
@@ -97,7 +97,7 @@ func TestI4AStaleEpochChangesNothing(t *testing.T) {
 		}
 		w.apply(gone(id, stale))
 		if got := w.sub(id); !reflect.DeepEqual(got.Cursor, before.Cursor) || got.Assignment != before.Assignment || w.Counts().DeadLetters != 0 {
-			t.Errorf("epoch %d changed it: %+v", stale, got)
+			t.Errorf("a write under epoch %d took effect: %+v", stale, got)
 		}
 	}
 	w.apply(advanced(id, 2, epoch(2)))
@@ -105,43 +105,43 @@ func TestI4AStaleEpochChangesNothing(t *testing.T) {
 		t.Errorf("the owner's own dead letter: %+v, cursor %+v", r, w.sub(id).Cursor)
 	}
 	if w.apply(gone(id, 2)); w.Counts().Subscriptions != 0 {
-		t.Error("the owner's own 410 does not end it")
+		t.Error("the owner's own 410 does not end the subscription")
 	}
 }
 
-// A planned move waits for the owner to release the subscription, with its last cursor.
-func TestI4APlannedMoveHandsOverTheCursor(t *testing.T) {
+// A planned move waits until the owner releases the subscription, with its last cursor.
+func TestI4PlannedMoveHandsOverTheCursor(t *testing.T) {
 	release := func(c *hubpb.Cursor) { c.Epoch, c.Released = 1, true }
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.apply(published("news", "1"), published("news", "2"))
 	w.assign(id, "node-1", 0, false)
-	w.apply(advanced(id, 1, release)) // nobody asked for it
+	w.apply(advanced(id, 1, release)) // no move is planned
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1})
 	w.assign(id, "node-2", 1, true)
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1, Next: "node-2"})
-	if got := w.told(id); got != "node-1/1/node-2" {
-		t.Errorf("delivery is told %q", got)
+	if got := w.reported(id); got != "node-1/1/node-2" {
+		t.Errorf("delivery gets %q", got)
 	}
-	w.assign(id, "node-3", 1, true) // node-2 went away meanwhile
-	w.assign(id, "node-1", 1, true) // an owner that is draining cannot be told to drain to itself
+	w.assign(id, "node-3", 1, true) // node-2 has left in the meantime
+	w.assign(id, "node-1", 1, true) // a draining owner cannot drain to itself
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1, Next: "node-3"})
 	w.apply(advanced(id, 2, release))
 	w.owner(id, hub.Assignment{Node: "node-3", Epoch: 2})
-	if got := w.told(id); got != "node-3/2/" || w.fx.Subscriptions[0].Cursor.Offset != 2 {
-		t.Errorf("delivery is told %q, %+v", got, w.fx.Subscriptions)
+	if got := w.reported(id); got != "node-3/2/" || w.fx.Subscriptions[0].Cursor.Offset != 2 {
+		t.Errorf("delivery gets %q, %+v", got, w.fx.Subscriptions)
 	}
 
 	w.assign(id, "node-1", 2, true)
-	w.assign(id, "node-2", 2, false) // the owner died on the way
+	w.assign(id, "node-2", 2, false) // the owner died during the move
 	w.apply(advanced(id, 2, func(c *hubpb.Cursor) { c.Epoch, c.Released = 2, true }))
 	w.owner(id, hub.Assignment{Node: "node-2", Epoch: 3})
 	w.assign(id, "node-1", 3, true)
-	w.assign(id, "node-2", 3, false) // it is to stay after all
+	w.assign(id, "node-2", 3, false) // it stays after all
 	w.owner(id, hub.Assignment{Node: "node-2", Epoch: 4})
 }
 
-// A new subscription has an owner at once, the one with the least to do, whoever else is verified meanwhile.
+// A new subscription has an owner at once: the least loaded node, counting those verified in the meantime.
 func TestNewSubscriptionsGoToTheLeastLoaded(t *testing.T) {
 	w := newWorld(t)
 	three := []*hubpb.Candidate{{Node: "node-1"}, {Node: "node-2", Weight: 1}, {Node: "node-3"}}
@@ -184,16 +184,17 @@ func TestNewSubscriptionsGoToTheLeastLoaded(t *testing.T) {
 	}
 }
 
-// A node that was taken for lost keeps what it has when it came back before the decision was made known (hubpb.Assignment.resumed).
-func TestI4ANodeThatCameBackIsNotLost(t *testing.T) {
+// A node considered lost keeps its subscriptions if it resumed before the decision was recorded
+// (hubpb.Assignment.resumed).
+func TestI4ResumedNodeKeepsItsSubscriptions(t *testing.T) {
 	back := &hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{DeliveryResumed: &hubpb.DeliveryResumed{Node: "node-1", Mark: 7}}}
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.assign(id, "node-1", 0, false)
 	w.apply(back)
-	w.assign(id, "node-2", 1, false) // decided on the picture before it
+	w.assign(id, "node-2", 1, false) // decided before it resumed
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 1})
-	if n := w.Resumed("node-1"); n != 1 || w.Resumed("node-2") != 0 {
+	if n := w.Resumptions("node-1"); n != 1 || w.Resumptions("node-2") != 0 {
 		t.Errorf("node-1 has resumed %d times", n)
 	}
 	w.assign(id, "node-2", 1, true) // a planned move waits for the owner anyway
@@ -201,6 +202,6 @@ func TestI4ANodeThatCameBackIsNotLost(t *testing.T) {
 	w.apply(assigned(&hubpb.Assignment{Subscription: uint64(id), Node: "node-3", Epoch: 1, Resumed: 1}))
 	w.owner(id, hub.Assignment{Node: "node-3", Epoch: 2})
 	w.apply(back)
-	w.assign(id, "node-1", 2, false) // node-3 never was away
+	w.assign(id, "node-1", 2, false) // node-3 was never out of contact
 	w.owner(id, hub.Assignment{Node: "node-1", Epoch: 3})
 }

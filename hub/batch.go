@@ -64,14 +64,11 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if ev.IdempotencyKey != nil {
 		ev.ContentHash = batchHash(b.Items)
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BatchPublished{BatchPublished: ev}})
+	res, err := s.propose(ctx, b.Topic, &hubpb.Event{Kind: &hubpb.Event_BatchPublished{BatchPublished: ev}})
 	if err != nil {
 		return BatchReceipt{}, err
 	}
-	if err := res[0].Err(b.Topic); err != nil {
-		return BatchReceipt{}, err
-	}
-	return BatchReceipt{Topic: res[0].Topic, First: res[0].Offset, Count: len(b.Items), Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate}, nil
 }
 
 func checkBatch(items []Item) error {
@@ -113,16 +110,4 @@ func batchHash(items []Item) []byte {
 		put(items[i].Body)
 	}
 	return h.Sum(nil)
-}
-
-// hashKey checks an Idempotency-Key and returns its SHA-256, or nil for an empty key.
-func hashKey(key string) ([]byte, error) {
-	if key == "" {
-		return nil, nil
-	}
-	if len(key) > maxIdempotencyKeyBytes {
-		return nil, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(key), maxIdempotencyKeyBytes)
-	}
-	sum := sha256.Sum256([]byte(key))
-	return sum[:], nil
 }

@@ -138,24 +138,13 @@ func (s *State) dropBlob(id []byte, fx *Effects) {
 
 func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 	defer s.dropBlob(e.Blob, fx)
-	t := s.findTopic(e.Topic, e.AutoRegister)
-	if t == nil {
-		return Result{Outcome: OutcomeNoTopic}
-	}
-	if len(e.IdempotencyKey) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
-			return r
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
+		if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
+			return 0, false
 		}
-	}
-	m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
-	if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
-		return Result{Outcome: OutcomeStale, Topic: t.ID}
-	}
-	offset := s.append(t, m, fx)
-	if len(e.IdempotencyKey) > 0 {
-		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
-	}
-	return Result{Topic: t.ID, Offset: offset}
+		return s.append(t, m, fx), true
+	})
 }
 
 func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {

@@ -12,7 +12,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// partLog folds events and keeps the parts.
+// partLog applies events and stores the parts.
 type partLog struct {
 	t     *testing.T
 	state *hub.State
@@ -20,7 +20,7 @@ type partLog struct {
 	now   int64
 	parts map[uint64][]byte
 	fx    hub.Effects
-	fail  []error // of the next proposals
+	fail  []error // errors of the next proposals
 }
 
 func newPartLog(t *testing.T) *partLog {
@@ -79,7 +79,7 @@ func (l *partLog) ReadPart(part uint64, at int, p []byte) (int, error) {
 	return copy(p, b[at:]), nil
 }
 
-func blobPart(blob string, index int, data string) *hubpb.Event {
+func partAdded(blob string, index int, data string) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: &hubpb.BlobPartAdded{Blob: []byte(blob), Index: uint32(index), Data: []byte(data)}}}
 }
 
@@ -95,31 +95,39 @@ func trimThrough(topic, through uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: &hubpb.LogTrimmed{Ranges: []*hubpb.LogTrimmed_Range{{Topic: topic, Through: through}}}}}
 }
 
-func TestBlobs(t *testing.T) {
+// outcome applies an event and checks its outcome.
+func (l *partLog) outcome(want hub.Outcome, e *hubpb.Event) hub.Result {
+	l.t.Helper()
+	r := l.apply(e)[0]
+	if r.Outcome != want {
+		l.t.Fatalf("%v: outcome %d, want %d", e, r.Outcome, want)
+	}
+	return r
+}
+
+// wantParts checks which parts are retained.
+func (l *partLog) wantParts(first, last uint64) {
+	l.t.Helper()
+	if f, n := l.state.RetainedParts(); f != first || n != last || len(l.parts) != int(n+1-f) {
+		l.t.Fatalf("parts %d to %d are retained, %d of them, want %d to %d", f, n, len(l.parts), first, last)
+	}
+}
+
+func dropped(before int64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}
+}
+
+func TestBlobIsPublishedFromItsParts(t *testing.T) {
 	l := newPartLog(t)
-	outcome := func(want hub.Outcome, e *hubpb.Event) hub.Result {
-		t.Helper()
-		r := l.apply(e)[0]
-		if r.Outcome != want {
-			t.Fatalf("%v came to %d, want %d", e, r.Outcome, want)
-		}
-		return r
-	}
-	kept := func(first, last uint64) {
-		t.Helper()
-		if f, n := l.state.RetainedParts(); f != first || n != last || len(l.parts) != int(n+1-f) {
-			t.Fatalf("parts %d to %d are kept, %d of them, want %d to %d", f, n, len(l.parts), first, last)
-		}
-	}
-	outcome(hub.OutcomeStale, blobPart("a", 1, "x"))
-	outcome(hub.OutcomeOK, blobPart("a", 0, "one "))
-	outcome(hub.OutcomeOK, blobPart("b", 0, "other"))
-	outcome(hub.OutcomeOK, blobPart("a", 1, "two"))
-	outcome(hub.OutcomeDuplicate, blobPart("a", 1, "two"))
-	outcome(hub.OutcomeDuplicate, blobPart("a", 0, "one "))
-	outcome(hub.OutcomeStale, blobPart("a", 3, "four"))
-	kept(1, 3)
-	if r := outcome(hub.OutcomeOK, publishBlob("t", "a", 2, 7, "")); r.Topic != 1 || r.Offset != 1 {
+	l.outcome(hub.OutcomeStale, partAdded("a", 1, "x"))
+	l.outcome(hub.OutcomeOK, partAdded("a", 0, "one "))
+	l.outcome(hub.OutcomeOK, partAdded("b", 0, "other"))
+	l.outcome(hub.OutcomeOK, partAdded("a", 1, "two"))
+	l.outcome(hub.OutcomeDuplicate, partAdded("a", 1, "two"))
+	l.outcome(hub.OutcomeDuplicate, partAdded("a", 0, "one "))
+	l.outcome(hub.OutcomeStale, partAdded("a", 3, "four"))
+	l.wantParts(1, 3)
+	if r := l.outcome(hub.OutcomeOK, publishBlob("t", "a", 2, 7, "")); r.Topic != 1 || r.Offset != 1 {
 		t.Fatalf("%+v", r)
 	}
 	m := l.fx.Messages[0]
@@ -129,69 +137,65 @@ func TestBlobs(t *testing.T) {
 	if body, err := hub.ReadBody(l, &m); err != nil || string(body) != "one two" {
 		t.Errorf("the body is %q (%v)", body, err)
 	}
-	var record []byte
-	record = hub.AppendRecord(record, &m)
+	record := hub.AppendRecord(nil, &m)
 	if back, err := hub.ParseRecord(m.Topic, m.Offset, record); err != nil || back.Size() != 7 || len(back.Parts) != 2 || len(record) != hub.RecordSize(&m) {
 		t.Errorf("%+v (%v) of %d bytes, want %d", back, err, len(record), hub.RecordSize(&m))
 	}
-	outcome(hub.OutcomeStale, publishBlob("t", "a", 2, 7, "")) // used up
-	outcome(hub.OutcomeStale, publishBlob("t", "b", 1, 6, "")) // not all there: it is forgotten
-	kept(1, 3)
-	outcome(hub.OutcomeOK, blobPart("c", 0, "third"))
-	outcome(hub.OutcomeNoTopic, publishBlob("none", "c", 1, 5, ""))
-	kept(1, 4) // the first message holds those behind it
+	l.outcome(hub.OutcomeStale, publishBlob("t", "a", 2, 7, "")) // published already
+	l.outcome(hub.OutcomeStale, publishBlob("t", "b", 1, 6, "")) // incomplete: dropped
+	l.wantParts(1, 3)
+	l.outcome(hub.OutcomeOK, partAdded("c", 0, "third"))
+	l.outcome(hub.OutcomeNoTopic, publishBlob("none", "c", 1, 5, ""))
+	l.wantParts(1, 4) // the first message retains the parts after its own
+}
 
-	// The same key and content again: the parts of the second one go.
-	outcome(hub.OutcomeOK, blobPart("d1", 0, "same"))
-	outcome(hub.OutcomeOK, publishBlob("t", "d1", 1, 4, "key"))
-	outcome(hub.OutcomeOK, blobPart("d2", 0, "same"))
-	if r := outcome(hub.OutcomeDuplicate, publishBlob("t", "d2", 1, 4, "key")); r.Offset != 2 {
+func TestBlobPartsAreDropped(t *testing.T) {
+	l := newPartLog(t)
+	// The same key and content again: the parts of the second blob are not needed.
+	l.outcome(hub.OutcomeOK, partAdded("d1", 0, "same"))
+	l.outcome(hub.OutcomeOK, publishBlob("t", "d1", 1, 4, "key"))
+	l.outcome(hub.OutcomeOK, partAdded("d2", 0, "same"))
+	if r := l.outcome(hub.OutcomeDuplicate, publishBlob("t", "d2", 1, 4, "key")); r.Offset != 1 {
 		t.Errorf("%+v", r)
 	}
-	outcome(hub.OutcomeOK, blobPart("x", 0, "otherwise"))
-	outcome(hub.OutcomeKeyConflict, publishBlob("t", "x", 1, 9, "key"))
+	l.outcome(hub.OutcomeOK, partAdded("x", 0, "otherwise"))
+	l.outcome(hub.OutcomeKeyConflict, publishBlob("t", "x", 1, 9, "key"))
+	l.wantParts(1, 3)
 
-	// Retention drops a message's parts with it, when nothing before them is needed.
-	outcome(hub.OutcomeOK, trimThrough(1, 1))
-	kept(5, 7)
-	outcome(hub.OutcomeOK, blobPart("e", 0, "on its way"))
-	outcome(hub.OutcomeOK, trimThrough(1, 2))
-	kept(8, 8)
+	// Retention drops a message's parts with it, up to the first part still needed.
+	l.outcome(hub.OutcomeOK, partAdded("e", 0, "pending"))
+	l.outcome(hub.OutcomeOK, trimThrough(1, 1))
+	l.wantParts(4, 4)
 	l.now += 100
-	outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: l.now - 101}}})
-	kept(8, 8)
+	l.outcome(hub.OutcomeOK, dropped(l.now-101))
+	l.wantParts(4, 4)
 	if l.state.IdleBlobs(l.now) != 1 {
-		t.Error("the body on its way is not seen as idle")
+		t.Error("the pending blob does not count as idle")
 	}
-	outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: l.now}}})
-	kept(9, 8)
-	outcome(hub.OutcomeStale, blobPart("e", 1, "too late"))
+	l.outcome(hub.OutcomeOK, dropped(l.now))
+	l.wantParts(5, 4)
+	l.outcome(hub.OutcomeStale, partAdded("e", 1, "too late"))
+}
 
-	// A topic's end is its parts' end; what the rows say is the same state.
-	outcome(hub.OutcomeOK, blobPart("f", 0, "last"))
-	outcome(hub.OutcomeOK, publishBlob("t", "f", 1, 4, ""))
-	outcome(hub.OutcomeOK, blobPart("g", 0, "half"))
-	loader := hub.NewLoader()
-	if err := l.state.Rows(loader.Add); err != nil {
-		t.Fatal(err)
-	}
-	again, err := loader.State()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.state = again
-	kept(9, 10)
-	outcome(hub.OutcomeOK, blobPart("g", 1, "whole"))
-	outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
-	kept(10, 11)
-	outcome(hub.OutcomeOK, publishBlob("u", "g", 2, 9, ""))
+func TestBlobsSurviveARestart(t *testing.T) {
+	l := newPartLog(t)
+	l.outcome(hub.OutcomeOK, partAdded("f", 0, "last"))
+	l.outcome(hub.OutcomeOK, publishBlob("t", "f", 1, 4, ""))
+	l.outcome(hub.OutcomeOK, partAdded("g", 0, "half"))
+	l.state = reloaded(t, l.state)
+	l.wantParts(1, 2)
+	l.outcome(hub.OutcomeOK, partAdded("g", 1, "whole"))
+	// The parts of a topic's messages go with the topic.
+	l.outcome(hub.OutcomeOK, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
+	l.wantParts(2, 3)
+	l.outcome(hub.OutcomeOK, publishBlob("u", "g", 2, 9, ""))
 	if body, err := io.ReadAll(hub.NewBodyReader(l, &l.fx.Messages[0])); err != nil || string(body) != "halfwhole" {
 		t.Errorf("the body is %q (%v)", body, err)
 	}
 }
 
-// An upload outlives refusals for the moment and answers that got lost; each part is there once.
-func TestUploadRepeatsWhatItMay(t *testing.T) {
+// A BlobWriter survives temporary refusals and lost results; each part is added once.
+func TestBlobWriterRetries(t *testing.T) {
 	l := newPartLog(t)
 	body := []byte(strings.Repeat("0123456789", 60_000))
 	l.fail = []error{nil, hub.ErrNoLeader, hub.ErrAmbiguous, hub.ErrOverloaded, nil}
@@ -206,7 +210,7 @@ func TestUploadRepeatsWhatItMay(t *testing.T) {
 	fetched := &hubpb.TopicFetched{Topic: 1, Ping: 1, Outcome: hubpb.FetchOutcome_FETCH_CHANGED, ContentType: "text/plain", Body: body, ContentHash: []byte("h")}
 	l.apply(&hubpb.Event{Kind: &hubpb.Event_TopicPinged{TopicPinged: &hubpb.TopicPinged{Topic: "t"}}})
 	up.AttachTo(fetched)
-	fetched.Ping = 2 // without subscribers the ping itself is answered at once
+	fetched.Ping = 2 // without subscribers the ping is answered at once
 	l.apply(&hubpb.Event{Kind: &hubpb.Event_TopicFetched{TopicFetched: fetched}})
 	if len(l.fx.Messages) != 1 {
 		t.Fatalf("fetching published %d messages", len(l.fx.Messages))
@@ -216,6 +220,6 @@ func TestUploadRepeatsWhatItMay(t *testing.T) {
 	}
 	l.fail = []error{hub.ErrStopping}
 	if err := hub.NewBlobWriter(l, "text/plain").WriteAll(t.Context(), body); !errors.Is(err, hub.ErrStopping) {
-		t.Errorf("a node that stops: %v", err)
+		t.Errorf("a stopping node: %v", err)
 	}
 }

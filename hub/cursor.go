@@ -16,13 +16,40 @@ type OpenMessage struct {
 const maxOpen = 16 * 4 * MaxWindow
 
 // Remaining returns the number of messages up to head that still need an attempt.
-func (c *Cursor) Remaining(head uint64) uint64 { return c.owedUpTo(head) }
+func (c *Cursor) Remaining(head uint64) uint64 { return c.remainingUpTo(head) }
 
 // Ahead returns the number of messages after the cursor that need no further attempt.
-func (c *Cursor) Ahead() uint64 { return c.doneAbove(c.Offset) }
+func (c *Cursor) Ahead() uint64 { return c.doneAfter(c.Offset) }
 
-// owedUpTo counts the messages up to offset that still need an attempt.
-func (c *Cursor) owedUpTo(offset uint64) uint64 {
+// RemainingOffsets returns, in order, the offsets in [from, head] of messages that still need an attempt: at most
+// limit of them, after skipping the first skip.
+func (c *Cursor) RemainingOffsets(from, head, skip uint64, limit int) []uint64 {
+	var out []uint64
+	take := func(offset uint64) {
+		switch {
+		case skip > 0:
+			skip--
+		case len(out) < limit:
+			out = append(out, offset)
+		}
+	}
+	for i := range c.Open {
+		if o := c.Open[i].Offset; o >= from && o <= head {
+			take(o)
+		}
+	}
+	next := max(from, max(c.Offset, c.Through)+1)
+	if next > head || skip > head-next {
+		return out
+	}
+	for next, skip = next+skip, 0; next <= head && len(out) < limit; next++ {
+		take(next)
+	}
+	return out
+}
+
+// remainingUpTo counts the messages up to offset that still need an attempt.
+func (c *Cursor) remainingUpTo(offset uint64) uint64 {
 	if offset <= c.Offset {
 		return 0
 	}
@@ -41,18 +68,18 @@ func (c *Cursor) owedUpTo(offset uint64) uint64 {
 	return n
 }
 
-// doneAbove counts the messages after offset that need no further attempt.
-func (c *Cursor) doneAbove(offset uint64) uint64 {
+// doneAfter counts the messages after offset that need no further attempt.
+func (c *Cursor) doneAfter(offset uint64) uint64 {
 	top := max(c.Offset, c.Through)
 	if offset >= top {
 		return 0
 	}
-	return top - offset - (c.owedUpTo(top) - c.owedUpTo(offset))
+	return top - offset - (c.remainingUpTo(top) - c.remainingUpTo(offset))
 }
 
-// owes reports whether a message still needs an attempt.
-func (c *Cursor) owes(offset uint64) bool {
-	return offset > c.Offset && c.owedUpTo(offset)-c.owedUpTo(offset-1) == 1
+// remains reports whether a message still needs an attempt.
+func (c *Cursor) remains(offset uint64) bool {
+	return offset > c.Offset && c.remainingUpTo(offset)-c.remainingUpTo(offset-1) == 1
 }
 
 // place sets the cursor: every message up to offset needs no further attempt, every later one does.
@@ -109,7 +136,7 @@ func (c *Cursor) drop(through uint64) (lost uint64) {
 	if c.Offset >= through {
 		return 0
 	}
-	lost = c.owedUpTo(through)
+	lost = c.remainingUpTo(through)
 	c.Offset, c.Attempts, c.Refused = through, 0, 0
 	for len(c.Open) > 0 && c.Open[0].Offset <= through {
 		c.Open = c.Open[1:]
@@ -163,8 +190,8 @@ func (s *State) advanceCursors(e *hubpb.CursorsAdvanced, fx *Effects) Result {
 			}
 		}
 		if c.Released && u.assignment.Next != "" {
-			s.hand(u, u.assignment.Next)
-			s.tell(u, fx)
+			s.setOwnerIfAny(u, u.assignment.Next)
+			s.report(u, fx)
 		}
 	}
 	return Result{}

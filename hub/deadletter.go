@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -92,7 +93,7 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 		return Result{Outcome: OutcomeStale}
 	}
 	u := s.unitOf(sub)
-	if e.Epoch != u.assignment.Epoch || !u.cursor.owes(e.Offset) || e.Offset > u.topic.Head {
+	if e.Epoch != u.assignment.Epoch || !u.cursor.remains(e.Offset) || e.Offset > u.topic.Head {
 		return Result{Outcome: OutcomeStale}
 	}
 	s.meta.NextDeadLetter++
@@ -210,14 +211,7 @@ func (s *State) DeadLetters(after uint64, max int, match func(*DeadLetter) bool)
 
 // DeadLetterIDs returns the IDs of all dead letters that match, in order. A nil match selects all.
 func (s *State) DeadLetterIDs(match func(*DeadLetter) bool) []uint64 {
-	var ids []uint64
-	for id, d := range s.letters.byID {
-		if match == nil || match(d) {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
+	return pageIDs(s.letters.byID, 0, 0, match)
 }
 
 // Replays returns the outstanding replays, in order of dead letter ID.
@@ -226,7 +220,7 @@ func (s *State) Replays() []Replay {
 	for id := range s.letters.replaying {
 		out = append(out, Replay{id, s.letters.byID[id].Subscription})
 	}
-	slices.SortFunc(out, func(a, b Replay) int { return int(min(max(int64(a.Letter)-int64(b.Letter), -1), 1)) })
+	slices.SortFunc(out, func(a, b Replay) int { return cmp.Compare(a.Letter, b.Letter) })
 	return out
 }
 

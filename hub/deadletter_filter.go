@@ -82,8 +82,8 @@ type DeadLetterAction struct {
 	Expect int
 }
 
-// choose selects and counts the letters of the action.
-func (s *Service) choose(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, err error) {
+// selectLetters selects and counts the letters of the action.
+func (s *Service) selectLetters(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, err error) {
 	s.state.View(func(st *State) {
 		ids = st.DeadLetterIDs(func(d *DeadLetter) bool {
 			if !a.Filter.Match(d) {
@@ -106,32 +106,34 @@ func (s *Service) choose(a *DeadLetterAction) (ids []uint64, n DeadLetterCount, 
 // and independently of that subscription's own messages: order and cursor are unaffected. A letter that is
 // acknowledged is removed; any other stays, with the attempt added to its list.
 func (s *Service) ReplayDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
-	ids, n, err := s.choose(&a)
+	ids, n, err := s.selectLetters(&a)
 	if err != nil || a.DryRun {
 		return n, err
 	}
-	n.Done, err = s.eachLetters(ctx, ids, func(ids []uint64) *hubpb.Event {
-		return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}}
-	})
+	n.Done, err = s.proposeForLetters(ctx, ids, replayEvent)
 	return n, err
 }
 
 // DropDeadLetters permanently removes the selected dead letters.
 func (s *Service) DropDeadLetters(ctx context.Context, a DeadLetterAction) (DeadLetterCount, error) {
-	ids, n, err := s.choose(&a)
+	ids, n, err := s.selectLetters(&a)
 	if err != nil || a.DryRun {
 		return n, err
 	}
-	n.Done, err = s.eachLetters(ctx, ids, dropEvent)
+	n.Done, err = s.proposeForLetters(ctx, ids, dropEvent)
 	return n, err
+}
+
+func replayEvent(ids []uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}}
 }
 
 func dropEvent(ids []uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: ids, Reason: "operator"}}}
 }
 
-// eachLetters proposes events for ids, maxLettersInEvent at a time.
-func (s *Service) eachLetters(ctx context.Context, ids []uint64, event func([]uint64) *hubpb.Event) (done int, err error) {
+// proposeForLetters proposes events for ids, maxLettersInEvent at a time.
+func (s *Service) proposeForLetters(ctx context.Context, ids []uint64, event func([]uint64) *hubpb.Event) (done int, err error) {
 	for len(ids) > 0 {
 		n := min(len(ids), maxLettersInEvent)
 		res, err := s.proposer.Propose(ctx, event(ids[:n]))
@@ -165,12 +167,8 @@ func (s *Service) ReplayDeadLetter(ctx context.Context, id uint64) error {
 	case !d.Replaying.IsZero():
 		return nil
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{
-		DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: []uint64{id}}}})
-	if err != nil {
-		return err
-	}
-	return res[0].Err("")
+	_, err := s.propose(ctx, "", replayEvent([]uint64{id}))
+	return err
 }
 
 // DropDeadLetter removes one dead letter. A missing one is CodeNotFound.

@@ -33,14 +33,14 @@ func TestReplaysInTheFold(t *testing.T) {
 		t.Fatalf("%+v, effects %+v", r, w.fx.Replays)
 	}
 	if r := w.apply(replaying(1)); r.Outcome != hub.OutcomeStale || len(w.fx.Replays) != 0 {
-		t.Errorf("a letter is replayed twice at a time: %+v", r)
+		t.Errorf("a letter is replayed twice at once: %+v", r)
 	}
 
 	before := w.letter(2)
 	w.apply(tried(1, 0))
 	w.apply(tried(2, 1))
 	if _, ok := w.DeadLetter(1); ok {
-		t.Error("a letter that was delivered is still there")
+		t.Error("a delivered letter still exists")
 	}
 	d := w.letter(2)
 	last := hub.Attempt{At: time.Unix(0, 11).UTC(), Status: 404, Latency: 2 * time.Millisecond, Reason: "http-status", Node: "node-2"}
@@ -66,13 +66,13 @@ func TestReplaysInTheFold(t *testing.T) {
 		t.Errorf("a replay that was not made: %+v", d)
 	}
 
-	// The end of a subscription is the end of its replays; the letters stay.
+	// When a subscription ends, its replays end with it; the letters stay.
 	w.apply(ended(hubpb.EndReason_END_OPERATOR, other))
 	if d := w.letter(3); !d.Replaying.IsZero() || len(w.Replays()) != 0 {
 		t.Errorf("%+v", d)
 	}
 	if r := w.apply(replaying(3)); r.Outcome != hub.OutcomeStale {
-		t.Errorf("a replay to nobody: %+v", r)
+		t.Errorf("a replay without a subscription: %+v", r)
 	}
 	w.State = reloaded(t, w.State)
 	if r := w.apply(droppedLetters(2, 3, 77)); r.ID != 2 || w.DeadLetterBytes() != 0 || len(w.DeadLetters(0, 0, nil)) != 0 {
@@ -101,8 +101,8 @@ func TestSurplusLetters(t *testing.T) {
 		{name: "too large", bytes: 120, limit: 10, surplus: []uint64{1, 2}},
 		{name: "just large enough", bytes: 150, limit: 10},
 		{name: "too old", age: 3*time.Hour + time.Minute, limit: 10, surplus: []uint64{1, 2}},
-		{name: "not all at once", count: 1, limit: 3, surplus: []uint64{1, 2, 3}},
-		{name: "none may stay", bytes: 1, limit: 10, surplus: []uint64{1, 2, 3, 4, 5}},
+		{name: "limited", count: 1, limit: 3, surplus: []uint64{1, 2, 3}},
+		{name: "all must go", bytes: 1, limit: 10, surplus: []uint64{1, 2, 3, 4, 5}},
 	} {
 		if got := w.SurplusLetters(tc.age, tc.count, tc.bytes, w.now, tc.limit); len(got)+len(tc.surplus) > 0 && !reflect.DeepEqual(got, tc.surplus) {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.surplus)
@@ -145,7 +145,7 @@ func TestDeadLetterFilter(t *testing.T) {
 	}
 	for _, s := range []string{"6xx", "0xx", "xx", "40", "600", "-1", "4x", "ok"} {
 		if _, ok := hub.ParseStatusFilter(s); ok {
-			t.Errorf("status %q is taken", s)
+			t.Errorf("status %q is accepted", s)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// world is a state with a leader's clock that stands still until it is told otherwise.
+// world is a state with a leader's clock that only moves when told to.
 type world struct {
 	testing.TB
 	*hub.State
@@ -17,14 +17,14 @@ type world struct {
 	seq uint64
 	fx  hub.Effects // of the last apply
 
-	disk map[hub.RowKey][]byte // what writing only the changed rows left there
+	disk map[hub.RowKey][]byte // the result of writing only the changed rows
 }
 
 func newWorld(tb testing.TB) *world {
 	return &world{TB: tb, State: hub.NewState(), disk: map[hub.RowKey][]byte{}, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)}
 }
 
-// entry encodes events as one proposal of one batch.
+// entry encodes events as a single proposal in a single batch.
 func (w *world) entry(events ...*hubpb.Event) []byte {
 	w.Helper()
 	w.seq++
@@ -58,11 +58,11 @@ func (w *world) applyEntry(data []byte) []hub.BatchResult {
 	if err := flush(w.State, w.disk); err != nil {
 		w.Fatal(err)
 	}
-	// Every change must have marked its rows, or it would be lost with the next restart.
+	// Every change must mark its rows dirty, or it would be lost by the next restart.
 	n := 0
 	err = w.Rows(func(k hub.RowKey, v []byte) error {
 		if n++; !bytes.Equal(w.disk[k], v) {
-			w.Fatalf("the row %v was changed and not marked: the disk has %q, the state %q", k, w.disk[k], v)
+			w.Fatalf("row %v was changed but not marked dirty: the disk has %q, the state %q", k, w.disk[k], v)
 		}
 		return nil
 	})
@@ -70,12 +70,12 @@ func (w *world) applyEntry(data []byte) []hub.BatchResult {
 		w.Fatal(err)
 	}
 	if n != len(w.disk) {
-		w.Fatalf("the disk has %d rows, the state %d: a removed one was not marked", len(w.disk), n)
+		w.Fatalf("the disk has %d rows, the state %d: a removed row was not marked dirty", len(w.disk), n)
 	}
 	return res
 }
 
-// flush writes the rows that changed, as the store does.
+// flush writes the changed rows, as the store does.
 func flush(s *hub.State, disk map[hub.RowKey][]byte) error {
 	for k := range s.TakeDirty() {
 		v, ok, err := s.Row(k)
@@ -98,14 +98,14 @@ const (
 	hr = int64(3600)
 )
 
-// subscribed makes a verified subscription to a topic that may not exist yet.
+// subscribed creates a verified subscription to a topic that need not exist yet.
 func (w *world) subscribed(topic, callback string, lease int64, secret string) hub.SubscriptionID {
 	w.Helper()
 	r := w.apply(requested(hub.ModeSubscribe, topic, callback, lease, secret))
 	return hub.SubscriptionID(w.apply(w.verified(r.ID)).ID)
 }
 
-// verified confirms a request now, from the topic's head on.
+// verified confirms a request now, starting at the topic's head.
 func (w *world) verified(request uint64) *hubpb.Event {
 	var start uint64
 	if r, ok := w.Request(hub.RequestID(request)); ok {
@@ -206,7 +206,7 @@ func replaying(letters ...uint64) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: letters}}}
 }
 
-// tried says that a replay was delivered (0), failed (1), or was not made after all.
+// tried records a replay that was delivered (0), failed (1), or was not attempted (2).
 func tried(letter uint64, outcome int) *hubpb.Event {
 	try := &hubpb.ReplayResult{Letter: letter, Delivered: outcome == 0}
 	if outcome == 1 {
@@ -244,7 +244,7 @@ func initialized(id string) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_ClusterInitialized{ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: id}}}
 }
 
-// rows is the whole state as bytes.
+// rows returns the whole state as bytes.
 func rows(tb testing.TB, s *hub.State) []byte {
 	tb.Helper()
 	var b bytes.Buffer
@@ -261,7 +261,7 @@ func rows(tb testing.TB, s *hub.State) []byte {
 	return b.Bytes()
 }
 
-// reloaded is the state as a restarted node has it.
+// reloaded returns the state as a restarted node loads it.
 func reloaded(tb testing.TB, s *hub.State) *hub.State {
 	tb.Helper()
 	l := hub.NewLoader()

@@ -23,7 +23,7 @@ func namer(tb testing.TB) *hub.TopicNamer {
 	return n
 }
 
-// form makes a form from names and values in turn.
+// form builds a form from alternating names and values.
 func form(params ...string) url.Values {
 	v := url.Values{}
 	for i := 0; i+1 < len(params); i += 2 {
@@ -32,7 +32,7 @@ func form(params ...string) url.Values {
 	return v
 }
 
-// subscribeForm is a good request with parameters replaced; "-" removes one.
+// subscribeForm returns a valid request with parameters replaced; "-" removes one.
 func subscribeForm(params ...string) url.Values {
 	v := form("hub.mode", "subscribe", "hub.topic", "https://example.com/feed", "hub.callback", "https://subscriber.example/cb")
 	for i := 0; i+1 < len(params); i += 2 {
@@ -44,15 +44,15 @@ func subscribeForm(params ...string) url.Values {
 	return v
 }
 
-// wantParam checks that err is a refusal of the request that names param, on one line.
+// wantParam checks that err refuses the request, names param and is a single line.
 func wantParam(tb testing.TB, err error, param string) {
 	tb.Helper()
 	var e *hub.Error
 	switch {
 	case err == nil:
-		tb.Errorf("accepted, want a refusal of %s", param)
+		tb.Errorf("accepted, want an error about %s", param)
 	case !errors.As(err, &e) || e.Code != hub.CodeInvalid || e.Param != param:
-		tb.Errorf("got %v, want a refusal of %s", err, param)
+		tb.Errorf("got %v, want an error about %s", err, param)
 	case strings.ContainsAny(err.Error(), "\r\n"):
 		tb.Errorf("the error has several lines: %q", err)
 	}
@@ -95,7 +95,7 @@ func TestSubscribeForm(t *testing.T) {
 			}
 			return nil
 		}},
-		{"rules 23, 25, 64: both schemes; raw to use, normal as key", subscribeForm("hub.callback", "HTTP://Subscriber.Example:80/%7ecb?b=%2f&a=1", "hub.topic", "http://EXAMPLE.com"), func(r *hub.SubscribeRequest) error {
+		{"rules 23, 25, 64: both schemes; the raw URL for use, the normalised one as key", subscribeForm("hub.callback", "HTTP://Subscriber.Example:80/%7ecb?b=%2f&a=1", "hub.topic", "http://EXAMPLE.com"), func(r *hub.SubscribeRequest) error {
 			if r.Callback != "HTTP://Subscriber.Example:80/%7ecb?b=%2f&a=1" || r.CallbackKey != "http://subscriber.example/~cb?b=%2F&a=1" ||
 				r.TopicRaw != "http://EXAMPLE.com" || r.Topic != "http://example.com/" {
 				return fmt.Errorf("%+v", r)
@@ -141,7 +141,7 @@ func secret(want string) func(*hub.SubscribeRequest) error {
 	}
 }
 
-func TestRefusedSubscribeForms(t *testing.T) {
+func TestInvalidSubscribeForms(t *testing.T) {
 	for _, tc := range []struct {
 		form  url.Values
 		param string
@@ -173,7 +173,7 @@ func TestRefusedSubscribeForms(t *testing.T) {
 	}
 }
 
-// What publishers send: hub.url once or repeated (Shaarli), hub.url[] (PHP), hub.topic (websub.rocks).
+// Pings as publishers send them: hub.url once or repeated (Shaarli), hub.url[] (PHP), hub.topic (websub.rocks).
 func TestPingForm(t *testing.T) {
 	for _, tc := range []struct {
 		form url.Values

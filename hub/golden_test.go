@@ -15,23 +15,22 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
 
-// Golden files are what earlier versions wrote: one or more for every kind of event and of row. They are never changed
-// once a release has written such data. After adding a kind or a field, have its file made:
+// Golden files hold what earlier versions wrote: at least one for every kind of event and row. They never change once
+// a release has written such data. After adding a kind or a field, generate its file:
 //
 //	go test ./hub -run Golden -update
 //
-// which adds what is missing and leaves the rest alone. Before the first release a kind may still change: delete its
-// file first. A new kind of row needs its line in rowTables.
+// This adds what is missing and leaves the rest alone. Before the first release a kind may still change: delete its
+// file first. A new kind of row needs a line in rowTables.
 var update = flag.Bool("update", false, "write the golden files that are missing")
 
-// formerNames maps the kinds of events and rows that have been renamed since their golden files were written to the names
-// that those files use. Names are not part of the format: only field numbers are.
+// formerNames maps event and row kinds to the names they had when their golden files were written. Names are not part
+// of the format; field numbers are.
 func formerNames() map[string]string {
 	return map[string]string{
 		"new_cluster_forced":           "cluster_refounded",
@@ -49,7 +48,7 @@ func formerNames() map[string]string {
 	}
 }
 
-// renameFields gives the text of an event in a golden file the present names of its fields and values.
+// renameFields replaces former names of fields and values in the JSON of a golden event.
 func renameFields(event json.RawMessage) []byte {
 	text := string(event)
 	for now, then := range formerNames() {
@@ -61,7 +60,7 @@ func renameFields(event json.RawMessage) []byte {
 	return []byte(strings.Replace(text, `"REFOUND_`, `"NEW_CLUSTER_`, 1))
 }
 
-// jsonName is a field's name in protobuf's JSON.
+// jsonName converts a field name to protobuf's JSON form.
 func jsonName(field string) string {
 	words := strings.Split(field, "_")
 	for i := 1; i < len(words); i++ {
@@ -72,7 +71,7 @@ func jsonName(field string) string {
 
 const howToUpdate = "; add it with: go test ./hub -run Golden -update"
 
-// rowTables are the tables by the message that their rows hold.
+// rowTables maps the name of a row message to a key in its table.
 func rowTables() map[string]hub.RowKey {
 	return map[string]hub.RowKey{
 		"MetaRow":         {Table: hub.TableMeta},
@@ -93,15 +92,15 @@ func rowTables() map[string]hub.RowKey {
 	}
 }
 
-// goldenEvent is an entry with one event, and what folding it into goldenState came to.
+// goldenEvent is an entry with one event, and the result of applying it to goldenState.
 type goldenEvent struct {
-	Entry   string          `json:"entry"` // in hex, as it lies in the log
+	Entry   string          `json:"entry"` // as stored in the log, in hex
 	Event   json.RawMessage `json:"event"`
 	Results []hub.Result    `json:"results"`
-	Hash    string          `json:"hash"` // of the state after it
+	Hash    string          `json:"hash"` // of the state afterwards
 }
 
-// goldenRow is a row as it lies in the state file, in hex.
+// goldenRow is a row as stored in the state file, in hex.
 type goldenRow struct {
 	Key   string          `json:"key"`
 	Value string          `json:"value"`
@@ -110,8 +109,8 @@ type goldenRow struct {
 
 const goldenTime = 1_800_000_000_000_000_000
 
-// goldenState is a small state that most events find something in: topic 1 with two messages, subscription 1 and
-// the pending request 1.
+// goldenState is a small state that most events can act on: topic 1 with two messages, subscription 1 and the pending
+// request 1.
 func goldenState(t *testing.T) *hub.State {
 	t.Helper()
 	s := hub.NewState()
@@ -146,7 +145,7 @@ func goldenEntry(t *testing.T, seq uint64, e *hubpb.Event) []byte {
 	return b.Encode(goldenTime + int64(seq))
 }
 
-// Every kind of event that was ever written is still read as what it said, and comes to the same.
+// Every kind of event ever written can still be read, with the same meaning and the same result.
 func TestGoldenEvents(t *testing.T) {
 	kinds := new(hubpb.Event).ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields()
 	known := map[string]bool{}
@@ -193,7 +192,7 @@ func checkGoldenEvent(t *testing.T, file, kind string, missing fields) {
 		t.Fatalf("%s: %v", file, err)
 	}
 	if hub.EventName(got) != kind || !proto.Equal(got, want) {
-		t.Errorf("%s is read as %v, but it says %v", file, got, want)
+		t.Errorf("%s is decoded as %v, want %v", file, got, want)
 	}
 	s := goldenState(t)
 	res, err := s.Apply(data, new(hub.Effects))
@@ -201,14 +200,14 @@ func checkGoldenEvent(t *testing.T, file, kind string, missing fields) {
 		t.Fatalf("%s: %v", file, err)
 	}
 	if got := res[0].Proposals[0]; !slices.Equal(got, g.Results) {
-		t.Errorf("%s comes to %+v, when it was written it came to %+v", file, got, g.Results)
+		t.Errorf("%s gives %+v, want %+v as when it was written", file, got, g.Results)
 	} else if hash := fmt.Sprintf("%016x", s.Hash()); hash != g.Hash {
-		t.Errorf("%s: the state's hash is %s, when it was written it was %s", file, hash, g.Hash)
+		t.Errorf("%s: the state's hash is %s, want %s as when it was written", file, hash, g.Hash)
 	}
 	missing.remove(want)
 }
 
-// Every kind of row that was ever stored is still loaded, and all of them together make a state that stores the same.
+// Every kind of row ever stored can still be loaded, and together they make a state that stores the same rows.
 func TestGoldenRows(t *testing.T) {
 	tables, known := rowTables(), map[string]bool{}
 	messages := hubpb.File_hub_proto.Messages()
@@ -230,30 +229,13 @@ func TestGoldenRows(t *testing.T) {
 		missing := topFieldsOf(sample)
 		files := goldenFiles(t, "rows", name)
 		for i, file := range files {
-			var g goldenRow
-			readGolden(t, file, &g)
-			value, err := hex.DecodeString(g.Value)
-			got, want := rowOf(t, name), rowOf(t, name)
-			if err != nil || proto.Unmarshal(value, got) != nil || protojson.Unmarshal(g.Row, want) != nil {
-				t.Fatalf("%s is not readable", file)
-			}
-			if !proto.Equal(got, want) {
-				t.Errorf("%s is read as %v, but it says %v", file, got, want)
-			}
+			value, want := checkGoldenRow(t, file, name, key)
 			missing.remove(want)
-			stored, err := hex.DecodeString(g.Key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			k, err := hub.ParseRowKey(stored)
-			if err != nil || k != key {
-				t.Errorf("%s: the key is read as %v (%v), want %v", file, k, err, key)
-			}
 			if i == len(files)-1 {
-				if err := all.Add(k, value); err != nil {
+				if err := all.Add(key, value); err != nil {
 					t.Errorf("%s: %v", file, err)
 				}
-				loaded[k] = want
+				loaded[key] = want
 			}
 		}
 		if !writeGolden(t, "rows", name, missing, func() any {
@@ -272,137 +254,54 @@ func TestGoldenRows(t *testing.T) {
 	}
 	state, err := all.State()
 	if err != nil {
-		t.Fatalf("the golden rows do not make a state: %v", err)
+		t.Fatalf("the golden rows do not form a state: %v", err)
 	}
 	for k, want := range loaded {
-		value, ok, err := state.Row(k)
-		got := rowOf(t, string(want.ProtoReflect().Descriptor().Name()))
-		if !ok || err != nil || proto.Unmarshal(value, got) != nil {
-			t.Errorf("row %v is lost after loading (%v)", k, err)
-			continue
-		}
-		// What is nested is shared with events, which say more than is stored.
-		want.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-			if f.Kind() != protoreflect.MessageKind && !got.ProtoReflect().Get(f).Equal(v) {
-				t.Errorf("row %v has %s %v after loading, want %v", k, f.Name(), got.ProtoReflect().Get(f), v)
-			}
-			return true
-		})
+		checkLoadedRow(t, state, k, want)
 	}
 }
 
-// rowOf is an empty message by its name.
-func rowOf(t *testing.T, name string) proto.Message {
+// checkGoldenRow checks that a golden file can be decoded, and returns the stored value and the row.
+func checkGoldenRow(t *testing.T, file, name string, key hub.RowKey) (value []byte, want proto.Message) {
 	t.Helper()
-	kind, err := protoregistry.GlobalTypes.FindMessageByName(hubpb.File_hub_proto.Package().Append(protoreflect.Name(name)))
+	var g goldenRow
+	readGolden(t, file, &g)
+	value, err := hex.DecodeString(g.Value)
+	got, want := rowOf(t, name), rowOf(t, name)
+	if err != nil || proto.Unmarshal(value, got) != nil || protojson.Unmarshal(g.Row, want) != nil {
+		t.Fatalf("%s is not readable", file)
+	}
+	if !proto.Equal(got, want) {
+		t.Errorf("%s is decoded as %v, want %v", file, got, want)
+	}
+	stored, err := hex.DecodeString(g.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kind.New().Interface()
-}
-
-// fill gives every field a value: ids that goldenState knows, and something of its own for each of the others.
-func fill(m protoreflect.Message) {
-	list := m.Descriptor().Fields()
-	for i := range list.Len() {
-		f := list.Get(i)
-		if o := f.ContainingOneof(); o != nil && m.WhichOneof(o) != nil {
-			continue
-		}
-		if !f.IsList() {
-			m.Set(f, sampleValue(f, func() protoreflect.Value { return m.NewField(f) }))
-			continue
-		}
-		items := m.Mutable(f).List()
-		items.Append(sampleValue(f, items.NewElement))
+	if k, err := hub.ParseRowKey(stored); err != nil || k != key {
+		t.Errorf("%s: the key is decoded as %v (%v), want %v", file, k, err, key)
 	}
+	return value, want
 }
 
-func sampleValue(f protoreflect.FieldDescriptor, empty func() protoreflect.Value) protoreflect.Value {
-	number := 10 + uint64(f.Number())
-	switch f.Name() {
-	case "id", "topic", "subscription", "subscriptions", "request", "group", "epoch", "epochs", "first", "offset", "seq", "through", "level":
-		number = 1
+func checkLoadedRow(t *testing.T, state *hub.State, k hub.RowKey, want proto.Message) {
+	t.Helper()
+	value, ok, err := state.Row(k)
+	got := rowOf(t, string(want.ProtoReflect().Descriptor().Name()))
+	if !ok || err != nil || proto.Unmarshal(value, got) != nil {
+		t.Errorf("row %v is lost after loading (%v)", k, err)
+		return
 	}
-	text := string(f.Name())
-	switch f.Name() {
-	case "callback", "callback_key", "link_self":
-		text = "http://c.example/"
-	}
-	switch f.Kind() {
-	case protoreflect.MessageKind, protoreflect.GroupKind:
-		v := empty()
-		fill(v.Message())
-		return v
-	case protoreflect.EnumKind:
-		return protoreflect.ValueOfEnum(1)
-	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(true)
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString(text)
-	case protoreflect.BytesKind:
-		return protoreflect.ValueOfBytes([]byte(text))
-	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
-		return protoreflect.ValueOfInt32(int32(number))
-	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
-		return protoreflect.ValueOfInt64(int64(number))
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		return protoreflect.ValueOfUint32(uint32(number))
-	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return protoreflect.ValueOfUint64(number)
-	case protoreflect.FloatKind:
-		return protoreflect.ValueOfFloat32(float32(number))
-	case protoreflect.DoubleKind:
-		return protoreflect.ValueOfFloat64(float64(number))
-	}
-	panic("unknown kind of field " + f.Kind().String())
-}
-
-// fields are those that a golden file is still to show, by full name.
-type fields map[protoreflect.FullName]bool
-
-func fieldsOf(m proto.Message) fields {
-	out := fields{}
-	eachField(m.ProtoReflect(), true, func(f protoreflect.FieldDescriptor) { out[f.FullName()] = true })
-	return out
-}
-
-func topFieldsOf(m proto.Message) fields {
-	out := fields{}
-	eachField(m.ProtoReflect(), false, func(f protoreflect.FieldDescriptor) { out[f.FullName()] = true })
-	return out
-}
-
-func (s fields) remove(m proto.Message) {
-	eachField(m.ProtoReflect(), true, func(f protoreflect.FieldDescriptor) { delete(s, f.FullName()) })
-}
-
-func (s fields) names() []string {
-	var out []string
-	for name := range s {
-		out = append(out, string(name))
-	}
-	slices.Sort(out)
-	return out
-}
-
-func eachField(m protoreflect.Message, deep bool, do func(protoreflect.FieldDescriptor)) {
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		do(f)
-		switch {
-		case !deep || f.Kind() != protoreflect.MessageKind:
-		case f.IsList():
-			for i := range v.List().Len() {
-				eachField(v.List().Get(i).Message(), deep, do)
-			}
-		default:
-			eachField(v.Message(), deep, do)
+	// Nested messages are shared with events, which hold more than is stored.
+	want.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if f.Kind() != protoreflect.MessageKind && !got.ProtoReflect().Get(f).Equal(v) {
+			t.Errorf("row %v has %s %v after loading, want %v", k, f.Name(), got.ProtoReflect().Get(f), v)
 		}
 		return true
 	})
 }
 
-// goldenFiles lists the files of a kind, oldest first: kind.json, kind.2.json and so on.
+// goldenFiles returns the files of a kind, oldest first: kind.json, kind.2.json and so on.
 func goldenFiles(t *testing.T, dir, kind string) []string {
 	t.Helper()
 	var out []string
@@ -436,7 +335,7 @@ func readGolden(t *testing.T, file string, v any) {
 	}
 }
 
-// writeGolden writes the next file of a kind with -update. It reports whether nothing is missing any more.
+// writeGolden writes the next file of a kind if -update is set. It reports whether nothing is missing.
 func writeGolden(t *testing.T, dir, kind string, missing fields, make func() any) bool {
 	t.Helper()
 	have := goldenFiles(t, dir, kind)
@@ -451,7 +350,7 @@ func writeGolden(t *testing.T, dir, kind string, missing fields, make func() any
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := json.Indent(&out, text, "", "  "); err != nil { // protojson's blanks differ from build to build
+	if err := json.Indent(&out, text, "", "  "); err != nil { // the whitespace of protojson varies between builds
 		t.Fatal(err)
 	}
 	out.WriteByte('\n')
@@ -466,7 +365,7 @@ func writeGolden(t *testing.T, dir, kind string, missing fields, make func() any
 	return true
 }
 
-// noStrangers finds files of kinds that do not exist any more: what was once written must stay readable.
+// noStrangers reports files of kinds that no longer exist: whatever was written must stay readable.
 func noStrangers(t *testing.T, dir string, known map[string]bool) {
 	t.Helper()
 	files, err := os.ReadDir(filepath.Join("testdata", "golden", dir))
@@ -478,7 +377,7 @@ func noStrangers(t *testing.T, dir string, known map[string]bool) {
 	}
 	for _, f := range files {
 		if kind, _, _ := strings.Cut(f.Name(), "."); !known[kind] {
-			t.Errorf("%s/%s is of a kind that this program does not know any more", dir, f.Name())
+			t.Errorf("%s/%s belongs to a kind this program no longer knows", dir, f.Name())
 		}
 	}
 }

@@ -83,8 +83,8 @@ func (u *unit) first() SubscriptionID {
 	return u.sub.ID
 }
 
-// tell adds the unit's present state to the effects: for a group, that of each member.
-func (s *State) tell(u unit, fx *Effects) {
+// report adds the unit's present state to the effects: for a group, that of each member.
+func (s *State) report(u unit, fx *Effects) {
 	if u.group == nil {
 		fx.Subscriptions = append(fx.Subscriptions, *u.sub)
 		return
@@ -114,14 +114,6 @@ func (s *State) GroupOrder(topicName, name string) (o Options, ok bool) {
 		return Options{}, false
 	}
 	return g.order, true
-}
-
-// GroupMembers is the number of subscriptions in a group.
-func (s *State) GroupMembers(id GroupID) int {
-	if g := s.groups[id]; g != nil {
-		return len(g.members)
-	}
-	return 0
 }
 
 // joins reports whether a subscription with these options may join the group it names. An only member may change what
@@ -154,7 +146,7 @@ func (s *State) join(sub *Subscription, o *Options, candidates []*hubpb.Candidat
 	u := s.groupUnit(g)
 	if len(g.members) == 1 {
 		g.Assignment.Epoch = epoch
-		s.hand(u, s.leastLoaded(u.topic, candidates))
+		s.setOwnerIfAny(u, s.leastLoaded(u.topic, candidates))
 	} else if epoch >= g.Assignment.Epoch {
 		g.Assignment.Epoch = epoch + 1 // above the subscription's own epoch so far
 	}
@@ -201,7 +193,7 @@ func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candid
 		if o.Group != "" {
 			s.join(sub, &o, candidates)
 		} else {
-			s.hand(s.unitOf(sub), s.leastLoaded(s.topics[sub.Topic], candidates))
+			s.setOwnerIfAny(s.unitOf(sub), s.leastLoaded(s.topics[sub.Topic], candidates))
 		}
 	case g != nil && !g.order.SameOrder(&o):
 		g.order = o.order()
@@ -211,7 +203,7 @@ func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candid
 	}
 	s.touch(TableSubscription, uint64(sub.ID))
 	s.touch(TableCursor, uint64(sub.ID))
-	s.tell(s.unitOf(sub), fx)
+	s.report(s.unitOf(sub), fx)
 }
 
 // restart starts a new epoch with the same owner. Messages delivered out of order are sent again.

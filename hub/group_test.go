@@ -11,7 +11,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// join makes or renews a subscription with options; node names who may deliver it.
+// join creates or renews a subscription with options; nodes are the candidate owners.
 func (w *world) join(callback string, start uint64, o *hubpb.SubscriptionOptions, nodes ...string) hub.Result {
 	w.Helper()
 	e := requested(hub.ModeSubscribe, "news", callback, hr, "")
@@ -37,10 +37,10 @@ func TestGroupsShareCursorAndOwner(t *testing.T) {
 	a := hub.SubscriptionID(w.join(cb+"a", 3, in("g", hub.DeliveryParallel), "node-1", "node-2").ID)
 	b := hub.SubscriptionID(w.join(cb+"b", 9, in("g", hub.DeliveryParallel), "node-1", "node-2").ID)
 	if len(w.fx.Subscriptions) != 2 {
-		t.Errorf("delivery is told of %d members", len(w.fx.Subscriptions))
+		t.Errorf("delivery gets %d members", len(w.fx.Subscriptions))
 	}
 	alone := hub.SubscriptionID(w.join(cb+"c", 0, nil, "node-1", "node-2").ID)
-	// The group counts as one, so the subscription alone goes to the other node.
+	// The group counts as one, so the single subscription goes to the other node.
 	w.owner(a, hub.Assignment{Node: "node-1", Epoch: 1})
 	w.owner(b, hub.Assignment{Node: "node-1", Epoch: 1})
 	w.owner(alone, hub.Assignment{Node: "node-2", Epoch: 1})
@@ -48,7 +48,7 @@ func TestGroupsShareCursorAndOwner(t *testing.T) {
 		t.Errorf("node-1 owns %d of %d units: %+v", w.Owned("node-1"), w.Units(), w.Placements())
 	}
 	if got := w.sub(b).Cursor.Offset; got != 3 {
-		t.Errorf("who joined later stands at %d, not where the group does", got)
+		t.Errorf("the later member has cursor %d instead of the group's", got)
 	}
 	g := uint64(w.sub(a).Group)
 	w.apply(&hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{Cursors: []*hubpb.Cursor{
@@ -69,7 +69,7 @@ func TestGroupsShareCursorAndOwner(t *testing.T) {
 	if w.apply(assigned(&hubpb.Assignment{Subscription: uint64(a), Node: "node-1", Epoch: 2})); w.sub(a).Assignment.Node != "node-2" {
 		t.Error("a member was moved alone")
 	}
-	// Rewinding one rewinds all; an end leaves the others where they are; the last one takes the group along.
+	// Rewinding one rewinds all; the end of one does not affect the others; the last one takes the group with it.
 	w.apply(rewound(b, 2))
 	w.owner(a, hub.Assignment{Node: "node-2", Epoch: 3, Rewound: 3})
 	if w.sub(a).Cursor.Offset != 2 {
@@ -90,7 +90,7 @@ func TestGroupMembersMustAgree(t *testing.T) {
 	w := newWorld(t)
 	w.published("news", 3)
 	w.join(cb+"a", 0, in("g", hub.DeliveryParallel))
-	// The only one may change its mind.
+	// An only member may change the settings.
 	if r := w.join(cb+"a", 0, in("g", hub.DeliveryOrdered)); r.Outcome != hub.OutcomeOK {
 		t.Errorf("%+v", r)
 	}
@@ -103,7 +103,7 @@ func TestGroupMembersMustAgree(t *testing.T) {
 		t.Errorf("a renewal: %+v", r)
 	}
 	if len(rows(t, w.State)) < len(before) {
-		t.Error("a refusal took something away")
+		t.Error("a refusal changed the state")
 	}
 
 	s := hub.NewService(hub.Policy{Leases: leases, KeyHeaders: []string{"X-Hub-Key"}, AutoRegister: true}, namer(t), single{w}, single{w}, nil)
@@ -125,7 +125,7 @@ func TestGroupMembersMustAgree(t *testing.T) {
 		}
 	}
 	if err := ask("hub.delivery_key", "header:X-Other"); hub.CodeOf(err) != hub.CodeInvalid || !strings.Contains(err.Error(), "Content-Type, X-Hub-Key") {
-		t.Errorf("a header that is not kept: %v", err)
+		t.Errorf("a header not kept with messages: %v", err)
 	}
 	for _, params := range [][]string{{"consumerGroup", "g"}, {"consumerGroup", "new", "hub.delivery_window", "9"}, {"hub.delivery_key", "header:x-hub-KEY"},
 		{"hub.consumer_group", "k", "hub.delivery_key", "json:/a", "hub.delivery_window", "4"}} {
@@ -135,8 +135,8 @@ func TestGroupMembersMustAgree(t *testing.T) {
 	}
 }
 
-// Into a group, from one to another and out again: the place is the group's as long as one is in it, every change is a new
-// epoch, and nobody else's place changes.
+// Joining, changing and leaving groups: members share the group's cursor, every change starts a new epoch, and no
+// other subscription's cursor changes.
 func TestRenewalsChangeGroupAndMode(t *testing.T) {
 	w := newWorld(t)
 	w.published("news", 10)
@@ -158,7 +158,7 @@ func TestRenewalsChangeGroupAndMode(t *testing.T) {
 	}
 	check("another window", 5, w.join(cb, 9, &hubpb.SubscriptionOptions{Mode: hub.DeliveryParallel, Window: 5}, "node-1"))
 	if w.join(cb, 9, &hubpb.SubscriptionOptions{Mode: hub.DeliveryParallel, Window: 5, Rate: 3}, "node-1"); w.sub(id).Assignment.Epoch != epoch {
-		t.Error("another rate is a new epoch")
+		t.Error("a new rate starts a new epoch")
 	}
 	check("a new group", 5, w.join(cb, 9, in("g", hub.DeliveryOrdered), "node-1"))
 	other := hub.SubscriptionID(w.join(cb+"o", 2, in("h", hub.DeliveryOrdered), "node-1").ID)
@@ -172,7 +172,7 @@ func TestRenewalsChangeGroupAndMode(t *testing.T) {
 
 var anyGroup = rapid.SampledFrom([]uint64{0, 0, 1, 2})
 
-// ahead draws messages done with out of order, some of them nonsense.
+// ahead draws out-of-order progress, some of it invalid.
 func ahead(t *rapid.T, c *hubpb.Cursor) {
 	c.Through = rapid.Uint64Range(0, 9).Draw(t, "through")
 	for range rapid.IntRange(0, 4).Draw(t, "open") {

@@ -2,11 +2,15 @@ package hub
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"time"
 )
 
 // IdempotencyWindow is how long an Idempotency-Key is remembered, in the log's time.
 const IdempotencyWindow = 24 * time.Hour
+
+// maxIdempotencyKeyBytes is the longest Idempotency-Key.
+const maxIdempotencyKeyBytes = 255
 
 // idempotency remembers the keys of publications for a day, per topic.
 type idempotency struct {
@@ -82,4 +86,16 @@ func (m *idempotency) removeTopic(s *State, topic TopicID) {
 			m.remove(s, e)
 		}
 	}
+}
+
+// hashKey checks an Idempotency-Key and returns its SHA-256, or nil for an empty key.
+func hashKey(key string) ([]byte, error) {
+	if key == "" {
+		return nil, nil
+	}
+	if len(key) > maxIdempotencyKeyBytes {
+		return nil, ParamErrorf("Idempotency-Key", "is %d bytes long; at most %d are accepted", len(key), maxIdempotencyKeyBytes)
+	}
+	sum := sha256.Sum256([]byte(key))
+	return sum[:], nil
 }

@@ -29,9 +29,9 @@ func TestImportedSubscription(t *testing.T) {
 	}{
 		{time.Time{}, time.Hour},
 		{w.now.Add(-40 * time.Minute), 20 * time.Minute},
-		{w.now.Add(-time.Hour), time.Hour},        // over just now: a fresh lease
-		{w.now.Add(-1000 * time.Hour), time.Hour}, // long over
-		{w.now.Add(time.Hour), time.Hour},         // of a clock that is ahead
+		{w.now.Add(-time.Hour), time.Hour},        // expired just now: a fresh lease
+		{w.now.Add(-1000 * time.Hour), time.Hour}, // expired long ago
+		{w.now.Add(time.Hour), time.Hour},         // from a clock that is ahead
 		{time.Unix(0, 1), time.Hour},
 	} {
 		callback := fmt.Sprintf("%s/%d", cb, i)
@@ -44,13 +44,13 @@ func TestImportedSubscription(t *testing.T) {
 			t.Errorf("%d: ends at %s, want in %s: %+v", i, sub.ExpiresAt, c.left, sub)
 		}
 		if len(w.fx.Subscriptions) != 1 || w.fx.Subscriptions[0].ID != sub.ID {
-			t.Errorf("%d: nobody is told of it: %+v", i, w.fx)
+			t.Errorf("%d: not in the effects: %+v", i, w.fx)
 		}
 		if m := w.fx.Messages; len(m) != 1 || !strings.Contains(string(m[0].Body), `"subscription.imported"`) {
 			t.Errorf("%d: announced %+v", i, m)
 		}
 	}
-	// What is there is not touched, whatever the record says.
+	// An existing subscription does not change, whatever the record says.
 	before, _ := w.SubscriptionByKey("t", cb+"/0")
 	if r := w.apply(imported("t", cb+"/0", 2*hr, time.Time{})); r.Outcome != hub.OutcomeDuplicate || r.ID != uint64(before.ID) {
 		t.Errorf("again: %+v", r)
@@ -58,18 +58,18 @@ func TestImportedSubscription(t *testing.T) {
 	if after, _ := w.SubscriptionByKey("t", cb+"/0"); after.ExpiresAt != before.ExpiresAt || after.LeaseSeconds != before.LeaseSeconds {
 		t.Errorf("it was changed: %+v", after)
 	}
-	// It begins behind what is there, and does not come into the way of a request that is under way.
+	// It starts after the existing messages and does not interfere with a pending request.
 	w.apply(published("u", "a"), published("u", "b"))
 	pending := w.apply(requested(hub.ModeSubscribe, "u", cb, 2*hr, "mine"))
 	r := w.apply(imported("u", cb, hr, time.Time{}))
 	if sub, _ := w.Subscription(hub.SubscriptionID(r.ID)); sub.Cursor.Offset != 2 {
-		t.Errorf("it begins behind %d, want 2", sub.Cursor.Offset)
+		t.Errorf("it starts after %d, want 2", sub.Cursor.Offset)
 	}
 	w.apply(w.verified(pending.ID))
 	if sub, _ := w.Subscription(hub.SubscriptionID(r.ID)); sub.LeaseSeconds != 2*hr {
 		t.Errorf("the request changed nothing: %+v", sub)
 	}
-	// One whose lease has run out is a new one.
+	// If the lease of the existing one has expired, a new one is created.
 	w.advance(100 * time.Hour)
 	if again := w.apply(imported("u", cb, hr, time.Time{})); again.Outcome != hub.OutcomeOK || again.ID == r.ID || len(w.fx.Ended) != 1 {
 		t.Errorf("after its end: %+v, ended %+v", again, w.fx.Ended)
@@ -84,6 +84,7 @@ func TestImportedSubscription(t *testing.T) {
 // box seals by turning bytes around.
 type box struct{}
 
+// box seals by reversing the bytes.
 func (box) Seal(secret []byte, bound string) ([]byte, error) {
 	out := []byte("sealed:")
 	for i := range secret {
@@ -92,9 +93,9 @@ func (box) Seal(secret []byte, bound string) ([]byte, error) {
 	return out, nil
 }
 
-func (box) Open([]byte, string) ([]byte, error) { return nil, fmt.Errorf("nothing here opens secrets") }
+func (box) Open([]byte, string) ([]byte, error) { return nil, fmt.Errorf("not supported") }
 
-// importer is a hub on a world.
+// importer is a service on top of a world.
 type importer struct {
 	*hub.Service
 	w *world
@@ -112,7 +113,7 @@ type worldClock struct{ w *world }
 
 func (c worldClock) Now() time.Time { return c.w.now }
 
-func TestImportChecksAsSubscribeDoes(t *testing.T) {
+func TestImportAppliesTheChecksOfSubscribe(t *testing.T) {
 	h := newImporter(t, func(r *hub.Policy) {
 		r.CheckCallback = func(u *url.URL) error {
 			if u.Hostname() == "10.0.0.1" {
@@ -143,7 +144,7 @@ func TestImportChecksAsSubscribeDoes(t *testing.T) {
 		t.Errorf("dry run:\n%s\nwant\n%s", got, wantDry)
 	}
 	if n := h.w.Counts(); n.Topics+n.Subscriptions+n.Requests != 0 {
-		t.Fatalf("the dry run made %+v", n)
+		t.Fatalf("the dry run created %+v", n)
 	}
 	if got := outcomes(t, h, in); got != want {
 		t.Errorf("import:\n%s\nwant\n%s", got, want)
@@ -155,12 +156,12 @@ func TestImportChecksAsSubscribeDoes(t *testing.T) {
 	}
 	sub, _ := h.w.SubscriptionByKey("a", cb)
 	if sub.Group != 0 || fmt.Sprint(sub.Extra) != "[{consumerGroup made} {topicPartitions 0,1}]" || string(sub.SealedSecret) != "sealed:terc3s" {
-		t.Errorf("made %+v", sub)
+		t.Errorf("created %+v", sub)
 	}
 	if grouped, _ := h.w.SubscriptionByKey("new", cb); grouped.Group == 0 {
 		t.Errorf("not in its group: %+v", grouped)
 	}
-	// With verification a callback is asked first, once.
+	// With Verify the callback is asked to confirm, once.
 	verify := hub.Import{Verify: true, Subscriptions: []hub.ImportedSubscription{{Topic: "a", Callback: cb}, {Topic: "a", Callback: cb + "/v"}}}
 	if got := outcomes(t, h, verify); got != "| unchanged requested" {
 		t.Errorf("with verification: %s", got)

@@ -8,7 +8,7 @@ import (
 	"quorumhub/hub"
 )
 
-func TestLeaseGranted(t *testing.T) {
+func TestLeaseGrant(t *testing.T) {
 	p := hub.LeasePolicy{Min: time.Minute, Default: time.Hour, Max: 24 * time.Hour}
 	for sent, want := range map[string]int64{
 		"1": 60, "59": 60, "60": 60, "61": 61, "3600": 3600, "0003600": 3600, "86400": 86400, "86401": 86400,
@@ -19,7 +19,7 @@ func TestLeaseGranted(t *testing.T) {
 		}
 	}
 	if got, err := p.Grant("", false); err != nil || got != 3600 {
-		t.Errorf("without a wish %d (%v) is granted, want the default", got, err)
+		t.Errorf("without hub.lease_seconds %d (%v) is granted, want the default", got, err)
 	}
 	for _, sent := range []string{"", "0", "000", "-1", "+1", " 1", "1 ", "1.0", "1e3", "0x10", "１", "one", "1h", "1,000", "\x00"} {
 		_, err := p.Grant(sent, true)
@@ -27,7 +27,7 @@ func TestLeaseGranted(t *testing.T) {
 	}
 }
 
-func TestLeasePolicyIsChecked(t *testing.T) {
+func TestLeasePolicyValidate(t *testing.T) {
 	ok := hub.LeasePolicy{Min: time.Second, Default: time.Second, Max: time.Second}
 	if err := ok.Validate(); err != nil {
 		t.Error(err)

@@ -13,7 +13,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// lifecycle are the events that the last apply told..
+// lifecycle returns the lifecycle messages that the last apply published.
 func (w *world) lifecycle() (out []hub.Lifecycle) {
 	w.Helper()
 	events, _ := w.TopicByName(hub.EventsTopic)
@@ -30,7 +30,7 @@ func (w *world) lifecycle() (out []hub.Lifecycle) {
 	return out
 }
 
-func (w *world) tells(what ...string) []hub.Lifecycle {
+func (w *world) wantLifecycle(what ...string) []hub.Lifecycle {
 	w.Helper()
 	events := w.lifecycle()
 	var got []string
@@ -38,13 +38,14 @@ func (w *world) tells(what ...string) []hub.Lifecycle {
 		got = append(got, strings.TrimPrefix(e.Type, "subscription.")+" "+e.Subscription)
 	}
 	if strings.Join(got, ", ") != strings.Join(what, ", ") {
-		w.Errorf("told %v, want %v", got, what)
+		w.Errorf("published %v, want %v", got, what)
 	}
 	return events
 }
 
-// A message given up out of order brings the cursor along, and the failures with it: they are told as those of any cursor.
-func TestLifecycleOfAMessageGivenUpOutOfOrder(t *testing.T) {
+// Giving up a message out of order also advances the cursor and its failures, which are announced like those of any
+// cursor.
+func TestLifecycleOfAnOutOfOrderDeadLetter(t *testing.T) {
 	w := newWorld(t)
 	w.apply(registered(hub.EventsTopic))
 	id := w.subscribed("news", cb, hr, "")
@@ -52,115 +53,115 @@ func TestLifecycleOfAMessageGivenUpOutOfOrder(t *testing.T) {
 	letter := deadLettered(id, 3)
 	letter.GetMessageDeadLettered().Cursor = &hubpb.Cursor{Offset: 1, Through: 3, Open: []*hubpb.OpenMessage{{Offset: 2}}, Failures: 4, FailingSince: w.now.UnixNano()}
 	w.apply(letter)
-	w.tells("failing s-1", "exhausted s-1")
+	w.wantLifecycle("failing s-1", "exhausted s-1")
 	w.apply(advanced(id, 3))
-	w.tells("recovered s-1")
+	w.wantLifecycle("recovered s-1")
 }
 
 func TestLifecycle(t *testing.T) {
 	w := newWorld(t)
 	w.subscribed("news", cb, hr, "")
 	if len(w.lifecycle()) != 0 {
-		t.Error("events are told where there is no topic for them")
+		t.Error("lifecycle messages were published without a topic for them")
 	}
 	w.apply(registered(hub.EventsTopic))
 	id := w.subscribed("news", cb+"2", hr, "s3cret")
-	e := w.tells("verified s-2")
+	e := w.wantLifecycle("verified s-2")
 	if e[0].Topic != "news" || e[0].Callback != cb+"2" || e[0].LeaseEndsAt != w.now.Add(time.Hour).Format(time.RFC3339Nano) {
 		t.Errorf("%+v", e[0])
 	}
 	w.subscribed("news", cb+"2", hr, "")
-	w.tells("renewed s-2")
+	w.wantLifecycle("renewed s-2")
 	w.published("news", 10)
 
 	fail := func(n uint64) func(*hubpb.Cursor) {
 		return func(c *hubpb.Cursor) { c.Failures, c.FailingSince = n, w.now.UnixNano() }
 	}
 	w.apply(advanced(id, 1, fail(2)))
-	w.tells()
+	w.wantLifecycle()
 	w.apply(advanced(id, 1, fail(3)))
-	if e := w.tells("failing s-2"); len(e) == 1 && (e[0].Failures != 3 || e[0].FailingSince != w.now.Format(time.RFC3339Nano) || e[0].Cursor != 1) {
+	if e := w.wantLifecycle("failing s-2"); len(e) == 1 && (e[0].Failures != 3 || e[0].FailingSince != w.now.Format(time.RFC3339Nano) || e[0].Cursor != 1) {
 		t.Errorf("%+v", e[0])
 	}
 	w.apply(advanced(id, 1, fail(30)))
-	w.tells() // still the same trouble
+	w.wantLifecycle() // still failing
 	w.apply(deadLettered(id, 2))
-	if e := w.tells("exhausted s-2"); len(e) == 1 && (e[0].DeadLetter != "d-1" || e[0].Attempts != 5 || e[0].Status != 500 || e[0].Reason != "status" || !strings.HasSuffix(e[0].MessageID, "-2")) {
+	if e := w.wantLifecycle("exhausted s-2"); len(e) == 1 && (e[0].DeadLetter != "d-1" || e[0].Attempts != 5 || e[0].Status != 500 || e[0].Reason != "status" || !strings.HasSuffix(e[0].MessageID, "-2")) {
 		t.Errorf("%+v", e[0])
 	}
-	w.apply(advanced(id, 3, fail(1))) // it got one and fails again
-	w.tells("recovered s-2")
+	w.apply(advanced(id, 3, fail(1))) // one delivered, failing again
+	w.wantLifecycle("recovered s-2")
 	w.apply(advanced(id, 3, fail(9)))
-	w.tells("failing s-2")
+	w.wantLifecycle("failing s-2")
 	w.apply(advanced(id, 4))
-	w.tells("recovered s-2")
+	w.wantLifecycle("recovered s-2")
 	w.apply(paused(id, true))
-	w.tells("paused s-2")
+	w.wantLifecycle("paused s-2")
 	w.apply(paused(id, true))
-	w.tells()
+	w.wantLifecycle()
 	w.apply(paused(id, false))
-	w.tells("resumed s-2")
+	w.wantLifecycle("resumed s-2")
 
 	w.apply(trimmed(w.topic("news").ID, 7))
-	if e := w.tells("gap s-1", "gap s-2"); len(e) == 2 && (e[1].GapFrom != 5 || e[1].GapThrough != 7 || e[1].GapMessages != 3 || e[0].GapMessages != 7) {
+	if e := w.wantLifecycle("gap s-1", "gap s-2"); len(e) == 2 && (e[1].GapFrom != 5 || e[1].GapThrough != 7 || e[1].GapMessages != 3 || e[0].GapMessages != 7) {
 		t.Errorf("%+v", e)
 	}
 	w.apply(w.verified(w.apply(requested(hub.ModeUnsubscribe, "news", cb+"2", 0, "")).ID))
-	if e := w.tells("ended s-2"); len(e) == 1 && e[0].Reason != "unsubscribed" {
+	if e := w.wantLifecycle("ended s-2"); len(e) == 1 && e[0].Reason != "unsubscribed" {
 		t.Errorf("%+v", e[0])
 	}
 	w.advance(2 * time.Hour)
 	w.apply(ended(hubpb.EndReason_END_EXPIRED, 1))
-	w.tells("expired s-1")
+	w.wantLifecycle("expired s-1")
 	for reason, said := range map[hubpb.EndReason]string{hubpb.EndReason_END_GONE: "gone", hubpb.EndReason_END_OPERATOR: "operator"} {
 		id := w.subscribed("news", cb, hr, "")
 		w.apply(ended(reason, id))
-		if e := w.tells("ended " + id.String()); len(e) == 1 && e[0].Reason != said {
+		if e := w.wantLifecycle("ended " + id.String()); len(e) == 1 && e[0].Reason != said {
 			t.Errorf("%+v", e[0])
 		}
 	}
 	id = w.subscribed("news", cb, hr, "")
 	w.apply(deregistered("news"))
-	if e := w.tells("ended " + id.String()); len(e) == 1 && e[0].Reason != "topic_deregistered" {
+	if e := w.wantLifecycle("ended " + id.String()); len(e) == 1 && e[0].Reason != "topic_deregistered" {
 		t.Errorf("%+v", e[0])
 	}
 }
 
-// A subscription to the events must not feed on what is told about itself.
-func TestEventsAboutTheEventsTopicEnd(t *testing.T) {
+// Lifecycle messages about a subscription to the events topic must not cause further ones.
+func TestEventsTopicDoesNotFeedOnItself(t *testing.T) {
 	w := newWorld(t)
-	id := w.subscribed(hub.EventsTopic, cb, hr, "") // the first one makes the topic
-	w.tells("verified s-1")
+	id := w.subscribed(hub.EventsTopic, cb, hr, "") // the first one creates the topic
+	w.wantLifecycle("verified s-1")
 	head := func() uint64 { return w.topic(hub.EventsTopic).Head }
 	if head() != 1 {
 		t.Fatalf("head %d", head())
 	}
 	for i := range uint64(5) {
 		w.apply(advanced(id, 0, func(c *hubpb.Cursor) { c.Failures, c.FailingSince = 10*i, 1 }))
-		w.tells()
+		w.wantLifecycle()
 	}
 	w.apply(deadLettered(id, 1))
-	w.tells()
+	w.wantLifecycle()
 	w.apply(advanced(id, 1))
-	w.tells()
-	// What comes from outside is told, once.
+	w.wantLifecycle()
+	// A change from outside is announced, once.
 	w.subscribed("news", cb, hr, "")
-	w.tells("verified s-2")
+	w.wantLifecycle("verified s-2")
 	w.apply(trimmed(w.topic(hub.EventsTopic).ID, 2))
-	w.tells("gap s-1")
+	w.wantLifecycle("gap s-1")
 	if head() != 3 {
 		t.Errorf("head %d, want 3", head())
 	}
 	w.apply(deregistered(hub.EventsTopic))
-	w.tells()
+	w.wantLifecycle()
 	w.subscribed("news", cb+"2", hr, "")
-	w.tells()
+	w.wantLifecycle()
 	if _, ok := w.TopicByName(hub.EventsTopic); ok {
-		t.Error("the topic came back by itself")
+		t.Error("the topic was created again")
 	}
 }
 
-// asked is a Proposer that keeps what it is asked for.
+// asked is a Proposer that records the proposed events.
 type asked struct {
 	*hub.State
 	events []*hubpb.Event
@@ -173,7 +174,7 @@ func (a *asked) Propose(_ context.Context, events ...*hubpb.Event) ([]hub.Result
 	return make([]hub.Result, len(events)), nil
 }
 
-func TestTheHubsOwnTopicsAreItsOwn(t *testing.T) {
+func TestReservedTopics(t *testing.T) {
 	namer, err := hub.NewTopicNamer("https://hub.example")
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestTheHubsOwnTopicsAreItsOwn(t *testing.T) {
 	if len(a.events) != 0 {
 		t.Errorf("proposed %v", a.events)
 	}
-	// The first subscriber makes it, though topics are registered by hand here.
+	// The first subscriber creates it, even without AutoRegister.
 	if err := subscribe("hub.events"); err != nil || len(a.events) != 1 || !a.events[0].GetSubscriptionRequested().AutoRegister {
 		t.Errorf("%v, proposed %v", err, a.events)
 	}

@@ -25,7 +25,7 @@ func TestTopicNames(t *testing.T) {
 		"https://hub.example/topics/https%3A%2F%2Fexample.com%2Ffeed": "https://example.com/feed",
 		"https://hub.example/topic/news":                              "https://hub.example/topic/news",
 		"https://hub.example/Topics/news":                             "https://hub.example/Topics/news",
-		"http://hub.example/topics/news":                              "http://hub.example/topics/news", // another scheme is another place
+		"http://hub.example/topics/news":                              "http://hub.example/topics/news", // another scheme is another topic
 		"https://hub.example.org/topics/news":                         "https://hub.example.org/topics/news",
 		"https://example.com/feed?a=b":                                "https://example.com/feed?a=b",
 	} {
@@ -46,7 +46,7 @@ func TestTopicNames(t *testing.T) {
 	}
 }
 
-func TestURLsOfTopics(t *testing.T) {
+func TestTopicURLs(t *testing.T) {
 	n := namer(t)
 	for name, want := range map[string]string{
 		"news":                     "https://hub.example/topics/news",
@@ -63,8 +63,8 @@ func TestURLsOfTopics(t *testing.T) {
 	}
 }
 
-// A name and its URL lead to each other, whatever the name.
-func TestNamesSurviveTheWayThroughTheirURL(t *testing.T) {
+// Converting any name to its URL and back gives the same name.
+func TestTopicNameRoundTrip(t *testing.T) {
 	n := namer(t)
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.OneOf(rapid.String(), rapid.StringMatching(`[a-z%/?#+ .~é]{1,20}`)).Draw(t, "name")
@@ -79,7 +79,7 @@ func TestNamesSurviveTheWayThroughTheirURL(t *testing.T) {
 	})
 }
 
-func TestTheHubsOwnURLIsChecked(t *testing.T) {
+func TestNamerRejectsInvalidURLs(t *testing.T) {
 	for _, base := range []string{"", "hub.example", "ftp://hub.example", "https://u@hub.example"} {
 		if _, err := hub.NewTopicNamer(base); err == nil {
 			t.Errorf("%q is accepted as public URL", base)

@@ -17,7 +17,7 @@ func (s *State) forceNewCluster(e *hubpb.NewClusterForced, fx *Effects) Result {
 		s.count(u.topic, u.assignment.Node, -1)
 		*u.assignment = Assignment{Epoch: u.assignment.Epoch + 1}
 		u.touch(s)
-		s.tell(u, fx)
+		s.report(u, fx)
 	}
 	// The new cluster ID keeps the former nodes out, so their IDs may be used again.
 	for id := range s.nodes {

@@ -10,32 +10,32 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-func refounded(id, former string) *hubpb.Event {
+func newClusterForced(id, former string) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_NewClusterForced{NewClusterForced: &hubpb.NewClusterForced{
 		ClusterId: id, FormerClusterId: former, Node: "node-9", Reason: hubpb.NewClusterReason_NEW_CLUSTER_RESTORED}}}
 }
 
-// A cluster that begins with the state of another keeps what belongs to subscribers and publishers, and nothing
-// of what belongs to the former nodes.
-func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
+// A cluster started from another's state keeps what belongs to subscribers and publishers, and nothing of the former
+// nodes.
+func TestI4NewClusterIgnoresFormerNodes(t *testing.T) {
 	w := newWorld(t)
 	w.apply(initialized("one"))
 	id := w.subscribed("news", cb, hr, "secret")
 	w.assign(id, "node-1", 0, false)
-	w.assign(id, "node-2", 1, true) // on the move
+	w.assign(id, "node-2", 1, true) // being moved
 	w.apply(admitted("node-1", "a", true), nodeChanged("node-1", hub.NodeRemoved, 0))
 	before := w.sub(id)
-	if res := w.apply(refounded("three", "two")); res.Outcome != hub.OutcomeStale {
+	if res := w.apply(newClusterForced("three", "two")); res.Outcome != hub.OutcomeStale {
 		if _, ok := w.Node("node-1"); ok {
 			t.Error("a former node is still known")
 		}
-		t.Errorf("another former cluster: %v", res.Outcome)
+		t.Errorf("for another former cluster: %v", res.Outcome)
 	}
-	if res := w.apply(refounded("two", "one")); res.Outcome != hub.OutcomeOK {
-		t.Fatalf("refounded: %v", res.Outcome)
+	if res := w.apply(newClusterForced("two", "one")); res.Outcome != hub.OutcomeOK {
+		t.Fatalf("outcome %v", res.Outcome)
 	}
-	if got := w.told(id); got != "/2/" {
-		t.Errorf("delivery is told %q", got)
+	if got := w.reported(id); got != "/2/" {
+		t.Errorf("delivery gets %q", got)
 	}
 	w.owner(id, hub.Assignment{Epoch: 2})
 	after := w.sub(id)
@@ -46,7 +46,7 @@ func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
 	if owned := w.Owned("node-1"); owned != 0 || w.ClusterID() != "two" || !slices.Equal(w.FormerClusterIDs(), []string{"one"}) {
 		t.Errorf("node-1 owns %d, the cluster is %s after %v", owned, w.ClusterID(), w.FormerClusterIDs())
 	}
-	// A word of the former owner, under its epoch.
+	// A write of the former owner, under its epoch.
 	w.apply(&hubpb.Event{Kind: &hubpb.Event_CursorsAdvanced{CursorsAdvanced: &hubpb.CursorsAdvanced{Node: "node-1",
 		Cursors: []*hubpb.Cursor{{Subscription: uint64(id), Offset: 7, Epoch: 1}}}}})
 	if got := w.sub(id).Cursor; !reflect.DeepEqual(got, before.Cursor) {
@@ -56,8 +56,8 @@ func TestI4ARefoundedClusterOwesNothingToFormerNodes(t *testing.T) {
 	w.owner(id, hub.Assignment{Node: "node-9", Epoch: 3})
 }
 
-// What an origin of the former cluster proposed is not answered from memory any more.
-func TestARefoundedClusterForgetsOrigins(t *testing.T) {
+// A batch of the former cluster is no longer answered from memory.
+func TestNewClusterForgetsOrigins(t *testing.T) {
 	w := newWorld(t)
 	w.apply(initialized("one"))
 	publish := &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{Topic: "news", Body: []byte("x"), AutoRegister: true}}}
@@ -66,7 +66,7 @@ func TestARefoundedClusterForgetsOrigins(t *testing.T) {
 	if again := w.applyEntry(same)[0].Proposals[0][0]; again != first {
 		t.Fatalf("the same batch got %+v and %+v", first, again)
 	}
-	w.apply(refounded("two", "one"))
+	w.apply(newClusterForced("two", "one"))
 	if again := w.applyEntry(same)[0].Proposals[0][0]; again.Offset != first.Offset+1 {
 		t.Errorf("got %+v", again)
 	}

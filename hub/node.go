@@ -70,9 +70,7 @@ func (s *State) admitNode(e *hubpb.NodeAdmitted, fx *Effects) Result {
 	case n.Phase == NodeRemoved, n.Instance != "" && e.Instance != "" && n.Instance != e.Instance:
 		return Result{Outcome: OutcomeStale}
 	}
-	if e.Instance != "" {
-		n.Instance = e.Instance
-	}
+	n.Instance = cmp.Or(e.Instance, n.Instance)
 	n.Address, n.Voter = e.Address, e.Voter
 	if e.Member && n.Phase == NodeExpected {
 		n.Phase, n.Since = NodeMember, timeOf(s.meta.Now)
@@ -110,8 +108,8 @@ func (s *State) changeNodeRun(e *hubpb.NodeRunChanged, fx *Effects) Result {
 		for _, h := range s.Placements() {
 			if h.Assignment.Node == n.ID {
 				u := s.unitOf(s.subs[h.Subscription])
-				s.give(u, u.assignment.Next)
-				s.tell(u, fx)
+				s.setOwner(u, u.assignment.Next)
+				s.report(u, fx)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ func nodeChanged(node string, phase hub.NodePhase, vote hubpb.NodeVote) *hubpb.E
 	return &hubpb.Event{Kind: &hubpb.Event_NodeChanged{NodeChanged: &hubpb.NodeChanged{Node: node, Phase: phase, Vote: vote}}}
 }
 
-func switched(node, boot string, run hubpb.NodeRun) *hubpb.Event {
+func runChanged(node, boot string, run hubpb.NodeRun) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_NodeRunChanged{NodeRunChanged: &hubpb.NodeRunChanged{Node: node, Boot: boot, Run: run}}}
 }
 
@@ -32,7 +32,7 @@ func (w *world) node(id string) hub.Node {
 	return n
 }
 
-func TestANodeIsKnownByItsFiles(t *testing.T) {
+func TestNodeIsIdentifiedByItsInstance(t *testing.T) {
 	w := newWorld(t)
 	w.apply(admitted("node-4", "", false)) // expected
 	w.apply(admitted("node-4", "a", false))
@@ -41,7 +41,7 @@ func TestANodeIsKnownByItsFiles(t *testing.T) {
 	}
 	w.apply(admitted("node-4", "b", true))
 	if n := w.node("node-4"); n.Instance != "a" || n.Phase != hub.NodeExpected {
-		t.Errorf("other files took its place: %+v", n)
+		t.Errorf("another data directory took its place: %+v", n)
 	}
 	w.apply(admitted("node-4", "a", true))
 	if n := w.node("node-4"); n.Phase != hub.NodeMember || !n.Voter || n.Draining() {
@@ -52,11 +52,11 @@ func TestANodeIsKnownByItsFiles(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	if len(w.fx.Nodes) != 1 || w.fx.Nodes[0].ID != "node-4" {
-		t.Errorf("the change is told as %+v", w.fx.Nodes)
+		t.Errorf("the effects report %+v", w.fx.Nodes)
 	}
 }
 
-func TestARemovalIsForEver(t *testing.T) {
+func TestNodeRemovalIsPermanent(t *testing.T) {
 	w := newWorld(t)
 	w.apply(admitted("node-4", "a", true))
 	w.apply(nodeChanged("node-4", hub.NodeLeaving, 0))
@@ -68,18 +68,18 @@ func TestARemovalIsForEver(t *testing.T) {
 	for _, e := range []*hubpb.Event{admitted("node-4", "a", true), admitted("node-4", "b", true), nodeChanged("node-4", hub.NodeMember, hubpb.NodeVote_VOTE_YES)} {
 		w.apply(e)
 		if n := w.node("node-4"); n.Phase != hub.NodeRemoved || n.Instance != "a" {
-			t.Errorf("it is back: %+v", n)
+			t.Errorf("a removed node came back: %+v", n)
 		}
 	}
 	w.apply(nodeChanged("node-9", hub.NodeLeaving, 0))
 	if _, ok := w.Node("node-9"); ok {
-		t.Error("a change made an unknown node known")
+		t.Error("a change created an unknown node")
 	}
 }
 
-// Invariant I4: what a stopped node still had is nobody's, under a new epoch, so that neither its next run nor a
-// decision made before it stopped builds on it.
-func TestI4AStoppedNodeLetsGo(t *testing.T) {
+// Invariant I4: what a stopped node still owned has no owner, under a new epoch, so that neither its next run nor an
+// earlier decision can build on it.
+func TestI4StoppedNodeReleasesItsSubscriptions(t *testing.T) {
 	w := newWorld(t)
 	w.apply(admitted("node-1", "a", true))
 	kept, moving := w.subscribed("news", cb, hr, ""), w.subscribed("news", cb+"2", hr, "")
@@ -87,25 +87,25 @@ func TestI4AStoppedNodeLetsGo(t *testing.T) {
 	w.assign(moving, "node-1", 0, false)
 	w.assign(moving, "node-2", 1, true)
 
-	w.apply(switched("node-1", "run-1", hubpb.NodeRun_RUN_STARTED))
-	w.apply(switched("node-1", "run-0", hubpb.NodeRun_RUN_STOPPED)) // late word of an earlier run
+	w.apply(runChanged("node-1", "run-1", hubpb.NodeRun_RUN_STARTED))
+	w.apply(runChanged("node-1", "run-0", hubpb.NodeRun_RUN_STOPPED)) // a late event of an earlier run
 	if w.node("node-1").Draining() {
 		t.Error("an earlier run stopped this one")
 	}
-	w.apply(switched("node-1", "run-1", hubpb.NodeRun_RUN_STOPPING))
+	w.apply(runChanged("node-1", "run-1", hubpb.NodeRun_RUN_STOPPING))
 	if !w.node("node-1").Draining() {
-		t.Error("a stopping node is given more")
+		t.Error("a stopping node was given another subscription")
 	}
 	w.owner(kept, hub.Assignment{Node: "node-1", Epoch: 1})
-	w.apply(switched("node-1", "run-1", hubpb.NodeRun_RUN_STOPPED))
+	w.apply(runChanged("node-1", "run-1", hubpb.NodeRun_RUN_STOPPED))
 	w.owner(kept, hub.Assignment{Epoch: 2})
 	w.owner(moving, hub.Assignment{Node: "node-2", Epoch: 2})
-	if w.told(kept) != "/2/" || w.told(moving) != "node-2/2/" {
-		t.Errorf("told %q and %q", w.told(kept), w.told(moving))
+	if w.reported(kept) != "/2/" || w.reported(moving) != "node-2/2/" {
+		t.Errorf("the effects report %q and %q", w.reported(kept), w.reported(moving))
 	}
-	w.assign(kept, "node-1", 1, false) // decided before
+	w.assign(kept, "node-1", 1, false) // decided before it stopped
 	w.owner(kept, hub.Assignment{Epoch: 2})
-	w.apply(switched("node-1", "run-2", hubpb.NodeRun_RUN_STARTED))
+	w.apply(runChanged("node-1", "run-2", hubpb.NodeRun_RUN_STARTED))
 	if n := w.node("node-1"); n.Draining() || n.Boot != "run-2" {
 		t.Errorf("%+v", n)
 	}

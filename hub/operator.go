@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"time"
 
 	"quorumhub/hub/hubpb"
 )
@@ -35,7 +34,7 @@ func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID
 	if err != nil {
 		return Rewind{}, err
 	}
-	r := Rewind{From: cursor + 1, Again: sub.Cursor.doneAbove(cursor), Skipped: sub.Cursor.owedUpTo(cursor)}
+	r := Rewind{From: cursor + 1, Again: sub.Cursor.doneAfter(cursor), Skipped: sub.Cursor.remainingUpTo(cursor)}
 	if dryRun {
 		return r, nil
 	}
@@ -63,21 +62,11 @@ func (s *Service) End(ctx context.Context, id SubscriptionID) error {
 }
 
 func (s *Service) operate(ctx context.Context, id SubscriptionID, ev *hubpb.Event) error {
-	res, err := s.proposer.Propose(ctx, ev)
-	switch {
-	case err != nil:
-		return err
-	case res[0].Outcome == OutcomeStale:
+	res, err := s.propose(ctx, "", ev)
+	if res.Outcome == OutcomeStale {
 		return noSubscription(id)
 	}
-	return res[0].Err("")
-}
-
-func (s *Service) now() time.Time {
-	if s.policy.Clock == nil {
-		return time.Now()
-	}
-	return s.policy.Clock.Now()
+	return err
 }
 
 func noSubscription(id SubscriptionID) error {
@@ -94,7 +83,7 @@ func (s *State) rewind(e *hubpb.SubscriptionRewound, fx *Effects) Result {
 	u := s.unitOf(sub)
 	u.cursor.place(min(max(e.Offset, u.topic.First-1), u.topic.Head))
 	s.restart(u)
-	s.tell(u, fx)
+	s.report(u, fx)
 	return Result{ID: e.Subscription, Offset: u.cursor.Offset}
 }
 

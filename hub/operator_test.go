@@ -77,7 +77,7 @@ func TestPositions(t *testing.T) {
 			t.Errorf("%q: %v does not say %q", text, err, words)
 		}
 	}
-	// A topic without messages.
+	// An empty topic.
 	for text, want := range map[string]uint64{"earliest": 0, "latest": 0, "1": 0, at(0): 0} {
 		p, err := hub.ParsePosition("hub.start", text)
 		if err == nil {
@@ -92,8 +92,8 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// A time is found wherever it lies, and what retention drops meanwhile is passed over.
-func TestPositionOfATime(t *testing.T) {
+// A time resolves to the right offset wherever it is, even if retention drops messages in the meantime.
+func TestPositionByTime(t *testing.T) {
 	start := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	rapid.Check(t, func(rt *rapid.T) {
 		first := rapid.Uint64Range(1, 40).Draw(rt, "first")
@@ -108,13 +108,13 @@ func TestPositionOfATime(t *testing.T) {
 		got, err := p.Resolve(hub.Topic{ID: 1, First: first, Head: head}, memory{first: kept, head: head, start: start})
 		want := min(max(second, kept), head+1) - 1
 		if err != nil || got != want {
-			rt.Fatalf("second %d of %d..%d (kept from %d): cursor %d (%v), want %d", second, first, head, kept, got, err, want)
+			rt.Fatalf("second %d of %d..%d (retained from %d): cursor %d (%v), want %d", second, first, head, kept, got, err, want)
 		}
 	})
 }
 
-// A rewind begins a new epoch: cursors, dead letters and ends of before change nothing any more (invariant I4).
-func TestARewindFencesWhatWasUnderWayI4(t *testing.T) {
+// A rewind starts a new epoch: cursors, dead letters and ends from before it are ignored (invariant I4).
+func TestRewindFencesDeliveriesInFlightI4(t *testing.T) {
 	w := newWorld(t)
 	w.published("news", 5)
 	id := w.subscribed("news", cb, hr, "")
@@ -129,19 +129,19 @@ func TestARewindFencesWhatWasUnderWayI4(t *testing.T) {
 		t.Errorf("%+v, %+v", sub.Cursor, sub.Assignment)
 	}
 	if len(w.fx.Subscriptions) != 1 || w.fx.Subscriptions[0].Cursor.Offset != 2 {
-		t.Errorf("who delivers is told %+v", w.fx.Subscriptions)
+		t.Errorf("delivery gets %+v", w.fx.Subscriptions)
 	}
 	letter := deadLettered(id, 10)
 	letter.GetMessageDeadLettered().Epoch = 1
 	w.apply(advanced(id, 10, func(c *hubpb.Cursor) { c.Epoch = 1 }), letter)
 	if got := w.sub(id).Cursor; got.Offset != 2 || got.DeadLetters != 0 {
-		t.Errorf("words of before the rewind moved the cursor: %+v", got)
+		t.Errorf("events from before the rewind moved the cursor: %+v", got)
 	}
 	w.apply(advanced(id, 4, func(c *hubpb.Cursor) { c.Epoch = 2 }))
 	if w.sub(id).Cursor.Offset != 4 {
-		t.Error("words of after the rewind do not count")
+		t.Error("events from after the rewind are ignored")
 	}
-	// A planned move goes on, and the epoch of the rewind stays with the subscription.
+	// A planned move continues, and the subscription keeps the epoch of the rewind.
 	w.apply(assigned(&hubpb.Assignment{Subscription: uint64(id), Node: "node-2", Epoch: 2, Drain: true}))
 	w.apply(rewound(id, 100))
 	if sub = w.sub(id); sub.Cursor.Offset != 10 || sub.Assignment != (hub.Assignment{Node: "node-1", Epoch: 3, Next: "node-2", Rewound: 3}) {
@@ -151,7 +151,7 @@ func TestARewindFencesWhatWasUnderWayI4(t *testing.T) {
 	if sub = w.sub(id); sub.Assignment != (hub.Assignment{Node: "node-2", Epoch: 4, Rewound: 3}) {
 		t.Errorf("%+v", sub.Assignment)
 	}
-	// Not before what is kept.
+	// Not before the oldest retained message.
 	w.apply(trimmed(1, 5))
 	if r := w.apply(rewound(id, 0)); r.Offset != 5 || w.sub(id).Cursor.Gap != 0 {
 		t.Errorf("%+v, %+v", r, w.sub(id).Cursor)
@@ -161,7 +161,7 @@ func TestARewindFencesWhatWasUnderWayI4(t *testing.T) {
 	}
 }
 
-func TestPauseKeepsPlaceAndLease(t *testing.T) {
+func TestPauseKeepsCursorAndLease(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.published("news", 3)
@@ -172,19 +172,19 @@ func TestPauseKeepsPlaceAndLease(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if w.apply(paused(id, true)); len(w.fx.Subscriptions) != 0 {
-		t.Error("pausing twice is told twice")
+		t.Error("pausing a paused subscription was reported")
 	}
-	// A renewal does not resume what the operator stopped, and the lease still ends it.
+	// A renewal does not resume a paused subscription, and its lease still expires.
 	if w.subscribed("news", cb, 60, "") != id || !w.sub(id).Paused {
 		t.Error("a renewal resumed it")
 	}
 	w.advance(time.Hour)
 	w.apply(ended(hubpb.EndReason_END_EXPIRED, id))
 	if _, ok := w.Subscription(id); ok {
-		t.Error("its lease ran out and it is still there")
+		t.Error("the subscription outlived its lease")
 	}
 	if r := w.apply(paused(id, false)); r.Outcome != hub.OutcomeStale {
-		t.Errorf("one that ended: %+v", r)
+		t.Errorf("an ended subscription: %+v", r)
 	}
 }
 
@@ -196,7 +196,7 @@ func (s single) Propose(_ context.Context, events ...*hubpb.Event) ([]hub.Result
 }
 func (s single) View(f func(*hub.State)) { f(s.State) }
 
-func TestOperatorRules(t *testing.T) {
+func TestOperatorActions(t *testing.T) {
 	w := newWorld(t)
 	namer, err := hub.NewTopicNamer("https://hub.example.com")
 	if err != nil {
@@ -225,21 +225,21 @@ func TestOperatorRules(t *testing.T) {
 		t.Errorf("%+v (%v), cursor %d", got, err, w.sub(id).Cursor.Offset)
 	}
 	if _, err := rewind("12", false); hub.CodeOf(err) != hub.CodeInvalid {
-		t.Errorf("behind the end: %v", err)
+		t.Errorf("past the end: %v", err)
 	}
 	if err := s.End(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	pending := w.Requests(0, 0, nil)
 	if len(pending) != 1 || pending[0].Mode != hub.ModeDenied || pending[0].Callback != cb {
-		t.Errorf("the callback is not told: %+v", pending)
+		t.Errorf("the callback is not notified: %+v", pending)
 	}
 	for name, err := range map[string]error{"end": s.End(t.Context(), id), "pause": s.Pause(t.Context(), id, true)} {
 		if hub.CodeOf(err) != hub.CodeNotFound {
-			t.Errorf("%s of one that ended: %v", name, err)
+			t.Errorf("%s of an ended subscription: %v", name, err)
 		}
 	}
 	if _, err := rewind("1", false); hub.CodeOf(err) != hub.CodeNotFound {
-		t.Errorf("rewind of one that ended: %v", err)
+		t.Errorf("rewind of an ended subscription: %v", err)
 	}
 }

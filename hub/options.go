@@ -154,18 +154,18 @@ func (r *SubscribeRequest) parseOptions(form url.Values) error {
 			return ParamErrorf("hub.rate", "is %s; expected messages per second, from %v to %d", quote(text), MinRate, MaxRate)
 		}
 	}
-	if o.MaxAttempts, err = wholeNumber(form, "hub.retry.max_attempts", 1, maxRetryAttempts, "attempts"); err != nil {
+	if o.MaxAttempts, err = wholeNumber(form, "hub.retry.max_attempts", maxRetryAttempts, "attempts"); err != nil {
 		return err
 	}
-	if o.RefusedAttempts, err = wholeNumber(form, "hub.retry.refused_attempts", 1, maxRetryAttempts, "attempts"); err != nil {
+	if o.RefusedAttempts, err = wholeNumber(form, "hub.retry.refused_attempts", maxRetryAttempts, "attempts"); err != nil {
 		return err
 	}
-	age, err := wholeNumber(form, "hub.retry.max_age", 1, int(maxRetryAge/time.Second), "seconds")
+	age, err := wholeNumber(form, "hub.retry.max_age", int(maxRetryAge/time.Second), "seconds")
 	if err != nil {
 		return err
 	}
 	const intervalParam = "hub.retry.max_interval"
-	interval, err := wholeNumber(form, intervalParam, 1, int(maxRetryInterval/time.Second), "seconds")
+	interval, err := wholeNumber(form, intervalParam, int(maxRetryInterval/time.Second), "seconds")
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (r *SubscribeRequest) parseMode(form url.Values) error {
 	if err != nil {
 		return err
 	}
-	window, err := wholeNumber(form, windowParam, 1, MaxWindow, "messages")
+	window, err := wholeNumber(form, windowParam, MaxWindow, "messages")
 	if err != nil {
 		return err
 	}
@@ -327,14 +327,14 @@ func optional(form url.Values, param string) (text string, given bool, err error
 }
 
 // wholeNumber parses an optional number; it returns 0 if it is not given.
-func wholeNumber(form url.Values, param string, least, most int, unit string) (int, error) {
+func wholeNumber(form url.Values, param string, most int, unit string) (int, error) {
 	text, given, err := optional(form, param)
 	if err != nil || !given {
 		return 0, err
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < least || n > most || text[0] == '+' {
-		return 0, ParamErrorf(param, "is %s; expected %s from %d to %d", quote(text), unit, least, most)
+	if err != nil || n < 1 || n > most || text[0] == '+' {
+		return 0, ParamErrorf(param, "is %s; expected %s from 1 to %d", quote(text), unit, most)
 	}
 	return n, nil
 }

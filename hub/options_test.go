@@ -48,7 +48,7 @@ func TestDeliveryOptions(t *testing.T) {
 	}
 }
 
-func TestDeliveryOptionsThatAreRefused(t *testing.T) {
+func TestInvalidDeliveryOptions(t *testing.T) {
 	for _, tc := range []struct {
 		param, says string
 		form        []string
@@ -89,7 +89,7 @@ func TestDeliveryOptionsThatAreRefused(t *testing.T) {
 		_, err := hub.ParseSubscribe(subscribeForm(tc.form...), namer(t), leases)
 		wantParam(t, err, tc.param)
 		if !strings.Contains(fmt.Sprint(err), tc.says) {
-			t.Errorf("%v: %v does not say %q", tc.form, err, tc.says)
+			t.Errorf("%v: %v does not contain %q", tc.form, err, tc.says)
 		}
 	}
 }

@@ -87,8 +87,8 @@ type CallbackBounds interface {
 	// Admit returns a CodeLimited error if the caller of ctx must wait before a request about this callback. known
 	// reports whether such a subscription already exists.
 	Admit(ctx context.Context, callback *url.URL, known bool) error
-	// Taken records the ID of the request that was accepted.
-	Taken(ctx context.Context, id RequestID)
+	// Accepted records the ID of the request that was accepted.
+	Accepted(ctx context.Context, id RequestID)
 }
 
 // NodeStatus is the leader's view of a member of the cluster.

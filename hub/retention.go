@@ -15,11 +15,11 @@ type Retention struct {
 	MaxBytes *int64 // approximate size of the bodies and what is stored with them
 }
 
-// Default reports whether the topic has no limits of its own.
-func (r Retention) Default() bool { return r.MaxAge == nil && r.MaxBytes == nil }
+// IsDefault reports whether the topic has no limits of its own.
+func (r Retention) IsDefault() bool { return r.MaxAge == nil && r.MaxBytes == nil }
 
 func (r Retention) pb() *hubpb.Retention {
-	if r.Default() {
+	if r.IsDefault() {
 		return nil
 	}
 	p := &hubpb.Retention{MaxBytes: r.MaxBytes}
@@ -53,7 +53,8 @@ func (s *Service) SetRetention(ctx context.Context, topic string, r Retention) e
 	if r.MaxBytes != nil && *r.MaxBytes < 0 {
 		return ParamErrorf("max_bytes", "is %d; expected 0 (no limit) or more", *r.MaxBytes)
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: topic, Retention: r.pb()}}})
+	return err
 }
 
 func (s *State) setRetention(e *hubpb.RetentionSet) Result {
@@ -75,7 +76,7 @@ type TopicLimit struct {
 // TopicLimits returns the topics that have limits of their own, in order of ID.
 func (s *State) TopicLimits() (out []TopicLimit) {
 	for id, t := range s.topics {
-		if !t.Retention.Default() {
+		if !t.Retention.IsDefault() {
 			out = append(out, TopicLimit{id, t.Retention})
 		}
 	}

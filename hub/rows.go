@@ -1,11 +1,11 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -184,15 +184,7 @@ func (s *State) keys() []RowKey {
 	}
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
-		switch {
-		case a.Table != b.Table:
-			return int(a.Table) - int(b.Table)
-		case a.ID < b.ID:
-			return -1
-		case a.ID > b.ID:
-			return 1
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
 	})
 	return keys
 }
@@ -223,84 +215,63 @@ func (l *Loader) add(k RowKey, value []byte) error {
 	case TableMeta:
 		return proto.Unmarshal(value, &s.meta)
 	case TableTopic:
-		r := new(hubpb.TopicRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		t := topicFromRow(r)
-		s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+		return decodeRow(value, func(r *hubpb.TopicRow) {
+			t := topicFromRow(r)
+			s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+		})
 	case TableSubscription:
-		r := new(hubpb.SubscriptionRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		sub := subscriptionFromRow(r)
-		s.subs[sub.ID] = sub
+		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
+			sub := subscriptionFromRow(r)
+			s.subs[sub.ID] = sub
+		})
 	case TableCursor:
-		r := new(hubpb.CursorRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r)
+		return decodeRow(value, func(r *hubpb.CursorRow) { l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r) })
 	case TableRequest:
-		r := new(hubpb.RequestRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		req := requestFromRow(r)
-		s.requests[req.ID] = req
-		if req.Mode != ModeDenied {
-			s.requestByKey[requestKey{req.TopicName, req.CallbackKey}] = req.ID
-		}
+		return decodeRow(value, func(r *hubpb.RequestRow) {
+			req := requestFromRow(r)
+			s.requests[req.ID] = req
+			if req.Mode != ModeDenied {
+				s.requestByKey[requestKey{req.TopicName, req.CallbackKey}] = req.ID
+			}
+		})
 	case TableDeadLetter:
-		r := new(hubpb.DeadLetterRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.letters.insert(deadLetterFromRow(r))
+		return decodeRow(value, func(r *hubpb.DeadLetterRow) { s.letters.insert(deadLetterFromRow(r)) })
 	case TableIdempotency:
-		r := new(hubpb.IdempotencyRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
-			contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+		return decodeRow(value, func(r *hubpb.IdempotencyRow) {
+			s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
+				contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+		})
 	case TableGroup:
-		r := new(hubpb.GroupRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		g := groupFromRow(r)
-		s.groups[g.id], s.groupByKey[groupKey{g.topic, g.name}] = g, g.id
+		return decodeRow(value, func(r *hubpb.GroupRow) {
+			g := groupFromRow(r)
+			s.groups[g.id], s.groupByKey[groupKey{g.topic, g.name}] = g, g.id
+		})
 	case TableOrigin:
-		r := new(hubpb.OriginRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.origins[r.Origin] = originFromRow(r)
+		return decodeRow(value, func(r *hubpb.OriginRow) { s.origins[r.Origin] = originFromRow(r) })
 	case TablePendingBlob:
-		r := new(hubpb.PendingBlobRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At}
+		return decodeRow(value, func(r *hubpb.PendingBlobRow) {
+			s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At}
+		})
 	case TableMessageBlob:
-		r := new(hubpb.MessageBlobRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		l.blobs = append(l.blobs, r)
+		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
 	case TableNode:
-		r := new(hubpb.NodeRow)
-		if err := proto.Unmarshal(value, r); err != nil {
-			return err
-		}
-		s.nodes[r.Node] = nodeFromRow(r)
+		return decodeRow(value, func(r *hubpb.NodeRow) { s.nodes[r.Node] = nodeFromRow(r) })
 	case TableAPIKey, TableAccessRule, TableNonce:
 		return s.access.load(k, value)
-	default:
-		return fmt.Errorf("unknown table %d", k.Table)
 	}
+	return fmt.Errorf("unknown table %d", k.Table)
+}
+
+// decodeRow decodes a row and passes it to use.
+func decodeRow[R any, P interface {
+	*R
+	proto.Message
+}](value []byte, use func(P)) error {
+	r := P(new(R))
+	if err := proto.Unmarshal(value, r); err != nil {
+		return err
+	}
+	use(r)
 	return nil
 }
 
@@ -308,12 +279,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 // afterwards. Errors wrap ErrCorrupt.
 func (l *Loader) State() (*State, error) {
 	s := l.s
-	ids := make([]SubscriptionID, 0, len(s.subs))
-	for id := range s.subs {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(s.subs)) {
 		sub := s.subs[id]
 		t := s.topics[sub.Topic]
 		c, ok := l.cursors[id]
@@ -340,13 +306,7 @@ func (l *Loader) State() (*State, error) {
 		return nil, err
 	}
 	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {
-		switch {
-		case a.at != b.at:
-			return int(min(max(a.at-b.at, -1), 1))
-		case a.topic != b.topic:
-			return int(min(max(int64(a.topic)-int64(b.topic), -1), 1))
-		}
-		return int(min(max(int64(a.offset)-int64(b.offset), -1), 1))
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.topic, b.topic), cmp.Compare(a.offset, b.offset))
 	})
 	return s, nil
 }

@@ -90,10 +90,10 @@ type SealedSecret struct {
 	Binding      string // see SecretBox
 }
 
-// SealedOtherwise returns at most max secrets (or a few more, of one subscription) sealed with a key other than the
+// SecretsNotSealedWith returns at most max secrets (or a few more, of one subscription) sealed with a key other than the
 // given one: first of subscriptions with an ID greater than sub, then of requests with an ID greater than req, each
 // in order of ID.
-func (s *State) SealedOtherwise(key string, sub SubscriptionID, req RequestID, max int) (out []SealedSecret) {
+func (s *State) SecretsNotSealedWith(key string, sub SubscriptionID, req RequestID, max int) (out []SealedSecret) {
 	other := func(sealed []byte) bool { return len(sealed) > 0 && SealedWith(sealed) != key }
 	for _, id := range pageIDs(s.subs, sub, max, func(sub *Subscription) bool {
 		return other(sub.SealedSecret) || slices.ContainsFunc(sub.Former, func(f FormerSecret) bool { return other(f.Sealed) })

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -165,7 +166,7 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 			return err
 		}
 		if s.policy.Callbacks != nil {
-			s.policy.Callbacks.Taken(ctx, RequestID(res[0].ID))
+			s.policy.Callbacks.Accepted(ctx, RequestID(res[0].ID))
 		}
 		return nil
 	}
@@ -195,10 +196,7 @@ func (s *Service) pending() (n int) {
 }
 
 func (s *Service) maxPending() int {
-	if s.policy.MaxPending > 0 {
-		return s.policy.MaxPending
-	}
-	return 100_000
+	return cmp.Or(max(s.policy.MaxPending, 0), 100_000)
 }
 
 // Publication is content to publish.
@@ -209,9 +207,6 @@ type Publication struct {
 	IdempotencyKey string   // empty: none
 	Headers        []Header // those of Policy.KeyHeaders that the publisher sent
 }
-
-// maxIdempotencyKeyBytes is the longest Idempotency-Key.
-const maxIdempotencyKeyBytes = 255
 
 // Receipt locates a publication in the log.
 type Receipt struct {
@@ -252,14 +247,11 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if ev.IdempotencyKey != nil {
 		ev.ContentHash = ContentHash(p.ContentType, p.Body)
 	}
-	res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})
+	res, err := s.propose(ctx, p.Topic, &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: ev}})
 	if err != nil {
 		return Receipt{}, err
 	}
-	if err := res[0].Err(p.Topic); err != nil {
-		return Receipt{}, err
-	}
-	return Receipt{Topic: res[0].Topic, Offset: res[0].Offset, Duplicate: res[0].Outcome == OutcomeDuplicate}, nil
+	return Receipt{Topic: res.Topic, Offset: res.Offset, Duplicate: res.Outcome == OutcomeDuplicate}, nil
 }
 
 // publishInParts publishes a body in memory as a blob.
@@ -336,7 +328,8 @@ func (s *Service) Register(ctx context.Context, topic string) error {
 	if err := s.authorize(ctx, ActionRegister, topic); err != nil {
 		return err
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
+	return err
 }
 
 // Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are notified (WebSub 5.2).
@@ -345,20 +338,29 @@ func (s *Service) Deregister(ctx context.Context, topic string) error {
 	if err := s.authorize(ctx, ActionDeregister, topic); err != nil {
 		return err
 	}
-	return s.proposeTopic(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+	return err
 }
 
-func (s *Service) proposeTopic(ctx context.Context, topic string, ev *hubpb.Event) error {
+// propose proposes one event and returns its result; a refusal is an error. name is the subject of the event.
+func (s *Service) propose(ctx context.Context, name string, ev *hubpb.Event) (Result, error) {
 	res, err := s.proposer.Propose(ctx, ev)
 	if err != nil {
-		return err
+		return Result{}, err
 	}
-	return res[0].Err(topic)
+	return res[0], res[0].Err(name)
 }
 
 func (s *Service) known(topic string) (ok bool) {
 	s.state.View(func(st *State) { _, ok = st.TopicByName(topic) })
 	return ok
+}
+
+func (s *Service) now() time.Time {
+	if s.policy.Clock == nil {
+		return time.Now()
+	}
+	return s.policy.Clock.Now()
 }
 
 // checkOptions returns an error for options that contradict the other members of the consumer group, and for a key

@@ -38,8 +38,8 @@ func TestSignatureScheme(t *testing.T) {
 	}
 }
 
-// No more than a few secrets of the past are kept, and none longer than its grace; a renewal without a secret or without
-// the scheme forgets them all (WebSub 5.1: what is verified replaces what was there).
+// Only a few former secrets are kept, none beyond its grace period. A renewal without a secret or without the scheme
+// drops them all (WebSub 5.1: the verified request replaces what was there).
 func TestFormerSecrets(t *testing.T) {
 	w := newWorld(t)
 	renew := func(secret, scheme string, grace int64) hub.Subscription {

@@ -178,18 +178,25 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		s.resume(k.DeliveryResumed.Node)
 		fx.Resumed = append(fx.Resumed, Resumed{Node: k.DeliveryResumed.Node, Mark: k.DeliveryResumed.Mark})
 		return Result{}
-	case *hubpb.Event_NodeAdmitted:
-		return s.admitNode(k.NodeAdmitted, fx)
-	case *hubpb.Event_NodeChanged:
-		return s.changeNode(k.NodeChanged, fx)
-	case *hubpb.Event_NodeRunChanged:
-		return s.changeNodeRun(k.NodeRunChanged, fx)
 	case *hubpb.Event_DeadLetterReplayRequested:
 		return s.requestReplays(k.DeadLetterReplayRequested, fx)
 	case *hubpb.Event_DeadLettersReplayed:
 		return s.recordReplays(k.DeadLettersReplayed)
 	case *hubpb.Event_DeadLettersDropped:
 		return s.dropLetters(k.DeadLettersDropped)
+	}
+	return s.applyClusterEvent(e, fx)
+}
+
+// applyClusterEvent applies the events about access, sealing keys, nodes and the cluster itself.
+func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_NodeAdmitted:
+		return s.admitNode(k.NodeAdmitted, fx)
+	case *hubpb.Event_NodeChanged:
+		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_NodeRunChanged:
+		return s.changeNodeRun(k.NodeRunChanged, fx)
 	case *hubpb.Event_NonceClaimed:
 		return s.claimNonce(k.NonceClaimed)
 	case *hubpb.Event_ApiKeyCreated:

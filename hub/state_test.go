@@ -17,8 +17,8 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// A batch that is proposed again after an ambiguous error is answered as the first time and not applied again.
-func TestARepeatedBatchIsAppliedOnce(t *testing.T) {
+// A batch proposed again after an ambiguous error gets the first result and is not applied again.
+func TestRepeatedBatchIsAppliedOnce(t *testing.T) {
 	w := newWorld(t)
 	data := w.entry(published("news", "a"), published("news", "b"))
 	first := w.applyEntry(data)
@@ -30,7 +30,7 @@ func TestARepeatedBatchIsAppliedOnce(t *testing.T) {
 	if w.Hash() == hash {
 		t.Error("the hash does not count the second entry")
 	}
-	// Also after a restart, in another order, and beside a new batch.
+	// The same holds after a restart, in another order, and together with a new batch.
 	w.State = reloaded(t, w.State)
 	if again := w.applyEntry(data); !reflect.DeepEqual(first, again) {
 		t.Errorf("after a restart: %+v", again)
@@ -42,13 +42,13 @@ func TestARepeatedBatchIsAppliedOnce(t *testing.T) {
 	if w.topic("news").Head != 4 {
 		t.Errorf("the topic holds %d messages, want 4", w.topic("news").Head)
 	}
-	// The same number from another boot is another batch.
+	// The same sequence number from another boot is another batch.
 	if w.applyEntry(entry(t, w.now, "node-1/b", 1, published("news", "x"))); w.topic("news").Head != 5 {
-		t.Error("batches of two boots were taken for one")
+		t.Error("batches of two boots were confused")
 	}
 }
 
-func TestABatchTooOldToBeAnsweredIsNotApplied(t *testing.T) {
+func TestForgottenBatchIsNotApplied(t *testing.T) {
 	w := newWorld(t)
 	old := w.entry(published("news", "old"))
 	w.applyEntry(old)
@@ -60,11 +60,11 @@ func TestABatchTooOldToBeAnsweredIsNotApplied(t *testing.T) {
 		t.Errorf("outcome %d, head %d", got, w.topic("news").Head)
 	}
 	if hub.CodeOf(res[0].Proposals[0][0].Err("news")) != hub.CodeUnavailable {
-		t.Error("the proposer is not told that the outcome is unknown")
+		t.Error("the proposer does not learn that the outcome is unknown")
 	}
 }
 
-func TestOriginsAreForgottenInTheLogsTime(t *testing.T) {
+func TestIdleOriginsAreForgotten(t *testing.T) {
 	w := newWorld(t)
 	w.applyEntry(entry(t, w.now, "node-1/old", 1, published("news", "x")))
 	w.advance(25 * time.Hour)
@@ -76,7 +76,7 @@ func TestOriginsAreForgottenInTheLogsTime(t *testing.T) {
 	}
 }
 
-func TestTheClusterIsInitializedOnce(t *testing.T) {
+func TestClusterIsInitializedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.apply(initialized("first"))
 	if r := w.apply(initialized("second")); r.Outcome != hub.OutcomeStale || w.ClusterID() != "first" {
@@ -96,7 +96,7 @@ func TestEventsOfOneProposalAreAppliedInOrder(t *testing.T) {
 }
 
 // An entry that cannot be applied as a whole must change nothing: the node stops there.
-func TestEntriesThatAreRefused(t *testing.T) {
+func TestInvalidEntriesAreRejected(t *testing.T) {
 	w := newWorld(t)
 	w.published("news", 1)
 	before := rows(t, w.State)
@@ -128,14 +128,14 @@ func TestEntriesThatAreRefused(t *testing.T) {
 	}
 }
 
-// withHeader makes an entry out of anything.
+// withHeader makes an entry out of arbitrary bytes.
 func withHeader(body []byte) []byte {
 	out := append([]byte{1, 0, 0, 0, 0}, body...)
 	binary.BigEndian.PutUint32(out[1:], crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
 	return out
 }
 
-// The builder puts batches together without decoding them; what comes out is what protobuf would have made.
+// The builder joins batches without decoding them; the result is what protobuf would encode.
 func TestEntryBuilder(t *testing.T) {
 	var b hub.EntryBuilder
 	p1, err := hub.EncodeProposal([]*hubpb.Event{published("a", "1"), registered("b")})
@@ -146,7 +146,7 @@ func TestEntryBuilder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for round := range 2 { // the builder is used again
+	for round := range 2 { // the builder is reusable
 		b.AddBatch("node-1/a", 300, [][]byte{p1, p2})
 		b.AddBatch("node-2/b", 1, nil)
 		got, err := hub.DecodeEntry(b.Encode(-5))
@@ -182,13 +182,13 @@ func TestRecords(t *testing.T) {
 		}
 		for cut := 1; cut < len(data); cut++ {
 			if got, err := hub.ParseRecord(3, 4, data[:cut]); err == nil && reflect.DeepEqual(got, m) {
-				t.Errorf("cut at %d of %d nothing is missing", cut, len(data))
+				t.Errorf("no error when cut at %d of %d", cut, len(data))
 			}
 		}
 	}
 }
 
-func TestRowsThatDoNotFitTogether(t *testing.T) {
+func TestInconsistentRowsAreRejected(t *testing.T) {
 	w := newWorld(t)
 	w.subscribed("news", cb, hr, "s")
 	for _, missing := range []hub.Table{hub.TableTopic, hub.TableCursor} {
@@ -212,7 +212,7 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 	}
 	for _, table := range tables {
 		if err := hub.NewLoader().Add(hub.RowKey{Table: table, ID: 1}, []byte{0xff}); !errors.Is(err, hub.ErrCorrupt) {
-			t.Errorf("nonsense in table %d: %v", table, err)
+			t.Errorf("garbage in table %d: %v", table, err)
 		}
 	}
 	if err := hub.NewLoader().Add(hub.RowKey{Table: 99}, nil); !errors.Is(err, hub.ErrCorrupt) {
@@ -225,8 +225,8 @@ func TestRowsThatDoNotFitTogether(t *testing.T) {
 	}
 }
 
-// anyEvent draws an event that may or may not fit the state: ids, offsets and names from a small world, and half of
-// the time a request that is really pending.
+// anyEvent draws an event that may or may not fit the state: IDs, offsets and names come from a small set, and half
+// of the requests are really pending.
 func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	topic := rapid.SampledFrom([]string{"news", "other", "https://example.com/feed", hub.EventsTopic}).Draw(t, "topic")
 	callback := cb + rapid.SampledFrom([]string{"", "2", "3"}).Draw(t, "callback")
@@ -287,7 +287,7 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		node, files := aNode.Draw(t, "node"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "files")
 		return rapid.SampledFrom([]*hubpb.Event{admitted(node, files, rapid.Bool().Draw(t, "member")),
 			nodeChanged(node, hub.NodePhase(rapid.Int32Range(0, 4).Draw(t, "phase")), hubpb.NodeVote(rapid.Int32Range(0, 2).Draw(t, "vote"))),
-			switched(node, files, hubpb.NodeRun(rapid.Int32Range(1, 3).Draw(t, "run")))}).Draw(t, "event")
+			runChanged(node, files, hubpb.NodeRun(rapid.Int32Range(1, 3).Draw(t, "run")))}).Draw(t, "event")
 	case 16:
 		return replaying(small("letter"), small("another"))
 	case 17:
@@ -306,8 +306,8 @@ func anyEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 
 var aNode = rapid.SampledFrom([]string{"", "node-1", "node-2", "node-3"})
 
-// Invariant I6: nodes that applied the same entries hold the same state, answer the same and do the same, also when one
-// of them was restarted somewhere in between, and the rows that are written one by one add up to the whole.
+// Invariant I6: nodes that applied the same entries have the same state, results and effects, even if one of them was
+// restarted in between; and the rows written one by one add up to the whole state.
 func TestStateIsTheFoldOfItsEntriesI6(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a, b := hub.NewState(), hub.NewState()
@@ -371,7 +371,7 @@ func TestStateIsTheFoldOfItsEntriesI6(t *testing.T) {
 			rt.Fatal(err)
 		}
 		if !bytes.Equal(whole, rows(t, c)) {
-			rt.Fatalf("what was flushed row by row differs:\n%q\n%q", whole, rows(t, c))
+			rt.Fatalf("the rows flushed one by one differ:\n%q\n%q", whole, rows(t, c))
 		}
 	})
 }
@@ -395,19 +395,19 @@ func checkState(rt *rapid.T, s *hub.State) {
 					first.Options.Group != sub.Options.Group || !first.Options.SameOrder(sub.Options) {
 					rt.Fatalf("the members %+v and %+v of one group differ", first, sub)
 				}
-				continue // counted with the first
+				continue // counted with the first member
 			}
 		}
 		if a := sub.Assignment; a.Node == "" {
 			unowned++
 			if a.Next != "" {
-				rt.Fatalf("%s has no owner, but %+v", sub.ID, a)
+				rt.Fatalf("%s has no owner but the assignment %+v", sub.ID, a)
 			}
 		} else if owned[a.Node]++; a.Epoch == 0 || a.Next == a.Node {
 			rt.Fatalf("%s is assigned: %+v", sub.ID, a)
 		}
 		if c := sub.Cursor; c.Offset > top.Head || c.Offset+1 < top.First {
-			rt.Fatalf("%s stands at %d, the topic holds %d to %d", sub.ID, c.Offset, top.First, top.Head)
+			rt.Fatalf("%s has cursor %d, outside the topic's %d to %d", sub.ID, c.Offset, top.First, top.Head)
 		}
 		last := sub.Cursor.Offset
 		for i, o := range sub.Cursor.Open {
@@ -441,7 +441,7 @@ func checkState(rt *rapid.T, s *hub.State) {
 		if !d.Replaying.IsZero() {
 			replays++
 			if _, ok := s.Subscription(d.Subscription); !ok {
-				rt.Fatalf("%s is to be replayed to a subscription that ended", hub.DeadLetterID(d.ID))
+				rt.Fatalf("%s is to be replayed to an ended subscription", hub.DeadLetterID(d.ID))
 			}
 		}
 	}
@@ -458,8 +458,8 @@ func checkState(rt *rapid.T, s *hub.State) {
 	}
 }
 
-// FuzzDecodeEntry: whatever is in the log, it is refused or applied; it never brings the program down, and what it
-// leaves can be written and read back.
+// FuzzDecodeEntry: arbitrary log data is rejected or applied but never crashes the program, and the resulting state
+// can be written and read back.
 func FuzzDecodeEntry(f *testing.F) {
 	now := time.Unix(0, 1)
 	for _, events := range [][]*hubpb.Event{
@@ -486,7 +486,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		_, err := s.Apply(data, &hub.Effects{})
 		if err != nil {
 			if len(rows(t, s)) != len(rows(t, hub.NewState())) {
-				t.Fatalf("refused with %v, and applied", err)
+				t.Fatalf("rejected with %v, but applied", err)
 			}
 			return
 		}

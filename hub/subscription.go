@@ -103,7 +103,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 		s.subByKey[key] = sub.ID
 		t.subscriptions = append(t.subscriptions, sub.ID) // IDs rise, so the list stays sorted
 		if r.Options.Group == "" {
-			s.hand(s.unitOf(sub), s.leastLoaded(t, e.Candidates))
+			s.setOwnerIfAny(s.unitOf(sub), s.leastLoaded(t, e.Candidates))
 		}
 	}
 	// Everything in the request replaces what was there, even with a missing secret (WebSub 5.1).

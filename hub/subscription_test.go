@@ -8,8 +8,8 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Rules 20 and 21, invariant I7: nothing of a subscription changes before its request is verified.
-func TestNothingBeforeConsentI7(t *testing.T) {
+// Rules 20 and 21, invariant I7: a subscription does not change before its request is verified.
+func TestNothingChangesBeforeVerificationI7(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "old")
 	before := w.sub(id)
@@ -20,7 +20,7 @@ func TestNothingBeforeConsentI7(t *testing.T) {
 			t.Fatalf("the request for %v alone changed the subscription: %+v", mode, got)
 		}
 		if len(w.fx.Requests) != 1 || w.fx.Requests[0].ID != hub.RequestID(r.ID) {
-			t.Fatalf("nobody is told to verify: %+v", w.fx)
+			t.Fatalf("no verification is requested: %+v", w.fx)
 		}
 		w.apply(failed(r.ID))
 		if got := w.sub(id); string(got.SealedSecret) != "old" || !got.ExpiresAt.Equal(before.ExpiresAt) || got.LeaseSeconds != hr {
@@ -33,14 +33,14 @@ func TestNothingBeforeConsentI7(t *testing.T) {
 }
 
 // A verification that finishes late must not override a newer request (invariant I7).
-func TestALateAnswerToAnOlderRequestChangesNothingI7(t *testing.T) {
+func TestLateVerificationOfReplacedRequestIsIgnoredI7(t *testing.T) {
 	for _, order := range []string{"old answer first", "new answer first"} {
 		t.Run(order, func(t *testing.T) {
 			w := newWorld(t)
 			older := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, "older"))
 			newer := w.apply(requested(hub.ModeSubscribe, "news", cb, 2*hr, "newer"))
 			if len(w.fx.Settled) != 1 || w.fx.Settled[0] != hub.RequestID(older.ID) {
-				t.Errorf("nobody is told to stop the older verification: %+v", w.fx.Settled)
+				t.Errorf("the older verification is not cancelled: %+v", w.fx.Settled)
 			}
 			answers := []uint64{older.ID, newer.ID}
 			if order == "new answer first" {
@@ -61,17 +61,17 @@ func TestALateAnswerToAnOlderRequestChangesNothingI7(t *testing.T) {
 			}
 		})
 	}
-	// An unsubscribe replaces a subscribe that is pending, and the other way round.
+	// An unsubscribe replaces a pending subscribe, and vice versa.
 	w := newWorld(t)
 	sub := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, ""))
 	unsub := w.apply(requested(hub.ModeUnsubscribe, "news", cb, 0, ""))
 	w.apply(w.verified(unsub.ID))
 	if r := w.apply(w.verified(sub.ID)); r.Outcome != hub.OutcomeStale || w.Counts().Subscriptions != 0 {
-		t.Errorf("a subscribe that an unsubscribe overtook: %+v, %+v", r, w.Counts())
+		t.Errorf("a subscribe replaced by an unsubscribe: %+v, %+v", r, w.Counts())
 	}
 }
 
-func TestRequestsForDifferentSubscriptionsDoNotMeet(t *testing.T) {
+func TestRequestsForDifferentSubscriptionsAreIndependent(t *testing.T) {
 	w := newWorld(t)
 	a := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, ""))
 	b := w.apply(requested(hub.ModeSubscribe, "news", cb+"2", hr, ""))
@@ -86,7 +86,7 @@ func TestRequestsForDifferentSubscriptionsDoNotMeet(t *testing.T) {
 	}
 }
 
-// Rules 19, 22 and 61: a renewal keeps the subscription and replaces all it names, also by nothing.
+// Rules 19, 22 and 61: a renewal keeps the subscription and replaces everything in it, even by nothing.
 func TestRenewal(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "old")
@@ -96,14 +96,14 @@ func TestRenewal(t *testing.T) {
 	created := first.CreatedAt()
 	w.advance(time.Minute)
 	if again := w.subscribed("news", cb, 2*hr, "new"); again != id {
-		t.Fatalf("the renewal made %s out of %s: two deliveries", again, id)
+		t.Fatalf("the renewal turned %[2]s into %[1]s: deliveries would be duplicated", again, id)
 	}
 	got := w.sub(id)
 	if string(got.SealedSecret) != "new" || !got.ExpiresAt.Equal(w.now.Add(2*time.Hour)) || got.Cursor.Offset != 2 || !got.CreatedAt().Equal(created) || !got.RenewedAt.Equal(w.now) {
 		t.Errorf("after the renewal: %+v", got)
 	}
 	if len(w.fx.Subscriptions) != 1 || w.fx.Subscriptions[0].ID != id {
-		t.Errorf("nobody is told of the renewal: %+v", w.fx)
+		t.Errorf("the effects do not report the renewal: %+v", w.fx)
 	}
 	w.subscribed("news", cb, hr, "")
 	if got := w.sub(id); len(got.SealedSecret) != 0 {
@@ -114,8 +114,8 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// Rule 40: the lease counts from the moment the verification request was made, not from the answer or the log.
-func TestTheLeaseCountsFromTheVerificationRequest(t *testing.T) {
+// Rule 40: the lease counts from the moment of the verification request, not from the response or the log entry.
+func TestLeaseCountsFromTheVerificationRequest(t *testing.T) {
 	w := newWorld(t)
 	r := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, ""))
 	asked := w.now.Add(5 * time.Second)
@@ -126,12 +126,12 @@ func TestTheLeaseCountsFromTheVerificationRequest(t *testing.T) {
 		t.Errorf("the lease ends at %v, want %v", sub.ExpiresAt, asked.Add(time.Hour))
 	}
 	if sub.Expired(sub.ExpiresAt.Add(-1)) || !sub.Expired(sub.ExpiresAt) {
-		t.Error("a lease ends at its end, not before and not after")
+		t.Error("a lease must expire exactly at its end")
 	}
 }
 
-// The first delivery is what was published after the verification request was made: no gap, nothing older.
-func TestDeliveriesStartWhereTheVerificationWasMade(t *testing.T) {
+// The first delivery is the first message published after the verification request: no gap, nothing older.
+func TestDeliveriesStartAtTheVerificationRequest(t *testing.T) {
 	w := newWorld(t)
 	w.published("news", 2)
 	r := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, ""))
@@ -141,11 +141,11 @@ func TestDeliveriesStartWhereTheVerificationWasMade(t *testing.T) {
 	if got := w.sub(id).Cursor.Offset; got != 2 {
 		t.Errorf("the cursor starts at %d, want 2", got)
 	}
-	// Retention may have dropped the start meanwhile, and a start beyond the head is no promise to skip.
+	// Retention may have dropped the start in the meantime, and a start beyond the head does not skip messages.
 	w.apply(trimmed(w.topic("news").ID, 4))
 	r = w.apply(requested(hub.ModeSubscribe, "news", cb+"2", hr, ""))
 	if got := w.sub(hub.SubscriptionID(w.apply(verifiedFrom(r.ID, w.now, 1)).ID)).Cursor; got.Offset != 4 || got.Gap != 0 {
-		t.Errorf("behind the trim: %+v", got)
+		t.Errorf("after the trim: %+v", got)
 	}
 	r = w.apply(requested(hub.ModeSubscribe, "news", cb+"3", hr, ""))
 	if got := w.sub(hub.SubscriptionID(w.apply(verifiedFrom(r.ID, w.now, 99)).ID)).Cursor.Offset; got != 5 {
@@ -153,17 +153,17 @@ func TestDeliveriesStartWhereTheVerificationWasMade(t *testing.T) {
 	}
 }
 
-// Rule 46: an expiry and a renewal may be decided at the same time; the log's order decides.
+// Rule 46: an expiry and a renewal may be decided at the same time; the order in the log decides.
 func TestExpiryAgainstRenewal(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.advance(time.Hour - time.Second)
 	w.apply(ended(hubpb.EndReason_END_EXPIRED, id))
-	w.sub(id) // a leader whose clock was fast: it has not expired in the log's time
+	w.sub(id) // the leader's clock was fast: not expired in the log's time
 	r := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, ""))
 	renewal := w.verified(r.ID)
 	w.advance(2 * time.Second)
-	w.apply(renewal) // asked in time, recorded late
+	w.apply(renewal) // requested in time, recorded late
 	w.apply(ended(hubpb.EndReason_END_EXPIRED, id))
 	if got := w.sub(id); !got.ExpiresAt.After(w.now) {
 		t.Errorf("after the renewal: %+v", got)
@@ -178,19 +178,19 @@ func TestExpiryAgainstRenewal(t *testing.T) {
 	}
 }
 
-// A subscription whose lease ran out before the new request was verified is over: the new one does not inherit
-// what was published in between.
-func TestSubscribingAgainAfterTheLease(t *testing.T) {
+// A subscription whose lease expired before the new request was verified is over: the new one does not inherit what
+// was published in between.
+func TestSubscribeAfterExpiry(t *testing.T) {
 	w := newWorld(t)
 	old := w.subscribed("news", cb, hr, "")
 	w.advance(2 * time.Hour)
 	w.published("news", 2)
 	fresh := w.subscribed("news", cb, hr, "")
 	if fresh == old {
-		t.Fatal("an expired subscription came back to life")
+		t.Fatal("an expired subscription was revived")
 	}
 	if _, ok := w.Subscription(old); ok {
-		t.Error("the old one is still there")
+		t.Error("the old one still exists")
 	}
 	if got := w.sub(fresh).Cursor; got.Offset != 2 {
 		t.Errorf("the new one starts at %d, want 2", got.Offset)
@@ -206,22 +206,22 @@ func TestUnsubscribe(t *testing.T) {
 	r := w.apply(requested(hub.ModeUnsubscribe, "news", cb, 0, ""))
 	w.apply(w.verified(r.ID))
 	if _, ok := w.Subscription(id); ok || w.topic("news").Subscribers() != 0 {
-		t.Error("the subscription is still there")
+		t.Error("the subscription still exists")
 	}
 	if len(w.fx.Ended) != 1 || w.fx.Ended[0].Reason != hubpb.EndReason_END_UNSUBSCRIBED {
 		t.Errorf("effects: %+v", w.fx)
 	}
-	// Of nothing: verified all the same, without an effect, and without making the topic.
+	// Without a subscription: verified as well, without any effect and without creating the topic.
 	r = w.apply(requested(hub.ModeUnsubscribe, "unknown", cb, 0, ""))
 	if got := w.apply(w.verified(r.ID)); got.Outcome != hub.OutcomeOK {
 		t.Errorf("%+v", got)
 	}
 	if _, ok := w.TopicByName("unknown"); ok {
-		t.Error("an unsubscribe made a topic")
+		t.Error("an unsubscribe created a topic")
 	}
 }
 
-func TestSubscribingToATopicThatIsGone(t *testing.T) {
+func TestSubscribeToRemovedTopic(t *testing.T) {
 	w := newWorld(t)
 	e := requested(hub.ModeSubscribe, "news", cb, hr, "")
 	e.GetSubscriptionRequested().AutoRegister = false
@@ -231,8 +231,8 @@ func TestSubscribingToATopicThatIsGone(t *testing.T) {
 	}
 }
 
-// Rule 38: whose subscription the hub ends is told, and nobody else.
-func TestEndsAreTold(t *testing.T) {
+// Rule 38: a subscriber is notified if the hub ends the subscription, and only then.
+func TestEndNotices(t *testing.T) {
 	for reason, told := range map[hubpb.EndReason]bool{hubpb.EndReason_END_OPERATOR: true, hubpb.EndReason_END_GONE: false} {
 		w := newWorld(t)
 		id := w.subscribed("news", cb, hr, "s")
@@ -241,21 +241,21 @@ func TestEndsAreTold(t *testing.T) {
 			t.Errorf("%v did not end it", reason)
 		}
 		if got := len(w.fx.Requests) == 1; got != told {
-			t.Errorf("%v: told %v, want %v", reason, got, told)
+			t.Errorf("%v: notified %v, want %v", reason, got, told)
 		}
 		if told {
 			n := w.fx.Requests[0]
 			if n.Mode != hub.ModeDenied || n.Callback != cb || n.TopicRaw != "raw:news" || n.Reason == "" || len(n.SealedSecret) != 0 {
 				t.Errorf("the notice is %+v", n)
 			}
-			// The notice is no pending request of that subscription: both go their way.
+			// The notice and a pending request for the same subscription are independent.
 			again := w.apply(requested(hub.ModeSubscribe, "news", cb, hr, ""))
 			if _, ok := w.Request(n.ID); !ok {
 				t.Error("a new request dropped the notice")
 			}
 			w.apply(w.verified(uint64(n.ID)))
 			if _, ok := w.Request(hub.RequestID(again.ID)); !ok {
-				t.Error("the notice took the new request with it")
+				t.Error("the notice removed the new request")
 			}
 		}
 	}
@@ -276,10 +276,10 @@ func TestCursorsNeverGoBack(t *testing.T) {
 	if got := w.sub(id).Cursor; got.Attempts != 2 || got.Failures != 7 || got.FailingSince != 1234 || got.Delivered != 3 {
 		t.Errorf("attempts are not kept: %+v", got)
 	}
-	w.apply(advanced(99, 1)) // of a subscription that ended meanwhile
+	w.apply(advanced(99, 1)) // of a subscription that has ended
 }
 
-func TestDeadLetterMovesTheCursorOn(t *testing.T) {
+func TestDeadLetterAdvancesTheCursor(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	w.published("news", 3)
@@ -296,7 +296,7 @@ func TestDeadLetterMovesTheCursorOn(t *testing.T) {
 			t.Errorf("offset %d: %+v", offset, r)
 		}
 	}
-	// Rule 53: the subscription stays, and its dead letter survives it.
+	// Rule 53: the subscription stays, and the dead letter outlives it.
 	w.apply(ended(hubpb.EndReason_END_GONE, id))
 	got := w.DeadLetters(0, 10, nil)
 	if len(got) != 1 || got[0].Offset != 2 || got[0].TopicName != "news" || got[0].Callback != cb || got[0].Attempts != 5 || got[0].Status != 500 {
@@ -304,8 +304,8 @@ func TestDeadLetterMovesTheCursorOn(t *testing.T) {
 	}
 }
 
-// A callback's 410 speaks of the subscription it knew; one renewed since then goes on.
-func TestAGoneThatARenewalOvertookEndsNothing(t *testing.T) {
+// A callback's 410 concerns the subscription it knew; a subscription renewed since then stays.
+func TestGoneFromBeforeARenewalIsIgnored(t *testing.T) {
 	w := newWorld(t)
 	id := w.subscribed("news", cb, hr, "")
 	before := w.sub(id).RenewedAt.UnixNano()
@@ -317,15 +317,15 @@ func TestAGoneThatARenewalOvertookEndsNothing(t *testing.T) {
 	w.subscribed("news", cb, hr, "")
 	after := w.sub(id).RenewedAt.UnixNano()
 	if before == after {
-		t.Fatal("the renewal cannot be told from what it renewed")
+		t.Fatal("the renewal cannot be distinguished from the renewed subscription")
 	}
 	w.apply(gone(before))
 	if _, ok := w.Subscription(id); !ok {
-		t.Fatal("an answer to the older subscription ended the renewed one")
+		t.Fatal("a response for the older subscription ended the renewed one")
 	}
 	w.apply(gone(after))
 	if _, ok := w.Subscription(id); ok {
-		t.Error("the subscription goes on after its callback said that it is gone")
+		t.Error("the subscription survived a 410 from its callback")
 	}
 }
 

@@ -22,7 +22,7 @@ func TestThrottleSpendsAndRefills(t *testing.T) {
 		t.Fatalf("got %+v, want a refusal for 15 s", a)
 	}
 	if a := th.Spend("b", rate, now); !a.OK {
-		t.Error("another key was refused, too")
+		t.Error("another key was refused as well")
 	}
 	now = now.Add(15*time.Second - 1)
 	if a := th.Spend("a", rate, now); a.OK || a.Wait != 1 {
@@ -38,7 +38,7 @@ func TestThrottleSpendsAndRefills(t *testing.T) {
 	}
 }
 
-func TestThrottleWithoutALimitRemembersNobody(t *testing.T) {
+func TestThrottleWithoutLimitKeepsNoKeys(t *testing.T) {
 	now := time.Now()
 	th := hub.NewThrottle[int](10, now)
 	for i := range 100 {
@@ -51,7 +51,7 @@ func TestThrottleWithoutALimitRemembersNobody(t *testing.T) {
 	}
 }
 
-func TestThrottleIsBoundedInKeys(t *testing.T) {
+func TestThrottleBoundsItsKeys(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	th := hub.NewThrottle[int](100, now)
 	rate := hub.Rate{Requests: 1, Per: time.Hour}
@@ -59,18 +59,18 @@ func TestThrottleIsBoundedInKeys(t *testing.T) {
 	for i := range 10_000 {
 		th.Spend(i, rate, now)
 		if a := th.Spend(-1, rate, now); a.OK {
-			t.Fatalf("a key that is always in use was forgotten after %d others", i)
+			t.Fatalf("a key in constant use was evicted after %d others", i)
 		}
 	}
 	if th.Keys() != 100 {
 		t.Errorf("%d keys are remembered, want 100", th.Keys())
 	}
 	if a := th.Spend(0, rate, now); !a.OK {
-		t.Error("the key that was quiet for longest is still remembered")
+		t.Error("the least recently used key is still remembered")
 	}
 }
 
-func TestThrottleGivesNobodyMoreThanItsShare(t *testing.T) {
+func TestThrottleUnderConcurrency(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	th := hub.NewThrottle[int](4, now)
 	var taken atomic.Int64
@@ -86,6 +86,6 @@ func TestThrottleGivesNobodyMoreThanItsShare(t *testing.T) {
 	}
 	work.Wait()
 	if taken.Load() != 500 {
-		t.Errorf("%d requests were taken, want 500", taken.Load())
+		t.Errorf("%d requests were accepted, want 500", taken.Load())
 	}
 }

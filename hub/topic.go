@@ -65,40 +65,50 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 }
 
 func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
-	t := s.findTopic(e.Topic, e.AutoRegister)
-	if t == nil {
-		return Result{Outcome: OutcomeNoTopic}
-	}
-	if len(e.IdempotencyKey) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
-			return r
-		}
-	}
-	offset := s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx)
-	if len(e.IdempotencyKey) > 0 {
-		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, offset)
-	}
-	return Result{Topic: t.ID, Offset: offset}
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		return s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx), true
+	})
 }
 
 func (s *State) publishBatch(e *hubpb.BatchPublished, fx *Effects) Result {
-	t := s.findTopic(e.Topic, e.AutoRegister)
+	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+		first := t.Head + 1
+		for _, item := range e.Items {
+			s.append(t, Message{ContentType: item.ContentType, Body: item.Body}, fx)
+		}
+		return first, true
+	})
+}
+
+// publication is what the events that publish have in common.
+type publication interface {
+	GetTopic() string
+	GetAutoRegister() bool
+	GetIdempotencyKey() []byte
+	GetContentHash() []byte
+}
+
+// publishOnce finds the topic and calls write unless the idempotency key is known. write returns the offset of the
+// first message, or false if the content is no longer complete.
+func (s *State) publishOnce(e publication, write func(t *Topic) (offset uint64, ok bool)) Result {
+	t := s.findTopic(e.GetTopic(), e.GetAutoRegister())
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
-	if len(e.IdempotencyKey) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, e.IdempotencyKey, e.ContentHash); known {
+	key := e.GetIdempotencyKey()
+	if len(key) > 0 {
+		if r, known := s.idempotency.seen(s, t.ID, key, e.GetContentHash()); known {
 			return r
 		}
 	}
-	first := t.Head + 1
-	for _, item := range e.Items {
-		s.append(t, Message{ContentType: item.ContentType, Body: item.Body}, fx)
+	offset, ok := write(t)
+	if !ok {
+		return Result{Outcome: OutcomeStale, Topic: t.ID}
 	}
-	if len(e.IdempotencyKey) > 0 {
-		s.idempotency.add(s, t.ID, e.IdempotencyKey, e.ContentHash, first)
+	if len(key) > 0 {
+		s.idempotency.add(s, t.ID, key, e.GetContentHash(), offset)
 	}
-	return Result{Topic: t.ID, Offset: first}
+	return Result{Topic: t.ID, Offset: offset}
 }
 
 func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {

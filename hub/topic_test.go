@@ -41,8 +41,8 @@ func TestPublishing(t *testing.T) {
 	}
 }
 
-// The leader's clock may go back with a new leader; the log's time does not.
-func TestTheTimeOfTheLogNeverGoesBack(t *testing.T) {
+// A new leader's clock may be behind; the log's time does not go back.
+func TestLogTimeNeverGoesBack(t *testing.T) {
 	w := newWorld(t)
 	w.published("news", 1)
 	first := w.Now()
@@ -79,7 +79,7 @@ func TestIdempotencyKeys(t *testing.T) {
 	w.apply(deregistered("news"))
 	for k := range w.disk {
 		if k.Table == hub.TableIdempotency && k.ID == 1 {
-			t.Errorf("a key of a topic that is gone is kept")
+			t.Errorf("a key of a removed topic is kept")
 		}
 	}
 	check("in a topic made anew", w.apply(publishedOnce("news", "c", "k")), hub.OutcomeOK, 1)
@@ -107,18 +107,18 @@ func TestRegistration(t *testing.T) {
 		t.Errorf("ended %+v", w.fx.Ended)
 	}
 	if len(w.fx.Requests) != 2 || w.fx.Requests[0].Mode != hub.ModeDenied || w.fx.Requests[0].Callback != cb {
-		t.Errorf("the callbacks are not told: %+v", w.fx.Requests)
+		t.Errorf("the callbacks are not notified: %+v", w.fx.Requests)
 	}
 	w.sub(keep)
 	if r := w.apply(registered("news")); r.Topic == 1 {
-		t.Error("the id of a topic was used again: its message ids would come back")
+		t.Error("a topic ID was reused: message IDs would repeat")
 	}
 	if got := w.topic("news"); got.Head != 0 || got.Subscribers() != 0 {
-		t.Errorf("made anew: %+v", got)
+		t.Errorf("created again: %+v", got)
 	}
 }
 
-// Invariant I9: what retention takes from a subscription is counted, per subscription and in all.
+// Invariant I9: messages that retention takes from a subscription are counted, per subscription and in total.
 func TestTrimmingLeavesNoSilentGapI9(t *testing.T) {
 	w := newWorld(t)
 	behind, ahead := w.subscribed("news", cb, hr, ""), w.subscribed("news", cb+"2", hr, "")
@@ -128,36 +128,36 @@ func TestTrimmingLeavesNoSilentGapI9(t *testing.T) {
 	id := w.topic("news").ID
 	w.apply(trimmed(id, 6))
 	if c := w.sub(behind).Cursor; c.Offset != 6 || c.Gap != 4 || c.Attempts != 0 || c.FailingSince != 99 {
-		t.Errorf("the one behind: %+v", c)
+		t.Errorf("the lagging subscription: %+v", c)
 	}
 	if c := w.sub(ahead).Cursor; c.Offset != 8 || c.Gap != 0 {
-		t.Errorf("the one ahead: %+v", c)
+		t.Errorf("the subscription without lag: %+v", c)
 	}
 	if w.GapMessages() != 4 || !slices.Equal(w.fx.Moved, []hub.SubscriptionID{behind}) || !slices.Equal(w.fx.Trims, []hub.Trim{{Topic: id, Through: 6}}) {
 		t.Errorf("%d missed, effects %+v", w.GapMessages(), w.fx)
 	}
-	w.apply(advanced(behind, 4)) // the cursor of a delivery that the trim overtook
+	w.apply(advanced(behind, 4)) // a cursor from before the trim
 	if c := w.sub(behind).Cursor; c.Offset != 6 {
 		t.Errorf("the cursor went back into the gap: %+v", c)
 	}
-	for _, through := range []uint64{0, 3, 6} { // nothing left to drop there
+	for _, through := range []uint64{0, 3, 6} { // already dropped
 		w.apply(trimmed(id, through))
 		if len(w.fx.Trims) != 0 || w.GapMessages() != 4 {
 			t.Errorf("trim through %d once more: %+v", through, w.fx)
 		}
 	}
-	w.apply(trimmed(id, 1<<62)) // beyond the head: all there is, and not what comes
+	w.apply(trimmed(id, 1<<62)) // beyond the head: all existing messages, none to come
 	if top := w.topic("news"); top.First != 11 || top.Head != 10 {
 		t.Errorf("topic %+v", top)
 	}
 	if w.GapMessages() != 4+4+2 {
-		t.Errorf("%d missed in all, want 10", w.GapMessages())
+		t.Errorf("%d missed in total, want 10", w.GapMessages())
 	}
 	w.published("news", 1)
 	if m := w.fx.Messages[0]; m.Offset != 11 {
 		t.Errorf("offsets restart at %d", m.Offset)
 	}
-	w.apply(trimmed(99, 5)) // a topic that was deregistered meanwhile
+	w.apply(trimmed(99, 5)) // a deregistered topic
 }
 
 func TestPingsAndFetches(t *testing.T) {
@@ -165,15 +165,15 @@ func TestPingsAndFetches(t *testing.T) {
 	const feed = "https://example.com/feed"
 	w.apply(pinged(feed))
 	if top := w.topic(feed); top.Ping != 1 || top.FetchedPing != 1 || len(w.fx.Pinged) != 0 {
-		t.Errorf("without subscribers there is nothing to fetch: %+v", top)
+		t.Errorf("a fetch is due without subscribers: %+v", top)
 	}
 	w.subscribed(feed, cb, hr, "")
 	w.apply(pinged(feed))
 	id := w.topic(feed).ID
 	if top := w.topic(feed); top.Ping != 2 || top.FetchedPing != 1 || !slices.Equal(w.fx.Pinged, []hub.TopicID{id}) {
-		t.Errorf("with a subscriber a fetch is due: %+v", top)
+		t.Errorf("no fetch is due despite a subscriber: %+v", top)
 	}
-	w.apply(pinged(feed)) // comes while ping 2 is fetched, and may be about newer content
+	w.apply(pinged(feed)) // arrives during the fetch for ping 2 and may announce newer content
 	r := w.apply(fetched(id, 2, hubpb.FetchOutcome_FETCH_CHANGED, "one"))
 	if r.Offset != 1 || len(w.fx.Messages) != 1 || w.fx.Messages[0].LinkSelf != "https://example.com/self" || !slices.Equal(w.fx.Pinged, []hub.TopicID{id}) {
 		t.Errorf("%+v, effects %+v", r, w.fx)
@@ -197,7 +197,7 @@ func TestPingsAndFetches(t *testing.T) {
 	}
 	w.apply(pinged(feed))
 	if top := w.topic(feed); top.FetchedPing >= top.Ping {
-		t.Errorf("a later ping counts as fetched already: %+v", top)
+		t.Errorf("a later ping counts as fetched: %+v", top)
 	}
 	if r := w.apply(fetched(99, 1, hubpb.FetchOutcome_FETCH_CHANGED, "x")); r.Outcome != hub.OutcomeNoTopic {
 		t.Errorf("%+v", r)

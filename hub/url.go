@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -67,14 +68,7 @@ func ParseURL(param, raw string) (*url.URL, error) {
 func hostProblem(u *url.URL) string {
 	host := u.Hostname()
 	if port := u.Port(); port != "" {
-		n := 0
-		for _, c := range port {
-			n = n*10 + int(c-'0')
-			if n > 65535 {
-				break
-			}
-		}
-		if n < 1 || n > 65535 {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 			return "the port must be between 1 and 65535"
 		}
 	}

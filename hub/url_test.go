@@ -8,7 +8,7 @@ import (
 	"quorumhub/hub"
 )
 
-func TestURLsThatAreRefused(t *testing.T) {
+func TestInvalidURLs(t *testing.T) {
 	for _, raw := range []string{
 		"", " ", "x", "/x", "//example.com/", "example.com/x", "?x", "#x", "http:", "http:/", "http://", "http:///x", "http:example.com",
 		"ftp://example.com/", "javascript:alert(1)", "data:,x", "file:///etc/passwd", "ws://example.com/", "unix:/x",
@@ -22,7 +22,7 @@ func TestURLsThatAreRefused(t *testing.T) {
 		"http://1/", "http://127.1/", "http://0177.0.0.1/", "http://0x7f.0.0.1/", "http://0x7f000001/", "http://2130706433/", "http://127.0.0.1./", "http://256.0.0.1/", "http://1.2.3.4.5/", "http://a.0x7f/",
 		"http://[::1/", "http://[::1]x/", "http://[fe80::1%25eth0]/", "http://[fe80::1%eth0]/", "http://[127.0.0.1]/", "http://[]/", "http://::1/", "http://[v1.x]/",
 		"https://example.com/\xff", "https://example.com/" + strings.Repeat("a", hub.MaxURLBytes),
-		"https://example.com/" + strings.Repeat("é", 500), // 3,000 bytes once it is percent-encoded
+		"https://example.com/" + strings.Repeat("é", 500), // 3,000 bytes when percent-encoded
 		"https://" + strings.Repeat("a", 254) + ".example/",
 	} {
 		u, err := hub.ParseURL("hub.topic", raw)
@@ -37,8 +37,8 @@ func TestURLsThatAreRefused(t *testing.T) {
 	}
 }
 
-// RFC 3986 sections 6.2.2 and 6.2.3 as far as WebSub 5.1.1 asks for them.
-func TestNormalFormOfURLs(t *testing.T) {
+// RFC 3986 sections 6.2.2 and 6.2.3 as far as WebSub 5.1.1 requires them.
+func TestNormalizeURL(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://example.com/":                      "https://example.com/",
 		"https://example.com":                       "https://example.com/",
@@ -75,7 +75,7 @@ func TestNormalFormOfURLs(t *testing.T) {
 	}
 }
 
-// FuzzTopicURL: what is accepted has a normal form that is accepted too, is its own normal form, and means the same.
+// FuzzTopicURL: an accepted URL has a normal form that is accepted, is its own normal form, and means the same.
 func FuzzTopicURL(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/feed", "HTTP://EXAMPLE.com:80?x=%7e", "http://[::1]:8080/%2F", "https://u@a/", "http://0x7f.1/", "https://a/%25%32%35", "http://a:080/",

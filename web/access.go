@@ -13,32 +13,31 @@ import (
 	"quorumhub/web/problem"
 )
 
-// access says who may call a route. The zero value is the operator's: GET and HEAD need auth.ActionView, and
-// other methods the action that changes names.
+// access says who may call a route. By default it is the operator's: GET and HEAD require auth.ActionView, other methods the
+// action in changes.
 type access struct {
-	public  bool        // everybody, also when credentials are needed elsewhere
-	byTopic bool        // the handler asks for each topic
-	reads   auth.Action // in place of auth.ActionView
+	public  bool        // open to everybody, even if credentials are required elsewhere
+	byTopic bool        // the handler authorizes each topic
+	reads   auth.Action // instead of auth.ActionView
 	changes auth.Action
 }
 
-// check says what a route lacks: something that changes the hub and names no action would be open to nobody or,
-// worse, to everybody.
+// check refuses a route that changes the hub without naming an action, which would be open to nobody or, worse, to everybody.
 func (rt *route) check() error {
 	for m := range rt.methods {
 		if m != http.MethodGet && m != http.MethodHead && !rt.access.public && !rt.access.byTopic && rt.access.changes == "" {
-			return fmt.Errorf("web: %s %s names no action that it needs", m, rt.paths[0])
+			return fmt.Errorf("web: %s %s requires no action", m, rt.paths[0])
 		}
 	}
 	return nil
 }
 
-// admit finds out who calls and whether the route is theirs to call. The request it returns carries the caller.
+// admit authenticates the caller and checks that it may call the route. The request it returns carries the caller.
 func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
 	if err := s.crossOrigin.Check(r); err != nil {
-		// A page that a browser shows must not act on a hub that the browser's machine reaches.
+		// A web page must not act on a hub that its browser can reach.
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "cross_origin", Param: "Origin",
-			Detail: "is that of another site; a browser may change this hub from its own pages only"}
+			Detail: "is a different site; browsers may change this hub only from its own pages"}
 	}
 	if rt.access.public {
 		return r, nil
@@ -77,8 +76,8 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	return r, s.Guard.Allow(r.Context(), action, "")
 }
 
-// turnAway answers a caller that is not admitted. On the hub endpoint of the profile ballerina its clients expect a form; MOSIP's
-// fetch a fresh token on 401, and only then.
+// turnAway answers a caller that was not admitted. Clients of the ballerina profile expect a form from the hub endpoint; MOSIP's
+// clients fetch a fresh token on 401, and only then.
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
 		if q, qerr := s.readCompat(w, r); qerr == nil {
@@ -89,7 +88,7 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 	s.fail(w, r, err)
 }
 
-// bodyForSignature reads the body whole and puts it back, for who checks what was signed.
+// bodyForSignature reads the whole body to verify its signature, and puts it back.
 func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) {
 	c, err := s.readBody(x, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)
 	if err != nil {
@@ -102,8 +101,8 @@ func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) 
 	return c.bytes, nil
 }
 
-// accessProblem is what a client is told about credentials: that they are needed, that they do not hold, or what they
-// are not enough for. All that do not hold are answered alike.
+// accessProblem describes an error of authentication or authorization, or returns nil for other errors. All invalid credentials
+// get the same answer.
 func (s *Server) accessProblem(err error) *problem.Details {
 	if s.Guard == nil {
 		return nil
@@ -112,18 +111,18 @@ func (s *Server) accessProblem(err error) *problem.Details {
 	var denied *auth.Denied
 	switch {
 	case errors.As(err, &refusal):
-		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "the credentials do not hold", Challenges: s.Guard.ChallengesFor(err)}
+		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "invalid credentials", Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied) && denied.Principal.Method == auth.MethodAnonymous:
 		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied):
 		return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
 	case errors.Is(err, auth.ErrUnavailable):
-		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "credentials cannot be checked at present; try again shortly", RetryAfter: 5 * time.Second}
+		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "credentials cannot be checked now; try again shortly", RetryAfter: 5 * time.Second}
 	}
 	return nil
 }
 
-// principalName is who is written down as the author of a change.
+// principalName names the author of a change.
 func principalName(r *http.Request) string {
 	return strings.ToValidUTF8(auth.CallerOf(r.Context()).Principal.String(), "?")
 }

@@ -1,10 +1,7 @@
 package web
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -14,10 +11,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// maxAccessBytes is the longest body of a request about keys and rules.
-const maxAccessBytes = 64 << 10
-
-// accessRoutes are those under /v1/auth. They are there without a guard too: what is set then holds once one stands.
+// accessRoutes are the routes under /v1/auth. They exist even without a Guard; what is set then takes effect once there is one.
 func (s *Server) accessRoutes() []*route {
 	of := access{reads: auth.ActionAuth, changes: auth.ActionAuth}
 	get, post := http.MethodGet, http.MethodPost
@@ -40,7 +34,7 @@ type apiKeyItem struct {
 	CreatedAt *time.Time `json:"created_at,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at"`
 	CreatedBy string     `json:"created_by,omitempty"`
-	Key       string     `json:"key,omitempty"` // in the answer to its creation only
+	Key       string     `json:"key,omitempty"` // only in the response that creates it
 }
 
 func (s *Server) listAPIKeys(w http.ResponseWriter, _ *http.Request) {
@@ -54,6 +48,7 @@ func (s *Server) listAPIKeys(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
 }
 
+// orEmpty keeps an empty list from becoming null in JSON.
 func orEmpty(s []string) []string {
 	if s == nil {
 		return []string{}
@@ -61,7 +56,7 @@ func orEmpty(s []string) []string {
 	return s
 }
 
-// createAPIKey makes a key and shows it, once.
+// createAPIKey creates a key and shows it once.
 func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 	const expected = `expected JSON such as {"name": "meter-1", "scopes": ["publish"], "expires_in": "720h"}`
 	var in struct {
@@ -70,7 +65,7 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 		Roles     []string `json:"roles"`
 		ExpiresIn string   `json:"expires_in"`
 	}
-	if err := s.readJSON(w, r, &in, expected); err != nil {
+	if err := s.readJSON(w, r, maxJSONBytes, &in, expected); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -79,7 +74,7 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 	if err == nil && in.ExpiresIn != "" {
 		d, perr := time.ParseDuration(in.ExpiresIn)
 		if perr != nil || d <= 0 {
-			err = hub.ParamErrorf("expires_in", "is %s; expected a time above 0 such as 720h", problem.Quote(in.ExpiresIn))
+			err = hub.ParamErrorf("expires_in", "is %s; expected a positive duration such as 720h", problem.Quote(in.ExpiresIn))
 		} else {
 			k.ExpiresAt = s.Clock.Now().Add(d)
 		}
@@ -101,15 +96,15 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 
 func checkKeyRequest(name string, scopes, roles []string) error {
 	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that say whose key it is", problem.Quote(name))
+		return hub.ParamErrorf("name", "is %s; expected 1 to 128 printable characters that name the holder", problem.Quote(name))
 	}
 	for param, list := range map[string][]string{"scopes": scopes, "roles": roles} {
 		if len(list) > 100 {
-			return hub.ParamErrorf(param, "are %d; expected at most 100", len(list))
+			return hub.ParamErrorf(param, "has %d entries; expected at most 100", len(list))
 		}
 		for _, v := range list {
 			if v == "" || len(v) > 256 || strings.ContainsAny(v, " \t\r\n,") {
-				return hub.ParamErrorf(param, "has %s; expected words of at most 256 bytes", problem.Quote(v))
+				return hub.ParamErrorf(param, "contains %s; expected words of at most 256 bytes", problem.Quote(v))
 			}
 		}
 	}
@@ -159,7 +154,7 @@ func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/")
 	var rule auth.Rule
-	err := s.readJSON(w, r, &rule, `expected JSON such as {"may": ["publish"], "topics": ["orders/**"], "who": [{"scope": "orders.write"}]}`)
+	err := s.readJSON(w, r, maxJSONBytes, &rule, `expected JSON such as {"may": ["publish"], "topics": ["orders/**"], "who": [{"scope": "orders.write"}]}`)
 	if err == nil && rule.Name != "" && rule.Name != name {
 		err = hub.ParamErrorf("name", "is %s in the body and %s in the path; expected the same, or none in the body", problem.Quote(rule.Name), problem.Quote(name))
 	}
@@ -170,7 +165,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil && s.Guard != nil && s.Guard.FromFile(name) {
-		err = hub.Errorf(hub.CodeConflict, "rule %s stands in auth.file; change it there, or choose another name", problem.Quote(name))
+		err = hub.Errorf(hub.CodeConflict, "rule %s is defined in auth.file; change it there, or choose another name", problem.Quote(name))
 	}
 	var text []byte
 	if err == nil {
@@ -194,7 +189,7 @@ func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// principalItem is a principal as the API takes and shows it.
+// principalItem is a principal in requests and responses.
 type principalItem struct {
 	Method    auth.Method `json:"method"`
 	Authority string      `json:"issuer,omitempty"`
@@ -209,19 +204,19 @@ func itemOf(p *auth.Principal) principalItem {
 	return principalItem{p.Method, p.Authority, p.Subject, p.Client, p.User, p.Scopes, p.Roles}
 }
 
-// whoAmI shows the caller what the hub takes it for.
+// whoAmI shows callers who they are to the hub.
 func (s *Server) whoAmI(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, itemOf(auth.CallerOf(r.Context()).Principal))
 }
 
-// explain tells what the rules say about a wish, of the caller or of a principal that is given.
+// explain shows what the rules decide about an action, by the caller or by a given principal.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Principal *principalItem `json:"principal"`
 		Action    auth.Action    `json:"action"`
 		Topic     string         `json:"topic"`
 	}
-	err := s.readJSON(w, r, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
+	err := s.readJSON(w, r, maxJSONBytes, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
 	if err == nil && !in.Action.Known() {
 		err = hub.ParamErrorf("action", "is %s; expected %s", problem.Quote(string(in.Action)), auth.ActionNames())
 	}
@@ -248,28 +243,10 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		Principal principalItem `json:"principal"`
 	}{Action: in.Action, Topic: name, Principal: itemOf(p)}
 	if s.Guard == nil {
-		out.Allowed, out.Reason = true, "auth.mode is open: everybody may do everything"
+		out.Allowed, out.Reason = true, "auth.mode is open: everything is allowed"
 	} else {
 		d := auth.Decide(s.Guard.Rules(), p, in.Action, name)
 		out.Allowed, out.Reason, out.Rule, out.Missing = d.Allowed, d.Reason(), d.Rule, d.Missing
 	}
 	writeJSON(w, http.StatusOK, out)
-}
-
-// readJSON decodes a body that is one JSON value with known fields only.
-func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, into any, expected string) error {
-	body, err := s.readBody(w, r, maxAccessBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxAccessBytes))
-	defer body.release()
-	if err != nil {
-		return err
-	}
-	dec := json.NewDecoder(bytes.NewReader(body.bytes))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
-	}
-	return nil
 }

@@ -51,7 +51,7 @@ func newGuarded(t *testing.T, more string) *guarded {
 		if settings.SignedRequests != nil {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
-		list = append(list, auth.NewKeys(auth.NewKeyLookup(settings.APIKeys, o.State), now))
+		list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(settings.APIKeys, o.State), now))
 		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
 		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
 			return o.Guard.Allow(ctx, auth.Action(a), topic)
@@ -280,7 +280,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	for _, line := range []string{
 		`principal=api-key:root action=admin.auth topic="" allowed=true reason="allowed by rule root"`,
 		`principal=api-key:writer action=publish topic=orders/eu allowed=true reason="allowed by rule writers" correlation_id=good-1`,
-		`principal=api-key:writer action=publish topic=secret allowed=false reason="no rule allows it to anybody" correlation_id=bad-1`,
+		`principal=api-key:writer action=publish topic=secret allowed=false reason="no rule allows it" correlation_id=bad-1`,
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("the log lacks %s\n%s", line, text)

@@ -9,13 +9,13 @@ import (
 	"quorumhub/web/problem"
 )
 
-// askDelivery bounds the question to the node that delivers a subscription.
+// askDelivery bounds the request to the node that owns a subscription.
 const askDelivery = 2 * time.Second
 
-// delivery asks how the deliveries to a subscription go.
+// delivery asks the owner about a subscription's deliveries.
 func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*DeliveryView, error) {
 	if s.Deliveries == nil {
-		return nil, hub.Errorf(hub.CodeUnavailable, "this node knows nothing of deliveries")
+		return nil, hub.Errorf(hub.CodeUnavailable, "this node has no information about deliveries")
 	}
 	ctx, cancel := context.WithTimeout(ctx, askDelivery)
 	defer cancel()
@@ -26,24 +26,24 @@ func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*Delivery
 	if v.Attempts == nil {
 		v.Attempts = []DeliveryTry{}
 	}
-	delivered, said := 0, 0
+	delivered, counted := 0, 0
 	for i := range v.Attempts {
 		switch v.Attempts[i].Outcome {
-		case "cancelled": // by the hub itself: it says nothing
+		case "cancelled": // by the hub itself, so not counted
 			continue
 		case "delivered":
 			delivered++
 		}
-		said++
+		counted++
 	}
-	if said > 0 {
-		rate := float64(delivered) / float64(said)
+	if counted > 0 {
+		rate := float64(delivered) / float64(counted)
 		v.SuccessRate = &rate
 	}
 	return v, nil
 }
 
-// addDelivery adds to a subscription what is not in the state. What cannot be had is said, and the rest shown.
+// addDelivery adds to a subscription what the replicated state lacks. If the owner does not answer, it adds the reason.
 func (s *Server) addDelivery(ctx context.Context, out *subscriptionDetail, sub *hub.Subscription, head uint64, now time.Time) {
 	if at := s.oldestUndelivered(sub, head); !at.IsZero() {
 		out.Oldest, out.OldestAge = moment(at), max(now.Sub(at), 0).Seconds()
@@ -54,19 +54,19 @@ func (s *Server) addDelivery(ctx context.Context, out *subscriptionDetail, sub *
 	}
 }
 
-// oldestUndelivered is when the message behind the cursor was published, zero when there is none.
+// oldestUndelivered returns when the message after the cursor was published, or zero if there is none.
 func (s *Server) oldestUndelivered(sub *hub.Subscription, head uint64) time.Time {
 	if sub.Cursor.Offset >= head {
 		return time.Time{}
 	}
 	msgs, err := s.Messages.Read(sub.Topic, sub.Cursor.Offset+1, 1, 1)
 	if err != nil || len(msgs) == 0 {
-		return time.Time{} // dropped by retention just now: the cursor moves on
+		return time.Time{} // dropped by retention just now; the cursor will move on
 	}
 	return time.Unix(0, msgs[0].Time)
 }
 
-// listAttempts shows the last attempts of one subscription, from whichever node makes them.
+// listAttempts shows the last attempts of a subscription, from the node that owns it.
 func (s *Server) listAttempts(w http.ResponseWriter, r *http.Request) {
 	id, err := subscriptionInPath(r)
 	var v *DeliveryView

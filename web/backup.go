@@ -12,7 +12,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// Backup is a consistent copy of a node's files that is about to be written. Whoever has one must close it: pages are kept for it.
+// Backup is a consistent copy of a node's files, ready to be written. Close it: until then the files keep old pages for it.
 type Backup interface {
 	io.WriterTo
 	io.Closer
@@ -20,25 +20,25 @@ type Backup interface {
 
 // Backups takes backups of the node.
 type Backups interface {
-	// Begin begins a backup of the given size in bytes. ctx ends it early.
+	// Begin begins a backup and returns its size in bytes. Cancelling ctx ends it early.
 	Begin(ctx context.Context) (b Backup, size int64, name string, err error)
 }
 
 const (
-	// backupRate is what a reader of a backup must take at least, in bytes a second, on average and beyond a grace.
+	// backupRate is the minimum average rate of a client that reads a backup, in bytes per second, after backupGrace.
 	backupRate  = 1 << 20
 	backupGrace = time.Minute
 )
 
-// getBackup streams a backup of this node. Old pages of the files cannot be used again while it is read, so that a
-// reader who stalls, or who is slower than backupRate, is cut off.
+// getBackup streams a backup of this node. The files cannot reuse old pages meanwhile, so a client that stalls or is slower than
+// backupRate is cut off.
 func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) {
 	if s.Backups == nil {
 		s.fail(w, r, &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "path", Detail: "this server has no files to back up"})
 		return
 	}
 	if !s.backingUp.CompareAndSwap(false, true) {
-		s.fail(w, r, &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "another backup is being read from this node", RetryAfter: 5 * time.Second})
+		s.fail(w, r, &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "another backup of this node is in progress", RetryAfter: 5 * time.Second})
 		return
 	}
 	defer s.backingUp.Store(false)
@@ -54,7 +54,7 @@ func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) {
 	limit := backupGrace + time.Duration(size/backupRate)*time.Second
 	end := time.Now().Add(limit)
 	stop := time.AfterFunc(limit, func() {
-		cancel(fmt.Errorf("it took longer than %v", limit))
+		cancel(fmt.Errorf("took longer than %v", limit))
 	})
 	defer stop.Stop()
 	h := w.Header()
@@ -65,12 +65,12 @@ func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Backup-Time-Limit", strconv.Itoa(int(limit/time.Second)))
 	n, err := b.WriteTo(&pacedWriter{w: w, rc: rc, stall: s.BackupStall, end: end})
 	if err != nil {
-		s.Log.Warn("a backup was not read to its end", "error", errors.Join(err, context.Cause(ctx)), "bytes", n, "of", size, "remote", r.RemoteAddr)
-		panic(http.ErrAbortHandler) // the answer has begun; ending the connection is the only way to show that it is not whole
+		s.Log.Warn("backup aborted", "error", errors.Join(err, context.Cause(ctx)), "bytes", n, "of", size, "remote", r.RemoteAddr)
+		panic(http.ErrAbortHandler) // the response has begun; only closing the connection shows that it is incomplete
 	}
 }
 
-// pacedWriter lets every write take so long and not longer.
+// pacedWriter bounds the time of each write and of all together.
 type pacedWriter struct {
 	w     io.Writer
 	rc    *http.ResponseController
@@ -88,7 +88,7 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 	}
 	n, err := p.w.Write(b)
 	if err != nil {
-		err = fmt.Errorf("the reader takes too little, or has gone: %w", err)
+		err = fmt.Errorf("the client is too slow or gone: %w", err)
 	}
 	return n, err
 }

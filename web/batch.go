@@ -19,7 +19,7 @@ import (
 const (
 	ndjsonType    = "application/x-ndjson"
 	multipartType = "multipart/mixed"
-	// batchFraming is what a batch may have beside its messages: boundaries and headers of parts.
+	// batchFraming is what a batch may contain besides its messages: boundaries and part headers.
 	batchFraming = 256 << 10
 )
 
@@ -34,8 +34,8 @@ type batchMessage struct {
 	Offset uint64 `json:"offset"`
 }
 
-// publishBatch takes the request's body as several messages for a topic: the parts of multipart/mixed, or the lines of
-// application/x-ndjson. Either all of them are published or none.
+// publishBatch publishes the request's body as several messages to a topic: the parts of multipart/mixed, or the lines of
+// application/x-ndjson. It publishes all of them or none.
 func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic string) {
 	start := time.Now()
 	var b hub.Batch
@@ -65,7 +65,7 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic stri
 	writeJSON(w, http.StatusOK, out)
 }
 
-// readBatch reads a batch. The content, which the batch shares, must be released, with or without an error.
+// readBatch reads a batch. Release the content, whose memory the batch shares, even after an error.
 func (s *Server) readBatch(w http.ResponseWriter, r *http.Request) (b hub.Batch, body content, err error) {
 	given := r.Header["Content-Type"]
 	kind, params, err := mime.ParseMediaType(strings.Join(given, ","))
@@ -87,7 +87,7 @@ func (s *Server) readBatch(w http.ResponseWriter, r *http.Request) (b hub.Batch,
 	return b, body, err
 }
 
-// batchLines makes a message of each line: its bytes as they are, of the type application/json. Empty lines are left out.
+// batchLines makes a message of type application/json from each line, unchanged. It skips empty lines.
 func batchLines(body []byte) (items []hub.Item, err error) {
 	n := 0
 	for line := range bytes.SplitSeq(body, []byte("\n")) {
@@ -97,17 +97,17 @@ func batchLines(body []byte) (items []hub.Item, err error) {
 			continue
 		}
 		if !json.Valid(line) {
-			return nil, badBody("line %d is not JSON; expected one JSON value a line", n)
+			return nil, badBody("line %d is not JSON; expected one JSON value per line", n)
 		}
 		if len(items) > hub.MaxBatchMessages {
-			break // PublishBatch says that it is too many
+			break // PublishBatch reports the error
 		}
 		items = append(items, hub.Item{ContentType: "application/json", Body: line})
 	}
 	return items, nil
 }
 
-// batchParts makes a message of each part, of the part's Content-Type.
+// batchParts makes a message of each part, with the part's Content-Type.
 func batchParts(body []byte, boundary string) (items []hub.Item, err error) {
 	if boundary == "" {
 		return nil, hub.ParamErrorf("Content-Type", "has no boundary")
@@ -134,7 +134,7 @@ func batchParts(body []byte, boundary string) (items []hub.Item, err error) {
 			return nil, badBody("part %d has %d Content-Types; expected one", n, len(given))
 		}
 		if item.Body, err = io.ReadAll(part); err != nil {
-			return nil, badBody("part %d is cut short (%v)", n, err)
+			return nil, badBody("part %d is truncated (%v)", n, err)
 		}
 		items = append(items, item)
 	}

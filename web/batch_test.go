@@ -51,7 +51,7 @@ func TestBatch(t *testing.T) {
 				}
 			}
 		}
-		msgs, err := f.ledger.Read(1, before.Head+1, 100, 0)
+		msgs, err := f.ledger.Read(1, before.Head+1, 100, 1<<20)
 		if err != nil || len(msgs) != len(c.want) {
 			t.Fatalf("%s: %d messages (%v), want %d", c.name, len(msgs), err, len(c.want))
 		}
@@ -84,7 +84,7 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 		{"/topics/news", "", "1", 415, "multipart/mixed or application/x-ndjson"},
 		{"/topics/news", "multipart/mixed", "x", 400, "no boundary"},
 		{"/topics/news", parts, "no part at all", 400, "contains no messages"},
-		{"/topics/news", parts, part("Content-Type: text/plain", "1") + part("Content-Type: text/plain", "2"), 400, "part 2 is cut short"},
+		{"/topics/news", parts, part("Content-Type: text/plain", "1") + part("Content-Type: text/plain", "2"), 400, "part 2 is truncated"},
 		{"/topics/news", parts, "--b--\r\n", 400, "contains no messages"},
 		{"/topics/news", parts, part("Content-Transfer-Encoding: base64", "MQ==") + "--b--", 400, "part 1 has Content-Transfer-Encoding"},
 		{"/topics/news", parts, part("Content-Type: text/plain\r\nContent-Type: text/html", "1") + "--b--", 400, "part 1 has 2 Content-Types"},

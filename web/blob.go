@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// blobUploadBytes is what an upload holds in memory: what was read, and its encoded copy on the way into the log.
+	// blobUploadBytes is the memory of an upload: what was read, and its encoded copy on the way into the log.
 	blobUploadBytes = 2 * (hub.MaxInlineBytes + 1)
-	// blobWriteBytes is what a large answer holds in memory, and what its reader has downloadTime for.
+	// blobWriteBytes is the memory of a download, and what a client must take within downloadTime.
 	blobWriteBytes = 32 << 10
 	downloadTime   = 30 * time.Second
 )
 
-// mayBeBlob tells whether the body may be too large for one entry of the log.
+// mayBeBlob reports whether the body may be too large for one log entry.
 func (s *Server) mayBeBlob(r *http.Request) bool {
 	limit := s.Service.Policy().MaxMessageBytes
 	return limit > hub.MaxInlineBytes && (r.ContentLength > hub.MaxInlineBytes && r.ContentLength <= limit || r.ContentLength < 0)
 }
 
-// publishStream publishes a body that is or may be large. It goes into the log part by part as it comes, so that the
-// memory it takes does not depend on its size. The client has Options.BodyTimeout for each part.
+// publishStream publishes a body that may be a blob. It writes the body to the log in parts as they arrive, so that its memory
+// does not depend on the size. The client has Options.BodyTimeout for each part.
 func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Publication) (hub.Receipt, int64, error) {
 	if err := checkEncoding(r); err != nil {
 		return hub.Receipt{}, 0, err
@@ -40,11 +40,11 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 	var up *hub.BlobWriter
 	have, ended := 0, false
 	for !ended {
-		_ = control.SetReadDeadline(time.Now().Add(s.BodyTimeout)) // without a connection there is none
+		_ = control.SetReadDeadline(time.Now().Add(s.BodyTimeout)) // fails without a connection, as in tests
 		for have < len(buf) && !ended {
 			n, err := r.Body.Read(buf[have:])
 			have += n
-			if err == io.EOF { //nolint:errorlint // a body that was cut off is another error
+			if err == io.EOF { //nolint:errorlint // a truncated body is a different error
 				ended = true
 			} else if err != nil {
 				return hub.Receipt{}, 0, unreadable(err)
@@ -70,7 +70,7 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 			have = copy(buf, buf[part:have])
 		}
 	}
-	// The deadlines that came with the request are for bodies of one part.
+	// The request's original deadlines are for a body of one part.
 	_, _ = control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(answerTime))
 	if up == nil {
 		p.Body = buf[:have]
@@ -81,18 +81,18 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 	return receipt, up.Size(), err
 }
 
-// sendBlob sends a large body piece by piece.
+// sendBlob sends a blob in pieces.
 func (s *Server) sendBlob(w http.ResponseWriter, m *hub.Message) {
 	body := hub.NewBodyReader(s.Parts, m)
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // without a connection there is none
+	_ = control.SetReadDeadline(time.Time{}) // fails without a connection, as in tests
 	buf := make([]byte, blobWriteBytes)
 	for {
 		n, err := body.Read(buf)
 		if n > 0 {
 			_ = control.SetWriteDeadline(time.Now().Add(downloadTime))
 			if _, err := w.Write(buf[:n]); err != nil {
-				return // the client is gone: nobody is left to tell
+				return // the client is gone
 			}
 		}
 		switch {
@@ -100,9 +100,9 @@ func (s *Server) sendBlob(w http.ResponseWriter, m *hub.Message) {
 			return
 		case err != nil:
 			if !lost(err) {
-				s.Log.Error("a large message cannot be read", "message", m.ID(), "error", err)
+				s.Log.Error("cannot read a blob", "message", m.ID(), "error", err)
 			}
-			panic(http.ErrAbortHandler) // only the end of the connection shows that the body is not whole
+			panic(http.ErrAbortHandler) // only closing the connection shows that the body is incomplete
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// budget is a number of bytes that all requests share, of which one client gets a share. Taking never waits.
+// budget is a number of bytes that all requests share, and of which one client may use a share. Taking never waits.
 type budget struct {
 	limit, share int64
 
@@ -24,14 +24,14 @@ type budget struct {
 	by   map[netip.Addr]int64
 }
 
-// shares is into how many parts a budget falls: one client that holds bodies back leaves the rest to others.
+// shares is the number of shares in a budget, so that one client that is slow to send leaves the rest to others.
 const shares = 4
 
 func newBudget(limit, largest int64) *budget {
 	return &budget{limit: limit, share: max(limit/shares, 4*largest, blobUploadBytes), by: map[netip.Addr]int64{}}
 }
 
-// take reserves n bytes for a client; an error means that there is no room now.
+// take reserves n bytes for a client. An error means that there is no room now.
 func (b *budget) take(client netip.Addr, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -41,7 +41,7 @@ func (b *budget) take(client netip.Addr, n int64) error {
 	held := b.by[client] + n
 	if held > b.share {
 		return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: "bodies", RetryAfter: time.Second, HangUp: true,
-			Detail: "too many bodies of yours are under way at this node; send fewer at a time"}
+			Detail: "too many request bodies from this client are in flight at this node; send fewer at a time"}
 	}
 	b.by[client] = held
 	b.used += n
@@ -57,14 +57,14 @@ func (b *budget) give(client netip.Addr, n int64) {
 	}
 }
 
-// inUse is how many bytes are taken.
+// inUse returns the bytes taken.
 func (b *budget) inUse() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used
 }
 
-// content is a body read whole. Its memory is counted until release.
+// content is a whole body in memory, counted against the budget until release.
 type content struct {
 	bytes  []byte
 	held   int64
@@ -79,11 +79,11 @@ func (c *content) release() {
 	}
 }
 
-// firstChunk is what is read at first of a body that does not say its length.
+// firstChunk is the initial buffer for a body of unknown length.
 const firstChunk = 16 << 10
 
-// readBody reads the request's body, at most limit bytes of it. tooLarge is the error for a longer
-// one. The content must be released, with or without an error.
+// readBody reads the request's body of at most limit bytes; tooLarge is the error for a longer one. Release the content, even
+// after an error.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
 	c := content{budget: s.budget, client: clientAt(w)}
 	if err := checkEncoding(r); err != nil {
@@ -99,8 +99,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, t
 	if err := c.read(r.Body, n, limit, tooLarge); err != nil {
 		return c, err
 	}
-	// Left in place, the server's deadline for the body would cancel the request's context while the message is
-	// being written. Without a connection (a handler called directly) there is none.
+	// Otherwise the server's deadline for the body would cancel the request's context while the message is being written. This
+	// fails without a connection, as in tests.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return c, nil
 }
@@ -122,7 +122,7 @@ func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
 			return tooLarge
 		case err == nil && have == n:
 			return nil
-		case err == io.EOF: // io.Reader's contract; a wrapped EOF would be a failure
+		case err == io.EOF: // not errors.Is: a wrapped EOF would be a failure
 			if n > have {
 				return badBody("ended after %d of %d bytes", have, n)
 			}
@@ -148,13 +148,13 @@ func checkEncoding(r *http.Request) error {
 	for _, enc := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(enc, "identity") {
 			return &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding", Param: "Content-Encoding", AcceptEncoding: "identity",
-				Detail: "is " + problem.Quote(enc) + "; send the body without an encoding (identity)"}
+				Detail: "is " + problem.Quote(enc) + "; expected identity (no encoding)"}
 		}
 	}
 	return nil
 }
 
-// grow makes room for size bytes in all and counts them.
+// grow makes room for size bytes in total and counts them.
 func (c *content) grow(size int64) error {
 	if err := c.budget.take(c.client, size-c.held); err != nil {
 		return err

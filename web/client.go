@@ -5,11 +5,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 )
 
-// clientOf is the address that stands for whoever sent the request: the peer's or, behind a trusted proxy, the last one of
-// X-Forwarded-For that is no trusted proxy's. Of an IPv6 address it is the network: one client has a /64 at least. It is the zero
-// Addr where none is known.
+// clientOf returns the address that identifies the sender of a request: the peer's or, behind a trusted proxy, the last one in
+// X-Forwarded-For that is not a trusted proxy's. For IPv6 it is the /64 network, since a client has at least one. It is the zero
+// Addr if unknown.
 func (s *Server) clientOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -22,7 +23,7 @@ func (s *Server) clientOf(r *http.Request) netip.Addr {
 	return networkOf(client)
 }
 
-// addressOf is the client as the log names it.
+// addressOf returns the client's address for the log.
 func (s *Server) addressOf(x *exchange, r *http.Request) string {
 	if len(s.TrustedProxies) > 0 {
 		return x.client.String()
@@ -30,7 +31,7 @@ func (s *Server) addressOf(x *exchange, r *http.Request) string {
 	return r.RemoteAddr
 }
 
-// networkOf is what a client's address counts as.
+// networkOf returns the address that a client is counted under.
 func networkOf(a netip.Addr) netip.Addr {
 	if a = a.Unmap(); a.Is4() {
 		return a
@@ -46,8 +47,8 @@ func (s *Server) trusts(a netip.Addr) bool {
 	return slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// forwardedFor goes through the addresses from the nearest one on. What stands behind one that cannot be read is nobody's
-// word.
+// forwardedFor walks the addresses from the nearest on. It ignores everything beyond a malformed one, which no trusted proxy
+// vouches for.
 func (s *Server) forwardedFor(client netip.Addr, lines []string) netip.Addr {
 	for _, line := range slices.Backward(lines) {
 		for line != "" {
@@ -69,11 +70,39 @@ func (s *Server) forwardedFor(client netip.Addr, lines []string) netip.Addr {
 	return client
 }
 
-// parseForwarded reads an address, which some proxies write with a port.
+// parseForwarded parses an address, to which some proxies add a port.
 func parseForwarded(item string) (netip.Addr, error) {
 	if ap, err := netip.ParseAddrPort(item); err == nil {
 		return ap.Addr().Unmap(), nil
 	}
 	a, err := netip.ParseAddr(strings.Trim(item, "[]"))
 	return a.Unmap(), err
+}
+
+// clientCounts counts what each client has open. The zero value is ready to use.
+type clientCounts struct {
+	mu sync.Mutex
+	by map[netip.Addr]int
+}
+
+// enter counts one more for a client, unless it has most already. most 0 is no limit.
+func (c *clientCounts) enter(client netip.Addr, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if most > 0 && c.by[client] >= most {
+		return false
+	}
+	if c.by == nil {
+		c.by = map[netip.Addr]int{}
+	}
+	c.by[client]++
+	return true
+}
+
+func (c *clientCounts) leave(client netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by[client]--; c.by[client] == 0 {
+		delete(c.by, client)
+	}
 }

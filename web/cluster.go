@@ -8,7 +8,7 @@ import (
 
 type clusterBody struct {
 	Leader       string     `json:"leader"`
-	FeatureLevel uint32     `json:"feature_level"` // that all nodes know
+	FeatureLevel uint32     `json:"feature_level"` // known to all nodes
 	Nodes        []nodeItem `json:"nodes"`
 }
 
@@ -18,20 +18,20 @@ type nodeItem struct {
 	ClusterAddr   string `json:"cluster_addr"`
 	Role          Role   `json:"role"`
 	AppliedIndex  uint64 `json:"applied_index"`
-	StateHash     string `json:"state_hash"` // in hex: JSON's numbers do not hold 64 bits
+	StateHash     string `json:"state_hash"` // in hex: JSON numbers cannot hold 64 bits
 	Subscriptions int    `json:"subscriptions"`
 
 	Voter        bool    `json:"voter"`
 	Healthy      bool    `json:"healthy"`
-	LastContact  *int64  `json:"last_contact_ms"` // null: never, or not known
+	LastContact  *int64  `json:"last_contact_ms"` // null: never or unknown
 	Stopping     bool    `json:"stopping"`
 	Leaving      bool    `json:"leaving"`
 	Weight       int     `json:"weight"`
-	FeatureLevel uint32  `json:"feature_level"` // that its program knows
+	FeatureLevel uint32  `json:"feature_level"` // known to its program
 	ClockOffset  float64 `json:"clock_offset"`  // seconds
 }
 
-// getCluster shows the cluster as this node sees it.
+// getCluster shows this node's view of the cluster.
 func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
 	out := clusterBody{Leader: s.Node.LeaderID(), FeatureLevel: s.Node.FeatureLevel(), Nodes: []nodeItem{}}
 	for _, n := range s.Node.Nodes() {

@@ -21,19 +21,19 @@ import (
 // Profile is the dialect of the hub endpoint.
 type Profile string
 
-// Profiles. Ballerina speaks as the Kafka hub of Ballerina and WSO2 does, MOSIP as the one of MOSIP, which is a
-// relative of it: parameters in query or form, answers as forms, refusals as hub.mode=denied. Both renew a
-// subscription that is asked for again and let leases end, where those hubs deny the one and forget the other.
+// Profiles. Ballerina is compatible with the Kafka hub of Ballerina and WSO2, MOSIP with MOSIP's hub, which derives from it:
+// parameters in query or form, responses as forms, refusals as hub.mode=denied. Unlike those hubs, both renew a subscription on a
+// repeated request instead of denying it, and let leases expire.
 const (
 	ProfileNative    Profile = "native"
 	ProfileBallerina Profile = "ballerina"
 	ProfileMOSIP     Profile = "mosip"
 )
 
-// publisherHeader tells content from an event where both come as forms.
+// publisherHeader distinguishes content from an event when both are forms.
 const publisherHeader = "x-ballerina-publisher"
 
-// compatRequest is a request to the endpoint of a compatible profile, with its parameters wherever they stood.
+// compatRequest is a request in a compatible profile, with parameters from the query or the body.
 type compatRequest struct {
 	params  url.Values
 	content bool // the body is content to publish
@@ -66,7 +66,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	writeCompat(w, status, "hub.mode=accepted")
 }
 
-// readCompat finds the parameters: in the query of content, in the body of everything else.
+// readCompat reads the parameters: from the query if the body is content, and else from the body.
 func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatRequest, err error) {
 	given := r.Header.Get("Content-Type")
 	kind, _, merr := mime.ParseMediaType(given)
@@ -91,7 +91,7 @@ func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatReq
 	}
 	mode := q.params.Get("hub.mode")
 	if mode == "unregister" && s.Profile == ProfileMOSIP {
-		mode = "deregister" // as MOSIP's client calls it
+		mode = "deregister" // MOSIP's client's name for it
 	}
 	if !slices.Contains([]string{"register", "deregister", "publish", "subscribe", "unsubscribe"}, mode) {
 		return q, hub.Errorf(hub.CodeInvalid, "The request does not include valid `hub.mode` form param.")
@@ -106,7 +106,7 @@ func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatReq
 		}
 	}
 	if lease := q.params.Get("hub.lease_seconds"); q.params.Has("hub.lease_seconds") && strings.Trim(lease, "0123456789") != "" || lease == "" {
-		q.params.Del("hub.lease_seconds") // unreadable, so the default
+		q.params.Del("hub.lease_seconds") // malformed, so use the default
 	}
 	return q, nil
 }
@@ -127,7 +127,7 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 	return s.Service.Deregister(ctx, topic)
 }
 
-// publishCompat publishes the body, or for an event takes note that a topic has news.
+// publishCompat publishes the body, or for an event pings the topic.
 func (s *Server) publishCompat(w http.ResponseWriter, r *http.Request, q compatRequest, start time.Time) {
 	if !q.content {
 		if err := s.Service.Ping(r.Context(), url.Values{"hub.topic": {q.params.Get("hub.topic")}}); err != nil {
@@ -153,13 +153,13 @@ func (s *Server) publishCompat(w http.ResponseWriter, r *http.Request, q compatR
 	writeCompat(w, http.StatusOK, "hub.mode=accepted")
 }
 
-// UnknownTopic is the reason of a refusal in the profiles ballerina and mosip.
+// UnknownTopic is the reason for refusing an unknown topic in the profiles ballerina and mosip.
 func UnknownTopic(topic string) string {
 	return fmt.Sprintf("Topic [%s] is not registered with the Hub", topic)
 }
 
-// failCompat answers a refusal the way the profile's clients know it. Where the hub cannot serve it is 503, which no
-// client of theirs takes for an acceptance.
+// failCompat refuses a request the way the profile's clients expect. If the hub is unavailable the status is 503, which none of
+// them takes for an acceptance.
 func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequest, err error) *problem.Details {
 	publisher := q.mode != "subscribe" && q.mode != "unsubscribe"
 	status, reason := 0, ""
@@ -202,12 +202,12 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	return &problem.Details{Status: status, Code: "denied", Detail: reason}
 }
 
-// writeCompat answers with a form as those hubs write it: values are not encoded.
+// writeCompat answers with a form. Like those hubs, it does not encode values.
 func writeCompat(w http.ResponseWriter, status int, form string) {
 	writeBare(w, status, formType, form)
 }
 
-// writeBare answers with exactly this body, without a line break behind it.
+// writeBare answers with exactly this body, without a final line break.
 func writeBare(w http.ResponseWriter, status int, contentType, body string) {
 	h := w.Header()
 	h["Content-Type"] = []string{contentType}
@@ -216,27 +216,27 @@ func writeBare(w http.ResponseWriter, status int, contentType, body string) {
 	_, _ = w.Write([]byte(body))
 }
 
-// writeStatus answers {"status": ".."} as health checks and consolidators do.
+// writeStatus answers {"status": ".."}, like health checks and consolidators.
 func writeStatus(w http.ResponseWriter, status int, word string) {
 	w.Header().Set("Cache-Control", "no-store")
 	writeBare(w, status, "application/json", `{"status":"`+word+`"}`)
 }
 
-// compact makes JSON content fit for receivers that read a body line by line and sign what they put together again.
+// compact puts JSON content on one line, for receivers that read a body by lines and verify the signature of the rejoined lines.
 func compact(p *hub.Publication) error {
 	kind, _, err := mime.ParseMediaType(p.ContentType)
 	if err != nil || kind != "application/json" {
-		return nil //nolint:nilerr // what is no JSON stays as it is
+		return nil //nolint:nilerr // other content stays as it is
 	}
 	var b bytes.Buffer
 	if err := json.Compact(&b, p.Body); err != nil {
-		return hub.ParamErrorf("body", "is no JSON, as its content type says (%v)", err)
+		return hub.ParamErrorf("body", "is not JSON, despite its content type (%v)", err)
 	}
 	p.Body, p.ContentType = b.Bytes(), "application/json"
 	return nil
 }
 
-// getUp is the health check of the profile mosip: 503 as soon as requests had better go to another node.
+// getUp is the health check of the profile mosip: 503 while requests should go to another node.
 func (s *Server) getUp(w http.ResponseWriter, _ *http.Request) {
 	if len(s.Node.NotReady()) > 0 || s.draining.Load() {
 		writeStatus(w, http.StatusServiceUnavailable, "DOWN")

@@ -9,8 +9,8 @@ import (
 	"quorumhub/hub"
 )
 
-// entityTag is a strong validator: a message never changes, and its time keeps the tags of a cluster that
-// was set up anew apart from those of the old one.
+// entityTag returns a strong validator. A message never changes, and its time distinguishes it from a message with the same ID in
+// a cluster that was set up again from scratch.
 func entityTag(m *hub.Message) string {
 	return "\"" + m.ID() + "-" + strconv.FormatInt(m.Time, 36) + "\""
 }
@@ -28,8 +28,8 @@ func (s *Server) unchanged(h http.Header, etag string, m *hub.Message) bool {
 	return !modified.After(since) && s.aloneInSecond(m)
 }
 
-// aloneInSecond tells whether the message before m is from another second. HTTP dates count whole seconds: of
-// two messages in one, a client that has the first would be told that it has the second.
+// aloneInSecond reports whether the message before m is from another second. HTTP dates count whole seconds: after two messages
+// in one second, a client with the first would be told that it has the second.
 func (s *Server) aloneInSecond(m *hub.Message) bool {
 	if m.Offset == 1 {
 		return true
@@ -38,7 +38,7 @@ func (s *Server) aloneInSecond(m *hub.Message) bool {
 	return err == nil && len(before) == 1 && before[0].Time/int64(time.Second) != m.Time/int64(time.Second)
 }
 
-// matchesTag compares weakly, as If-None-Match wants (RFC 9110 section 13.1.2).
+// matchesTag compares weakly, as If-None-Match requires (RFC 9110 section 13.1.2).
 func matchesTag(lines []string, etag string) bool {
 	for _, line := range lines {
 		for {
@@ -51,7 +51,7 @@ func matchesTag(lines []string, etag string) bool {
 			}
 			tag := strings.TrimPrefix(line, "W/")
 			if tag == "" || tag[0] != '"' {
-				break // not a list of entity tags: what follows cannot be trusted
+				break // not a list of entity tags, so ignore the rest
 			}
 			end := strings.IndexByte(tag[1:], '"')
 			if end < 0 {

@@ -9,7 +9,7 @@ import (
 	"quorumhub/hub"
 )
 
-// compatRoutes are those that tools of Ballerina and MOSIP hubs poll, served from this hub's own state.
+// compatRoutes are the routes that tools of Ballerina and MOSIP hubs poll, served from this hub's state.
 func (s *Server) compatRoutes() []*route {
 	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
@@ -20,7 +20,7 @@ func (s *Server) compatRoutes() []*route {
 		{name: "up", paths: []string{"/hub/actuator/health", "/consolidator/actuator/health"}, methods: get(s.getUp), access: access{public: true}},
 	}
 	if s.Profile == ProfileMOSIP {
-		// The subscriber's own signature is what this asks for.
+		// Public, because it requires the subscriber's own signature.
 		pull := map[string]http.HandlerFunc{http.MethodGet: s.getFailedContent}
 		routes = append(routes, &route{name: "failed_content", paths: []string{"/websub/sync/failedmessage"}, methods: pull, access: access{public: true}})
 	}
@@ -30,7 +30,7 @@ func (s *Server) compatRoutes() []*route {
 // snapshotPage is how many rows are read under one lock.
 const snapshotPage = 1000
 
-// getStateSnapshot writes the state as a consolidator does: topics and subscriptions, without secrets.
+// getStateSnapshot writes topics and subscriptions in a consolidator's format, without secrets.
 func (s *Server) getStateSnapshot(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -40,7 +40,7 @@ func (s *Server) getStateSnapshot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	// A client that is gone makes every further write fail at once; nobody is left to tell.
+	// Write errors are sticky and mean that the client is gone.
 	defer func() { _ = out.Flush() }()
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
@@ -101,7 +101,7 @@ func (s *Server) snapshotItem(sub *hub.Subscription) map[string]any {
 	return item
 }
 
-// compatStatus is active, or stale for a subscription that gets nothing at present. It recovers by itself.
+// compatStatus is "active", or "stale" for a subscription that receives nothing now. A stale one recovers by itself.
 func (s *Server) compatStatus(sub *hub.Subscription) string {
 	if sub.Cursor.FailingSince != 0 || sub.Expired(s.Clock.Now()) {
 		return "stale"
@@ -109,7 +109,7 @@ func (s *Server) compatStatus(sub *hub.Subscription) string {
 	return "active"
 }
 
-// getSubscriptionStatus answers for one topic and callback.
+// getSubscriptionStatus shows the status of the subscription of a topic and callback.
 func (s *Server) getSubscriptionStatus(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	name, err := s.Service.Namer().Name("topic", q.Get("topic"))

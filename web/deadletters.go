@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -15,7 +15,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// deadLetterItem is a dead letter as lists show it.
+// deadLetterItem is a dead letter in a list.
 type deadLetterItem struct {
 	ID           string     `json:"id"`
 	Subscription string     `json:"subscription"`
@@ -33,7 +33,7 @@ type deadLetterItem struct {
 	Replaying    *time.Time `json:"replaying_since"`
 }
 
-// deadLetterDetail is all there is to know about one. The body is text where it is valid UTF-8, else base64.
+// deadLetterDetail is a dead letter with its attempts and content: text if it is valid UTF-8, else base64.
 type deadLetterDetail struct {
 	deadLetterItem
 	Active     bool              `json:"subscription_active"`
@@ -56,12 +56,12 @@ func letterItem(d *hub.DeadLetter) deadLetterItem {
 		d.Status, d.Reason, moment(d.At), moment(d.PublishedAt), d.ContentType, d.Size, moment(d.Replaying)}
 }
 
-// letterParams are the filters of dead letters, in queries and, by the same names, in bodies.
+// letterParams returns the filters of dead letters, which have the same names in queries and bodies.
 func letterParams() []string {
 	return []string{"topic", "callback", "subscription", "status", "reason", "since", "until"}
 }
 
-// letterFilter reads the filters that get returns by name, empty where there is none.
+// letterFilter parses the filters that get returns by name; an empty one matches everything.
 func (s *Server) letterFilter(get func(string) string) (f hub.DeadLetterFilter, err error) {
 	if v := get("topic"); v != "" {
 		if f.Topic, err = s.Service.Namer().HostedName("topic", v); err != nil {
@@ -77,7 +77,7 @@ func (s *Server) letterFilter(get func(string) string) (f hub.DeadLetterFilter, 
 	if v := get("subscription"); v != "" {
 		kind, n, ok := parseID(v)
 		if !ok || kind != 's' {
-			return f, hub.ParamErrorf("subscription", "is %s; expected an id such as s-17", problem.Quote(v))
+			return f, hub.ParamErrorf("subscription", "is %s; expected an ID such as s-17", problem.Quote(v))
 		}
 		f.Subscription = hub.SubscriptionID(n)
 	}
@@ -119,7 +119,7 @@ func (s *Server) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, out)
 }
 
-// letterInPath is the id in /v1/dead-letters/<id> and in what lies below it.
+// letterInPath returns the ID in /v1/dead-letters/<id> and below.
 func letterInPath(r *http.Request) (uint64, error) {
 	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/dead-letters/"), "/")
 	kind, n, ok := parseID(id)
@@ -153,8 +153,8 @@ func (s *Server) getDeadLetter(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, out)
 }
 
-// letterDetail reads one dead letter with its content, in base64. release gives back its share of the memory for bodies,
-// also after an error.
+// letterDetail reads one dead letter with its content, in base64. Call release, even after an error; it returns memory to the
+// budget.
 func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64) (out *deadLetterDetail, release func(), err error) {
 	release = func() {}
 	var d hub.DeadLetter
@@ -167,7 +167,7 @@ func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64)
 	if !ok {
 		return nil, release, noLetter(hub.DeadLetterID(id))
 	}
-	size := 4 * int64(d.Size) // read, as text or base64, and encoded
+	size := 4 * int64(d.Size) // the body, its text or base64, and the encoded JSON
 	client := clientAt(w)
 	if err := s.budget.take(client, size); err != nil {
 		return nil, release, err
@@ -222,7 +222,7 @@ func (s *Server) dropDeadLetter(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// letterActionAnswer says how many dead letters an action is about.
+// letterActionAnswer counts the dead letters of an action.
 type letterActionAnswer struct {
 	Matched   int  `json:"matched"`
 	Ended     int  `json:"ended"`
@@ -231,7 +231,7 @@ type letterActionAnswer struct {
 	DryRun    bool `json:"dry_run"`
 }
 
-// replayDeadLetters replays what a filter chooses: {"topic": "news", "status": "5xx", "dry_run": true}.
+// replayDeadLetters replays what a filter selects: {"topic": "news", "status": "5xx", "dry_run": true}.
 func (s *Server) replayDeadLetters(w http.ResponseWriter, r *http.Request) {
 	a, err := s.readLetterAction(w, r)
 	var n hub.DeadLetterCount
@@ -245,7 +245,7 @@ func (s *Server) replayDeadLetters(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusAccepted, letterActionAnswer{Matched: n.Matched, Ended: n.Ended, Replaying: &n.Done, DryRun: a.DryRun})
 }
 
-// dropDeadLetters drops what a filter chooses.
+// dropDeadLetters drops what a filter selects.
 func (s *Server) dropDeadLetters(w http.ResponseWriter, r *http.Request) {
 	a, err := s.readLetterAction(w, r)
 	var n hub.DeadLetterCount
@@ -259,18 +259,13 @@ func (s *Server) dropDeadLetters(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, letterActionAnswer{Matched: n.Matched, Ended: n.Ended, Dropped: &n.Done, DryRun: a.DryRun})
 }
 
-// readLetterAction reads the body of a request about many dead letters. Without a filter it takes "all": true, so that an
-// empty body does no harm.
+// readLetterAction reads a request about many dead letters. Without a filter it requires "all": true, so that an empty body does
+// no harm.
 func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub.DeadLetterAction, err error) {
 	const expected = `expected JSON such as {"topic": "news", "status": "5xx", "dry_run": true}, or {"all": true}`
 	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
 		return a, &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Param: "Content-Type",
 			Detail: "is " + problem.Quote(r.Header.Get("Content-Type")) + "; expected application/json"}
-	}
-	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
-	defer body.release()
-	if err != nil {
-		return a, err
 	}
 	var in struct {
 		Topic        string `json:"topic"`
@@ -284,13 +279,8 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 		DryRun       bool   `json:"dry_run"`
 		Expect       *int   `json:"expect"`
 	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return a, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return a, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
+		return a, err
 	}
 	fields := url.Values{"topic": {in.Topic}, "callback": {in.Callback}, "subscription": {in.Subscription}, "status": {in.Status},
 		"reason": {in.Reason}, "since": {in.Since}, "until": {in.Until}}
@@ -299,33 +289,33 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 	}
 	if none := a.Filter == (hub.DeadLetterFilter{}); none != in.All {
 		if none {
-			return a, hub.ParamErrorf("body", "names no dead letters; %s", expected)
+			return a, hub.ParamErrorf("body", "selects no dead letters; %s", expected)
 		}
-		return a, hub.ParamErrorf("all", "is true beside a filter; expected one of the two")
+		return a, hub.ParamErrorf("all", "is combined with a filter; expected one of the two")
 	}
 	a.DryRun, a.Expect = in.DryRun, -1
 	if in.Expect != nil {
 		if a.Expect = *in.Expect; a.Expect < 0 {
-			return a, hub.ParamErrorf("expect", "is %d; expected the number of dead letters that the filter chooses", a.Expect)
+			return a, hub.ParamErrorf("expect", "is %d; expected the number of dead letters that the filter selects", a.Expect)
 		}
 	}
 	return a, nil
 }
 
-// exportStep bounds the time for one line of an export.
+// exportStep bounds the time to send one line of an export.
 const exportStep = time.Minute
 
-// exportDeadLetters streams what the filter chooses with its content, one JSON object a line. An export that cannot be
-// completed ends without an end, so that it does not look whole.
+// exportDeadLetters streams what the filter selects, with content, as one JSON object per line. If it cannot complete the export
+// it aborts the response, so that it does not look complete.
 func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		s.fail(w, r, hub.ParamErrorf("query", "cannot be read (%v)", err))
+		s.fail(w, r, err)
 		return
 	}
 	for name, v := range values {
-		if !contains(letterParams(), name) || len(v) > 1 {
-			s.fail(w, r, hub.ParamErrorf(problem.Quote(name), "is not a parameter of the export or given twice; expected %s", strings.Join(letterParams(), ", ")))
+		if !slices.Contains(letterParams(), name) || len(v) > 1 {
+			s.fail(w, r, hub.ParamErrorf(problem.Quote(name), "is unknown or repeated; expected each at most once of %s", strings.Join(letterParams(), ", ")))
 			return
 		}
 	}
@@ -347,19 +337,19 @@ func (s *Server) exportDeadLetters(w http.ResponseWriter, r *http.Request) {
 	}
 	control := http.NewResponseController(w)
 	for _, id := range ids {
-		_ = control.SetWriteDeadline(time.Now().Add(exportStep)) // without a connection there is none
+		_ = control.SetWriteDeadline(time.Now().Add(exportStep)) // fails without a connection, as in tests
 		switch err := s.exportLetter(w, r, id); {
 		case err == nil:
 		case r.Context().Err() != nil:
 			panic(http.ErrAbortHandler)
 		default:
-			s.Log.Error("export of dead letters is cut short", "error", err, "correlation_id", idOf(w))
+			s.Log.Error("export of dead letters aborted", "error", err, "correlation_id", idOf(w))
 			panic(http.ErrAbortHandler)
 		}
 	}
 }
 
-// exportLetter writes one line; a letter that went meanwhile is left out.
+// exportLetter writes one line. It skips a letter that was dropped meanwhile.
 func (s *Server) exportLetter(w http.ResponseWriter, r *http.Request, id uint64) error {
 	out, release, err := s.letterDetail(w, r, id)
 	defer release()

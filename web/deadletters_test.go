@@ -182,8 +182,8 @@ func TestReplayByAPI(t *testing.T) {
 func TestActionsThatAreRefused(t *testing.T) {
 	f := letters(t)
 	for body, words := range map[string]string{
-		`{}`: "names no dead letters", ``: "cannot be read", `{"all":true,"topic":"news"}`: "all: is true beside a filter",
-		`{"tpoic":"news"}`: "cannot be read", `{"all":true}x`: "goes on", `{"status":"9xx"}`: "status:", `{"all":true,"expect":-1}`: "expect:", `[]`: "cannot be read",
+		`{}`: "selects no dead letters", ``: "cannot be decoded", `{"all":true,"topic":"news"}`: "all: is combined with a filter",
+		`{"tpoic":"news"}`: "cannot be decoded", `{"all":true}x`: "has data after", `{"status":"9xx"}`: "status:", `{"all":true,"expect":-1}`: "expect:", `[]`: "cannot be decoded",
 	} {
 		for _, action := range []string{"replay", "drop"} {
 			if got := f.action(t, action, body, 400); !strings.Contains(got, words) {

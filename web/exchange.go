@@ -16,17 +16,17 @@ import (
 
 const correlationHeader = "X-Correlation-Id"
 
-// exchange is one request with its answer: it remembers what the answer was and by which route it came.
+// exchange is one request and its response. It records the route and the status.
 type exchange struct {
 	http.ResponseWriter
 	route  *route
-	status int     // 0 until the answer has begun
-	signed content // a body that was read to check its signature, until the end
+	status int     // 0 until the response has begun
+	signed content // a body read to verify its signature, released at the end
 	reads  Reads   // nil: the request writes nothing
 	client netip.Addr
 }
 
-// WriteHeader notes the status.
+// WriteHeader records the status.
 func (x *exchange) WriteHeader(code int) {
 	if x.status == 0 && code >= 200 {
 		x.begin(code)
@@ -41,7 +41,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return x.ResponseWriter.Write(b)
 }
 
-// begin notes the status. The answer to a write says where in the log the write stands at the latest.
+// begin records the status. The response to a write carries a log index at or after the write.
 func (x *exchange) begin(status int) {
 	x.status = status
 	if x.reads == nil || status >= 300 {
@@ -55,7 +55,7 @@ func (x *exchange) begin(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// ServeHTTP answers one request. A panic in a handler costs that request only.
+// ServeHTTP handles one request. A panic in a handler fails that request only.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
 	*x = exchange{ResponseWriter: w, client: s.clientOf(r)}
@@ -65,7 +65,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()[correlationHeader] = []string{correlationID(r)}
 	defer s.finish(x, r)
 	if len(r.Header) > maxHeaderNames {
-		// Of a header's bytes a map of it makes thirty times as many: they are not held while a body comes.
+		// A map of many small fields takes thirty times their bytes, so do not hold one while a body arrives.
 		writeProblem(x, r, &problem.Details{Status: http.StatusRequestHeaderFieldsTooLarge, Code: "too_many_headers", HangUp: true,
 			Detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
 		return
@@ -75,13 +75,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) finish(x *exchange, r *http.Request) {
 	if v := recover(); v != nil {
-		if v == http.ErrAbortHandler { //nolint:errorlint // the very value is the signal
+		if v == http.ErrAbortHandler { //nolint:errorlint // net/http checks for this value
 			panic(v)
 		}
 		s.Log.Error("panic in a handler", slog.Any("panic", v), slog.String("method", r.Method),
 			slog.String("path", r.URL.Path), slog.String("correlation_id", idOf(x)), slog.String("stack", string(debug.Stack())))
 		if x.status != 0 {
-			// The answer has begun; ending the connection is the only way to show that it is not whole.
+			// The response has begun; only closing the connection shows that it is incomplete.
 			s.metrics.request(x.route, http.StatusInternalServerError)
 			x.signed.release()
 			panic(http.ErrAbortHandler)
@@ -94,7 +94,7 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 	s.exchanges.Put(x)
 }
 
-// correlationID is the id a client gave its request, or a new one.
+// correlationID returns the ID that came with a request, or a new one.
 func correlationID(r *http.Request) string {
 	if given := r.Header[correlationHeader]; len(given) == 1 && validCorrelationID(given[0]) {
 		return given[0]
@@ -117,7 +117,7 @@ func validCorrelationID(id string) bool {
 	return true
 }
 
-// idOf is the correlation id of the exchange that w answers.
+// idOf returns the correlation ID of the exchange that w belongs to.
 func idOf(w http.ResponseWriter) string {
 	if v := w.Header()[correlationHeader]; len(v) > 0 {
 		return v[0]

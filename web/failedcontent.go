@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +18,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// Bounds of a pull of failed content: what MOSIP's client gets without a count, and at most.
+// Number of messages in a pull of failed content: by default, and at most.
 const (
 	defaultPull = 10
 	maxPull     = 1000
@@ -27,18 +26,18 @@ const (
 
 const subscriberSignature = "X-Subscriber-Signature"
 
-// failedContentRequest is what a subscriber asks for: a page of what it has not got since a time.
+// failedContentRequest asks for a page of what a subscriber has not received since a time.
 type failedContentRequest struct {
 	topic, callbackKey string
 	since              time.Time
 	page, count        uint64
-	signed             []byte // the parameters as they came, one behind the other
-	mac                []byte // nil: none that could hold
+	signed             []byte // the parameters as received, concatenated
+	mac                []byte // nil: missing or malformed
 }
 
-// getFailedContent serves the pull of failed content of MOSIP's first hub: the subscriber proves itself with its own secret and
-// gets what it has not acknowledged, from the dead letters and the log. Nothing is acknowledged by it, and whoever sees a request
-// can send it again: the answer is the same, to the same secret's holder.
+// getFailedContent serves the pull of failed content of MOSIP's first hub. The subscriber authenticates with its own secret and
+// gets what it has not acknowledged, from the dead letters and the log. A pull acknowledges nothing, so replaying a request only
+// repeats the response.
 func (s *Server) getFailedContent(w http.ResponseWriter, r *http.Request) {
 	q, err := s.readFailedContent(r)
 	var sub hub.Subscription
@@ -60,9 +59,9 @@ func (s *Server) getFailedContent(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) readFailedContent(r *http.Request) (q failedContentRequest, err error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		return q, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return q, err
 	}
 	get := func(name string) string {
 		if v := values[name]; len(v) > 1 && err == nil {
@@ -83,7 +82,7 @@ func (s *Server) readFailedContent(r *http.Request) (q failedContentRequest, err
 	}
 	q.callbackKey = hub.NormalizeURL(string(callback))
 	if q.since, err = time.Parse(time.RFC3339Nano, timestamp); err != nil {
-		if q.since, err = time.Parse("2006-01-02T15:04:05", timestamp); err != nil { // a fraction may follow; UTC
+		if q.since, err = time.Parse("2006-01-02T15:04:05", timestamp); err != nil { // UTC, with an optional fraction
 			return q, hub.ParamErrorf("timestamp", "is %s; expected a time such as 2026-01-31T12:00:00.000Z", problem.Quote(timestamp))
 		}
 	}
@@ -100,23 +99,23 @@ func (s *Server) readFailedContent(r *http.Request) (q failedContentRequest, err
 	}
 	q.signed = []byte(topic + string(callback) + timestamp + page + count)
 	if given := r.Header[subscriberSignature]; len(given) == 1 {
-		q.mac, _ = base64.StdEncoding.DecodeString(given[0]) // a malformed one does not hold
+		q.mac, _ = base64.StdEncoding.DecodeString(given[0]) // a malformed one matches nothing
 	}
 	return q, nil
 }
 
-// pulled is one message of a pull; letter is nil for one that the log holds.
+// pulled is one message of a pull. letter is nil if the message is in the log.
 type pulled struct {
 	offset uint64
 	letter *hub.DeadLetter
 }
 
-// failedContent finds a page of the messages, in the order of the log: those given up since the time, then those published since
-// then that are not acknowledged yet.
+// failedContent returns a page of messages in log order: first those that became dead letters since the given time, then those
+// published since then and not acknowledged yet.
 func (s *Server) failedContent(sub *hub.Subscription, q failedContentRequest) ([]pulled, error) {
 	from, err := s.Times.OffsetAt(sub.Topic, q.since)
 	if err != nil && !errors.Is(err, hub.ErrUnknownTopic) {
-		return nil, fmt.Errorf("find the place of %s: %w", q.since, err)
+		return nil, fmt.Errorf("find the offset at %s: %w", q.since, err)
 	}
 	var letters []hub.DeadLetter
 	var owed []uint64
@@ -150,8 +149,8 @@ func (s *Server) failedContent(sub *hub.Subscription, q failedContentRequest) ([
 	return out, nil
 }
 
-// writeFailedContent writes {"failedcontents":[{"message":"..","timestamp":".."}]}, one message in memory at a time. Content that is
-// no text stands in base64. What was dropped meanwhile is left out; an answer that cannot be completed ends without an end.
+// writeFailedContent writes {"failedcontents":[{"message":"..","timestamp":".."}]}, with one message in memory at a time. Content
+// that is not text is in base64. It skips what was dropped meanwhile, and aborts the response if it cannot complete it.
 func (s *Server) writeFailedContent(w http.ResponseWriter, r *http.Request, sub *hub.Subscription, list []pulled) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -163,13 +162,13 @@ func (s *Server) writeFailedContent(w http.ResponseWriter, r *http.Request, sub 
 	_, _ = out.WriteString(`{"failedcontents":[`)
 	first := true
 	for i := range list {
-		_ = control.SetWriteDeadline(time.Now().Add(exportStep)) // without a connection there is none
+		_ = control.SetWriteDeadline(time.Now().Add(exportStep)) // fails without a connection, as in tests
 		text, err := s.pulledItem(r, sub, &list[i])
 		switch {
 		case errors.Is(err, hub.ErrTrimmed):
 			continue
 		case err != nil:
-			s.Log.Error("a pull of failed content is cut short", "error", err, "correlation_id", idOf(w))
+			s.Log.Error("pull of failed content aborted", "error", err, "correlation_id", idOf(w))
 			panic(http.ErrAbortHandler)
 		}
 		if !first {
@@ -181,7 +180,7 @@ func (s *Server) writeFailedContent(w http.ResponseWriter, r *http.Request, sub 
 		}
 	}
 	_, _ = out.WriteString("]}")
-	_ = out.Flush() // a client that is gone: nobody is left to tell
+	_ = out.Flush() // fails only if the client is gone
 }
 
 func (s *Server) pulledItem(r *http.Request, sub *hub.Subscription, p *pulled) ([]byte, error) {

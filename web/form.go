@@ -12,18 +12,18 @@ import (
 
 const (
 	formType = "application/x-www-form-urlencoded"
-	// maxFormBytes is the longest form: 100 topics in one ping fit in.
+	// maxFormBytes is the largest form. It has room for 100 topics in one ping.
 	maxFormBytes = 256 << 10
-	// maxFormParams bounds what one form may make the hub keep apart.
+	// maxFormParams bounds the memory that decoding a form takes.
 	maxFormParams = 1000
 )
 
-// readForm reads the request's form body. Parameters of the query are never part of it (WebSub 5.1).
+// readForm reads the request's form body. Query parameters are never part of it (WebSub 5.1).
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if err := checkFormType(r); err != nil {
 		return nil, err
 	}
-	body, err := s.readBody(w, r, maxFormBytes, hub.Errorf(hub.CodeTooLarge, "body: the form is larger than %d bytes", maxFormBytes))
+	body, err := s.readBody(w, r, maxFormBytes, hub.Errorf(hub.CodeTooLarge, "body: the form exceeds %d bytes", maxFormBytes))
 	defer body.release()
 	if err != nil {
 		return nil, err
@@ -48,8 +48,7 @@ func badFormType(detail string) error {
 	return &problem.Details{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Param: "Content-Type", Detail: detail}
 }
 
-// parseForm decodes a form. In contrast to url.ParseQuery it names what is wrong, and takes a semicolon for what
-// it is today, a character like any other.
+// parseForm decodes a form. Unlike url.ParseQuery it names what is wrong, and treats a semicolon as an ordinary character.
 func parseForm(body string) (url.Values, error) {
 	form := make(url.Values, 8)
 	n := 0
@@ -63,18 +62,18 @@ func parseForm(body string) (url.Values, error) {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
-			return nil, hub.ParamErrorf(fmt.Sprintf("parameter %d", n), "its name %s has a %% that is not followed by two hexadecimal digits", problem.Quote(rawName))
+			return nil, hub.ParamErrorf(fmt.Sprintf("parameter %d", n), "its name %s has a %% without two hexadecimal digits", problem.Quote(rawName))
 		}
 		value, err := url.QueryUnescape(rawValue)
 		if err != nil {
-			return nil, hub.ParamErrorf(printable(name), "has a %% that is not followed by two hexadecimal digits; expected a form in %s", formType)
+			return nil, hub.ParamErrorf(printable(name), "has a %% without two hexadecimal digits; expected a form in %s", formType)
 		}
 		form[name] = append(form[name], value)
 	}
 	return form, nil
 }
 
-// printable is a parameter's name fit for an error line.
+// printable returns a parameter's name in a form fit for an error message.
 func printable(name string) string {
 	if short, ok := strings.CutPrefix(name, "hub."); ok && short != "" && len(short) <= 40 && strings.Trim(short, "abcdefghijklmnopqrstuvwxyz_[]") == "" {
 		return name
@@ -82,7 +81,7 @@ func printable(name string) string {
 	return "parameter " + problem.Quote(name)
 }
 
-// publishQuery is what the query of a POST to the hub endpoint says.
+// publishQuery holds the query parameters of a POST to the hub endpoint.
 type publishQuery struct {
 	mode, topic   string
 	modes, topics int
@@ -91,7 +90,7 @@ type publishQuery struct {
 	batches       int
 }
 
-// isBatch tells whether the body is a batch of messages.
+// isBatch reports whether the body is a batch of messages.
 func (q *publishQuery) isBatch() (bool, error) {
 	switch {
 	case q.batches == 0, q.batches == 1 && q.batch == "false":
@@ -102,7 +101,7 @@ func (q *publishQuery) isBatch() (bool, error) {
 	return false, hub.ParamErrorf("hub.batch", "is %s; expected true or false, once", problem.Quote(q.batch))
 }
 
-// parseQuery picks hub.mode, hub.topic and hub.batch out of a query. Everything else is nobody's business (WebSub 5.1).
+// parseQuery extracts hub.mode, hub.topic and hub.batch from a query and ignores everything else (WebSub 5.1).
 func parseQuery(raw string) publishQuery {
 	var q publishQuery
 	for raw != "" {
@@ -113,7 +112,7 @@ func parseQuery(raw string) publishQuery {
 			switch name {
 			case "hub.mode":
 				q.modes++
-				q.mode, _ = url.QueryUnescape(value) // a malformed one is no mode
+				q.mode, _ = url.QueryUnescape(value) // a malformed one is not a mode
 			case "hub.topic":
 				q.topics++
 				topic, err := url.QueryUnescape(value)
@@ -127,7 +126,7 @@ func parseQuery(raw string) publishQuery {
 	return q
 }
 
-// topicName is the name of the one topic the query names.
+// topicName returns the name of the only topic in the query.
 func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
 	switch {
 	case q.modes > 1:
@@ -135,7 +134,7 @@ func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
 	case q.topics > 1:
 		return "", hub.ParamErrorf("hub.topic", "is given %d times in the query; expected once", q.topics)
 	case q.badTopic:
-		return "", hub.ParamErrorf("hub.topic", "has a %% in the query that is not followed by two hexadecimal digits")
+		return "", hub.ParamErrorf("hub.topic", "has a %% in the query without two hexadecimal digits")
 	}
 	return namer.Name("hub.topic", q.topic)
 }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -9,14 +8,14 @@ import (
 	"quorumhub/web/problem"
 )
 
-// liveness remembers since when the node has been in trouble. A process manager restarts what is not live, so
-// that answer must be slow to change.
+// liveness remembers how long the node has been stuck. A process manager restarts a process that is not live, so this must be
+// slow to fail.
 type liveness struct {
 	mu    sync.Mutex
-	since time.Time // zero: all is well
+	since time.Time // zero: not stuck
 }
 
-// dead tells whether err has been there, without a break, for grace.
+// dead reports whether there has been an error without interruption for grace.
 func (l *liveness) dead(err error, now time.Time, grace time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +29,7 @@ func (l *liveness) dead(err error, now time.Time, grace time.Duration) bool {
 	return now.Sub(l.since) >= grace
 }
 
-// getHealth says that the process answers.
+// getHealth shows that the process answers.
 func getHealth(w http.ResponseWriter, _ *http.Request) {
 	writeStatus(w, http.StatusOK, "active")
 }
@@ -38,10 +37,10 @@ func getHealth(w http.ResponseWriter, _ *http.Request) {
 type healthBody struct {
 	Status   string   `json:"status"`
 	Reasons  []string `json:"reasons"`
-	Warnings []string `json:"warnings,omitempty"` // of a node that can take requests all the same
+	Warnings []string `json:"warnings,omitempty"` // of a node that can nevertheless take requests
 }
 
-// getLive fails only when the node has been stuck for Options.LiveGrace: a restart is then the cure.
+// getLive fails only once the node has been stuck for Options.LiveGrace, so that only a restart helps.
 func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) {
 	err := s.Node.Alive()
 	body := healthBody{Status: "live", Reasons: []string{}}
@@ -55,7 +54,7 @@ func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, status, body)
 }
 
-// getReady fails as soon as requests had better go to another node.
+// getReady fails while requests should go to another node.
 func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) {
 	reasons := s.Node.NotReady()
 	if s.draining.Load() {
@@ -67,18 +66,4 @@ func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Retry-After", "1")
 	writeJSON(w, http.StatusServiceUnavailable, healthBody{"not_ready", reasons, s.Warnings()})
-}
-
-// writeJSON answers with v, which must be encodable.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // recovered and logged as the fault of the program that it is
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
 }

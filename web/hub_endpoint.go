@@ -10,8 +10,8 @@ import (
 	"quorumhub/web/problem"
 )
 
-// postHub is the hub endpoint. hub.mode=publish in the query publishes the body as content; everything else
-// stands in the form body (WebSub 5.1).
+// postHub is the hub endpoint. With hub.mode=publish in the query it publishes the body as content; all other requests are forms
+// in the body (WebSub 5.1).
 func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	strayMode := false
 	if raw := r.URL.RawQuery; raw != "" {
@@ -41,8 +41,8 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	form, err := s.readForm(w, r)
 	if strayMode && len(form["hub.mode"]) == 0 {
-		// The body holds no request; what the client meant stands in the query.
-		err = hub.ParamErrorf("hub.mode", "stands in the query; the parameters belong in the form body (%s)", formType)
+		// The client put the request in the query instead of the body.
+		err = hub.ParamErrorf("hub.mode", "is in the query; expected the parameters in the form body (%s)", formType)
 	}
 	mode := ""
 	if err == nil {
@@ -66,7 +66,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	case "register", "deregister":
 		writeAccepted(w)
 	default:
-		// The same for every accepted request: it says nothing about the verification to come (WebSub 5.1.2).
+		// Identical for every accepted request, because it must not anticipate the verification (WebSub 5.1.2).
 		h := w.Header()
 		h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 		w.WriteHeader(http.StatusAccepted)
@@ -74,7 +74,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// classOfMode is the class of a form. One that says nothing useful counts as a request to subscribe.
+// classOfMode returns the class of a form. Invalid forms count as requests to subscribe.
 func classOfMode(mode string) class {
 	switch mode {
 	case "publish":
@@ -85,7 +85,7 @@ func classOfMode(mode string) class {
 	return classSubscribe
 }
 
-// modeOf is the form's hub.mode, with the alias of deregister resolved.
+// modeOf returns the form's hub.mode, with the alias unregister resolved.
 func modeOf(form url.Values) (string, error) {
 	const param, expected = "hub.mode", "expected subscribe, unsubscribe, publish, register or deregister"
 	v := form[param]
@@ -104,7 +104,7 @@ func modeOf(form url.Values) (string, error) {
 	return "", hub.ParamErrorf(param, "is %s; %s", problem.Quote(v[0]), expected)
 }
 
-// withCaller is the request with who sent it, where nobody has found that out before.
+// withCaller attaches an anonymous caller to the request unless a Guard has already attached one.
 func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Request {
 	if s.Guard != nil {
 		return r

@@ -2,22 +2,17 @@ package web
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"quorumhub/hub"
-	"quorumhub/web/problem"
 )
 
-// maxImportBytes is the longest body of an import.
+// maxImportBytes is the largest body of an import.
 const maxImportBytes = 4 << 20
 
-// importBody is what is to be brought over. Secrets are in it as they are, and in no answer.
+// importBody lists what to import. It contains secrets in the clear; responses never do.
 type importBody struct {
 	Topics        []string             `json:"topics"`
 	Subscriptions []importSubscription `json:"subscriptions"`
@@ -35,7 +30,7 @@ type importSubscription struct {
 	Fields        map[string]string `json:"fields"`
 }
 
-// importItem is what became of one record.
+// importItem is the outcome of one record.
 type importItem struct {
 	Topic      string            `json:"topic"`
 	Callback   string            `json:"callback,omitempty"`
@@ -46,7 +41,7 @@ type importItem struct {
 	Reason     string            `json:"reason,omitempty"`
 }
 
-// postImport brings topics and subscriptions of another hub over. It may be repeated: what is there stays as it is.
+// postImport imports topics and subscriptions from another hub. It may be repeated: existing ones stay unchanged.
 func (s *Server) postImport(w http.ResponseWriter, r *http.Request) {
 	in, err := s.readImport(w, r)
 	var done []hub.Imported
@@ -81,22 +76,12 @@ func (s *Server) postImport(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) readImport(w http.ResponseWriter, r *http.Request) (in hub.Import, err error) {
 	const expected = `expected JSON such as {"topics": ["a"], "subscriptions": [{"topic": "a", "callback": "https://example.org/cb", "secret": "s"}]}`
-	content, err := s.readBody(w, r, maxImportBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes; send fewer records at a time", maxImportBytes))
-	defer content.release()
-	if err != nil {
+	var body importBody
+	if err := s.readJSON(w, r, maxImportBytes, &body, expected); err != nil {
 		return in, err
 	}
-	var body importBody
-	dec := json.NewDecoder(strings.NewReader(string(content.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return in, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return in, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
-	}
 	if len(body.Topics)+len(body.Subscriptions) == 0 {
-		return in, hub.ParamErrorf("body", "holds no topics and no subscriptions; %s", expected)
+		return in, hub.ParamErrorf("body", "has neither topics nor subscriptions; %s", expected)
 	}
 	in = hub.Import{Topics: body.Topics, Verify: body.Verify, DryRun: body.DryRun}
 	for i := range body.Subscriptions {

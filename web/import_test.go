@@ -50,12 +50,12 @@ func TestImportByAPI(t *testing.T) {
 	})
 	for text, words := range map[string]string{
 		"":                   "body:",
-		"{":                  "body: cannot be read",
-		"{}":                 "holds no topics",
-		`{"topics":["a"]} x`: "goes on",
+		"{":                  "body: cannot be decoded",
+		"{}":                 "has neither topics",
+		`{"topics":["a"]} x`: "has data after",
 		`{"topic":["a"]}`:    "unknown field",
-		`{"topics":[1]}`:     "cannot be read",
-		`{"subscriptions":[{"topic":"a","callback":"https://a.example/","since":"yesterday"}]}`: "cannot be read",
+		`{"topics":[1]}`:     "cannot be decoded",
+		`{"subscriptions":[{"topic":"a","callback":"https://a.example/","since":"yesterday"}]}`: "cannot be decoded",
 		`{"topics":["` + strings.Repeat(`a","`, 1000) + `a"]}`:                                  "at most 1000",
 	} {
 		var p struct{ Detail string }

@@ -11,7 +11,7 @@ import (
 	"quorumhub/hub"
 )
 
-// Keys looks after the keys that seal secrets at rest; see keyring.Keeper. Errors are *hub.Error for the one who asked.
+// Keys manages the sealing keys; see keyring.Keeper. Errors of type *hub.Error are for the client.
 type Keys interface {
 	Status(ctx context.Context) *keyring.Status
 	Rotate(ctx context.Context, to, by string) error
@@ -20,13 +20,13 @@ type Keys interface {
 }
 
 const (
-	// resealTime is how long one request may seal secrets anew.
-	resealTime = 2 * time.Second
-	// oldKeys in the place of an id stands for all keys that are needed no more.
+	// reencryptTime bounds the re-encryption of one request.
+	reencryptTime = 2 * time.Second
+	// oldKeys, in place of an ID, means all keys that are no longer needed.
 	oldKeys = "old"
 )
 
-// keyRoutes are those under /v1/keys.
+// keyRoutes are the routes under /v1/keys.
 func (s *Server) keyRoutes() []*route {
 	of := access{reads: auth.ActionKeys, changes: auth.ActionKeys}
 	get, post, del := http.MethodGet, http.MethodPost, http.MethodDelete
@@ -38,7 +38,7 @@ func (s *Server) keyRoutes() []*route {
 	}
 }
 
-var errNoKeys = hub.Errorf(hub.CodeConflict, "this hub seals nothing")
+var errNoKeys = hub.Errorf(hub.CodeConflict, "this hub does not seal secrets")
 
 func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) {
 	if s.Keys == nil {
@@ -53,7 +53,7 @@ func (s *Server) rotateKeys(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		To string `json:"to"`
 	}
-	err := s.readJSON(w, r, &in, `expected JSON such as {} or {"to": "1a2b3c4d"}`)
+	err := s.readJSON(w, r, maxJSONBytes, &in, `expected JSON such as {} or {"to": "1a2b3c4d"}`)
 	if err == nil {
 		err = errNoKeys
 		if s.Keys != nil {
@@ -88,7 +88,7 @@ func (s *Server) reencrypt(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errNoKeys)
 		return
 	}
-	out, err := s.Keys.Reencrypt(r.Context(), resealTime)
+	out, err := s.Keys.Reencrypt(r.Context(), reencryptTime)
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// getLanding tells somebody who opened the hub's address what this is.
+// getLanding introduces the hub to somebody who opens its address.
 func (s *Server) getLanding(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
@@ -24,11 +24,11 @@ metrics        /metrics
 `, s.Version, s.hubURL, s.Service.Namer().URL(""))
 }
 
-// unhurried lifts the deadline for answers from a handler that is meant to take its time.
+// unhurried lifts the deadlines for a handler that is meant to take long.
 func unhurried(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}) // without a connection there are none
+		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}) // fails without a connection, as in tests
 		next(w, r)
 	}
 }

@@ -9,27 +9,28 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/memory"
 	"quorumhub/web/sse"
 )
 
-// ledger is a log of one node in memory: it folds events with the real hub.State and keeps the messages.
+// ledger is the engine behind a server under test: one node in memory, with the test's clock.
 type ledger struct {
-	mu       sync.RWMutex
-	state    *hub.State
-	messages map[hub.TopicID][]hub.Message
-	parts    map[uint64][]byte
-	seq      uint64
-	clock    *clock
-	feed     *sse.Feed
-	silent   bool  // the feed is not told
-	discard  bool  // parts of large bodies are not kept
-	refuse   error // Propose answers with it when it is set
-	block    chan struct{}
-	entered  chan struct{}
+	*memory.Log
+	state *hub.State
+
+	proposing sync.Mutex // one batch at a time, the feed included
+	clock     *clock
+	feed      *sse.Feed
+	silent    bool  // the feed is not notified
+	discard   bool  // the parts of blobs are not kept
+	refuse    error // what Propose returns, if set
+	block     chan struct{}
+	entered   chan struct{}
 }
 
 func newLedger(c *clock) *ledger {
-	return &ledger{state: hub.NewState(), messages: map[hub.TopicID][]hub.Message{}, parts: map[uint64][]byte{}, clock: c, feed: sse.NewFeed()}
+	log := memory.NewLog()
+	return &ledger{Log: log, state: log.State(), clock: c, feed: sse.NewFeed()}
 }
 
 func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
@@ -41,104 +42,27 @@ func (l *ledger) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 			return nil, ctx.Err()
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.proposing.Lock()
+	defer l.proposing.Unlock()
 	if l.refuse != nil {
 		return nil, l.refuse
 	}
-	proposal, err := hub.EncodeProposal(events)
+	res, fx, err := l.Apply(l.clock.Now(), events...)
 	if err != nil {
 		return nil, err
 	}
-	l.seq++
-	var b hub.EntryBuilder
-	b.AddBatch("node-1/test", l.seq, [][]byte{proposal})
-	var fx hub.Effects
-	res, err := l.state.Apply(b.Encode(l.clock.Now().UnixNano()), &fx)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range fx.Parts {
-		if !l.discard {
-			l.parts[p.Offset] = p.Body
+	if l.discard {
+		for _, p := range fx.Parts {
+			l.DropPart(p.Offset)
 		}
 	}
-	for _, m := range fx.Messages {
-		l.messages[m.Topic] = append(l.messages[m.Topic], m)
-	}
-	for _, t := range fx.RemovedTopics {
-		delete(l.messages, t)
-	}
 	if !l.silent {
-		l.feed.Applied(&fx)
+		l.feed.Applied(fx)
 	}
-	return res[0].Proposals[0], nil
+	return res, nil
 }
 
-// proposals is how many batches were written so far.
-func (l *ledger) proposals() uint64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.seq
-}
-
-// ReadPart reads a part, as long as the state keeps it.
-func (l *ledger) ReadPart(part uint64, at int, p []byte) (int, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if first, last := l.state.RetainedParts(); part < first || part > last {
-		return 0, hub.ErrTrimmed
-	}
-	return copy(p, l.parts[part][at:]), nil
-}
-
-// OffsetAt walks over all messages.
-func (l *ledger) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	t, ok := l.state.TopicByID(topic)
-	if !ok {
-		return 0, hub.ErrUnknownTopic
-	}
-	n := t.First
-	for n <= t.Head && l.messages[topic][n-1].Time < at.UnixNano() {
-		n++
-	}
-	return n, nil
-}
-
-func (l *ledger) View(f func(*hub.State)) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	f(l.state)
-}
-
-func (l *ledger) Read(topic hub.TopicID, from uint64, limit, _ int) ([]hub.Message, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	t, ok := l.state.TopicByID(topic)
-	switch {
-	case !ok:
-		return nil, hub.ErrUnknownTopic
-	case from < t.First:
-		return nil, hub.ErrTrimmed
-	case from > t.Head:
-		return nil, nil
-	}
-	return l.messages[topic][from-1 : min(int(t.Head), int(from)-1+limit)], nil
-}
-
-// ReadLetter reads from the log whatever was trimmed.
-func (l *ledger) ReadLetter(_ context.Context, d *hub.DeadLetter) (hub.Message, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if _, ok := l.state.DeadLetter(d.ID); !ok {
-		return hub.Message{}, hub.ErrTrimmed
-	}
-	return l.messages[d.Topic][d.Offset-1], nil
-}
-
-// must proposes events that have to be taken.
+// must proposes events that must be accepted.
 func (l *ledger) must(tb testing.TB, events ...*hubpb.Event) []hub.Result {
 	tb.Helper()
 	res, err := l.Propose(context.Background(), events...)
@@ -148,7 +72,7 @@ func (l *ledger) must(tb testing.TB, events ...*hubpb.Event) []hub.Result {
 	return res
 }
 
-// verify confirms the oldest pending request, as the verification of intent would.
+// verify confirms the oldest pending request, as verification of intent does.
 func (l *ledger) verify(tb testing.TB) {
 	tb.Helper()
 	pending := l.state.Requests(0, 1, nil)
@@ -166,7 +90,7 @@ func (l *ledger) trim(tb testing.TB, topic hub.TopicID, through uint64) {
 		Ranges: []*hubpb.LogTrimmed_Range{{Topic: uint64(topic), Through: through}}}}})
 }
 
-// clock stands still until it is told otherwise.
+// clock stands still until a test advances it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -186,7 +110,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// secrets marks what was sealed, so that a leak of either form can be searched for.
+// secrets marks sealed secrets, so that tests can search for leaks of either form.
 type secrets struct{}
 
 const sealedMark = "SEALED:"

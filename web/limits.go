@@ -14,17 +14,17 @@ import (
 	"quorumhub/web/problem"
 )
 
-// Limits bound what one caller may ask of this node. A caller is a principal or, where nobody is authenticated, a client
-// address. Nodes do not tell each other: who asks several of them has a budget at each. A zero Rate is no limit.
+// Limits bound the requests of one caller to this node. A caller is a principal or, without authentication, a client address.
+// Nodes do not share counts, so a caller has a separate budget at each. A zero Rate is no limit.
 type Limits struct {
-	Publish   hub.Rate // content, batches and thin pings: one request each
-	Subscribe hub.Rate // also unsubscribe, and forms that are not understood
+	Publish   hub.Rate // content, batches and pings, one per request
+	Subscribe hub.Rate // also unsubscribe, and invalid forms
 	Read      hub.Rate
-	Admin     hub.Rate // what changes the hub; topics registered and deregistered
-	Refused   hub.Rate // of an address: requests whose credentials do not hold
+	Admin     hub.Rate // changes of the hub, and registering and deregistering topics
+	Refused   hub.Rate // by address: requests with invalid credentials
 }
 
-// class is a kind of requests that share a budget.
+// class is a kind of request with a budget of its own.
 type class uint8
 
 const (
@@ -42,10 +42,10 @@ func (c class) String() string {
 	return [classes]string{"none", "publish", "subscribe", "read", "admin", "refused"}[c]
 }
 
-// maxCallers is how many buckets are kept, some 4 MiB of them.
+// maxCallers bounds the buckets, which take about 4 MiB.
 const maxCallers = 16384
 
-// callerClass is whose bucket of which class it is. The strings are empty for an address.
+// callerClass identifies a bucket. The strings are empty for an address.
 type callerClass struct {
 	class              class
 	method             auth.Method
@@ -53,17 +53,17 @@ type callerClass struct {
 	client             netip.Addr
 }
 
-// quota is a rate with what the headers say of it.
+// quota is a rate and its headers.
 type quota struct {
 	rate   hub.Rate
-	policy []string // RateLimit-Policy, shared by all answers
+	policy []string // RateLimit-Policy, shared by all responses
 	prefix string   // of RateLimit
 }
 
-// quotas are a caller's, one for each class.
+// quotas has one quota per class.
 type quotas [classes]quota
 
-// limiter keeps the buckets.
+// limiter holds the buckets of all callers.
 type limiter struct {
 	common   quotas
 	throttle *hub.Throttle[callerClass]
@@ -91,7 +91,7 @@ func quotasOf(l Limits) quotas {
 	return out
 }
 
-// classOf is the class of a request by its route. What is sent to the hub endpoint and to topics shows its class later: see
+// classOf returns the class of a request by its route. For the hub endpoint and topics the class depends on the body; see
 // postHub, postCompat and publish.
 func (rt *route) classOf(r *http.Request) class {
 	switch {
@@ -103,16 +103,16 @@ func (rt *route) classOf(r *http.Request) class {
 	return classAdmin
 }
 
-// count tells the metric of a refusal.
+// count counts a refusal because of a limit.
 func (l *limiter) count(p *problem.Details) {
 	if p.Limit != "" {
 		l.refused.WithLabelValues(p.Limit).Inc()
 	}
 }
 
-// spend takes a request from the caller's budget for its class and says so in the answer's header
-// (draft-ietf-httpapi-ratelimit-headers). Without a limit it does nothing. It comes after the caller is known, and before what it
-// asks for is looked at.
+// spend takes a request from the caller's budget for its class and reports the rest in the response's headers
+// (draft-ietf-httpapi-ratelimit-headers). Without a limit it does nothing. Call it once the caller is known, and before looking at
+// the request.
 func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 	q := &s.limits.common[c]
 	if !q.rate.Limited() {
@@ -138,10 +138,10 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 		return nil
 	}
 	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: c.String(), RetryAfter: a.Wait,
-		Detail: fmt.Sprintf("too many requests: this node takes %d in %v of a caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, problem.Seconds(a.Wait))}
+		Detail: fmt.Sprintf("too many requests: this node accepts %d in %v from one caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, problem.Seconds(a.Wait))}
 }
 
-// clientAt is the client of the exchange that w answers.
+// clientAt returns the client of the exchange that w belongs to.
 func clientAt(w http.ResponseWriter) netip.Addr {
 	x, ok := w.(*exchange)
 	if !ok {

@@ -86,7 +86,7 @@ func TestLimitsByClass(t *testing.T) {
 					t.Errorf("RateLimit %q, want %d left", got, left)
 				}
 			}
-			before := f.ledger.proposals()
+			before := f.ledger.Batches()
 			w := tc.send(f, addr)
 			after, err := strconv.Atoi(w.Header().Get("Retry-After"))
 			if w.Code != 429 || err != nil || after < 1000 || after > 1200 {
@@ -95,7 +95,7 @@ func TestLimitsByClass(t *testing.T) {
 			if got := w.Header().Get("RateLimit"); !strings.HasPrefix(got, fmt.Sprintf("%q;r=0;t=", tc.class)) {
 				t.Errorf("RateLimit %q", got)
 			}
-			if f.ledger.proposals() != before {
+			if f.ledger.Batches() != before {
 				t.Error("the refused request was written to the log")
 			}
 			if got := want(t, f.send("GET", "/health", ""), 200); got == "" {

@@ -9,24 +9,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// limited bounds the connections that are open at a time: all of them, where further ones wait in the kernel's queue, and
-// those of one client address, where further ones are closed, so that others find room.
+// limited bounds open connections: in total, where further ones wait in the kernel's queue, and of each client address, where
+// further ones are closed to leave room for others.
 type limited struct {
 	net.Listener // set by from
 	slots        chan struct{}
 	done         chan struct{}
 	once         sync.Once
-	most         int // of one client; 0: no limit
+	most         int // per client; 0: no limit
 	exempt       func(netip.Addr) bool
 	refused      prometheus.Counter
 
-	mu sync.Mutex
-	by map[netip.Addr]int
+	clients clientCounts
 }
 
 func (s *Server) newLimited() (*limited, error) {
 	l := &limited{slots: make(chan struct{}, s.MaxConnections), done: make(chan struct{}), most: s.ClientConnections, exempt: s.trusts,
-		by: map[netip.Addr]int{}, refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_http_connections_refused_total",
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_http_connections_refused_total",
 			Help: "Connections closed at once because their client had too many (limits.connections)."})}
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_http_connections", Help: "HTTP connections open now, the one to be accepted next included."},
 		func() float64 { return float64(len(l.slots)) })
@@ -38,13 +37,13 @@ func (s *Server) newLimited() (*limited, error) {
 	return l, nil
 }
 
-// from says where the connections come from.
+// from sets the source of connections.
 func (l *limited) from(ln net.Listener) net.Listener {
 	l.Listener = ln
 	return l
 }
 
-// Accept waits for a free slot, then for a connection of a client that may have one more.
+// Accept waits for a free slot, then for a connection from a client below its limit.
 func (l *limited) Accept() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
@@ -61,11 +60,11 @@ func (l *limited) Accept() (net.Conn, error) {
 			return &slotConn{Conn: c, listener: l, client: client}, nil
 		}
 		l.refused.Inc()
-		_ = c.Close() // nothing was sent on it
+		_ = c.Close() // nothing was sent, so nothing is lost
 	}
 }
 
-// enter counts a connection for its client. The zero Addr stands for one that is not counted.
+// enter counts a connection for its client. The zero Addr means that it is not counted.
 func (l *limited) enter(remote net.Addr) (netip.Addr, bool) {
 	tcp, ok := remote.(*net.TCPAddr)
 	if l.most <= 0 || !ok {
@@ -76,27 +75,16 @@ func (l *limited) enter(remote net.Addr) (netip.Addr, bool) {
 		return netip.Addr{}, true
 	}
 	client := networkOf(peer)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.by[client] >= l.most {
-		return client, false
-	}
-	l.by[client]++
-	return client, true
+	return client, l.clients.enter(client, l.most)
 }
 
 func (l *limited) leave(client netip.Addr) {
-	if !client.IsValid() {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.by[client]--; l.by[client] == 0 {
-		delete(l.by, client)
+	if client.IsValid() {
+		l.clients.leave(client)
 	}
 }
 
-// Close stops accepting; connections stay open.
+// Close stops accepting. Connections stay open.
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.done) })
 	if l.Listener == nil {
@@ -112,7 +100,7 @@ type slotConn struct {
 	once     sync.Once
 }
 
-// Close gives the slot back.
+// Close closes the connection and releases its slot.
 func (c *slotConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
@@ -122,8 +110,8 @@ func (c *slotConn) Close() error {
 	return err
 }
 
-// CloseWrite lets net/http end an answer to a request that it has not read to its end, so that the client gets
-// that answer and not a reset.
+// CloseWrite lets net/http finish the response to a request whose body it has not read, so that the client gets the response
+// instead of a reset.
 func (c *slotConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -131,7 +119,7 @@ func (c *slotConn) CloseWrite() error {
 	return nil
 }
 
-// SetWriteBuffer bounds what the kernel keeps of what was written and not yet received.
+// SetWriteBuffer bounds what the kernel buffers of written data.
 func (c *slotConn) SetWriteBuffer(bytes int) error {
 	if tcp, ok := c.Conn.(interface{ SetWriteBuffer(int) error }); ok {
 		return tcp.SetWriteBuffer(bytes)

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,33 +17,32 @@ const (
 	maxLimit     = 1000
 )
 
-// listQuery is what all lists take: limit, cursor, and filters.
+// listQuery holds the parameters of all lists: limit, cursor and filters.
 type listQuery struct {
 	limit       int
-	kind        byte   // letter of the cursor's id, 0: from the start
-	after       uint64 // number of the cursor's id
-	topic       string // name, empty: all
+	kind        byte   // letter of the cursor's ID; 0: from the start
+	after       uint64 // number of the cursor's ID
+	topic       string // name; empty: all
 	callbackKey string // empty: all
 }
 
-// page is the answer of every list. Next is the cursor of the next page, empty on the last one.
+// page is the response of every list. Next is the cursor of the next page, empty on the last one.
 type page[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next"`
 }
 
-// parseList reads the query of a list. kinds are the letters a cursor may begin with, params further parameters
-// that the list takes.
+// parseList parses the query of a list. kinds are the letters a cursor may begin with; params are further parameters of the list.
 func (s *Server) parseList(r *http.Request, kinds string, params ...string) (listQuery, url.Values, error) {
 	q := listQuery{limit: defaultLimit}
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		return q, nil, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return q, nil, err
 	}
 	known := append([]string{"limit", "cursor"}, params...)
 	for name, v := range values {
 		switch {
-		case !contains(known, name):
+		case !slices.Contains(known, name):
 			return q, nil, hub.ParamErrorf(problem.Quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
 		case len(v) > 1:
 			return q, nil, hub.ParamErrorf(name, "is given %d times; expected once", len(v))
@@ -56,7 +56,7 @@ func (s *Server) parseList(r *http.Request, kinds string, params ...string) (lis
 	if v := values.Get("cursor"); v != "" {
 		var ok bool
 		if q.kind, q.after, ok = parseID(v); !ok || !strings.ContainsRune(kinds, rune(q.kind)) {
-			return q, nil, hub.ParamErrorf("cursor", "is %s; expected the value of next from an earlier page", problem.Quote(v))
+			return q, nil, hub.ParamErrorf("cursor", "is %s; expected the next of an earlier page", problem.Quote(v))
 		}
 	}
 	if v := values.Get("topic"); v != "" {
@@ -73,16 +73,16 @@ func (s *Server) parseList(r *http.Request, kinds string, params ...string) (lis
 	return q, values, nil
 }
 
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
+// parseURLQuery decodes a query. Its error is for the client.
+func parseURLQuery(raw string) (url.Values, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, hub.ParamErrorf("query", "is malformed (%v)", err)
 	}
-	return false
+	return values, nil
 }
 
-// parseID takes a public id such as "s-17" apart.
+// parseID parses a public ID such as "s-17".
 func parseID(id string) (kind byte, n uint64, ok bool) {
 	if len(id) < 3 || id[1] != '-' || id[2] == '0' || id[2] == '+' {
 		return 0, 0, false
@@ -91,7 +91,7 @@ func parseID(id string) (kind byte, n uint64, ok bool) {
 	return id[0], n, err == nil
 }
 
-// moment is a time for JSON: RFC 3339 in UTC, null for the zero time.
+// moment converts a time for JSON: RFC 3339 in UTC, or null for the zero time.
 func moment(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -105,7 +105,7 @@ type topicItem struct {
 	HeadOffset    uint64 `json:"head_offset"`
 	FirstOffset   uint64 `json:"first_offset"`
 	Subscriptions int    `json:"subscriptions"`
-	// Retention is there when the topic has limits of its own.
+	// Retention is set if the topic has limits of its own.
 	Retention *retentionItem `json:"retention,omitempty"`
 }
 

@@ -8,21 +8,22 @@ import (
 	"quorumhub/hub"
 )
 
-// Membership changes which nodes the cluster consists of. Each method returns when the change is done, on whichever
-// node it was asked for; its error is a *hub.Error for the one who asked.
+// Membership changes the members of the cluster. Methods work on any node and return when the change is done. Errors of type
+// *hub.Error are for the client.
 type Membership interface {
 	// AddNode lets a node join from an address.
 	AddNode(ctx context.Context, id, address string, voter bool) error
-	// PromoteNode gives a node a vote, DemoteNode takes it.
+	// PromoteNode makes a node a voter.
 	PromoteNode(ctx context.Context, id string) error
+	// DemoteNode makes a node a non-voter.
 	DemoteNode(ctx context.Context, id string) error
-	// RemoveNode takes a node out for good, after its subscriptions went to others.
+	// RemoveNode removes a node permanently, after handing over its subscriptions.
 	RemoveNode(ctx context.Context, id string) error
-	// TransferLeadership makes a node the leader; an empty id leaves the choice to the cluster.
+	// TransferLeadership makes a node the leader; an empty ID lets the cluster choose.
 	TransferLeadership(ctx context.Context, id string) error
 }
 
-// addNode announces a node: {"node": "node-4", "address": "10.0.0.4:8180", "voter": true}.
+// addNode lets a node join: {"node": "node-4", "address": "10.0.0.4:8180", "voter": true}.
 func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
 	in := struct {
 		Node    string `json:"node"`
@@ -32,9 +33,9 @@ func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, &in, `{"node": "node-4", "address": "10.0.0.4:8180"}`, func(ctx context.Context, m Membership) error {
 		switch {
 		case in.Node == "":
-			return hub.ParamErrorf("node", "is missing; expected the id of the node that is to join")
+			return hub.ParamErrorf("node", "is missing; expected the ID of the joining node")
 		case in.Address == "":
-			return hub.ParamErrorf("address", "is missing; expected host:port where the other nodes reach it")
+			return hub.ParamErrorf("address", "is missing; expected the host:port where other nodes reach it")
 		}
 		return m.AddNode(ctx, in.Node, in.Address, in.Voter == nil || *in.Voter)
 	})
@@ -52,7 +53,7 @@ func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.RemoveNode(ctx, nodeInPath(r)) })
 }
 
-// leave removes the node that is asked.
+// leave removes this node.
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.RemoveNode(ctx, s.Node.ID()) })
 }
@@ -65,17 +66,17 @@ func (s *Server) transferLeadership(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, &in, `{"node": "node-2"} or {}`, func(ctx context.Context, m Membership) error { return m.TransferLeadership(ctx, in.Node) })
 }
 
-// nodeInPath is the id in /v1/cluster/nodes/<id> and in what lies below it.
+// nodeInPath returns the ID in /v1/cluster/nodes/<id> and below.
 func nodeInPath(r *http.Request) string {
 	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/cluster/nodes/"), "/")
 	return id
 }
 
-// changeNodes reads a JSON body into in, unless it is nil, does the work and answers with the cluster as it then is.
+// changeNodes reads a JSON body into in, unless it is nil, makes the change and answers with the cluster after it.
 func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, example string, do func(context.Context, Membership) error) {
 	var err error
 	if in != nil {
-		err = s.readJSON(w, r, in, "expected JSON such as "+example)
+		err = s.readJSON(w, r, maxJSONBytes, in, "expected JSON such as "+example)
 	}
 	if err == nil {
 		err = errAlone
@@ -90,4 +91,4 @@ func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, exa
 	s.getCluster(w, r)
 }
 
-var errAlone = hub.Errorf(hub.CodeConflict, "this node runs alone")
+var errAlone = hub.Errorf(hub.CodeConflict, "this node runs alone, without a cluster")

@@ -43,8 +43,8 @@ func TestNodesAreChangedByAPI(t *testing.T) {
 		{"POST", "/v1/cluster/nodes", `{"node":"node-4","address":"a:1","voter":false}`, 200, "add node-4 without a vote a:1", ""},
 		{"POST", "/v1/cluster/nodes", `{"address":"a:1"}`, 400, "", "node: is missing"},
 		{"POST", "/v1/cluster/nodes", `{"node":"node-4"}`, 400, "", "address: is missing"},
-		{"POST", "/v1/cluster/nodes", `{"nod":"node-4"}`, 400, "", "body: cannot be read"},
-		{"POST", "/v1/cluster/nodes", ``, 400, "", "body: cannot be read"},
+		{"POST", "/v1/cluster/nodes", `{"nod":"node-4"}`, 400, "", "body: cannot be decoded"},
+		{"POST", "/v1/cluster/nodes", ``, 400, "", "body: cannot be decoded"},
 		{"POST", "/v1/cluster/nodes/node-2/promote", ``, 200, "promote node-2", ""},
 		{"POST", "/v1/cluster/nodes/node-2/demote", ``, 200, "demote node-2", ""},
 		{"DELETE", "/v1/cluster/nodes/node-2", ``, 200, "remove node-2", ""},
@@ -52,7 +52,7 @@ func TestNodesAreChangedByAPI(t *testing.T) {
 		{"POST", "/v1/cluster/transfer-leadership", `{"node":"node-2"}`, 200, "transfer node-2", ""},
 		{"POST", "/v1/cluster/transfer-leadership", `{}`, 200, "transfer ", ""},
 		{"POST", "/v1/cluster/leave", ``, 200, "remove node-1", ""},
-		{"GET", "/v1/cluster/leave", ``, 405, "", "takes OPTIONS, POST"},
+		{"GET", "/v1/cluster/leave", ``, 405, "", "accepts OPTIONS, POST"},
 	} {
 		n.asked = nil
 		got := want(t, f.send(c.method, c.path, c.body, "Content-Type", "application/json"), c.status)

@@ -13,7 +13,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// routeCounts caches a route's counters by status code, so that counting a request is one addition.
+// routeCounts caches a route's counters by status code, so that counting a request is a single addition.
 type routeCounts [500]atomic.Pointer[prometheus.Counter]
 
 type metrics struct {
@@ -54,10 +54,10 @@ func newMetrics(reg prometheus.Registerer, b *budget) (*metrics, error) {
 	return m, nil
 }
 
-// request counts an answer. Without a route it was to a path that does not exist.
+// request counts a response. Without a route, the path does not exist.
 func (m *metrics) request(rt *route, status int) {
 	if status == 0 {
-		status = http.StatusOK // net/http answers so for a handler that writes nothing
+		status = http.StatusOK // what net/http sends if a handler writes nothing
 	}
 	if rt == nil || status < 100 || status >= 600 {
 		m.requests.WithLabelValues("none", strconv.Itoa(status)).Inc()

@@ -6,10 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// nameCache remembers which topic a query or path names, for the few that publishers use over and over: parsing
-// and normalising a URL costs more than the rest of a publish's way through this room. Every text has
-// one slot, and the last one wins it, so that strangers' topics can displace entries but not add up. The zero
-// value is not ready: see newNameCache.
+// nameCache remembers which topic a query or path names, for the few that publishers use repeatedly: parsing and normalising a
+// URL costs more than the rest of a publish in this package. Each text has one slot and overwrites its entry, so other callers can
+// evict entries but not use more memory. Make one with newNameCache.
 type nameCache struct {
 	seed  maphash.Seed
 	slots [256]atomic.Pointer[cachedName]
@@ -19,7 +18,7 @@ type cachedName struct{ text, name string }
 
 func newNameCache() *nameCache { return &nameCache{seed: maphash.MakeSeed()} }
 
-// get returns the name for text, "" when it is not known.
+// get returns the name for text, or "" if it is not cached.
 func (c *nameCache) get(text string) string {
 	if e := c.slot(text).Load(); e != nil && e.text == text {
 		return e.name

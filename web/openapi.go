@@ -8,7 +8,7 @@ import (
 //go:embed openapi.json
 var openAPI string
 
-// getOpenAPI serves the description of the API.
+// getOpenAPI serves the OpenAPI description of the API.
 func getOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

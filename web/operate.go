@@ -2,8 +2,6 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 
@@ -11,10 +9,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// maxOperateBytes is the longest body of a request about one subscription.
-const maxOperateBytes = 4096
-
-// subscriptionInPath is the id in /v1/subscriptions/<id> and in what lies below it.
+// subscriptionInPath returns the ID in /v1/subscriptions/<id> and below.
 func subscriptionInPath(r *http.Request) (hub.SubscriptionID, error) {
 	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/subscriptions/"), "/")
 	kind, n, ok := parseID(id)
@@ -29,7 +24,7 @@ func noSubscription(id string) *problem.Details {
 		Detail: problem.Quote(id) + " is not a subscription of this hub; expected an ID such as s-17"}
 }
 
-// rewindAnswer says what a rewind came to or, with dry_run, would come to.
+// rewindAnswer is the result of a rewind or, with dry_run, what the result would be.
 type rewindAnswer struct {
 	ID         string `json:"id"`
 	NextOffset uint64 `json:"next_offset"`
@@ -38,7 +33,7 @@ type rewindAnswer struct {
 	DryRun     bool   `json:"dry_run"`
 }
 
-// rewindSubscription moves a subscription in the log: {"to": "earliest"}, where to is what hub.start takes.
+// rewindSubscription moves a cursor: {"to": "earliest"}, where to takes the values of hub.start.
 func (s *Server) rewindSubscription(w http.ResponseWriter, r *http.Request) {
 	id, err := subscriptionInPath(r)
 	if err != nil {
@@ -60,37 +55,27 @@ func (s *Server) rewindSubscription(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) readRewind(w http.ResponseWriter, r *http.Request) (to hub.Position, dryRun bool, err error) {
 	const expected = `expected JSON such as {"to": "earliest", "dry_run": true}`
-	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
-	defer body.release()
-	if err != nil {
-		return to, false, err
-	}
 	var in struct {
 		To     json.RawMessage `json:"to"`
 		DryRun bool            `json:"dry_run"`
 	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return to, false, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return to, false, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
+		return to, false, err
 	}
 	if len(in.To) == 0 {
 		return to, false, hub.ParamErrorf("to", "is missing; %s", expected)
 	}
-	text := string(in.To) // an offset may be a number as well as a string
+	text := string(in.To) // an offset may be a number or a string
 	if in.To[0] == '"' {
 		if err := json.Unmarshal(in.To, &text); err != nil {
-			return to, false, hub.ParamErrorf("to", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
+			return to, false, hub.ParamErrorf("to", "cannot be decoded (%s); %s", problem.OneLine(err.Error()), expected)
 		}
 	}
 	to, err = hub.ParsePosition("to", text)
 	return to, in.DryRun, err
 }
 
-// pauseSubscription and resumeSubscription answer with the subscription as it then is.
+// pauseSubscription and resumeSubscription answer with the subscription after the change.
 func (s *Server) pauseSubscription(w http.ResponseWriter, r *http.Request)  { s.setPaused(w, r, true) }
 func (s *Server) resumeSubscription(w http.ResponseWriter, r *http.Request) { s.setPaused(w, r, false) }
 
@@ -106,7 +91,7 @@ func (s *Server) setPaused(w http.ResponseWriter, r *http.Request, paused bool) 
 	s.showSubscription(w, r, id.String())
 }
 
-// endSubscription ends a subscription; its callback is told (WebSub 5.2).
+// endSubscription ends a subscription and notifies its callback (WebSub 5.2).
 func (s *Server) endSubscription(w http.ResponseWriter, r *http.Request) {
 	id, err := subscriptionInPath(r)
 	if err == nil {

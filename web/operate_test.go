@@ -56,8 +56,8 @@ func TestRewindByAPI(t *testing.T) {
 	for body, words := range map[string]string{
 		`{"to":4}`: "to: 4 was dropped by retention; expected an offset from 5 to 11", `{"to":"12"}`: "from 5 to 11", `{"to":0}`: "count from 1",
 		`{"to":"then"}`: "expected latest, earliest", `{"to":true}`: "expected latest, earliest", `{"to":["x"]}`: "expected latest",
-		`{"to":"2036-01-01T00:00:00Z"}`: "future", `{}`: "to: is missing", ``: "body: cannot be read", `{"to":1}{`: "body: goes on",
-		`{"too":1}`: "body: cannot be read", `[`: "body: cannot be read", `{"to":1,"dry_run":"yes"}`: "body: cannot be read",
+		`{"to":"2036-01-01T00:00:00Z"}`: "future", `{}`: "to: is missing", ``: "body: cannot be decoded", `{"to":1}{`: "body: has data after",
+		`{"too":1}`: "body: cannot be decoded", `[`: "body: cannot be decoded", `{"to":1,"dry_run":"yes"}`: "body: cannot be decoded",
 	} {
 		if got := rewind(body, 400); !strings.Contains(got, words) {
 			t.Errorf("%s: %s does not say %q", body, got, words)

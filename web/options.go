@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"quorumhub/web/sse"
 )
 
-// Options is what a Server is made of. Service, State, Messages, Letters, Times, Node and PublicURL are required.
+// Options configures a Server. Service, State, Messages, Letters, Times, Node and PublicURL are required.
 type Options struct {
 	Service  *hub.Service
 	State    hub.StateReader
@@ -24,75 +25,74 @@ type Options struct {
 	Times    hub.TimeIndex
 	Letters  hub.DeadLetterReader
 	Node     Node
-	// Feed is what the log's progress is told to, so that streams go on; nil: one of its own, which somebody has to tell.
+	// Feed wakes event streams; register it as a hub.Observer. nil: the Server makes one, which still must be registered.
 	Feed *sse.Feed
-	// Deliveries shows attempts; nil: there are none to show.
+	// Deliveries shows attempts; nil: there are none.
 	Deliveries Deliveries
-	Reads      Reads // nil: no other node is ahead of this one
+	Reads      Reads // nil: no other node can be ahead of this one
 
-	// Membership changes the cluster's nodes. nil: there is one node and never another.
+	// Membership changes the cluster's members; nil: the node runs alone.
 	Membership Membership
 
-	// PublicURL is the hub's base URL as the world sees it, the same on every node. rel=hub is PublicURL+"/hub"; it
-	// never depends on the Host header.
+	// PublicURL is the hub's public base URL, the same on every node. rel=hub is PublicURL+"/hub" and never depends on the Host
+	// header.
 	PublicURL string
 	Version   string
 
 	// Profile is the dialect of the hub endpoint. Empty: ProfileNative.
 	Profile Profile
-	// CompactJSON removes the spaces between the tokens of JSON content, and what its content type says besides.
+	// CompactJSON removes the whitespace between the tokens of JSON content, and the parameters of its content type.
 	CompactJSON bool
 
-	// Guard tells who calls and what they may do. nil: everybody may do everything.
+	// Guard authenticates and authorizes callers. nil: everything is allowed.
 	Guard *auth.Guard
-	// TLS makes it HTTPS. nil: plain HTTP.
+	// TLS enables HTTPS. nil: plain HTTP.
 	TLS *tls.Config
 
-	Clock hub.Clock // nil: the machine's
-	// Warnings says in words what an operator should look after although the node works. nil: nothing.
+	Clock hub.Clock // nil: the system clock
+	// Warnings lists what an operator should attend to although the node works. nil: nothing.
 	Warnings func() []string
 	Log      *slog.Logger // nil: nothing is logged
-	// Registry takes the server's metrics, and is what /metrics shows. nil: a registry of its own.
+	// Registry collects the server's metrics and is served at /metrics. nil: a new registry.
 	Registry *prometheus.Registry
 
-	// BudgetBytes bounds the bodies held in memory at a time, requests and answers together. 0: 64 MiB or
-	// 16 times the largest message, whichever is more.
+	// BudgetBytes bounds the bodies in memory, of requests and responses together. 0: the larger of 64 MiB and 16 times the
+	// largest message.
 	BudgetBytes int64
-	// MaxConnections bounds the connections open at a time; more wait to be accepted. 0: 8192 and StreamMax.
+	// MaxConnections bounds open connections; more wait to be accepted. 0: 8192 + StreamMax.
 	MaxConnections int
-	// ClientConnections bounds those of one client address, and ClientStreams its event streams; trusted proxies have no
-	// bound of connections. 0: no limit but that of all.
+	// ClientConnections bounds the connections of one client address, trusted proxies excepted, and ClientStreams its event
+	// streams. 0: no limit per client.
 	ClientConnections, ClientStreams int
-	// BodyTimeout bounds the time a request's body may take. 0: 30 s.
+	// BodyTimeout bounds the time to receive a request's body. 0: 30 s.
 	BodyTimeout time.Duration
-	// StopGrace is how long requests under way may take to end once Serve's context is done. 0: 10 s.
+	// StopGrace bounds the time for requests in flight to end once Serve's context is done. 0: 10 s.
 	StopGrace time.Duration
-	// StreamMax bounds the event streams open at a time; more are refused with 503. 0: 4096.
+	// StreamMax bounds open event streams; more are refused with 503. 0: 4096.
 	StreamMax int
-	// StreamHeartbeat is how often an idle stream gets a comment. 0: 15 s.
+	// StreamHeartbeat is the interval of comments on an idle stream. 0: 15 s.
 	StreamHeartbeat time.Duration
-	// StreamWriteTimeout is how long a reader may take for what it is sent before it is dropped. 0: 10 s.
+	// StreamWriteTimeout bounds the time for a reader to take what it is sent; then its stream ends. 0: 10 s.
 	StreamWriteTimeout time.Duration
-	// StreamCatchUp is how long a stream that resumes behind this node's newest message waits for the node, which may
-	// be a little behind the one the reader comes from. 0: 3 s.
+	// StreamCatchUp bounds how long a stream that resumes beyond this node's newest message waits for the node, which may lag
+	// behind the one the reader came from. 0: 3 s.
 	StreamCatchUp time.Duration
-	// LiveGrace is how long the node must have been in trouble without a break before /health/live says so.
-	// 0: 30 s.
+	// LiveGrace is how long the node must be stuck without interruption before /health/live fails. 0: 30 s.
 	LiveGrace time.Duration
-	// TrustedProxies are the networks whose X-Forwarded-For is believed. Empty: the peer's address is the client.
+	// TrustedProxies are the networks whose X-Forwarded-For is trusted. Empty: the client is the peer.
 	TrustedProxies []netip.Prefix
-	// Limits bound what one caller may ask of this node. The zero value: no limits.
+	// Limits bound the requests of one caller to this node. The zero value is no limits.
 	Limits Limits
-	// Backups, if set, serves GET /v1/backup. A reader that takes nothing for BackupStall (0: 30 s) is cut off.
+	// Backups, if set, serves GET /v1/backup. A client that takes nothing for BackupStall (0: 30 s) is cut off.
 	Backups     Backups
 	BackupStall time.Duration
-	// Keys looks after the keys for secrets at rest; nil: there are none to look after.
+	// Keys manages the sealing keys; nil: there are none.
 	Keys Keys
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
 
-// Role of a node in its cluster, as GET /v1/cluster names it.
+// Role is a node's role in its cluster, as GET /v1/cluster names it.
 type Role string
 
 // Roles.
@@ -103,7 +103,7 @@ const (
 	RoleDown     Role = "down"
 )
 
-// NodeView is what is known about one node of the cluster.
+// NodeView describes one node of the cluster.
 type NodeView struct {
 	ID            string
 	HTTPAddr      string
@@ -111,58 +111,57 @@ type NodeView struct {
 	Role          Role
 	AppliedIndex  uint64
 	StateHash     uint64 // rolling hash at AppliedIndex (invariant I6)
-	Subscriptions int    // that this node delivers
+	Subscriptions int    // owned by the node
 
 	Voter   bool
-	Healthy bool // it answers, and is as far as the leader but for what is under way
-	// LastContact is how long ago it heard of the leader; negative: never, or not known.
+	Healthy bool // it answers and has caught up with the leader
+	// LastContact is how long ago it heard from the leader; negative: never or unknown.
 	LastContact  time.Duration
-	Stopping     bool          // it is about to stop, or has stopped in good order
+	Stopping     bool          // it is stopping, or stopped in an orderly way
 	Leaving      bool          // it is being removed
-	Weight       int           // its share of the subscriptions in proportion to the others'
-	FeatureLevel uint32        // that its program knows
-	ClockOffset  time.Duration // how far its clock is ahead of the cluster's time
+	Weight       int           // relative share of the subscriptions
+	FeatureLevel uint32        // known to its program
+	ClockOffset  time.Duration // of its clock from the cluster's time; positive: ahead
 }
 
-// Node is the cluster as one of its nodes sees it. Safe for concurrent use; no method waits for other nodes.
+// Node is one node's view of the cluster. Safe for concurrent use; no method waits for other nodes.
 type Node interface {
-	// ID is this node's id.
+	// ID returns this node's ID.
 	ID() string
-	// LeaderID is the id of the leader, empty while there is none.
+	// LeaderID returns the leader's ID, empty while there is none.
 	LeaderID() string
-	// Nodes lists all nodes, this one included, in order of id.
+	// Nodes returns all nodes including this one, sorted by ID.
 	Nodes() []NodeView
-	// FeatureLevel is the level of events that all nodes know, 0 before they have agreed on one.
+	// FeatureLevel returns the feature level all nodes support, 0 before they have agreed on one.
 	FeatureLevel() uint32
-	// Owner is the id of the node that delivers a subscription, empty when none does.
+	// Owner returns the ID of the node that delivers a subscription, empty if none does.
 	Owner(hub.SubscriptionID) string
-	// InTouch tells whether this node follows the log: it hears of a leader and has caught up with it.
+	// InTouch reports whether this node hears from a leader and has caught up with it.
 	InTouch() bool
-	// NotReady says in words why this node cannot take requests now: no leader known, state not loaded, disk
-	// full. Empty: it can.
+	// NotReady lists why this node cannot take requests now: no known leader, state not loaded, disk full. Empty: it can.
 	NotReady() []string
-	// Alive is nil unless the node has come to a stop that only a restart can end.
+	// Alive returns nil unless the node is stuck and only a restart helps.
 	Alive() error
 }
 
-// Deliveries tells how the deliveries to a subscription go. Safe for concurrent use.
+// Deliveries reports the progress of deliveries. Safe for concurrent use.
 type Deliveries interface {
-	// Delivery asks the node that delivers the subscription, which may be another one. An error is for those who operate
-	// the hub: nobody delivers it, or that node cannot be asked.
+	// Delivery asks the owner of a subscription, which may be another node. Errors are for operators: there is no owner, or it
+	// does not answer.
 	Delivery(ctx context.Context, id hub.SubscriptionID) (*DeliveryView, error)
 }
 
-// DeliveryView is what the node that delivers a subscription knows of it, ahead of what is in the log. Nothing of what
-// endpoints answer is in it but the status.
+// DeliveryView is what the owner of a subscription knows about it, ahead of the replicated state. Of an endpoint's responses it
+// contains the status only.
 type DeliveryView struct {
 	Node        string        `json:"node"`
 	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
 	NextAttempt *time.Time    `json:"next_attempt_at"`
-	Window      int           `json:"window_now"` // messages that may be under way at a time; overloads narrow it
-	Total       uint64        `json:"total"`      // attempts since this node delivers it
+	Window      int           `json:"window_now"` // messages that may be in flight; overload narrows it
+	Total       uint64        `json:"total"`      // attempts since this node became the owner
 	Failed      uint64        `json:"failed"`
-	SuccessRate *float64      `json:"success_rate"` // of Attempts; null without any
-	Attempts    []DeliveryTry `json:"attempts"`     // the last 32 at most, newest first
+	SuccessRate *float64      `json:"success_rate"` // of Attempts; null if there are none
+	Attempts    []DeliveryTry `json:"attempts"`     // at most the last 32, newest first
 }
 
 // DeliveryTry is one attempt to deliver a message.
@@ -170,7 +169,7 @@ type DeliveryTry struct {
 	At        time.Time `json:"at"`
 	Offset    uint64    `json:"offset"`
 	Outcome   string    `json:"outcome"` // delivered, refused, down, gone or cancelled
-	Status    int       `json:"status"`  // HTTP status, 0: none came
+	Status    int       `json:"status"`  // HTTP status; 0: no response
 	LatencyMS float64   `json:"latency_ms"`
 	Reason    string    `json:"reason"` // class of the failure
 }
@@ -178,7 +177,7 @@ type DeliveryTry struct {
 func (o *Options) setDefaults() error {
 	switch {
 	case o.Service == nil, o.State == nil, o.Messages == nil, o.Letters == nil, o.Times == nil, o.Node == nil:
-		return errors.New("web: Service, State, Messages, Times and Node are required")
+		return errors.New("web: Service, State, Messages, Letters, Times and Node are required")
 	}
 	if o.Feed == nil {
 		o.Feed = sse.NewFeed()
@@ -192,9 +191,7 @@ func (o *Options) setDefaults() error {
 	if o.Warnings == nil {
 		o.Warnings = func() []string { return nil }
 	}
-	if o.Profile == "" {
-		o.Profile = ProfileNative
-	}
+	o.Profile = cmp.Or(o.Profile, ProfileNative)
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}
 	}
@@ -204,24 +201,15 @@ func (o *Options) setDefaults() error {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	if o.BudgetBytes == 0 {
-		o.BudgetBytes = max(64<<20, 16*o.Service.Policy().MaxMessageBytes)
-	}
-	orDefault(&o.BodyTimeout, 30*time.Second)
-	orDefault(&o.StopGrace, 10*time.Second)
-	orDefault(&o.StreamMax, 4096)
-	orDefault(&o.MaxConnections, 8192+o.StreamMax)
-	orDefault(&o.StreamHeartbeat, 15*time.Second)
-	orDefault(&o.StreamCatchUp, 3*time.Second)
-	orDefault(&o.StreamWriteTimeout, 10*time.Second)
-	orDefault(&o.LiveGrace, 30*time.Second)
-	orDefault(&o.BackupStall, 30*time.Second)
+	o.BudgetBytes = cmp.Or(o.BudgetBytes, max(64<<20, 16*o.Service.Policy().MaxMessageBytes))
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, 30*time.Second)
+	o.StopGrace = cmp.Or(o.StopGrace, 10*time.Second)
+	o.StreamMax = cmp.Or(o.StreamMax, 4096)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 8192+o.StreamMax)
+	o.StreamHeartbeat = cmp.Or(o.StreamHeartbeat, 15*time.Second)
+	o.StreamCatchUp = cmp.Or(o.StreamCatchUp, 3*time.Second)
+	o.StreamWriteTimeout = cmp.Or(o.StreamWriteTimeout, 10*time.Second)
+	o.LiveGrace = cmp.Or(o.LiveGrace, 30*time.Second)
+	o.BackupStall = cmp.Or(o.BackupStall, 30*time.Second)
 	return nil
-}
-
-func orDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }

@@ -10,8 +10,8 @@ import (
 
 const messageIDHeader = "X-Hub-Message-Id"
 
-// publish takes the request's body as content for a topic: POST /hub with the parameters in the query, and
-// POST /topics/<name>. nameErr is what was wrong with the topic.
+// publish publishes the request's body to a topic: POST /hub with the parameters in the query, and POST /topics/<name>. nameErr
+// is the error in the topic's name, if any.
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, nameErr error) {
 	start := time.Now()
 	var receipt hub.Receipt
@@ -53,7 +53,7 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 			p.Headers = append(p.Headers, hub.Header{Name: name, Value: given[0]})
 		}
 	}
-	if s.mayBeBlob(r) && !s.CompactJSON { // what is compacted must be in memory
+	if s.mayBeBlob(r) && !s.CompactJSON { // compacting needs the body in memory
 		return s.publishStream(w, r, p)
 	}
 	body, err := s.readBody(w, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)
@@ -77,12 +77,12 @@ func idempotencyKey(r *http.Request) (string, error) {
 		return "", nil
 	}
 	if len(given) > 1 || given[0] == "" {
-		return "", hub.ParamErrorf("Idempotency-Key", "is empty or given more than once; expected one key of the publisher's choice")
+		return "", hub.ParamErrorf("Idempotency-Key", "is empty or given more than once; expected one key chosen by the publisher")
 	}
 	return given[0], nil
 }
 
-// writeAccepted is the answer to what was carried out at once.
+// writeAccepted answers a request that is complete.
 func writeAccepted(w http.ResponseWriter) {
 	h := w.Header()
 	h["Content-Type"] = []string{formType}

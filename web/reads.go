@@ -14,30 +14,30 @@ import (
 
 const (
 	indexHeader = "X-Hub-Index"
-	// readWait is how long a read waits until this node has what it asks for.
+	// readWait bounds how long a read waits for this node to catch up.
 	readWait = 5 * time.Second
 )
 
-// Reads tells how far this node is in the cluster's log. Safe for concurrent use.
+// Reads reports and awaits this node's progress in the cluster's log. Safe for concurrent use.
 type Reads interface {
-	// Written is an index at or before which everything stands that was written through this node and answered.
+	// Written returns an index at or after every acknowledged write through this node.
 	Written() uint64
 	// AwaitIndex returns when this node has applied the entry at index. Errors are for the client.
 	AwaitIndex(ctx context.Context, index uint64) error
-	// Consistent returns when this node has applied all that was acknowledged anywhere before the call. Errors are for
-	// the client.
+	// Consistent returns when this node has applied every write acknowledged by any node before the call. Errors are for the
+	// client.
 	Consistent(ctx context.Context) error
 }
 
-// alone is a node that nobody can be ahead of.
+// alone implements Reads for a node that no other can be ahead of.
 type alone struct{}
 
 func (alone) Written() uint64                          { return 0 }
 func (alone) AwaitIndex(context.Context, uint64) error { return nil }
 func (alone) Consistent(context.Context) error         { return nil }
 
-// freshEnough makes a read wait for what its query asks for: min_index=N, the X-Hub-Index of an earlier answer, or
-// consistent=true. The handler does not see these parameters.
+// freshEnough makes a read wait until this node has caught up as the query asks: min_index=N, the X-Hub-Index of an earlier
+// response, or consistent=true. The handler does not see these parameters.
 func (s *Server) freshEnough(read http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		raw := r.URL.RawQuery
@@ -45,9 +45,9 @@ func (s *Server) freshEnough(read http.HandlerFunc) http.HandlerFunc {
 			read(w, r)
 			return
 		}
-		q, err := url.ParseQuery(raw)
+		q, err := parseURLQuery(raw)
 		if err != nil {
-			s.fail(w, r, hub.ParamErrorf("query", "cannot be read (%v)", err))
+			s.fail(w, r, err)
 			return
 		}
 		if err := s.await(r.Context(), q); err != nil {
@@ -75,7 +75,7 @@ func (s *Server) await(ctx context.Context, q url.Values) error {
 	if v, given := q["min_index"]; given {
 		var err error
 		if index, err = strconv.ParseUint(v[0], 10, 64); err != nil {
-			return hub.ParamErrorf("min_index", "is %s; expected the number in %s of an earlier answer", problem.Quote(v[0]), indexHeader)
+			return hub.ParamErrorf("min_index", "is %s; expected the %s of an earlier response", problem.Quote(v[0]), indexHeader)
 		}
 	}
 	if v, given := q["consistent"]; given {
@@ -95,12 +95,12 @@ func (s *Server) await(ctx context.Context, q url.Values) error {
 	return nil
 }
 
-// readsState tells whether a route shows what the log holds.
+// readsState reports whether a route shows replicated state.
 func readsState(path string) bool {
 	return path != "/v1/openapi.json" && (strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/topics/"))
 }
 
-// writes tells whether a request may have changed something.
+// writes reports whether a request with this method may change something.
 func writes(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:

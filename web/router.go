@@ -13,17 +13,17 @@ import (
 	"quorumhub/web/problem"
 )
 
-// route is one path with the methods it takes. Its name labels the metrics.
+// route is a path and its methods. Its name labels the metrics.
 type route struct {
 	name    string
-	paths   []string // in the router's notation: /v1/subscriptions/:id, /topics/*
+	paths   []string // in echo's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
 	access  access
 	allow   string
 	counts  routeCounts
 }
 
-// table lists everything the server answers to.
+// table lists all routes.
 func (s *Server) table() []*route {
 	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
@@ -41,7 +41,7 @@ func (s *Server) table() []*route {
 	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
 	nodes := access{changes: auth.ActionCluster}
-	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they hold what was published
+	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they contain what was published
 	routes := []*route{
 		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: hubMethods, access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
@@ -108,7 +108,7 @@ func (s *Server) table() []*route {
 	return routes
 }
 
-// Routes lists what is served, as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
@@ -128,7 +128,7 @@ func (s *Server) Routes() []string {
 	return out
 }
 
-// serve hands the request to the route's handler for its method.
+// serve admits the request and calls the route's handler for its method.
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
@@ -146,14 +146,14 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	detail := "is " + problem.Quote(r.Method) + "; " + rt.paths[0] + " takes " + rt.allow
+	detail := "is " + problem.Quote(r.Method) + "; " + rt.paths[0] + " accepts " + rt.allow
 	if rt.name == "hub" {
-		detail = "is " + problem.Quote(r.Method) + "; this is the WebSub hub, which takes POST (https://www.w3.org/TR/websub/)"
+		detail = "is " + problem.Quote(r.Method) + "; this is the WebSub hub, which accepts POST (https://www.w3.org/TR/websub/)"
 	}
 	writeProblem(w, r, &problem.Details{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Param: "method", Detail: detail, Allow: rt.allow})
 }
 
-// newRouter is all that knows echo.
+// newRouter builds the echo router. Nothing else uses echo.
 func (s *Server) newRouter() http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
@@ -169,10 +169,10 @@ func (s *Server) newRouter() http.Handler {
 	}
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
 		p := &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "path",
-			Detail: problem.Quote(c.Request().URL.Path) + " does not exist here; see / for what does"}
+			Detail: problem.Quote(c.Request().URL.Path) + " does not exist; see / for an overview"}
 		var he *echo.HTTPError
 		if errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed {
-			p = &problem.Details{Status: he.Code, Code: "method_not_allowed", Param: "method", Detail: "is " + problem.Quote(c.Request().Method) + ", which is not known here"}
+			p = &problem.Details{Status: he.Code, Code: "method_not_allowed", Param: "method", Detail: "is " + problem.Quote(c.Request().Method) + ", which is unknown"}
 		}
 		writeProblem(c.Response().Writer, c.Request(), p)
 	}

@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// Limits of every connection. Bodies and answers have their own deadlines on top.
+// Limits on every connection. Bodies and responses have deadlines of their own.
 const (
 	readHeaderTimeout = 5 * time.Second
 	idleTimeout       = 90 * time.Second
 	maxHeaderBytes    = 32 << 10
 	maxHeaderNames    = 100
-	// answerTime is what an answer may take beyond the body's deadline: waiting for the log included.
+	// answerTime bounds a response after the body's deadline, including the wait for the log.
 	answerTime = 45 * time.Second
 )
 
-// Server serves HTTP. Make it with New, run it with Serve, end it with Close.
+// Server serves HTTP. Make it with New, run it with Serve, and stop it with Close.
 type Server struct {
 	Options
 	hubURL    string
@@ -43,7 +43,7 @@ type Server struct {
 	exchanges sync.Pool
 	http      *http.Server
 
-	backingUp atomic.Bool // one at a time
+	backingUp atomic.Bool // allows one backup at a time
 
 	draining    atomic.Bool
 	crossOrigin *http.CrossOriginProtection
@@ -53,7 +53,7 @@ type Server struct {
 	closeErr error
 }
 
-// New checks the options and makes a Server that does not listen yet. It is an http.Handler too.
+// New checks the options and makes a Server that does not listen yet. It is also an http.Handler.
 func New(o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func New(o Options) (*Server, error) {
 	s.crossOrigin = http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
 	if err == nil {
-		// The browser names this one also where a proxy changes Host.
+		// Browsers send this origin even if a proxy changes Host.
 		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
 	}
 	if err != nil {
@@ -94,8 +94,8 @@ func New(o Options) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: readHeaderTimeout,
-		// For the whole request. It holds for bodies that nobody reads, too: net/http reads their rest before it
-		// answers. readBody lifts it once the body is there.
+		// For the whole request, including bodies that no handler reads, which net/http drains before it answers. readBody lifts
+		// it once the body has arrived.
 		ReadTimeout:    o.BodyTimeout,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
@@ -106,18 +106,18 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve takes connections from ln until ctx is done or Close is called, and returns when the requests under way
-// have ended (or Options.StopGrace is over). It closes ln. The error is nil after an orderly stop.
+// Serve accepts connections from ln until ctx is done or Close is called. It returns when the requests in flight have ended or
+// Options.StopGrace has passed, and closes ln. The error is nil after an orderly stop.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopGrace)
 		defer cancel()
-		_ = s.Close(grace) // the error stays in closeErr, which Serve returns
+		_ = s.Close(grace) // Serve returns the error from closeErr
 	})
 	defer stop()
 	at := s.listening.from(ln)
 	if s.TLS != nil {
-		// Outermost: net/http looks for it to speak HTTP/2 and to hand over the client's certificate.
+		// Outermost, where net/http looks for it to speak HTTP/2 and to pass on the client's certificate.
 		at = tls.NewListener(at, s.TLS)
 	}
 	err := s.http.Serve(at)
@@ -128,15 +128,15 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.closeErr
 }
 
-// Close stops taking requests, waits for those under way until ctx is done, and cuts off the rest. It may be
-// called more than once and from several goroutines; all calls return when the stop is complete.
+// Close stops accepting requests, waits for those in flight until ctx is done, and cuts off the rest. It may be called repeatedly
+// and concurrently; every call returns when the server has stopped.
 func (s *Server) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		defer close(s.closed)
 		s.draining.Store(true)
 		s.streams.stop()
 		if err := s.http.Shutdown(ctx); err != nil {
-			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: requests were cut off: %w", err), s.http.Close())
+			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: cut off requests in flight: %w", err), s.http.Close())
 		}
 	})
 	<-s.closed

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -21,32 +20,32 @@ import (
 )
 
 const (
-	// inlineBytes is the largest body that stands in an event; of a larger one the event holds the URL.
+	// inlineBytes is the largest body in an event; for a larger one the event contains a URL.
 	inlineBytes = hub.MaxInlineBytes
-	// streamTurn is how many events are written before they are flushed.
+	// streamTurn is how many events are written between flushes.
 	streamTurn = 64
-	// streamSendBuffer bounds what the kernel holds for a reader that does not read.
+	// streamSendBuffer bounds what the kernel buffers for a reader that does not read.
 	streamSendBuffer = 64 << 10
-	// reconnectMin and reconnectSpread are the time after which readers are asked to come back, so that those of a
-	// node that stops do not all come at once.
+	// reconnectMin and reconnectSpread set the delay before readers reconnect, so that those of a stopping node do not all
+	// reconnect at once.
 	reconnectMin    = 500 * time.Millisecond
 	reconnectSpread = time.Second
 )
 
-// Reasons why a stream ended, as its end event and the metrics name them.
+// Reasons for the end of a stream, in its end event and the metrics.
 const (
-	endStopping = "stopping"      // this node stops; another one goes on
-	endBehind   = "out_of_touch"  // this node has not heard of its cluster; another one may have
+	endStopping = "stopping"      // the node is stopping; another one can continue
+	endBehind   = "out_of_touch"  // the node lost touch with its cluster; another one may not have
 	endRemoved  = "topic_removed" // the topic was deregistered
-	endSlow     = "slow"          // the reader did not take what was sent; it learns nothing of it
-	endClient   = "client"        // the reader went away
+	endSlow     = "slow"          // the reader did not take what was sent in time; it gets no end event
+	endClient   = "client"        // the reader disconnected
 	endFailed   = "failed"        // the log could not be read
-	endDenied   = "forbidden"     // the reader may not read the topic any more
+	endDenied   = "forbidden"     // the reader lost the right to read the topic
 )
 
 type gapEvent struct {
 	Reason string `json:"reason"`
-	// FirstMissing to LastMissing are gone, with reason retention.
+	// FirstMissing to LastMissing were dropped, with reason retention.
 	FirstMissing uint64 `json:"first_missing,omitempty"`
 	LastMissing  uint64 `json:"last_missing,omitempty"`
 	LastEventID  string `json:"last_event_id,omitempty"` // with reason unknown_id
@@ -57,7 +56,7 @@ type endEvent struct {
 	Reason string `json:"reason"`
 }
 
-// wantsStream tells whether the client asks for an event stream.
+// wantsStream reports whether the client asks for an event stream by name.
 func wantsStream(accept []string) bool {
 	for _, line := range accept {
 		for item := range strings.SplitSeq(line, ",") {
@@ -70,18 +69,18 @@ func wantsStream(accept []string) bool {
 	return false
 }
 
-// stream is one reader of one topic (server-sent events, WHATWG HTML section 9.2).
+// stream is one reader of one topic. Its fields belong to the handler's goroutine.
 type stream struct {
 	*sse.Writer
 	s       *Server
 	topic   *sse.Watch
-	next    uint64 // offset of the next message
-	touch   time.Time
-	allowed time.Time // when it was last asked whether the reader may read this
+	next    uint64    // offset of the next message
+	touch   time.Time // when the node was last in touch with the cluster
+	allowed time.Time // when the reader was last authorized
 }
 
-// getStream follows a topic: what the start names is sent first, then every message as it comes. Each message is one
-// event with its message id, from which the reader goes on after a break, on any node.
+// getStream streams a topic: first the messages from the start position on, then every new one. Each event has its message ID, from
+// which the reader can resume on any node.
 func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) {
 	t, start, err := s.streamStart(r, name)
 	if err != nil {
@@ -92,14 +91,14 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		s.streams.open.Add(-1)
 		s.streams.refused.Inc()
 		s.fail(w, r, &problem.Details{Status: http.StatusServiceUnavailable, Code: "too_many_streams", RetryAfter: 5 * time.Second,
-			Detail: fmt.Sprintf("this node serves %d streams already (streams.max); try another node or later", s.StreamMax)})
+			Detail: fmt.Sprintf("this node already serves %d streams (streams.max); try another node or later", s.StreamMax)})
 		return
 	}
 	defer s.streams.open.Add(-1)
 	client := clientAt(w)
 	if !s.streams.readers.enter(client, s.ClientStreams) {
 		s.fail(w, r, &problem.Details{Status: http.StatusTooManyRequests, Code: "too_many_streams", Limit: "streams", RetryAfter: 5 * time.Second,
-			Detail: fmt.Sprintf("this node serves %d streams to this client already (limits.streams)", s.ClientStreams)})
+			Detail: fmt.Sprintf("this node already serves %d streams to this client (limits.streams)", s.ClientStreams)})
 		return
 	}
 	defer s.streams.readers.leave(client)
@@ -111,12 +110,13 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		return
 	}
 	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
-		_ = c.SetWriteBuffer(streamSendBuffer) // a larger one costs memory of the kernel, nothing else
+		_ = c.SetWriteBuffer(streamSendBuffer) // failing costs only kernel memory
 	}
-	st := &stream{Writer: out, s: s, touch: s.Clock.Now(), allowed: time.Now()}
+	now := s.Clock.Now()
+	st := &stream{Writer: out, s: s, touch: now, allowed: now}
 	st.topic = s.Feed.Watch(t.ID, s.State)
 	defer st.topic.Close()
-	// No event may be pending when the node stops: net/http waits for this handler.
+	// End the stream when the node stops, because net/http waits for this handler.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.streams.stopping, cancel)()
@@ -126,26 +126,26 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		reason = endStopping
 	}
 	if reason != endClient && reason != endSlow {
-		_ = st.Event("end", "", endEvent{reason}) // the connection ends in any case
+		_ = st.Event("end", "", endEvent{reason}) // the connection closes in any case
 	}
 	s.streams.ended(reason)
 }
 
-// streamFrom is where a stream begins.
+// streamFrom is the position a stream begins at.
 type streamFrom struct {
 	start   hub.Position
-	resume  bool   // behind Last-Event-ID
-	eventID string // as it was given
+	resume  bool   // after Last-Event-ID
+	eventID string // as given
 	offset  uint64 // of the last message the reader has
-	known   bool   // the id is one of this topic
+	known   bool   // the ID belongs to this topic
 }
 
-// streamStart reads what the request says about the start. Last-Event-ID counts more than the query: a browser sends
-// both when it comes back.
+// streamStart reads the start position from the request. Last-Event-ID takes precedence over the query: a reconnecting browser
+// sends both.
 func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from streamFrom, err error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
-		return t, from, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return t, from, err
 	}
 	for key, v := range query {
 		if key != "start" {
@@ -172,7 +172,7 @@ func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from st
 	return t, from, err
 }
 
-// offsetOfEvent takes the id of an event apart: a message id, or the bare offset. It is known when it is of this topic.
+// offsetOfEvent parses the ID of an event, a message ID or a bare offset. It reports whether the ID belongs to this topic.
 func offsetOfEvent(topic hub.TopicID, id string) (uint64, bool) {
 	if of, offset, ok := strings.Cut(id, "-"); ok {
 		if n, err := strconv.ParseUint(of, 10, 64); err != nil || hub.TopicID(n) != topic {
@@ -184,7 +184,7 @@ func offsetOfEvent(topic hub.TopicID, id string) (uint64, bool) {
 	return n, err == nil
 }
 
-// catchUp waits a while until this node has a topic's message, and tells whether it has.
+// catchUp waits up to StreamCatchUp for this node to have a message, and reports whether it has.
 func (s *Server) catchUp(ctx context.Context, topic hub.TopicID, offset uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.StreamCatchUp)
 	defer cancel()
@@ -205,7 +205,7 @@ func (s *Server) catchUp(ctx context.Context, topic hub.TopicID, offset uint64) 
 	}
 }
 
-// begin finds the first message, and says so when it is not the one the reader is waiting for.
+// begin finds the first message, and sends a gap event if it is not the one the reader expects.
 func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom) error {
 	if from.known {
 		from.known = st.s.catchUp(ctx, topic, from.offset)
@@ -220,7 +220,7 @@ func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom)
 	default:
 		var ok bool
 		if st.next, ok = from.start.Offset(); ok {
-			break // it may be gone: then a gap event comes first
+			break // if it was dropped, a gap event comes first
 		}
 		cursor, err := from.start.Resolve(t, st.s.Times)
 		if err != nil {
@@ -228,7 +228,7 @@ func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom)
 		}
 		st.next = cursor + 1
 	}
-	// A reader that loses the connection before its first event comes back to this place.
+	// The ID lets a reader that loses the connection before its first event resume here.
 	hello := fmt.Sprintf(": heartbeat %s\nretry: %d\nid: %s\n\n", st.s.StreamHeartbeat, (reconnectMin + rand.N(reconnectSpread)).Milliseconds(), st.lastID())
 	if _, err := st.Write([]byte(hello)); err != nil {
 		return err
@@ -240,15 +240,16 @@ func (st *stream) begin(ctx context.Context, topic hub.TopicID, from streamFrom)
 	return nil
 }
 
+// clip shortens an ID from a client for an event.
 func clip(id string) string { return problem.OneLine(id[:min(len(id), 100)]) }
 
-// lastID is the id of the message before the next one.
+// lastID returns the ID of the message before the next one.
 func (st *stream) lastID() string {
 	m := hub.Message{Topic: st.topic.Topic(), Offset: st.next - 1}
 	return m.ID()
 }
 
-// run sends until the stream ends, and says why it did.
+// run sends until the stream ends, and returns the reason.
 func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from streamFrom) (reason string) {
 	if err := st.begin(ctx, topic, from); err != nil {
 		return st.why(err)
@@ -256,12 +257,12 @@ func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from 
 	beat := time.NewTimer(st.s.StreamHeartbeat)
 	defer beat.Stop()
 	for {
-		if time.Since(st.allowed) >= st.s.StreamHeartbeat {
-			// Keys are revoked and rules change while streams go on.
+		if now := st.s.Clock.Now(); now.Sub(st.allowed) >= st.s.StreamHeartbeat {
+			// Keys may be revoked and rules may change during a stream.
 			if err := st.s.Service.AuthorizeRead(ctx, name); err != nil {
 				return endDenied
 			}
-			st.allowed = time.Now()
+			st.allowed = now
 		}
 		head, gone, changed := st.topic.Progress()
 		sent := st.next <= head
@@ -300,7 +301,7 @@ func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from 
 	}
 }
 
-// outOfTouch tells that this node has not followed the log for two heartbeats: the reader had better look elsewhere.
+// outOfTouch reports whether the node has been out of touch for two heartbeats, so that the reader should try another one.
 func (st *stream) outOfTouch() bool {
 	now := st.s.Clock.Now()
 	if st.s.Node.InTouch() {
@@ -309,7 +310,7 @@ func (st *stream) outOfTouch() bool {
 	return now.Sub(st.touch) >= 2*st.s.StreamHeartbeat
 }
 
-// message sends the next message, or what is known of a gap in its place.
+// message sends the next message, or a gap event if it was dropped.
 func (st *stream) message(ctx context.Context) error {
 	fr, err := st.s.streams.frames.Take(ctx, st.topic.Topic(), st.next)
 	if err == nil {
@@ -336,7 +337,7 @@ func (st *stream) message(ctx context.Context) error {
 	return st.Event("gap", st.lastID(), gap)
 }
 
-// why is the reason for which a stream ends with err.
+// why returns the reason of a stream that ends with err.
 func (st *stream) why(err error) string {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -350,15 +351,15 @@ func (st *stream) why(err error) string {
 	if errors.As(err, &broken) {
 		return endClient
 	}
-	st.s.Log.Error("a stream cannot go on", "topic", uint64(st.topic.Topic()), "offset", st.next, "error", err)
+	st.s.Log.Error("stream aborted", "topic", uint64(st.topic.Topic()), "offset", st.next, "error", err)
 	return endFailed
 }
 
-// connKey is where a request's context has its connection.
+// connKey is the key of the connection in a request's context.
 type connKey struct{}
 
-// messageEvent is the data of a message event. One of body, body_base64 and body_url is there; body_url is relative to
-// the URL of the stream.
+// messageEvent is the data of a message event. Exactly one of body, body_base64 and body_url is set; body_url is relative to the
+// stream's URL.
 type messageEvent struct {
 	ID          string    `json:"id"`
 	Offset      uint64    `json:"offset"`
@@ -370,14 +371,14 @@ type messageEvent struct {
 	BodyURL     string    `json:"body_url,omitempty"`
 }
 
-// encodeMessage reads a message and makes it an event.
+// encodeMessage reads a message and encodes it as an event.
 func (s *Server) encodeMessage(topic hub.TopicID, offset uint64) ([]byte, error) {
 	msgs, err := s.Messages.Read(topic, offset, 1, 1)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(msgs) == 0 || msgs[0].Offset != offset:
-		return nil, hub.ErrTrimmed // it was there; a snapshot of a later state has replaced it
+		return nil, hub.ErrTrimmed // a snapshot of a later state has replaced it
 	}
 	m := &msgs[0]
 	e := messageEvent{ID: m.ID(), Offset: m.Offset, Time: time.Unix(0, m.Time).UTC(), ContentType: m.ContentType, Size: m.Size()}
@@ -394,7 +395,7 @@ func (s *Server) encodeMessage(topic hub.TopicID, offset uint64) ([]byte, error)
 	return sse.Encode("", e.ID, e)
 }
 
-// lost tells an error that means: this message will not come any more.
+// lost reports whether an error means that the message is gone for good.
 func lost(err error) bool {
 	return errors.Is(err, hub.ErrTrimmed) || errors.Is(err, hub.ErrUnknownTopic)
 }

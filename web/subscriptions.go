@@ -8,7 +8,7 @@ import (
 	"quorumhub/hub"
 )
 
-// subscriptionItem is a subscription as lists show it: never its secret (invariant I10).
+// subscriptionItem is a subscription in a list. It never contains the secret (invariant I10).
 type subscriptionItem struct {
 	ID             string     `json:"id"`
 	Topic          string     `json:"topic"`
@@ -21,7 +21,7 @@ type subscriptionItem struct {
 	Mode           string     `json:"mode"`
 }
 
-// deliveryOptions are how a subscriber wants its messages; zero is the hub's default.
+// deliveryOptions are the options a subscriber chose; zero means the hub's default.
 type deliveryOptions struct {
 	Window               int     `json:"window"`
 	Key                  string  `json:"key"`
@@ -54,7 +54,7 @@ func modeOfDelivery(o *hub.Options) string {
 	return hub.DeliveryModeName(o.Mode)
 }
 
-// subscriptionDetail is all there is to know about one.
+// subscriptionDetail is everything known about a subscription.
 type subscriptionDetail struct {
 	subscriptionItem
 	TopicURL     string     `json:"topic_url"`
@@ -70,12 +70,12 @@ type subscriptionDetail struct {
 	FailingSince *time.Time `json:"failing_since"`
 	Gap          uint64     `json:"gap"`
 	DeadLetters  uint64     `json:"dead_letters"`
-	// Oldest is when the oldest message was published that it has not got; null when it has all.
+	// Oldest is when the oldest undelivered message was published; null if there is none.
 	Oldest        *time.Time    `json:"oldest_undelivered_at"`
 	OldestAge     float64       `json:"oldest_undelivered_seconds"`
-	Delivery      *DeliveryView `json:"delivery"` // null when it cannot be had
+	Delivery      *DeliveryView `json:"delivery"` // null if the owner does not answer
 	DeliveryError string        `json:"delivery_error,omitempty"`
-	// Ahead are messages behind the cursor that it has acknowledged out of order.
+	// Ahead counts messages after the cursor that were acknowledged out of order.
 	Ahead   uint64          `json:"ahead"`
 	Options deliveryOptions `json:"options"`
 }
@@ -104,8 +104,7 @@ func pendingItem(r *hub.Request) subscriptionItem {
 	return subscriptionItem{ID: r.ID.String(), Topic: r.TopicName, Callback: r.Callback, State: statePending, Mode: modeOfDelivery(&r.Options)}
 }
 
-// listSubscriptions lists the subscriptions, and behind them the requests for new ones that wait for their
-// verification.
+// listSubscriptions lists the subscriptions, followed by the requests for new ones that await verification.
 func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 	q, _, err := s.parseList(r, "sr", "topic", "callback")
 	if err != nil {
@@ -134,7 +133,7 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 					return false
 				}
 				sub, ok := st.SubscriptionByKey(r.TopicName, r.CallbackKey)
-				return !ok || sub.Expired(now) // else it is a renewal, and the subscription is in the list
+				return !ok || sub.Expired(now) // otherwise it is a renewal of a listed subscription
 			})
 		}
 	})
@@ -152,8 +151,8 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, out)
 }
 
-// matching finds subscriptions by key where the query names one, and by walking over all where it does not.
-func (s *Server) matching(st *hub.State, q *listQuery, max int) []hub.Subscription {
+// matching finds subscriptions by key if the query names one, and else by walking over all.
+func (s *Server) matching(st *hub.State, q *listQuery, limit int) []hub.Subscription {
 	after := hub.SubscriptionID(q.after)
 	if q.topic != "" && q.callbackKey != "" {
 		if sub, ok := st.SubscriptionByKey(q.topic, q.callbackKey); ok && sub.ID > after {
@@ -162,9 +161,9 @@ func (s *Server) matching(st *hub.State, q *listQuery, max int) []hub.Subscripti
 		return nil
 	}
 	if q.topic != "" {
-		return st.SubscriptionsOf(q.topic, after, max)
+		return st.SubscriptionsOf(q.topic, after, limit)
 	}
-	return st.Subscriptions(after, max, func(sub *hub.Subscription) bool {
+	return st.Subscriptions(after, limit, func(sub *hub.Subscription) bool {
 		return q.callbackKey == "" || sub.CallbackKey == q.callbackKey
 	})
 }
@@ -216,7 +215,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 	writeJSON(w, http.StatusOK, out)
 }
 
-// schemeName is a signature scheme as hub.signature_scheme spells it.
+// schemeName returns a signature scheme as hub.signature_scheme spells it.
 func schemeName(scheme string) string {
 	if scheme == "" {
 		return "websub"

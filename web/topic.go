@@ -13,7 +13,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// topicInPath is the name of the topic that the path below /topics/ names, unescaped once.
+// topicInPath returns the topic named by the path below /topics/, unescaped once.
 func (s *Server) topicInPath(r *http.Request) (string, error) { return s.topicBelow("/topics/", r) }
 
 func (s *Server) topicBelow(prefix string, r *http.Request) (string, error) {
@@ -23,7 +23,7 @@ func (s *Server) topicBelow(prefix string, r *http.Request) (string, error) {
 	}
 	name, err := url.PathUnescape(raw)
 	if err != nil {
-		return "", hub.ParamErrorf("topic", "%s has a %% that is not followed by two hexadecimal digits", problem.Quote(raw))
+		return "", hub.ParamErrorf("topic", "%s has a %% without two hexadecimal digits", problem.Quote(raw))
 	}
 	if name, err = s.Service.Namer().HostedName("topic", name); err == nil {
 		s.paths.put(raw, name)
@@ -45,9 +45,8 @@ func (s *Server) postTopic(w http.ResponseWriter, r *http.Request) {
 	s.publish(w, r, name, err)
 }
 
-// getTopic shows the newest content of a topic, or with ?offset=N that of one message, the way its publisher
-// gave it. rel=hub and rel=self make every topic discoverable (WebSub section 4), also one without content: that
-// is answered 204, because it is there and subscribers may subscribe, and there is nothing to show.
+// getTopic serves the newest content of a topic, or with ?offset=N one message, as it was published. rel=hub and rel=self make
+// every topic discoverable (WebSub section 4). A topic without content is answered 204, because it exists and may be subscribed to.
 func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicInPath(r)
 	if err != nil {
@@ -74,7 +73,7 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Vary", "Accept") // an event stream stands under the same URL
+	h.Set("Vary", "Accept") // an event stream has the same URL
 	h.Set("Link", s.links(name, m))
 	if m == nil {
 		w.WriteHeader(http.StatusNoContent)
@@ -98,7 +97,7 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Type", m.ContentType)
 	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
-	// What publishers send must not act in the name of the hub's own pages.
+	// Published content must not run with the hub's origin.
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox")
 	w.WriteHeader(http.StatusOK)
@@ -107,30 +106,30 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	case m.IsBlob():
 		s.sendBlob(w, m)
 	default:
-		_, _ = w.Write(m.Body) // the client is gone: nobody is left to tell
+		_, _ = w.Write(m.Body) // fails only if the client is gone
 	}
 }
 
-// offsetParam is ?offset=N, 0 when it is not there.
+// offsetParam returns ?offset=N, or 0 if it is absent.
 func offsetParam(rawQuery string) (uint64, error) {
 	if rawQuery == "" {
 		return 0, nil
 	}
-	q, err := url.ParseQuery(rawQuery)
+	q, err := parseURLQuery(rawQuery)
 	if err != nil {
-		return 0, hub.ParamErrorf("query", "cannot be read (%v)", err)
+		return 0, err
 	}
 	if !q.Has("offset") {
 		return 0, nil
 	}
 	n, err := strconv.ParseUint(q.Get("offset"), 10, 64)
 	if err != nil || n == 0 || len(q["offset"]) > 1 {
-		return 0, hub.ParamErrorf("offset", "is %s; expected the number of a message, from 1", problem.Quote(strings.Join(q["offset"], ",")))
+		return 0, hub.ParamErrorf("offset", "is %s; expected the offset of a message, from 1", problem.Quote(strings.Join(q["offset"], ",")))
 	}
 	return n, nil
 }
 
-// message reads one message of a topic; offset 0 means the newest one, which is nil when there is none.
+// message reads one message of a topic. Offset 0 is the newest one; nil if there is none.
 func (s *Server) message(name string, offset uint64) (*hub.Message, error) {
 	for range 3 {
 		var t hub.Topic
@@ -156,7 +155,7 @@ func (s *Server) message(name string, offset uint64) (*hub.Message, error) {
 		msgs, err := s.Messages.Read(t.ID, at, 1, 1)
 		switch {
 		case errors.Is(err, hub.ErrTrimmed), errors.Is(err, hub.ErrUnknownTopic):
-			continue // retention or a deregistration came between the two reads
+			continue // retention or deregistration intervened between the two reads
 		case err != nil:
 			return nil, fmt.Errorf("read message %d-%d: %w", t.ID, at, err)
 		case len(msgs) == 1 && msgs[0].Offset == at:
@@ -168,10 +167,10 @@ func (s *Server) message(name string, offset uint64) (*hub.Message, error) {
 
 func noTopic(name string) error {
 	return &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "topic",
-		Detail: problem.Quote(name) + " is not known to this hub"}
+		Detail: problem.Quote(name) + " does not exist on this hub"}
 }
 
-// links is the one Link header with the hub and the topic's canonical URL.
+// links returns the Link header with the hub's and the topic's canonical URLs.
 func (s *Server) links(name string, m *hub.Message) string {
 	self := s.Service.Namer().URL(name)
 	if m != nil && m.LinkSelf != "" && !strings.ContainsAny(m.LinkSelf, "<>\" \t\r\n") {

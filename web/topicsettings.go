@@ -1,9 +1,6 @@
 package web
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,7 +10,7 @@ import (
 	"quorumhub/web/problem"
 )
 
-// retentionItem is a topic's own limits. What is absent or null is as the hub is configured.
+// retentionItem holds a topic's own limits. Absent or null means the hub's configuration.
 type retentionItem struct {
 	MaxAge   *string `json:"max_age,omitempty"`
 	MaxBytes *int64  `json:"max_bytes,omitempty"`
@@ -21,7 +18,7 @@ type retentionItem struct {
 
 func topicItemOf(t *hub.Topic) topicItem {
 	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers()}
-	if !t.Retention.Default() {
+	if !t.Retention.IsDefault() {
 		out.Retention = &retentionItem{MaxBytes: t.Retention.MaxBytes}
 		if t.Retention.MaxAge != nil {
 			age := formatAge(*t.Retention.MaxAge)
@@ -52,7 +49,7 @@ func (s *Server) showTopic(w http.ResponseWriter, name string) error {
 	return nil
 }
 
-// putTopic gives a topic limits of its own, or with {"retention": {}} the hub's, and answers with the topic as it then is.
+// putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's, and answers with the topic after it.
 func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicBelow("/v1/topics/", r)
 	if err == nil {
@@ -71,21 +68,11 @@ func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.Retention, err error) {
 	const expected = `expected JSON such as {"retention": {"max_age": "7d", "max_bytes": 1073741824}}`
-	body, err := s.readBody(w, r, maxOperateBytes, hub.Errorf(hub.CodeTooLarge, "body: is larger than %d bytes", maxOperateBytes))
-	defer body.release()
-	if err != nil {
-		return out, err
-	}
 	var in struct {
 		Retention *retentionItem `json:"retention"`
 	}
-	dec := json.NewDecoder(strings.NewReader(string(body.bytes)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return out, hub.ParamErrorf("body", "cannot be read (%s); %s", problem.OneLine(err.Error()), expected)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return out, hub.ParamErrorf("body", "goes on behind the JSON; %s", expected)
+	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
+		return out, err
 	}
 	if in.Retention == nil {
 		return out, hub.ParamErrorf("retention", "is missing; %s, or {\"retention\": {}} for the hub's limits", expected)
@@ -101,10 +88,10 @@ func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.
 	return out, nil
 }
 
-// maxAgeDays keeps an age within what a Duration holds.
+// maxAgeDays keeps an age within the range of a Duration.
 const maxAgeDays = 36500
 
-// parseAge reads a duration, also in whole days.
+// parseAge parses a duration, or a number of days such as 7d.
 func parseAge(s string) (time.Duration, bool) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 32)

@@ -35,9 +35,9 @@ func TestTopicRetention(t *testing.T) {
 		says         string
 	}{
 		{"/v1/topics/none", `{"retention": {}}`, 404, "none"},
-		{"/v1/topics/a/b", ``, 400, "cannot be read"},
+		{"/v1/topics/a/b", ``, 400, "cannot be decoded"},
 		{"/v1/topics/a/b", `{}`, 400, "retention: is missing"},
-		{"/v1/topics/a/b", `{"retention": {}} {}`, 400, "goes on behind"},
+		{"/v1/topics/a/b", `{"retention": {}} {}`, 400, "has data after"},
 		{"/v1/topics/a/b", `{"retention": {"max_age": "soon"}}`, 400, "max_age: is"},
 		{"/v1/topics/a/b", `{"retention": {"max_age": "-1h"}}`, 400, "max_age: is"},
 		{"/v1/topics/a/b", `{"retention": {"max_age": "99999999d"}}`, 400, "max_age: is"},

@@ -14,14 +14,14 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Cluster is what a Keeper needs to know of the cluster. Safe for concurrent use.
+// Cluster is a Keeper's view of the cluster. Safe for concurrent use.
 type Cluster interface {
 	hub.Leadership
-	// NodeIDs are the ids of all members, this one included.
+	// NodeIDs returns the IDs of all members, including this node.
 	NodeIDs() []string
-	// CaughtUp tells whether this node has applied all but the newest of what the cluster has.
+	// CaughtUp reports whether this node has applied all but the newest entries of the log.
 	CaughtUp() bool
-	// Ask puts a question to another node, whose Keeper's Answer answers it.
+	// Ask sends a question to another node, where Keeper.Answer answers it.
 	Ask(ctx context.Context, node string, q *Question) (*Answer, error)
 }
 
@@ -32,31 +32,31 @@ type KeeperOptions struct {
 	State    hub.StateReader
 	Proposer hub.Proposer
 	Cluster  Cluster
-	// Flush makes the state as it now is durable. A key is forgotten only after that.
+	// Flush makes the current state durable. A key is removed only after that.
 	Flush func(context.Context) error
-	// Unfit is told, once, that this node cannot go on with the keys that it has.
+	// Unfit is called once if this node lacks keys it needs and cannot go on.
 	Unfit func(error)
 	Log   *slog.Logger
 }
 
-// Keeper keeps a node's keys in step with what the log says of them, and rotates the keys of the cluster. Start it, end it
-// with Close. It implements hub.Observer. Safe for concurrent use.
+// Keeper keeps a node's keys in step with the log, and rotates the cluster's sealing key. Call Start, and Close at the end. It
+// implements hub.Observer. Safe for concurrent use.
 type Keeper struct {
 	o       KeeperOptions
 	changed chan struct{}
 	stop    context.CancelFunc
 	done    sync.WaitGroup
-	said    string // the last complaint, so that it is logged once
+	warned  string // the last warning, so that it is logged once
 }
 
 const (
 	keeperPause = time.Second
 	firstPause  = 50 * time.Millisecond
-	// transferBinding keeps a key that travels from being taken for a secret.
+	// transferBinding keeps a key in transit from being opened as a secret.
 	transferBinding = "secrets.key\x00"
 )
 
-// NewKeeper makes a Keeper. The key that the log names seals from here on, if it is there.
+// NewKeeper makes a Keeper. From here on the key named by the log seals, if the node has it.
 func NewKeeper(o KeeperOptions) *Keeper {
 	k := &Keeper{o: o, changed: make(chan struct{}, 1)}
 	o.Keys.Ring().prefer(k.agreed().Sealing)
@@ -70,7 +70,7 @@ func (k *Keeper) Applied(fx *hub.Effects) {
 	}
 }
 
-// Reload has the Keeper look at a state that was replaced.
+// Reload makes the Keeper check the state again, after it was replaced.
 func (k *Keeper) Reload() {
 	select {
 	case k.changed <- struct{}{}:
@@ -78,13 +78,13 @@ func (k *Keeper) Reload() {
 	}
 }
 
-// Start begins to keep the keys in step, until ctx ends or Close.
+// Start keeps the keys in step until ctx ends or Close is called.
 func (k *Keeper) Start(ctx context.Context) {
 	ctx, k.stop = context.WithCancel(ctx)
 	k.done.Go(func() { k.run(ctx) })
 }
 
-// Close ends the work and waits for it.
+// Close stops the Keeper and waits for it.
 func (k *Keeper) Close() {
 	if k.stop != nil {
 		k.stop()
@@ -93,10 +93,10 @@ func (k *Keeper) Close() {
 }
 
 func (k *Keeper) run(ctx context.Context) {
-	fits := false // what the state needs was found to be there since it last changed
+	fits := false // the node has all keys the state needs, as of the last change
 	for {
 		if err := k.keep(ctx); err != nil && ctx.Err() == nil {
-			k.say("the keys for secrets at rest are not yet as the log says", err)
+			k.warn("the sealing keys do not match the log yet", err)
 		}
 		if !fits && k.o.Cluster.CaughtUp() {
 			if err := k.fit(); err != nil {
@@ -119,9 +119,9 @@ func (k *Keeper) run(ctx context.Context) {
 	}
 }
 
-func (k *Keeper) say(what string, err error) {
-	if text := err.Error(); text != k.said {
-		k.said = text
+func (k *Keeper) warn(what string, err error) {
+	if text := err.Error(); text != k.warned {
+		k.warned = text
 		k.o.Log.Warn(what, "error", err)
 	}
 }
@@ -136,7 +136,7 @@ func (k *Keeper) counts() (counts map[string]hub.SealedCount) {
 	return counts
 }
 
-// keep does what the log asks for and is not done yet.
+// keep carries out what the log asks for and is not done yet.
 func (k *Keeper) keep(ctx context.Context) error {
 	agreed, ring := k.agreed(), k.o.Keys.Ring()
 	if agreed.Sealing == "" {
@@ -148,7 +148,7 @@ func (k *Keeper) keep(ctx context.Context) error {
 	}
 	if ring.Opens(agreed.Sealing) && ring.ID() != agreed.Sealing {
 		ring.prefer(agreed.Sealing)
-		k.o.Log.Info("another key seals secrets from now on", "key", agreed.Sealing)
+		k.o.Log.Info("a different key seals secrets from now on", "key", agreed.Sealing)
 	}
 	var errs []error
 	if kept, err := k.o.Keys.Kept(); err != nil {
@@ -162,7 +162,7 @@ func (k *Keeper) keep(ctx context.Context) error {
 			continue
 		}
 		if !flushed {
-			// A start from an older state would need the key.
+			// A restart from an older state would still need the key.
 			if err := k.o.Flush(ctx); err != nil {
 				return err
 			}
@@ -171,11 +171,11 @@ func (k *Keeper) keep(ctx context.Context) error {
 		err := k.o.Keys.Remove(id)
 		switch {
 		case errors.Is(err, ErrFixed):
-			k.o.Log.Warn("a key is needed no more; take it out of secrets.key", "key", id)
+			k.o.Log.Warn("a key is no longer needed; remove it from secrets.key", "key", id)
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			k.o.Log.Info("a key that is needed no more was removed", "key", id, "from", k.o.Keys.Where())
+			k.o.Log.Info("removed a key that is no longer needed", "key", id, "from", k.o.Keys.Where())
 		}
 	}
 	return errors.Join(errs...)
@@ -185,10 +185,10 @@ func switched(key string, nodes []string) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_SealingKeySwitched{SealingKeySwitched: &hubpb.SealingKeySwitched{Key: key, Nodes: nodes}}}
 }
 
-// fit says which keys are missing that the state needs.
+// fit returns an error that names the keys the state needs and the node lacks.
 func (k *Keeper) fit() error {
-	if _, err := k.o.Keys.Kept(); err != nil { // they may have been put there just now
-		k.say("the keys cannot be read again", err)
+	if _, err := k.o.Keys.Kept(); err != nil { // they may have been added just now
+		k.warn("cannot read the sealing keys again", err)
 	}
 	ring, agreed, counts := k.o.Keys.Ring(), k.agreed(), k.counts()
 	var missing []string
@@ -204,28 +204,28 @@ func (k *Keeper) fit() error {
 		return nil
 	}
 	slices.Sort(missing)
-	return fmt.Errorf("%s lacks the key %s, which secrets of this hub are sealed with; it has %s. The keys were changed while this node did not have its present file: "+
-		"copy the key file of another node, or put the file back from where it is kept", k.o.Keys.Where(), strings.Join(missing, " and "), strings.Join(ring.IDs(), " and "))
+	return fmt.Errorf("%s lacks the key %s, with which secrets of this hub are sealed; it has %s. The keys were rotated without this file: "+
+		"copy the key file of another node, or restore the file from a backup", k.o.Keys.Where(), strings.Join(missing, " and "), strings.Join(ring.IDs(), " and "))
 }
 
-// Question is what a node asks another one about keys.
+// Question is what one node asks another about its keys.
 type Question struct {
 	Op  string `json:"op"`            // status, take or give
 	Key string `json:"key,omitempty"` // take, give: its id
-	// Sealed, with take, is the key, sealed with the one that seals at present: who does not hold that one neither learns
-	// a key nor brings one in, whatever else it knows.
+	// Sealed, with take, is the key, sealed with the current sealing key. Without that key a node can neither learn nor
+	// introduce a key, whatever else it knows.
 	Sealed []byte `json:"sealed,omitempty"`
 }
 
-// Answer is the answer: to give, the sealed key; to all, what the node holds.
+// Answer answers a Question: give returns the sealed key, and all return what the node holds.
 type Answer struct {
 	Sealed []byte   `json:"sealed,omitempty"`
 	Kept   []string `json:"kept"`  // in its file, or its configuration
-	Seals  string   `json:"seals"` // the key that it seals with
+	Seals  string   `json:"seals"` // the key it seals with
 	Fixed  bool     `json:"fixed,omitempty"`
 }
 
-// Answer answers another node.
+// Answer answers a question from another node.
 func (k *Keeper) Answer(q *Question) (*Answer, error) {
 	a := &Answer{Fixed: k.o.Keys.Fixed()}
 	var err error
@@ -236,7 +236,7 @@ func (k *Keeper) Answer(q *Question) (*Answer, error) {
 	case "give":
 		a.Sealed, err = k.give(q.Key)
 	default:
-		err = fmt.Errorf("a question of a newer program: %q", q.Op)
+		err = fmt.Errorf("unknown operation %q; the asking node runs a newer version", q.Op)
 	}
 	if err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (k *Keeper) Answer(q *Question) (*Answer, error) {
 func (k *Keeper) take(q *Question) error {
 	raw, err := k.o.Keys.Ring().Open(q.Sealed, transferBinding+q.Key)
 	if err != nil {
-		return fmt.Errorf("the new key does not come from a node with the same keys: %w", err)
+		return fmt.Errorf("the new key is not from a node with the same keys: %w", err)
 	}
 	if KeyID(raw) != q.Key {
 		return errors.New("the new key is not the one that was announced")
@@ -257,20 +257,20 @@ func (k *Keeper) take(q *Question) error {
 	if err := k.o.Keys.Add(raw); err != nil {
 		return err
 	}
-	k.o.Log.Info("a new key for secrets at rest was added", "key", q.Key, "to", k.o.Keys.Where())
+	k.o.Log.Info("added a new sealing key", "key", q.Key, "to", k.o.Keys.Where())
 	return nil
 }
 
-// give seals a key for a node that holds the one that seals at present.
+// give seals a key for nodes that hold the current sealing key.
 func (k *Keeper) give(id string) ([]byte, error) {
 	key := k.o.Keys.Ring().find(id)
 	if key == nil {
-		return nil, fmt.Errorf("it does not hold the key %s", id)
+		return nil, fmt.Errorf("the node does not hold the key %s", id)
 	}
 	return k.o.Keys.Ring().Seal(key.raw, transferBinding+id)
 }
 
-// ask asks a node, this one included.
+// ask asks a node, or answers itself if that is this node.
 func (k *Keeper) ask(ctx context.Context, node string, q *Question) (*Answer, error) {
 	if node == k.o.Node {
 		return k.Answer(q)

@@ -18,10 +18,10 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// keyCluster is a cluster of keepers that share one log. Questions travel through ask, where a test gets between.
+// keyCluster is a cluster of Keepers that share one log. Tests can intercept questions and proposals.
 type keyCluster struct {
 	t  *testing.T
-	mu sync.Mutex // guards what follows
+	mu sync.Mutex // guards the fields below
 
 	state   *hub.State
 	seq     uint64
@@ -43,7 +43,7 @@ func newKeyCluster(t *testing.T, nodes ...string) *keyCluster {
 	return c
 }
 
-// add starts the keeper of a node; the first one leads.
+// add starts the Keeper of a node. The first node leads.
 func (c *keyCluster) add(node string, store *keyring.Store) {
 	m := &keyMember{c, node}
 	k := keyring.NewKeeper(keyring.KeeperOptions{Node: node, Keys: store, State: lockedState{c}, Proposer: m, Cluster: m,
@@ -135,12 +135,12 @@ func (c *keyCluster) eventually(what string, holds func() bool) {
 	c.t.Helper()
 	for end := time.Now().Add(15 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			c.t.Fatalf("it did not happen: %s", what)
+			c.t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
 
-// subscribe makes n requests with a secret sealed by a node, of which every second one is verified.
+// subscribe makes n requests with secrets sealed by a node and verifies every second one.
 func (c *keyCluster) subscribe(node string, n int) {
 	c.t.Helper()
 	m := &keyMember{c, node}
@@ -164,24 +164,24 @@ func (c *keyCluster) subscribe(node string, n int) {
 	}
 }
 
-// opensAll checks that a node, as it would be after a restart, opens every secret of the state.
+// opensAll checks that a node would open every secret of the state after a restart.
 func (c *keyCluster) opensAll(node string) {
 	c.t.Helper()
 	ring := c.stores[node].Ring()
 	if kept, err := c.stores[node].Kept(); err != nil || len(kept) != len(ring.IDs()) {
-		c.t.Errorf("%s keeps %v (%v) and holds %v", node, kept, err, ring.IDs())
+		c.t.Errorf("%s has %v on disk (%v) and %v in memory", node, kept, err, ring.IDs())
 	}
 	lockedState{c}.View(func(s *hub.State) {
 		for _, sub := range s.Subscriptions(0, 0, nil) {
 			secret, err := ring.Open(sub.SealedSecret, hub.SecretBinding("t", sub.CallbackKey))
 			if err != nil || string(secret) != "secret of "+sub.Callback {
-				c.t.Errorf("%s opens %s to %q (%v)", node, sub.Callback, secret, err)
+				c.t.Errorf("%s opens the secret of %s as %q (%v)", node, sub.Callback, secret, err)
 			}
 		}
 	})
 }
 
-func TestSealingKeysAreRotated(t *testing.T) {
+func TestRotate(t *testing.T) {
 	c := newKeyCluster(t, "a", "b", "c")
 	old := c.agreed().Sealing
 	c.subscribe("a", 1000) // more than one batch
@@ -195,7 +195,7 @@ func TestSealingKeysAreRotated(t *testing.T) {
 	for node, s := range c.stores {
 		kept, err := s.Kept()
 		if err != nil || len(kept) != 2 || kept[0] != present || s.Ring().ID() != present {
-			t.Errorf("%s keeps %v (%v) and seals with %s, want %s first", node, kept, err, s.Ring().ID(), present)
+			t.Errorf("%s has %v on disk (%v) and seals with %s, want %s first", node, kept, err, s.Ring().ID(), present)
 		}
 	}
 	c.subscribe("c", 10)
@@ -205,17 +205,17 @@ func TestSealingKeysAreRotated(t *testing.T) {
 		t.Fatalf("status: %+v", st)
 	}
 	if _, err := c.keepers["a"].Drop(t.Context(), old, "tester"); err == nil || !strings.Contains(err.Error(), "1000 secrets are still sealed with "+old) {
-		t.Errorf("dropping a key that is needed: %v", err)
+		t.Errorf("dropping a key in use: %v", err)
 	}
-	if _, err := c.keepers["a"].Drop(t.Context(), present, "tester"); err == nil || !strings.Contains(err.Error(), "seals secrets") {
-		t.Errorf("dropping the key that seals: %v", err)
+	if _, err := c.keepers["a"].Drop(t.Context(), present, "tester"); err == nil || !strings.Contains(err.Error(), "is the sealing key") {
+		t.Errorf("dropping the sealing key: %v", err)
 	}
 	if _, err := c.keepers["a"].Drop(t.Context(), "ffffffff", "tester"); err == nil || !strings.Contains(err.Error(), "no node holds") {
-		t.Errorf("dropping a key that is not there: %v", err)
+		t.Errorf("dropping an unknown key: %v", err)
 	}
 	done, err := c.keepers["c"].Reencrypt(t.Context(), time.Minute)
 	if err != nil || done.Sealed != 1000 || done.Left != 0 || len(done.Failing) != 0 {
-		t.Fatalf("resealed: %+v, %v", done, err)
+		t.Fatalf("re-encrypted: %+v, %v", done, err)
 	}
 	dropped, err := c.keepers["a"].Drop(t.Context(), "", "tester")
 	if err != nil || len(dropped) != 1 || dropped[0] != old {
@@ -230,15 +230,15 @@ func TestSealingKeysAreRotated(t *testing.T) {
 	}
 }
 
-// Whatever step of a rotation fails, and on whichever node: secrets are sealed as before, or with the new key and every node has
-// it on its disk. The same command, on any node, goes on.
-func TestRotationThatBreaksOff(t *testing.T) {
-	broken := errors.New("broken off here")
+// Whatever step of a rotation fails, on whichever node: either the sealing key is unchanged, or every node has the new one on
+// disk. The same command continues the rotation on any node.
+func TestInterruptedRotation(t *testing.T) {
+	broken := errors.New("interrupted here")
 	for steps := 0; ; steps++ {
 		c := newKeyCluster(t, "a", "b", "c")
 		old := c.agreed().Sealing
 		left := steps
-		fail := func() error { // called under a lock or not, one after the other
+		fail := func() error { // needs mu
 			if left--; left < 0 {
 				return broken
 			}
@@ -249,7 +249,7 @@ func TestRotationThatBreaksOff(t *testing.T) {
 		c.before = func(string, string, *keyring.Question) error { mu.Lock(); defer mu.Unlock(); return fail() }
 		c.propose = func(*hubpb.Event) error { mu.Lock(); defer mu.Unlock(); return fail() }
 		c.mu.Unlock()
-		// What is asked after the switch, to see whether all follow, is of no consequence.
+		// The questions after the switch only check whether all nodes follow; they need not succeed.
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		err := c.keepers["a"].Rotate(ctx, "", "tester")
 		cancel()
@@ -259,7 +259,7 @@ func TestRotationThatBreaksOff(t *testing.T) {
 		mu.Unlock()
 		for node, s := range c.stores {
 			if kept, kerr := s.Kept(); kerr != nil || !slices.Contains(kept, c.agreed().Sealing) {
-				t.Fatalf("broken off after %d steps: %s keeps %v (%v), and %s seals", steps, node, kept, kerr, c.agreed().Sealing)
+				t.Fatalf("interrupted after %d steps: %s has %v on disk (%v), and %s seals", steps, node, kept, kerr, c.agreed().Sealing)
 			}
 		}
 		if switched {
@@ -267,26 +267,26 @@ func TestRotationThatBreaksOff(t *testing.T) {
 			return
 		}
 		if err == nil {
-			t.Fatalf("after %d steps: a rotation that broke off is no error", steps)
+			t.Fatalf("after %d steps: an interrupted rotation returns no error", steps)
 		}
 		announced := c.agreed().Next
 		if err := c.keepers["c"].Rotate(t.Context(), "", "tester"); err != nil {
-			t.Fatalf("broken off after %d steps, and again on another node: %v", steps, err)
+			t.Fatalf("interrupted after %d steps, then repeated on another node: %v", steps, err)
 		}
 		if present := c.agreed().Sealing; announced != "" && present != announced {
-			t.Fatalf("after %d steps %s was announced, and %s seals", steps, announced, present)
+			t.Fatalf("after %d steps %s was announced, but %s seals", steps, announced, present)
 		}
 	}
 }
 
-func TestRotationNamesWhoKeepsItBack(t *testing.T) {
+func TestRotationNamesTheNodeInTheWay(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		spoil  func(c *keyCluster)
-		says   []string
-		mended func(c *keyCluster)
+		damage func(c *keyCluster)
+		want   []string
+		repair func(c *keyCluster)
 	}{
-		{"a node is down", func(c *keyCluster) { c.down["b"] = true }, []string{"b cannot say", "connection refused"}, func(c *keyCluster) { c.down["b"] = false }},
+		{"a node is down", func(c *keyCluster) { c.down["b"] = true }, []string{"b does not report its keys", "connection refused"}, func(c *keyCluster) { c.down["b"] = false }},
 		{"a node cannot write", func(c *keyCluster) {
 			c.before = func(_, to string, q *keyring.Question) error {
 				if to == "b" && q.Op == "take" {
@@ -294,7 +294,7 @@ func TestRotationNamesWhoKeepsItBack(t *testing.T) {
 				}
 				return nil
 			}
-		}, []string{"b did not take the new key", "read-only file system", "sealed as before"}, func(c *keyCluster) { c.before = nil }},
+		}, []string{"b did not store the new key", "read-only file system", "the sealing key is unchanged"}, func(c *keyCluster) { c.before = nil }},
 		{"a node forgets", func(c *keyCluster) {
 			c.before = func(_, to string, q *keyring.Question) error {
 				if to == "b" && q.Op == "take" {
@@ -302,25 +302,25 @@ func TestRotationNamesWhoKeepsItBack(t *testing.T) {
 				}
 				return nil
 			}
-		}, []string{"b does not hold the new key", "sealed as before"}, func(c *keyCluster) { c.before = nil }},
+		}, []string{"b does not hold the new key", "the sealing key is unchanged"}, func(c *keyCluster) { c.before = nil }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newKeyCluster(t, "a", "b", "c")
 			old := c.agreed().Sealing
 			c.mu.Lock()
-			tc.spoil(c)
+			tc.damage(c)
 			c.mu.Unlock()
 			err := c.keepers["a"].Rotate(t.Context(), "", "tester")
-			for _, s := range tc.says {
+			for _, s := range tc.want {
 				if err == nil || !strings.Contains(err.Error(), s) {
-					t.Fatalf("it says %v, want %q", err, s)
+					t.Fatalf("error %v, want %q", err, s)
 				}
 			}
 			if c.agreed().Sealing != old {
 				t.Fatal("sealing was switched")
 			}
 			c.mu.Lock()
-			tc.mended(c)
+			tc.repair(c)
 			c.mu.Unlock()
 			if err := c.keepers["c"].Rotate(t.Context(), "", "tester"); err != nil || c.agreed().Sealing == old {
 				t.Errorf("again: %v", err)
@@ -336,19 +336,19 @@ func TestRotationOfFixedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.add("c", fixed)
-	if err := c.keepers["a"].Rotate(t.Context(), "", "tester"); err == nil || !strings.Contains(err.Error(), "c has its keys from its configuration (secrets.key, QUORUMHUB_SECRETS_KEY)") {
-		t.Fatalf("a new key for keys of a configuration: %v", err)
+	if err := c.keepers["a"].Rotate(t.Context(), "", "tester"); err == nil || !strings.Contains(err.Error(), "c has its keys in its configuration (secrets.key, QUORUMHUB_SECRETS_KEY)") {
+		t.Fatalf("a new key with configured keys: %v", err)
 	}
 	if c.agreed().Next != "" {
-		t.Fatal("it was announced all the same")
+		t.Fatal("the new key was announced nevertheless")
 	}
-	// By hand: the new key behind the present one, everywhere but on b.
+	// By hand: append the new key everywhere but on b, which gets it from the others.
 	next := keyring.KeyID(rawKey(2))
 	if err := c.stores["a"].Add(rawKey(2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.keepers["b"].Rotate(t.Context(), next, "tester"); err == nil || !strings.Contains(err.Error(), "c has its keys from its configuration") || c.agreed().Sealing == next {
-		t.Fatalf("before c has it: %v", err)
+	if err := c.keepers["b"].Rotate(t.Context(), next, "tester"); err == nil || !strings.Contains(err.Error(), "c has its keys in its configuration") || c.agreed().Sealing == next {
+		t.Fatalf("before c has the key: %v", err)
 	}
 	both, err := keyring.Fixed(keyText(1) + "," + keyText(2))
 	if err != nil {
@@ -356,19 +356,20 @@ func TestRotationOfFixedKeys(t *testing.T) {
 	}
 	c.add("c", both) // restarted
 	if err := c.keepers["b"].Rotate(t.Context(), next, "tester"); err != nil || c.agreed().Sealing != next || both.Ring().ID() != next {
-		t.Fatalf("after c has it: %v, %+v", err, c.agreed())
+		t.Fatalf("after c has the key: %v, %+v", err, c.agreed())
 	}
 	for node := range c.stores {
 		c.opensAll(node)
 	}
 }
 
-// A key goes to nodes that hold the present one, and comes from such: neither a certificate nor the token of the cluster is enough.
+// Keys go only to nodes that hold the current sealing key, and are taken only from them: neither a certificate nor the cluster's
+// token is enough.
 func TestKeysTravelSealed(t *testing.T) {
 	c := newKeyCluster(t, "a")
 	a, err := c.keepers["a"].Answer(&keyring.Question{Op: "give", Key: keyring.KeyID(rawKey(1))})
 	if err != nil || len(a.Sealed) == 0 || strings.Contains(string(a.Sealed), string(rawKey(1))) {
-		t.Fatalf("given: %q, %v", a.Sealed, err)
+		t.Fatalf("give: %q, %v", a.Sealed, err)
 	}
 	foreign, err := ringOf(t, 9).Seal(rawKey(9), "secrets.key\x00"+keyring.KeyID(rawKey(9)))
 	if err != nil {
@@ -383,18 +384,18 @@ func TestKeysTravelSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, sealed := range map[string][]byte{"sealed with another key": foreign, "another key than its id says": wrong, "a secret": unbound, "in the clear": rawKey(9)} {
+	for name, sealed := range map[string][]byte{"sealed with another key": foreign, "a different key than its ID": wrong, "a secret": unbound, "in the clear": rawKey(9)} {
 		if _, err := c.keepers["a"].Answer(&keyring.Question{Op: "take", Key: keyring.KeyID(rawKey(9)), Sealed: sealed}); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 	if ids := c.stores["a"].Ring().IDs(); len(ids) != 1 {
-		t.Errorf("it holds %v now", ids)
+		t.Errorf("the store now holds %v", ids)
 	}
 }
 
-// A node whose file lacks what the state needs is told so, and ends.
-func TestNodeWithAnOldKeyFile(t *testing.T) {
+// A node whose file lacks a key the state needs reports which, and stops.
+func TestNodeWithOldKeyFile(t *testing.T) {
 	c := newKeyCluster(t, "a", "b")
 	c.subscribe("a", 2)
 	if err := c.keepers["a"].Rotate(t.Context(), "", "tester"); err != nil {
@@ -408,17 +409,17 @@ func TestNodeWithAnOldKeyFile(t *testing.T) {
 	case err := <-c.unfit:
 		for _, s := range []string{"late: secrets.key_file " + path, "lacks the key " + present, "copy the key file of another node"} {
 			if !strings.Contains(err.Error(), s) {
-				t.Errorf("it is told %v, want %q", err, s)
+				t.Errorf("error %v, want %q", err, s)
 			}
 		}
 	case <-time.After(15 * time.Second):
-		t.Fatal("nothing is said about a key that is missing")
+		t.Fatal("a missing key goes unreported")
 	}
 }
 
-// A key file that cannot be written is said so, with what to do.
-func TestKeyFileThatCannotBeWritten(t *testing.T) {
-	// Root may write everywhere, but no file can have a longer name beside this one, which writing it needs.
+// The error for a read-only key file says what to do.
+func TestReadOnlyKeyFile(t *testing.T) {
+	// Even root cannot create the temporary file beside this one, because its name would be too long.
 	path := filepath.Join(t.TempDir(), strings.Repeat("k", 255))
 	if err := os.WriteFile(path, []byte(keyText(1)+"\n"), 0o600); err != nil {
 		t.Fatal(err)

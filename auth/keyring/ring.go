@@ -18,14 +18,14 @@ import (
 	"quorumhub/hub"
 )
 
-// Ring seals secrets with AES-256-GCM. It implements hub.SecretBox. The first key seals, every key
-// opens. Keys come and go while it is used. Safe for concurrent use.
+// Ring seals secrets with AES-256-GCM; it implements hub.SecretBox. The first key seals, every key opens. Keys may change while
+// it is in use. Safe for concurrent use.
 //
-// A sealed secret is: 1 byte version, 4 bytes key id (start of the key's SHA-256), 12 bytes nonce, ciphertext
-// with tag. The binding is authenticated with it.
+// A sealed secret is a version byte, a 4-byte key ID (the start of the key's SHA-256), a 12-byte nonce, and the ciphertext with
+// its tag, which also authenticates the binding.
 type Ring struct {
-	changing sync.Mutex
-	keys     atomic.Pointer[[]sealingKey] // never changed in place, never empty
+	mu   sync.Mutex                   // serialises changes
+	keys atomic.Pointer[[]sealingKey] // never changed in place, never empty
 }
 
 type sealingKey struct {
@@ -36,13 +36,13 @@ type sealingKey struct {
 
 const keyBytes = 32
 
-// ErrUnknownKey means that a secret was sealed with a key that the keyring does not hold.
+// ErrUnknownKey means that a secret was sealed with a key that is not in the Ring.
 var ErrUnknownKey = errors.New("the secret was sealed with a key that is not in the key file")
 
-// New makes a keyring of 32-byte keys, of which there must be at least one.
+// New makes a Ring of at least one key of 32 bytes. The first key seals.
 func New(keys ...[]byte) (*Ring, error) {
 	if len(keys) == 0 {
-		return nil, errors.New("a keyring needs at least one key")
+		return nil, errors.New("no key; expected at least one")
 	}
 	var list []sealingKey
 	for i, raw := range keys {
@@ -63,25 +63,25 @@ func newSealingKey(raw []byte) (sealingKey, error) {
 	}
 	block, err := aes.NewCipher(raw)
 	if err != nil {
-		return sealingKey{}, fmt.Errorf("cannot be used: %w", err)
+		return sealingKey{}, fmt.Errorf("is unusable: %w", err)
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
-		return sealingKey{}, fmt.Errorf("cannot be used: %w", err)
+		return sealingKey{}, fmt.Errorf("is unusable: %w", err)
 	}
 	return sealingKey{id: KeyID(raw), raw: bytes.Clone(raw), aead: aead}, nil
 }
 
-// KeyID names a key without giving it away.
+// KeyID identifies a key without revealing it.
 func KeyID(raw []byte) string {
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:hub.SealKeyIDBytes])
 }
 
-// ID names the sealing key without giving it away.
+// ID returns the ID of the key that seals.
 func (k *Ring) ID() string { return (*k.keys.Load())[0].id }
 
-// IDs names all keys, the sealing one first.
+// IDs returns the IDs of all keys, the one that seals first.
 func (k *Ring) IDs() (ids []string) {
 	for _, key := range *k.keys.Load() {
 		ids = append(ids, key.id)
@@ -89,7 +89,7 @@ func (k *Ring) IDs() (ids []string) {
 	return ids
 }
 
-// Opens tells whether the keyring has the key that ID names.
+// Opens reports whether the Ring has the key with this ID.
 func (k *Ring) Opens(id string) bool { return k.find(id) != nil }
 
 func (k *Ring) find(id string) *sealingKey {
@@ -101,39 +101,44 @@ func (k *Ring) find(id string) *sealingKey {
 	return nil
 }
 
-// add takes one more key, which opens.
+// add adds a key that opens.
 func (k *Ring) add(key sealingKey) {
-	k.changing.Lock()
-	defer k.changing.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if !k.Opens(key.id) {
 		list := append(slices.Clone(*k.keys.Load()), key)
 		k.keys.Store(&list)
 	}
 }
 
-// prefer makes a key that the keyring has the one that seals.
+// prefer makes one of the keys the one that seals. Unknown keys are ignored.
 func (k *Ring) prefer(id string) {
-	k.changing.Lock()
-	defer k.changing.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	key := k.find(id)
 	if key == nil || k.ID() == id {
 		return
 	}
-	list := append([]sealingKey{*key}, slices.DeleteFunc(slices.Clone(*k.keys.Load()), func(key sealingKey) bool { return key.id == id })...)
+	list := slices.Insert(k.without(id), 0, *key)
 	k.keys.Store(&list)
 }
 
-// remove forgets a key that does not seal.
+// remove removes a key, unless it is the one that seals.
 func (k *Ring) remove(id string) {
-	k.changing.Lock()
-	defer k.changing.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.ID() != id {
-		list := slices.DeleteFunc(slices.Clone(*k.keys.Load()), func(key sealingKey) bool { return key.id == id })
+		list := k.without(id)
 		k.keys.Store(&list)
 	}
 }
 
-// Seal encrypts secret so that it opens only together with the same binding.
+// without returns a copy of the keys but one.
+func (k *Ring) without(id string) []sealingKey {
+	return slices.DeleteFunc(slices.Clone(*k.keys.Load()), func(key sealingKey) bool { return key.id == id })
+}
+
+// Seal encrypts secret so that it opens only with the same binding.
 func (k *Ring) Seal(secret []byte, bound string) ([]byte, error) {
 	return (*k.keys.Load())[0].seal(secret, bound)
 }
@@ -154,8 +159,8 @@ func (key *sealingKey) seal(secret []byte, bound string) ([]byte, error) {
 	return key.aead.Seal(out, nonce, secret, []byte(bound)), nil
 }
 
-// Open is the inverse of Seal. It fails with ErrUnknownKey when the key is not there, and with another error
-// when the data or the binding is not what was sealed.
+// Open is the inverse of Seal. It fails with ErrUnknownKey if the Ring lacks the key, and with another error if the data or the
+// binding differ from what was sealed.
 func (k *Ring) Open(sealed []byte, bound string) ([]byte, error) {
 	id := hub.SealedWith(sealed)
 	if id == "" {
@@ -167,7 +172,7 @@ func (k *Ring) Open(sealed []byte, bound string) ([]byte, error) {
 	}
 	rest := sealed[1+hub.SealKeyIDBytes:]
 	if len(rest) < key.aead.NonceSize() {
-		return nil, errors.New("the sealed secret is cut short")
+		return nil, errors.New("truncated sealed secret")
 	}
 	secret, err := key.aead.Open(nil, rest[:key.aead.NonceSize()], rest[key.aead.NonceSize():], []byte(bound))
 	if err != nil {
@@ -176,10 +181,10 @@ func (k *Ring) Open(sealed []byte, bound string) ([]byte, error) {
 	return secret, nil
 }
 
-// LogValue implements slog.LogValuer: a log gets the ids.
+// LogValue implements slog.LogValuer. It logs the IDs only.
 func (k *Ring) LogValue() slog.Value { return slog.AnyValue(k.IDs()) }
 
-// Format implements fmt.Formatter: no verb prints a key.
+// Format implements fmt.Formatter. No verb prints a key.
 func (k *Ring) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.IDs()) }
 
 // GenerateKey makes a random key and returns its ID and its form in a key file, base64.

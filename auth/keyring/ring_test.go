@@ -31,19 +31,19 @@ func TestI10SealedSecretOpensOnlyWithItsBinding(t *testing.T) {
 		t.Fatal(err)
 	}
 	if bytes.Contains(sealed, []byte("horse")) {
-		t.Fatal("the secret stands in the sealed form in the clear")
+		t.Fatal("the sealed form contains the secret in the clear")
 	}
 	if got, err := k.Open(sealed, "topic-a"); err != nil || string(got) != "correct horse" {
 		t.Fatalf("Open = %q, %v", got, err)
 	}
 	if _, err := k.Open(sealed, "topic-b"); err == nil {
-		t.Error("a sealed secret opened under another subscription's binding")
+		t.Error("a sealed secret opened with another subscription's binding")
 	}
 	for i := range sealed {
 		bad := bytes.Clone(sealed)
 		bad[i] ^= 1
 		if _, err := k.Open(bad, "topic-a"); err == nil {
-			t.Errorf("a flipped bit in byte %d was not noticed", i)
+			t.Errorf("a flipped bit in byte %d went unnoticed", i)
 		}
 	}
 	again, err := k.Seal([]byte("correct horse"), "topic-a")
@@ -51,7 +51,7 @@ func TestI10SealedSecretOpensOnlyWithItsBinding(t *testing.T) {
 		t.Fatal(err)
 	}
 	if bytes.Equal(sealed, again) {
-		t.Error("the same secret sealed twice looks the same")
+		t.Error("sealing the same secret twice gives the same bytes")
 	}
 }
 
@@ -61,7 +61,7 @@ func TestKeyRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := ringOf(t, 2, 1).Open(sealed, "b"); err != nil || string(got) != "s" {
-		t.Errorf("after a new key was put in front: %q, %v", got, err)
+		t.Errorf("with a new key in front: %q, %v", got, err)
 	}
 	if _, err := ringOf(t, 2).Open(sealed, "b"); !errors.Is(err, keyring.ErrUnknownKey) {
 		t.Errorf("without the old key: %v, want ErrUnknownKey", err)
@@ -95,11 +95,11 @@ func TestOpenKeyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := second.Open(sealed, "b"); err != nil {
-		t.Errorf("the key file read again does not open what was sealed: %v", err)
+		t.Errorf("a key file read again does not open what was sealed: %v", err)
 	}
 
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":     {"# nothing\n", "holds no key"},
+		"empty":     {"# nothing\n", "contains no key"},
 		"not a key": {"hello\n", "line 1"},
 		"short key": {"# x\nAAAA\n", "line 2"},
 	} {
@@ -115,7 +115,7 @@ func TestOpenKeyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := openRing(path, false); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Errorf("a key file that others may read: %v", err)
+		t.Errorf("a key file that others can read: %v", err)
 	}
 	if _, err := openRing(filepath.Join(dir, "none"), false); err == nil {
 		t.Error("a missing key file was accepted")

@@ -16,22 +16,22 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Store is a keyring and where its keys are kept: a file, which it changes on request, or the configuration, which
-// only an operator changes. Safe for concurrent use, also by several processes that share the file.
+// Store is a Ring and the place its keys are kept: a file, which the Store changes on request, or the configuration, which only
+// an operator changes. Safe for concurrent use, also by several processes that share the file.
 type Store struct {
-	path string // empty: the keys come from the configuration
+	path string // empty: the keys are from the configuration
 	ring *Ring
-	mu   sync.Mutex // one change at a time
+	mu   sync.Mutex // serialises changes of the file
 }
 
-const keyFileHead = "# Keys that seal subscribers' secrets, the sealing one first. Keep them: without them nothing can be signed.\n"
+const keyFileHead = "# Sealing keys, which encrypt subscribers' secrets; the first one seals. Keep them: without them nothing can be signed.\n"
 
-// ErrFixed means that keys which come from the configuration are not the program's to change.
-var ErrFixed = errors.New("its keys come from the configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes")
+// ErrFixed means that the keys are from the configuration, so that the program cannot change them.
+var ErrFixed = errors.New("its keys are from the configuration (secrets.key, QUORUMHUB_SECRETS_KEY), which only an operator changes")
 
-// Open reads a key file: one base64 key of 32 bytes a line, the sealing one first; empty lines and lines
-// that begin with # are skipped. With create a missing file is made with one random key, readable by the
-// owner only. Errors name the file and the line, and never show a key.
+// Open reads a key file: one base64 key of 32 bytes a line, the one that seals first; empty lines and lines that begin with #
+// are skipped. With create, a missing file is created with one random key, readable by the owner only. Errors name the file and
+// the line, and never show a key.
 func Open(path string, create bool) (*Store, error) {
 	lines, err := readKeyFile(path)
 	if errors.Is(err, fs.ErrNotExist) && create {
@@ -55,13 +55,13 @@ func Open(path string, create bool) (*Store, error) {
 	return &Store{path: path, ring: ring}, nil
 }
 
-// Fixed takes keys from the configuration: base64, separated by commas or spaces, the sealing one first.
+// Fixed makes a Store of keys from the configuration: base64, separated by commas or spaces, the one that seals first.
 func Fixed(text string) (*Store, error) {
 	var keys [][]byte
 	for i, word := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
 		raw, err := base64.StdEncoding.DecodeString(word)
 		if err != nil || len(raw) != keyBytes {
-			return nil, fmt.Errorf("secrets.key: key %d is not what is expected, base64 of %d bytes", i+1, keyBytes)
+			return nil, fmt.Errorf("secrets.key: key %d: expected base64 of %d bytes", i+1, keyBytes)
 		}
 		keys = append(keys, raw)
 	}
@@ -72,13 +72,13 @@ func Fixed(text string) (*Store, error) {
 	return &Store{ring: ring}, nil
 }
 
-// Ring is what seals and opens.
+// Ring returns the keys to seal and open with.
 func (s *Store) Ring() *Ring { return s.ring }
 
-// Fixed tells that the keys come from the configuration.
+// Fixed reports whether the keys are from the configuration.
 func (s *Store) Fixed() bool { return s.path == "" }
 
-// Where says in words where the keys are.
+// Where names the place of the keys, for messages.
 func (s *Store) Where() string {
 	if s.Fixed() {
 		return "secrets.key"
@@ -86,8 +86,8 @@ func (s *Store) Where() string {
 	return "secrets.key_file " + s.path
 }
 
-// Kept are the ids of the keys that the next start of the process finds, in their order. Keys that were added to the file
-// by hand open from now on.
+// Kept returns the IDs of the keys that the next start of the process will find, in order. Keys added to the file by hand open
+// from now on.
 func (s *Store) Kept() ([]string, error) {
 	if s.Fixed() {
 		return s.ring.IDs(), nil
@@ -106,7 +106,7 @@ func (s *Store) Kept() ([]string, error) {
 	return ids, nil
 }
 
-// Add keeps one more key, which opens. It is durable when Add returns.
+// Add adds a key that opens. It is durable when Add returns.
 func (s *Store) Add(raw []byte) error {
 	key, err := newSealingKey(raw)
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *Store) Add(raw []byte) error {
 	return err
 }
 
-// Prefer makes a key that is there the sealing one, at once in memory, and first in the file.
+// Prefer makes one of the keys the one that seals, at once in memory, and moves it to the front of the file.
 func (s *Store) Prefer(id string) error {
 	s.ring.prefer(id)
 	if s.Fixed() {
@@ -141,8 +141,8 @@ func (s *Store) Prefer(id string) error {
 	})
 }
 
-// Remove forgets a key that does not seal. One from the configuration is gone until the next start only, and the
-// error is ErrFixed.
+// Remove removes a key, unless it is the one that seals. A key from the configuration is back after the next start, and Remove
+// returns ErrFixed.
 func (s *Store) Remove(id string) error {
 	err := s.change(func(lines []keyLine) []keyLine {
 		return slices.DeleteFunc(lines, func(l keyLine) bool { return l.is(id) })
@@ -153,7 +153,7 @@ func (s *Store) Remove(id string) error {
 	return err
 }
 
-// change rewrites the file, if f makes a difference. Other processes wait meanwhile.
+// change rewrites the file if f changes anything. A lock keeps other processes out.
 func (s *Store) change(f func([]keyLine) []keyLine) error {
 	if s.Fixed() {
 		return ErrFixed
@@ -186,7 +186,7 @@ func (s *Store) change(f func([]keyLine) []keyLine) error {
 		err = dir.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("secrets.key_file cannot be written, so put the keys there by hand (quorumhub keys rotate --help): %w", err)
+		return fmt.Errorf("cannot write secrets.key_file; change it by hand (see quorumhub keys rotate --help): %w", err)
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func readKeyFile(path string) ([]keyLine, error) {
 		return nil, fmt.Errorf("secrets.key_file: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("secrets.key_file %s: its mode is %04o, so others may read it; expected 0600 (chmod 600)", path, info.Mode().Perm())
+		return nil, fmt.Errorf("secrets.key_file %s: mode %04o lets others read it; expected 0600 (chmod 600)", path, info.Mode().Perm())
 	}
 	if info.Size() > maxKeyFileBytes {
 		return nil, fmt.Errorf("secrets.key_file %s has %d bytes; expected one base64 key of %d bytes a line", path, info.Size(), keyBytes)
@@ -248,7 +248,7 @@ func readKeyFile(path string) ([]keyLine, error) {
 		keys++
 	}
 	if keys == 0 {
-		return nil, fmt.Errorf("secrets.key_file %s holds no key; expected one base64 key of %d bytes a line", path, keyBytes)
+		return nil, fmt.Errorf("secrets.key_file %s contains no key; expected one base64 key of %d bytes a line", path, keyBytes)
 	}
 	return lines, nil
 }

@@ -36,7 +36,7 @@ func openKeyFile(t *testing.T, path string) *keyring.Store {
 	return s
 }
 
-func TestKeyFileIsChangedInPlace(t *testing.T) {
+func TestKeyFileChangesInPlace(t *testing.T) {
 	path := keyFile(t, "# mine\n\n"+keyText(1)+"\n# a remark\n"+keyText(2)+"\n")
 	s := openKeyFile(t, path)
 	want := func(text string) {
@@ -48,10 +48,10 @@ func TestKeyFileIsChangedInPlace(t *testing.T) {
 		}
 		kept, err := s.Kept()
 		if err != nil || strings.Join(kept, ",") != strings.Join(openKeyFile(t, path).Ring().IDs(), ",") {
-			t.Errorf("kept %v (%v), the next start finds %v", kept, err, openKeyFile(t, path).Ring().IDs())
+			t.Errorf("Kept returns %v (%v), the next start finds %v", kept, err, openKeyFile(t, path).Ring().IDs())
 		}
 	}
-	for range 2 { // each twice: a repetition changes nothing
+	for range 2 { // each change twice: the repetition has no effect
 		if err := s.Add(rawKey(3)); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestKeyFileIsChangedInPlace(t *testing.T) {
 	if ids := s.Ring().IDs(); len(ids) != 2 || ids[0] != keyring.KeyID(rawKey(3)) {
 		t.Errorf("in memory: %v", ids)
 	}
-	// What an operator adds by hand opens without a restart.
+	// Keys added by hand open without a restart.
 	sealed, err := ringOf(t, 4).Seal([]byte("s"), "b")
 	if err != nil {
 		t.Fatal(err)
@@ -88,8 +88,8 @@ func TestKeyFileIsChangedInPlace(t *testing.T) {
 	}
 }
 
-// Nodes on one machine may share the file.
-func TestKeyFileSharedByTwo(t *testing.T) {
+// Nodes on one machine may share a key file.
+func TestKeyFileSharedByProcesses(t *testing.T) {
 	path := keyFile(t, keyText(1)+"\n")
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -104,12 +104,12 @@ func TestKeyFileSharedByTwo(t *testing.T) {
 	}
 	wg.Wait()
 	if n := len(openKeyFile(t, path).Ring().IDs()); n != 33 {
-		t.Errorf("%d of 33 keys are there", n)
+		t.Errorf("%d keys, want 33", n)
 	}
 }
 
-// A link to where the file really is stays a link.
-func TestKeyFileBehindALink(t *testing.T) {
+// A symbolic link to the key file stays a link.
+func TestKeyFileBehindSymlink(t *testing.T) {
 	path := keyFile(t, keyText(1)+"\n")
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(path, link); err != nil {
@@ -119,7 +119,7 @@ func TestKeyFileBehindALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 || len(openKeyFile(t, path).Ring().IDs()) != 2 {
-		t.Errorf("the link is %v (%v), the file has %v", info.Mode(), err, openKeyFile(t, path).Ring().IDs())
+		t.Errorf("the link has mode %v (%v), the file has keys %v", info.Mode(), err, openKeyFile(t, path).Ring().IDs())
 	}
 }
 
@@ -145,14 +145,14 @@ func TestFixedKeys(t *testing.T) {
 	}
 }
 
-// However a keyring is printed, no key shows.
-func TestKeyringsAreNotPrinted(t *testing.T) {
+// No way of printing a Ring shows a key.
+func TestRingHidesKeys(t *testing.T) {
 	k := ringOf(t, 'k', 'l')
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
 		for _, v := range []any{k, &k, struct{ K *keyring.Ring }{k}} {
 			text := fmt.Sprintf(format, v)
 			if format == "%v" && v == any(k) && !strings.Contains(text, k.ID()) {
-				t.Errorf("%s does not show ids: %s", format, text)
+				t.Errorf("%s does not show IDs: %s", format, text)
 			}
 			for _, bad := range []string{"kkkk", "107 107", "6b6b6b", keyText('k')} {
 				if strings.Contains(text, bad) {

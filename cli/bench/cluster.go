@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// startCluster starts so many hubs as one cluster, in a new directory below parent, and waits until all are ready. The
-// first one stands for all: closing it closes the others.
+// startCluster starts a cluster in a new directory below parent and waits until all nodes are ready. The returned first node stands
+// for all: closing it closes the others.
 func startCluster(ctx context.Context, nodes int, binary, parent string, env []string, more ...string) (_ *child, err error) {
 	dir, err := os.MkdirTemp(parent, "quorumhub-bench-")
 	if err != nil {
@@ -70,7 +70,7 @@ func startCluster(ctx context.Context, nodes int, binary, parent string, env []s
 	return first, nil
 }
 
-// targets are the places of all nodes where content for a topic is posted.
+// targets returns the publish URLs of a topic on all nodes.
 func (c *child) targets(topic string) ([]target, error) {
 	query := "/hub?hub.mode=publish&hub.topic=" + url.QueryEscape(c.topicURL(topic))
 	var out []target
@@ -84,7 +84,7 @@ func (c *child) targets(topic string) ([]target, error) {
 	return out, nil
 }
 
-// target is the place of one node, or of all nodes in turn.
+// target returns the publish URL of a topic, rotating over all nodes.
 func (c *child) target(topic string) (target, error) {
 	all, err := c.targets(topic)
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *child) target(topic string) (target, error) {
 	return t, nil
 }
 
-// onNodes adapts a result to a cluster.
+// onNodes turns a result into one for a cluster.
 func (r Result) onNodes(nodes int) Result {
 	r.Title += fmt.Sprintf(", %d nodes", nodes)
 	r.Nodes = nodes
@@ -105,7 +105,7 @@ func (r Result) onNodes(nodes int) Result {
 	return r.judge()
 }
 
-// aimOnNodes is what a phase should reach on three nodes that share the processors with publishers and sink; nil: no aim.
+// aimOnNodes returns a phase's aim for three nodes that share the processors with publishers and sink, or nil.
 func aimOnNodes(phase string) *Aim {
 	switch phase {
 	case "publish-128":

@@ -1,13 +1,12 @@
-// Package bench measures a running hub as its clients see it and prints each figure as a ratio to what the
-// machine can do without a hub.
+// Package bench measures a running hub from the outside and reports each figure as a ratio to what the machine can do without a hub.
+// It may import hub and delivery, for the HTTP client.
 //
-// The hub is a child process of its own. Publishers and subscribers live in the measuring process. Subscribers are
-// plain net/http; publishers use the client that the hub delivers with, since net/http's costs three times as much, and a
-// raw limit measured with it would flatter the hub. The raw limit is measured with the same publishers and the same sink, wired directly to
-// each other, immediately before and after each phase, because machines drift; the ratio uses the median and
-// the report shows the spread.
+// The hub runs in a child process; publishers and subscribers run in the measuring process. Subscribers use plain net/http. Publishers
+// use the client that the hub delivers with: net/http's client costs three times as much, and a raw limit measured with it would
+// flatter the hub. Because machines drift, the raw limit is measured immediately before and after each phase, with the same publishers
+// posting directly to the same sink. The ratio uses the median, and the report shows the spread.
 //
-// Every delivery is counted by (message, callback), from a number inside the body and not from what the hub
-// says about it, so that a lost or doubled message shows. Latency counts from the moment a message was
-// scheduled, not from the moment a publisher got around to sending it.
+// Every delivery is counted by (message, callback), based on a number in the body rather than on what the hub says about it, so that
+// lost and duplicate messages are noticed. Latency counts from the scheduled time of a message, not from when a publisher got around
+// to sending it.
 package bench

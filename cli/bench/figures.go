@@ -8,7 +8,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Spread is a set of samples of one rate in operations per second.
+// Spread summarises samples of a rate in operations per second.
 type Spread struct {
 	Median  float64 `json:"median"`
 	Min     float64 `json:"min"`
@@ -16,7 +16,7 @@ type Spread struct {
 	Samples int     `json:"samples"`
 }
 
-// spreadOf is the zero Spread for no samples.
+// spreadOf returns the zero Spread if there are no samples.
 func spreadOf(samples []float64) Spread {
 	if len(samples) == 0 {
 		return Spread{}
@@ -30,7 +30,7 @@ func spreadOf(samples []float64) Spread {
 	return Spread{Median: median, Min: s[0], Max: s[len(s)-1], Samples: len(s)}
 }
 
-// Wobble is the distance from the smallest to the largest sample as a share of the median: 0.1 is ±5 %.
+// Wobble returns the difference between the largest and the smallest sample as a share of the median: 0.1 means ±5 %.
 func (s Spread) Wobble() float64 {
 	if s.Median == 0 {
 		return 0
@@ -38,7 +38,7 @@ func (s Spread) Wobble() float64 {
 	return (s.Max - s.Min) / s.Median
 }
 
-// ratio is value over the raw median; 0 when there is no raw figure.
+// ratio returns value over the raw median, or 0 without a raw figure.
 func ratio(value float64, raw Spread) float64 {
 	if raw.Median == 0 {
 		return 0
@@ -78,11 +78,11 @@ func millis(ms float64) string {
 	}
 }
 
-// Aim is the figure that a measurement should reach.
+// Aim is the figure a measurement should reach.
 type Aim struct {
-	AtLeast bool    `json:"at_least"` // else: at most
+	AtLeast bool    `json:"at_least"` // false means at most
 	Value   float64 `json:"value"`
-	Of      string  `json:"of"` // what is compared: "ratio", "p99_ms", ...
+	Of      string  `json:"of"` // the figure to compare: "ratio", "p99_ms", ...
 	Unit    string  `json:"unit,omitempty"`
 }
 
@@ -106,7 +106,7 @@ func (a *Aim) String() string {
 	return fmt.Sprintf("%s %s%s", sign, plain(a.Value), a.Unit)
 }
 
-// plain writes a number with as many digits as it is worth.
+// plain formats a number with a sensible number of digits.
 func plain(v float64) string {
 	switch {
 	case v >= 1000:
@@ -130,7 +130,7 @@ func thousands(n int64) string {
 	return s
 }
 
-// perSecond is a rate; 0 for no time.
+// perSecond returns a rate, or 0 if no time has passed.
 func perSecond(n int64, d time.Duration) float64 {
 	if d <= 0 {
 		return 0

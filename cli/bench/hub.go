@@ -18,16 +18,16 @@ import (
 	"time"
 )
 
-// readyWithin is how long a hub may take to become ready before the run is given up.
+// readyWithin is how long a hub may take to become ready before the run fails.
 const readyWithin = 20 * time.Second
 
-// child is one hub process with a directory of its own.
+// child is a hub process with its own directory.
 type child struct {
 	URL     string
 	StartUp time.Duration // from exec to the first 200 of /health/ready
 
-	others []*child // of its cluster
-	parent string   // directory of all of them
+	others []*child // the other nodes of its cluster
+	parent string   // the directory of all nodes
 
 	dir    string
 	cmd    *exec.Cmd
@@ -37,22 +37,22 @@ type child struct {
 	client *http.Client
 }
 
-// place is where a hub runs, and with whom.
+// place is a hub's addresses, directory and peers.
 type place struct {
 	id, http, cluster, dir string
 	public                 string   // HTTP address of the first node
-	peers                  []string // empty: alone
-	key                    string   // file with the key that the peers share
+	peers                  []string // empty for a single node
+	key                    string   // the file of the peers' sealing key
 }
 
-// settings are the configuration of the measured hub beyond its defaults, as YAML.
+// settings returns the configuration of the measured hub, other than its defaults, as YAML.
 func settings(p place, more []string) string {
 	lines := []string{
 		"http: {addr: " + quote(p.http) + ", public_url: " + quote("http://"+p.public) + "}",
 		"cluster: {addr: " + quote(p.cluster) + ", node_id: " + p.id + peersOf(p.peers) + "}",
 		"data_dir: " + quote(filepath.Join(p.dir, "data")),
 		"topics: {auto_register: true}",
-		// All load is of one client here, and all callbacks are at one host.
+		// All load comes from one client, and all callbacks are on one host.
 		`limits: {publish: "0", subscribe: "0", read: "0", admin: "0", callback_host: "0", pending: 0}`,
 		"log: {level: warn}",
 	}
@@ -79,15 +79,15 @@ func peersOf(peers []string) string {
 
 func quote(s string) string { return strconv.Quote(s) }
 
-// startHub starts a hub on free loopback ports in a new directory below parent and waits until it is ready. more
-// are settings of the section delivery.
+// startHub starts a hub on free loopback ports in a new directory below parent and waits until it is ready. more holds settings of the
+// section delivery.
 func startHub(ctx context.Context, binary, parent string, env []string, more ...string) (*child, error) {
 	dir, err := os.MkdirTemp(parent, "quorumhub-bench-")
 	if err != nil {
 		return nil, err
 	}
 	var c *child
-	for range 5 { // a port may be taken between looking and listening
+	for range 5 { // another process may take the port before the hub does
 		c, err = launch(ctx, binary, dir, env, more)
 		if err == nil || !strings.Contains(err.Error(), "address already in use") {
 			break
@@ -99,7 +99,7 @@ func startHub(ctx context.Context, binary, parent string, env []string, more ...
 	return c, nil
 }
 
-// restart ends the hub at once, without a chance to say goodbye, and starts another one on its files.
+// restart kills the hub and starts another one on its files.
 func (c *child) restart(ctx context.Context, binary string, env []string, more ...string) (*child, error) {
 	if err := c.kill(); err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func launch(ctx context.Context, binary, dir string, env, more []string) (*child
 	return c, nil
 }
 
-// start starts a hub and does not wait for it.
+// start starts a hub without waiting for it.
 func start(binary string, p place, env, more []string) (*child, error) {
 	config := filepath.Join(p.dir, "config.yaml")
 	if err := os.WriteFile(config, []byte(settings(p, more)), 0o600); err != nil {
@@ -148,13 +148,13 @@ func start(binary string, p place, env, more []string) (*child, error) {
 	c.began = time.Now()
 	started := make(chan error)
 	go func() {
-		// The parent-death signal is sent when the thread that started the child ends.
+		// The kernel kills the child when the thread that started it ends (see childAttributes).
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := c.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = c.cmd.Wait() // how it ended is in ProcessState
+			_ = c.cmd.Wait() // ProcessState has the result
 			close(c.ended)
 		}
 	}()
@@ -164,7 +164,7 @@ func start(binary string, p place, env, more []string) (*child, error) {
 	return c, nil
 }
 
-// started waits until the hub is ready. It ends one that does not get there.
+// started waits until the hub is ready, and kills it if that fails.
 func (c *child) started(ctx context.Context) error {
 	if err := c.awaitReady(ctx); err != nil {
 		err = fmt.Errorf("the hub did not become ready: %w\n%s", err, c.log())
@@ -179,11 +179,11 @@ func (c *child) awaitReady(ctx context.Context) error {
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	last := errors.New("it did not answer")
+	last := errors.New("no response")
 	for {
 		select {
 		case <-c.ended:
-			return fmt.Errorf("it ended (%v)", c.cmd.ProcessState)
+			return fmt.Errorf("it exited (%v)", c.cmd.ProcessState)
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), last)
 		case <-tick.C:
@@ -196,7 +196,7 @@ func (c *child) awaitReady(ctx context.Context) error {
 		if resp.status == http.StatusOK {
 			return nil
 		}
-		last = fmt.Errorf("/health/ready answered %d", resp.status)
+		last = fmt.Errorf("/health/ready responded %d", resp.status)
 	}
 }
 
@@ -232,18 +232,18 @@ func do(client *http.Client, req *http.Request) (answer, error) {
 	return answer{resp.StatusCode, body}, err
 }
 
-// publishURL is where content for a topic is posted in full.
+// publishURL returns the URL for publishing content to a topic.
 func (c *child) publishURL(topic string) string {
 	return c.URL + "/hub?hub.mode=publish&hub.topic=" + url.QueryEscape(c.topicURL(topic))
 }
 
 func (c *child) topicURL(topic string) string { return c.URL + "/topics/" + topic }
 
-// alive is nil while the process runs.
+// alive returns an error if the process, or another of its cluster, has exited.
 func (c *child) alive() error {
 	select {
 	case <-c.ended:
-		return fmt.Errorf("the hub ended (%v):\n%s", c.cmd.ProcessState, c.log())
+		return fmt.Errorf("the hub exited (%v):\n%s", c.cmd.ProcessState, c.log())
 	default:
 	}
 	for _, o := range c.others {
@@ -254,7 +254,7 @@ func (c *child) alive() error {
 	return nil
 }
 
-// memory returns resident bytes now and at most.
+// memory returns the current and the peak resident size in bytes.
 func (c *child) memory() (now, peak int64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
@@ -268,7 +268,7 @@ func (c *child) memory() (now, peak int64, err error) {
 	return now, peak, err
 }
 
-// metric reads one figure of /metrics.
+// metric reads one figure from /metrics.
 func (c *child) metric(ctx context.Context, name string) (float64, error) {
 	got, err := c.get(ctx, "/metrics")
 	if err != nil {
@@ -282,7 +282,7 @@ func (c *child) metric(ctx context.Context, name string) (float64, error) {
 	return 0, fmt.Errorf("/metrics has no %s", name)
 }
 
-// files is the size of everything in the hub's data directory, or below a directory in it, as the disk holds it.
+// files returns the disk usage of the hub's data directory, or of a directory in it.
 func (c *child) files(below string) (int64, error) {
 	var total int64
 	err := filepath.WalkDir(filepath.Join(c.dir, "data", below), func(path string, d os.DirEntry, err error) error {
@@ -291,7 +291,7 @@ func (c *child) files(below string) (int64, error) {
 		}
 		n, err := diskUsage(path)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil // unlinked meanwhile
+			return nil // removed meanwhile
 		}
 		total += n
 		return err
@@ -309,16 +309,16 @@ func kibibytes(status []byte, name string) (int64, error) {
 	return 0, fmt.Errorf("/proc/<pid>/status has no %s", name)
 }
 
-// cpu is the processor time that the process has used, with the others of its cluster.
+// cpu returns the processor time used by all nodes of the hub.
 func (c *child) cpu() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	// The name in parentheses may hold blanks; utime and stime are fields 14 and 15, in hundredths of a second.
+	// The name in parentheses may contain spaces. utime and stime are fields 14 and 15, in hundredths of a second.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 13 {
-		return 0, errors.New("/proc/<pid>/stat is short")
+		return 0, errors.New("/proc/<pid>/stat is too short")
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
@@ -342,7 +342,7 @@ func (c *child) log() string {
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// kill ends the process and keeps its files.
+// kill kills the process and keeps its files.
 func (c *child) kill() error {
 	var err error
 	if e := c.cmd.Process.Kill(); e != nil && !errors.Is(e, os.ErrProcessDone) {
@@ -353,7 +353,7 @@ func (c *child) kill() error {
 	return errors.Join(err, c.output.Close())
 }
 
-// Close ends the process and removes its files.
+// Close kills the processes of the hub and removes their files.
 func (c *child) Close() error {
 	err := c.kill()
 	for _, o := range c.others {
@@ -365,7 +365,7 @@ func (c *child) Close() error {
 	return errors.Join(err, os.RemoveAll(c.dir))
 }
 
-// withoutHub is an environment without the variables that configure a hub.
+// withoutHub removes the variables that configure a hub from an environment.
 func withoutHub(env []string) []string {
 	var out []string
 	for _, kv := range env {

@@ -16,15 +16,15 @@ import (
 	"quorumhub/hub"
 )
 
-// target is where publishers post to, and what answer counts as accepted.
+// target is where publishers post to, and the status that means accepted.
 type target struct {
 	url      string
 	endpoint *delivery.Endpoint
 	status   int
-	rotate   []target // if set: message seq goes to number seq%len
+	rotate   []target // if set, message seq goes to rotate[seq%len(rotate)]
 }
 
-// of is where message seq goes.
+// of returns the target of message seq.
 func (t target) of(seq int) target {
 	if len(t.rotate) == 0 {
 		return t
@@ -37,9 +37,8 @@ func newTarget(raw string, status int) (target, error) {
 	return target{url: raw, endpoint: e, status: status}, err
 }
 
-// pool is a set of publishers with a kept-alive connection each. They use the hub's own client for deliveries, which
-// costs a third of net/http's: what publishers need is missing to the hub on the same processors, and a raw limit
-// measured with a slow client would flatter the hub.
+// pool is a set of publishers with one keep-alive connection each. They use the hub's own client for deliveries, which costs a third of
+// net/http's: publishers compete with the hub for the processors, and a raw limit measured with a slow client would flatter the hub.
 type pool struct {
 	size     int
 	poster   poster
@@ -63,14 +62,14 @@ func (p *pool) close() {
 	}
 }
 
-// load is what a pool does and what came of it. Safe for concurrent use while it runs.
+// load counts what a pool has sent and the results. It is safe for concurrent use.
 type load struct {
-	acked    *bitset      // messages with an accepting answer
-	accepted atomic.Int64 // the number of these
-	refused  atomic.Int64 // 503: sent again until accepted
-	failed   atomic.Int64 // other answers, and no answer: the fate of the message is not known
+	acked    *bitset      // accepted messages
+	accepted atomic.Int64 // the number of accepted messages
+	refused  atomic.Int64 // 503 responses, after which a message is sent again
+	failed   atomic.Int64 // other responses or none: the message may or may not have been published
 	next     atomic.Int64
-	latency  *latencies // of the publish itself; nil: not recorded
+	latency  *latencies // of publishing; nil if not recorded
 
 	mu      sync.Mutex
 	problem error // the first failure
@@ -93,11 +92,11 @@ func (l *load) firstProblem() error {
 	return l.problem
 }
 
-// refusedPause is how long a publisher waits after a 503 when the answer does not say.
+// refusedPause is how long a publisher waits after a 503.
 const refusedPause = 5 * time.Millisecond
 
-// closedLoop lets every publisher send its next message as soon as the last one is answered, until ctx ends or
-// the messages are used up.
+// closedLoop makes every publisher send its next message as soon as it gets the response to the last, until ctx ends or all messages
+// are sent.
 func (p *pool) closedLoop(ctx context.Context, to target, l *load, messages int) {
 	var wg sync.WaitGroup
 	for range p.size {
@@ -114,8 +113,8 @@ func (p *pool) closedLoop(ctx context.Context, to target, l *load, messages int)
 	wg.Wait()
 }
 
-// paced schedules so many messages evenly from now on and sends each at its moment, or as soon after it as a publisher is
-// free. It returns when all are answered or ctx has ended.
+// paced schedules messages at a constant rate and sends each at its time, or as soon afterwards as a publisher is free. It returns when
+// all have a response or ctx has ended.
 func (p *pool) paced(ctx context.Context, to target, l *load, messages int, rate float64) {
 	type job struct {
 		seq int
@@ -149,14 +148,14 @@ schedule:
 	close(jobs)
 	wg.Wait()
 	if all.Err() != nil && ctx.Err() == nil {
-		l.fail(fmt.Errorf("some publishes were not answered within %v", answersWithin))
+		l.fail(fmt.Errorf("some publishes got no response within %v", answersWithin))
 	}
 }
 
-// answersWithin is how long the answers to a schedule may take beyond its end.
+// answersWithin is how long responses may take after the end of a schedule.
 const answersWithin = 30 * time.Second
 
-// publish sends one message, again after a 503, until it is accepted, failed, or ctx ends.
+// publish sends one message, and again after each 503, until it is accepted, fails, or ctx ends.
 func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time.Duration) {
 	body := p.messages.body(seq, at)
 	to = to.of(seq)
@@ -167,7 +166,7 @@ func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time
 		}
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return // cut off by the end of the phase: neither accepted nor failed
+			return // the phase is over: neither accepted nor failed
 		case err != nil:
 			l.fail(err)
 			return
@@ -179,7 +178,7 @@ func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time
 			}
 			return
 		case status != http.StatusServiceUnavailable:
-			l.fail(fmt.Errorf("POST %s was answered %d, expected %d", to.url, status, to.status))
+			l.fail(fmt.Errorf("POST %s: got status %d, expected %d", to.url, status, to.status))
 			return
 		}
 		l.refused.Add(1)
@@ -193,7 +192,7 @@ func (p *pool) publish(ctx context.Context, to target, l *load, seq int, at time
 	}
 }
 
-// poster makes one request and returns the status of its answer. close ends its connections.
+// poster sends one request and returns the status of the response. close closes its connections.
 type poster interface {
 	post(ctx context.Context, to target, body []byte) (status int, err error)
 	close()
@@ -214,14 +213,14 @@ func newLeanPoster(connections int) (*leanPoster, error) {
 func (p *leanPoster) post(ctx context.Context, to target, body []byte) (int, error) {
 	res := p.pusher.Push(ctx, to.endpoint, delivery.Content{Body: body, ContentType: "application/json"})
 	if res.Status == 0 {
-		return 0, fmt.Errorf("POST %s: no answer (%s)", to.url, res.Reason)
+		return 0, fmt.Errorf("POST %s: no response (%s)", to.url, res.Reason)
 	}
 	return res.Status, nil
 }
 
 func (p *leanPoster) close() { p.pusher.Client.(*egress.Client).Close() }
 
-// plainPoster posts with net/http's client, as most programs in Go do, and as the figures of other senders were measured.
+// plainPoster posts with net/http's client, as most Go programs do and as other projects measure.
 type plainPoster struct{ client *http.Client }
 
 func newPlainPoster(connections int) *plainPoster {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Machine is what the figures depend on.
+// Machine describes what the figures depend on.
 type Machine struct {
 	CPUs       int     `json:"cpus"`
 	Model      string  `json:"model,omitempty"`
@@ -20,17 +20,17 @@ type Machine struct {
 	Go         string  `json:"go"`
 	Filesystem string  `json:"filesystem"` // of the data
 	Fdatasync  float64 `json:"fdatasync_p50_ms"`
-	Load       float64 `json:"load"` // runnable programs before the start, averaged over a minute
+	Load       float64 `json:"load"` // the one-minute load average before the start
 }
 
-// busy is the load for each processor from which on other programs spoil the figures.
+// busy is the load per processor above which other programs distort the figures.
 const busy = 0.5
 
 func (m Machine) String() string {
 	text := fmt.Sprintf("%d CPUs, %.0f GiB, Linux %s, %s; data on %s, fdatasync of 4 KiB %.2f ms",
 		m.CPUs, m.MemoryGiB, m.Kernel, m.Go, m.Filesystem, m.Fdatasync)
 	if m.Load > busy*float64(m.CPUs) {
-		text += fmt.Sprintf("; other programs were at work (load %.1f), so take the figures with care", m.Load)
+		text += fmt.Sprintf("; other programs were running (load %.1f), so the figures may be too low", m.Load)
 	}
 	return text
 }
@@ -57,7 +57,7 @@ func thisMachine(dir string) (Machine, error) {
 		}
 	}
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		// What cannot be read counts as no load.
+		// An unreadable load counts as none.
 		m.Load, _ = strconv.ParseFloat(strings.Fields(string(b) + " 0")[0], 64)
 	}
 	took, err := fdatasyncTime(dir)
@@ -65,7 +65,7 @@ func thisMachine(dir string) (Machine, error) {
 	return m, err
 }
 
-// fdatasyncTime is the median time of a small durable write.
+// fdatasyncTime returns the median duration of a small durable write.
 func fdatasyncTime(dir string) (_ time.Duration, err error) {
 	f, err := os.CreateTemp(dir, "quorumhub-bench-*.sync")
 	if err != nil {

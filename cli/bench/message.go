@@ -8,17 +8,17 @@ import (
 // messageSize is the size of every published body in bytes.
 const messageSize = 1024
 
-// A body is JSON of a fixed layout, so that the sink reads it without a parser:
+// A body is JSON in a fixed layout, which the sink can read without a parser:
 //
 //	{"seq":"000000000042","at":"0000000001234567890","fill":"..."}
 //
-// seq counts from 0 within a phase; at is the scheduled moment in nanoseconds since the clock's start.
+// seq counts from 0 in each phase; at is the scheduled time in nanoseconds since the start of the stopwatch.
 const (
 	seqAt, seqDigits = 8, 12
 	atAt, atDigits   = seqAt + seqDigits + 8, 19
 )
 
-// messages writes and stamps bodies.
+// messages makes bodies.
 type messages struct{ template []byte }
 
 func newMessages() messages {
@@ -43,7 +43,7 @@ func zeros(n int) []byte {
 	return b
 }
 
-// body is message number seq, scheduled at the given moment.
+// body returns message seq, scheduled at the given time.
 func (m messages) body(seq int, at time.Duration) []byte {
 	b := append([]byte(nil), m.template...)
 	putDigits(b[seqAt:seqAt+seqDigits], int64(seq))
@@ -58,7 +58,7 @@ func putDigits(b []byte, n int64) {
 	}
 }
 
-// parse reads the number and the scheduled moment back; ok is false for a body that is none of ours.
+// parse returns the number and the scheduled time of a body; ok is false for any other body.
 func parse(b []byte) (seq int, at time.Duration, ok bool) {
 	if len(b) != messageSize {
 		return 0, 0, false
@@ -74,7 +74,7 @@ func parse(b []byte) (seq int, at time.Duration, ok bool) {
 	return int(n), time.Duration(t), true
 }
 
-// stopwatch is the one clock of a run: publishers and sink share it, so that latencies need no wall time.
+// stopwatch is the clock of a run. Publishers and sink share it, so latencies do not depend on the wall clock.
 type stopwatch struct{ start time.Time }
 
 func newStopwatch() stopwatch { return stopwatch{time.Now()} }

@@ -8,34 +8,33 @@ import (
 	"time"
 )
 
-// Options say what is measured and where it is shown.
+// Options configures a run.
 type Options struct {
-	// Binary is the hub that is measured.
+	// Binary is the quorumhub binary to measure.
 	Binary string
-	// Duration is how long the main phases load the hub; the others take a share of it. At
-	// least MinDuration.
+	// Duration is how long the main phases load the hub; other phases take a share of it. At least MinDuration.
 	Duration time.Duration
-	// Phases are names or groups of phases (see PhaseNames); none: all.
+	// Phases holds names or groups of phases (see PhaseNames). Empty means all.
 	Phases []string
-	// Nodes is how many hubs form the cluster that is measured; 1: one hub without a cluster. Of the phases only publish, fanout,
-	// paced and mosip can be measured on several, whose publishers go to all nodes in turn. 0: one hub, and three for the
-	// phases that have an aim for three; with Quick or named phases one hub only.
+	// Nodes is the size of the cluster to measure; 1 means a single node without a cluster. Only the phases publish, fanout, paced and
+	// mosip run on several nodes, with publishers using all nodes in turn. 0 means one node, then three for the phases with an aim for
+	// three; with Quick or Phases, one node only.
 	Nodes int
-	// Quick leaves out the phases that say least and shortens the others to about a second.
+	// Quick skips the less informative phases and shortens the others to about a second.
 	Quick bool
-	// Dir is where the hubs keep their data during the run; empty: the directory for temporary files. What it
-	// lies on decides what an fsync costs.
+	// Dir is where the hubs keep their data during the run. Empty means the directory for temporary files. Its file system determines
+	// the cost of an fsync.
 	Dir string
-	// ProfileDir, if not empty, gets a CPU profile of the hub for each phase.
+	// ProfileDir receives a CPU profile of the hub for each phase. Empty means no profiles.
 	ProfileDir string
-	// Progress shows a bar there; nil: none.
+	// Progress receives a progress bar; nil means none.
 	Progress io.Writer
 }
 
 // quickDuration is the Duration of a quick run.
 const quickDuration = time.Second
 
-// limit is the longest a run may take: what has not begun by then is not measured.
+// limit is the time after which no further phase starts.
 func (o Options) limit() time.Duration {
 	if o.Quick {
 		return 20 * time.Second
@@ -43,10 +42,10 @@ func (o Options) limit() time.Duration {
 	return max(6*time.Minute, 72*o.Duration)
 }
 
-// MinDuration is the shortest Duration that says anything.
+// MinDuration is the shortest meaningful Duration.
 const MinDuration = 200 * time.Millisecond
 
-// CheckPhases says which of the names is no phase.
+// CheckPhases returns an error if a name is neither a phase nor a group.
 func CheckPhases(names []string) error {
 	for _, name := range names {
 		if !slices.ContainsFunc(phases(), func(p phase) bool { return p.is(name) }) {
@@ -66,10 +65,10 @@ func (o Options) check() error {
 	return CheckPhases(o.Phases)
 }
 
-// maxNodes is how many hubs a run starts at most.
+// maxNodes is the largest cluster to measure.
 const maxNodes = 5
 
-// clustered tells whether a phase can be measured on several nodes.
+// clustered reports whether a phase can run on several nodes.
 func (p phase) clustered() bool {
 	switch p.group {
 	case "publish", "fanout", "paced", "mosip":
@@ -78,7 +77,7 @@ func (p phase) clustered() bool {
 	return false
 }
 
-// task is a phase to be measured on so many nodes.
+// task is a phase to measure on a number of nodes.
 type task struct {
 	phase
 	nodes int
@@ -91,10 +90,10 @@ func (t task) label() string {
 	return t.name
 }
 
-// defaultNodes is how many nodes a run that says nothing about them measures besides one.
+// defaultNodes is the cluster size that a run measures by default, after a single node.
 const defaultNodes = 3
 
-// selected are the phases to run, in their order.
+// selected returns the phases to run, in order.
 func (o Options) selected() []task {
 	var out []task
 	for _, p := range phases() {
@@ -116,7 +115,7 @@ func (o Options) selected() []task {
 	return out
 }
 
-// PhaseNames lists what Options.Phases may hold: groups first, then single phases.
+// PhaseNames lists the valid values of Options.Phases: groups first, then single phases.
 func PhaseNames() []string {
 	var groups, names []string
 	for _, p := range phases() {

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// catchupRate is how many messages a subscriber is behind for each second of Options.Duration: 200,000 by default.
+	// catchupRate is a subscriber's initial lag in messages per second of Options.Duration: 200,000 in all by default.
 	catchupRate      = 40_000
 	catchupQuickRate = 4000
 	catchupWindow    = 64
 )
 
-// catchupPhase measures how fast subscribers get what was published while their first request hung: one that wants
-// its messages in order, and one that takes up to 64 at a time.
+// catchupPhase measures how fast subscribers receive what was published while their first request hung: one subscriber in ordered mode,
+// and one with a window of 64.
 func catchupPhase() phase {
 	p := phase{name: "catchup", group: "catchup"}
 	p.expected = func(d time.Duration) time.Duration { return 8*d + 3*time.Second }
@@ -28,7 +28,7 @@ func catchupPhase() phase {
 		window := Result{Phase: fmt.Sprintf("%s-%d", p.name, catchupWindow), Unit: "deliveries/s", Aim: atLeast(0.5, ofRatio, "")}
 		ordered := Result{Phase: p.name, Unit: "deliveries/s", Aim: atLeast(0.1, ofRatio, "")}
 		err := b.besideRaw(ctx, fanoutPublishers, func(Spread) error {
-			// The hub must not give up on the requests that hang.
+			// The hub must not time the hanging requests out.
 			return b.withHub(ctx, func(c *child) error { return b.catchup(ctx, c, &ordered, &window, messages) }, "timeout: 5m")
 		}, &ordered, &window)
 		if err != nil {
@@ -45,7 +45,7 @@ func catchupPhase() phase {
 	return p
 }
 
-// gate lets requests of one callback hang until it is opened.
+// gate makes the requests of one callback hang until it is opened.
 type gate struct {
 	shut, opened chan struct{}
 	open         func()
@@ -106,7 +106,7 @@ func (b *bench) catchup(ctx context.Context, c *child, ordered, window *Result, 
 	if err := b.warmUp(ctx, c, p, to, l, st.tally, nil); err != nil {
 		return err
 	}
-	// A hub that does not know the parameters ignores them, and would be measured as something else.
+	// A hub that does not support the parameters ignores them, which would distort the result.
 	got, err := c.get(ctx, "/v1/subscriptions")
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (b *bench) catchup(ctx context.Context, c *child, ordered, window *Result, 
 	windowed := bytes.Contains(got.body, []byte(`"mode":"parallel"`))
 	if !windowed {
 		window.Unit = ""
-		ordered.Note = "the measured hub knows no delivery window"
+		ordered.Note = "the measured hub does not support delivery windows"
 	}
 	for _, g := range gates {
 		close(g.shut)
@@ -139,7 +139,7 @@ func (b *bench) catchup(ctx context.Context, c *child, ordered, window *Result, 
 	return nil
 }
 
-// catchUpOne opens the gate of one callback and measures what arrives there.
+// catchUpOne opens the gate of one callback and measures what arrives.
 func (b *bench) catchUpOne(ctx context.Context, c *child, res *Result, l *load, t *tally, callback int, open func(), limit time.Duration) error {
 	others := func(n int) bool { return n != callback }
 	written := b.profile(ctx, c, res.Phase, limit/2)

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// fanoutPublishers is how many connections publish in the phases that measure delivery.
+// fanoutPublishers is the number of publishers in the phases that measure delivery.
 const fanoutPublishers = 64
 
 // benchSecret signs the deliveries.
 const benchSecret = "not secret at all, but as long as a real one"
 
-// fanoutPhase measures deliveries from the first publish to the last arrival, for one topic with signed
-// subscriptions. guess is the share of the raw rate that decides how many messages are sent.
+// fanoutPhase measures the delivery rate from the first publish to the last arrival, for one topic with signed subscriptions. guess is
+// the expected share of the raw rate, which determines how many messages are sent.
 func fanoutPhase(subscriptions int, share, guess float64, slow bool, aim *Aim) phase {
 	p := phase{name: fmt.Sprintf("fanout-%d", subscriptions), group: "fanout", slow: slow}
 	p.expected = func(d time.Duration) time.Duration {

@@ -9,10 +9,10 @@ import (
 
 const (
 	footprintSubscriptions = 10
-	footprintRate          = 800 // messages for each second of Options.Duration
+	footprintRate          = 800 // messages per second of Options.Duration
 )
 
-// footprintPhase measures size, start and memory.
+// footprintPhase measures binary size, startup time and memory.
 func footprintPhase() phase {
 	p := phase{name: "footprint", group: "footprint"}
 	p.expected = func(d time.Duration) time.Duration { return 2*settle(d) + d/2 + time.Second }
@@ -66,7 +66,7 @@ func footprintPhase() phase {
 	return p
 }
 
-// settle is how long a hub is left alone before its memory is read.
+// settle returns how long a hub is left idle before its memory is read.
 func settle(d time.Duration) time.Duration { return max(2*d/5, 500*time.Millisecond) }
 
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// idleRate is how many subscriptions there are for each second of Options.Duration: 100,000 by default.
+	// idleRate is the number of subscriptions per second of Options.Duration: 100,000 in all by default.
 	idleRate   = 20_000
 	idleTopics = 64
 )
 
-// idlePhase measures what many subscriptions cost that get nothing: memory, and the start of a node that has them.
+// idlePhase measures the cost of many idle subscriptions: memory, and the startup time of a node that has them.
 func idlePhase() phase {
 	p := phase{name: "idle", group: "idle", slow: true}
 	p.expected = expected(12, 4)
@@ -39,7 +39,7 @@ func idlePhase() phase {
 }
 
 func (b *bench) idle(ctx context.Context, memory, start *Result, n int) (err error) {
-	env := profileEnv(true) // to let the hub collect its garbage before its memory is read
+	env := profileEnv(true) // makes it possible to trigger a garbage collection
 	c, err := startHub(ctx, b.Binary, b.Dir, env)
 	if err != nil {
 		return err
@@ -83,14 +83,14 @@ func (b *bench) idle(ctx context.Context, memory, start *Result, n int) (err err
 	if err != nil {
 		return err
 	}
-	// What a heap needs besides what is alive depends on GOGC and what happened before; both are told.
+	// The size of a heap, other than its live part, depends on GOGC and on what happened before. Report both.
 	memory.Value = (heap - heapBefore) / float64(n)
-	memory.Note = fmt.Sprintf("live heap; %.0f bytes each resident, garbage of the start included (%.0f MiB in all); made at %s a second",
+	memory.Note = fmt.Sprintf("live heap; %.0f bytes each resident, including garbage from startup (%.0f MiB in total); created at %s per second",
 		float64(resident-residentBefore)/float64(n), mebibytes(resident), plain(perSecond(int64(n), took)))
 	return nil
 }
 
-// awaitSubscriptions waits until the hub has so many.
+// awaitSubscriptions waits until the hub has n subscriptions.
 func (c *child) awaitSubscriptions(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, setupWithin)
 	defer cancel()
@@ -111,8 +111,8 @@ func (c *child) awaitSubscriptions(ctx context.Context, n int) error {
 	}
 }
 
-// settled returns the bytes of live objects and of resident memory after a garbage collection, and the profile of the
-// former. The hub must offer its profiles.
+// settled triggers a garbage collection and returns the live heap and the resident memory in bytes, and the heap profile. The hub must
+// have profiling enabled.
 func (c *child) settled(ctx context.Context) (heap float64, resident int64, profile []byte, err error) {
 	pause(ctx, time.Second)
 	got, err := c.get(ctx, "/debug/pprof/heap?gc=1")
@@ -120,7 +120,7 @@ func (c *child) settled(ctx context.Context) (heap float64, resident int64, prof
 		return 0, 0, nil, err
 	}
 	if got.status != http.StatusOK {
-		return 0, 0, nil, fmt.Errorf("/debug/pprof/heap was answered %d, expected 200", got.status)
+		return 0, 0, nil, fmt.Errorf("/debug/pprof/heap: got status %d, expected 200", got.status)
 	}
 	if heap, err = c.metric(ctx, "go_memstats_heap_alloc_bytes"); err != nil {
 		return 0, 0, nil, err

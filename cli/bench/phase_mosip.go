@@ -9,10 +9,10 @@ import (
 const (
 	mosipTopics    = 8
 	mosipCallbacks = 80
-	mosipRate      = 239 // publishes a second, of all topics together
+	mosipRate      = 239 // publishes per second, over all topics
 )
 
-// mosipPhase measures the time from the scheduled moment of a message to its arrivals.
+// mosipPhase measures the time from a message's scheduled time to its arrivals.
 func mosipPhase() phase {
 	p := phase{name: "mosip", group: "mosip"}
 	p.expected = expected(1, 2)

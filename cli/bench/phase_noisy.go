@@ -8,11 +8,11 @@ import (
 
 const (
 	noisyCallbacks = 10
-	noisyRate      = 60 // messages a second
+	noisyRate      = 60 // messages per second
 	noisyDelay     = 4 * time.Second
 )
 
-// noisyPhase measures what nine subscribers notice of a tenth that takes four seconds a request.
+// noisyPhase measures how a subscriber that takes four seconds per request affects nine others.
 func noisyPhase() phase {
 	p := phase{name: "noisy", group: "noisy"}
 	p.expected = func(d time.Duration) time.Duration { return 2*noisyTime(d) + 2*time.Second }

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// pacedPublishers are enough never to be all busy at the paced rates, unless the hub stalls.
+// pacedPublishers is enough publishers to always have a free one at the paced rates, unless the hub stalls.
 const pacedPublishers = 64
 
-const pacedRate = 200 // messages a second
+const pacedRate = 200 // messages per second
 
-// pacedPhase measures the time from the scheduled moment of a message to its arrival at the one subscriber.
+// pacedPhase measures the time from a message's scheduled time to its arrival at a single subscriber.
 func pacedPhase() phase {
 	p := phase{name: "paced", group: "paced"}
 	p.expected = func(d time.Duration) time.Duration { return d + d/3 + time.Second }
@@ -35,7 +35,7 @@ func pacedPhase() phase {
 	return p
 }
 
-// pacedRaw is the same schedule without a hub: what timers, client and sink need by themselves.
+// pacedRaw runs the same schedule without a hub, to measure the latency of timers, client and sink alone.
 func (b *bench) pacedRaw(ctx context.Context, d time.Duration) (*Quantiles, error) {
 	messages := int(d.Seconds() * pacedRate)
 	t := newTally(1, messages)
@@ -57,19 +57,19 @@ func (b *bench) pacedRaw(ctx context.Context, d time.Duration) (*Quantiles, erro
 
 type pacedOptions struct {
 	callbacks int
-	topics    int     // message and callback number n are about topic n%topics; 0: there is one
-	rate      float64 // messages a second, of all topics together
+	topics    int     // message n and callback n belong to topic n%topics; 0 means one topic
+	rate      float64 // messages per second, over all topics
 	duration  time.Duration
-	sick      func(callback int) bool // not measured and not waited for; nil: none
+	sick      func(callback int) bool // callbacks neither measured nor waited for; may be nil
 	hold      func(ctx context.Context, callback int)
 	url       func(callback int) string // as in stage
-	ready     func()                    // called when all subscriptions are there; nil: nothing to do
+	ready     func()                    // called once all subscriptions are active; may be nil
 }
 
-// topicOf names one of several topics.
+// topicOf returns the name of topic n.
 func topicOf(n int) string { return fmt.Sprintf("bench-%d", n) }
 
-// every returns the mask (see tally.owed) of the numbers that leave the rest n%k. k divides 64.
+// every returns the mask (see tally.owed) of the numbers congruent to n modulo k. k must divide 64.
 func every(k, n int) uint64 {
 	var mask uint64
 	for bit := n % k; bit < 64; bit += k {
@@ -99,7 +99,7 @@ func (b *bench) pacedRun(ctx context.Context, c *child, res *Result, o pacedOpti
 		}
 	}
 	var to target
-	for node := range len(of[0]) { // message n stays about topic n%topics
+	for node := range len(of[0]) { // keep message n in topic n%topics
 		for n := range topics {
 			to.rotate = append(to.rotate, of[n][node])
 		}

@@ -9,7 +9,7 @@ import (
 // maxPublishes is more messages than a publish phase can send.
 const maxPublishes = 1 << 23
 
-// publishPhase measures fat publishes to a topic without subscriptions: what it costs to make them durable.
+// publishPhase measures publishes to a topic without subscriptions: the cost of making messages durable.
 func publishPhase(publishers int, share float64, slow bool, aim *Aim) phase {
 	title := fmt.Sprintf("publish 1 KiB, %d publishers", publishers)
 	if publishers == 1 {
@@ -54,7 +54,7 @@ func (b *bench) publish(ctx context.Context, c *child, res *Result, publishers i
 	written := b.profile(ctx, c, res.Phase, d)
 	usedBefore, cpuErr := c.cpu()
 	counted, took := int64(0), time.Duration(0)
-	// The first of the windows opens the connections and is not counted.
+	// The first window opens the connections and is not counted.
 	const count = 10
 	err = windows(ctx, d/count, count+1, func(i int, t time.Duration, before, now int64) {
 		if i > 0 {

@@ -8,18 +8,18 @@ import (
 
 const (
 	sickCallbacks = 1000
-	sickHanging   = 100 // of these: take hangTime a request
-	sickRefusing  = 100 // of these: cannot be connected to
-	sickRate      = 5   // messages a second
+	sickHanging   = 100 // take hangTime per request
+	sickRefusing  = 100 // refuse connections
+	sickRate      = 5   // messages per second
 	hangTime      = 10 * time.Second
 )
 
-// sickPhase measures what 800 subscribers notice of 100 that hang and 100 that refuse connections.
+// sickPhase measures how 100 hanging subscribers and 100 that refuse connections affect 800 others.
 func sickPhase() phase {
 	p := phase{name: "sick", group: "sick", slow: true}
 	p.expected = expected(2, 4)
 	p.run = func(ctx context.Context, b *bench) ([]Result, error) {
-		// The sick ones are spread over the numbers, so that they are not the first or the last of every message.
+		// Spread the sick callbacks evenly, so that no message has them all first or last.
 		hangs := func(callback int) bool { return callback%10 == 3 }
 		refuses := func(callback int) bool { return callback%10 == 7 }
 		sick := func(callback int) bool { return hangs(callback) || refuses(callback) }
@@ -70,7 +70,7 @@ func sickPhase() phase {
 	return p
 }
 
-// expected is the usual guess of how long a phase takes: a multiple of the duration and some seconds for hubs.
+// expected estimates how long a phase takes: a multiple of the duration, plus some seconds for starting hubs.
 func expected(durations, seconds float64) func(time.Duration) time.Duration {
 	return func(d time.Duration) time.Duration {
 		return time.Duration(durations*float64(d)) + time.Duration(seconds*float64(time.Second))

@@ -6,15 +6,15 @@ import (
 	"syscall"
 )
 
-// childAttributes put a hub into its own process group, so that Ctrl-C reaches it through its parent only, and let
-// it die when the thread that started it ends.
+// childAttributes puts a hub into its own process group, so that Ctrl-C reaches it only through its parent, and kills it when the thread
+// that started it ends.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
 func syncData(f *os.File) error { return syscall.Fdatasync(int(f.Fd())) }
 
-// diskUsage is what a file takes on the disk, in bytes; holes take nothing.
+// diskUsage returns the bytes that a file occupies on the disk, not counting holes.
 func diskUsage(path string) (int64, error) {
 	var st syscall.Stat_t
 	if err := syscall.Lstat(path, &st); err != nil {
@@ -23,7 +23,7 @@ func diskUsage(path string) (int64, error) {
 	return st.Blocks * 512, nil
 }
 
-// filesystem names what a directory lies on.
+// filesystem names the file system of a directory.
 func filesystem(dir string) string {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// profileEnv is the environment in which a hub offers its profiles.
+// profileEnv returns the environment that enables a hub's profiling, if wanted.
 func profileEnv(wanted bool) []string {
 	if !wanted {
 		return nil
@@ -17,8 +17,8 @@ func profileEnv(wanted bool) []string {
 	return []string{"QUORUMHUB_DEBUG_PPROF=true"}
 }
 
-// profile takes a CPU profile of the hub from now on, for about d (whole seconds). The function it returns waits
-// until it is written; both do nothing when no profile is wanted.
+// profile starts a CPU profile of the hub for about d, in whole seconds. The returned function waits until the profile is written. Both
+// do nothing without ProfileDir.
 func (b *bench) profile(ctx context.Context, c *child, name string, d time.Duration) (written func() error) {
 	if b.ProfileDir == "" {
 		return func() error { return nil }
@@ -36,12 +36,12 @@ func (b *bench) saveProfile(ctx context.Context, c *child, name string, seconds 
 	if err != nil {
 		return err
 	}
-	got, err := do(&http.Client{Transport: c.client.Transport}, req) // the context bounds the time
+	got, err := do(&http.Client{Transport: c.client.Transport}, req) // ctx limits the time
 	if err != nil {
 		return fmt.Errorf("CPU profile: %w", err)
 	}
 	if got.status != http.StatusOK {
-		return fmt.Errorf("CPU profile: %s was answered %d, expected 200", req.URL.Path, got.status)
+		return fmt.Errorf("CPU profile: %s: got status %d, expected 200", req.URL.Path, got.status)
 	}
 	return os.WriteFile(filepath.Join(b.ProfileDir, name+".pprof"), got.body, 0o644)
 }

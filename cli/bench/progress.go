@@ -8,20 +8,20 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress is a bar that moves with the time that the phases are expected to take.
+// progress is a bar based on the expected duration of the phases.
 type progress struct {
 	bar  *progressbar.ProgressBar
 	stop chan struct{}
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
-	ended time.Duration // expected time of all phases so far
-	limit time.Duration // and with the current one
+	ended time.Duration // expected duration of the phases that have ended
+	limit time.Duration // the same, including the current phase
 	began time.Time
 	next  map[string]time.Duration
 }
 
-// newProgress starts a bar; nothing is shown when w is nil.
+// newProgress starts a bar, which is invisible if w is nil.
 func newProgress(w io.Writer, chosen []task, d time.Duration) *progress {
 	p := &progress{stop: make(chan struct{}), began: time.Now(), next: map[string]time.Duration{}}
 	if w == nil {
@@ -53,7 +53,7 @@ func newProgress(w io.Writer, chosen []task, d time.Duration) *progress {
 func (p *progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// A bar that cannot be drawn is no reason to stop measuring.
+	// A bar that cannot be drawn must not stop the measurement.
 	_ = p.bar.Set64(min(p.ended+time.Since(p.began), p.limit).Milliseconds())
 }
 

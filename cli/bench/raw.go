@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// rawWindows is how many samples one raw measurement gives.
+// rawWindows is the number of samples in a raw measurement.
 const rawWindows = 4
 
-// rawCapacity is more messages than a raw measurement can send.
+// rawCapacity exceeds the number of messages a raw measurement can send.
 const rawCapacity = 1 << 21
 
-// measureRaw lets connections publishers post straight to the sink, without a hub, for about d, and returns the
-// rate in each window of it. client takes the place of their own when it is not nil.
+// measureRaw makes publishers post directly to the sink, without a hub, for about d. It returns the rate in each window. The publishers
+// use client unless it is nil.
 func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration, client poster) ([]float64, error) {
 	s.set(&stage{tally: newTally(1, rawCapacity)})
 	to, err := newTarget(s.callback(0), 200)
@@ -27,7 +27,7 @@ func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration, 
 
 	loadCtx, stop := context.WithCancel(ctx)
 	l := newLoad(rawCapacity)
-	l.latency = newLatencies(nil) // as against a hub
+	l.latency = newLatencies(nil) // the same cost as in a measurement with a hub
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -35,7 +35,7 @@ func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration, 
 	}()
 
 	var samples []float64
-	// The connections are opened in a window that is not counted.
+	// The first window opens the connections and is not counted.
 	err = windows(ctx, d/rawWindows, rawWindows+1, func(i int, took time.Duration, before, now int64) {
 		if i > 0 {
 			samples = append(samples, perSecond(now-before, took))
@@ -49,7 +49,7 @@ func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration, 
 	return samples, err
 }
 
-// windows reads a counter n times, d apart, and hands out what it was at both ends of each window.
+// windows divides the time into n windows of length d and calls each with the counter at both ends of a window.
 func windows(ctx context.Context, d time.Duration, n int, each func(i int, took time.Duration, before, now int64), counter func() int64) error {
 	tick := time.NewTicker(d)
 	defer tick.Stop()

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// What an aim compares.
+// The values of Aim.Of.
 const (
 	ofRatio = "ratio"
 	ofValue = "value"
@@ -18,17 +18,15 @@ const (
 // Result is one line of a report.
 type Result struct {
 	Phase string  `json:"phase"`
-	Nodes int     `json:"nodes,omitempty"` // of the cluster; 0: one hub without one
+	Nodes int     `json:"nodes,omitempty"` // size of the cluster; 0 for a single node
 	Title string  `json:"title"`
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit"`
 
-	// Raw is the rate of the same clients and sink without a hub, in the same unit of time; Ratio is Value over
-	// its median.
+	// Raw is the rate of the same clients and sink without a hub; Ratio is Value over its median.
 	Raw   *Spread `json:"raw,omitempty"`
 	Ratio float64 `json:"ratio,omitempty"`
-	// Plain and PlainRatio are the same with net/http's client, which other senders' figures were measured with. No aim is
-	// judged by it.
+	// Plain and PlainRatio are the same with net/http's client, which other projects measure with. No aim refers to them.
 	Plain      *Spread `json:"raw_net_http,omitempty"`
 	PlainRatio float64 `json:"ratio_net_http,omitempty"`
 
@@ -38,22 +36,22 @@ type Result struct {
 	Aim *Aim  `json:"aim,omitempty"`
 	Met *bool `json:"met,omitempty"`
 
-	Published  int64   `json:"published,omitempty"`  // accepted
-	Delivered  int64   `json:"delivered,omitempty"`  // new pairs of message and callback
+	Published  int64   `json:"published,omitempty"`  // accepted messages
+	Delivered  int64   `json:"delivered,omitempty"`  // distinct pairs of message and callback
 	Lost       int64   `json:"lost"`                 // accepted and never delivered
-	Doubled    int64   `json:"doubled"`              // delivered again
-	Unfinished int64   `json:"unfinished,omitempty"` // still on their way when the time was up
-	Refused    int64   `json:"refused,omitempty"`    // 503, sent again
-	Failed     int64   `json:"failed,omitempty"`     // publishes with another answer or none
-	Unsigned   int64   `json:"unsigned,omitempty"`   // deliveries without the right signature
+	Doubled    int64   `json:"doubled"`              // delivered more than once
+	Unfinished int64   `json:"unfinished,omitempty"` // still arriving when the time was up
+	Refused    int64   `json:"refused,omitempty"`    // 503 responses, after which the message was sent again
+	Failed     int64   `json:"failed,omitempty"`     // publishes with another response or none
+	Unsigned   int64   `json:"unsigned,omitempty"`   // deliveries without a valid signature
 	Foreign    int64   `json:"foreign,omitempty"`    // deliveries of content that nobody published
-	CPU        float64 `json:"hub_cpu_us,omitempty"` // processor time of the hub for each unit of Value, µs
+	CPU        float64 `json:"hub_cpu_us,omitempty"` // processor time of the hub per unit of Value, in µs
 
 	Note    string `json:"note,omitempty"`
 	Problem string `json:"problem,omitempty"`
 }
 
-// judge compares with the aim.
+// judge compares the result with its aim.
 func (r Result) judge() Result {
 	if r.Aim == nil || r.Problem != "" {
 		return r
@@ -70,7 +68,7 @@ func (r Result) judge() Result {
 	return r
 }
 
-// broken says what is wrong with the result beyond being slow; empty: nothing.
+// broken describes what is wrong with the result, other than being slow, or returns "".
 func (r Result) broken() string {
 	if r.Problem != "" {
 		return r.Problem
@@ -80,8 +78,8 @@ func (r Result) broken() string {
 		n    int64
 		text string
 	}{
-		{r.Lost, "deliveries lost"}, {r.Doubled, "deliveries doubled"}, {r.Failed, "publishes failed"},
-		{r.Unsigned, "deliveries wrongly signed"}, {r.Foreign, "deliveries of unknown content"},
+		{r.Lost, "deliveries lost"}, {r.Doubled, "duplicate deliveries"}, {r.Failed, "publishes failed"},
+		{r.Unsigned, "deliveries with a bad signature"}, {r.Foreign, "deliveries of unknown content"},
 	} {
 		if c.n > 0 {
 			what = append(what, fmt.Sprintf("%d %s", c.n, c.text))
@@ -94,7 +92,7 @@ func (r Result) broken() string {
 	return text
 }
 
-// book takes over the counts of a load and a tally.
+// book copies the counts of a load and a tally.
 func (r *Result) book(l *load, t *tally) {
 	r.Published, r.Refused, r.Failed = l.accepted.Load(), l.refused.Load(), l.failed.Load()
 	if err := l.firstProblem(); err != nil {
@@ -113,7 +111,7 @@ type Report struct {
 	Quick       bool     `json:"quick"`
 	Took        float64  `json:"took_s"`
 	Results     []Result `json:"results"`
-	NotMeasured []string `json:"not_measured,omitempty"` // the time was up
+	NotMeasured []string `json:"not_measured,omitempty"` // phases skipped because the time was up
 }
 
 func newReport(o Options) (*Report, error) {
@@ -121,8 +119,7 @@ func newReport(o Options) (*Report, error) {
 	return &Report{Machine: m, Duration: o.Duration.Seconds(), Quick: o.Quick}, err
 }
 
-// Broken lists phases that lost or doubled something or could not be measured; empty when all went well. A
-// missed aim is not among them.
+// Broken describes the phases that lost or duplicated messages or could not be measured. A missed aim does not count.
 func (r *Report) Broken() []string {
 	var out []string
 	for _, res := range r.Results {
@@ -133,7 +130,7 @@ func (r *Report) Broken() []string {
 	return out
 }
 
-// JSON writes the report for scripts.
+// JSON writes the report for programs.
 func (r *Report) JSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -143,7 +140,7 @@ func (r *Report) JSON(w io.Writer) error {
 // Table writes the report for people.
 func (r *Report) Table(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\nraw: the same publishers and the same sink without a hub, measured before and after each phase\n\n", r.Machine)
+	fmt.Fprintf(&b, "%s\nraw: the same publishers and sink without a hub, measured before and after each phase\n\n", r.Machine)
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "phase\tmeasured\traw (spread)\tof raw\taim\tverdict\t")
 	for _, res := range r.Results {
@@ -156,7 +153,7 @@ func (r *Report) Table(w io.Writer) error {
 		b.WriteString("\n" + strings.Join(lines, "\n") + "\n")
 	}
 	if len(r.NotMeasured) > 0 {
-		fmt.Fprintf(&b, "\nnot measured, the time was up: %s\n", strings.Join(r.NotMeasured, ", "))
+		fmt.Fprintf(&b, "\nnot measured, because the time was up: %s\n", strings.Join(r.NotMeasured, ", "))
 	}
 	if broken := r.Broken(); len(broken) > 0 {
 		fmt.Fprintf(&b, "\nBROKEN  %s\n", strings.Join(broken, "\nBROKEN  "))
@@ -166,7 +163,7 @@ func (r *Report) Table(w io.Writer) error {
 	return err
 }
 
-// details are the figures that do not fit the table.
+// details returns the figures that do not fit into the table.
 func (r *Report) details() []string {
 	var lines []string
 	for _, res := range r.Results {
@@ -178,14 +175,14 @@ func (r *Report) details() []string {
 			parts = append(parts, "raw "+res.RawLatency.String())
 		}
 		if res.Delivered > 0 {
-			parts = append(parts, fmt.Sprintf("%s messages, %s deliveries, %d lost, %d doubled",
+			parts = append(parts, fmt.Sprintf("%s messages, %s deliveries, %d lost, %d duplicates",
 				thousands(res.Published), thousands(res.Delivered), res.Lost, res.Doubled))
 		}
 		if res.Unfinished > 0 {
-			parts = append(parts, thousands(res.Unfinished)+" not yet delivered when the time was up")
+			parts = append(parts, thousands(res.Unfinished)+" not delivered when the time was up")
 		}
 		if res.Refused > 0 {
-			parts = append(parts, thousands(res.Refused)+" answers 503")
+			parts = append(parts, thousands(res.Refused)+" 503 responses")
 		}
 		if res.Plain != nil {
 			parts = append(parts, fmt.Sprintf("%.2f of raw with net/http's client (%s/s)", res.PlainRatio, plain(res.Plain.Median)))
@@ -203,7 +200,7 @@ func (r *Report) details() []string {
 	return lines
 }
 
-// Markdown writes the short table for a README.
+// Markdown writes a short table for a README.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| phase | measured | of raw | of net/http | aim | |\n|---|---|---|---|---|---|\n")

@@ -51,7 +51,7 @@ func TestReportSaysWhenTheMachineWasBusy(t *testing.T) {
 		t.Errorf("a load of 0.9 on 2 CPUs is not busy: %s", m)
 	}
 	m.Load = 3
-	if !strings.Contains(m.String(), "other programs were at work (load 3.0)") {
+	if !strings.Contains(m.String(), "other programs were running (load 3.0)") {
 		t.Errorf("a load of 3 on 2 CPUs is not told: %s", m)
 	}
 }
@@ -64,8 +64,8 @@ func TestMissedAimIsNotBroken(t *testing.T) {
 
 func TestEveryWayToBeBroken(t *testing.T) {
 	for want, res := range map[string]Result{
-		"2 deliveries lost": {Lost: 2}, "3 deliveries doubled": {Doubled: 3}, "1 publishes failed (first failure: reset)": {Failed: 1, Note: "first failure: reset"},
-		"4 deliveries wrongly signed": {Unsigned: 4}, "5 deliveries of unknown content": {Foreign: 5}, "the hub ended": {Problem: "the hub ended"},
+		"2 deliveries lost": {Lost: 2}, "3 duplicate deliveries": {Doubled: 3}, "1 publishes failed (first failure: reset)": {Failed: 1, Note: "first failure: reset"},
+		"4 deliveries with a bad signature": {Unsigned: 4}, "5 deliveries of unknown content": {Foreign: 5}, "the hub ended": {Problem: "the hub ended"},
 	} {
 		r := Report{Results: []Result{res}}
 		if got := r.Broken(); len(got) != 1 || !strings.HasSuffix(got[0], want) {

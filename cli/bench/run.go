@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// phase is one part of a run.
+// phase is one measurement of a run, or a few related ones.
 type phase struct {
 	name, group string
-	slow        bool // left out of a quick run
+	slow        bool // skipped by a quick run
 	expected    func(d time.Duration) time.Duration
 	run         func(ctx context.Context, b *bench) ([]Result, error)
 }
 
 func (p phase) is(name string) bool { return name == p.name || name == p.group }
 
-// phases are all phases in the order in which they run.
+// phases returns all phases in order.
 func phases() []phase {
 	return []phase{
 		publishPhase(128, 1, false, atLeast(0.45, ofRatio, "")),
@@ -44,15 +44,15 @@ type bench struct {
 	Options
 	clock  stopwatch
 	sink   *sink
-	starts []time.Duration // of every hub
+	starts []time.Duration // startup times of all hubs
 }
 
-// benchGC is the GC target of the measuring process, percent. Publishers and sink hold little memory, so the
-// default would collect all the time; a hub and the raw measurement meet the same clients either way.
+// benchGC is the measuring process's GOGC. Publishers and sink use little memory, so the default would collect garbage constantly. Hub
+// and raw measurements have the same clients either way.
 const benchGC = 400
 
-// Run measures and returns the report. An error means that nothing could be measured; a phase that broke or
-// lost something is in the report (see Report.Broken). All processes it started have ended when it returns.
+// Run measures and returns the report. An error means that nothing could be measured; failed phases are in the report (see
+// Report.Broken). When Run returns, all processes it started have exited.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if o.Quick {
 		o.Duration = min(o.Duration, quickDuration)
@@ -121,12 +121,12 @@ func (b *bench) hub(ctx context.Context, delivery ...string) (*child, error) {
 	return c, nil
 }
 
-// rawTime is how long one raw measurement takes.
+// rawTime is the length of one raw measurement.
 func (b *bench) rawTime() time.Duration {
 	return min(max(b.Duration/6, 250*time.Millisecond), time.Second)
 }
 
-// besideRaw runs f between two raw measurements with so many connections, and books what they came to.
+// besideRaw runs f between two raw measurements with the given number of connections, and adds the raw figures to the results.
 func (b *bench) besideRaw(ctx context.Context, connections int, f func(before Spread) error, results ...*Result) error {
 	var lean, plain []float64
 	measure := func() error {
@@ -159,7 +159,7 @@ func (b *bench) besideRaw(ctx context.Context, connections int, f func(before Sp
 	return nil
 }
 
-// withHub runs f against a fresh hub, which has ended when it returns. What the process needed is in the cost.
+// withHub runs f against a fresh hub and then closes the hub.
 func (b *bench) withHub(ctx context.Context, f func(*child) error, delivery ...string) (err error) {
 	c, err := b.hub(ctx, delivery...)
 	if err != nil {
@@ -172,7 +172,7 @@ func (b *bench) withHub(ctx context.Context, f func(*child) error, delivery ...s
 	return c.alive()
 }
 
-// part is a share of the duration.
+// part returns a share of the duration.
 func (b *bench) part(share float64) time.Duration {
 	return time.Duration(share * float64(b.Duration))
 }

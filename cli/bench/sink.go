@@ -16,12 +16,11 @@ import (
 	"sync/atomic"
 )
 
-// signatureSample is how many deliveries come on one whose signature is computed again; the presence of the
-// header is looked at every time. Checking all would measure the sink's SHA-256.
+// signatureSample is how many deliveries there are to one whose signature is verified; of the others only the presence of the header is
+// checked. Verifying all would measure the sink's SHA-256.
 const signatureSample = 64
 
-// sink is the subscriber of all callbacks and the target of the raw measurement. Its callbacks are
-// <URL>/cb/<number>.
+// sink serves all callbacks, at <URL>/cb/<number>, and is the target of raw measurements.
 type sink struct {
 	URL    string
 	clock  stopwatch
@@ -31,15 +30,15 @@ type sink struct {
 	bodies sync.Pool
 }
 
-// stage is how the sink acts in one phase. Its fields do not change once it is set.
+// stage determines how the sink behaves in one phase. It must not be changed once it is set.
 type stage struct {
 	tally  *tally
-	secret []byte                                  // nil: deliveries are not signed
-	hold   func(ctx context.Context, callback int) // called before a delivery is answered, may be nil
-	url    func(callback int) string               // where a callback is; nil: sink.callback
-	topic  func(callback int) string               // what it subscribes to; nil: what subscribe is told
-	more   func(callback int) map[string]string    // further parameters of its subscription; nil: none
-	intent atomic.Int64                            // verifications answered
+	secret []byte                                  // nil if deliveries are not signed
+	hold   func(ctx context.Context, callback int) // called before a delivery gets its response; may be nil
+	url    func(callback int) string               // a callback's URL; nil means sink.callback
+	topic  func(callback int) string               // a callback's topic; nil means the argument of subscribe
+	more   func(callback int) map[string]string    // further parameters of a callback's subscription; may be nil
+	intent atomic.Int64                            // confirmed intents
 	denied atomic.Int64                            // hub.mode=denied
 	sample atomic.Uint64
 }
@@ -56,7 +55,7 @@ func newSink(clock stopwatch) (*sink, error) {
 	return s, nil
 }
 
-// Close ends all connections and waits for the server.
+// Close closes all connections and waits for the server.
 func (s *sink) Close() error {
 	err := s.server.Close()
 	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
@@ -65,10 +64,10 @@ func (s *sink) Close() error {
 	return err
 }
 
-// door is another way into the sink, which can be shut.
+// door is another listener of the sink, which can be shut.
 type door struct {
 	url  string
-	shut func() // connections are refused from then on
+	shut func() // refuse connections from now on
 }
 
 func (s *sink) door() (*door, error) {
@@ -83,7 +82,7 @@ func (s *sink) door() (*door, error) {
 		_ = server.Serve(l) // ends when it is shut
 	}()
 	return &door{"http://" + l.Addr().String(), sync.OnceFunc(func() {
-		_ = server.Close() // nobody needs what was under way
+		_ = server.Close() // requests in progress do not matter
 		<-done
 	})}, nil
 }
@@ -92,7 +91,7 @@ func (d *door) callback(n int) string { return d.url + "/cb/" + strconv.Itoa(n) 
 
 func (s *sink) callback(n int) string { return s.URL + "/cb/" + strconv.Itoa(n) }
 
-// set starts a stage; what comes later is booked there.
+// set starts a stage, which counts everything that arrives from now on.
 func (s *sink) set(st *stage) { s.stage.Store(st) }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +110,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.bodies.Put(body)
 	*body, err = readInto((*body)[:0], r.Body)
 	if err != nil {
-		return // the sender went away: nothing was delivered
+		return // the sender is gone: nothing was delivered
 	}
 	now := s.clock.now()
 	if st.hold != nil {

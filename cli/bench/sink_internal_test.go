@@ -111,7 +111,7 @@ func TestPublisherRepeatsAfterRefusalOnly(t *testing.T) {
 	if l.accepted.Load() != 2 || l.refused.Load() != 2 || l.failed.Load() != 1 || l.acked.len() != 2 {
 		t.Fatalf("accepted %d, refused %d, failed %d", l.accepted.Load(), l.refused.Load(), l.failed.Load())
 	}
-	if err := l.firstProblem(); err == nil || !strings.Contains(err.Error(), "answered 500") {
+	if err := l.firstProblem(); err == nil || !strings.Contains(err.Error(), "got status 500") {
 		t.Fatalf("got %v", err)
 	}
 }

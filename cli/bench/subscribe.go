@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// setupWithin is how long subscriptions and the first message may take.
+// setupWithin is how long subscribing, or the first message, may take.
 const setupWithin = 15 * time.Second
 
-// subscribe makes a subscription for each of the callbacks and waits until all are confirmed.
+// subscribe subscribes each callback and waits until all intents are verified.
 func (b *bench) subscribe(ctx context.Context, c *child, topic string, st *stage, callbacks int) error {
 	within := setupWithin + time.Duration(callbacks)*3*time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -80,13 +80,13 @@ func subscribeOne(ctx context.Context, c *child, common url.Values, topic, callb
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	if got.status != 202 {
-		return fmt.Errorf("subscribe was answered %d %q, expected 202", got.status, got.body)
+		return fmt.Errorf("subscribe: got status %d %q, expected 202", got.status, got.body)
 	}
 	return nil
 }
 
-// warmUp sends message 0 and waits until it is everywhere, so that connections are open and subscriptions active
-// when the clock starts.
+// warmUp sends a message and waits until it has arrived everywhere, so that connections are open and subscriptions active before the
+// measurement starts.
 func (b *bench) warmUp(ctx context.Context, c *child, p *pool, to target, l *load, t *tally, skip func(int) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, setupWithin)
 	defer cancel()
@@ -96,13 +96,13 @@ func (b *bench) warmUp(ctx context.Context, c *child, p *pool, to target, l *loa
 	}
 	return await(ctx, c, func() error {
 		if n := t.missing(l.acked, skip); n > 0 {
-			return fmt.Errorf("the first message did not come to %d callbacks within %v", n, setupWithin)
+			return fmt.Errorf("the first message did not reach %d callbacks within %v", n, setupWithin)
 		}
 		return nil
 	})
 }
 
-// await calls check until it is nil; its last error is returned when ctx ends or the hub does.
+// await calls check until it returns nil. It returns check's last error if ctx ends first, or why the hub exited.
 func await(ctx context.Context, c *child, check func() error) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -121,11 +121,11 @@ func await(ctx context.Context, c *child, check func() error) error {
 	}
 }
 
-// stallAfter is how long nothing new may arrive before what is missing counts as lost.
+// stallAfter is how long nothing may arrive before missing deliveries count as lost.
 const stallAfter = 5 * time.Second
 
-// drain waits until everything owed has arrived. It returns how many deliveries are lost (nothing came for
-// stallAfter) or unfinished (the time was up while they still came).
+// drain waits until everything owed has arrived. It returns the number of missing deliveries: lost if nothing arrived for stallAfter,
+// unfinished if the time was up while deliveries still arrived.
 func drain(ctx context.Context, c *child, l *load, t *tally, within time.Duration, skip func(int) bool) (lost, unfinished int, err error) {
 	limit := time.NewTimer(within)
 	defer limit.Stop()

@@ -9,25 +9,25 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// tally counts what arrives in one phase by (message, callback). Safe for concurrent use.
+// tally counts the deliveries of one phase by (message, callback). It is safe for concurrent use.
 type tally struct {
 	callbacks int
 	capacity  int // messages
 	seen      [][]atomic.Uint64
-	// owed says which messages a callback is to get, as a mask for each 64 of them: message seq when bit seq%64 is
-	// set. nil: all.
+	// owed returns which messages a callback must receive, as a mask that repeats every 64 messages: message seq if bit seq%64 is set.
+	// nil means all messages.
 	owed func(callback int) uint64
 
-	first    atomic.Int64 // arrivals that were new
-	doubled  atomic.Int64 // arrivals of what was there already
-	foreign  atomic.Int64 // bodies that are none of this phase's
-	unsigned atomic.Int64 // deliveries without a right signature, where one was asked for
-	last     atomic.Int64 // moment of the last new arrival
+	first    atomic.Int64 // first arrivals
+	doubled  atomic.Int64 // duplicate arrivals
+	foreign  atomic.Int64 // bodies that do not belong to this phase
+	unsigned atomic.Int64 // deliveries without a valid signature where one is expected
+	last     atomic.Int64 // time of the last first arrival
 
-	latency *latencies // nil: not recorded
+	latency *latencies // nil if not recorded
 }
 
-// newTally makes a tally for so many callbacks and messages.
+// newTally returns a tally for a number of callbacks and messages.
 func newTally(callbacks, capacity int) *tally {
 	t := &tally{callbacks: callbacks, capacity: capacity, seen: make([][]atomic.Uint64, callbacks)}
 	for i := range t.seen {
@@ -36,7 +36,7 @@ func newTally(callbacks, capacity int) *tally {
 	return t
 }
 
-// arrived books message seq at a callback.
+// arrived records the arrival of message seq at a callback.
 func (t *tally) arrived(callback, seq int, scheduled, now time.Duration) {
 	if callback < 0 || callback >= t.callbacks || seq < 0 || seq >= t.capacity {
 		t.foreign.Add(1)
@@ -65,13 +65,12 @@ func (t *tally) mask(callback int) uint64 {
 	return t.owed(callback)
 }
 
-// has reports whether message seq came to a callback.
+// has reports whether message seq has arrived at a callback.
 func (t *tally) has(callback, seq int) bool {
 	return t.seen[callback][seq/64].Load()&(1<<(seq%64)) != 0
 }
 
-// missing counts the pairs of an owed message and a callback that did not come. Callbacks for which skip is
-// true are not looked at.
+// missing counts the owed deliveries that have not arrived, except those of callbacks for which skip is true.
 func (t *tally) missing(owed *bitset, skip func(callback int) bool) int {
 	n := 0
 	for c := range t.seen {
@@ -86,7 +85,7 @@ func (t *tally) missing(owed *bitset, skip func(callback int) bool) int {
 	return n
 }
 
-// bitset is a set of message numbers. Safe for concurrent use.
+// bitset is a set of message numbers. It is safe for concurrent use.
 type bitset struct{ words []atomic.Uint64 }
 
 func newBitset(capacity int) *bitset { return &bitset{make([]atomic.Uint64, (capacity+63)/64)} }
@@ -101,15 +100,15 @@ func (b *bitset) len() int {
 	return n
 }
 
-// latencies collects durations of the callbacks that count.
+// latencies records latencies, except those of excluded callbacks.
 type latencies struct {
 	mu      sync.Mutex
 	hist    *hdrhistogram.Histogram
 	exclude func(callback int) bool // may be nil
-	since   atomic.Int64            // messages scheduled before are not recorded
+	since   atomic.Int64            // messages scheduled earlier are not recorded
 }
 
-// histogram holds 1 µs to 5 min with three digits.
+// histogram returns a histogram of 1 µs to 5 min with three significant digits.
 func histogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(5*time.Minute/time.Microsecond), 3)
 }
@@ -125,7 +124,7 @@ func (l *latencies) record(callback int, scheduled, now time.Duration) {
 	us := min(max((now-scheduled).Microseconds(), 1), l.hist.HighestTrackableValue())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// The value was moved into the range above; there is no other error.
+	// Cannot fail: the value is within the range.
 	_ = l.hist.RecordValue(us)
 }
 

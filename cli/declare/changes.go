@@ -28,7 +28,7 @@ func (ch *Change) Apply(ctx context.Context, c *client.Client) error {
 	}
 }
 
-// removeUnused removes a topic, unless it has got a subscription since the plan was made.
+// removeUnused removes a topic, unless it has gained a subscription since the plan was made.
 func removeUnused(ctx context.Context, c *client.Client, name string) error {
 	raw, err := c.Call(ctx, http.MethodGet, topicPath(name)+"?consistent=true", nil)
 	if err != nil {
@@ -39,7 +39,7 @@ func removeUnused(ctx context.Context, c *client.Client, name string) error {
 		return c.Unexpected("", err)
 	}
 	if t.subscriptions > 0 {
-		return exit.With(exit.Refused, errors.New("it has a subscription now"))
+		return exit.With(exit.Refused, errors.New("the topic has a subscription now"))
 	}
 	target, err := c.TopicURL(name)
 	if err != nil {
@@ -48,15 +48,15 @@ func removeUnused(ctx context.Context, c *client.Client, name string) error {
 	return c.Deregister(ctx, target)
 }
 
-// ResolveTopics looks up topics that the hub does not list under the name in the files: a URL may be one of the hub's own. It also
-// makes sure that what would be registered below --hub is a topic that the hub hosts, and not one elsewhere.
+// ResolveTopics replaces URLs of hosted topics by the topics' names, which the hub knows. It also verifies that the hub recognises
+// --hub as its own address: otherwise it would register names below --hub as foreign topics.
 func ResolveTopics(ctx context.Context, c *client.Client, have *Settings, want *Desired) error {
 	known := map[string]bool{}
 	for _, t := range have.topics {
 		known[t.name] = true
 	}
 	named := map[string]string{}
-	asked := false // what holds for one hosted topic holds for all
+	asked := false // one hosted topic stands for all
 	for i := range want.Topics {
 		t := &want.Topics[i]
 		hosted := !strings.Contains(t.name, "://")
@@ -71,9 +71,9 @@ func ResolveTopics(ctx context.Context, c *client.Client, have *Settings, want *
 				return err
 			}
 			switch {
-			case name == "": // the hub does not say
+			case name == "": // the hub does not tell this caller
 			case hosted && name != t.name:
-				return exit.Usagef("--hub: %s is not an address under which the hub knows its own topics; expected its http.public_url or one of http.alias_urls", c.Base())
+				return exit.Usagef("--hub: the hub does not recognise %s as its own address; expected its http.public_url or one of its http.alias_urls", c.Base())
 			case !hosted:
 				t.name = name
 			}
@@ -86,7 +86,7 @@ func ResolveTopics(ctx context.Context, c *client.Client, have *Settings, want *
 	return nil
 }
 
-// nameOf asks under which name the hub knows a topic's URL; empty when the caller may not ask that.
+// nameOf returns the name under which the hub knows a topic's URL, or "" if the caller may not ask.
 func nameOf(ctx context.Context, c *client.Client, target string) (string, error) {
 	raw, err := c.Call(ctx, http.MethodPost, "/v1/auth/explain", map[string]string{"action": "topic.register", "topic": target})
 	if exit.CodeOf(err) == exit.Refused {

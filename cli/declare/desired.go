@@ -1,3 +1,5 @@
+// Package declare compares what YAML files want of a hub with what operators have set on it, and makes the difference. apply and dump
+// use it. It may import auth, configs, hub, client, exit and terminal.
 package declare
 
 import (
@@ -11,8 +13,7 @@ import (
 	"quorumhub/hub"
 )
 
-// Desired is what the files of apply say, and what dump writes. A nil list is one that the files do not have; prune
-// leaves it alone.
+// Desired is the content of the files. A nil list is absent from the files and exempt from pruning.
 type Desired struct {
 	Topics        []desiredTopic
 	Rules         []desiredRule
@@ -25,7 +26,7 @@ type desiredTopic struct {
 	origin string
 }
 
-// topicLimits are a topic's own; nil is the hub's.
+// topicLimits holds a topic's own limits; nil means the hub's.
 type topicLimits struct {
 	maxAge   *time.Duration
 	maxBytes *configs.Bytes
@@ -45,7 +46,7 @@ func (l topicLimits) size() string {
 	return l.maxBytes.String()
 }
 
-// hubsLimit stands for a limit that the topic does not have of its own.
+// hubsLimit is shown for a limit that the topic does not have.
 const hubsLimit = "the hub's"
 
 type desiredRule struct {
@@ -76,16 +77,16 @@ func desiredKinds() []configs.ItemKind {
 	}
 }
 
-// File is the text of a file with the name that errors give it.
+// File is a file's text and its name in errors.
 type File struct {
 	Name string
 	Text []byte
 }
 
-// Parse reads the files, which together say one thing. The error is a *configs.InvalidError with all that is wrong.
+// Parse reads and merges the files. Its error is a *configs.InvalidError that lists every problem.
 func Parse(files []File) (*Desired, error) {
 	p := desiredParser{seen: map[string]string{}}
-	// The address does not matter: names are what is checked here, and which URLs are the hub's own only the hub knows.
+	// The address does not matter: only names are checked here. ResolveTopics asks the hub which URLs are its own.
 	namer, err := hub.NewTopicNamer("http://hub.invalid")
 	if err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func Parse(files []File) (*Desired, error) {
 type desiredParser struct {
 	namer    *hub.TopicNamer
 	out      Desired
-	seen     map[string]string // what was named, and where
+	seen     map[string]string // where each item was first named
 	problems []configs.Problem
 }
 
@@ -113,10 +114,10 @@ func (p *desiredParser) fail(origin, key, format string, args ...any) {
 	p.problems = append(p.problems, configs.Problem{Origin: origin, Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
-// once complains about what is named a second time.
+// once reports an item that was named before.
 func (p *desiredParser) once(kind, id, says, origin string) {
 	if first, ok := p.seen[kind+" "+id]; ok {
-		p.fail(origin, kind, "%s is given twice, first at %s", says, first)
+		p.fail(origin, kind, "%s is listed twice, first at %s", says, first)
 		return
 	}
 	p.seen[kind+" "+id] = origin
@@ -144,7 +145,7 @@ func (p *desiredParser) read(lists map[string][]configs.Item) {
 	}
 }
 
-// text is a value that must be there.
+// text reads a required value.
 func (p *desiredParser) text(item *configs.Item, kind, key, expected string) (text, origin string, ok bool) {
 	text, origin, ok = item.Text(key)
 	switch {
@@ -160,7 +161,7 @@ func (p *desiredParser) text(item *configs.Item, kind, key, expected string) (te
 	return "", origin, false
 }
 
-const expectedTopic = "the name of a topic that the hub hosts, or the URL of one elsewhere"
+const expectedTopic = "the name of a hosted topic or the URL of a foreign topic"
 
 // topicName reads and normalises the name of a topic.
 func (p *desiredParser) topicName(item *configs.Item, kind, key string) (name, origin string, ok bool) {
@@ -209,7 +210,7 @@ func (p *desiredParser) topic(item *configs.Item) {
 	}
 }
 
-// texts is a list of plain values.
+// texts reads a list of plain values.
 func (p *desiredParser) texts(item *configs.Item, key string) []string {
 	texts, ok := item.Texts(key)
 	if !ok {

@@ -14,9 +14,9 @@ import (
 	"quorumhub/hub"
 )
 
-// Change is one thing that apply does.
+// Change is one step of a plan.
 type Change struct {
-	Op     string `json:"op"`   // + for what is made, ~ for what is changed, - for what is removed
+	Op     string `json:"op"`   // + creates, ~ changes, - removes
 	Kind   string `json:"kind"` // topic, rule or subscription
 	Name   string `json:"name"`
 	Detail string `json:"detail,omitempty"`
@@ -24,8 +24,8 @@ type Change struct {
 
 	method, path string
 	body         any
-	register     bool // the topic of that name, and no request of the API
-	unused       bool // only as long as the topic has no subscriptions
+	register     bool // register the topic Name, instead of an API request
+	unused       bool // remove the topic Name if it has no subscriptions
 }
 
 func (c *Change) String() string {
@@ -35,8 +35,8 @@ func (c *Change) String() string {
 // Prune says what may be removed because the files do not name it.
 type Prune struct{ Rules, Topics bool }
 
-// Plan lists what brings a hub from have to want, in the order in which it is to be done: what is made, what is changed,
-// what is removed. notes are what the files want and apply cannot do. Errors are those of files that contradict the hub.
+// Plan returns the changes that make a hub match want, in the order to apply them, removals last. notes lists what the files want
+// and no change can achieve. An error means that the files contradict the hub.
 func Plan(have *Settings, want *Desired, prune Prune) (changes []Change, notes []string, err error) {
 	p := planner{have: have, want: want}
 	p.topics()
@@ -112,7 +112,7 @@ func (p *planner) rules() error {
 			}
 			if has.fromFile {
 				return &configs.InvalidError{Problems: []configs.Problem{{Origin: r.origin, Key: KeyRules,
-					Message: fmt.Sprintf("rule %q stands in the hub's auth.file, and says something else there; expected another name", r.Name)}}}
+					Message: fmt.Sprintf("rule %q is defined differently in the hub's auth.file; expected another name", r.Name)}}}
 			}
 			c.Op, c.Detail = "~", strings.Join(parts, ", ")
 		}
@@ -121,7 +121,7 @@ func (p *planner) rules() error {
 	return nil
 }
 
-// ruleDifference names the parts in which two rules differ.
+// ruleDifference describes the fields in which two rules differ.
 func ruleDifference(a, b *auth.Rule) (parts []string) {
 	same := func(a, b []string) bool { return slices.Equal(a, b) }
 	if !same(a.May, b.May) {
@@ -156,7 +156,7 @@ func (p *planner) subscriptions() {
 		s, ok := known[w.topic+" "+w.callback]
 		switch {
 		case !ok:
-			p.notes = append(p.notes, terminal.OneLine(fmt.Sprintf("%s: %s has no subscription to %s; only the subscriber can make one", w.origin, w.callback, w.topic)))
+			p.notes = append(p.notes, terminal.OneLine(fmt.Sprintf("%s: %s has no subscription to %s; only the subscriber can create one", w.origin, w.callback, w.topic)))
 		case w.paused != (s.state == "paused"):
 			c := Change{Op: "~", Kind: "subscription", Name: s.id, Detail: "of " + s.callback + " to " + s.topic + " paused -> active", method: http.MethodPost,
 				path: "/v1/subscriptions/" + url.PathEscape(s.id) + "/resume"}
@@ -184,7 +184,7 @@ func (p *planner) pruneTopics() {
 		named[t.name] = true
 	}
 	for _, t := range p.have.topics {
-		// The hub's own topics are not the operator's.
+		// The hub's own topics are not the operator's to remove.
 		if !named[t.name] && t.subscriptions == 0 && !strings.HasPrefix(t.name, "hub.") {
 			p.add(Change{Op: "-", Kind: "topic", Name: t.name, unused: true})
 		}

@@ -15,7 +15,7 @@ import (
 	"quorumhub/configs"
 )
 
-// Settings are what operators have set on a running hub.
+// Settings holds what operators have set on a running hub.
 type Settings struct {
 	topics        []setTopic
 	rules         []setRule
@@ -30,12 +30,12 @@ type setTopic struct {
 
 type setRule struct {
 	auth.Rule
-	fromFile bool // it stands in auth.file
+	fromFile bool // defined in auth.file
 }
 
 type setSubscription struct{ id, topic, callback, state string }
 
-// ReadSettings asks the hub for what operators have set, as of everything that is acknowledged anywhere.
+// ReadSettings reads the settings from a hub, consistently: they include everything acknowledged by any node before the call.
 func ReadSettings(ctx context.Context, c *client.Client, rules, subscriptions bool) (*Settings, error) {
 	out := &Settings{}
 	var err error
@@ -70,12 +70,12 @@ func listOf[T any](ctx context.Context, c *client.Client, path string, parse fun
 	return out, nil
 }
 
-// YAML writes the settings as apply reads them.
+// YAML encodes the settings in the format that Parse reads.
 func (h *Settings) YAML(subscriptions bool) []byte {
 	q := configs.QuoteYAML
 	var b strings.Builder
-	b.WriteString("# What operators have set on a quorumhub: written by `quorumhub dump`, brought back by `quorumhub apply FILE`.\n" +
-		"# No API keys, no secrets, no messages, and none of the rules of auth.file.\n\n")
+	b.WriteString("# Operators' settings of a quorumhub: written by `quorumhub dump`, restored by `quorumhub apply FILE`.\n" +
+		"# API keys, secrets, messages and the rules of auth.file are not included.\n\n")
 	list := func(name string, n int) {
 		b.WriteString(name + ":")
 		if n == 0 {
@@ -83,7 +83,7 @@ func (h *Settings) YAML(subscriptions bool) []byte {
 		}
 		b.WriteByte('\n')
 	}
-	b.WriteString("# Topics; a limit that is not here is the hub's.\n")
+	b.WriteString("# Topics. Where a limit is missing, the hub's applies.\n")
 	list(KeyTopics, len(h.topics))
 	for _, t := range h.topics {
 		b.WriteString("  - name: " + q(t.name) + "\n")
@@ -104,7 +104,7 @@ func (h *Settings) YAML(subscriptions bool) []byte {
 			rules = append(rules, &h.rules[i])
 		}
 	}
-	b.WriteString("\n# Rules that were set while the hub runs.\n")
+	b.WriteString("\n# Access rules set on the running hub.\n")
 	list(KeyRules, len(rules))
 	for _, r := range rules {
 		r.yaml(&b)
@@ -112,7 +112,7 @@ func (h *Settings) YAML(subscriptions bool) []byte {
 	if !subscriptions {
 		return []byte(b.String())
 	}
-	b.WriteString("\n# Subscriptions are their subscribers' to make and to end; whether one is paused is the operator's.\n")
+	b.WriteString("\n# Subscribers create and end subscriptions; operators pause and resume them.\n")
 	var live []setSubscription
 	for _, s := range h.subscriptions {
 		if s.state == "active" || s.state == "paused" {
@@ -154,7 +154,7 @@ func (r *setRule) yaml(b *strings.Builder) {
 	}
 }
 
-// parse* take items of the admin API.
+// The parse functions read items of the admin API.
 
 func parseTopicItem(raw json.RawMessage) (setTopic, error) {
 	var item client.Topic
@@ -193,7 +193,7 @@ func parseSubscriptionItem(raw json.RawMessage) (setSubscription, error) {
 	return setSubscription{item.ID, item.Topic, item.Callback, item.State}, err
 }
 
-// sort puts everything into the order of names.
+// sort orders everything by name.
 func (h *Settings) sort() {
 	slices.SortFunc(h.topics, func(a, b setTopic) int { return cmp.Compare(a.name, b.name) })
 	slices.SortFunc(h.rules, func(a, b setRule) int { return cmp.Compare(a.Name, b.Name) })

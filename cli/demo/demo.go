@@ -1,3 +1,5 @@
+// Package demo shows a hub of three nodes at work, through a crash of its leader, and checks that nothing is lost. It may import
+// client, exit, local, subscriber, terminal and configs.
 package demo
 
 import (
@@ -20,19 +22,19 @@ import (
 )
 
 const (
-	// demoLimit bounds the whole show.
+	// demoLimit bounds the whole demo.
 	demoLimit = 18 * time.Second
-	// demoMessages are published in the step with the crash, one every demoPace.
+	// demoMessages is the number of messages published through the crash, one every demoPace.
 	demoMessages = 120
 	demoPace     = 25 * time.Millisecond
-	// demoNodes is the size of the hub.
+	// demoNodes is the number of nodes.
 	demoNodes = 3
 )
 
-// Run shows everything from start to end and writes what happens to out.
+// Run runs the demo and narrates it on out. It returns an error unless every acknowledged message arrived.
 func Run(ctx context.Context, out io.Writer) error {
 	begin := time.Now()
-	bounded, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("the demo did not end within %s", demoLimit))
+	bounded, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("the demo did not finish within %s", demoLimit))
 	defer cancel()
 	d := &show{out: &lockedWriter{w: out}, ledger: newLedger(), secret: "a shared secret", confirmed: make(chan subscriber.Verification, 8)}
 	err := d.run(bounded)
@@ -53,20 +55,20 @@ func Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// show is one run of the show.
+// show is one run of the demo.
 type show struct {
 	out    *lockedWriter
 	ledger *ledger
 	secret string
 
 	cluster    *local.Cluster
-	hubs       []*client.Client // one a node
-	hub        *client.Client   // the first of them
+	hubs       []*client.Client // one for each node
+	hub        *client.Client   // the first of hubs
 	origin     *demoOrigin
 	subscriber *subscriber.Subscriber
 	confirmed  chan subscriber.Verification
 	topic      string
-	quiet      atomic.Bool // count arrivals instead of printing them
+	quiet      atomic.Bool // do not print arrivals
 	turnedAway atomic.Int64
 }
 
@@ -91,7 +93,7 @@ func (d *show) say(format string, args ...any) {
 
 func (d *show) startHub(ctx context.Context) error {
 	var err error
-	// The environment stays outside: a throw-away hub has nothing to do with the settings of a real one.
+	// Do not pass the environment on: settings of a real hub must not affect a throw-away one.
 	d.cluster, err = local.New(local.Options{
 		Nodes: demoNodes, HTTP: "127.0.0.1:0",
 		Set: []string{"delivery.retry.initial=100ms", "delivery.retry.max_interval=1s"},
@@ -99,7 +101,7 @@ func (d *show) startHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.title(1, "A hub starts: %d nodes, their data in %s", demoNodes, d.cluster.Dir)
+	d.title(1, "Start a hub: %d nodes, with data in %s", demoNodes, d.cluster.Dir)
 	begin := time.Now()
 	if err := d.cluster.Start(ctx); err != nil {
 		return err
@@ -120,7 +122,7 @@ func (d *show) startHub(ctx context.Context) error {
 	if err := d.hub.Register(ctx, d.topic); err != nil {
 		return err
 	}
-	d.say("it hosts the topic %s", d.topic)
+	d.say("topic %s is registered", d.topic)
 	return nil
 }
 
@@ -136,14 +138,14 @@ func (d *show) subscribe(ctx context.Context) error {
 		OnVerification: func(v subscriber.Verification) {
 			select {
 			case d.confirmed <- v:
-			default: // more questions than the demo asked for; nobody reads them
+			default: // an unexpected verification; nobody waits for it
 			}
 		},
 	})
 	if err != nil {
 		return err
 	}
-	d.title(2, "A subscriber starts and subscribes to that topic and to a feed on another server")
+	d.title(2, "Subscribe to that topic and to a feed on another server")
 	for _, topic := range []string{d.topic, d.origin.url} {
 		d.subscriber.Expect("subscribe", topic)
 		err := d.hub.SendIntent(ctx, client.Intent{Mode: "subscribe", Topic: topic, Callback: d.subscriber.CallbackURL(), Secret: d.secret})
@@ -154,9 +156,9 @@ func (d *show) subscribe(ctx context.Context) error {
 		select {
 		case v := <-d.confirmed:
 			if !v.Confirmed {
-				return fmt.Errorf("the hub asked %s %s, which nobody wants", v.Mode, v.Topic)
+				return fmt.Errorf("the hub asked to confirm %s %s, which was not requested", v.Mode, v.Topic)
 			}
-			d.say("  the hub asked the callback whether this is meant; it is; lease %s", configs.FormatDuration(v.Lease))
+			d.say("  the hub verified the intent with the callback; lease %s", configs.FormatDuration(v.Lease))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -164,7 +166,7 @@ func (d *show) subscribe(ctx context.Context) error {
 	return d.untilActive(ctx, 2)
 }
 
-// untilActive waits until the hub lists that many active subscriptions.
+// untilActive waits until the hub lists want active subscriptions.
 func (d *show) untilActive(ctx context.Context, want int) error {
 	for {
 		items, err := d.hub.List(ctx, "/v1/subscriptions", nil)
@@ -191,7 +193,7 @@ func (d *show) untilActive(ctx context.Context, want int) error {
 }
 
 func (d *show) publishFat(ctx context.Context) error {
-	d.title(3, "Two messages are published with their content (fat)")
+	d.title(3, "Publish two messages with their content (fat)")
 	for _, p := range []struct {
 		how  string
 		text string
@@ -213,7 +215,7 @@ func (d *show) publishFat(ctx context.Context) error {
 }
 
 func (d *show) publishThin(ctx context.Context) error {
-	d.title(4, "The feed's publisher only says that it has changed (thin); the hub fetches it")
+	d.title(4, "Announce a change of the feed (thin); the hub fetches it")
 	before := d.origin.fetches()
 	if err := d.pingFeed(ctx, d.origin.change("Second edition")); err != nil {
 		return err
@@ -236,7 +238,7 @@ func (d *show) pingFeed(ctx context.Context, edition []byte) error {
 }
 
 func (d *show) publishThroughCrash(ctx context.Context) error {
-	d.title(5, "%d more messages are published, to all nodes in turn; in the middle of it the leader is killed", demoMessages)
+	d.title(5, "Publish %d more messages, to all nodes in turn, and kill the leader halfway", demoMessages)
 	d.quiet.Store(true)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -254,7 +256,7 @@ func (d *show) publishThroughCrash(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 
-	d.say("%d messages are acknowledged so far", d.ledger.read().Acknowledged)
+	d.say("%d messages acknowledged so far", d.ledger.read().Acknowledged)
 	if err := d.killLeader(ctx); err != nil {
 		return err
 	}
@@ -262,14 +264,14 @@ func (d *show) publishThroughCrash(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	d.say("the publisher is through; %d of its attempts failed meanwhile, and it repeated them at the next node under the same Idempotency-Key", d.turnedAway.Load())
+	d.say("the publisher is done; %d of its requests failed meanwhile and were repeated at the next node with the same Idempotency-Key", d.turnedAway.Load())
 	if err := d.untilArrived(ctx); err != nil {
 		return err
 	}
 	return d.untilSame(ctx)
 }
 
-// killLeader kills the leader, waits for the next one and starts the killed node again.
+// killLeader kills the leader, waits for the next one and restarts the killed node.
 func (d *show) killLeader(ctx context.Context) error {
 	old, witness, err := d.leader(ctx)
 	if err != nil {
@@ -280,7 +282,7 @@ func (d *show) killLeader(ctx context.Context) error {
 	}
 	pid := old.PID()
 	old.Kill()
-	d.say("the feed changes too; the hub acknowledges that ping and at this moment its leader, %s, is killed (SIGKILL to process %d)", old.ID, pid)
+	d.say("the feed changes, too: right after acknowledging that ping, the leader %s is killed (SIGKILL to process %d)", old.ID, pid)
 	begin := time.Now()
 	for {
 		c, err := witness.Cluster(ctx)
@@ -288,7 +290,7 @@ func (d *show) killLeader(ctx context.Context) error {
 			return err
 		}
 		if c.Leader != "" && c.Leader != old.ID {
-			d.say("%s leads after %s", terminal.OneLine(c.Leader), seconds(time.Since(begin)))
+			d.say("%s is the new leader after %s", terminal.OneLine(c.Leader), seconds(time.Since(begin)))
 			break
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
@@ -306,7 +308,7 @@ func (d *show) killLeader(ctx context.Context) error {
 	return nil
 }
 
-// leader is the node that leads, and a client of another one.
+// leader returns the leader and a client of another node.
 func (d *show) leader(ctx context.Context) (*local.Node, *client.Client, error) {
 	c, err := d.hub.Cluster(ctx)
 	if err != nil {
@@ -317,10 +319,10 @@ func (d *show) leader(ctx context.Context) (*local.Node, *client.Client, error) 
 			return n, d.hubs[(i+1)%len(d.hubs)], nil
 		}
 	}
-	return nil, nil, fmt.Errorf("the hub names %q as its leader, which is none of its nodes", c.Leader)
+	return nil, nil, fmt.Errorf("the hub's leader is %q, which is none of its nodes", c.Leader)
 }
 
-// untilSame waits until all nodes have applied the same and come to the same state.
+// untilSame waits until all nodes have applied the same log index and have the same state hash.
 func (d *show) untilSame(ctx context.Context) error {
 	for {
 		c, err := d.hub.Cluster(ctx)
@@ -332,7 +334,7 @@ func (d *show) untilSame(ctx context.Context) error {
 			same = same && n.Role != "down" && n.AppliedIndex == c.Nodes[0].AppliedIndex && n.StateHash == c.Nodes[0].StateHash
 		}
 		if same {
-			d.say("all nodes hold the same state: hash %s after log entry %d", terminal.OneLine(c.Nodes[0].StateHash), c.Nodes[0].AppliedIndex)
+			d.say("all nodes have the same state: hash %s after log entry %d", terminal.OneLine(c.Nodes[0].StateHash), c.Nodes[0].AppliedIndex)
 			return nil
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
@@ -341,7 +343,7 @@ func (d *show) untilSame(ctx context.Context) error {
 	}
 }
 
-// publishMany publishes one message after another, each until a node has acknowledged it, and closes half in the middle.
+// publishMany publishes one message after another, repeating each until a node acknowledges it, and closes half when halfway.
 func (d *show) publishMany(ctx context.Context, half chan<- struct{}) error {
 	for i := range demoMessages {
 		if i == demoMessages/2 {
@@ -382,12 +384,12 @@ func (d *show) arrived(v subscriber.Delivery) bool {
 	if first, _, more := strings.Cut(text, "\n"); more {
 		text = first + " …"
 	}
-	d.say("the subscriber got message %s: %s, %d bytes, signature %s (%s): %s",
+	d.say("received message %s: %s, %d bytes, signature %s (%s): %s",
 		terminal.OneLine(v.MessageID), terminal.OneLine(v.ContentType), len(v.Body), v.Signature, terminal.OneLine(v.Method), terminal.OneLine(text))
 	return true
 }
 
-// untilArrived waits until all that is acknowledged has arrived.
+// untilArrived waits until every acknowledged message has arrived.
 func (d *show) untilArrived(ctx context.Context) error {
 	for d.ledger.read().lost() > 0 {
 		select {
@@ -403,7 +405,7 @@ func (d *show) untilArrived(ctx context.Context) error {
 
 func (d *show) judge(context.Context) error {
 	v := d.ledger.read()
-	d.title(6, "The ledger: what the publisher was promised against what the subscriber got")
+	d.title(6, "Compare what was acknowledged with what arrived")
 	for _, line := range []struct {
 		what  string
 		count int
@@ -414,13 +416,13 @@ func (d *show) judge(context.Context) error {
 		{"lost", v.lost(), ""},
 		{"out of order", v.OutOfOrder, ""},
 		{"altered", v.Altered, ""},
-		{"wrong signature", v.Unsigned, ""},
-		{"repeated", v.Repeated, "  (a crash may repeat what was under way; the message id stays the same)"},
+		{"bad signature", v.Unsigned, ""},
+		{"repeated", v.Repeated, "  (a crash may repeat messages in flight; their IDs stay the same)"},
 	} {
 		d.say("%-16s%5d%s", line.what, line.count, line.note)
 	}
 	if !v.good() {
-		return errors.New("not every acknowledged message arrived once, in order and unaltered")
+		return errors.New("not every acknowledged message arrived in order, unaltered and signed")
 	}
 	return nil
 }
@@ -430,19 +432,19 @@ func (d *show) farewell(took time.Duration) {
 Nothing was lost. (%s)
 
 Try next:
-  quorumhub dev --nodes 3                              a hub on http://127.0.0.1:8080 to play with
-  quorumhub listen --topic news --secret s3cret        a subscriber, in a second terminal
-  quorumhub publish news --data "hello"                a publisher, in a third one
-  quorumhub --help                                     everything else
-From a checkout, "go run ." stands for quorumhub.
+  quorumhub dev --nodes 3                              start a hub on http://127.0.0.1:8080
+  quorumhub listen --topic news --secret s3cret        subscribe, in a second terminal
+  quorumhub publish news --data "hello"                publish, in a third terminal
+  quorumhub --help                                     list all commands
+In a checkout, run "go run ." instead of quorumhub.
 `, seconds(took))
 }
 
-// keepFiles leaves the hub's directory for whoever looks for the reason of a failure.
+// keepFiles keeps the hub's directory, to debug a failure.
 func (d *show) keepFiles() {
 	if d.cluster != nil {
 		d.cluster.Keep()
-		fmt.Fprintf(d.out, "\nThe hub's log and data are kept in %s\n", d.cluster.Dir)
+		fmt.Fprintf(d.out, "\nThe hub's logs and data are kept in %s\n", d.cluster.Dir)
 	}
 }
 
@@ -465,7 +467,7 @@ func (d *show) close() error {
 	return errors.Join(errs...)
 }
 
-// lockedWriter keeps lines of several goroutines apart.
+// lockedWriter serialises the writes of several goroutines.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -477,7 +479,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// pause waits, or returns why the context ended.
+// pause waits for d, or returns the cause if the context ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

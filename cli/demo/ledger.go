@@ -7,14 +7,14 @@ import (
 	"quorumhub/cli/subscriber"
 )
 
-// ledger compares what a publisher was promised with what a subscriber got. It knows nothing of the hub's own books. Every body
-// must be different. Safe for concurrent use.
+// ledger compares what was acknowledged with what arrived, independently of the hub's own records. Every body must be different. It
+// is safe for concurrent use.
 type ledger struct {
 	mu       sync.Mutex
 	rows     map[ledgerKey]*ledgerRow
-	last     map[string]int // newest first arrival by topic
+	last     map[string]int // by topic: the highest number that has arrived
 	verdict  verdict
-	progress chan struct{} // holds a token when something changed
+	progress chan struct{} // receives when something has changed
 }
 
 type ledgerKey struct {
@@ -28,18 +28,18 @@ type ledgerRow struct {
 	arrivals     int
 }
 
-// verdict is the ledger in numbers.
+// verdict summarises a ledger.
 type verdict struct {
 	Acknowledged int
-	// Arrived counts the acknowledged messages that arrived, each once.
+	// Arrived counts the acknowledged messages that arrived at least once.
 	Arrived int
-	// Repeated counts arrivals after the first one of a message.
+	// Repeated counts arrivals of a message after its first.
 	Repeated int
-	// OutOfOrder counts first arrivals after the first arrival of a later message of the same topic.
+	// OutOfOrder counts first arrivals that follow the arrival of a later message of the same topic.
 	OutOfOrder int
-	// Altered counts arrivals of something that nobody published.
+	// Altered counts arrivals that nobody published.
 	Altered int
-	// Unsigned counts arrivals without a right signature.
+	// Unsigned counts arrivals without a valid signature.
 	Unsigned int
 }
 
@@ -53,14 +53,14 @@ func newLedger() *ledger {
 	return &ledger{rows: make(map[ledgerKey]*ledgerRow), last: make(map[string]int), progress: make(chan struct{}, 1)}
 }
 
-// attempt notes that a message is about to be published. The order of first attempts is the order of the topic.
+// attempt records that a message is about to be published. Messages are expected to arrive in the order of their attempts.
 func (l *ledger) attempt(topic string, body []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rows[ledgerKey{topic, sha256.Sum256(body)}] = &ledgerRow{number: len(l.rows) + 1}
 }
 
-// acknowledge notes the hub's promise.
+// acknowledge records that the hub has accepted a message.
 func (l *ledger) acknowledge(topic string, body []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *ledger) acknowledge(topic string, body []byte) {
 	l.wake()
 }
 
-// arrive notes a delivery.
+// arrive records a delivery.
 func (l *ledger) arrive(d subscriber.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// demoOrigin is a publisher's own web server with one feed, which a hub fetches after a thin ping.
+// demoOrigin is a publisher's web server with one feed, which the hub fetches after a ping.
 type demoOrigin struct {
 	server *http.Server
 	served chan error
@@ -35,7 +35,7 @@ func newDemoOrigin(hub string) (*demoOrigin, error) {
 	return o, nil
 }
 
-// change makes a new edition of the feed and returns its bytes.
+// change replaces the feed by a new edition and returns the edition.
 func (o *demoOrigin) change(title string) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -52,14 +52,14 @@ func (o *demoOrigin) change(title string) []byte {
 	return o.body
 }
 
-// fetches counts the answers given so far.
+// fetches returns the number of requests so far.
 func (o *demoOrigin) fetches() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.fetched
 }
 
-// ServeHTTP serves the feed as WebSub section 4 asks: with its hub and its own URL in Link headers.
+// ServeHTTP serves the feed with its hub and its own URL in Link headers, as WebSub section 4 requires.
 func (o *demoOrigin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/feed.xml" {
 		http.NotFound(w, r)

@@ -4,5 +4,5 @@ package local
 
 import "syscall"
 
-// childAttributes put a child into its own process group, so that Ctrl-C reaches it through its parent only.
+// childAttributes puts a child into its own process group, so that Ctrl-C reaches it only through its parent.
 func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

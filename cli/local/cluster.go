@@ -1,3 +1,5 @@
+// Package local runs a cluster of quorumhub processes on this machine, for development and demonstrations. It may import configs,
+// auth/keyring and exit.
 package local
 
 import (
@@ -18,17 +20,17 @@ import (
 	"quorumhub/configs"
 )
 
-// raftPortDistance is how far a node's cluster port lies above its HTTP port.
+// raftPortDistance is the distance from a node's HTTP port to its cluster port.
 const raftPortDistance = 100
 
-// Options describe a local cluster.
+// Options configures a local cluster.
 type Options struct {
 	Nodes int
-	// http is the first node's address; port 0 picks free ones.
+	// HTTP is the first node's address. Port 0 picks free ports.
 	HTTP string
-	// dir is kept; empty stands for a temporary directory that close removes.
+	// Dir holds everything and is kept. Empty means a temporary directory, which Close removes.
 	Dir string
-	// set holds key=value texts that every node gets.
+	// Set holds KEY=VALUE settings for every node.
 	Set []string
 	Env []string
 }
@@ -40,7 +42,7 @@ type Cluster struct {
 	Nodes     []*Node
 }
 
-// New chooses ports and writes each node's configuration; nothing runs yet. The caller must close it.
+// New chooses ports and writes each node's configuration; nothing runs yet. The caller must close the cluster.
 func New(o Options) (c *Cluster, err error) {
 	host, port, err := loopbackAddr(o.HTTP)
 	if err != nil {
@@ -51,7 +53,7 @@ func New(o Options) (c *Cluster, err error) {
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find the program's own file: %w", err)
+		return nil, fmt.Errorf("find the running program: %w", err)
 	}
 	if port, err = choosePorts(host, port, o.Nodes); err != nil {
 		return nil, err
@@ -61,7 +63,7 @@ func New(o Options) (c *Cluster, err error) {
 	if c.Dir == "" {
 		c.temporary = true
 		if c.Dir, err = os.MkdirTemp("", "quorumhub-"); err != nil {
-			return nil, fmt.Errorf("make a temporary directory: %w", err)
+			return nil, fmt.Errorf("create a temporary directory: %w", err)
 		}
 	} else if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)
@@ -86,7 +88,7 @@ func New(o Options) (c *Cluster, err error) {
 		c.Nodes = append(c.Nodes, n)
 	}
 	if o.Nodes == 1 {
-		peers = nil // the one node needs no cluster port
+		peers = nil // a single node needs no cluster port
 	}
 	for _, n := range c.Nodes {
 		if err := n.writeConfig(urls, peers, o.Set); err != nil {
@@ -96,7 +98,7 @@ func New(o Options) (c *Cluster, err error) {
 	return c, c.shareKey()
 }
 
-// shareKey gives every node the same key for secrets at rest: that of the first node that has one, else a new one.
+// shareKey gives every node the same sealing key: that of the first node that has one, else a new one.
 func (c *Cluster) shareKey() error {
 	if len(c.Nodes) == 1 {
 		return nil
@@ -109,7 +111,7 @@ func (c *Cluster) shareKey() error {
 			break
 		}
 		if !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("share the key for secrets: %w", err)
+			return fmt.Errorf("share the sealing key: %w", err)
 		}
 	}
 	if key == nil {
@@ -117,24 +119,24 @@ func (c *Cluster) shareKey() error {
 		if err != nil {
 			return err
 		}
-		key = []byte("# Key that seals subscribers' secrets, the same on every node. Keep it: without it they cannot be signed for.\n" + text + "\n")
+		key = []byte("# Sealing key for subscribers' secrets, the same on every node. Keep a copy: without it, deliveries cannot be signed.\n" + text + "\n")
 	}
 	for _, n := range c.Nodes {
 		if _, err := os.Stat(n.keyFile()); err == nil {
 			continue
 		}
 		if err := os.MkdirAll(n.dataDir(), 0o700); err != nil {
-			return fmt.Errorf("share the key for secrets: %w", err)
+			return fmt.Errorf("share the sealing key: %w", err)
 		}
-		//nolint:gosec // the path lies in the directory that the user of dev chose
+		//nolint:gosec // the path is below the directory that the user of dev chose
 		if err := os.WriteFile(n.keyFile(), key, 0o600); err != nil {
-			return fmt.Errorf("share the key for secrets: %w", err)
+			return fmt.Errorf("share the sealing key: %w", err)
 		}
 	}
 	return nil
 }
 
-// ownedKeys are set for each node and not for the user to choose.
+// ownedKeys returns the settings that differ between nodes, which the user cannot set.
 func ownedKeys() []string {
 	return []string{"http.addr", "cluster.addr", "cluster.node_id", "cluster.peers", "data_dir"}
 }
@@ -143,13 +145,13 @@ func checkSet(set []string) error {
 	for _, text := range set {
 		key, _, _ := strings.Cut(text, "=")
 		if slices.Contains(ownedKeys(), strings.TrimSpace(key)) {
-			return exit.Usagef("--set: %s is chosen for each node; use --http and --data-dir instead", key)
+			return exit.Usagef("--set: %s is set for each node; use --http and --data-dir instead", key)
 		}
 	}
 	return nil
 }
 
-// childEnv is the environment without what would give every node the same place.
+// childEnv returns the environment without ownedKeys.
 func childEnv(env []string) []string {
 	owned := make(map[string]bool)
 	for _, k := range configs.Keys() {
@@ -163,8 +165,8 @@ func childEnv(env []string) []string {
 	})
 }
 
-// writeConfig writes the node's config.yaml: what makes it a development node, with the user's settings over it. The file
-// alone is enough to start the node again.
+// writeConfig writes the node's config.yaml: the settings of a development node, overridden by the user's. The file alone suffices to
+// restart the node.
 func (n *Node) writeConfig(urls, peers, set []string) error {
 	base := []string{
 		"http.addr=" + n.httpAddr,
@@ -194,12 +196,12 @@ func (n *Node) writeConfig(urls, peers, set []string) error {
 		return fmt.Errorf("write %s: %w", n.ConfigFile(), err)
 	}
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of %s: %w", n.ID, err)
+		return fmt.Errorf("create the directory of %s: %w", n.ID, err)
 	}
 	if err := os.WriteFile(n.ConfigFile(), text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration of %s: %w", n.ID, err)
 	}
-	// The environment wins over the file: find out here, not in a log file, when the two do not fit.
+	// The environment overrides the file. Report a conflict here rather than in the node's log.
 	if _, err := configs.Load(configs.Source{File: n.ConfigFile(), Env: n.env}); err != nil {
 		return exit.With(exit.Usage, err)
 	}
@@ -245,7 +247,7 @@ func (c *Cluster) Close() error {
 	return nil
 }
 
-// loopbackAddr splits the address of a development hub, which must not be reachable from elsewhere.
+// loopbackAddr splits the address of a development hub, which must be unreachable from other machines.
 func loopbackAddr(addr string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(addr)
 	number, portErr := strconv.ParseUint(text, 10, 16)
@@ -257,16 +259,16 @@ func loopbackAddr(addr string) (host string, port int, err error) {
 	}
 	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
 		return "", 0, exit.Usagef("--http: got %q, expected a loopback address such as 127.0.0.1:8080; "+
-			"a hub that others reach is started with quorumhub serve", addr)
+			"use quorumhub serve for a hub that other machines can reach", addr)
 	}
 	return host, int(number), nil
 }
 
-// choosePorts returns the first HTTP port. All ports of the cluster are free at the moment of the answer.
+// choosePorts returns the first HTTP port, after checking that all ports of the cluster are free.
 func choosePorts(host string, port, nodes int) (int, error) {
 	if port != 0 {
 		if busy, err := probePorts(host, port, nodes); err != nil {
-			return 0, exit.Usagef("--http: port %d cannot be used (%v); choose another with --http %s",
+			return 0, exit.Usagef("--http: cannot use port %d (%v); choose another with --http %s",
 				busy, errors.Unwrap(err), net.JoinHostPort(host, "PORT"))
 		}
 		return port, nil
@@ -283,15 +285,15 @@ func choosePorts(host string, port, nodes int) (int, error) {
 			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("no %d free neighbouring ports found in %d tries", nodes, tries)
+	return 0, fmt.Errorf("found no %d free consecutive ports in %d tries", nodes, tries)
 }
 
-// probePorts returns the first port that cannot be listened on.
+// probePorts checks every port of the cluster and returns the first that cannot be listened on.
 func probePorts(host string, port, nodes int) (int, error) {
 	for _, first := range []int{port, port + raftPortDistance} {
 		for i := range nodes {
 			if first+i > 65535 {
-				return first + i, &net.OpError{Op: "listen", Err: errors.New("there is no such port")}
+				return first + i, &net.OpError{Op: "listen", Err: errors.New("no such port")}
 			}
 			l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(first+i)))
 			if err != nil {

@@ -18,11 +18,10 @@ import (
 	"time"
 )
 
-// stopGrace is how long a node may take to end in good order before it is killed.
+// stopGrace is how long a node may take to stop gracefully before it is killed.
 const stopGrace = 10 * time.Second
 
-// Node is one node of a local cluster: a child process that runs quorumhub serve. Start, Kill and Stop must
-// not run at the same time.
+// Node is one node of a local cluster: a child process that runs quorumhub serve. Start and Kill must not be called concurrently.
 type Node struct {
 	ID          string
 	dir         string
@@ -33,8 +32,8 @@ type Node struct {
 
 	mu      sync.Mutex
 	process *os.Process
-	ended   chan struct{} // closed when the process has ended; nil before the first start
-	result  error         // why it ended
+	ended   chan struct{} // closed when the process has exited; nil before the first start
+	result  error         // of the process
 }
 
 func (n *Node) ConfigFile() string { return filepath.Join(n.dir, "config.yaml") }
@@ -44,7 +43,7 @@ func (n *Node) dataDir() string    { return filepath.Join(n.dir, "data") }
 func (n *Node) keyFile() string    { return filepath.Join(n.dataDir(), "secrets.key") }
 func (n *Node) URL() string        { return "http://" + n.httpAddr }
 
-// PID is the process id, 0 while the node is down.
+// PID returns the process ID, or 0 while the node is down.
 func (n *Node) PID() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -54,7 +53,7 @@ func (n *Node) PID() int {
 	return n.process.Pid
 }
 
-// Start runs the process. It does not wait until the node serves (see ready).
+// Start starts the process. It does not wait until the node is ready (see Ready).
 func (n *Node) Start() error {
 	log, err := os.OpenFile(n.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -67,8 +66,8 @@ func (n *Node) Start() error {
 	started := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() {
-		// The child is told that its parent died when the thread that started it ends, so this goroutine holds
-		// its thread for the life of the child.
+		// The kernel kills the child when the thread that started it ends (see childAttributes), so this goroutine keeps its thread
+		// as long as the child runs.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer log.Close()
@@ -97,7 +96,7 @@ func (n *Node) Start() error {
 	return nil
 }
 
-// removePID removes the pid file unless somebody else has put another process there.
+// removePID removes the PID file unless it names another process.
 func (n *Node) removePID(pid int) {
 	data, err := os.ReadFile(n.pidFile())
 	if err == nil && strings.TrimSpace(string(data)) == strconv.Itoa(pid) {
@@ -105,7 +104,7 @@ func (n *Node) removePID(pid int) {
 	}
 }
 
-// Ready waits until the node says that it serves. Its error holds the end of the node's log when the process ended instead.
+// Ready waits until the node reports that it is ready. If the process exits instead, the error contains the end of its log.
 func (n *Node) Ready(ctx context.Context) error {
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
@@ -116,11 +115,11 @@ func (n *Node) Ready(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w (see %s)", n.ID, context.Cause(ctx), n.LogFile())
 		case <-n.Down():
-			return fmt.Errorf("%s ended at its start (%s):\n%s", n.ID, n.Why(), n.logTail())
+			return fmt.Errorf("%s exited while starting (%s):\n%s", n.ID, n.Why(), n.logTail())
 		case <-tick.C:
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/health/ready", nil)
 			if err != nil {
-				return fmt.Errorf("ask %s whether it is ready: %w", n.ID, err)
+				return fmt.Errorf("check whether %s is ready: %w", n.ID, err)
 			}
 			resp, err := client.Do(req)
 			if err != nil {
@@ -135,14 +134,14 @@ func (n *Node) Ready(ctx context.Context) error {
 	}
 }
 
-// Down is closed when the process has ended.
+// Down returns a channel that is closed when the process has exited.
 func (n *Node) Down() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.ended
 }
 
-// Why says in words how the process ended.
+// Why describes how the process exited.
 func (n *Node) Why() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -161,7 +160,7 @@ func (n *Node) logTail() string {
 	return string(bytes.Join(lines[max(0, len(lines)-10):], []byte("\n")))
 }
 
-// Kill ends the process as a power cut would, and waits for that.
+// Kill kills the process and waits for its end.
 func (n *Node) Kill() {
 	n.signal(os.Kill)
 	if down := n.Down(); down != nil {
@@ -169,7 +168,7 @@ func (n *Node) Kill() {
 	}
 }
 
-// stop ends the process in good order, by force when it takes too long, and waits for that.
+// stop stops the process gracefully, or kills it after stopGrace, and waits for its end.
 func (n *Node) stop() {
 	down := n.Down()
 	if down == nil {
@@ -187,7 +186,7 @@ func (n *Node) stop() {
 	}
 }
 
-// signal reports whether the signal was sent or was not needed any more.
+// signal reports whether the signal was sent or the process had already exited.
 func (n *Node) signal(sig os.Signal) bool {
 	n.mu.Lock()
 	process := n.process

@@ -1,3 +1,5 @@
+// Package migrate reads the topics and subscriptions of other hubs from their files and imports them into a hub. It may import
+// client, exit and terminal.
 package migrate
 
 import (
@@ -14,7 +16,7 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// Sources of an import.
+// The kinds of hub to import from.
 const (
 	fromBallerina = "ballerina"
 	fromMOSIP     = "mosip"
@@ -28,13 +30,13 @@ const (
 	outcomeRefused = "refused"
 )
 
-// Record is a topic or subscription of another hub and what became of it. Its secret is never shown.
+// Record is a topic or subscription of another hub and the outcome of its import. Its secret is never printed.
 type Record struct {
 	Kind       string `json:"kind"`
-	Where      string `json:"record"` // file and place
+	Where      string `json:"record"` // file and position
 	Topic      string `json:"topic"`
 	Callback   string `json:"callback,omitempty"`
-	Outcome    string `json:"outcome"` // empty: not settled yet
+	Outcome    string `json:"outcome"` // empty until known
 	ID         string `json:"id,omitempty"`
 	Stale      bool   `json:"stale,omitempty"`
 	FreshLease bool   `json:"fresh_lease,omitempty"`
@@ -44,7 +46,7 @@ type Record struct {
 	payload *payload
 }
 
-// payload is a subscription as POST /v1/import takes it.
+// payload is a subscription as POST /v1/import expects it.
 type payload struct {
 	Topic         string            `json:"topic"`
 	Callback      string            `json:"callback"`
@@ -55,7 +57,7 @@ type payload struct {
 	Fields        map[string]string `json:"fields,omitempty"`
 }
 
-// size is about how many bytes the record takes in a request.
+// size estimates the bytes the record takes in a request.
 func (r *Record) size() int {
 	n := len(r.Topic) + 64
 	if p := r.payload; p != nil {
@@ -71,8 +73,8 @@ func (r *Record) refuse(field, format string, args ...any) {
 	r.Outcome, r.Field, r.Reason = outcomeRefused, field, fmt.Sprintf(format, args...)
 }
 
-// Read reads one file. An error means that the file as a whole cannot be trusted, or that secrets do not open; what is wrong
-// with single records is in them.
+// Read reads one file. An error means that the file as a whole is invalid or that its secrets cannot be decrypted; problems with
+// single records are noted in the records.
 func Read(from, name string, data []byte, key *SecretKey) ([]*Record, error) {
 	records, err := splitImport(from, name, data)
 	if err != nil {
@@ -96,7 +98,7 @@ func Read(from, name string, data []byte, key *SecretKey) ([]*Record, error) {
 	return out, nil
 }
 
-// rawRecord is a record that was found and not looked at.
+// rawRecord is a record before it is parsed.
 type rawRecord struct {
 	kind, where string
 	text        json.RawMessage
@@ -114,7 +116,7 @@ func splitImport(from, name string, data []byte) ([]rawRecord, error) {
 	return splitSnapshot(name, data)
 }
 
-// splitSnapshot takes a consolidator's state snapshot apart.
+// splitSnapshot finds the records in a consolidator's state snapshot.
 func splitSnapshot(name string, data []byte) ([]rawRecord, error) {
 	const expected = `expected a state snapshot, {"topics": [...], "subscriptions": [...]}`
 	var doc struct {
@@ -122,14 +124,14 @@ func splitSnapshot(name string, data []byte) ([]rawRecord, error) {
 		Subscriptions *[]json.RawMessage `json:"subscriptions"`
 	}
 	if first := bytes.TrimLeft(data, " \t\r\n")[0]; first == '[' {
-		return nil, fmt.Errorf("%s begins with a list; %s (for the consolidated topics of MOSIP: --from mosip)", name, expected)
+		return nil, fmt.Errorf("%s starts with a list; %s (use --from mosip for the consolidated topics of MOSIP)", name, expected)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := dec.Decode(&doc); err != nil {
 		return nil, badJSON(name, data, err, expected)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s goes on behind the snapshot, in line %d; %s", name, lineOf(data, dec.InputOffset()), expected)
+		return nil, fmt.Errorf("%s continues after the snapshot, in line %d; %s", name, lineOf(data, dec.InputOffset()), expected)
 	}
 	if doc.Topics == nil || doc.Subscriptions == nil {
 		return nil, fmt.Errorf("%s lacks topics or subscriptions; %s", name, expected)
@@ -144,15 +146,15 @@ func splitSnapshot(name string, data []byte) ([]rawRecord, error) {
 	return out, nil
 }
 
-// splitConsolidated takes records of the topics consolidated-websub-topics or consolidated-websub-subscribers, as a console consumer
-// prints them. Each holds the whole list, so that the last one of its kind counts.
+// splitConsolidated reads records of the Kafka topics consolidated-websub-topics or consolidated-websub-subscribers, as a console
+// consumer prints them. Each record holds a complete list, so the last one of its kind counts.
 func splitConsolidated(name string, data []byte) ([]rawRecord, error) {
-	const expected = "expected lists, one record of consolidated-websub-topics or consolidated-websub-subscribers after the other"
+	const expected = "expected a sequence of lists, the records of consolidated-websub-topics or consolidated-websub-subscribers"
 	type list struct {
 		record int
 		items  []json.RawMessage
 	}
-	last := map[string]list{} // by kind; "" for lists that hold nothing
+	last := map[string]list{} // by kind; "" for empty lists
 	dec := json.NewDecoder(bytes.NewReader(data))
 	n := 0
 	for ; ; n++ {
@@ -164,7 +166,7 @@ func splitConsolidated(name string, data []byte) ([]rawRecord, error) {
 		}
 		if err != nil {
 			if rest := bytes.TrimLeft(data[min(before, int64(len(data))):], " \t\r\n"); len(rest) > 0 && rest[0] == '{' {
-				return nil, fmt.Errorf("%s: record %d is an object; %s (for a state snapshot: --from ballerina)", name, n+1, expected)
+				return nil, fmt.Errorf("%s: record %d is an object; %s (use --from ballerina for a state snapshot)", name, n+1, expected)
 			}
 			return nil, badJSON(fmt.Sprintf("%s: record %d", name, n+1), data, err, expected)
 		}
@@ -173,7 +175,7 @@ func splitConsolidated(name string, data []byte) ([]rawRecord, error) {
 			k := kindOf(item)
 			if k == "" || kind != "" && k != kind {
 				return nil, fmt.Errorf("%s: record %d[%d] is neither a topic (topic) nor a subscription (hubTopic, hubCallback), "+
-					"or not of the kind before it; %s", name, n+1, i, expected)
+					"or mixes the two; %s", name, n+1, i, expected)
 			}
 			kind = k
 		}
@@ -184,9 +186,9 @@ func splitConsolidated(name string, data []byte) ([]rawRecord, error) {
 	subs, anySubs := last[kindSubscription]
 	switch {
 	case anyEmpty && anyTopics && anySubs:
-		return nil, fmt.Errorf("%s: record %d is empty, and the file has records of both kinds; give a file for each Kafka topic", name, empty.record)
+		return nil, fmt.Errorf("%s: record %d is empty, and the file has records of both kinds; expected one file for each Kafka topic", name, empty.record)
 	case anyEmpty && empty.record > topics.record && empty.record > subs.record:
-		return nil, nil // the last word is that there is nothing
+		return nil, nil // the latest list is empty
 	}
 	var out []rawRecord
 	for _, k := range []struct {
@@ -200,7 +202,7 @@ func splitConsolidated(name string, data []byte) ([]rawRecord, error) {
 	return out, nil
 }
 
-// kindOf tells what a record of a consolidated topic is.
+// kindOf returns the kind of an item of a consolidated topic, or "".
 func kindOf(item json.RawMessage) string {
 	var keys map[string]json.RawMessage
 	if json.Unmarshal(item, &keys) != nil {
@@ -218,15 +220,15 @@ func kindOf(item json.RawMessage) string {
 	return ""
 }
 
-// badJSON says where a file stops being what it should be.
+// badJSON describes where a file is invalid.
 func badJSON(name string, data []byte, err error, expected string) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s ends in the middle, in line %d; was the file cut off?", name, lineOf(data, int64(len(data))))
+		return fmt.Errorf("%s ends unexpectedly in line %d; is the file truncated?", name, lineOf(data, int64(len(data))))
 	case errors.As(err, &syntax):
-		return fmt.Errorf("%s is no JSON from line %d on (%w); %s", name, lineOf(data, syntax.Offset), err, expected)
+		return fmt.Errorf("%s is not valid JSON in line %d (%w); %s", name, lineOf(data, syntax.Offset), err, expected)
 	case errors.As(err, &kind):
 		return fmt.Errorf("%s: %s is a %s; %s", name, terminal.OrDash(kind.Field), kind.Value, expected)
 	}
@@ -237,7 +239,7 @@ func lineOf(data []byte, offset int64) int {
 	return 1 + bytes.Count(data[:min(max(offset, 0), int64(len(data)))], []byte("\n"))
 }
 
-// readFields decodes an object. Its numbers stay as they are written.
+// readFields decodes an object and keeps its numbers as written.
 func readFields(text json.RawMessage) (map[string]any, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
@@ -267,7 +269,7 @@ func typeName(v any) string {
 	return "an object"
 }
 
-// text is a field that must be a string; what is absent or null is empty.
+// text reads a string field; if it is absent or null, the string is empty.
 func (r *Record) text(fields map[string]any, name string) string {
 	switch v := fields[name].(type) {
 	case nil:
@@ -294,7 +296,7 @@ func (r *Record) readTopic(fields map[string]any) {
 	}
 }
 
-// ofTheHub tells whether a field is one that a hub sets itself, or has a place of its own here.
+// ofTheHub reports whether a field is set by the hub itself or read separately here.
 func ofTheHub(name string) bool {
 	switch name {
 	case "hub", "hubMode", "hubTopic", "hubCallback", "hubSecret", "hubLeaseSeconds", "verificationSuccess", "SERVER_ID", "serverId", "status":
@@ -303,7 +305,7 @@ func ofTheHub(name string) bool {
 	return false
 }
 
-// readSubscription reads a verified subscription. An error is about the key of secrets, and so about all of them.
+// readSubscription reads a verified subscription. An error concerns the key of secrets, and so all records.
 func (r *Record) readSubscription(from string, fields map[string]any, key *SecretKey) error {
 	p := &payload{Topic: r.text(fields, "hubTopic"), Callback: r.text(fields, "hubCallback")}
 	r.Topic, r.Callback = p.Topic, p.Callback
@@ -313,11 +315,11 @@ func (r *Record) readSubscription(from string, fields map[string]any, key *Secre
 	case p.Topic == "":
 		r.refuse("hubTopic", "is missing or empty; expected the topic's name")
 	case p.Callback == "":
-		r.refuse("hubCallback", "is missing or empty; expected the URL that is called")
+		r.refuse("hubCallback", "is missing or empty; expected the callback's URL")
 	case mode != "" && mode != "subscribe":
 		r.refuse("hubMode", "is %q; expected subscribe", clipped(mode))
 	case fields["verificationSuccess"] != nil && fields["verificationSuccess"] != true:
-		r.refuse("verificationSuccess", "is not true; expected a subscription that was verified")
+		r.refuse("verificationSuccess", "is not true; expected a verified subscription")
 	case status != "" && status != "active" && status != "stale":
 		r.refuse("status", "is %q; expected active or stale", clipped(status))
 	}
@@ -344,7 +346,7 @@ func (r *Record) readSubscription(from string, fields map[string]any, key *Secre
 			p.Fields[name] = fieldText(v)
 		}
 	}
-	// What a hub makes up where a subscriber names no group is no group: MOSIP's always does.
+	// Where a subscriber names no group, its hub invents one, which is ignored. MOSIP's hub always invents it.
 	if g := p.Fields["consumerGroup"]; from == fromBallerina &&
 		!strings.HasPrefix(g, p.Topic+":::"+p.Callback) && !strings.HasPrefix(g, p.Topic+"___"+p.Callback) {
 		p.ConsumerGroup = g
@@ -362,8 +364,8 @@ func (r *Record) readSubscription(from string, fields map[string]any, key *Secre
 	return nil
 }
 
-// dateOf is a timestamp that names a moment: a date, or seconds or milliseconds since 1970. Some of those hubs write the time
-// since their machine's start, which tells nothing here.
+// dateOf parses a timestamp: a date, or seconds or milliseconds since 1970. Some hubs write the time since their machine booted
+// instead, which is useless here and yields nil.
 func dateOf(v any) *time.Time {
 	text := ""
 	switch v := v.(type) {
@@ -389,7 +391,7 @@ func dateOf(v any) *time.Time {
 	return &t
 }
 
-// fieldText is a further field as a form would have brought it.
+// fieldText formats a further field as a form parameter.
 func fieldText(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -399,12 +401,12 @@ func fieldText(v any) string {
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // it was decoded from JSON
+		panic(err) // cannot happen: v was decoded from JSON
 	}
 	return string(text)
 }
 
-// Settle skips records that another record stands for. Call it once, with the records of all files.
+// Settle marks redundant records as skipped. Call it once, with the records of all files.
 func Settle(from string, records []*Record) {
 	settleDuplicates(records)
 	if from == fromMOSIP {
@@ -412,7 +414,7 @@ func Settle(from string, records []*Record) {
 	}
 }
 
-// settleDuplicates leaves the last of several records of one thing, as the hubs do that they come from.
+// settleDuplicates keeps the last of several records of the same topic or subscription, as the original hubs do.
 func settleDuplicates(records []*Record) {
 	last := map[[3]string]*Record{}
 	for _, r := range records {
@@ -421,13 +423,13 @@ func settleDuplicates(records []*Record) {
 		}
 		key := [3]string{r.Kind, r.Topic, r.Callback}
 		if before := last[key]; before != nil {
-			before.Outcome, before.Reason = outcomeSkipped, "is there again as "+r.Where+", which counts"
+			before.Outcome, before.Reason = outcomeSkipped, "is superseded by "+r.Where
 		}
 		last[key] = r
 	}
 }
 
-// kafkaName is the name that MOSIP's hub gives a topic in Kafka.
+// kafkaName returns the name that MOSIP's hub gives a topic in Kafka.
 func kafkaName(topic string) string {
 	return strings.Map(func(c rune) rune {
 		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
@@ -437,10 +439,9 @@ func kafkaName(topic string) string {
 	}, topic)
 }
 
-// settleAliases leaves out topics that are there under their own name too: MOSIP's hub registers a topic that it was not told of by
-// the name that it has in Kafka.
+// settleAliases skips topics that are also listed under their real name: MOSIP's hub registers unknown topics under their Kafka name.
 func settleAliases(records []*Record) {
-	names := map[string]string{} // by the name in Kafka
+	names := map[string]string{} // by Kafka name
 	for _, r := range records {
 		if alias := kafkaName(r.Topic); r.Outcome == "" && alias != r.Topic {
 			names[alias] = r.Topic
@@ -448,12 +449,12 @@ func settleAliases(records []*Record) {
 	}
 	for _, r := range records {
 		if own := names[r.Topic]; own != "" && r.Kind == kindTopic && r.Outcome == "" {
-			r.Outcome, r.Reason = outcomeSkipped, fmt.Sprintf("is the name in Kafka of the topic %s", own)
+			r.Outcome, r.Reason = outcomeSkipped, fmt.Sprintf("is the Kafka name of topic %s", own)
 		}
 	}
 }
 
-// clipped keeps what a file holds short in a message.
+// clipped shortens a value for a message.
 func clipped(s string) string {
 	if len(s) > 60 {
 		return s[:57] + "..."

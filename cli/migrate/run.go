@@ -16,21 +16,21 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// How an import meets a hub that cannot serve for a while, as one that is choosing a leader.
+// How an import deals with a hub that is briefly unavailable, such as during an election.
 const (
 	importPatience = time.Minute
 	importPause    = 500 * time.Millisecond
 	maxImportBody  = 1 << 20
 )
 
-// Run sends records to a hub.
+// Run is an import of records into a hub.
 type Run struct {
 	Hub            *client.Client
 	Verify, DryRun bool
-	answered       bool // it has answered once
+	answered       bool // the hub has responded before
 }
 
-// Send sends what is not settled yet, topics first.
+// Send sends the records without an outcome in batches, topics first, and records the outcomes. It stops at the first batch that fails.
 func (r *Run) Send(ctx context.Context, records []*Record, batch int) error {
 	var order []*Record
 	for _, kind := range []string{kindTopic, kindSubscription} {
@@ -57,7 +57,7 @@ func (r *Run) Send(ctx context.Context, records []*Record, batch int) error {
 	return nil
 }
 
-// sendBatch sends one batch, again and again while a hub that has answered before cannot serve or be reached.
+// sendBatch sends one batch. It retries for importPatience if the hub has responded before and is now unavailable or unreachable.
 func (r *Run) sendBatch(ctx context.Context, batch []*Record) error {
 	body := map[string]any{"verify": r.Verify, "dry_run": r.DryRun}
 	topics, subs := []string{}, []*payload{}
@@ -90,7 +90,7 @@ func (r *Run) sendBatch(ctx context.Context, batch []*Record) error {
 	}
 }
 
-// settle writes down what the hub says about each record.
+// settle records the outcome of each record.
 func (r *Run) settle(batch []*Record, raw json.RawMessage) error {
 	type item struct {
 		Topic, Callback, Outcome, ID, Param, Reason string
@@ -98,7 +98,7 @@ func (r *Run) settle(batch []*Record, raw json.RawMessage) error {
 	}
 	var answer struct{ Topics, Subscriptions []item }
 	err := json.Unmarshal(raw, &answer)
-	items := append(answer.Topics, answer.Subscriptions...) // as they were sent, topics first
+	items := append(answer.Topics, answer.Subscriptions...) // in the order they were sent
 	if err != nil || len(items) != len(batch) {
 		return r.Hub.Unexpected("/v1/import", cmp.Or(err, errors.New("it does not match the records sent")))
 	}
@@ -109,7 +109,7 @@ func (r *Run) settle(batch []*Record, raw json.RawMessage) error {
 	return nil
 }
 
-// fieldName is a parameter as the files call it.
+// fieldName returns the name that a parameter has in the files.
 func fieldName(kind, param string) string {
 	switch {
 	case param == "hub.topic" && kind == kindTopic:
@@ -122,15 +122,15 @@ func fieldName(kind, param string) string {
 	return param
 }
 
-// Report is what an import came to.
+// Report is the result of an import.
 type Report struct {
 	DryRun  bool      `json:"dry_run"`
 	Records []*Record `json:"records"`
 	Summary struct {
 		Topics        counts `json:"topics"`
 		Subscriptions counts `json:"subscriptions"`
-		Stale         int    `json:"stale"`        // of the subscriptions that are in, those that got nothing any more where they come from
-		FreshLeases   int    `json:"fresh_leases"` // of those, whose lease was over
+		Stale         int    `json:"stale"`        // imported subscriptions to which their old hub had stopped delivering
+		FreshLeases   int    `json:"fresh_leases"` // imported subscriptions whose lease had expired
 	} `json:"summary"`
 }
 
@@ -165,7 +165,7 @@ func (c counts) String() string {
 	for _, more := range []struct {
 		n    int
 		word string
-	}{{c.Requested, "asked for"}, {c.Skipped, "skipped"}, {c.Refused, "refused"}, {c.NotSent, "not sent"}} {
+	}{{c.Requested, "awaiting verification"}, {c.Skipped, "skipped"}, {c.Refused, "refused"}, {c.NotSent, "not sent"}} {
 		if more.n > 0 {
 			out += fmt.Sprintf(", %d %s", more.n, more.word)
 		}
@@ -206,7 +206,7 @@ func (r *Report) Write(w io.Writer) error {
 			what += " (" + terminal.OneLine(rec.ID) + ")"
 		}
 		if rec.Stale {
-			what += ", stale there"
+			what += ", stale at the old hub"
 		}
 		if rec.FreshLease {
 			what += ", with a fresh lease"
@@ -223,10 +223,10 @@ func (r *Report) Write(w io.Writer) error {
 	s := &r.Summary
 	fmt.Fprintf(&b, "\ntopics: %s\nsubscriptions: %s\n", s.Topics, s.Subscriptions)
 	if s.Stale > 0 {
-		fmt.Fprintf(&b, "stale there: %d; this hub goes on trying\n", s.Stale)
+		fmt.Fprintf(&b, "stale at the old hub: %d; this hub resumes deliveries\n", s.Stale)
 	}
 	if s.FreshLeases > 0 {
-		fmt.Fprintf(&b, "leases that were over and begin anew: %d\n", s.FreshLeases)
+		fmt.Fprintf(&b, "expired leases renewed: %d\n", s.FreshLeases)
 	}
 	if r.DryRun {
 		b.WriteString("dry run: nothing was changed\n")

@@ -13,26 +13,27 @@ import (
 	"quorumhub/cli/exit"
 )
 
-// secretKeyVariable is where MOSIP's hub has the key of its secrets.
+// secretKeyVariable is the variable in which MOSIP's hub expects the key of its secrets.
 const secretKeyVariable = "HUB_SECRET_ENCRYPTION_KEY"
 
-// secretIV is how long the initialisation vector behind a secret is, which is longer than usual.
+// secretIV is the length of the initialisation vector that follows a secret. It is longer than usual for AES-GCM.
 const secretIV = 16
 
-// SecretKey opens secrets as MOSIP's hub keeps them: cipher{base64(AES-GCM text, tag, IV)}. The format of a key says how its text
-// becomes bytes. That hub writes by the format and reads the text as it stands, so that both may be met.
+// SecretKey decrypts secrets as MOSIP's hub stores them: cipher{base64(AES-GCM text, tag, IV)}. The format of a key says how its text
+// becomes bytes. That hub encrypts according to the format but decrypts with the text as it stands, so either may occur.
 type SecretKey struct {
-	from   string // how messages call it; empty: there is none
+	from   string // the key's source in messages; empty without a key
 	format string
 	ways   []cipher.AEAD
 }
 
-// damagedSecret is a secret that no key opens.
+// damagedSecret is the error for a secret that no key can decrypt.
 type damagedSecret struct{ reason string }
 
 func (e *damagedSecret) Error() string { return e.reason }
 
-// ReadSecretKey reads the key, from the file or the environment.
+// ReadSecretKey reads the key from the file or, without one, from the environment. Without a key it returns one that decrypts
+// nothing.
 func ReadSecretKey(file, format string, env []string) (*SecretKey, error) {
 	key := &SecretKey{format: format}
 	text := ""
@@ -80,7 +81,7 @@ func ReadSecretKey(file, format string, env []string) (*SecretKey, error) {
 	return key, nil
 }
 
-// open is the secret in what a record holds; what is not encrypted is the secret itself. A *damagedSecret is about this one only.
+// open returns a record's secret, decrypted if necessary. A *damagedSecret concerns this secret only, any other error all of them.
 func (k *SecretKey) open(text string) (string, error) {
 	inner, ok := strings.CutPrefix(text, "cipher{")
 	if !ok || !strings.HasSuffix(inner, "}") {
@@ -88,19 +89,19 @@ func (k *SecretKey) open(text string) (string, error) {
 	}
 	sealed, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(inner, "}"))
 	if err != nil || len(sealed) < secretIV+16 {
-		return "", &damagedSecret{"is damaged; expected cipher{...} with base64 of an encrypted text, its tag and 16 bytes of IV"}
+		return "", &damagedSecret{"is damaged; expected cipher{...} with the base64 of an encrypted text, its tag and a 16-byte IV"}
 	}
 	if k == nil || k.from == "" {
-		return "", errors.New("is encrypted; give the key in " + secretKeyVariable + " or --secret-key-file; nothing was imported")
+		return "", errors.New("is encrypted; expected the key in " + secretKeyVariable + " or --secret-key-file; nothing was imported")
 	}
 	iv := sealed[len(sealed)-secretIV:]
 	for _, way := range k.ways {
 		if secret, err := way.Open(nil, iv, sealed[:len(sealed)-secretIV], nil); err == nil {
 			if !utf8.Valid(secret) {
-				return "", &damagedSecret{"is encrypted and no text; expected a secret in UTF-8"}
+				return "", &damagedSecret{"decrypts to something other than text; expected a secret in UTF-8"}
 			}
 			return string(secret), nil
 		}
 	}
-	return "", fmt.Errorf("does not open with the key in %s (--secret-key-format %s); is it the key of that hub? nothing was imported", k.from, k.format)
+	return "", fmt.Errorf("cannot be decrypted with the key in %s (--secret-key-format %s); expected that hub's key; nothing was imported", k.from, k.format)
 }

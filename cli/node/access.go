@@ -17,7 +17,7 @@ import (
 type accessControl struct {
 	settings *auth.Settings
 	client   *egress.Client // for requests to issuers and the token service; nil without any
-	sources  []*auth.KeySource
+	sources  []*auth.KeySet
 	remote   *auth.RemoteTokens // nil without a token service
 
 	stop    context.CancelFunc
@@ -58,11 +58,11 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	if g := a.settings.GEOAuth; g != nil {
 		list = append(list, auth.NewGEO(*g, nonces, now))
 	}
-	list = append(list, auth.NewKeys(auth.NewKeyLookup(a.settings.APIKeys, state), now))
+	list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(a.settings.APIKeys, state), now))
 	if len(a.settings.Issuers) > 0 {
 		client := a.client.HTTPClient(issuerTimeout)
-		list = append(list, auth.NewTokens(a.settings.Issuers, func(is auth.Issuer) *auth.KeySource {
-			source := auth.NewKeySource(is, client, log, now)
+		list = append(list, auth.NewTokens(a.settings.Issuers, func(is auth.Issuer) *auth.KeySet {
+			source := auth.NewKeySet(is, client, log, now)
 			a.sources = append(a.sources, source)
 			return source
 		}, now))

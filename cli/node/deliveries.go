@@ -77,8 +77,8 @@ func (d *deliveries) here(id hub.SubscriptionID) (*web.DeliveryView, error) {
 		at := lane.NextAttempt.UTC()
 		v.NextAttempt = &at
 	}
-	for i := range h.Tries {
-		t := &h.Tries[i]
+	for i := range h.Attempts {
+		t := &h.Attempts[i]
 		v.Attempts = append(v.Attempts, web.DeliveryTry{At: t.At.UTC(), Offset: t.Offset, Outcome: t.Outcome.String(), Status: t.Status,
 			LatencyMS: float64(t.Latency) / float64(time.Millisecond), Reason: string(t.Reason)})
 	}

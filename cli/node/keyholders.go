@@ -9,7 +9,7 @@ import (
 	"quorumhub/auth/keyring"
 )
 
-// keyHolders is the cluster as the keeper of the keys sees it. It implements keyring.Cluster; the raft node must be open.
+// keyHolders is the cluster as seen by the keyring's keeper. It implements keyring.Cluster. The raft node must be open.
 type keyHolders struct{ n *Node }
 
 // keysCall wraps a question about keys, to tell it from one about deliveries.

@@ -30,8 +30,8 @@ func (b callbackBounds) Admit(ctx context.Context, callback *url.URL, known bool
 	return b.verifier.Admit(caller.Name(), callback, known)
 }
 
-// Taken implements hub.CallbackBounds.
-func (b callbackBounds) Taken(ctx context.Context, id hub.RequestID) {
+// Accepted implements hub.CallbackBounds.
+func (b callbackBounds) Accepted(ctx context.Context, id hub.RequestID) {
 	caller := auth.CallerOf(ctx)
 	b.verifier.Taken(caller.Name(), id)
 }

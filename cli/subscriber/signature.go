@@ -10,20 +10,16 @@ import (
 	"strings"
 )
 
-// The verdicts on X-Hub-Signature.
+// The values of Delivery.Signature.
 const (
-	// signatureOK: the body is what the holder of the secret sent.
-	SignatureOK = "ok"
-	// signatureBad: it is not, or the header cannot be understood.
-	SignatureBad = "bad"
-	// signatureAbsent: there is no header.
-	SignatureAbsent = "absent"
-	// signatureUnchecked: there is a header but no secret to check it with.
-	signatureUnchecked = "unchecked"
+	SignatureOK        = "ok"        // signed with the secret
+	SignatureBad       = "bad"       // not signed with the secret, or the header is invalid
+	SignatureAbsent    = "absent"    // no X-Hub-Signature header
+	signatureUnchecked = "unchecked" // a header, but no secret to verify it with
 )
 
-// checkSignature judges an X-Hub-Signature header (WebSub 7.1: method=hexdigest, HMAC over the exact bytes of the
-// body) and names its method. The comparison takes the same time wherever the digests differ.
+// checkSignature verifies an X-Hub-Signature header (WebSub section 7.1: method=hexdigest, an HMAC of the exact bytes of the body) and
+// returns its method. It compares digests in constant time.
 func checkSignature(header, secret string, body []byte) (verdict, method string) {
 	if header == "" {
 		return SignatureAbsent, ""

@@ -19,29 +19,29 @@ import (
 )
 
 const (
-	// maxEventBytes bounds one line of a stream; a hub sends large bodies by URL.
+	// maxEventBytes limits one line of a stream; a hub sends large bodies by URL.
 	maxEventBytes = 8 << 20
-	// streamSilence is how long a stream may say nothing at all when the hub does not tell its heartbeat.
+	// streamSilence is how long a stream may be silent if the hub does not announce its heartbeat.
 	streamSilence = time.Minute
-	// firstPause and lastPause are the waits after all URLs failed, doubling from one to the other.
+	// firstPause is the wait after all URLs have failed. It doubles up to lastPause.
 	firstPause = 250 * time.Millisecond
 	lastPause  = 5 * time.Second
 )
 
-// StreamOptions say what a Stream follows.
+// StreamOptions configures a Stream.
 type StreamOptions struct {
-	// URLs of one topic on one or more nodes. They are used in turn.
+	// URLs are those of one topic on one or more nodes, to be tried in turn.
 	URLs []string
-	// Start is latest, earliest, an offset or an RFC 3339 time; empty: latest.
+	// Start is latest, earliest, an offset or an RFC 3339 time. Empty means latest.
 	Start string
-	// Note is told in words what happens to the connection; nil: nobody is.
+	// Note is called with messages for people about the connection; nil ignores them.
 	Note func(string)
-	// Deliver gets every message, in order. An error ends the stream.
+	// Deliver is called with every message, in order. An error ends the stream.
 	Deliver func(Delivery) error
 }
 
-// Stream follows a topic as server-sent events. When a connection ends it goes on with the next URL behind the last
-// message it has got.
+// Stream follows a topic as server-sent events. When a connection ends, it continues at the next URL, after the last message
+// received.
 type Stream struct {
 	o      StreamOptions
 	client *http.Client
@@ -66,17 +66,17 @@ func NewStream(o StreamOptions) (*Stream, error) {
 	}}, nil
 }
 
-// errRefused is an answer that says: the request itself is wrong.
+// errRefused is a response that rejects the request itself, so that repeating it is useless.
 type errRefused struct{ text string }
 
 func (e *errRefused) Error() string { return e.text }
 
-// errDeliver ends the whole stream.
+// errDeliver is an error of Deliver, which ends the stream.
 type errDeliver struct{ error }
 
 func (e errDeliver) Unwrap() error { return e.error }
 
-// Run follows the topic until ctx ends (nil), Deliver returns an error, or every node refuses the request.
+// Run follows the topic until ctx ends (returning nil), Deliver returns an error, or every node refuses the request.
 func (s *Stream) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
 	pause := firstPause
@@ -105,7 +105,7 @@ func (s *Stream) Run(ctx context.Context) error {
 			wait = pause
 			pause = min(2*pause, lastPause)
 		} else {
-			wait = 0 // the next node may be well
+			wait = 0 // the next node may be up
 		}
 		s.o.Note(fmt.Sprintf("%s: %s", target, terminal.Printable(err.Error())))
 		if err := sleepFor(ctx, wait); err != nil {
@@ -128,7 +128,7 @@ func sleepFor(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// follow reads one connection to its end. lived tells whether it was a stream at all.
+// follow reads one connection to its end. lived reports whether the connection became a stream.
 func (s *Stream) follow(ctx context.Context, target string) (lived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -137,7 +137,7 @@ func (s *Stream) follow(ctx context.Context, target string) (lived bool, err err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return false, fmt.Errorf("make the request: %w", err)
+		return false, fmt.Errorf("build the request: %w", err)
 	}
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("User-Agent", "quorumhub-cli")
@@ -158,10 +158,10 @@ func (s *Stream) follow(ctx context.Context, target string) (lived bool, err err
 		}
 		return false, errors.New(text)
 	case kind != "text/event-stream":
-		return false, &errRefused{fmt.Sprintf("the answer is %q and no event stream", terminal.Printable(kind))}
+		return false, &errRefused{fmt.Sprintf("the response is %q instead of an event stream", terminal.Printable(kind))}
 	}
 	s.o.Note("following " + terminal.Printable(target))
-	silence := time.AfterFunc(streamSilence, func() { cancel(errors.New("nothing came for too long")) })
+	silence := time.AfterFunc(streamSilence, func() { cancel(errors.New("the stream was silent for too long")) })
 	defer silence.Stop()
 	c := &streamConn{s: s, ctx: ctx, url: resp.Request.URL, topic: linkTarget(resp.Header.Values("Link"), "self"), quiet: streamSilence}
 	err = c.read(resp.Body, func() { silence.Reset(c.quiet) })
@@ -171,7 +171,7 @@ func (s *Stream) follow(ctx context.Context, target string) (lived bool, err err
 	return true, err
 }
 
-// reason is an error without the request around it.
+// reason strips the request from an error.
 func reason(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -186,12 +186,12 @@ type streamConn struct {
 	ctx   context.Context
 	url   *url.URL
 	topic string
-	quiet time.Duration // how long the hub may say nothing
+	quiet time.Duration // how long the hub may be silent
 
 	kind, id, data string // of the event being read
 }
 
-// read takes a stream apart (WHATWG HTML section 9.2.6), as far as a hub uses it. alive is called with every line.
+// read parses a stream (WHATWG HTML section 9.2.6), as far as a hub uses the format. It calls alive for every line.
 func (c *streamConn) read(body io.Reader, alive func()) error {
 	lines := bufio.NewReaderSize(body, 64<<10)
 	for {
@@ -215,7 +215,7 @@ func (c *streamConn) read(body io.Reader, alive func()) error {
 				}
 			}
 			if c.id != "" {
-				c.s.lastID = c.id // not before: what was not delivered is asked for again
+				c.s.lastID = c.id // only now, so that an undelivered message is requested again
 			}
 		case name == "":
 			if d, err := time.ParseDuration(strings.TrimPrefix(value, "heartbeat ")); err == nil && d > 0 {
@@ -249,7 +249,7 @@ func readLine(r *bufio.Reader) (string, error) {
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return "", err
 		case len(line) > maxEventBytes:
-			return "", errors.New("an event is longer than a hub sends them")
+			return "", errors.New("an event is longer than the limit")
 		}
 	}
 }
@@ -258,7 +258,7 @@ func (c *streamConn) event(kind, data string) error {
 	switch kind {
 	case "", "message", "gap", "end":
 	default:
-		return nil // of a later version
+		return nil // from a newer hub
 	}
 	var e struct {
 		ID           string  `json:"id"`
@@ -272,14 +272,14 @@ func (c *streamConn) event(kind, data string) error {
 		Next         uint64  `json:"next"`
 	}
 	if err := json.Unmarshal([]byte(data), &e); err != nil {
-		return fmt.Errorf("an event is not what a hub sends: %w", err)
+		return fmt.Errorf("unexpected event: %w", err)
 	}
 	switch kind {
 	case "gap":
 		if e.LastMissing > 0 {
 			c.s.o.Note(fmt.Sprintf("gap: messages %d to %d are gone (%s)", e.FirstMissing, e.LastMissing, terminal.Printable(e.Reason)))
 		} else {
-			c.s.o.Note(fmt.Sprintf("gap: the hub does not know the last message received (%s), and goes on with message %d", terminal.Printable(e.Reason), e.Next))
+			c.s.o.Note(fmt.Sprintf("gap: the hub does not know the last message received (%s) and continues with message %d", terminal.Printable(e.Reason), e.Next))
 		}
 		return nil
 	case "end":
@@ -301,11 +301,11 @@ func (c *streamConn) event(kind, data string) error {
 	return nil
 }
 
-// fetch gets a body that is too large for an event. When it is gone meanwhile, the message comes without.
+// fetch reads a body that is too large for an event. It returns none if retention has dropped it meanwhile.
 func (c *streamConn) fetch(ref string) ([]byte, error) {
 	u, err := c.url.Parse(ref)
 	if err != nil {
-		return nil, fmt.Errorf("its URL: %w", err)
+		return nil, fmt.Errorf("parse its URL: %w", err)
 	}
 	req, err := http.NewRequestWithContext(c.ctx, http.MethodGet, u.String(), nil)
 	if err != nil {

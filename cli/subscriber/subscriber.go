@@ -1,3 +1,5 @@
+// Package subscriber is the receiving side of a hub: Subscriber takes deliveries as a callback, Stream reads them as server-sent
+// events. It may import exit and terminal.
 package subscriber
 
 import (
@@ -17,51 +19,51 @@ import (
 	"quorumhub/cli/exit"
 )
 
-// maxDeliveryBytes is the largest message a hub can be configured to send.
+// maxDeliveryBytes is the largest message size a hub can be configured for.
 const maxDeliveryBytes = 64 << 20
 
-// Delivery is one message as it reached a Subscriber.
+// Delivery is a message as received.
 type Delivery struct {
 	Time        time.Time
 	MessageID   string // X-Hub-Message-Id; empty from hubs that send none
 	Topic       string // rel=self of the Link header
 	ContentType string
-	// Signature is ok, bad, absent, or unchecked when the subscriber has no secret.
+	// Signature is ok, bad, absent, or unchecked if the subscriber has no secret.
 	Signature string
-	// Method is the method of the signature (sha256 …), empty without one.
+	// Method is the method of the signature, such as sha256. It is empty without a signature.
 	Method string
-	// Duplicate says that a message with this id arrived before.
+	// Duplicate reports whether a message with this ID has arrived before.
 	Duplicate bool
 	Body      []byte
 }
 
-// Verification is one question of a hub about an intent, with the answer given.
+// Verification is a hub's verification of an intent and the answer to it.
 type Verification struct {
 	Mode, Topic string
 	Lease       time.Duration
 	Confirmed   bool
-	// Reason is the hub's reason when Mode is denied.
+	// Reason is the hub's reason if Mode is denied.
 	Reason string
 }
 
-// Options tell a Subscriber where to listen and whom to tell.
+// Options configures a Subscriber.
 type Options struct {
-	// Addr is where to listen; port 0 picks a free one.
+	// Addr is the address to listen on. Port 0 picks a free port.
 	Addr string
-	// CallbackURL is the URL hubs use when it differs from the address, such as behind a proxy.
+	// CallbackURL is the URL for hubs to call if it cannot be derived from Addr, such as behind a proxy.
 	CallbackURL string
-	// Secret checks signatures; empty checks none.
+	// Secret verifies signatures. Empty verifies none.
 	Secret string
-	// AcceptAny confirms every intent. Otherwise only those that Expect announced are confirmed.
+	// AcceptAny confirms every intent, not only those announced with Expect.
 	AcceptAny bool
-	// OnDelivery and OnVerification are called one at a time, before the hub gets its answer. A delivery that OnDelivery
-	// does not take (false) is answered 503, so that the hub sends it again.
+	// OnDelivery and OnVerification are called one at a time, before the hub gets its response. If OnDelivery returns false, the
+	// response is 503, so the hub sends the message again.
 	OnDelivery     func(Delivery) bool
 	OnVerification func(Verification)
 }
 
-// Subscriber is the subscriber role of WebSub: an HTTP server that confirms intents (5.3) and takes deliveries (7). Its
-// methods are safe for concurrent use. A delivery whose signature is wrong is answered like any other, as 7.1 asks.
+// Subscriber is an HTTP server that confirms intents (WebSub section 5.3) and receives deliveries (section 7). Its methods are safe
+// for concurrent use. It acknowledges deliveries with a bad signature like any other, as section 7.1 requires.
 type Subscriber struct {
 	opts     Options
 	callback string
@@ -69,12 +71,12 @@ type Subscriber struct {
 	served   chan error
 
 	mu       sync.Mutex
-	expected map[string]bool // mode and topic
-	seen     map[string]bool // message ids
+	expected map[string]bool // by mode and topic
+	seen     map[string]bool // by message ID
 	closed   bool
 }
 
-// New listens and serves until Close.
+// New starts a subscriber, which serves until Close.
 func New(opts Options) (*Subscriber, error) {
 	listener, err := net.Listen("tcp", opts.Addr)
 	if err != nil {
@@ -88,7 +90,7 @@ func New(opts Options) (*Subscriber, error) {
 		addr, err := netip.ParseAddrPort(listener.Addr().String())
 		if err != nil || addr.Addr().IsUnspecified() {
 			listener.Close()
-			return nil, exit.Usagef("--addr %s stands for all addresses; expected --callback-url with the URL that the hub can reach", opts.Addr)
+			return nil, exit.Usagef("--addr %s means all addresses; expected --callback-url with a URL that the hub can reach", opts.Addr)
 		}
 		s.callback = "http://" + addr.String() + "/callback"
 	}
@@ -101,34 +103,27 @@ func New(opts Options) (*Subscriber, error) {
 	return s, nil
 }
 
-// CallbackURL is what a hub must be given as hub.callback.
+// CallbackURL returns the URL to subscribe with.
 func (s *Subscriber) CallbackURL() string { return s.callback }
 
-// Expect makes the subscriber confirm an intent (mode subscribe or unsubscribe) for a topic, from now on. Announce it before the hub is asked: the hub's
-// question may come before its answer.
+// Expect makes the subscriber confirm an intent (mode subscribe or unsubscribe) for a topic from now on. Call it before sending the
+// intent: the hub may verify it before it responds.
 func (s *Subscriber) Expect(mode, topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expected[mode+" "+topic] = true
 }
 
-// Forget takes an expectation back.
-func (s *Subscriber) Forget(mode, topic string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.expected, mode+" "+topic)
-}
-
-// closeGrace is how long Close waits for requests under way.
+// closeGrace is how long Close waits for requests in progress.
 const closeGrace = time.Second
 
-// Close stops the server. It waits a moment for requests under way and cuts off the rest; the hub sends those again.
+// Close stops the server. It waits for requests in progress up to closeGrace and drops the rest; the hub sends those again.
 func (s *Subscriber) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	err := s.server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		// Shutdown also waits for connections on which no request has come yet.
+		// Shutdown also waits for connections without a request.
 		err = s.server.Close()
 	}
 	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
@@ -143,7 +138,7 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// ServeHTTP answers a hub.
+// ServeHTTP implements http.Handler.
 func (s *Subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet:
@@ -181,10 +176,10 @@ func (s *Subscriber) verify(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case v.Confirmed:
-		// The challenge is the hub's text: nobody's browser may take it for a page.
+		// The challenge is foreign text: no browser may interpret it as a page.
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		_, _ = io.WriteString(w, challenge) //nolint:gosec // text/plain with nosniff, above
+		_, _ = io.WriteString(w, challenge) //nolint:gosec // text/plain with nosniff, see above
 	case v.Mode == "denied" && known:
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -200,7 +195,7 @@ func (s *Subscriber) receive(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "the message is too large", http.StatusRequestEntityTooLarge)
 			return
 		}
-		http.Error(w, "the message is cut short", http.StatusBadRequest)
+		http.Error(w, "the message is incomplete", http.StatusBadRequest)
 		return
 	}
 	d := Delivery{
@@ -218,11 +213,11 @@ func (s *Subscriber) receive(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the subscriber is closing", http.StatusServiceUnavailable)
 		return
 	}
-	// A forged message must not make the true one look like a repetition.
+	// A forged message must not make the real one look like a duplicate.
 	known := d.MessageID != "" && (s.opts.Secret == "" || d.Signature == SignatureOK)
 	d.Duplicate = known && s.seen[d.MessageID]
 	if s.opts.OnDelivery != nil && !s.opts.OnDelivery(d) {
-		http.Error(w, "not taken, send it again", http.StatusServiceUnavailable)
+		http.Error(w, "not accepted, send it again", http.StatusServiceUnavailable)
 		return
 	}
 	if known {
@@ -231,7 +226,7 @@ func (s *Subscriber) receive(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// linkTarget finds the target of a relation in Link headers (RFC 8288).
+// linkTarget returns the target of a relation in Link headers (RFC 8288), or "".
 func linkTarget(headers []string, rel string) string {
 	for _, header := range headers {
 		for header != "" {
@@ -244,7 +239,7 @@ func linkTarget(headers []string, rel string) string {
 				break
 			}
 			params := rest
-			// The parameters end at the comma before the next link; a comma within quotes does not count.
+			// The parameters end at the comma before the next link, unless the comma is quoted.
 			quoted := false
 			for i, c := range rest {
 				if c == '"' {
@@ -270,7 +265,7 @@ func linkTarget(headers []string, rel string) string {
 	return ""
 }
 
-// ValidCallback reports what is wrong with a callback URL, or "".
+// ValidCallback describes what is wrong with a callback URL, or returns "".
 func ValidCallback(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

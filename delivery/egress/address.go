@@ -6,9 +6,9 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// neverAllowed are addresses that no mode, list or host name opens: link-local networks and the metadata
-// services of cloud machines, which hand out credentials to whoever can make a request, and addresses
-// that stand for no single host.
+// neverAllowed returns the addresses that no mode, list or host name opens: link-local networks and the metadata
+// services of cloud machines, which hand out credentials to whoever can make a request, and addresses that denote no
+// single host.
 func neverAllowed() []netip.Prefix { return never[:] }
 
 var never = [...]netip.Prefix{
@@ -32,9 +32,9 @@ var (
 	v4Compat   = netip.MustParsePrefix("::/96")          // RFC 4291 section 2.5.5.1
 )
 
-// public tells whether an unmapped address belongs to the public internet: not in the IANA registries of
-// special-purpose addresses and, for IPv6, within 2000::/3.
-func public(ip netip.Addr) bool {
+// isPublic reports whether an unmapped address belongs to the public internet: outside the IANA special-purpose
+// registries and, for IPv6, within 2000::/3.
+func isPublic(ip netip.Addr) bool {
 	denied := ssrf.IPv4DeniedPrefixes
 	if !ip.Is4() {
 		if !ssrf.IPv6GlobalUnicast.Contains(ip) {
@@ -50,7 +50,7 @@ func public(ip netip.Addr) bool {
 	return true
 }
 
-// embedded returns the IPv4 address that packets to an IPv6 address end up at.
+// embedded returns the IPv4 address where packets to an IPv6 address end up.
 func embedded(ip netip.Addr) (netip.Addr, bool) {
 	if !ip.Is6() {
 		return netip.Addr{}, false
@@ -58,7 +58,7 @@ func embedded(ip netip.Addr) (netip.Addr, bool) {
 	b := ip.As16()
 	switch {
 	case ssrf.IPv6NAT64Prefix.Contains(ip), nat64Local.Contains(ip):
-		// RFC 8215 leaves the length of the translation prefix open; the last 32 bits are its usual place.
+		// RFC 8215 leaves the length of the translation prefix open; the last 32 bits are the usual place.
 		return netip.AddrFrom4([4]byte(b[12:16])), true
 	case sixToFour.Contains(ip):
 		return netip.AddrFrom4([4]byte(b[2:6])), true

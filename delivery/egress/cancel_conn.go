@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// cancelConn is what a context holds the connection of the request under way by, so that its end cuts the request off.
-// A context with a cancelConn of its own makes one request at a time on it without having to watch each of them anew;
-// any other is watched request by request.
+// cancelConn holds the connection of a request in flight, so that the end of a context cuts the request off. A
+// context with a cancelConn makes one request at a time without a watcher per request; any other context is watched
+// request by request.
 type cancelConn struct {
 	done <-chan struct{} // of the context it belongs to
 
@@ -19,8 +19,8 @@ type cancelConn struct {
 
 type cancelConnKey struct{}
 
-// WithCancelConn is context.WithCancelCause for a row of requests. Cancelling without a cause is only for when no request
-// is under way any more.
+// WithCancelConn is context.WithCancelCause for a sequence of requests by Client.Post, one at a time, which then cost
+// less. Cancel without a cause only when no request is in flight.
 func WithCancelConn(parent context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	t := &cancelConn{done: ctx.Done()}
@@ -33,17 +33,17 @@ func WithCancelConn(parent context.Context) (context.Context, context.CancelCaus
 	}
 }
 
-// tie sees to it that the end of ctx ends what waits for c. Release t, or call stop when t is nil: both tell whether
-// ctx has left c alone.
+// tie makes the end of ctx end any operation that waits for c. Detach t or, if it is nil, call stop: both report
+// whether ctx has left c alone.
 func tie(ctx context.Context, c net.Conn) (t *cancelConn, stop func() bool) {
-	if t, ok := ctx.Value(cancelConnKey{}).(*cancelConn); ok && t.done == ctx.Done() && t.hold(c) {
+	if t, ok := ctx.Value(cancelConnKey{}).(*cancelConn); ok && t.done == ctx.Done() && t.attach(c) {
 		return t, nil
 	}
-	return nil, context.AfterFunc(ctx, func() { _ = c.SetDeadline(past()) })
+	return nil, context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo()) })
 }
 
-// hold reports false when another request has the cancelConn.
-func (t *cancelConn) hold(c net.Conn) bool {
+// attach reports false if another request is attached.
+func (t *cancelConn) attach(c net.Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn != nil {
@@ -51,12 +51,12 @@ func (t *cancelConn) hold(c net.Conn) bool {
 	}
 	t.conn = c
 	if t.gone {
-		_ = c.SetDeadline(past())
+		_ = c.SetDeadline(longAgo())
 	}
 	return true
 }
 
-func (t *cancelConn) release() bool {
+func (t *cancelConn) detach() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.conn = nil
@@ -68,6 +68,6 @@ func (t *cancelConn) cut() {
 	defer t.mu.Unlock()
 	t.gone = true
 	if t.conn != nil {
-		_ = t.conn.SetDeadline(past())
+		_ = t.conn.SetDeadline(longAgo())
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Limits of what a called server may send before a body starts.
+// Limits on what a server may send before the body.
 const (
 	maxResponseHeaderBytes = 32 << 10
 	defaultDialTimeout     = 10 * time.Second
@@ -25,29 +25,29 @@ const (
 	handshakeTimeout       = 10 * time.Second
 )
 
-// ClientOptions tunes a Client. The zero value is ready to use.
+// ClientOptions configures a Client. The zero value is ready to use.
 type ClientOptions struct {
 	Resolver      *net.Resolver // nil: the system's
-	DialTimeout   time.Duration // one connection with its name lookup; 0: 10 s
+	DialTimeout   time.Duration // of one connection, name lookup included; 0: 10 s
 	HeaderTimeout time.Duration // of RoundTrip, from the end of the request to the response header; 0: 60 s
-	// MaxIdlePerHost is the number of idle connections kept for one host; 0: 256. It must not be below the
-	// number of requests usually in flight to one host, or connections are thrown away after each use.
+	// MaxIdlePerHost is the number of idle connections kept for one host; 0: 256. It must not be below the usual
+	// number of requests in flight to one host, or connections are discarded after each use.
 	MaxIdlePerHost int
-	// MaxIdle is the number of idle connections kept for deliveries to all hosts together; 0: 2048. The one that
-	// was idle for longest makes room.
+	// MaxIdle is the number of idle connections that Post keeps for all hosts together; 0: 2048. The one that has
+	// been idle for longest makes room.
 	MaxIdle int
-	// IdleTimeout is how long a connection is kept without use; 0: 60 s.
+	// IdleTimeout is how long an unused connection is kept; 0: 60 s.
 	IdleTimeout time.Duration
-	// RootCAs are the certificate authorities to trust; nil: the system's.
+	// RootCAs are the trusted certificate authorities; nil: the system's.
 	RootCAs *x509.CertPool
-	// TLS are the certificates of hosts that have their own; nil: none has.
+	// TLS holds the rules of hosts that have their own certificates; nil: none.
 	TLS *TLSRules
 }
 
-// Client is the guarded HTTP client: every connection it makes passed its Policy on the concrete address,
-// at the moment of dialling. It follows no redirect, uses no proxy, keeps no cookies and decodes nothing.
-// RoundTrip goes through net/http; a Pusher makes its requests over connections of the Client's own, which
-// leave by the same dialler. Safe for concurrent use.
+// Client is the guarded HTTP client: the Policy has allowed the concrete address of every connection it makes, right
+// before the dial. It follows no redirects, uses no proxy, keeps no cookies and decodes nothing. RoundTrip and
+// HTTPClient go through net/http; Post uses connections of the Client's own, made by the same dialer. Safe for
+// concurrent use.
 type Client struct {
 	policy    *Policy
 	transport *http.Transport
@@ -55,10 +55,10 @@ type Client struct {
 	rules     *TLSRules
 
 	mu     sync.Mutex
-	byRule map[*tls.Config]*http.Transport // for hosts with a rule: one pool for each rule and its files
+	byRule map[*tls.Config]*http.Transport // for hosts with a rule: one pool per rule and version of its files
 }
 
-// NewClient builds a client with its own connection pool. Close it when done.
+// NewClient returns a client with its own connection pools. Close it when done.
 func NewClient(p *Policy, o ClientOptions) *Client {
 	d := &net.Dialer{
 		Timeout:   cmp.Or(o.DialTimeout, defaultDialTimeout),
@@ -86,7 +86,7 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 	return &Client{policy: p, wires: wires, rules: o.TLS, byRule: map[*tls.Config]*http.Transport{}, transport: &http.Transport{
 		Proxy:                  nil, // never from the environment: the guard would check the proxy's address only
 		DialContext:            dial,
-		TLSClientConfig:        noticing(&tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}),
+		TLSClientConfig:        noteCertificateRequests(&tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}),
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           0, // bounded per host and by IdleConnTimeout
@@ -96,25 +96,26 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 		ResponseHeaderTimeout:  cmp.Or(o.HeaderTimeout, defaultHeaderTimeout),
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
-		WriteBufferSize:        8 << 10, // a small message with its header leaves in one packet
-		ReadBufferSize:         2 << 10, // answers are short
+		WriteBufferSize:        8 << 10, // a small message leaves in one packet with its header
+		ReadBufferSize:         2 << 10, // responses are short
 	}}
 }
 
-// Policy is what the client was made with.
+// Policy returns the client's policy.
 func (c *Client) Policy() *Policy { return c.policy }
 
-// RoundTrip makes one request and follows nothing: a redirect is an answer like any other.
+// RoundTrip makes one request. It returns redirects like any other response.
 func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 	asked := new(atomic.Bool)
-	resp, err := c.transportFor(req).RoundTrip(req.WithContext(context.WithValue(req.Context(), certificateAsked{}, asked)))
+	resp, err := c.transportFor(req).RoundTrip(req.WithContext(context.WithValue(req.Context(), certificateRequested{}, asked)))
 	if err != nil && asked.Load() {
 		err = refusedCertificate(err)
 	}
 	return resp, err
 }
 
-// transportFor is the pool for a request. A rule whose files were renewed gets a new one, and the old one's idle connections end.
+// transportFor returns the pool for a request. Once a rule's files change, it gets a new pool, and the idle
+// connections of the old one are closed.
 func (c *Client) transportFor(req *http.Request) *http.Transport {
 	if c.rules == nil || req.URL.Scheme != "https" {
 		return c.transport
@@ -123,7 +124,7 @@ func (c *Client) transportFor(req *http.Request) *http.Transport {
 	if port == "" {
 		port = "443"
 	}
-	config := c.rules.of(req.URL.Hostname(), port)
+	config := c.rules.configFor(req.URL.Hostname(), port)
 	if config == nil {
 		return c.transport
 	}
@@ -132,20 +133,20 @@ func (c *Client) transportFor(req *http.Request) *http.Transport {
 	t := c.byRule[config]
 	if t == nil {
 		for old, of := range c.byRule {
-			if !c.rules.inForce(old) {
+			if !c.rules.isCurrent(old) {
 				of.CloseIdleConnections()
 				delete(c.byRule, old)
 			}
 		}
 		t = c.transport.Clone()
-		t.TLSClientConfig = noticing(config.Clone())
+		t.TLSClientConfig = noteCertificateRequests(config.Clone())
 		c.byRule[config] = t
 	}
 	return t
 }
 
-// HTTPClient is a *http.Client whose requests go through RoundTrip, for libraries that want one. It returns a
-// redirect as it is instead of following it.
+// HTTPClient returns an *http.Client whose requests go through RoundTrip, for libraries that need one. It returns
+// redirects instead of following them.
 func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Transport:     c,
@@ -154,7 +155,7 @@ func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
 	}
 }
 
-// Close closes the idle connections. Requests under way are not touched.
+// Close closes the idle connections. Requests in flight are not affected.
 func (c *Client) Close() {
 	c.wires.close()
 	c.transport.CloseIdleConnections()
@@ -165,17 +166,17 @@ func (c *Client) Close() {
 	}
 }
 
-// dialHost is the context key of the host name a dial is made for.
+// dialHost is the context key of the host name that a dial is for.
 type dialHost struct{}
 
-// checkDial judges one concrete address right before the connection is made.
+// checkDial checks one concrete address right before the connection is made.
 func (p *Policy) checkDial(ctx context.Context, network, address string) error {
 	if network != "tcp4" && network != "tcp6" {
 		return denied("network %q is not allowed", network)
 	}
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return denied("address %q cannot be read", address)
+		return denied("address %q is not host:port", address)
 	}
 	host, _ := ctx.Value(dialHost{}).(string)
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -190,12 +191,23 @@ func (p *Policy) checkDial(ctx context.Context, network, address string) error {
 	return nil
 }
 
-// addrCheck is the context key of what WithAddrCheck adds.
+// addrCheck is the context key of the check that WithAddrCheck adds.
 type addrCheck struct{}
 
-// WithAddrCheck returns a context for requests whose connections check must allow too. It is called with the concrete
-// address of each new connection, after the Policy allowed that and right before the dial. Its error ends the request,
-// whose error wraps it.
+// WithAddrCheck returns a context for requests whose connections must also pass check. It is called with the concrete
+// address of each new connection, after the Policy has allowed it and right before the dial. If it fails, the request
+// fails with an error that wraps check's.
 func WithAddrCheck(ctx context.Context, check func(netip.Addr) error) context.Context {
 	return context.WithValue(ctx, addrCheck{}, check)
+}
+
+// UserAgent returns the User-Agent of all outbound requests, such as quorumhub/1.2.3 (+https://hub.example/).
+func UserAgent(version, publicURL string) string {
+	if version == "" {
+		version = "dev"
+	}
+	if publicURL == "" {
+		return "quorumhub/" + version
+	}
+	return "quorumhub/" + version + " (+" + publicURL + ")"
 }

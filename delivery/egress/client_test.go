@@ -34,8 +34,8 @@ func get(t *testing.T, c *egress.Client, target string) (*http.Response, error) 
 	return resp, err
 }
 
-// TestEgressRebinding: a name that passed the check when it was registered, and even a first request,
-// and then resolves to a forbidden address where something listens, is not called there.
+// TestEgressRebinding: a name that passed the check at registration, and even a first request, is not called once it
+// resolves to a forbidden address where something listens.
 func TestEgressRebinding(t *testing.T) {
 	var inside atomic.Int32
 	outer := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -122,7 +122,7 @@ func TestEgressReusesConnections(t *testing.T) {
 	}
 }
 
-// TestEgressIgnoresProxyEnvironment: a proxy would make the connection on our behalf, unguarded.
+// TestEgressIgnoresProxyEnvironment: a proxy would connect on our behalf, unguarded.
 func TestEgressIgnoresProxyEnvironment(t *testing.T) {
 	var proxied atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { proxied.Add(1) }))
@@ -141,7 +141,7 @@ func TestEgressIgnoresProxyEnvironment(t *testing.T) {
 	}
 }
 
-// posted is the outcome of a request the way deliveries are made: a status, or the class of what went wrong.
+// posted is the outcome of Client.Post: a status, or the class of the failure.
 type posted struct {
 	status int
 	reason egress.Reason

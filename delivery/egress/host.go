@@ -21,12 +21,12 @@ func urlPort(u *url.URL) (uint16, error) {
 	return 80, nil
 }
 
-// checkHostSyntax accepts what can only be read as a name: letters, digits, hyphens and underscores in
-// labels. Whatever some resolver takes for a number (octal, hexadecimal, one 32-bit integer, short forms)
-// is refused, since checks and connections would read it differently.
+// checkHostSyntax accepts only what is unambiguously a name: letters, digits, hyphens and underscores in labels. It
+// rejects whatever some resolver takes for a number (octal, hexadecimal, a 32-bit integer, short forms), because
+// checks and connections would read it differently.
 func checkHostSyntax(host string) error {
 	if host == "" {
-		return denied("the URL holds no host")
+		return denied("the URL has no host")
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
 		return nil
@@ -40,7 +40,7 @@ func checkHostSyntax(host string) error {
 	labels := strings.Split(host, ".")
 	for _, l := range labels {
 		if l == "" || len(l) > 63 {
-			return denied("host %q holds an empty label or one longer than 63 bytes", host)
+			return denied("host %q has an empty label or one longer than 63 bytes", host)
 		}
 		for i := range len(l) {
 			c := l[i]
@@ -48,7 +48,7 @@ func checkHostSyntax(host string) error {
 				return denied("host %q is not ASCII: write it in its xn-- form", host)
 			}
 			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-				return denied("host %q holds %q, which is not allowed in a name", host, c)
+				return denied("host %q contains %q, which is not allowed in a name", host, c)
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func numeric(label string) bool {
 	return strings.Trim(label, "0123456789") == ""
 }
 
-// HostOf is the host and port of a URL, in lower case; empty when it cannot be read.
+// HostOf returns the host and port of a URL in lower case; empty if the URL cannot be parsed.
 func HostOf(callback string) string {
 	u, err := url.Parse(callback)
 	if err != nil {

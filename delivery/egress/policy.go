@@ -13,49 +13,48 @@ import (
 	"quorumhub/hub"
 )
 
-// Mode says which addresses may be called at all.
+// Mode selects which addresses may be called at all.
 type Mode string
 
 const (
 	// ModePublic allows addresses of the public internet only. It is the default.
 	ModePublic Mode = "public"
-	// ModeEdge allows the public internet and, of private, shared and loopback addresses, those that
-	// AllowCIDRs lists or that a host in AllowHosts resolves to.
+	// ModeEdge allows the public internet and those private, shared and loopback addresses that AllowCIDRs lists or
+	// that a host in AllowHosts resolves to.
 	ModeEdge Mode = "edge"
-	// ModeDevLoopback is ModeEdge with loopback addresses allowed, for a cluster on one's own machine.
+	// ModeDevLoopback is ModeEdge plus loopback addresses, for a cluster on one machine.
 	ModeDevLoopback Mode = "dev-loopback"
 )
 
-// PolicyOptions describes an egress policy. The zero value is ModePublic.
+// PolicyOptions configures an egress policy. The zero value is ModePublic.
 type PolicyOptions struct {
 	Mode Mode
-	// AllowCIDRs lists addresses that may be called although they are not public. Not with ModePublic.
+	// AllowCIDRs lists non-public addresses that may be called. Not with ModePublic.
 	AllowCIDRs []netip.Prefix
-	// AllowHosts lists names whose addresses may be called although they are not public: "hooks.example"
-	// is that name, ".example" and "*.example" are all names below it. Not with ModePublic.
+	// AllowHosts lists names whose addresses may be called even if they are not public: "hooks.example" is that name
+	// only; ".example" and "*.example" are all names below it. Not with ModePublic.
 	AllowHosts []string
-	// AllowPorts lists the ports that may be called. Empty: 80, 443 and everything from 1024 on, which
-	// leaves out the well-known ports of mail, shells, DNS and directories.
+	// AllowPorts lists the ports that may be called. Empty: 80, 443 and everything from 1024, which excludes the
+	// well-known ports of mail, shells, DNS and directories.
 	AllowPorts []uint16
-	// DenyAddrs are never called in any mode: the addresses this process itself listens on. An
-	// unspecified address (0.0.0.0, ::) stands for every address of this machine.
+	// DenyAddrs lists addresses that no mode allows: those this process listens on. An unspecified address (0.0.0.0,
+	// ::) stands for every address of this machine.
 	DenyAddrs []netip.AddrPort
 }
 
-// Policy decides which addresses outbound requests may reach. It is checked twice: CheckURL is the cheap
-// check when a URL is first seen, CheckAddr the authoritative one on the concrete address of every
-// connection, which no name that resolves differently the second time can pass. A Policy is immutable
-// and safe for concurrent use.
+// Policy decides which addresses outbound requests may reach. It is checked twice: CheckURL cheaply when a URL is
+// first seen, and CheckAddr authoritatively on the concrete address of every connection, so that a name which later
+// resolves differently cannot slip past. A Policy is immutable and safe for concurrent use.
 type Policy struct {
 	mode     Mode
 	cidrs    []netip.Prefix
 	hosts    []string // lower case; ".example" for suffixes
 	ports    []uint16
 	deny     map[netip.AddrPort]bool
-	denyPort map[uint16]bool // ports listened on at an unspecified address
+	denyPort map[uint16]bool // ports this process listens on at an unspecified address
 }
 
-// NewPolicy checks the options. An error names the option and what is expected.
+// NewPolicy validates the options. Errors name the option and what is expected.
 func NewPolicy(o PolicyOptions) (*Policy, error) {
 	p := &Policy{mode: o.Mode, deny: map[netip.AddrPort]bool{}, denyPort: map[uint16]bool{}}
 	switch o.Mode {
@@ -101,8 +100,8 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 	return p, nil
 }
 
-// DeniedError says why the policy forbids a URL or an address. Its text is meant for the operator and,
-// from CheckURL, for the sender of the URL.
+// DeniedError reports why the policy forbids a URL or an address. Its text is meant for the operator and, from
+// CheckURL, for whoever sent the URL.
 type DeniedError struct {
 	Message string
 }
@@ -113,9 +112,9 @@ func denied(format string, args ...any) error {
 	return &DeniedError{Message: fmt.Sprintf(format, args...)}
 }
 
-// CheckURL tells whether u may become a callback or topic URL, without resolving its name: scheme, strict
-// host syntax, no userinfo and no fragment, port, and a literal address through the policy. Errors are
-// *DeniedError with one line of text.
+// CheckURL reports whether u may become a callback or topic URL, without resolving its name. It checks the scheme,
+// strict host syntax, the absence of userinfo and fragment, the port, and a literal address. Errors are *DeniedError
+// with one line of text.
 func (p *Policy) CheckURL(u *url.URL) error {
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return denied("scheme %q is not allowed, expected http or https", u.Scheme)
@@ -124,10 +123,10 @@ func (p *Policy) CheckURL(u *url.URL) error {
 		return denied("the URL is longer than %d bytes", hub.MaxURLBytes)
 	}
 	if u.User != nil {
-		return denied("the URL holds a user name or password, which is not allowed")
+		return denied("the URL contains a user name or password, which is not allowed")
 	}
 	if u.Fragment != "" || u.RawFragment != "" {
-		return denied("the URL holds a fragment (#...), which is not allowed")
+		return denied("the URL contains a fragment (#...), which is not allowed")
 	}
 	host := strings.ToLower(u.Hostname())
 	port, err := urlPort(u)
@@ -136,7 +135,7 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Zone() != "" {
-			return denied("address %q holds a zone, which is not allowed", host)
+			return denied("address %q has a zone, which is not allowed", host)
 		}
 		return p.CheckAddr(netip.AddrPortFrom(addr, port), "")
 	}
@@ -147,23 +146,23 @@ func (p *Policy) CheckURL(u *url.URL) error {
 		return p.portError(port)
 	}
 	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) && !p.hostAllowed(host) &&
-		!p.private(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !p.private(netip.IPv6Loopback()) {
-		return denied("host %q is this machine itself, which egress mode %s does not allow", host, p.mode)
+		!p.allowsPrivate(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !p.allowsPrivate(netip.IPv6Loopback()) {
+		return denied("host %q is this machine, which egress mode %s does not allow", host, p.mode)
 	}
 	return nil
 }
 
-// CheckAddr tells whether a connection to the concrete address a may be made on behalf of host, the name
-// it was resolved from (empty for a literal address). Errors are *DeniedError.
+// CheckAddr reports whether a connection may be made to address a on behalf of host, the name it was resolved from
+// (empty for a literal address). Errors are *DeniedError.
 func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 	ip := a.Addr().Unmap()
 	if ip.Zone() != "" {
-		return denied("address %s holds a zone, which is not allowed", ip)
+		return denied("address %s has a zone, which is not allowed", ip)
 	}
 	if !p.portAllowed(a.Port()) {
 		return p.portError(a.Port())
 	}
-	// An IPv6 address that leads to an IPv4 one is judged by both.
+	// An IPv6 address that leads to an IPv4 one must pass as both.
 	inner, wraps := embedded(ip)
 	for _, n := range neverAllowed() {
 		if n.Contains(ip) || wraps && n.Contains(inner) {
@@ -171,27 +170,27 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 		}
 	}
 	for _, face := range []netip.Addr{ip, inner} {
-		if face.IsValid() && p.own(netip.AddrPortFrom(face, a.Port())) {
+		if face.IsValid() && p.isOwn(netip.AddrPortFrom(face, a.Port())) {
 			return denied("address %s is one this hub listens on", a)
 		}
 	}
 	exempt := host != "" && p.hostAllowed(host)
 	if wraps {
-		if !exempt && !public(inner) && !p.private(inner) {
+		if !exempt && !isPublic(inner) && !p.allowsPrivate(inner) {
 			return denied("address %s leads to %s, which egress mode %s does not allow", ip, inner, p.mode)
 		}
 		if ssrf.IPv6NAT64Prefix.Contains(ip) {
 			return nil // translated by the network: the inner address is the target
 		}
 	}
-	if exempt || public(ip) || p.private(ip) {
+	if exempt || isPublic(ip) || p.allowsPrivate(ip) {
 		return nil
 	}
 	return denied("address %s is not a public one, which egress mode %s does not allow unless it is listed", ip, p.mode)
 }
 
-// private tells whether a non-public address is allowed by mode or list.
-func (p *Policy) private(ip netip.Addr) bool {
+// allowsPrivate reports whether the mode or the list allows a non-public address.
+func (p *Policy) allowsPrivate(ip netip.Addr) bool {
 	if p.mode == ModeDevLoopback && ip.IsLoopback() {
 		return true
 	}
@@ -227,8 +226,8 @@ func (p *Policy) portError(port uint16) error {
 	return denied("port %d is not allowed, expected 80, 443 or 1024 to 65535", port)
 }
 
-// own tells whether this process listens on a.
-func (p *Policy) own(a netip.AddrPort) bool {
+// isOwn reports whether this process listens on a.
+func (p *Policy) isOwn(a netip.AddrPort) bool {
 	if p.deny[a] {
 		return true
 	}
@@ -240,7 +239,7 @@ func (p *Policy) own(a netip.AddrPort) bool {
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return true // cannot tell: the safe answer
+		return true // unknown: err on the safe side
 	}
 	for _, i := range addrs {
 		if n, ok := i.(*net.IPNet); ok {

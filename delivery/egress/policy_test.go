@@ -11,8 +11,8 @@ import (
 	"quorumhub/test/fake"
 )
 
-// TestEgressAddresses is the table of what each mode lets through. edge lists 10/8, 127.0.0.1, fd00::/8,
-// the local NAT64 prefix, 6to4, and (to show that no list opens them) everything there is.
+// TestEgressAddresses is the table of what each mode allows. Mode edge lists 10/8, 127.0.0.1, fd00::/8, the local
+// NAT64 prefix, 6to4, and, to show that no list opens them, the addresses that are never allowed.
 func TestEgressAddresses(t *testing.T) {
 	public := fake.Policy(t, egress.PolicyOptions{})
 	dev := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback})
@@ -38,7 +38,7 @@ func TestEgressAddresses(t *testing.T) {
 		{"64:ff9b:1::192.168.0.1", false, false, false, true},
 		{"2002:0a01:0203::1", false, false, true, true},            // 6to4 of 10.1.2.3
 		{"2002:c0a8:0101::1", false, false, false, true},           // 6to4 of 192.168.1.1
-		{"2002:5db8:d822::1", false, false, true, true},            // 6to4 of a public address: a tunnel all the same
+		{"2002:5db8:d822::1", false, false, true, true},            // 6to4 of a public address: still a tunnel
 		{"2001:0:5db8:d822::f5fe:fdfc", false, false, true, true},  // Teredo, client 10.1.2.3
 		{"2001:0:5db8:d822::3f57:fefe", false, false, false, true}, // Teredo, client 192.168.1.1
 		{"::10.1.2.3", false, false, false, true},                  // IPv4-compatible
@@ -154,7 +154,7 @@ func TestEgressCheckURL(t *testing.T) {
 	for _, c := range []struct {
 		p    *egress.Policy
 		url  string
-		want string // part of the message, empty: allowed
+		want string // part of the message; empty: allowed
 	}{
 		{public, "https://example.com/cb?x=1", ok},
 		{public, "http://example.com:8080/", ok},
@@ -176,8 +176,8 @@ func TestEgressCheckURL(t *testing.T) {
 		{public, "http://a..example.com/", "empty label"},
 		{public, "http://b\u00fccher.example/", "xn--"},
 		{public, "http://exa$mple.com/", "not allowed in a name"},
-		{public, "http://localhost/", "this machine itself"},
-		{public, "http://a.LOCALHOST/", "this machine itself"},
+		{public, "http://localhost/", "is this machine"},
+		{public, "http://a.LOCALHOST/", "is this machine"},
 		{public, "http://127.0.0.1/", "not a public"},
 		{public, "http://10.0.0.1/", "not a public"},
 		{public, "http://169.254.169.254/latest", "never allowed"},

@@ -11,30 +11,30 @@ import (
 	"syscall"
 )
 
-// Reason is the class of a failure. It is all that leaves this package about a failed connection: more
-// would turn the hub into a port scanner.
+// Reason classifies a failure. It is all this package reveals about a failed connection: more would turn the hub into
+// a port scanner.
 type Reason string
 
 const (
 	ReasonNone        Reason = ""
 	ReasonDenied      Reason = "forbidden-address" // the egress policy forbids the target
-	ReasonCrowded     Reason = "crowded"           // too many verifications go to its network; it is asked later
+	ReasonCrowded     Reason = "crowded"           // too many verifications go to the target's network; tried again later
 	ReasonUnreachable Reason = "unreachable"       // no such name, refused, reset or cut off
 	ReasonTimeout     Reason = "timeout"
 	ReasonTLS         Reason = "tls"
 	ReasonStatus      Reason = "http-status"
-	ReasonChallenge   Reason = "wrong-challenge" // a 2xx answer whose body is not the challenge
+	ReasonChallenge   Reason = "wrong-challenge" // a 2xx response whose body is not the challenge
 	ReasonCancelled   Reason = "cancelled"
-	ReasonProtocol    Reason = "protocol"   // not an HTTP answer, or a header too long
+	ReasonProtocol    Reason = "protocol"   // not an HTTP response, or a header too long
 	ReasonTooLarge    Reason = "too-large"  // topic content above message.max_bytes
-	ReasonRedirect    Reason = "redirect"   // too many, to a forbidden place, or from https to http
-	ReasonEncoding    Reason = "encoding"   // content encoded though that was not asked for
-	ReasonURL         Reason = "bad-url"    // cannot be used as a URL
-	ReasonUnreadable  Reason = "unreadable" // the message cannot be read from this node's log
-	ReasonSecret      Reason = "bad-secret" // the sealed secret does not open with this node's keys
+	ReasonRedirect    Reason = "redirect"   // too many, to a forbidden URL, or from https to http
+	ReasonEncoding    Reason = "encoding"   // encoded content that was not requested
+	ReasonURL         Reason = "bad-url"    // not usable as a URL
+	ReasonUnreadable  Reason = "unreadable" // this node's log cannot supply the message
+	ReasonSecret      Reason = "bad-secret" // this node's keys do not open the sealed secret
 )
 
-// Classify maps an error of RoundTrip or of reading a body to its class.
+// Classify returns the class of an error from a request or from reading its response. ctx is the request's.
 func Classify(ctx context.Context, err error) Reason {
 	var (
 		den  *DeniedError

@@ -17,30 +17,30 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// TLSRule says how TLS is spoken with some hosts. Files are PEM.
+// TLSRule configures TLS for some hosts. Files are PEM.
 type TLSRule struct {
-	// Hosts are names (hooks.example.org), all names below one (*.example.org) or addresses, each with a port or for
-	// every port.
+	// Hosts are names (hooks.example.org), all names below one (*.example.org) or addresses, each with or without a
+	// port. Without one, the rule applies to every port.
 	Hosts []string `yaml:"hosts"`
-	// CA signs the hosts' certificates, in place of the system's authorities; empty: those.
+	// CA replaces the system's certificate authorities for these hosts; empty: it does not.
 	CA string `yaml:"ca"`
-	// Cert and Key are shown to the hosts; empty: nothing is.
+	// Cert and Key are presented to the hosts; empty: none.
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
 	// MinVersion is 1.2, the default, or 1.3.
 	MinVersion string `yaml:"min_version"`
-	// ServerName is what the hosts' certificates must name; empty: the host of the URL.
+	// ServerName is the name expected in the hosts' certificates; empty: the host of the URL.
 	ServerName string `yaml:"server_name"`
 }
 
-// filesPause is how often a rule's files are looked at.
+// filesPause is how long a rule's files are not examined again.
 const filesPause = time.Second
 
-// TLSRules are the rules for all hosts; the first that fits is a host's. Their files are looked at again for new requests, at
-// most once a second: renewed ones hold for new connections, and those made before are not used any more. Files that cannot
-// be used leave the last good ones in force. nil: no host has one. Safe for concurrent use.
+// TLSRules holds the rules of all hosts; the first match applies. Files are examined again for new requests, at most
+// once a second: renewed files apply to new connections, and existing ones are no longer used. Unusable files leave
+// the last good ones in force. A nil *TLSRules has no rules. Safe for concurrent use.
 type TLSRules struct {
-	// Failed is told of renewed files that cannot be used. It is set before the first use.
+	// Failed is called with the error when renewed files cannot be used. Set it before the first use.
 	Failed func(error)
 	rules  []*tlsRule
 }
@@ -51,12 +51,12 @@ type tlsRule struct {
 	all   *TLSRules
 
 	mu      sync.Mutex
-	config  *tls.Config // replaced, never changed: the pools tell connections apart by it
+	config  *tls.Config // replaced, never changed: its identity tells connections apart in the pools
 	stamp   string
 	checked time.Time
 }
 
-// LoadTLSRules reads a YAML list of rules and all files that they name. Errors say which and what is expected.
+// LoadTLSRules reads a YAML list of rules and all files they name. Errors name the rule and what is expected.
 func LoadTLSRules(path string) (*TLSRules, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -73,7 +73,7 @@ func LoadTLSRules(path string) (*TLSRules, error) {
 	return t, nil
 }
 
-// NewTLSRules checks rules and reads their files.
+// NewTLSRules validates rules and reads their files.
 func NewTLSRules(rules []TLSRule) (*TLSRules, error) {
 	t := &TLSRules{}
 	seen := map[string]int{}
@@ -99,7 +99,7 @@ func (r *tlsRule) check(seen map[string]int, i int) error {
 		name := pattern
 		if host, port, err := net.SplitHostPort(pattern); err == nil {
 			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-				return fmt.Errorf("hosts: %q has no port; expected a name such as hooks.example.org, *.example.org or hooks.example.org:8443", pattern)
+				return fmt.Errorf("hosts: %q has an invalid port; expected a name such as hooks.example.org, *.example.org or hooks.example.org:8443", pattern)
 			}
 			name = host
 		}
@@ -107,11 +107,11 @@ func (r *tlsRule) check(seen map[string]int, i int) error {
 		if _, err := netip.ParseAddr(name); err != nil {
 			name = strings.TrimPrefix(name, "*.")
 			if err := checkHostSyntax(name); err != nil || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-				return fmt.Errorf("hosts: %q is no host; expected a name such as hooks.example.org, *.example.org or hooks.example.org:8443", pattern)
+				return fmt.Errorf("hosts: %q is not a host; expected a name such as hooks.example.org, *.example.org or hooks.example.org:8443", pattern)
 			}
 		}
 		if other, twice := seen[pattern]; twice {
-			return fmt.Errorf("hosts: %s is in [%d] already", pattern, other)
+			return fmt.Errorf("hosts: %s is already in [%d]", pattern, other)
 		}
 		seen[pattern] = i
 		r.Hosts[j] = pattern
@@ -125,7 +125,7 @@ func (r *tlsRule) check(seen map[string]int, i int) error {
 	return nil
 }
 
-// Expired names the client certificates that are not valid now.
+// Expired describes the client certificates that are not valid now.
 func (t *TLSRules) Expired(now time.Time) (out []string) {
 	if t == nil {
 		return nil
@@ -142,17 +142,17 @@ func (t *TLSRules) Expired(now time.Time) (out []string) {
 	return out
 }
 
-// of is how TLS is spoken with host:port; nil: as with any host. The same pointer means the same files.
-func (t *TLSRules) of(host, port string) *tls.Config {
+// configFor returns the TLS configuration of host:port; nil: no rule matches. The same pointer means the same files.
+func (t *TLSRules) configFor(host, port string) *tls.Config {
 	if t == nil {
 		return nil
 	}
 	host = strings.ToLower(host)
 	for _, r := range t.rules {
-		if r.fits(host, port) {
+		if r.matches(host, port) {
 			c, err := r.current(time.Now())
 			if err != nil {
-				return nil // cannot be: they were read before
+				return nil // impossible: the files were read before
 			}
 			return c
 		}
@@ -160,8 +160,8 @@ func (t *TLSRules) of(host, port string) *tls.Config {
 	return nil
 }
 
-// inForce tells whether a configuration is the present one of a rule.
-func (t *TLSRules) inForce(c *tls.Config) bool {
+// isCurrent reports whether c is the current configuration of a rule.
+func (t *TLSRules) isCurrent(c *tls.Config) bool {
 	for _, r := range t.rules {
 		r.mu.Lock()
 		is := r.config == c
@@ -173,7 +173,7 @@ func (t *TLSRules) inForce(c *tls.Config) bool {
 	return false
 }
 
-func (r *tlsRule) fits(host, port string) bool {
+func (r *tlsRule) matches(host, port string) bool {
 	for _, pattern := range r.Hosts {
 		name := pattern
 		if h, p, err := net.SplitHostPort(pattern); err == nil {
@@ -197,7 +197,7 @@ func (r *tlsRule) current(now time.Time) (*tls.Config, error) {
 		return r.config, nil
 	}
 	r.checked = now
-	stamp := r.stampOf()
+	stamp := r.fileStamp()
 	if r.config != nil && stamp == r.stamp {
 		return r.config, nil
 	}
@@ -210,12 +210,12 @@ func (r *tlsRule) current(now time.Time) (*tls.Config, error) {
 	case r.all.Failed != nil:
 		r.all.Failed(fmt.Errorf("delivery.tls_file: %s: %w", r.where, err))
 	}
-	r.stamp = stamp // a complaint is made once for these files
+	r.stamp = stamp // report these files once
 	return r.config, nil
 }
 
-// stampOf changes when a file does.
-func (r *tlsRule) stampOf() (out string) {
+// fileStamp changes whenever a file does.
+func (r *tlsRule) fileStamp() (out string) {
 	for _, f := range []string{r.CA, r.Cert, r.Key} {
 		if info, err := os.Stat(f); err == nil {
 			out += fmt.Sprintf("%d/%d ", info.ModTime().UnixNano(), info.Size())
@@ -236,7 +236,7 @@ func (r *tlsRule) load() (*tls.Config, error) {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s holds no certificate; expected PEM", r.CA)
+			return nil, fmt.Errorf("ca: %s contains no certificate; expected PEM", r.CA)
 		}
 	}
 	if r.Cert != "" {
@@ -249,14 +249,15 @@ func (r *tlsRule) load() (*tls.Config, error) {
 	return c, nil
 }
 
-// certificateAsked is the context key of an *atomic.Bool that notes that a server asked for a client certificate.
-type certificateAsked struct{}
+// certificateRequested is the context key of an *atomic.Bool that is set when a server requests a client certificate.
+type certificateRequested struct{}
 
-// noticing has a configuration note that, and answer with the certificate that the server takes, as crypto/tls does.
-func noticing(c *tls.Config) *tls.Config {
+// noteCertificateRequests makes a configuration set that flag, and select the certificate that the server accepts, as
+// crypto/tls does.
+func noteCertificateRequests(c *tls.Config) *tls.Config {
 	certificates := c.Certificates
 	c.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if asked, ok := info.Context().Value(certificateAsked{}).(*atomic.Bool); ok {
+		if asked, ok := info.Context().Value(certificateRequested{}).(*atomic.Bool); ok {
 			asked.Store(true)
 		}
 		for i := range certificates {
@@ -269,8 +270,8 @@ func noticing(c *tls.Config) *tls.Config {
 	return c
 }
 
-// refusedCertificate is the error of a first request over a connection for which the server asked for a client certificate.
-// With TLS 1.3 it judges after the handshake, and its word may be lost with the connection.
+// refusedCertificate wraps the error of the first request over a connection whose server requested a client
+// certificate. With TLS 1.3 the server decides after the handshake, and its alert may be lost with the connection.
 func refusedCertificate(err error) error {
-	return fmt.Errorf("tls: the server asked for a client certificate: %w", err)
+	return fmt.Errorf("tls: the server requested a client certificate: %w", err)
 }

@@ -83,7 +83,7 @@ func (ca *testCA) pool() *x509.CertPool {
 	return pool
 }
 
-// issue makes a certificate for a client or a server, and its files name.pem and name.key.
+// issue makes a certificate for a client or a server, with files name.pem and name.key.
 func (ca *testCA) issue(name, commonName string, end time.Duration, hosts ...string) tls.Certificate {
 	ca.t.Helper()
 	ca.n++
@@ -110,7 +110,7 @@ func (ca *testCA) issue(name, commonName string, end time.Duration, hosts ...str
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// mutual is an https server that notes by which certificate each request came.
+// mutual is an HTTPS server that records the client certificate of each request.
 type mutual struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -140,7 +140,7 @@ func newMutual(t *testing.T, cert tls.Certificate, change func(*tls.Config)) *mu
 	return m
 }
 
-// names are those since the last call.
+// names returns the common names seen since the last call.
 func (m *mutual) names() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,7 +154,7 @@ func (m *mutual) host() string {
 	return u.Host
 }
 
-// caller makes requests in all ways there are.
+// caller makes requests in every way a Client offers.
 type caller struct {
 	t      *testing.T
 	client *egress.Client
@@ -167,10 +167,10 @@ func newCaller(t *testing.T, rules *egress.TLSRules) *caller {
 	return &caller{t, c}
 }
 
-// ways are those of a request to leave.
+// ways is the number of ways to make a request.
 const ways = 3
 
-// call makes a request in each way. All must end the same.
+// call makes a request in each way and expects the same outcome.
 func (c *caller) call(target string) posted {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
@@ -207,12 +207,13 @@ func requireClient(ca *testCA) func(*tls.Config) {
 	return func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool() }
 }
 
-// Each host gets the certificate of its rule and no other: not with deliveries, not with verifications, not from the pool.
+// Each host gets the certificate of its rule and no other, whichever way a request is made, and from no pooled
+// connection.
 func TestClientCertificatesGoToTheirHostsOnly(t *testing.T) {
 	ca, other := newTestCA(t, "one"), newTestCA(t, "other")
 	a := newMutual(t, ca.issue("server-a", "server", time.Hour, "127.0.0.1"), requireClient(ca))
 	b := newMutual(t, other.issue("server-b", "server", time.Hour, "127.0.0.1"), requireClient(other))
-	// c asks for a certificate, of any authority, and takes who has none.
+	// c requests a certificate of any authority, and accepts clients without one.
 	c := newMutual(t, ca.issue("server-c", "server", time.Hour, "127.0.0.1"), func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert })
 	ca.issue("client", "client of a", time.Hour)
 	other.issue("client", "client of b", time.Hour)
@@ -239,8 +240,8 @@ func TestClientCertificatesGoToTheirHostsOnly(t *testing.T) {
 	}
 }
 
-// What TLS refuses on either side is a failed attempt of class tls, and says nothing else.
-func TestTLSThatFails(t *testing.T) {
+// A TLS failure on either side is of class tls, and reveals nothing else.
+func TestTLSFailures(t *testing.T) {
 	ca, other := newTestCA(t, "one"), newTestCA(t, "other")
 	good := newMutual(t, ca.issue("server", "server", time.Hour, "127.0.0.1"), requireClient(ca))
 	old := newMutual(t, ca.issue("old", "server", -time.Hour, "127.0.0.1"), requireClient(ca))
@@ -286,8 +287,8 @@ func TestTLSThatFails(t *testing.T) {
 	}
 }
 
-// Renewed files hold for what is sent from then on, without a restart; connections of before are not used any more. Files that
-// cannot be used are told of, and those before them stay in force.
+// Renewed files apply to new requests without a restart; existing connections are no longer used. Unusable files are
+// reported, and the previous ones stay in force.
 func TestRenewedClientCertificate(t *testing.T) {
 	ca := newTestCA(t, "one")
 	m := newMutual(t, ca.issue("server", "server", time.Hour, "127.0.0.1"), requireClient(ca))
@@ -338,7 +339,7 @@ func TestRenewedClientCertificate(t *testing.T) {
 	until("the mended files are used", func() bool { return slices.Equal(all(), slices.Repeat([]string{"third"}, ways)) })
 }
 
-func TestTLSRulesThatAreWrong(t *testing.T) {
+func TestInvalidTLSRules(t *testing.T) {
 	ca := newTestCA(t, "one")
 	ca.issue("client", "client", time.Hour)
 	ca.issue("another", "client", time.Hour)
@@ -349,15 +350,15 @@ func TestTLSRulesThatAreWrong(t *testing.T) {
 	p := ca.path
 	for text, want := range map[string]string{
 		"- {hosts: [a.example], ca: " + p("none.pem") + "}":                                    "[0]: ca: open " + p("none.pem"),
-		"- {hosts: [a.example], ca: " + p("empty.pem") + "}":                                   p("empty.pem") + " holds no certificate; expected PEM",
+		"- {hosts: [a.example], ca: " + p("empty.pem") + "}":                                   p("empty.pem") + " contains no certificate; expected PEM",
 		"- {hosts: [a.example], cert: " + p("client.pem") + "}":                                "cert and key belong together",
 		"- {hosts: [a.example], cert: " + p("client.pem") + ", key: " + p("another.key") + "}": "private key does not match public key",
 		"- {hosts: [a.example], cert: " + p("none.pem") + ", key: " + p("client.key") + "}":    "no such file",
 		"- {hosts: [a.example], min_version: \"1.1\"}":                                         "expected 1.2 or 1.3",
 		"- {ca: " + p("ca.pem") + "}":                                                          "hosts is empty",
-		"- {hosts: ['https://a.example/']}":                                                    "has no port",
-		"- {hosts: [a.example]}\n- {hosts: [b.example, A.example]}":                            "[1]: hosts: a.example is in [0] already",
-		"- {hosts: ['a b']}":              "is no host",
+		"- {hosts: ['https://a.example/']}":                                                    "invalid port",
+		"- {hosts: [a.example]}\n- {hosts: [b.example, A.example]}":                            "[1]: hosts: a.example is already in [0]",
+		"- {hosts: ['a b']}":              "is not a host",
 		"- {hosts: [a.example], cart: x}": "cart",
 		"hosts: [a.example]":              "delivery.tls_file",
 	} {

@@ -11,30 +11,29 @@ import (
 	"time"
 )
 
-// Content distribution makes its requests itself, over connections of its own: a request is one write and one or
-// two reads in the goroutine that wants it made, without others to hand anything over to. net/http's client is
-// for everything else.
+// Post uses connections of its own instead of net/http: a request is one write and one or two reads in the caller's
+// goroutine, with no handover to another one. Everything else goes through net/http.
 
-// inlineBody is the size up to which header and body leave in one write, in bytes. Larger ones are not copied.
+// inlineBody is the body size in bytes up to which header and body leave in one write. Larger bodies are not copied.
 const inlineBody = 16 << 10
 
-// duplexBody is the size from which a server may answer, or want to, before all of the body is out.
+// duplexBody is the body size in bytes above which a server may respond before it has read all of the body.
 const duplexBody = 64 << 10
 
-// duplexPatience is how long the end of the body may come behind the end of the answer.
+// duplexPatience is how much later than the response the end of the body may be sent.
 const duplexPatience = 20 * time.Millisecond
 
-// past is a deadline that ends whatever waits for a connection.
-func past() time.Time { return time.Unix(1, 0) }
+// longAgo is a deadline that ends any operation that waits for a connection.
+func longAgo() time.Time { return time.Unix(1, 0) }
 
-// Route is the part of a request that does not change: where it goes and how it begins.
+// Route is the part of a request that stays the same: where it goes and how it begins.
 type Route struct {
 	to   wireAddr
 	head []byte // request line, Host and User-Agent, each with its line end
 }
 
-// NewRoute prepares requests to u, which is used as it is. Only absolute http and https URLs with a name or an
-// address for a host can be.
+// NewRoute prepares requests to u, which is used as is. It must be an absolute http or https URL whose host is a name
+// or an address.
 func NewRoute(method string, u *url.URL, userAgent string) (Route, error) {
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return Route{}, fmt.Errorf("scheme %q, expected http or https", u.Scheme)
@@ -54,7 +53,7 @@ func NewRoute(method string, u *url.URL, userAgent string) (Route, error) {
 	target := u.RequestURI()
 	for i := range len(target) {
 		if c := target[i]; c <= ' ' || c == 0x7f {
-			return Route{}, errors.New("the URL holds a blank or a control character")
+			return Route{}, errors.New("the URL contains a space or a control character")
 		}
 	}
 	if !fieldValue(userAgent) {
@@ -65,13 +64,13 @@ func NewRoute(method string, u *url.URL, userAgent string) (Route, error) {
 	return r, nil
 }
 
-// Field is one header field of a request.
+// Field is a header field of a request.
 type Field struct{ Name, Value string }
 
-var errHeaderValue = errors.New("a header value holds a line break or another control character")
+var errHeaderValue = errors.New("a header value contains a control character")
 
-// fieldValue tells whether v may be sent as a header value: whoever chooses it must not choose what follows
-// (RFC 9110 section 5.5).
+// fieldValue reports whether v may be sent as a header value: whoever chooses it must not choose what follows (RFC
+// 9110 section 5.5).
 func fieldValue(v string) bool {
 	for i := range len(v) {
 		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
@@ -81,35 +80,35 @@ func fieldValue(v string) bool {
 	return true
 }
 
-// Post makes one request with a body over the client's own HTTP/1.1 connections and reads the answer, whose body is of
-// no interest. ctx bounds all of it; the error of a request that ctx ended wraps its cause. A server that speaks only
-// HTTP/2 gives ErrNeedsHTTP2. A request that met a connection which the server had closed is made once more.
-func (c *Client) Post(ctx context.Context, r *Route, fields []Field, body []byte) (Answer, error) {
+// Post makes one request with a body over the client's own HTTP/1.1 connections and reads the response, discarding
+// its body. ctx bounds all of it; once ctx ends the request, the error wraps its cause. If the server speaks only
+// HTTP/2, the error is ErrNeedsHTTP2. A request on a reused connection that the server closed without a response is
+// repeated once on a new one.
+func (c *Client) Post(ctx context.Context, r *Route, fields []Field, body []byte) (Response, error) {
 	return c.wires.post(ctx, r, fields, body)
 }
 
-// post makes one request with a body and reads the answer. ctx bounds all of it; the error of a request that ctx
-// ended wraps its cause.
+// post implements Client.Post.
 //
-// A server may close an idle connection at any moment. A request that met one which had been used before, and
-// got not a single byte back, is made once more on a fresh connection. Such a server may have seen the first, but
-// what is sent here carries an id that does not change, so receivers can tell; the alternative is a failed attempt, and
-// then the same repetition.
-func (p *wirePool) post(ctx context.Context, r *Route, fields []Field, body []byte) (Answer, error) {
+// A server may close an idle connection at any moment. A request that meets a reused connection, and gets not a
+// single byte back, is repeated once on a new connection. Such a server may have seen the first request. Requests
+// carry an ID that does not change, so receivers can tell; the alternative is a failed attempt and the same
+// repetition.
+func (p *wirePool) post(ctx context.Context, r *Route, fields []Field, body []byte) (Response, error) {
 	if ctx.Err() != nil {
-		return Answer{}, context.Cause(ctx)
+		return Response{}, context.Cause(ctx)
 	}
 	for _, f := range fields {
 		if !fieldValue(f.Value) {
-			return Answer{}, errHeaderValue
+			return Response{}, errHeaderValue
 		}
 	}
-	b := p.takeBuffers()
-	defer p.giveBuffers(b)
+	b := p.getBuffers()
+	defer p.putBuffers(b)
 	b.out = appendRequest(b.out[:0], r, fields, len(body))
 
-	to := p.at(r.to)
-	if w := p.take(to); w != nil {
+	to := p.resolve(r.to)
+	if w := p.get(to); w != nil {
 		a, err := p.exchange(ctx, w, b, body)
 		if !errors.Is(err, errSilent) || ctx.Err() != nil {
 			return a, err
@@ -117,16 +116,16 @@ func (p *wirePool) post(ctx context.Context, r *Route, fields []Field, body []by
 	}
 	w, err := p.connect(ctx, to)
 	if err != nil {
-		return Answer{}, ended(ctx, err)
+		return Response{}, ended(ctx, err)
 	}
 	a, err := p.exchange(ctx, w, b, body)
-	if w.asked && errors.Is(err, errSilent) {
+	if w.certificateRequested && errors.Is(err, errSilent) {
 		err = refusedCertificate(err)
 	}
 	return a, err
 }
 
-// appendRequest writes everything before the body.
+// appendRequest appends everything before the body.
 func appendRequest(out []byte, r *Route, fields []Field, length int) []byte {
 	out = append(out, r.head...)
 	for _, f := range fields {
@@ -140,40 +139,40 @@ func appendRequest(out []byte, r *Route, fields []Field, length int) []byte {
 	return append(out, "\r\n\r\n"...)
 }
 
-// errSilent: a connection ended without a byte of an answer.
-var errSilent = errors.New("no answer")
+// errSilent means that a connection ended without a byte of a response.
+var errSilent = errors.New("no response")
 
-// exchange sends what is in b, and the body, and reads the answer. The connection is in the pool or closed
-// afterwards.
-func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body []byte) (Answer, error) {
+// exchange sends what is in b and the body, and reads the response. Afterwards the connection is in the pool or
+// closed.
+func (p *wirePool) exchange(ctx context.Context, w *wire, b *wireBuffers, body []byte) (Response, error) {
 	t, stop := tie(ctx, w.tcp)
 	b.br.Reset(w.conn)
-	a, err := w.ask(b, body)
+	a, err := w.roundTrip(b, body)
 	var alone bool
 	if t != nil {
-		alone = t.release()
+		alone = t.detach()
 	} else {
 		alone = stop()
 	}
 	if alone && err == nil && a.reuse {
-		p.give(w)
+		p.put(w)
 		return a, nil
 	}
 	w.drop()
 	if err != nil {
-		return Answer{}, ended(ctx, err)
+		return Response{}, ended(ctx, err)
 	}
 	return a, nil
 }
 
-// ask is the exchange itself.
-func (w *wire) ask(b *wireBuffers, body []byte) (Answer, error) {
+// roundTrip sends and receives on one connection.
+func (w *wire) roundTrip(b *wireBuffers, body []byte) (Response, error) {
 	if len(body) > duplexBody {
-		return w.askDuplex(b, body)
+		return w.roundTripDuplex(b, body)
 	}
 	sent := w.send(b, body)
-	// Even a server that stopped reading may have answered.
-	a, err := b.answer()
+	// Even a server that stopped reading may have responded.
+	a, err := b.response()
 	if err != nil && sent != nil && errors.Is(err, errSilent) {
 		return a, fmt.Errorf("%w: %w", errSilent, sent)
 	}
@@ -181,11 +180,11 @@ func (w *wire) ask(b *wireBuffers, body []byte) (Answer, error) {
 	return a, err
 }
 
-// askDuplex reads while it still writes, so that an early answer to a large body is heard.
-func (w *wire) askDuplex(b *wireBuffers, body []byte) (Answer, error) {
+// roundTripDuplex reads while it still writes, so that an early response to a large body is received.
+func (w *wire) roundTripDuplex(b *wireBuffers, body []byte) (Response, error) {
 	sent := make(chan error, 1)
 	go func() { sent <- w.send(b, body) }()
-	a, err := b.answer()
+	a, err := b.response()
 	patience := time.NewTimer(duplexPatience)
 	defer patience.Stop()
 	select {
@@ -194,9 +193,9 @@ func (w *wire) askDuplex(b *wireBuffers, body []byte) (Answer, error) {
 		return a, err
 	case <-patience.C:
 	}
-	// The server has made up its mind without the rest.
+	// The server has decided without the rest of the body.
 	a.reuse = false
-	_ = w.tcp.SetDeadline(past())
+	_ = w.tcp.SetDeadline(longAgo())
 	<-sent
 	return a, err
 }
@@ -205,7 +204,7 @@ func (w *wire) send(b *wireBuffers, body []byte) error {
 	if len(body) <= inlineBody {
 		b.out = append(b.out, body...)
 		_, err := w.conn.Write(b.out)
-		b.out = b.out[:len(b.out)-len(body)] // for another try
+		b.out = b.out[:len(b.out)-len(body)] // for another attempt
 		return err
 	}
 	if w.conn == w.tcp {
@@ -220,15 +219,15 @@ func (w *wire) send(b *wireBuffers, body []byte) error {
 	return err
 }
 
-// answer reads the answer. errSilent is wrapped when the connection ended before its first byte.
-func (b *wireBuffers) answer() (Answer, error) {
+// response reads the response. The error wraps errSilent if the connection ended before the first byte.
+func (b *wireBuffers) response() (Response, error) {
 	if _, err := b.br.Peek(1); err != nil {
-		return Answer{}, fmt.Errorf("%w: %w", errSilent, err)
+		return Response{}, fmt.Errorf("%w: %w", errSilent, err)
 	}
-	return readAnswer(b.br)
+	return readResponse(b.br)
 }
 
-// ended is err, or why ctx ended the request.
+// ended returns err, or the reason why ctx ended the request.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err

@@ -14,57 +14,57 @@ import (
 	"time"
 )
 
-// wireAddr is where connections go; those of one address can stand in for one another.
+// wireAddr is the destination of connections; those with the same wireAddr are interchangeable.
 type wireAddr struct {
 	secure bool
 	addr   string      // host:port
-	name   string      // the host without brackets, which a certificate must name
-	tls    *tls.Config // of the host's TLSRule, with the files of now; nil: it has none
+	name   string      // the host without brackets, as the certificate must name it
+	tls    *tls.Config // from the host's TLSRule and its current files; nil: no rule
 }
 
-// wire is one HTTP/1.1 connection. It belongs to one request at a time; between requests it is in the pool and
-// costs a descriptor and this.
+// wire is one HTTP/1.1 connection. It serves one request at a time. Between requests it is in the pool and costs a
+// file descriptor and this struct.
 type wire struct {
 	to   wireAddr
 	conn net.Conn // the TCP connection, or TLS on top of it
 	tcp  net.Conn
 
-	used       bool // it has carried a request
-	asked      bool // the server asked for a client certificate
-	idleSince  time.Time
-	prev, next *wire // in the pool's list by idleSince
+	used                 bool // it has carried a request
+	certificateRequested bool // the server requested one
+	idleSince            time.Time
+	prev, next           *wire // in the pool's list by idleSince
 }
 
-// wirePool makes connections and keeps idle ones. No goroutine watches them: a connection that was closed
-// meanwhile shows when it is taken out again or used. Safe for concurrent use.
+// wirePool makes connections and keeps idle ones. No goroutine watches them: a connection closed in the meantime is
+// noticed when it is taken out or used. Safe for concurrent use.
 type wirePool struct {
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
 	tls         *tls.Config
 	rules       *TLSRules
-	sessions    map[*tls.Config]*tls.Config // with what requests need, by the rules' configurations; guarded by mu
+	sessions    map[*tls.Config]*tls.Config // complete configurations, by those of the rules; guarded by mu
 	maxPerHost  int
 	maxIdle     int
 	idleTimeout time.Duration
 	buffers     sync.Pool // *wireBuffers
 
 	mu    sync.Mutex
-	idle  map[wireAddr][]*wire // the one used last is last
+	idle  map[wireAddr][]*wire // by destination; the most recently used is last
 	old   *wire                // idle for longest
 	young *wire
 	count int
-	sweep *time.Timer // set while there is an idle connection
+	sweep *time.Timer // set while there are idle connections
 }
 
-// wireBuffers are what a request under way needs.
+// wireBuffers holds the buffers of a request in flight.
 type wireBuffers struct {
 	br  *bufio.Reader
 	out []byte
 }
 
-// maxKeptBuffer is the size up to which a request buffer is kept for the next one, in bytes.
+// maxKeptBuffer is the largest request buffer, in bytes, that is kept for reuse.
 const maxKeptBuffer = 64 << 10
 
-// ErrNeedsHTTP2: the server speaks nothing but HTTP/2.
+// ErrNeedsHTTP2 means that the server speaks only HTTP/2.
 var ErrNeedsHTTP2 = errors.New("the server does not speak HTTP/1.1")
 
 func newWirePool(dial func(context.Context, string, string) (net.Conn, error), roots *x509.CertPool, maxPerHost, maxIdle int, idleTimeout time.Duration) *wirePool {
@@ -73,21 +73,21 @@ func newWirePool(dial func(context.Context, string, string) (net.Conn, error), r
 	}
 	p := &wirePool{
 		dial: dial, maxPerHost: maxPerHost, maxIdle: max(maxIdle, maxPerHost), idleTimeout: idleTimeout,
-		tls: noticing(&tls.Config{
+		tls: noteCertificateRequests(&tls.Config{
 			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(256),
 		}),
 		idle: map[wireAddr][]*wire{}, sessions: map[*tls.Config]*tls.Config{},
 	}
 	p.buffers.New = func() any {
-		return &wireBuffers{br: bufio.NewReaderSize(nil, answerBuffer), out: make([]byte, 0, 4<<10)}
+		return &wireBuffers{br: bufio.NewReaderSize(nil, responseBuffer), out: make([]byte, 0, 4<<10)}
 	}
 	return p
 }
 
-func (p *wirePool) takeBuffers() *wireBuffers { return p.buffers.Get().(*wireBuffers) }
+func (p *wirePool) getBuffers() *wireBuffers { return p.buffers.Get().(*wireBuffers) }
 
-func (p *wirePool) giveBuffers(b *wireBuffers) {
+func (p *wirePool) putBuffers(b *wireBuffers) {
 	b.br.Reset(nil)
 	if cap(b.out) > maxKeptBuffer {
 		b.out = make([]byte, 0, 4<<10)
@@ -95,7 +95,7 @@ func (p *wirePool) giveBuffers(b *wireBuffers) {
 	p.buffers.Put(b)
 }
 
-// connect makes a connection. The dialler checks the address; ctx bounds all of it.
+// connect makes a connection. The dialer checks the address; ctx bounds all of it.
 func (p *wirePool) connect(ctx context.Context, to wireAddr) (*wire, error) {
 	c, err := p.dial(ctx, "tcp", to.addr)
 	if err != nil {
@@ -110,38 +110,38 @@ func (p *wirePool) connect(ctx context.Context, to wireAddr) (*wire, error) {
 	t := tls.Client(c, cfg)
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	if err := t.HandshakeContext(context.WithValue(ctx, certificateAsked{}, asked)); err != nil {
+	if err := t.HandshakeContext(context.WithValue(ctx, certificateRequested{}, asked)); err != nil {
 		_ = c.Close()
 		if strings.Contains(err.Error(), noApplicationProtocol) {
 			return nil, ErrNeedsHTTP2
 		}
 		return nil, fmt.Errorf("tls: %w", err)
 	}
-	w.conn, w.asked = t, asked.Load()
+	w.conn, w.certificateRequested = t, asked.Load()
 	return w, nil
 }
 
-// at is where a request to an address goes now: other files of its rule make it another place, so that no connection is used under
-// another client certificate or authority than the one it was made with.
-func (p *wirePool) at(to wireAddr) wireAddr {
+// resolve adds the current TLS configuration to a destination. Since renewed files make it a different destination,
+// no connection is used with a client certificate or authority other than its own.
+func (p *wirePool) resolve(to wireAddr) wireAddr {
 	if to.secure && p.rules != nil {
 		if _, port, err := net.SplitHostPort(to.addr); err == nil {
-			to.tls = p.rules.of(to.name, port)
+			to.tls = p.rules.configFor(to.name, port)
 		}
 	}
 	return to
 }
 
-// maxSessions bounds the configurations that are kept: those of the rules as they are, and some of before.
+// maxSessions bounds the configurations kept: the rules' current ones and some earlier ones.
 const maxSessions = 256
 
-// config is how TLS is spoken with an address. Sessions are resumed under the same rule and files only.
+// config returns the TLS configuration for a destination. Sessions are resumed only with the same rule and files.
 func (p *wirePool) config(to wireAddr) *tls.Config {
 	c := p.tls
 	if to.tls != nil {
 		p.mu.Lock()
 		if c = p.sessions[to.tls]; c == nil {
-			c = noticing(to.tls.Clone())
+			c = noteCertificateRequests(to.tls.Clone())
 			c.NextProtos, c.ClientSessionCache = p.tls.NextProtos, tls.NewLRUClientSessionCache(64)
 			if len(p.sessions) >= maxSessions {
 				clear(p.sessions)
@@ -157,21 +157,21 @@ func (p *wirePool) config(to wireAddr) *tls.Config {
 	return c
 }
 
-// noApplicationProtocol is the text of what a server answers that speaks none of the protocols offered (RFC 7301);
-// crypto/tls does not export the alert.
+// noApplicationProtocol is the error text when the server speaks none of the offered protocols (RFC 7301). crypto/tls
+// does not export the alert.
 const noApplicationProtocol = "remote error: tls: no application protocol"
 
-// drop closes a connection whose state is not known: nothing more is said on it.
+// drop closes a connection in an unknown state, without another word.
 func (w *wire) drop() { _ = w.tcp.Close() }
 
-// hangUp closes an idle connection in good order.
+// hangUp closes an idle connection cleanly.
 func (w *wire) hangUp() { _ = w.conn.Close() }
 
-// staleAfter is how long a connection may have been idle to be used without a look at it.
+// staleAfter is how long a connection may be idle and still be used without a probe.
 const staleAfter = time.Second
 
-// take returns an idle connection, nil when there is none.
-func (p *wirePool) take(to wireAddr) *wire {
+// get returns an idle connection, or nil if there is none.
+func (p *wirePool) get(to wireAddr) *wire {
 	for {
 		w := p.pop(to)
 		if w == nil || time.Since(w.idleSince) < staleAfter || w.quiet() {
@@ -194,12 +194,12 @@ func (p *wirePool) pop(to wireAddr) *wire {
 	if len(list) == 1 {
 		delete(p.idle, to)
 	}
-	p.unlink(w)
+	p.unlinkLocked(w)
 	return w
 }
 
-// give puts a connection behind which nothing is left into the pool.
-func (p *wirePool) give(w *wire) {
+// put returns a connection with nothing left to read to the pool.
+func (p *wirePool) put(w *wire) {
 	w.used, w.idleSince = true, time.Now()
 	p.mu.Lock()
 	list := p.idle[w.to]
@@ -211,7 +211,7 @@ func (p *wirePool) give(w *wire) {
 	var out *wire
 	if p.count >= p.maxIdle {
 		out = p.old
-		p.remove(out)
+		p.removeLocked(out)
 		list = p.idle[w.to]
 	}
 	p.idle[w.to] = append(list, w)
@@ -231,18 +231,18 @@ func (p *wirePool) give(w *wire) {
 	}
 }
 
-// remove takes the connection that was idle for longest out. Callers hold mu.
-func (p *wirePool) remove(w *wire) {
+// removeLocked takes out the connection that has been idle for longest.
+func (p *wirePool) removeLocked(w *wire) {
 	list := p.idle[w.to] // w is the first: the others were used later
 	copy(list, list[1:])
 	list[len(list)-1] = nil
 	if p.idle[w.to] = list[:len(list)-1]; len(list) == 1 {
 		delete(p.idle, w.to)
 	}
-	p.unlink(w)
+	p.unlinkLocked(w)
 }
 
-func (p *wirePool) unlink(w *wire) {
+func (p *wirePool) unlinkLocked(w *wire) {
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -257,14 +257,14 @@ func (p *wirePool) unlink(w *wire) {
 	p.count--
 }
 
-// expire closes what was idle for too long.
+// expire closes connections that have been idle for too long.
 func (p *wirePool) expire() {
 	var out []*wire
 	p.mu.Lock()
 	now := time.Now()
 	for p.old != nil && now.Sub(p.old.idleSince) >= p.idleTimeout {
 		out = append(out, p.old)
-		p.remove(p.old)
+		p.removeLocked(p.old)
 	}
 	switch {
 	case p.sweep == nil: // closed meanwhile
@@ -289,7 +289,7 @@ func (p *wirePool) close() {
 	var out []*wire
 	for p.old != nil {
 		out = append(out, p.old)
-		p.remove(p.old)
+		p.removeLocked(p.old)
 	}
 	p.mu.Unlock()
 	for _, w := range out {

@@ -20,7 +20,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// start starts a server and makes a client that trusts it.
+// start starts a server and returns a client that trusts it.
 func start(t *testing.T, s *httptest.Server, secure bool, o egress.ClientOptions) *egress.Client {
 	t.Helper()
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -37,7 +37,7 @@ func start(t *testing.T, s *httptest.Server, secure bool, o egress.ClientOptions
 	return c
 }
 
-// connCounter counts the connections of a server, all of them and those open.
+// connCounter counts a server's connections, all and open ones.
 func connCounter(s *httptest.Server) (all, open *atomic.Int64) {
 	all, open = new(atomic.Int64), new(atomic.Int64)
 	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
@@ -85,7 +85,7 @@ func TestPostReusesConnections(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsAreBounded by host, altogether and by time.
+// TestIdleConnectionsAreBounded per host, in total and by time.
 func TestIdleConnectionsAreBounded(t *testing.T) {
 	const at = 6
 	run := func(t *testing.T, o egress.ClientOptions) (client *egress.Client, open *atomic.Int64) {
@@ -101,7 +101,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 		client = start(t, s, false, o)
 		var wg sync.WaitGroup
 		for i := range at {
-			// Two names of one server, so that there are two pools.
+			// Two names for one server make two pools.
 			target := s.URL
 			if i%2 == 1 {
 				target = strings.Replace(target, "127.0.0.1", "localhost", 1)
@@ -161,7 +161,7 @@ func TestPostTLS(t *testing.T) {
 	}
 }
 
-// TestPostRebinding is TestEgressRebinding for Post: each new connection is judged by its address.
+// TestPostRebinding is TestEgressRebinding for Post: each new connection is checked by its address.
 func TestPostRebinding(t *testing.T) {
 	var inside, outside atomic.Int32
 	outer := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { outside.Add(1) }))

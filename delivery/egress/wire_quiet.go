@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// quiet tells whether an idle connection is still open and says nothing: a server that closed it, or sent
-// something nobody asked for, is not to get another request on it.
+// quiet reports whether an idle connection is open with nothing to read. If the server closed it or sent something
+// unrequested, it must not get another request.
 func (w *wire) quiet() bool {
 	c, ok := w.tcp.(syscall.Conn)
 	if !ok {

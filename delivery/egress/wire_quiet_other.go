@@ -2,5 +2,5 @@
 
 package egress
 
-// quiet cannot tell here; a closed connection shows when it is used.
+// quiet cannot tell on this platform; a closed connection is noticed when it is used.
 func (w *wire) quiet() bool { return true }

@@ -19,7 +19,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// wildServer does to every connection what behave says; nth counts connections from 1. It has ended with the test.
+// wildServer treats every connection as behave says; nth counts connections from 1. It ends with the test.
 type wildServer struct {
 	url   string
 	conns atomic.Int64
@@ -63,7 +63,7 @@ func wild(t *testing.T, behave func(c net.Conn, br *bufio.Reader, nth int64)) *w
 	return s
 }
 
-// request reads one request with its body; false at the end of the connection.
+// request reads one request with its body. It returns false at the end of the connection.
 func request(br *bufio.Reader) bool {
 	req, err := http.ReadRequest(br)
 	if err != nil {
@@ -78,8 +78,8 @@ func say(c net.Conn, text string) bool {
 	return err == nil
 }
 
-// TestHostileAnswers: whatever an endpoint does costs one attempt at most until its time is up.
-func TestHostileAnswers(t *testing.T) {
+// TestHostileResponses: whatever an endpoint does, it costs at most one attempt until the timeout.
+func TestHostileResponses(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	forever := func(c net.Conn, text string) {
 		for say(c, text) {
@@ -88,7 +88,7 @@ func TestHostileAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		behave  func(c net.Conn)
 		want    posted
-		timeout bool // it takes all the time there is
+		timeout bool // it takes until the timeout
 	}{
 		"says nothing":       {behave: func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, want: posted{reason: egress.ReasonTimeout}, timeout: true},
 		"closes":             {behave: func(net.Conn) {}, want: posted{reason: egress.ReasonUnreachable}},
@@ -119,7 +119,7 @@ func TestHostileAnswers(t *testing.T) {
 				}
 			})
 			client := fake.DevClient(t)
-			for n := int64(1); n <= 2; n++ { // a connection in doubt is not used again
+			for n := int64(1); n <= 2; n++ { // a doubtful connection is not reused
 				ctx, cancel := context.WithCancelCause(t.Context())
 				limit := 30 * time.Second
 				if c.timeout {
@@ -143,8 +143,8 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// TestHostileAnswersCostNoMemory: many endpoints that send without end at the same time.
-func TestHostileAnswersCostNoMemory(t *testing.T) {
+// TestHostileResponsesCostNoMemory: many endpoints that send without end at the same time.
+func TestHostileResponsesCostNoMemory(t *testing.T) {
 	const attempts = 64
 	zeros := bytes.Repeat([]byte("0"), 64<<10)
 	s := wild(t, func(c net.Conn, br *bufio.Reader, nth int64) {
@@ -167,14 +167,14 @@ func TestHostileAnswersCostNoMemory(t *testing.T) {
 	}
 	wg.Wait()
 	runtime.ReadMemStats(&after)
-	// The server's buffers are among them.
+	// This includes the server's buffers.
 	if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > attempts*(64<<10) {
 		t.Errorf("%d KiB allocated for %d attempts", grown>>10, attempts)
 	}
 }
 
-// TestAnswersDoNotRunAhead: an answer too many is not taken for the answer to the next message.
-func TestAnswersDoNotRunAhead(t *testing.T) {
+// TestExtraResponseIsDiscarded: a surplus response is not taken for the response to the next request.
+func TestExtraResponseIsDiscarded(t *testing.T) {
 	s := wild(t, func(c net.Conn, br *bufio.Reader, nth int64) {
 		for request(br) {
 			if nth == 1 {
@@ -195,11 +195,11 @@ func TestAnswersDoNotRunAhead(t *testing.T) {
 	}
 }
 
-// TestRepeatOnlyUnanswered: a request is made again only on a connection that was used before and gave no byte of
-// an answer.
-func TestRepeatOnlyUnanswered(t *testing.T) {
+// TestPostRepeatsOnlyUnansweredRequests: a request is repeated only if it met a reused connection and got no byte
+// back.
+func TestPostRepeatsOnlyUnansweredRequests(t *testing.T) {
 	for name, c := range map[string]struct {
-		second string // what the server says to the second request of its first connection, and closes
+		second string // how the server answers the second request of its first connection before it closes
 		conns  int64
 		status int
 	}{
@@ -229,7 +229,7 @@ func TestRepeatOnlyUnanswered(t *testing.T) {
 			}
 		})
 	}
-	// A server that always behaves like that is asked twice, not for ever.
+	// A server that always behaves like that gets the request twice, not forever.
 	var requests atomic.Int64
 	s := wild(t, func(conn net.Conn, br *bufio.Reader, nth int64) {
 		for n := 1; request(br); n++ {
@@ -250,7 +250,7 @@ func TestRepeatOnlyUnanswered(t *testing.T) {
 	}
 }
 
-// TestCancelledPostLeavesNothingBehind: what was cut off does not disturb the requests after it.
+// TestCancelledPostLeavesNothingBehind: a request that was cut off does not disturb later ones.
 func TestCancelledPostLeavesNothingBehind(t *testing.T) {
 	s := fake.Record(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Hub-Message-Id") == "slow" {
@@ -298,8 +298,8 @@ func TestPostLargeBodies(t *testing.T) {
 	}
 }
 
-// TestPostEarlyAnswer: a server that answers a large body without reading it is heard.
-func TestPostEarlyAnswer(t *testing.T) {
+// TestPostEarlyResponse: a response to a large body that the server has not read is received.
+func TestPostEarlyResponse(t *testing.T) {
 	s := wild(t, func(c net.Conn, br *bufio.Reader, _ int64) {
 		if _, err := http.ReadRequest(br); err == nil {
 			say(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")

@@ -13,10 +13,10 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// fetchBytes bounds the contents that are fetched at a time, unless FetcherOptions.Concurrency is given.
+// fetchBytes bounds the content fetched at a time, unless Options.Concurrency is given.
 const fetchBytes = 64 << 20
 
-// Options is what a Fetcher needs. Fields without a default are required.
+// Options configures a Fetcher. Fields without a default are required.
 type Options struct {
 	Reader     *Reader
 	Namer      *hub.TopicNamer
@@ -25,14 +25,14 @@ type Options struct {
 	Leadership hub.Leadership
 	Log        *slog.Logger
 
-	Attempts    int           // for one ping, the first included; 0: 5
+	Attempts    int           // per ping, including the first; 0: 5
 	Backoff     retry.Backoff // between attempts; zero: 1 s doubling up to 1 min
-	Concurrency int           // fetches under way; 0: 16, or as many as hold 64 MiB
+	Concurrency int           // fetches in flight; 0: 16, or as many as fit into 64 MiB
 }
 
-// Fetcher fetches topics after thin pings and records what came: new content, which is thereby published, no
-// change, or a failure. Pings come from the log, so that none is lost with a restart; only the leader
-// fetches. Pings of a topic are answered together; one that arrives during a fetch causes one more.
+// Fetcher fetches topics after thin pings and records the result: new content, which is thereby published, no change,
+// or a failure. Pings come from the log, so a restart loses none; only the leader fetches. One fetch answers all
+// pings of a topic; a ping that arrives during a fetch causes another one.
 //
 // The Fetcher is a hub.Observer. Register it before the log starts to move, then call Start.
 type Fetcher struct {
@@ -40,8 +40,8 @@ type Fetcher struct {
 	rec retry.Recorder
 
 	mu    sync.Mutex
-	due   map[hub.TopicID]bool // true: under way, false: queued
-	again map[hub.TopicID]bool // pinged while under way
+	due   map[hub.TopicID]bool // true: in flight, false: queued
+	again map[hub.TopicID]bool // pinged while in flight
 	queue []hub.TopicID
 	busy  int
 	off   bool
@@ -52,13 +52,13 @@ type Fetcher struct {
 	wake   chan struct{}
 }
 
-// NewFetcher builds a fetcher that does nothing yet but listen.
+// NewFetcher returns a fetcher that only listens until Start.
 func NewFetcher(o Options) *Fetcher {
 	if o.Attempts <= 0 {
 		o.Attempts = 5
 	}
 	if o.Concurrency <= 0 {
-		// What is fetched is held in memory as a whole.
+		// Content is held in memory as a whole.
 		o.Concurrency = 16
 		if o.Reader != nil && o.Reader.MaxBytes > 0 {
 			o.Concurrency = int(min(max(fetchBytes/o.Reader.MaxBytes, 1), 16))
@@ -74,7 +74,7 @@ func NewFetcher(o Options) *Fetcher {
 		off: true, wake: make(chan struct{}, 1)}
 }
 
-// Start takes over all pings that are not answered yet and begins to fetch.
+// Start takes over all unanswered pings and begins to fetch.
 func (f *Fetcher) Start(ctx context.Context) {
 	f.mu.Lock()
 	f.ctx, f.cancel = context.WithCancel(ctx)
@@ -87,8 +87,7 @@ func (f *Fetcher) Start(ctx context.Context) {
 	go f.run()
 }
 
-// Reload takes over the pings of a state that did not come about entry by entry: at the start, and after a
-// snapshot was installed.
+// Reload adopts the unanswered pings of a state that replaced the previous one, after a snapshot was installed.
 func (f *Fetcher) Reload() {
 	var topics []hub.Topic
 	f.o.State.View(func(s *hub.State) { topics = s.Topics(0, 0) })
@@ -96,13 +95,13 @@ func (f *Fetcher) Reload() {
 	defer f.mu.Unlock()
 	for i := range topics {
 		if topics[i].Ping > topics[i].FetchedPing {
-			f.add(topics[i].ID)
+			f.addLocked(topics[i].ID)
 		}
 	}
 	f.kick()
 }
 
-// Close cuts off what is under way and waits for it. Pings stay unanswered in the log.
+// Close cuts off fetches in flight and waits for them. Their pings stay unanswered in the log.
 func (f *Fetcher) Close() {
 	f.mu.Lock()
 	started := f.ctx != nil
@@ -122,7 +121,7 @@ func (f *Fetcher) Applied(fx *hub.Effects) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range fx.Pinged {
-		f.add(id)
+		f.addLocked(id)
 	}
 	f.kick()
 }
@@ -134,7 +133,7 @@ func (f *Fetcher) kick() {
 	}
 }
 
-func (f *Fetcher) add(id hub.TopicID) {
+func (f *Fetcher) addLocked(id hub.TopicID) {
 	underway, ok := f.due[id]
 	switch {
 	case !ok:
@@ -175,22 +174,22 @@ func (f *Fetcher) run() {
 	}
 }
 
-// do answers the pings a topic has at the moment.
+// do answers the pings a topic has so far.
 func (f *Fetcher) do(id hub.TopicID) {
 	defer f.work.Done()
-	f.answer(id)
+	f.fetchTopic(id)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.busy--
 	delete(f.due, id)
 	if f.again[id] {
 		delete(f.again, id)
-		f.add(id)
+		f.addLocked(id)
 	}
 	f.kick()
 }
 
-func (f *Fetcher) answer(id hub.TopicID) {
+func (f *Fetcher) fetchTopic(id hub.TopicID) {
 	for n := 1; ; n++ {
 		var t hub.Topic
 		var subscribers int
@@ -206,7 +205,7 @@ func (f *Fetcher) answer(id hub.TopicID) {
 			wait, again := f.fetch(&t, n, e)
 			if !again && len(e.Body) > hub.MaxInlineBytes && f.ctx.Err() == nil {
 				if err := f.storeBlob(e); err != nil {
-					f.o.Log.Warn("cannot record the fetch of a large topic yet; trying again", "topic", t.Name, "error", err)
+					f.o.Log.Warn("cannot record the fetch of a large topic yet; will retry", "topic", t.Name, "error", err)
 					wait, again = f.o.Backoff.Delay(n, 0), true
 				}
 			}
@@ -221,11 +220,11 @@ func (f *Fetcher) answer(id hub.TopicID) {
 			}
 		}
 		_, _ = f.rec.Record(f.ctx, "the fetch of "+t.Name, &hubpb.Event{Kind: &hubpb.Event_TopicFetched{TopicFetched: e}})
-		return // the only error is that the hub stops; then the ping stays unanswered
+		return // fails only if the hub stops, which leaves the ping unanswered
 	}
 }
 
-// storeBlob brings a large body into the log and makes it that of e.
+// storeBlob writes a large body into the log and makes e refer to it.
 func (f *Fetcher) storeBlob(e *hubpb.TopicFetched) error {
 	up := hub.NewBlobWriter(f.o.Proposer, e.ContentType)
 	if err := up.WriteAll(f.ctx, e.Body); err != nil {
@@ -235,7 +234,7 @@ func (f *Fetcher) storeBlob(e *hubpb.TopicFetched) error {
 	return nil
 }
 
-// fetch fetches once and fills e with what came; again when there is no definite answer and tries are left.
+// fetch fetches once and fills in e. again means that there was no definite response and attempts are left.
 func (f *Fetcher) fetch(t *hub.Topic, n int, e *hubpb.TopicFetched) (wait time.Duration, again bool) {
 	if f.o.Namer.Hosted(t.Name) {
 		e.Outcome, e.Reason = hubpb.FetchOutcome_FETCH_FAILED, string(egress.ReasonURL)

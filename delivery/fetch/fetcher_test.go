@@ -17,7 +17,7 @@ import (
 	"quorumhub/test/fake"
 )
 
-// open lets the network stand in for a *delivery.Client.
+// open lets the network stand in for an *egress.Client.
 type open struct {
 	*fake.Network
 	policy *egress.Policy
@@ -62,7 +62,7 @@ func (r *fetcherRig) ping(topic string) {
 	r.Do(&hubpb.Event{Kind: &hubpb.Event_TopicPinged{TopicPinged: &hubpb.TopicPinged{Topic: topic, AutoRegister: true}}})
 }
 
-// messages are the bodies published so far.
+// messages returns the bodies published so far.
 func (r *fetcherRig) messages(topic string) string {
 	t := r.Topic(topic)
 	msgs, err := r.Read(t.ID, 1, 1000, 1<<20)
@@ -97,7 +97,7 @@ func TestPingFetchesAndPublishes(t *testing.T) {
 	})
 }
 
-// TestUnchangedContentIsNotDistributed, whether the server says so or sends the same again.
+// TestUnchangedContentIsNotDistributed, whether the server answers 304 or sends the same content.
 func TestUnchangedContentIsNotDistributed(t *testing.T) {
 	fetching(t, func(_ string, nth int, _ string) fake.Answer {
 		etag := http.Header{"Etag": {`"1"`}, "Last-Modified": {"Wed, 21 Oct 2015 07:28:00 GMT"}}
@@ -139,8 +139,8 @@ func TestNothingIsFetchedWithoutSubscribers(t *testing.T) {
 	})
 }
 
-// TestPingDuringAFetchCausesOneMore: what was published after the first request began is not missed, and
-// many pings are one.
+// TestPingDuringAFetchCausesOneMore: content published after the first request began is not missed, and many pings
+// cause one fetch.
 func TestPingDuringAFetchCausesOneMore(t *testing.T) {
 	var content atomic.Int32
 	content.Store(1)
@@ -207,7 +207,7 @@ func TestDefiniteFetchFailureIsNotRetried(t *testing.T) {
 	})
 }
 
-// TestUnansweredPingsResumeAfterARestart: a ping that was acknowledged leads to a fetch, crash or not.
+// TestUnansweredPingsResumeAfterARestart: an acknowledged ping leads to a fetch, crash or not.
 func TestUnansweredPingsResumeAfterARestart(t *testing.T) {
 	var up atomic.Bool
 	fetching(t, func(string, int, string) fake.Answer { return fake.Answer{Body: "x", Hang: !up.Load()} }, func(r *fetcherRig) {
@@ -225,7 +225,7 @@ func TestUnansweredPingsResumeAfterARestart(t *testing.T) {
 	})
 }
 
-// TestFetchDoesNotLeaveHTTPS: content that was promised over TLS is not taken from anywhere else.
+// TestFetchDoesNotLeaveHTTPS: content promised over TLS is not fetched without it.
 func TestFetchDoesNotLeaveHTTPS(t *testing.T) {
 	fetching(t, func(url string, _ int, _ string) fake.Answer {
 		if url == feed {

@@ -11,7 +11,7 @@ type link struct {
 	rels   []string // lower case
 }
 
-// parseLinks reads the values of Link header fields. What cannot be read is left out.
+// parseLinks parses Link header values. It omits what it cannot parse.
 func parseLinks(values []string) []link {
 	var out []link
 	for _, v := range values {
@@ -36,8 +36,8 @@ func parseLinks(values []string) []link {
 	return out
 }
 
-// parseLinkParams reads ;name=value pairs up to the comma that ends the link and returns what follows it. A
-// link with an anchor is about another resource. Of several rel parameters the first counts.
+// parseLinkParams parses ;name=value pairs up to the comma that ends the link, and returns the rest. A link with an
+// anchor is about another resource. The first of several rel parameters counts.
 func parseLinkParams(v string) (rels []string, anchored bool, rest string) {
 	seen := false
 	for {
@@ -49,7 +49,7 @@ func parseLinkParams(v string) (rels []string, anchored bool, rest string) {
 			return rels, anchored, v[1:]
 		}
 		if v[0] != ';' {
-			// Not well-formed: go on behind the next separator.
+			// Malformed: continue after the next separator.
 			i := strings.IndexAny(v, ",;")
 			if i < 0 {
 				return rels, anchored, ""
@@ -79,7 +79,7 @@ func parseLinkParams(v string) (rels []string, anchored bool, rest string) {
 	}
 }
 
-// linkValue reads a token or a quoted string.
+// linkValue parses a token or a quoted string.
 func linkValue(v string) (value, rest string) {
 	if v == "" || v[0] != '"' {
 		i := strings.IndexAny(v, ";,")
@@ -104,8 +104,8 @@ func linkValue(v string) (value, rest string) {
 	return b.String(), ""
 }
 
-// discover returns the absolute http(s) targets of rel=hub and of the first rel=self, resolved against base
-// (WebSub section 4).
+// discover returns the absolute http(s) targets of rel=hub and of the first rel=self, resolved against base (WebSub
+// section 4).
 func discover(values []string, base *url.URL) (hubs []string, self string) {
 	for _, l := range parseLinks(values) {
 		u, err := base.Parse(l.target)

@@ -16,17 +16,17 @@ import (
 	"quorumhub/hub"
 )
 
-// Outcome is what one topic fetch came to.
+// Outcome is the result of one fetch.
 type Outcome uint8
 
 const (
-	Content     Outcome = iota + 1 // the topic's content, which may be the same as before
-	NotModified                    // 304: the validators still fit
-	Retryable                      // no definite answer
-	Failed                         // a definite answer that is no content
+	Content     Outcome = iota + 1 // the topic's content, possibly unchanged
+	NotModified                    // 304: the validators still match
+	Retryable                      // no definite response
+	Failed                         // a definite response without content
 )
 
-// Request names a topic and the validators of what is known of it.
+// Request names a topic and the validators of its last known content.
 type Request struct {
 	URL          string
 	ETag         string
@@ -45,27 +45,26 @@ type Result struct {
 	ETag         string
 	LastModified string
 	Hubs         []string // rel=hub of the Link headers
-	Self         string   // rel=self of the Link headers, empty: none
+	Self         string   // rel=self of the Link headers; empty: none
 }
 
-// maxRedirects is how many redirects a topic fetch follows.
+// maxRedirects is how many redirects a fetch follows.
 const maxRedirects = 3
 
 // Reader fetches topics for thin pings. Safe for concurrent use.
 type Reader struct {
-	Client interface { // a *Client
+	Client interface { // an *egress.Client
 		http.RoundTripper
 		Policy() *egress.Policy
 	}
 	Clock     hub.Clock
 	UserAgent string
-	Timeout   time.Duration // for one fetch with its redirects
+	Timeout   time.Duration // of one fetch, redirects included
 	MaxBytes  int64         // of content
 }
 
-// Fetch gets a topic once, with a fixed neutral Accept, since what it gets goes to all subscribers (WebSub
-// section 4.1). At most three redirects are followed, each of them checked like the first URL, none of
-// them from https to http.
+// Fetch gets a topic once, with a fixed neutral Accept, because the content goes to all subscribers (WebSub section
+// 4.1). It follows at most three redirects, none from https to http, and checks each like the first URL.
 func (t *Reader) Fetch(ctx context.Context, in Request) Result {
 	u, err := url.Parse(in.URL)
 	if err != nil {
@@ -98,7 +97,7 @@ func (t *Reader) Fetch(ctx context.Context, in Request) Result {
 func (t *Reader) request(ctx context.Context, u *url.URL, in Request) *http.Request {
 	h := http.Header{
 		"User-Agent": {t.UserAgent}, "Accept": {"*/*"}, "Accept-Encoding": {"identity"},
-		"Cache-Control": {"no-cache"}, // a ping says that what caches hold is old
+		"Cache-Control": {"no-cache"}, // a ping means that caches are stale
 	}
 	if in.ETag != "" {
 		h["If-None-Match"] = []string{in.ETag}
@@ -110,7 +109,7 @@ func (t *Reader) request(ctx context.Context, u *url.URL, in Request) *http.Requ
 		ProtoMinor: 1, Header: h}).WithContext(ctx)
 }
 
-// redirect tells whether resp is one, and where to; nil when its target cannot be used.
+// redirect reports whether resp is a redirect, and returns its target; nil if that is unusable.
 func redirect(resp *http.Response) (*url.URL, bool) {
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect,
@@ -157,8 +156,8 @@ func (t *Reader) read(ctx context.Context, resp *http.Response, base *url.URL) R
 	return res
 }
 
-// readBody reads the content up to the limit. Some servers compress whatever is asked for; gzip is
-// undone, since the content goes on without a Content-Encoding.
+// readBody reads the content up to the limit. Some servers compress unasked; gzip is undone, because deliveries carry
+// no Content-Encoding.
 func (t *Reader) readBody(ctx context.Context, resp *http.Response) ([]byte, egress.Reason) {
 	if resp.ContentLength > t.MaxBytes {
 		return nil, egress.ReasonTooLarge

@@ -10,34 +10,34 @@ import (
 	"quorumhub/hub"
 )
 
-// Limits keep the hub from being used against others: a request costs its sender a few bytes, and a callback a
-// connection.
+// Limits keep the hub from being used against others: a request costs its sender only a few bytes, but the callback's
+// host a connection.
 type Limits struct {
-	// Rate is how many requests to subscribe and unsubscribe this node takes for callbacks at one host, and how many callbacks it asks
-	// at one network. Zero: no limit.
+	// Rate bounds the subscribe and unsubscribe requests that this node accepts for callbacks at one host, and the
+	// callbacks it verifies at one network. Zero: no limit.
 	Rate hub.Rate
-	// Pending is how many requests may wait for their verification: for callbacks at one host, whichever node took
-	// them, and of one caller, as far as this node took them. 0: no limit.
+	// Pending bounds the requests that await verification: for callbacks at one host, whichever node accepted them,
+	// and of one caller, of those that this node accepted. 0: no limit.
 	Pending int
 }
 
-// pendingWait is when it is worth asking again where too many requests wait.
+// pendingWait is the Retry-After when too many requests are pending.
 const pendingWait = 10 * time.Second
 
 // maxSites is how many hosts' buckets are kept.
 const maxSites = 16384
 
-// siteKey is the bucket of a host. Requests about subscriptions that exist have one of their own: whoever floods a host must
-// not keep its subscribers from renewing.
+// siteKey identifies a host's bucket. Requests about existing subscriptions have a bucket of their own: whoever
+// floods a host must not keep its subscribers from renewing.
 type siteKey struct {
 	host  string
 	known bool
 }
 
-// admission counts the requests that wait. The Verifier's mu guards its maps.
+// admission counts pending requests. The Verifier's mu guards its maps.
 type admission struct {
-	hosts    map[string]int // subscribe and unsubscribe, by callback host
-	callers  map[string]int // those that this node took since it started
+	hosts    map[string]int // subscribe and unsubscribe requests, by callback host
+	callers  map[string]int // requests that this node accepted since it started
 	throttle *hub.Throttle[siteKey]
 }
 
@@ -45,13 +45,13 @@ func newAdmission() admission {
 	return admission{hosts: map[string]int{}, callers: map[string]int{}, throttle: hub.NewThrottle[siteKey](maxSites, time.Now())}
 }
 
-func raise(counts map[string]int, key string) {
+func increment(counts map[string]int, key string) {
 	if key != "" {
 		counts[key]++
 	}
 }
 
-func lower(counts map[string]int, key string) {
+func decrement(counts map[string]int, key string) {
 	if counts[key] > 1 {
 		counts[key]--
 	} else {
@@ -59,8 +59,9 @@ func lower(counts map[string]int, key string) {
 	}
 }
 
-// Admit refuses a request about a callback with hub.CodeLimited when too many came for its host, or wait for their
-// verification. caller is whoever sent it; known says that there is such a subscription. It counts nothing as waiting: see Taken.
+// Admit rejects a request with hub.CodeLimited if its callback's host has too many requests, by rate or pending.
+// caller identifies the sender; known means that the subscription exists. Admit does not count the request as
+// pending; see Taken.
 func (v *Verifier) Admit(caller string, callback *url.URL, known bool) error {
 	host := hostname(callback)
 	if most := v.o.Limits.Pending; most > 0 && !known {
@@ -70,30 +71,30 @@ func (v *Verifier) Admit(caller string, callback *url.URL, known bool) error {
 		switch {
 		case atHost >= most:
 			return &hub.Error{Code: hub.CodeLimited, Param: "hub.callback", RetryAfter: pendingWait,
-				Message: strconv.Itoa(atHost) + " requests for callbacks at its host wait for their verification (limits.pending); try again later"}
+				Message: strconv.Itoa(atHost) + " requests for callbacks at this host await verification (limits.pending); try again later"}
 		case ofCaller >= most:
 			return &hub.Error{Code: hub.CodeLimited, RetryAfter: pendingWait,
-				Message: strconv.Itoa(ofCaller) + " requests of yours wait for their verification (limits.pending); try again later"}
+				Message: strconv.Itoa(ofCaller) + " of your requests await verification (limits.pending); try again later"}
 		}
 	}
 	if a := v.admission.throttle.Spend(siteKey{host, known}, v.o.Limits.Rate, time.Now()); !a.OK {
 		return &hub.Error{Code: hub.CodeLimited, Param: "hub.callback", RetryAfter: a.Wait,
-			Message: "too many requests for callbacks at its host (limits.callback_host); try again later"}
+			Message: "too many requests for callbacks at this host (limits.callback_host); try again later"}
 	}
 	return nil
 }
 
-// Taken says whose request it is that came of what Admit let pass.
+// Taken attributes an accepted request to its caller.
 func (v *Verifier) Taken(caller string, id hub.RequestID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if t := v.tasks[id]; t != nil && t.caller == "" { // else it is settled already
+	if t := v.tasks[id]; t != nil && t.caller == "" { // otherwise it is already settled
 		t.caller = caller
-		raise(v.admission.callers, caller)
+		increment(v.admission.callers, caller)
 	}
 }
 
-// hostname is what the callbacks of one host have in common, on whatever port.
+// hostname returns what the callbacks at one host have in common, on any port.
 func hostname(u *url.URL) string {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	if a, err := netip.ParseAddr(host); err == nil {

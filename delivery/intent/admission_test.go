@@ -30,7 +30,7 @@ func parsed(t testing.TB, callback string) *url.URL {
 	return u
 }
 
-// wantLimited fails the test unless the error says that it is too much for now, and until when.
+// wantLimited fails the test unless err is CodeLimited with a time to retry.
 func wantLimited(t testing.TB, what string, err error) {
 	t.Helper()
 	var e *hub.Error
@@ -105,8 +105,8 @@ func TestPendingRequestsAreBounded(t *testing.T) {
 	})
 }
 
-// A request that is sent again and again replaces itself: it counts once, and is asked of the callback one at a time.
-func TestRepeatedRequestsWaitAsOne(t *testing.T) {
+// A repeated request replaces itself: it counts once, and its callback is asked one request at a time.
+func TestRepeatedRequestsCountOnce(t *testing.T) {
 	verifying(t, func(string, int, string) fake.Answer { return fake.Answer{Hang: true} }, func(o *intent.Options) {
 		o.Limits.Pending = 2
 	}, func(r *verifierRig) {
@@ -123,8 +123,8 @@ func TestRepeatedRequestsWaitAsOne(t *testing.T) {
 	})
 }
 
-// TestManyTopicsAtOneHost: a thousand requests with topics of their own are not a thousand requests to the callback's host
-// at once, and nobody else waits for them.
+// TestManyTopicsAtOneHost: a thousand requests with different topics are not a thousand concurrent requests to the
+// callback's host, and nobody else waits for them.
 func TestManyTopicsAtOneHost(t *testing.T) {
 	var mu sync.Mutex
 	busy, most := 0, 0
@@ -158,7 +158,7 @@ func TestManyTopicsAtOneHost(t *testing.T) {
 	})
 }
 
-// TestNamesDoNotHideTheNetwork: callbacks under many names, all of which lead to one network, are bounded by where they lead.
+// TestNamesDoNotHideTheNetwork: callbacks under many names that resolve to one network are bounded by the network.
 func TestNamesDoNotHideTheNetwork(t *testing.T) {
 	var mu sync.Mutex
 	busy, most, all := 0, 0, 0

@@ -16,47 +16,47 @@ import (
 	"quorumhub/hub"
 )
 
-// Outcome is what one verification of intent came to.
+// Outcome is the result of one verification.
 type Outcome uint8
 
 const (
-	// Confirmed: a 2xx answer whose body is the challenge.
+	// Confirmed: a 2xx response whose body is the challenge.
 	Confirmed Outcome = iota + 1
-	// Refused: a definite no. 404, any other 3xx or 4xx, or another body.
+	// Refused: a definite no: 404, any other 3xx or 4xx, or another body.
 	Refused
-	// Retryable: no definite answer. No connection, timeout, 5xx, 408, 425 or 429.
+	// Retryable: no definite response: no connection, timeout, 5xx, 408, 425 or 429.
 	Retryable
 )
 
-// Result is the outcome of one request, with the class of what went wrong.
+// Result is the outcome of one request.
 type Result struct {
 	Outcome    Outcome
 	Reason     egress.Reason
-	Status     int // 0: no answer
+	Status     int // 0: no response
 	RetryAfter time.Duration
 }
 
-// Question is one question to a callback: do you want this? (WebSub section 5.3)
+// Question asks a callback whether it wants the subscription (WebSub section 5.3).
 type Question struct {
 	Callback     string // used exactly as given; parameters are appended to its query
 	Mode         string // "subscribe" or "unsubscribe"
 	Topic        string // hub.topic exactly as the subscriber sent it
 	LeaseSeconds int64  // sent for subscribe only
-	VerifyToken  string // PubSubHubbub 0.3; sent last, when not empty
+	VerifyToken  string // PubSubHubbub 0.3; sent last, if not empty
 }
 
-// Caller makes the short requests of the hub to callbacks. Safe for concurrent use.
+// Caller makes the hub's verification requests to callbacks. Safe for concurrent use.
 type Caller struct {
-	Client    http.RoundTripper // a *Client
+	Client    http.RoundTripper // an *egress.Client
 	Clock     hub.Clock
 	UserAgent string
-	Timeout   time.Duration // for one request, from the name lookup to the end of the answer
+	Timeout   time.Duration // of one request, from the name lookup to the end of the response
 }
 
-// challengeSlack is how much more than the challenge is read of an answer, in bytes.
+// challengeSlack is how many bytes beyond the challenge are read of a response.
 const challengeSlack = 1 << 10
 
-// Ask verifies intent once, with a fresh random challenge.
+// Ask verifies intent once, with a new random challenge.
 func (o *Caller) Ask(ctx context.Context, in Question) Result {
 	challenge := rand.Text() // 26 letters and digits, 130 bits
 	params := param("hub.mode", in.Mode) + "&" + param("hub.topic", in.Topic) + "&" + param("hub.challenge", challenge)
@@ -73,8 +73,8 @@ func (o *Caller) Ask(ctx context.Context, in Question) Result {
 	return res
 }
 
-// Deny tells a callback that its subscription was denied or has ended (WebSub section 5.2). The answer's
-// status and body mean nothing: IntentConfirmed says only that the callback was reached.
+// Deny notifies a callback that its subscription was denied or has ended (WebSub section 5.2). The response does not
+// matter: Confirmed means only that there was one.
 func (o *Caller) Deny(ctx context.Context, callback, topic, reason string) Result {
 	params := param("hub.mode", "denied") + "&" + param("hub.topic", topic)
 	if reason != "" {
@@ -87,7 +87,7 @@ func (o *Caller) Deny(ctx context.Context, callback, topic, reason string) Resul
 	return res
 }
 
-// get makes the request and reads at most limit bytes of a 2xx answer.
+// get makes the request and reads at most limit bytes of a 2xx response.
 func (o *Caller) get(ctx context.Context, callback, params string, limit int) (Result, []byte) {
 	u, err := url.Parse(callback)
 	if err != nil {
@@ -133,8 +133,8 @@ func failed(ctx context.Context, err error) Result {
 	return Result{Outcome: Retryable, Reason: egress.Classify(ctx, err)}
 }
 
-// appendQuery appends encoded parameters to u's raw query and leaves what is there untouched, names that
-// collide included (WebSub section 5.1.1).
+// appendQuery appends encoded parameters to u's raw query. It leaves the existing query untouched, even if names
+// collide (WebSub section 5.1.1).
 func appendQuery(u *url.URL, params string) {
 	if u.RawQuery != "" && !strings.HasSuffix(u.RawQuery, "&") {
 		params = "&" + params
@@ -142,7 +142,7 @@ func appendQuery(u *url.URL, params string) {
 	u.RawQuery += params
 }
 
-// param encodes one query parameter. A space becomes %20, which both kinds of decoders understand.
+// param encodes one query parameter. A space becomes %20, which every decoder understands.
 func param(name, value string) string {
 	return name + "=" + strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
 }

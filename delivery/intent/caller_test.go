@@ -28,7 +28,7 @@ func challengeOf(req *http.Request) string { return req.URL.Query().Get("hub.cha
 
 func confirm(w http.ResponseWriter, req *http.Request) { _, _ = io.WriteString(w, challengeOf(req)) }
 
-// TestIntentAppendsToTheQuery is WebSub rules 26, 27 and 64: the callback is used as it is, whatever it holds.
+// TestIntentAppendsToTheQuery is WebSub rules 26, 27 and 64: the callback is used as is, whatever it contains.
 func TestIntentAppendsToTheQuery(t *testing.T) {
 	s := fake.Record(t, confirm)
 	for path, want := range map[string]string{
@@ -84,7 +84,7 @@ func TestIntentChallengesAreFresh(t *testing.T) {
 	}
 }
 
-// TestIntentOutcomes is WebSub rules 41 to 44: any 2xx with exactly the challenge, and nothing else, is a yes.
+// TestIntentOutcomes is WebSub rules 41 to 44: only a 2xx with exactly the challenge is a yes.
 func TestIntentOutcomes(t *testing.T) {
 	const yes, no, later = intent.Confirmed, intent.Refused, intent.Retryable
 	status := func(code int) http.HandlerFunc {
@@ -171,7 +171,7 @@ func TestIntentWithoutAnswer(t *testing.T) {
 func TestIntentTLSFailure(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(confirm))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS() // its certificate is nobody's
+	s.StartTLS() // with an untrusted certificate
 	defer s.Close()
 	res := outbound(t).Ask(t.Context(), intent.Question{Callback: s.URL, Mode: "subscribe", Topic: "http://t/"})
 	if res.Outcome != intent.Retryable || res.Reason != egress.ReasonTLS {
@@ -196,7 +196,7 @@ func TestIntentRetryAfter(t *testing.T) {
 	}
 }
 
-// TestDeniedNotice is WebSub rule 37; what the callback answers means nothing.
+// TestDeniedNotice is WebSub rule 37; the callback's response does not matter.
 func TestDeniedNotice(t *testing.T) {
 	for _, code := range []int{200, 302, 404, 500} {
 		s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })

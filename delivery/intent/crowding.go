@@ -11,43 +11,44 @@ import (
 	"quorumhub/hub"
 )
 
-// crowding bounds verifications by the network that a callback's name leads to: names cost nothing, addresses do. Safe
-// for concurrent use.
+// crowding bounds verifications by the network that a callback's name resolves to: names cost nothing, addresses do.
+// Safe for concurrent use.
 type crowding struct {
 	rate     hub.Rate
-	most     int // under way at a time
+	limit    int // in flight at once
 	throttle *hub.Throttle[netip.Prefix]
 
 	mu   sync.Mutex
 	busy map[netip.Prefix]int
 }
 
-// crowdedWait is how long a verification waits at least when too many are under way.
+// crowdedWait is the least wait of a verification that finds too many in flight.
 const crowdedWait = time.Second
 
 func newCrowding(rate hub.Rate, most int) *crowding {
-	return &crowding{rate: rate, most: most, throttle: hub.NewThrottle[netip.Prefix](maxSites, time.Now()), busy: map[netip.Prefix]int{}}
+	return &crowding{rate: rate, limit: most, throttle: hub.NewThrottle[netip.Prefix](maxSites, time.Now()), busy: map[netip.Prefix]int{}}
 }
 
-// CrowdedError is the refusal of a connection because too many go to its network.
+// CrowdedError rejects a connection because too many verifications go to its network. Wait is when to try again.
 type CrowdedError struct{ Wait time.Duration }
 
 func (*CrowdedError) Error() string { return "too many verifications go to this network" }
 
-// pass is one verification's place at the networks it connects to.
+// pass is one verification's admission to the networks it connects to.
 type pass struct {
 	crowding *crowding
 	at       []netip.Prefix
 	over     bool
 }
 
-// admitTo makes every connection that is dialled with the context wait its turn; leave when the verification is over.
+// admitTo returns a context whose connections need a place at their network. Call leave when the verification is
+// over.
 func (c *crowding) admitTo(ctx context.Context) (_ context.Context, leave func()) {
 	p := &pass{crowding: c}
 	return egress.WithAddrCheck(ctx, p.enter), p.leave
 }
 
-// enter is asked right before a connection is made.
+// enter takes a place at an address's network, right before a connection is made.
 func (p *pass) enter(a netip.Addr) error {
 	network := networkAround(a)
 	c := p.crowding
@@ -56,7 +57,7 @@ func (p *pass) enter(a netip.Addr) error {
 	if p.over || slices.Contains(p.at, network) {
 		return nil
 	}
-	if c.busy[network] >= c.most {
+	if c.busy[network] >= c.limit {
 		return &CrowdedError{crowdedWait}
 	}
 	if a := c.throttle.Spend(network, c.rate, time.Now()); !a.OK {
@@ -79,7 +80,7 @@ func (p *pass) leave() {
 	}
 }
 
-// networkAround is what one owner usually has.
+// networkAround returns the network that usually has a single owner.
 func networkAround(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 48

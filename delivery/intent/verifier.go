@@ -14,35 +14,36 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// Options is what a Verifier needs. Fields without a default are required.
+// Options configures a Verifier. Fields without a default are required.
 type Options struct {
 	Caller     *Caller
 	State      hub.StateReader
-	Times      hub.TimeIndex // to find where a subscription begins that names a time
+	Times      hub.TimeIndex // resolves a start position that is a time
 	Proposer   hub.Proposer
 	Leadership hub.Leadership
 	Clock      hub.Clock
 	Log        *slog.Logger
 
-	// Candidates are the nodes of which one is to deliver a new subscription, see Placer.
+	// Candidates returns the nodes of which one will deliver a new subscription; see placement.Placer.
 	Candidates func() []*hubpb.Candidate
 
-	// UnknownTopic is what a callback is told that asked for a topic which does not exist; nil: that it is not known.
+	// UnknownTopic returns the hub.reason sent to a callback that asked for a topic which does not exist; nil: a
+	// generic one.
 	UnknownTopic func(topic string) string
 
 	Limits Limits
 
-	Attempts    int           // for one request, the first included; 0: 3
+	Attempts    int           // per request, including the first; 0: 3
 	Backoff     retry.Backoff // between attempts; zero: 2 s doubling up to 1 min
-	Concurrency int           // verifications under way; 0: 256
+	Concurrency int           // verifications in flight; 0: 256
 	PerHost     int           // of these, to one host and port; 0: 8
 	PerNetwork  int           // of these, to one network (/24, IPv6 /48); 0: 32
 }
 
-// Verifier carries out pending requests: it verifies intent (WebSub section 5.3), denies what cannot be
-// subscribed to (5.2), and tells callbacks of subscriptions that were ended. Requests come from the log, so
-// that all pending ones are taken up again after a restart; only the leader works on them. What a request came
-// to is recorded under its id: one that was replaced meanwhile changes nothing (invariant I7).
+// Verifier processes pending requests: it verifies intent (WebSub section 5.3), denies requests for unknown topics
+// (5.2), and notifies callbacks whose subscriptions were ended. Requests come from the log, so pending ones are
+// resumed after a restart; only the leader works on them. The outcome is recorded under the request's ID, so a
+// request that was replaced meanwhile changes nothing (invariant I7).
 //
 // The Verifier is a hub.Observer. Register it before the log starts to move, then call Start.
 type Verifier struct {
@@ -55,9 +56,9 @@ type Verifier struct {
 	admission admission
 	tasks     map[hub.RequestID]*verification
 	hosts     map[string]*hostQueue
-	order     []*hostQueue // hosts with something queued, served in turn
+	order     []*hostQueue // hosts with queued requests, served in turn
 	busy      int
-	gone      map[hub.RequestID]struct{} // settled while the state is being read at the start
+	gone      map[hub.RequestID]struct{} // settled while Start reads the state
 	off       bool                       // not started, or closing
 
 	ctx    context.Context
@@ -70,15 +71,15 @@ type Verifier struct {
 type verification struct {
 	req      hub.Request
 	host     *hostQueue
-	counted  string // as waiting for this host name; empty: it is a denial
-	caller   string // who asked for it; empty: not known to this node
+	counted  string // host name under which it counts as pending; empty: a denial, which does not
+	caller   string // whoever sent it; empty: unknown to this node
 	attempts int
-	crowded  int // attempts that had to wait because too many go to its network
+	crowded  int // attempts postponed because too many go to its network
 	queued   bool
-	cancel   context.CancelFunc // while it is under way or waits for its next attempt
+	cancel   context.CancelFunc // while it is in flight or waits for its next attempt
 }
 
-// hostQueue bounds what is under way to one host: the hub must not become a tool to flood it.
+// hostQueue bounds the requests in flight to one host: the hub must not become a tool to flood it.
 type hostQueue struct {
 	name  string
 	queue []*verification
@@ -86,7 +87,7 @@ type hostQueue struct {
 	tasks int
 }
 
-// NewVerifier builds a verifier that does nothing yet but listen.
+// NewVerifier returns a verifier that only listens until Start.
 func NewVerifier(o Options) *Verifier {
 	if o.Attempts <= 0 {
 		o.Attempts = 3
@@ -123,7 +124,7 @@ func (v *Verifier) Start(ctx context.Context) {
 	v.mu.Lock()
 	for i := range pending {
 		if _, settled := v.gone[pending[i].ID]; !settled {
-			v.add(pending[i])
+			v.addLocked(pending[i])
 		}
 	}
 	v.gone, v.off = nil, false
@@ -132,7 +133,7 @@ func (v *Verifier) Start(ctx context.Context) {
 	go v.run()
 }
 
-// Close cuts off what is under way and waits for it. Requests stay pending in the log.
+// Close cuts off attempts in flight and waits for them. Requests stay pending in the log.
 func (v *Verifier) Close() {
 	v.mu.Lock()
 	started := v.ctx != nil
@@ -152,28 +153,28 @@ func (v *Verifier) Applied(fx *hub.Effects) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, r := range fx.Requests {
-		v.add(r)
+		v.addLocked(r)
 	}
 	for _, id := range fx.Settled {
 		if v.gone != nil {
 			v.gone[id] = struct{}{}
 		}
-		v.settled(id)
+		v.settledLocked(id)
 	}
 	v.kick()
 }
 
-// settled takes out a request that is done with. Callers hold mu.
-func (v *Verifier) settled(id hub.RequestID) {
+// settledLocked removes a settled request.
+func (v *Verifier) settledLocked(id hub.RequestID) {
 	t := v.tasks[id]
 	if t == nil {
 		return
 	}
 	delete(v.tasks, id)
 	if t.cancel != nil {
-		t.cancel() // replaced: its answer would come too late
+		t.cancel() // replaced: its response would come too late
 	}
-	// A node that does not lead starts nothing, so what is settled elsewhere must not stay queued.
+	// A follower starts nothing, so requests settled elsewhere must not stay queued.
 	h := t.host
 	if t.queued {
 		i := slices.Index(h.queue, t)
@@ -181,11 +182,11 @@ func (v *Verifier) settled(id hub.RequestID) {
 			v.order = slices.DeleteFunc(v.order, func(o *hostQueue) bool { return o == h })
 		}
 	}
-	v.forget(t)
+	v.forgetLocked(t)
 }
 
-// Reload brings the picture up to a state that did not come about entry by entry: after a snapshot was
-// installed. It must not run at the same time as Applied.
+// Reload adopts a state that replaced the previous one, after a snapshot was installed. It must not run concurrently
+// with Applied.
 func (v *Verifier) Reload() {
 	var pending []hub.Request
 	v.o.State.View(func(s *hub.State) { pending = s.Requests(0, 0, nil) })
@@ -194,17 +195,17 @@ func (v *Verifier) Reload() {
 	known := make(map[hub.RequestID]struct{}, len(pending))
 	for i := range pending {
 		known[pending[i].ID] = struct{}{}
-		v.add(pending[i])
+		v.addLocked(pending[i])
 	}
 	for id := range v.tasks {
 		if _, ok := known[id]; !ok {
-			v.settled(id)
+			v.settledLocked(id)
 		}
 	}
 	v.kick()
 }
 
-// Pending is the number of requests that wait or are under way.
+// Pending returns the number of requests that wait or are in flight.
 func (v *Verifier) Pending() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -218,8 +219,8 @@ func (v *Verifier) kick() {
 	}
 }
 
-// add queues a request. Callers hold mu.
-func (v *Verifier) add(r hub.Request) {
+// addLocked queues a request.
+func (v *Verifier) addLocked(r hub.Request) {
 	if v.tasks[r.ID] != nil {
 		return
 	}
@@ -233,13 +234,13 @@ func (v *Verifier) add(r hub.Request) {
 	t := &verification{req: r, host: h}
 	if u, err := url.Parse(r.Callback); err == nil && r.Mode != hub.ModeDenied {
 		t.counted = hostname(u)
-		raise(v.admission.hosts, t.counted)
+		increment(v.admission.hosts, t.counted)
 	}
 	v.tasks[r.ID] = t
-	v.enqueue(t)
+	v.enqueueLocked(t)
 }
 
-func (v *Verifier) enqueue(t *verification) {
+func (v *Verifier) enqueueLocked(t *verification) {
 	if len(t.host.queue) == 0 {
 		v.order = append(v.order, t.host)
 	}
@@ -247,9 +248,9 @@ func (v *Verifier) enqueue(t *verification) {
 	t.queued = true
 }
 
-func (v *Verifier) forget(t *verification) {
-	lower(v.admission.hosts, t.counted)
-	lower(v.admission.callers, t.caller)
+func (v *Verifier) forgetLocked(t *verification) {
+	decrement(v.admission.hosts, t.counted)
+	decrement(v.admission.callers, t.caller)
 	if t.host.tasks--; t.host.tasks == 0 {
 		delete(v.hosts, t.host.name)
 	}
@@ -269,7 +270,7 @@ func (v *Verifier) run() {
 		}
 		if v.o.Leadership.IsLeader() {
 			v.mu.Lock()
-			v.schedule()
+			v.scheduleLocked()
 			v.mu.Unlock()
 			continue
 		}
@@ -282,8 +283,8 @@ func (v *Verifier) run() {
 	}
 }
 
-// schedule starts what there is room for, one host after the other. Callers hold mu.
-func (v *Verifier) schedule() {
+// scheduleLocked starts as many requests as there is room for, one host after the other.
+func (v *Verifier) scheduleLocked() {
 	skipped := 0
 	for !v.off && v.busy < v.o.Concurrency && len(v.order) > skipped {
 		h := v.order[0]
@@ -309,7 +310,7 @@ func (v *Verifier) schedule() {
 	}
 }
 
-// do makes one attempt and sees to what follows.
+// do makes one attempt and schedules the next one if needed.
 func (v *Verifier) do(ctx context.Context, t *verification) {
 	defer v.work.Done()
 	defer t.cancel()
@@ -326,14 +327,14 @@ func (v *Verifier) do(ctx context.Context, t *verification) {
 	}
 	v.mu.Lock()
 	if v.tasks[t.req.ID] == t {
-		v.enqueue(t)
+		v.enqueueLocked(t)
 		v.kick()
 	}
 	v.mu.Unlock()
 }
 
-// attempt makes one attempt at a request and records its outcome when it is definite or the last. Otherwise it
-// says how long to wait.
+// attempt makes one attempt and records its outcome if it is definite or the last one. Otherwise it returns how long
+// to wait.
 func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wait time.Duration) {
 	r := &t.req
 	var topic hub.Topic
@@ -350,11 +351,11 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	case denied:
 		res = v.o.Caller.Deny(ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
 	default:
-		// The lease counts from now, and what is published from now on is owed to the subscriber.
+		// The lease starts now, and the subscriber is owed everything published from now on.
 		verified.VerifiedFrom = v.o.Clock.Now().UnixNano()
 		start, err := v.start(r, topic)
 		if err != nil {
-			v.o.Log.Error("cannot find where the subscription begins", "request", r.ID.String(), "topic", r.TopicName, "error", err)
+			v.o.Log.Error("cannot resolve the start position of a subscription", "request", r.ID.String(), "topic", r.TopicName, "error", err)
 			return true, v.o.Backoff.Delay(t.attempts, 0)
 		}
 		verified.StartOffset = start
@@ -365,7 +366,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 		return false, 0 // replaced, or the hub is stopping
 	}
 	if res.Reason == egress.ReasonCrowded {
-		t.attempts-- // nobody was asked
+		t.attempts-- // no request was made
 		t.crowded++
 		return true, v.o.Backoff.Delay(t.crowded, res.RetryAfter)
 	}
@@ -384,19 +385,19 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	}
 	v.o.Log.Info("request settled", "request", r.ID.String(), "mode", r.ModeName(), "topic", r.TopicName,
 		"confirmed", !denied && res.Outcome == Confirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
-	// Not with ctx: it ends when the outcome is applied, which may be before the proposer says so.
-	out, err := v.rec.Record(v.ctx, "the outcome of "+r.ID.String(), event)
+	// Not ctx: it ends when the outcome is applied, which may be before Record returns.
+	out, err := v.rec.Record(v.ctx, "outcome of "+r.ID.String(), event)
 	if err == nil && out[0].Outcome == hub.OutcomeGroupConflict {
 		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, "the consumer group has another delivery mode, window or key")
 	}
 	if err == nil && out[0].Outcome == hub.OutcomeNoTopic {
-		// The topic went away while the subscriber was asked, and now waits in vain.
+		// The topic was removed during verification; the subscriber would wait in vain.
 		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
 	}
 	return false, 0
 }
 
-// start is the cursor of a new subscription: the topic's head, if the subscriber asked for nothing else.
+// start returns the cursor of a new subscription: the topic's head, unless the subscriber asked for another position.
 func (v *Verifier) start(r *hub.Request, t hub.Topic) (uint64, error) {
 	if r.Start == "" || r.Mode != hub.ModeSubscribe {
 		return t.Head, nil

@@ -48,7 +48,7 @@ func (r *verifierRig) start() {
 	r.v.Start(context.Background())
 }
 
-// subscribe makes a subscription past the verifier.
+// subscribe makes a subscription without the verifier.
 func (r *verifierRig) subscribe(w fake.Want) {
 	r.Leader.Store(false)
 	r.Engine.Subscribe(w)
@@ -78,7 +78,7 @@ func (r *verifierRig) pending() (n int) {
 
 func yes(string, int, string) fake.Answer { return fake.Answer{Echo: true} }
 
-// TestI7NothingBeforeConsent: the request alone changes nothing, the confirmation does.
+// TestI7NothingBeforeConsent: the request alone changes nothing; the confirmation does.
 func TestI7NothingBeforeConsent(t *testing.T) {
 	verifying(t, func(string, int, string) fake.Answer { return fake.Answer{Echo: true, After: 2 * time.Second} }, nil, func(r *verifierRig) {
 		r.Request(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -93,8 +93,8 @@ func TestI7NothingBeforeConsent(t *testing.T) {
 	})
 }
 
-// TestLeaseCountsFromTheRequest is WebSub rule 40: what the subscriber is told is what it gets, measured from
-// the moment it is asked; and what is published from that moment on is its own.
+// TestLeaseCountsFromTheRequest is WebSub rule 40: the lease is the one announced to the subscriber, measured from
+// the verification request; messages published from that moment are delivered.
 func TestLeaseCountsFromTheRequest(t *testing.T) {
 	verifying(t, func(string, int, string) fake.Answer { return fake.Answer{Echo: true, After: 3 * time.Second} }, nil, func(r *verifierRig) {
 		r.Publish("t", "before")
@@ -114,7 +114,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 	})
 }
 
-// TestVerificationRetries: what is no definite answer is asked again, with a new challenge; a definite one is not.
+// TestVerificationRetries: without a definite response, verification is repeated with a new challenge.
 func TestVerificationRetries(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -176,7 +176,7 @@ func TestUnsubscribeAfterConsent(t *testing.T) {
 		if _, ok := r.byKey("t", fake.Callback); ok {
 			t.Error("still subscribed")
 		}
-		// One that nobody has is asked about all the same, and settled.
+		// A request for a subscription that does not exist is verified all the same, and settled.
 		r.Request(fake.Want{Topic: "t", Callback: fake.Callback + "x", Mode: hub.ModeUnsubscribe})
 		r.after(time.Second)
 		if n := len(r.net.To(fake.Callback + "x")); n != 1 || r.pending() != 0 {
@@ -185,7 +185,7 @@ func TestUnsubscribeAfterConsent(t *testing.T) {
 	})
 }
 
-// TestI7OlderRequestFinishingLateChangesNothing: the newer one wins although it is answered first.
+// TestI7OlderRequestFinishingLateChangesNothing: the newer request wins, even if it is answered first.
 func TestI7OlderRequestFinishingLateChangesNothing(t *testing.T) {
 	var n atomic.Int32
 	verifying(t, func(string, int, string) fake.Answer {
@@ -208,7 +208,7 @@ func TestI7OlderRequestFinishingLateChangesNothing(t *testing.T) {
 	})
 }
 
-// TestPendingRequestsResumeAfterARestart: a request that was acknowledged is verified, crash or not.
+// TestPendingRequestsResumeAfterARestart: an acknowledged request is verified, crash or not.
 func TestPendingRequestsResumeAfterARestart(t *testing.T) {
 	var up atomic.Bool
 	verifying(t, func(string, int, string) fake.Answer {
@@ -236,7 +236,7 @@ func TestPendingRequestsResumeAfterARestart(t *testing.T) {
 	})
 }
 
-// TestUnknownTopicIsDenied when topics are not registered by themselves (WebSub rule 37).
+// TestUnknownTopicIsDenied if topics are not registered automatically (WebSub rule 37).
 func TestUnknownTopicIsDenied(t *testing.T) {
 	verifying(t, yes, nil, func(r *verifierRig) {
 		r.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
@@ -252,8 +252,8 @@ func TestUnknownTopicIsDenied(t *testing.T) {
 	})
 }
 
-// TestDeniedNoticeWhenATopicGoes: the callbacks of its subscriptions are told.
-func TestDeniedNoticeWhenATopicGoes(t *testing.T) {
+// TestDeniedNoticeWhenATopicIsRemoved: its subscriptions' callbacks are notified.
+func TestDeniedNoticeWhenATopicIsRemoved(t *testing.T) {
 	verifying(t, func(string, int, string) fake.Answer { return fake.Answer{Status: 500} }, nil, func(r *verifierRig) {
 		r.subscribe(fake.Want{Topic: "t", Callback: fake.Callback})
 		r.Do(&hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "t"}}})
@@ -265,7 +265,7 @@ func TestDeniedNoticeWhenATopicGoes(t *testing.T) {
 	})
 }
 
-// TestOneHostIsNotFlooded, and does not keep others from being verified.
+// TestOneHostIsNotFlooded, and does not delay the verification of others.
 func TestOneHostIsNotFlooded(t *testing.T) {
 	var mu sync.Mutex
 	busy, most := 0, 0
@@ -299,7 +299,7 @@ func TestOneHostIsNotFlooded(t *testing.T) {
 	})
 }
 
-// TestOnlyTheLeaderVerifies, and a new one takes over.
+// TestOnlyTheLeaderVerifies, and a new leader takes over.
 func TestOnlyTheLeaderVerifies(t *testing.T) {
 	verifying(t, yes, nil, func(r *verifierRig) {
 		r.Leader.Store(false)
@@ -316,7 +316,7 @@ func TestOnlyTheLeaderVerifies(t *testing.T) {
 	})
 }
 
-// TestOutcomeWaitsForALeader: a confirmation is not lost, and not asked for twice.
+// TestOutcomeWaitsForALeader: a confirmation is not lost, and not requested twice.
 func TestOutcomeWaitsForALeader(t *testing.T) {
 	verifying(t, func(string, int, string) fake.Answer { return fake.Answer{Echo: true, After: time.Second} }, nil, func(r *verifierRig) {
 		r.Request(fake.Want{Topic: "t", Callback: fake.Callback})
@@ -330,7 +330,7 @@ func TestOutcomeWaitsForALeader(t *testing.T) {
 	})
 }
 
-// TestI7RequestReplacedDuringTheStart: the older one is not taken up from the older picture.
+// TestI7RequestReplacedDuringTheStart: the older request is not resumed from the stale view.
 func TestI7RequestReplacedDuringTheStart(t *testing.T) {
 	verifying(t, yes, nil, func(r *verifierRig) {
 		r.stop()
@@ -347,7 +347,7 @@ func TestI7RequestReplacedDuringTheStart(t *testing.T) {
 	})
 }
 
-// TestStart: a subscription begins where its request asked to, as of the moment its callback was asked.
+// TestStart: a subscription begins at the requested position, as of its verification.
 func TestStart(t *testing.T) {
 	verifying(t, yes, nil, func(r *verifierRig) {
 		r.o.Times = r.Engine
@@ -368,7 +368,7 @@ func TestStart(t *testing.T) {
 				t.Errorf("%q: cursor %d (%v), want %d", start, sub.Cursor.Offset, ok, cursor)
 			}
 		}
-		// A renewal keeps its place.
+		// A renewal keeps its position.
 		r.requestFrom("http://cb.example/start", "earliest")
 		r.after(time.Second)
 		if sub, _ := r.byKey("t", "http://cb.example/start"); sub.Cursor.Offset != 10 {

@@ -8,33 +8,32 @@ import (
 	"quorumhub/hub"
 )
 
-// Node is a node that subscriptions can be given to.
+// Node is a node that subscriptions can be assigned to.
 type Node struct {
 	ID     string
-	Weight int // its share in proportion to the others'; below 1 counts as 1
+	Weight int // share relative to the others'; below 1 counts as 1
 }
 
-// Placed is a subscription and the node that has it. A node that cannot be given any, or none, means that it must be
-// placed.
+// Placed is a subscription and its owner. It must be placed if it has none, or one that is not among the nodes.
 type Placed struct {
 	Subscription hub.SubscriptionID
 	Topic        hub.TopicID
 	Node         string
 }
 
-// Move says that a subscription is to go from one node (empty: none) to another.
+// Move takes a subscription from one node (empty: none) to another.
 type Move struct {
 	Subscription hub.SubscriptionID
 	From, To     string
 }
 
-// Place spreads subscriptions over nodes. Of every topic, and of all of them together, each node gets its share
-// by weight, rounded up or down: with equal weights nodes differ by one subscription at most. Of all such
-// placements it takes one that moves the fewest subscriptions from a node that can keep them. The moves come in
-// the order of the subscriptions, and the same arguments, in whatever order, give the same moves.
+// Place distributes subscriptions over nodes. Of every topic, and of all topics together, each node gets its share by
+// weight, rounded up or down: with equal weights, nodes differ by at most one subscription. Among all such
+// placements, Place picks one that moves the fewest subscriptions away from nodes that could keep them. Moves are
+// ordered by subscription. The result depends only on the arguments, not on their order.
 //
-// It is a matrix of topics by nodes to be rounded under given sums, with the least cost: a flow through a
-// graph with as few vertices as there are nodes.
+// The problem is to round a matrix of topics by nodes to given row and column sums at the least cost: a flow through
+// a graph with as many vertices as there are nodes.
 func Place(nodes []Node, subs []Placed) []Move {
 	if len(nodes) == 0 || len(subs) == 0 {
 		return nil
@@ -45,18 +44,18 @@ func Place(nodes []Node, subs []Placed) []Move {
 	return p.moves()
 }
 
-// placing is one call of Place. Topics and nodes go by their index.
+// placing is the state of one call of Place. Topics and nodes are identified by index.
 type placing struct {
 	nodes  []Node
 	weight int // of all nodes
 	topics []topicShare
-	least  []int // for each node, how many units above the rounded down shares it must have
-	most   []int // and may have
-	units  []int // and has
+	least  []int // for each node, the least number of units beyond its rounded-down shares
+	most   []int // likewise the greatest
+	units  []int // likewise the current
 	queues [][3][]int
 }
 
-// topicShare is a topic and what of it goes where. A node gets floor subscriptions, or one more if it has a unit.
+// topicShare is one topic's distribution. A node gets floor subscriptions, plus one if it has a unit.
 type topicShare struct {
 	have  [][]hub.SubscriptionID // by node
 	loose []hub.SubscriptionID   // of no node
@@ -110,11 +109,11 @@ func newPlacing(nodes []Node, subs []Placed) *placing {
 	return p
 }
 
-// share is a node's part of n, rounded down; fraction tells whether it was.
+// share is a node's part of n, rounded down; fraction reports whether it was rounded.
 func (p *placing) share(n, node int) int     { return n * p.nodes[node].Weight / p.weight }
 func (p *placing) fraction(n, node int) bool { return n*p.nodes[node].Weight%p.weight != 0 }
 
-// gain is what a unit of a topic on a node saves: 1 for a subscription that need not move away.
+// gain is what a topic's unit saves on a node: 1 if a subscription can stay.
 func (t *topicShare) gain(node int) int {
 	if len(t.have[node]) > t.floor[node] {
 		return 1
@@ -129,8 +128,7 @@ func (t *topicShare) count() (n int) {
 	return n + len(t.loose)
 }
 
-// choose gives each topic's units to the nodes where they save most, without regard to the sums over all topics
-// but for ties.
+// choose gives each topic's units to the nodes where they save most. The sums over all topics only break ties.
 func (p *placing) choose() {
 	order := make([]int, 0, len(p.nodes))
 	for k := range p.topics {
@@ -145,10 +143,7 @@ func (p *placing) choose() {
 			}
 		}
 		slices.SortStableFunc(order, func(a, b int) int {
-			if c := cmp.Compare(t.gain(b), t.gain(a)); c != 0 {
-				return c
-			}
-			return cmp.Compare(p.units[a]-p.most[a], p.units[b]-p.most[b])
+			return cmp.Or(cmp.Compare(t.gain(b), t.gain(a)), cmp.Compare(p.units[a]-p.most[a], p.units[b]-p.most[b]))
 		})
 		for _, i := range order[:left] {
 			t.unit[i] = true
@@ -157,7 +152,7 @@ func (p *placing) choose() {
 	}
 }
 
-// balance moves units between nodes until each node's sum is within its bounds, along the paths that cost least.
+// balance moves units between nodes along the cheapest paths until each node's sum is within its bounds.
 func (p *placing) balance() {
 	n := len(p.nodes)
 	p.queues = make([][3][]int, n*n)
@@ -165,7 +160,7 @@ func (p *placing) balance() {
 		p.offer(k)
 	}
 	for {
-		// First those above their bounds shed units, then those below get some of what others may spare.
+		// Nodes above their bounds shed units first; then nodes below take what others can spare.
 		path := p.cheapest(func(i int) bool { return p.units[i] > p.most[i] }, func(i int) bool { return p.units[i] < p.most[i] })
 		if path == nil {
 			path = p.cheapest(func(i int) bool { return p.units[i] > p.least[i] }, func(i int) bool { return p.units[i] < p.least[i] })
@@ -185,7 +180,7 @@ func (p *placing) balance() {
 	}
 }
 
-// offer queues the ways in which a topic's units can go from one node to another.
+// offer queues every way to move one of a topic's units from one node to another.
 func (p *placing) offer(k int) {
 	t := &p.topics[k]
 	n := t.count()
@@ -199,7 +194,7 @@ func (p *placing) offer(k int) {
 	}
 }
 
-// edge is the cheapest way to move a unit from one node to another: its cost and its topic, -1 for none.
+// edge returns the cheapest way to move a unit between two nodes: its cost and its topic, or -1 if there is none.
 func (p *placing) edge(from, to int) (cost, topic int) {
 	qs := &p.queues[from*len(p.nodes)+to]
 	for c := range qs {
@@ -209,14 +204,14 @@ func (p *placing) edge(from, to int) (cost, topic int) {
 			if t := &p.topics[k]; t.unit[from] && !t.unit[to] {
 				return c - 1, k
 			}
-			*q = (*q)[:len(*q)-1] // it went another way meanwhile
+			*q = (*q)[:len(*q)-1] // moved another way meanwhile
 		}
 	}
 	return 0, -1
 }
 
-// cheapest is the path of least cost from one of the nodes that give to one that takes, nil when there is none
-// (Bellman and Ford).
+// cheapest returns the cheapest path from a node that gives to one that takes, or nil if there is none
+// (Bellman-Ford).
 func (p *placing) cheapest(gives, takes func(int) bool) []int {
 	const far = int(^uint(0) >> 2)
 	n := len(p.nodes)
@@ -255,7 +250,7 @@ func (p *placing) cheapest(gives, takes func(int) bool) []int {
 	return path
 }
 
-// moves are the differences between what is and what is to be. The newest subscriptions of a topic move.
+// moves returns the differences between current and target owners. The newest subscriptions of a topic move.
 func (p *placing) moves() []Move {
 	var out []Move
 	for k := range p.topics {

@@ -12,7 +12,7 @@ import (
 	"quorumhub/hub"
 )
 
-// scene is an argument of Place.
+// scene is the input of Place.
 type scene struct {
 	nodes []placement.Node
 	subs  []placement.Placed
@@ -41,7 +41,7 @@ func drawScene(t *rapid.T, maxNodes, maxTopics, maxSubs int) scene {
 	return s
 }
 
-// after is who has what when the moves were made; it checks that they are possible.
+// after returns the owners after the moves, and checks that the moves are possible.
 func (s scene) after(t rapid.TB, moves []placement.Move) []placement.Placed {
 	out := slices.Clone(s.subs)
 	for i, m := range moves {
@@ -61,7 +61,7 @@ func (s scene) has(node string) bool {
 	return slices.ContainsFunc(s.nodes, func(n placement.Node) bool { return n.ID == node })
 }
 
-// even checks that every node has its share, in all and of each topic, rounded up or down.
+// even checks that every node has its share, in total and per topic, rounded up or down.
 func (s scene) even(placed []placement.Placed) error {
 	weight := 0
 	for _, n := range s.nodes {
@@ -108,7 +108,7 @@ func (s scene) kept(moves []placement.Move) int {
 	return n
 }
 
-// TestPlacementIsEven in all and per topic, by weight, deterministic, and at rest once it is reached.
+// TestPlacementIsEven in total and per topic, by weight, deterministically, and stable once reached.
 func TestPlacementIsEven(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawScene(t, 6, 8, 60)
@@ -130,7 +130,7 @@ func TestPlacementIsEven(t *testing.T) {
 	})
 }
 
-// TestPlacementMovesTheFewest compares with all placements there are, for small worlds.
+// TestPlacementMovesTheFewest compares with all possible placements of small scenes.
 func TestPlacementMovesTheFewest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawScene(t, 3, 3, 7)

@@ -16,64 +16,63 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// DefaultMoveAfter is how long a node must not have been heard of before its subscriptions go to others: by
-// then it has stopped sending, for its lease ran out (DefaultLease) and the attempts that were under way are
-// cut off.
+// DefaultMoveAfter is the default of Options.MoveAfter. By then a node has stopped sending, because its contact lease
+// (delivery.DefaultLease) has expired and its attempts in flight have been cut off.
 const DefaultMoveAfter = 2500 * time.Millisecond
 
-// Options is what a Placer needs. Fields without a default are required.
+// Options configures a Placer. Fields without a default are required.
 type Options struct {
 	State    hub.StateReader
 	Proposer hub.Proposer
 	Cluster  hub.Cluster
 	Log      *slog.Logger
 
-	// MoveAfter is how long a node must be dead before its subscriptions are given to others; 0: DefaultMoveAfter.
-	// It must exceed the nodes' delivery lease by more than a third (invariant I4).
+	// MoveAfter is how long a node must be dead before its subscriptions move to others; 0: DefaultMoveAfter. It must
+	// exceed the nodes' contact lease by more than a third (invariant I4).
 	MoveAfter time.Duration
-	// Settle is how long members and subscriptions must stay as they are before subscriptions with a living owner
-	// are moved for the sake of evenness; 0: 2 s. When they never do, they are moved every ten times Settle.
+	// Settle is how long members and subscriptions must be unchanged before subscriptions with a living owner move to
+	// even out the shares; 0: 2 s. If they never are, subscriptions move every ten times Settle.
 	Settle time.Duration
 }
 
-// Placer decides, on the leader, which node delivers which subscriptions, and proposes it. Those without an
-// owner get one at once, those of a dead node when it has surely stopped (invariant I4), and when the shares have
-// become uneven it moves as few as possible. Only what comes back from the log is acted upon.
+// Placer decides, on the leader, which node delivers which subscriptions, and proposes it. A subscription without an
+// owner gets one at once, those of a dead node once it has surely stopped (invariant I4), and when shares become
+// uneven, as few subscriptions as possible move. Nodes act only on what comes back from the log.
 //
 // The Placer is a hub.Observer. Register it before the log starts to move, then call Start.
 type Placer struct {
 	o Options
 
 	mu      sync.Mutex
-	changed bool      // subscriptions came, went or moved since the last look
-	at      time.Time // and when
+	changed bool      // subscriptions came, went or moved since the last reconcile
+	at      time.Time // when changed was last set
 
 	wake   chan struct{}
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	// Of the one goroutine.
+	// Used only by the run goroutine.
 	leads    bool
-	members  string    // what was seen of them last
-	settling time.Time // since when members are as they are
-	pending  time.Time // since when something changed that evenness was not looked at; zero: nothing
+	members  string    // a description of the members when last observed
+	settling time.Time // since when members is unchanged
+	pending  time.Time // since when changes await balancing; zero: none do
 	absent   map[string]time.Time
-	resumed  map[string]comeback // nodes that were out of touch and are back
+	resumed  map[string]comeback // nodes that were out of touch and have resumed
 	done     bool                // nothing was left to do, and nothing has changed since
 }
 
-// comeback is when a node was seen to have resumed its deliveries, and how often it has.
+// comeback records when a node was last seen to have resumed its deliveries, and how often it has.
 type comeback struct {
 	times uint64
 	at    time.Time
 }
 
 const (
-	placerTick  = 200 * time.Millisecond // how often members are looked at
+	placerTick  = 200 * time.Millisecond // how often members are observed
 	maxAssigned = 1000                   // in one event
 )
 
-// NewPlacer builds a placer that does nothing yet but listen.
+// NewPlacer returns a placer that only listens until Start.
 func NewPlacer(o Options) *Placer {
 	o.MoveAfter = cmp.Or(o.MoveAfter, DefaultMoveAfter)
 	o.Settle = cmp.Or(o.Settle, 2*time.Second)
@@ -97,7 +96,7 @@ func (p *Placer) Applied(fx *hub.Effects) {
 	}
 }
 
-// Reload is to be called when the state was replaced.
+// Reload must be called after the state was replaced.
 func (p *Placer) Reload() {
 	p.mu.Lock()
 	p.changed, p.at = true, time.Now()
@@ -112,14 +111,14 @@ func (p *Placer) kick() {
 	}
 }
 
-// Start begins to decide whenever this node leads.
+// Start begins to place subscriptions whenever this node leads.
 func (p *Placer) Start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.work.Add(1)
 	go p.run(ctx)
 }
 
-// Close ends deciding and waits for it.
+// Close stops placing and waits for it to end.
 func (p *Placer) Close() {
 	if p.cancel != nil {
 		p.cancel()
@@ -127,7 +126,8 @@ func (p *Placer) Close() {
 	}
 }
 
-// Candidates are the nodes a new subscription may be given to, for hubpb.RequestVerified. Safe for concurrent use.
+// Candidates returns the nodes that a new subscription may be assigned to, for hubpb.RequestVerified. Safe for
+// concurrent use.
 func (p *Placer) Candidates() []*hubpb.Candidate {
 	nodes := p.o.Cluster.Nodes()
 	out := make([]*hubpb.Candidate, 0, len(nodes))
@@ -152,24 +152,24 @@ func (p *Placer) run(ctx context.Context) {
 		}
 		if !p.o.Cluster.IsLeader() {
 			p.leads = false
-			p.notice(time.Now()) // who leads next must know who came back a moment ago
+			p.noteComebacks(time.Now()) // the next leader must know who has just come back
 			continue
 		}
 		if !p.leads {
 			p.leads, p.members, p.pending, p.done = true, "", time.Time{}, false
 			clear(p.absent)
 		}
-		if err := p.look(ctx); err != nil && ctx.Err() == nil {
-			p.o.Log.Warn("cannot assign subscriptions now; trying again", "error", err)
+		if err := p.reconcile(ctx); err != nil && ctx.Err() == nil {
+			p.o.Log.Warn("cannot assign subscriptions yet; will retry", "error", err)
 			p.done = false
 		}
 	}
 }
 
-// look brings the assignments up to what the members and the subscriptions are now.
-func (p *Placer) look(ctx context.Context) error {
+// reconcile brings the assignments in line with the current members and subscriptions.
+func (p *Placer) reconcile(ctx context.Context) error {
 	now := time.Now()
-	m := p.see(now)
+	m := p.observe(now)
 	p.mu.Lock()
 	changed, quiet := p.changed, now.Sub(p.at)
 	p.changed = false
@@ -209,27 +209,27 @@ func (p *Placer) propose(ctx context.Context, part []*hubpb.Assignment) error {
 	return err
 }
 
-// membership is the members as they bear upon placement.
+// membership is the members' state as it affects placement.
 type membership struct {
-	nodes  []Node          // may be given subscriptions
-	lost   map[string]bool // not heard of for so long that their subscriptions must go to others
-	holds  map[string]bool // not lost: what they have is theirs until they let go of it
-	drains map[string]bool // alive, and to let go of what they have: they stop or leave
-	waits  bool            // one is neither alive nor lost
+	nodes  []Node          // may be assigned subscriptions
+	lost   map[string]bool // not heard from for so long that their subscriptions must move
+	holds  map[string]bool // not lost: what they own is theirs until they release it
+	drains map[string]bool // alive, but to release what they own: they stop or leave
+	waits  bool            // some node is neither alive nor lost
 
-	changed bool // since the last look
-	urgent  bool // subscriptions lack an owner that lives
+	changed bool // since last observed
+	urgent  bool // some subscriptions lack a living owner
 }
 
-// notice looks for nodes that have come back. They say so in the log, which is quicker than answering questions when
-// connections are just coming back too.
-func (p *Placer) notice(now time.Time) {
+// noteComebacks looks for nodes that have resumed. They record it in the log, which is quicker than the leader's
+// probes while connections are being re-established.
+func (p *Placer) noteComebacks(now time.Time) {
 	p.o.State.View(func(s *hub.State) {
 		owners, _ := s.Owners()
 		for id := range owners {
-			times := s.Resumed(id)
+			times := s.Resumptions(id)
 			if was, ok := p.resumed[id]; !ok {
-				p.resumed[id] = comeback{times: times} // how long ago it was nobody knows; the questions tell
+				p.resumed[id] = comeback{times: times} // when it resumed is unknown; the probes will tell
 			} else if was.times != times {
 				p.resumed[id] = comeback{times, now}
 			}
@@ -237,9 +237,9 @@ func (p *Placer) notice(now time.Time) {
 	})
 }
 
-// see looks at the members.
-func (p *Placer) see(now time.Time) membership {
-	p.notice(now) // before the questions' results: who comes back in between is not lost (hubpb.Assignment.resumed)
+// observe returns the current membership.
+func (p *Placer) observe(now time.Time) membership {
+	p.noteComebacks(now) // before reading the probes' results, so that a node that comes back in between is not lost (hubpb.Assignment.resumed)
 	m := membership{lost: map[string]bool{}, holds: map[string]bool{}, drains: map[string]bool{}}
 	var seen strings.Builder
 	for _, n := range p.o.Cluster.Nodes() {
@@ -274,7 +274,7 @@ func (p *Placer) see(now time.Time) membership {
 		if m.holds[id] || m.lost[id] {
 			continue
 		}
-		// No member any more. It may not know yet, but it hears of the leader no longer.
+		// No longer a member. It may not know yet, but it no longer hears from the leader.
 		if _, ok := p.absent[id]; !ok {
 			p.absent[id] = now
 		}
@@ -294,12 +294,12 @@ func (p *Placer) see(now time.Time) membership {
 	return m
 }
 
-// decide compares who has what with who should. Without balance, subscriptions that have a living owner stay.
+// decide compares current and target owners. Without balance, subscriptions with a living owner stay.
 func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment) {
 	var held []hub.Placement
 	p.o.State.View(func(s *hub.State) {
 		if owners, unowned := s.Owners(); unowned == 0 && len(m.nodes) == 1 && len(owners) <= 1 && owners[m.nodes[0].ID] == s.Units() {
-			return // a single node that has everything
+			return // a single node owns everything
 		}
 		held = s.Placements()
 	})
@@ -316,7 +316,7 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 		case a.Next != "" && eligible[a.Next]:
 			node = a.Next
 		case !eligible[node] && m.holds[node] && !m.drains[node]:
-			continue // it may come back; until it is lost what it has stays out of this
+			continue // its owner may come back; until it is lost, its subscriptions stay put
 		}
 		placed = append(placed, Placed{Subscription: held[i].Subscription, Topic: held[i].Topic, Node: node})
 	}
@@ -334,7 +334,7 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 			}
 		}
 		owned := m.holds[a.Node]
-		// The owner has stopped for somebody who is lost, or who is on the way out too.
+		// The owner stopped in favor of a node that is lost or on its way out too.
 		stranded := a.Next != "" && (!m.holds[a.Next] || m.drains[a.Next])
 		switch {
 		case to == a.Next || to == a.Node && !stranded:
@@ -345,7 +345,7 @@ func (p *Placer) decide(m membership, balance bool) (decided []*hubpb.Assignment
 			continue
 		}
 		if eligible[to] {
-			// Without an owner nobody is left to let go of it; to the owner itself there is nothing to hand over.
+			// Drain only if there is an owner to release it, and somebody else to hand over to.
 			decided = append(decided, &hubpb.Assignment{Subscription: uint64(h.Subscription), Group: uint64(h.Group), Node: to, Epoch: a.Epoch,
 				Drain: owned && to != a.Node, Resumed: p.resumed[a.Node].times})
 		}

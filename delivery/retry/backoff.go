@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// MaxAfter is the longest Retry-After that is honoured, so that a receiver can slow the hub down but
-// not park a subscription.
+// MaxAfter is the longest Retry-After that is honored: a receiver can slow the hub down but not park a subscription.
 const MaxAfter = time.Hour
 
-// Backoff says how long to wait between attempts, with a random part, so that many senders failing together do not come
-// back together. Without a Schedule the waits are exponential with full jitter: the wait before retry n is uniformly
-// random between 0 and min(Max, Initial*2^(n-1)).
+// Backoff computes the wait between attempts. Part of it is random, so that senders that fail together do not return
+// together. Without a Schedule, waits are exponential with full jitter: the wait before retry n is uniformly random
+// between 0 and min(Max, Initial*2^(n-1)).
 type Backoff struct {
 	Initial time.Duration // ceiling of the first wait; 0: 1 s
-	Max     time.Duration // ceiling of all waits; 0: 1 h, and none for those of a Schedule
-	// Schedule is the waits one after the other, in place of Initial; the last one repeats. Each is up to a fifth
-	// longer or shorter, but not longer than Max.
+	Max     time.Duration // ceiling of all waits; 0: 1 h, or no ceiling with a Schedule
+	// Schedule lists the waits, replacing Initial; the last one repeats. Each is varied by up to a fifth either way,
+	// but never exceeds Max.
 	Schedule []time.Duration
-	// Random returns a number in [0, n). nil: math/rand/v2. It must be safe for concurrent use.
+	// Random returns a number in [0, n); nil: math/rand/v2. It must be safe for concurrent use.
 	Random func(n int64) int64
 }
 
-// Delay is the wait after the n-th failed attempt (n from 1). A longer retryAfter wins over the schedule.
+// Delay returns the wait after the n-th failed attempt, counting from 1. A longer retryAfter, capped at MaxAfter,
+// prevails.
 func (b Backoff) Delay(n int, retryAfter time.Duration) time.Duration {
 	return max(b.wait(n), min(retryAfter, MaxAfter))
 }
@@ -48,7 +48,7 @@ func (b Backoff) wait(n int) time.Duration {
 	return b.Jitter(min(ceiling, most))
 }
 
-// Jitter is from 0 to most, both included.
+// Jitter returns a random duration from 0 to most, inclusive.
 func (b Backoff) Jitter(most time.Duration) time.Duration {
 	if b.Random == nil {
 		return time.Duration(rand.Int64N(int64(most) + 1))
@@ -56,7 +56,7 @@ func (b Backoff) Jitter(most time.Duration) time.Duration {
 	return time.Duration(b.Random(int64(most) + 1))
 }
 
-// longest is the longest wait there is, but for the random part of a schedule.
+// longest returns the longest possible wait, without the variation of a Schedule.
 func (b Backoff) longest() time.Duration {
 	if len(b.Schedule) == 0 {
 		return cmp.Or(b.Max, time.Hour)
@@ -68,8 +68,8 @@ func (b Backoff) longest() time.Duration {
 	return longest
 }
 
-// After reads a Retry-After header in either form (RFC 9110 section 10.2.3); 0 when there is none,
-// it cannot be read, or it lies in the past. The result is at most MaxRetryAfter.
+// After parses a Retry-After header in either form (RFC 9110 section 10.2.3). It returns 0 if there is none, or if it
+// is malformed or past, and at most MaxAfter.
 func After(h http.Header, now time.Time) time.Duration {
 	return ParseAfter(h.Get("Retry-After"), now)
 }
@@ -82,7 +82,7 @@ func ParseAfter(v string, now time.Time) time.Duration {
 	if strings.Trim(v, "0123456789") == "" {
 		n, err := strconv.ParseUint(v, 10, 32)
 		if err != nil || time.Duration(n)*time.Second > MaxAfter {
-			return MaxAfter // digits only: too many of them
+			return MaxAfter // digits only: out of range
 		}
 		return time.Duration(n) * time.Second
 	}

@@ -7,27 +7,28 @@ import (
 	"quorumhub/hub"
 )
 
-// Policy says how often and how long a message is tried. What is given up goes to the dead letters; the
+// Policy decides how often and how long a message is attempted. A message given up becomes a dead letter; the
 // subscription stays until its lease ends (WebSub section 7).
 type Policy struct {
 	Backoff Backoff
-	// OverloadWait is the least wait after an overload (429, or no answer in time), from the second one in a row on: one
-	// slow answer of a healthy endpoint costs no more than any other failure. It is at most the longest wait of Backoff,
-	// and up to a fifth is added within that, so that not all come back together. An endpoint that says Retry-After
-	// knows better: then there is no least wait. 0: none at all.
+	// OverloadWait is the least wait after an overload (429, or no answer in time), from the second in a row: one
+	// slow answer of a healthy endpoint costs no more than any other failure. It is capped at the longest wait of
+	// Backoff; up to a fifth is added within that cap, so that senders do not return together. It does not apply if
+	// the endpoint sends Retry-After. 0: none.
 	OverloadWait time.Duration
-	// MaxAge bounds the time since both were true: the message was published, and the endpoint was failing
-	// without a success in between. A backlog behind a dead endpoint is so given up in the order and at the
-	// pace of its publication, and each of its messages is tried at least once. 0: no bound.
+	// MaxAge bounds the time since the later of two moments: the message was published, and the endpoint began to
+	// fail without a success in between. So a backlog behind a dead endpoint is given up in the order and at the pace
+	// of its publication, and each of its messages is attempted at least once. 0: no bound.
 	MaxAge time.Duration
 	// MaxAttempts bounds all attempts at one message. 0: no bound.
 	MaxAttempts int
-	// RefusedAttempts bounds the attempts at one message that the endpoint answered with a definite refusal
-	// (3xx, 4xx). 0: no bound but the others.
+	// RefusedAttempts bounds the attempts at one message that the endpoint definitely refused (3xx, 4xx). 0: no
+	// separate bound.
 	RefusedAttempts int
 }
 
-// Exhausted tells, after a failed attempt, whether the message is given up. published is Unix nanoseconds.
+// Exhausted reports, after a failed attempt, whether to give the message up. published and failingSince are Unix
+// nanoseconds.
 func (p Policy) Exhausted(attempts, refused uint32, published, failingSince int64, now time.Time) bool {
 	switch {
 	case p.MaxAttempts > 0 && int64(attempts) >= int64(p.MaxAttempts):
@@ -38,7 +39,7 @@ func (p Policy) Exhausted(attempts, refused uint32, published, failingSince int6
 	return p.MaxAge > 0 && now.UnixNano()-max(published, failingSince) >= int64(p.MaxAge)
 }
 
-// With is the policy with what a subscriber asked for in its place.
+// With returns the policy with a subscription's own options applied.
 func (p Policy) With(o *hub.Options) Policy {
 	if o == nil {
 		return p
@@ -62,17 +63,17 @@ func (p Policy) With(o *hub.Options) Policy {
 	return p
 }
 
-// Failure describes a failed attempt and those before it.
+// Failure describes a failed attempt and its predecessors.
 type Failure struct {
-	InARow     uint64        // failed attempts in a row, whichever messages they were about
+	InARow     uint64        // failed attempts in a row, of any messages
 	Refused    bool          // the endpoint refused the message
-	Refusals   uint32        // of the message
+	Refusals   uint32        // of this message
 	Overloads  uint8         // in a row
-	RetryAfter time.Duration // 0: not asked for
+	RetryAfter time.Duration // 0: not given
 }
 
-// Delay is the wait before the next attempt. A sick endpoint is waited for by the failures in a row,
-// whichever messages they were about; a refused message by its own refusals.
+// Delay returns the wait before the next attempt. It grows with the failures in a row, of any messages, if the
+// endpoint is down, and with the message's own refusals if it was refused.
 func (p Policy) Delay(f Failure) time.Duration {
 	n := min(f.InARow, 64)
 	if f.Refused {

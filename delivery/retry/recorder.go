@@ -12,24 +12,25 @@ import (
 // proposeTimeout bounds one proposal.
 const proposeTimeout = 10 * time.Second
 
-// LeaderCheck is how often a node that does not lead looks whether it does.
+// LeaderCheck is how often a follower with work waiting checks whether it leads.
 const LeaderCheck = 250 * time.Millisecond
 
-// ProposeOnce proposes events and waits for them to be applied, for 10 s at most.
+// ProposeOnce proposes events and waits until they are applied, at most 10 s.
 func ProposeOnce(ctx context.Context, p hub.Proposer, events ...*hubpb.Event) ([]hub.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	return p.Propose(ctx, events...)
 }
 
-// Recorder writes outcomes into the log and does not give up before its context does: what a request, fetch
-// or delivery came to must not be lost for want of a leader.
+// Recorder writes outcomes into the log, retrying until its context ends: the outcome of a request, fetch or delivery
+// must not be lost for want of a leader.
 type Recorder struct {
 	Proposer hub.Proposer
 	Log      *slog.Logger
 }
 
-// Record proposes the events until they are in the log. The only error is ctx's.
+// Record proposes events until they are applied. The only possible error is ctx's. what names them in the log
+// messages.
 func (r Recorder) Record(ctx context.Context, what string, events ...*hubpb.Event) ([]hub.Result, error) {
 	wait := Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second}
 	for n := 1; ; n++ {
@@ -40,7 +41,7 @@ func (r Recorder) Record(ctx context.Context, what string, events ...*hubpb.Even
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		r.Log.Warn("cannot record yet; trying again", "what", what, "error", err)
+		r.Log.Warn("cannot record yet; will retry", "what", what, "error", err)
 		if err := Sleep(ctx, wait.Delay(n, 0)); err != nil {
 			return nil, err
 		}

@@ -57,8 +57,8 @@ func TestBackoffRetryAfterIsMaxOfScheduleAndHeader(t *testing.T) {
 	}
 }
 
-// TestWaitsStayWithinWhatIsPromised tries many schedules, exponential and explicit ones, with all that may come on top.
-func TestWaitsStayWithinWhatIsPromised(t *testing.T) {
+// TestPolicyDelayBounds tries many schedules, exponential and explicit, with everything that may be added to them.
+func TestPolicyDelayBounds(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	some := func(most time.Duration) time.Duration { return 1 + time.Duration(random.Int64N(int64(most))) }
 	for range 20_000 {
@@ -88,7 +88,7 @@ func TestWaitsStayWithinWhatIsPromised(t *testing.T) {
 		n, overloads := 1+random.IntN(100), uint8(random.IntN(4))
 		f.InARow, f.Overloads = uint64(n), overloads
 
-		// What holds, from the settings alone.
+		// The bounds follow from the settings alone.
 		var low, high, longest time.Duration
 		steps := p.Backoff.Schedule
 		if o != nil && o.Schedule != "" {

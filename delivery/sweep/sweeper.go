@@ -16,13 +16,13 @@ import (
 
 // Retention finds what may be dropped from the message log.
 type Retention interface {
-	// TrimCandidates returns what is older than maxAge at now or beyond maxBytes in all; zero is no bound.
+	// TrimCandidates returns what is older than maxAge at now, or exceeds maxBytes in total; zero is no bound.
 	TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim
-	// TopicTrims returns what the limits of single topics drop at now.
+	// TopicTrims returns what single topics' own limits drop at now.
 	TopicTrims(limits []hub.TopicLimit, now time.Time) ([]hub.Trim, error)
 }
 
-// Options is what a Sweeper needs. Fields without a default are required.
+// Options configures a Sweeper. Fields without a default are required.
 type Options struct {
 	State      hub.StateReader
 	Proposer   hub.Proposer
@@ -30,36 +30,36 @@ type Options struct {
 	Clock      hub.Clock
 	Log        *slog.Logger
 
-	LeaseInterval time.Duration // how often run-out leases are looked for; 0: 5 s
+	LeaseInterval time.Duration // how often expired leases are looked for; 0: 5 s
 
-	Retention         Retention     // nil: nothing is dropped
+	Retention         Retention     // nil: the log is not trimmed
 	MaxAge            time.Duration // 0: no bound
 	MaxBytes          int64         // 0: no bound
 	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
-	BlobIdle time.Duration // after which a body that nobody finished is dropped; 0: 10 min
+	BlobIdle time.Duration // after which an unfinished upload is dropped; 0: 10 min
 
-	// Letters bounds the dead letters that are kept.
+	// Letters bounds the stored dead letters.
 	Letters LetterRetention
 }
 
-// LetterRetention bounds what is kept of dead letters; the oldest go first. 0 is no bound.
+// LetterRetention bounds the stored dead letters; the oldest are dropped first. 0: no bound.
 type LetterRetention struct {
 	MaxAge   time.Duration
 	MaxCount int
-	MaxBytes int64 // of their bodies
+	MaxBytes int64 // bodies only
 }
 
-// Sweeper proposes, on the leader, what time brings about: the end of subscriptions whose lease ran out
-// (they get nothing any more from that moment on, swept or not) and the trimming of the message log and of the dead letters. All are
-// events, so that all nodes drop the same.
+// Sweeper proposes, on the leader, what is due with time: the end of subscriptions whose lease has expired (they get
+// nothing from that moment, swept or not), and the trimming of the message log, the dead letters and abandoned
+// uploads. All of these are events, so that all nodes drop the same.
 type Sweeper struct {
 	o      Options
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 }
 
-// NewSweeper builds a sweeper.
+// NewSweeper returns a sweeper that does nothing until Start.
 func NewSweeper(o Options) *Sweeper {
 	o.LeaseInterval = cmp.Or(o.LeaseInterval, 5*time.Second)
 	o.RetentionInterval = cmp.Or(o.RetentionInterval, retentionInterval(o.MaxAge, o.Letters.MaxAge))
@@ -67,7 +67,7 @@ func NewSweeper(o Options) *Sweeper {
 	return &Sweeper{o: o}
 }
 
-// retentionInterval is short enough for what is to be dropped at these ages.
+// retentionInterval returns an interval that is short enough for the given ages.
 func retentionInterval(ages ...time.Duration) time.Duration {
 	interval := time.Minute
 	for _, age := range ages {
@@ -95,7 +95,7 @@ func (s *Sweeper) Start(ctx context.Context) {
 	}
 }
 
-// Close ends sweeping and waits for it.
+// Close stops sweeping and waits for it to end.
 func (s *Sweeper) Close() {
 	if s.cancel != nil {
 		s.cancel()
@@ -117,7 +117,7 @@ func (s *Sweeper) every(ctx context.Context, interval time.Duration, sweep func(
 			continue
 		}
 		if err := sweep(ctx); err != nil && ctx.Err() == nil {
-			s.o.Log.Warn("cannot sweep now; trying again at the next interval", "error", err)
+			s.o.Log.Warn("cannot sweep; will retry at the next interval", "error", err)
 		}
 	}
 }
@@ -142,7 +142,7 @@ func (s *Sweeper) sweepLeases(ctx context.Context) error {
 			Subscriptions: expired, Reason: hubpb.EndReason_END_EXPIRED}}}); err != nil {
 			return err
 		}
-		s.o.Log.Info("leases ran out", "subscriptions", len(expired))
+		s.o.Log.Info("leases expired", "subscriptions", len(expired))
 		if len(expired) < maxEnded {
 			return nil
 		}
@@ -188,8 +188,8 @@ func (s *Sweeper) sweepLetters(ctx context.Context) error {
 	}
 }
 
-// trims is what all limits together drop. A topic's own age stands in place of the hub's. The hub's size holds for all
-// of them, whatever their own limits: it keeps the disk from filling up.
+// trims returns what all limits together drop. A topic's own age replaces the hub's. The hub's size applies to all
+// topics, whatever their own limits: it keeps the disk from filling up.
 func (s *Sweeper) trims(now time.Time) ([]hub.Trim, error) {
 	var limits []hub.TopicLimit
 	s.o.State.View(func(st *hub.State) { limits = st.TopicLimits() })
@@ -225,7 +225,7 @@ func (s *Sweeper) trims(now time.Time) ([]hub.Trim, error) {
 	return out, nil
 }
 
-// sweepBlobs drops the parts of large bodies whose publisher went away half way.
+// sweepBlobs drops the parts of large bodies whose publisher gave up midway.
 func (s *Sweeper) sweepBlobs(ctx context.Context) error {
 	before := s.o.Clock.Now().Add(-s.o.BlobIdle).UnixNano()
 	idle := 0
@@ -236,7 +236,7 @@ func (s *Sweeper) sweepBlobs(ctx context.Context) error {
 	if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_BlobsDropped{BlobsDropped: &hubpb.BlobsDropped{Before: before}}}); err != nil {
 		return err
 	}
-	s.o.Log.Info("large bodies dropped that nobody finished", "bodies", idle)
+	s.o.Log.Info("unfinished large bodies dropped", "bodies", idle)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (k keep) TopicTrims(limits []hub.TopicLimit, now time.Time) (out []hub.Trim
 	return out, nil
 }
 
-// A topic's own age stands in place of the hub's, its own size adds to the limits, and the hub's size holds for all.
+// A topic's own age replaces the hub's, its own size adds to the limits, and the hub's size applies to all topics.
 func TestSweeperWithLimitsOfTopics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fake.NewEngine(t)
@@ -66,7 +66,7 @@ func TestSweeperWithLimitsOfTopics(t *testing.T) {
 	})
 }
 
-// What a publisher left half way is dropped; what still comes in is not.
+// An abandoned upload is dropped; one still in progress is not.
 func TestSweeperDropsUnfinishedBlobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fake.NewEngine(t)

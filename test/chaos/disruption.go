@@ -101,7 +101,7 @@ func (l *Ledger) Repeats(b Bounds) error {
 			if before := taken[d.Offset]; before != nil && !slices.ContainsFunc(excuses, func(t Disruption) bool {
 				return !before.Replied.Before(t.Began) && !before.Replied.After(t.Ended)
 			}) {
-				c.add("%s: offset %d was delivered again %v after it had been accepted (at %s), and nothing was wrong then",
+				c.add("%s: offset %d was delivered again %v after it had been accepted (at %s), during no disruption",
 					u.name, d.Offset, d.At.Sub(before.Replied), before.Replied.Format(clock))
 			}
 			if d.Reply == Accepted && !u.reassigned(d) {

@@ -95,7 +95,7 @@ func TestImportReports(t *testing.T) {
 				more []string
 			}{{"dry", []string{"--dry-run"}}, {"first", nil}, {"again", nil}, {"json", []string{"--json"}}} {
 				got := runImport(t, n, fixtureKey, append(slices.Clone(c.args), step.more...)...)
-				if got.code != 4 || !strings.Contains(got.err, "did not go in") {
+				if got.code != 4 || !strings.Contains(got.err, "were refused") {
 					t.Errorf("%s: exit code %d, %s; want 4 because of the refused records", step.name, got.code, got.err)
 				}
 				golden(t, c.profile+"-"+step.name+".golden", got.out)
@@ -144,21 +144,21 @@ func TestImportRefusesWrongFiles(t *testing.T) {
 	}
 	for _, c := range []struct{ name, env, from, text, want string }{
 		{"empty", "", "ballerina", " \n", "is empty"},
-		{"cut off", "", "ballerina", string(whole[:len(whole)/2]), "was the file cut off?"},
-		{"no JSON", "", "ballerina", "{\"topics\":[]\n,,", "is no JSON from line 2 on"},
+		{"cut off", "", "ballerina", string(whole[:len(whole)/2]), "is the file truncated?"},
+		{"no JSON", "", "ballerina", "{\"topics\":[]\n,,", "is not valid JSON in line 2"},
 		{"another object", "", "ballerina", `{"a":1}`, "lacks topics or subscriptions"},
 		{"a list", "", "ballerina", `[]`, "--from mosip"},
 		{"topics no list", "", "ballerina", `{"topics":{},"subscriptions":[]}`, "topics is a object"},
-		{"two snapshots", "", "ballerina", `{"topics":[],"subscriptions":[]}{}`, "goes on behind"},
+		{"two snapshots", "", "ballerina", `{"topics":[],"subscriptions":[]}{}`, "continues after"},
 		{"nothing", "", "ballerina", `{"topics":[],"subscriptions":[]}`, "nothing to import"},
 		{"a snapshot", "", "mosip", string(whole), "--from ballerina"},
-		{"cut off", "", "mosip", string(subscribers[:len(subscribers)-40]), "was the file cut off?"},
-		{"a log line", "", "mosip", "[]\nProcessed a total of 1 messages\n", "record 2 is no JSON from line 2 on"},
+		{"cut off", "", "mosip", string(subscribers[:len(subscribers)-40]), "is the file truncated?"},
+		{"a log line", "", "mosip", "[]\nProcessed a total of 1 messages\n", "record 2 is not valid JSON in line 2"},
 		{"strangers", "", "mosip", `[{"x":1}]`, "record 1[0] is neither"},
 		{"both kinds", "", "mosip", `[{"topic":"a"},{"hubTopic":"a","hubCallback":"b"}]`, "record 1[1] is neither"},
-		{"both kinds, then nothing", "", "mosip", "[{\"topic\":\"a\"}]\n[{\"hubTopic\":\"a\",\"hubCallback\":\"b\"}]\n[]", "a file for each Kafka topic"},
-		{"no key", "", "mosip", string(subscribers), "is encrypted; give the key"},
-		{"wrong key", "HUB_SECRET_ENCRYPTION_KEY=00000000000000000000000000000000", "mosip", string(subscribers), "does not open with the key in HUB_SECRET_ENCRYPTION_KEY"},
+		{"both kinds, then nothing", "", "mosip", "[{\"topic\":\"a\"}]\n[{\"hubTopic\":\"a\",\"hubCallback\":\"b\"}]\n[]", "one file for each Kafka topic"},
+		{"no key", "", "mosip", string(subscribers), "is encrypted; expected the key"},
+		{"wrong key", "HUB_SECRET_ENCRYPTION_KEY=00000000000000000000000000000000", "mosip", string(subscribers), "cannot be decrypted with the key in HUB_SECRET_ENCRYPTION_KEY"},
 		{"short key", "HUB_SECRET_ENCRYPTION_KEY=short", "mosip", string(subscribers), "5 characters; expected a key of 16, 24 or 32 bytes"},
 	} {
 		got := runImport(t, n, c.env, "--from", c.from, write(c.text))
@@ -194,7 +194,7 @@ func TestImportVerifies(t *testing.T) {
 	}))
 	defer snapshot.Close()
 	got := runImport(t, n, "", "--from", "ballerina", "--url", snapshot.URL, "--verify")
-	if got.code != 0 || !strings.Contains(got.out, "subscriptions: 0 created, 0 unchanged, 2 asked for\n") {
+	if got.code != 0 || !strings.Contains(got.out, "subscriptions: 0 created, 0 unchanged, 2 awaiting verification\n") {
 		t.Fatalf("%+v", got)
 	}
 	n.WaitActive(t, "t", willing.Callback("/cb"))

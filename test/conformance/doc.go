@@ -2,7 +2,7 @@
 // WebSub Recommendation that binds a hub, named after the rule's number, and tests of everything around it that
 // users rely on: publishing, hosted topics, bad input, the admin API, the files on disk.
 //
-// The tests run real hub processes (see hubtest) and take about a minute together, some seconds each:
+// The tests run real hub processes (see hubtest) and take about half a minute together, some seconds each:
 //
 //	go test ./test/conformance -run TestRule46
 //

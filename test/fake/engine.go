@@ -1,3 +1,6 @@
+// Package fake has test doubles for the rooms that talk to the outside: an engine in memory, a network without sockets,
+// recording servers and a DNS server. Tests of delivery and of its inner rooms use it; it imports hub, delivery/egress and
+// test/memory.
 package fake
 
 import (
@@ -12,52 +15,55 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
+	"quorumhub/test/memory"
 )
 
-// Engine is the rest of a hub with one node: the real State fed by proposals, and a message log in memory.
+// Engine is the rest of a hub with one node: the real state with proposals and observers, in memory. It always has a
+// leader, itself, until a test decides otherwise.
 type Engine struct {
+	*memory.Log
 	T testing.TB
 
-	applyMu   sync.Mutex // one entry at a time, observers included
+	applyMu   sync.Mutex // one batch at a time, observers included
 	observers []hub.Observer
-	seq       uint64
-
-	mu     sync.RWMutex
-	state  *hub.State
-	log    map[hub.TopicID][]hub.Message
-	Events []*hubpb.Event // all that were applied
-	broken error          // what Propose answers instead
-	reads  atomic.Int64
+	Events    []*hubpb.Event // everything applied so far
+	broken    error          // what Propose returns instead
 
 	Leader atomic.Bool
 }
 
+// NewEngine returns an empty engine. Its helpers fail t.
 func NewEngine(t testing.TB) *Engine {
-	e := &Engine{T: t, state: hub.NewState(), log: map[hub.TopicID][]hub.Message{}}
+	e := &Engine{Log: memory.NewLog(), T: t}
 	e.Leader.Store(true)
 	return e
 }
 
+// Observe adds an observer of everything that is applied.
 func (e *Engine) Observe(o hub.Observer) {
 	e.applyMu.Lock()
 	defer e.applyMu.Unlock()
 	e.observers = append(e.observers, o)
 }
 
+// Forget removes all observers.
 func (e *Engine) Forget() {
 	e.applyMu.Lock()
 	defer e.applyMu.Unlock()
 	e.observers = nil
 }
 
+// IsLeader reports whether the node leads.
 func (e *Engine) IsLeader() bool { return e.Leader.Load() }
 
+// Breakdown makes Propose fail with err; nil repairs it.
 func (e *Engine) Breakdown(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.applyMu.Lock()
+	defer e.applyMu.Unlock()
 	e.broken = err
 }
 
+// Propose applies events now and returns their results.
 func (e *Engine) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -65,99 +71,42 @@ func (e *Engine) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Res
 	return e.ProposeAt(time.Now(), events...)
 }
 
-// ProposeAt applies events with a leader's time.
+// ProposeAt applies events with the given leader time.
 func (e *Engine) ProposeAt(now time.Time, events ...*hubpb.Event) ([]hub.Result, error) {
-	e.mu.RLock()
-	broken := e.broken
-	e.mu.RUnlock()
-	if broken != nil {
-		return nil, broken
-	}
-	p, err := hub.EncodeProposal(events)
-	if err != nil {
-		return nil, err
-	}
 	e.applyMu.Lock()
 	defer e.applyMu.Unlock()
-	e.seq++
-	var b hub.EntryBuilder
-	b.AddBatch("test/1", e.seq, [][]byte{p})
-	fx := new(hub.Effects)
-	e.mu.Lock()
-	res, err := e.state.Apply(b.Encode(now.UnixNano()), fx)
-	e.Events = append(e.Events, events...)
-	for _, m := range fx.Messages {
-		e.log[m.Topic] = append(e.log[m.Topic], m)
+	if e.broken != nil {
+		return nil, e.broken
 	}
-	e.mu.Unlock()
+	res, fx, err := e.Apply(now, events...)
 	if err != nil {
 		return nil, err
 	}
+	e.Events = append(e.Events, events...)
 	for _, o := range e.observers {
 		o.Applied(fx)
 	}
-	return res[0].Proposals[0], nil
+	return res, nil
 }
 
-func (e *Engine) View(f func(*hub.State)) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	f(e.state)
-}
-
-func (e *Engine) Read(topic hub.TopicID, from uint64, max, maxBytes int) ([]hub.Message, error) {
-	e.reads.Add(1)
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	t, ok := e.state.TopicByID(topic)
-	if !ok {
-		return nil, hub.ErrUnknownTopic
-	}
-	if from < t.First {
-		return nil, hub.ErrTrimmed
-	}
-	if from > t.Head {
-		return nil, nil
-	}
-	msgs := e.log[topic][from-1:]
-	n, size := 0, 0
-	for n < len(msgs) && n < max && (n == 0 || size+len(msgs[n].Body) <= maxBytes) {
-		size += len(msgs[n].Body)
-		n++
-	}
-	return msgs[:n:n], nil
-}
-
-// OffsetAt walks over all messages.
-func (e *Engine) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	t, ok := e.state.TopicByID(topic)
-	if !ok {
-		return 0, hub.ErrUnknownTopic
-	}
-	n := t.First
-	for n <= t.Head && e.log[topic][n-1].Time < at.UnixNano() {
-		n++
-	}
-	return n, nil
-}
-
-// Box is a SecretBox that shows what it was given.
+// Box is a hub.SecretBox that does not encrypt, but checks what a secret is bound to.
 type Box struct{}
 
+// Seal returns the secret with its binding.
 func (Box) Seal(secret []byte, bound string) ([]byte, error) {
 	return append([]byte(bound+"\x01"), secret...), nil
 }
 
+// Open returns the secret if it was sealed with the same binding.
 func (Box) Open(sealed []byte, bound string) ([]byte, error) {
 	secret, ok := bytes.CutPrefix(sealed, []byte(bound+"\x01"))
 	if !ok {
-		return nil, errors.New("sealed for something else")
+		return nil, errors.New("sealed with a different binding")
 	}
 	return secret, nil
 }
 
+// Do proposes events that must succeed.
 func (e *Engine) Do(events ...*hubpb.Event) []hub.Result {
 	e.T.Helper()
 	res, err := e.Propose(context.Background(), events...)
@@ -175,18 +124,17 @@ func (e *Engine) Publish(topic, body string) uint64 {
 	return res[0].Offset
 }
 
-// Want is a subscription wanted.
+// Want describes a subscription to create.
 type Want struct {
 	Topic, Callback string
 	Secret          string
 	Lease           time.Duration // 0: 1 h
 	From            uint64        // start offset
-	at              time.Time     // of verification, zero: now
 	Mode            hubpb.Mode    // 0: subscribe
 	Options         *hubpb.SubscriptionOptions
 }
 
-// Request records a request and returns its id.
+// Request submits a request for verification and returns its ID.
 func (e *Engine) Request(w Want) hub.RequestID {
 	e.T.Helper()
 	if w.Lease == 0 {
@@ -204,40 +152,42 @@ func (e *Engine) Request(w Want) hub.RequestID {
 		LeaseSeconds: int64(w.Lease / time.Second), SealedSecret: sealed, AutoRegister: true, Options: w.Options}}})[0].ID)
 }
 
-// Subscribe makes or renews a subscription, as if it had been verified.
+// Subscribe creates or renews a subscription, as if its intent had been verified.
 func (e *Engine) Subscribe(w Want) hub.SubscriptionID {
 	e.T.Helper()
 	id := e.Request(w)
-	if w.at.IsZero() {
-		w.at = time.Now()
-	}
 	res := e.Do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
-		Request: uint64(id), VerifiedFrom: w.at.UnixNano(), StartOffset: w.From,
+		Request: uint64(id), VerifiedFrom: time.Now().UnixNano(), StartOffset: w.From,
 		Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
 	return hub.SubscriptionID(res[0].ID)
 }
 
+// End ends a subscription.
 func (e *Engine) End(id hub.SubscriptionID, reason hubpb.EndReason) {
 	e.T.Helper()
 	e.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
 		Subscriptions: []uint64{uint64(id)}, Reason: reason}}})
 }
 
+// Subscription returns a subscription and reports whether it exists.
 func (e *Engine) Subscription(id hub.SubscriptionID) (sub hub.Subscription, ok bool) {
 	e.View(func(s *hub.State) { sub, ok = s.Subscription(id) })
 	return sub, ok
 }
 
+// DeadLetters returns all dead letters.
 func (e *Engine) DeadLetters() (out []hub.DeadLetter) {
 	e.View(func(s *hub.State) { out = s.DeadLetters(0, 0, nil) })
 	return out
 }
 
+// Topic returns a topic, or the zero value for an unknown one.
 func (e *Engine) Topic(name string) (t hub.Topic) {
 	e.View(func(s *hub.State) { t, _ = s.TopicByName(name) })
 	return t
 }
 
+// Namer returns the topic namer of https://hub.example.
 func Namer(t testing.TB) *hub.TopicNamer {
 	n, err := hub.NewTopicNamer("https://hub.example")
 	if err != nil {
@@ -246,37 +196,28 @@ func Namer(t testing.TB) *hub.TopicNamer {
 	return n
 }
 
+// Discard returns a logger that discards everything.
 func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
+// Rewind moves the cursor of a subscription.
 func (e *Engine) Rewind(id hub.SubscriptionID, cursor uint64) {
 	e.T.Helper()
 	e.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRewound{SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor}}})
 }
 
+// Pause pauses or resumes a subscription.
 func (e *Engine) Pause(id hub.SubscriptionID, paused bool) {
 	e.T.Helper()
 	e.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused}}})
 }
 
-// ReadLetter implements hub.LetterReader.
-func (e *Engine) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
-	if err := ctx.Err(); err != nil {
-		return hub.Message{}, err
-	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if _, ok := e.state.DeadLetter(d.ID); !ok {
-		return hub.Message{}, hub.ErrTrimmed
-	}
-	return e.log[d.Topic][d.Offset-1], nil
-}
-
+// Replay requests the replay of dead letters.
 func (e *Engine) Replay(ids ...uint64) {
 	e.T.Helper()
 	e.Do(&hubpb.Event{Kind: &hubpb.Event_DeadLetterReplayRequested{DeadLetterReplayRequested: &hubpb.DeadLetterReplayRequested{Letters: ids}}})
 }
 
-// SubscribeSigned makes or renews a subscription with a secret, the way subscribe does.
+// SubscribeSigned creates or renews a subscription of topic "t" with a secret, as a subscribe request does.
 func (e *Engine) SubscribeSigned(callback, secret, scheme string, grace time.Duration) hub.SubscriptionID {
 	e.T.Helper()
 	var sealed []byte
@@ -291,12 +232,13 @@ func (e *Engine) SubscribeSigned(callback, secret, scheme string, grace time.Dur
 	return hub.SubscriptionID(res[0].ID)
 }
 
-// LateState lets something happen right after the state was read.
+// LateState calls Once right after the state is read for the first time, to test races with later changes.
 type LateState struct {
 	*Engine
 	Once func()
 }
 
+// View reads the state and then calls Once.
 func (l *LateState) View(f func(*hub.State)) {
 	l.Engine.View(f)
 	if once := l.Once; once != nil {

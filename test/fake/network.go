@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Callback is a callback, for tests that need one.
+// Callback is a callback URL for tests that need any.
 const Callback = "http://cb.example/1"
 
 // Arrival is one request that reached an endpoint.
@@ -19,37 +19,40 @@ type Arrival struct {
 	URL, ID, Body string
 	Header        http.Header
 	At            time.Time
-	Cut           bool // the hub gave up before there was an answer
+	Cut           bool // the hub gave up before it was answered
 }
 
-// Answer is what an endpoint does.
+// Answer is how an endpoint answers. The zero value is an empty 200.
 type Answer struct {
 	Status     int // 0: 200
 	After      time.Duration
-	Hang       bool // until the hub gives up
+	Hang       bool // no answer until the hub gives up
 	Err        error
 	RetryAfter string
-	Echo       bool // the challenge
+	Echo       bool // answers with the challenge
 	Body       string
 	Header     http.Header
 }
 
-// Network is a world of endpoints without sockets, so that time can be that of testing/synctest.
+// Network is an http.RoundTripper with endpoints but no sockets, so that it works with the clock of testing/synctest.
 type Network struct {
 	Mu       sync.Mutex
 	Arrivals []Arrival
 	InFlight map[string]int
-	Most     map[string]int // under way at a time
-	Overlaps int            // requests that began while another to the same URL was under way
+	Most     map[string]int // the most requests in flight at a time
+	Overlaps int            // requests that began while another to the same URL was in flight
 	behave   func(url string, nth int, body string) Answer
 }
 
+// NewNetwork returns a network whose endpoints answer with behave: nth counts the requests to a URL from 1.
 func NewNetwork(behave func(url string, nth int, body string) Answer) *Network {
 	return &Network{behave: behave, InFlight: map[string]int{}, Most: map[string]int{}}
 }
 
+// OK always answers 200.
 var OK = func(string, int, string) Answer { return Answer{} }
 
+// RoundTrip records a request and answers it.
 func (n *Network) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
@@ -112,7 +115,7 @@ func (n *Network) RoundTrip(req *http.Request) (*http.Response, error) {
 		ContentLength: int64(len(a.Body)), Request: req}, nil
 }
 
-// To returns the arrivals at one URL, whatever was appended to its query.
+// To returns the requests to a URL, ignoring the parameters that the hub appended.
 func (n *Network) To(url string) (out []Arrival) {
 	n.Mu.Lock()
 	defer n.Mu.Unlock()
@@ -124,6 +127,7 @@ func (n *Network) To(url string) (out []Arrival) {
 	return out
 }
 
+// Bodies returns the bodies of requests, separated by spaces.
 func Bodies(as []Arrival) string {
 	out := make([]string, len(as))
 	for i, a := range as {
@@ -132,15 +136,17 @@ func Bodies(as []Arrival) string {
 	return strings.Join(out, " ")
 }
 
+// ErrRefused is the error of a connection attempt to an endpoint that is down.
 var ErrRefused = errors.New("connection refused")
 
-// MostAt is how many requests to a callback were under way at a time at most.
+// MostAt returns the most requests to a URL that were in flight at a time.
 func (n *Network) MostAt(url string) int {
 	n.Mu.Lock()
 	defer n.Mu.Unlock()
 	return n.Most[url]
 }
 
+// All returns all requests so far.
 func (n *Network) All() []Arrival {
 	n.Mu.Lock()
 	defer n.Mu.Unlock()

@@ -18,26 +18,28 @@ import (
 	"quorumhub/delivery/egress"
 )
 
-// recorder answers requests with a function and keeps what came.
-type recorder struct {
+// Recorder is an HTTP server on loopback that records every request.
+type Recorder struct {
 	*httptest.Server
 	mu       sync.Mutex
-	requests []recorded
+	requests []Recorded
 }
 
-type recorded struct {
+// Recorded is a request as the server received it.
+type Recorded struct {
 	Method, URI string
 	Header      http.Header
 	Body        []byte
 }
 
-func Record(t testing.TB, h http.HandlerFunc) *recorder {
+// Record starts a server that answers with h and ends with the test.
+func Record(t testing.TB, h http.HandlerFunc) *Recorder {
 	t.Helper()
-	r := &recorder{}
+	r := &Recorder{}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		r.mu.Lock()
-		r.requests = append(r.requests, recorded{req.Method, req.RequestURI, req.Header.Clone(), body})
+		r.requests = append(r.requests, Recorded{req.Method, req.RequestURI, req.Header.Clone(), body})
 		r.mu.Unlock()
 		h(w, req)
 	}))
@@ -45,20 +47,22 @@ func Record(t testing.TB, h http.HandlerFunc) *recorder {
 	return r
 }
 
-func (r *recorder) All() []recorded {
+// All returns the requests so far.
+func (r *Recorder) All() []Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]recorded(nil), r.requests...)
+	return append([]Recorded(nil), r.requests...)
 }
 
-// DNS answers every A question with the next address of a list (the last one stays) and every AAAA
-// question with nothing.
+// DNS is a DNS server that answers every A question with the next address of a list, repeating the last one, and every
+// AAAA question with nothing.
 type DNS struct {
 	mu      sync.Mutex
 	Answers []netip.Addr
 	asked   int
 }
 
+// Resolver returns a resolver that asks this server.
 func (f *DNS) Resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
@@ -104,7 +108,7 @@ func (f *DNS) serve(c net.Conn) {
 	}
 }
 
-// DevClient may call loopback addresses and is closed with the test.
+// DevClient returns a client that may call loopback addresses and is closed with the test.
 func DevClient(t testing.TB) *egress.Client {
 	t.Helper()
 	c := egress.NewClient(Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{})
@@ -112,6 +116,7 @@ func DevClient(t testing.TB) *egress.Client {
 	return c
 }
 
+// Policy returns an egress policy that must be valid.
 func Policy(t testing.TB, o egress.PolicyOptions) *egress.Policy {
 	t.Helper()
 	p, err := egress.NewPolicy(o)
@@ -121,6 +126,7 @@ func Policy(t testing.TB, o egress.PolicyOptions) *egress.Policy {
 	return p
 }
 
+// Prefixes parses CIDR prefixes.
 func Prefixes(t testing.TB, s ...string) []netip.Prefix {
 	t.Helper()
 	var out []netip.Prefix
@@ -130,12 +136,13 @@ func Prefixes(t testing.TB, s ...string) []netip.Prefix {
 	return out
 }
 
+// Eventually waits until cond returns true, and fails the test after 30 s.
 func Eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	limit := time.Now().Add(30 * time.Second)
 	for !cond() {
 		if time.Now().After(limit) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("%s: did not happen within 30 s", what)
 		}
 		runtime.Gosched()
 	}

@@ -2,7 +2,7 @@
 // necessary. During every attack an honest publisher publishes and an honest subscriber receives it.
 // Afterwards memory, goroutines, connections and file descriptors must return to what they were.
 //
-// The tests run real hub processes (see hubtest) and take one to two minutes; single ones take some seconds:
+// The tests run real hub processes (see hubtest) and take about a minute; single ones take some seconds:
 //
 //	go test ./test/hostile -run TestHostileFlood
 //

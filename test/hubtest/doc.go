@@ -5,8 +5,9 @@
 // loopback; a test scripts their answers, and they record every request as it arrived. A Ledger records what
 // clients were told and what subscribers received, and checks the delivery guarantees from that alone.
 //
-// Tests wait for conditions with a deadline (Eventually, Wait...). Quiet is the only place that just lets
-// time pass, for cases where nothing else can show that something does not happen.
+// Tests wait for conditions with a deadline (Eventually, Wait...). Only three functions let time pass: Quiet,
+// where nothing else can show that something does not happen; Until, for a moment the hub has announced; and
+// Pause, in clients and servers that are slow on purpose.
 //
 // The package imports nothing of the product. Its own tests take less than a second: go test ./test/hubtest.
 package hubtest

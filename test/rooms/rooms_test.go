@@ -21,7 +21,7 @@ import (
 
 const module = "quorumhub"
 
-// pkg is what `go list -json` says of a package.
+// pkg is a package as listed by `go list -json`.
 type pkg struct {
 	ImportPath   string
 	Name         string
@@ -53,7 +53,7 @@ func packages(t *testing.T) []pkg {
 		all = append(all, p)
 	}
 	if len(all) < 3 {
-		t.Fatalf("go list finds only %d packages", len(all))
+		t.Fatalf("go list found only %d packages", len(all))
 	}
 	return all
 }
@@ -71,13 +71,13 @@ func TestPackagesAreNamedAfterWhatTheyHold(t *testing.T) {
 	for _, p := range packages(t) {
 		for part := range strings.SplitSeq(p.ImportPath+"/"+p.Name, "/") {
 			if slices.Contains([]string{"utils", "util", "helpers", "helper", "common", "manager", "misc", "base", "shared", "lib"}, part) {
-				t.Errorf("package %s: %q says nothing about what is in it", p.ImportPath, part)
+				t.Errorf("package %s: %q does not say what the package contains", p.ImportPath, part)
 			}
 		}
 	}
 }
 
-// maxLines is how long a file may be: a longer one usually holds two things.
+// maxLines is how long a file may be: a longer one usually has two subjects.
 const maxLines = 500
 
 var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
@@ -115,7 +115,7 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
-// TestPagesNameTestsThatExist keeps the tables of invariants and of attacks honest.
+// TestPagesNameTestsThatExist keeps the tables of invariants and attacks correct.
 func TestPagesNameTestsThatExist(t *testing.T) {
 	defined := map[string]bool{}
 	err := filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {
@@ -150,7 +150,7 @@ func TestPagesNameTestsThatExist(t *testing.T) {
 	}
 	for i := 1; i <= 10; i++ {
 		if !strings.Contains(pages["ARCHITECTURE.md"], fmt.Sprintf("| I%d |", i)) {
-			t.Errorf("ARCHITECTURE.md says nothing about I%d", i)
+			t.Errorf("ARCHITECTURE.md does not mention I%d", i)
 		}
 	}
 }

@@ -8,70 +8,69 @@ import (
 	"math"
 )
 
-// answerBuffer is the size of the buffer that answers are read through, in bytes. A header line that means
-// something here must fit.
-const answerBuffer = 4 << 10
+// responseBuffer is the size in bytes of the buffer that responses are read through. Header lines that matter here
+// must fit.
+const responseBuffer = 4 << 10
 
-// What is wrong with an answer that cannot be taken for one.
+// Errors about what is not a valid response.
 var (
 	errStatusLine    = errors.New("malformed status line")
 	errHeaderLine    = errors.New("malformed header line")
-	errHeaderTooLong = errors.New("answer header too long")
+	errHeaderTooLong = errors.New("response header too long")
 	errLength        = errors.New("contradictory or malformed Content-Length")
 	errEncoding      = errors.New("unsupported Transfer-Encoding")
-	errSwitching     = errors.New("answer switches protocols, which nobody asked for")
+	errSwitching     = errors.New("response switches protocols unasked")
 )
 
-// Answer is what a server said, without the body, which nobody needs (WebSub section 7).
-type Answer struct {
+// Response is a server's response without its body, which nobody needs (WebSub section 7).
+type Response struct {
 	Status     int
-	RetryAfter string // the first Retry-After, empty: none
-	reuse      bool   // the connection stands right behind the answer and can take another request
+	RetryAfter string // the first Retry-After; empty: none
+	reuse      bool   // nothing is left to read, and the connection can take another request
 }
 
-// Lengths of a body that no Content-Length gives.
+// Lengths of a body without Content-Length.
 const (
 	untilClose = -1
 	chunked    = -2
 )
 
-// answerHead is the status line and header of one answer (RFC 9112 sections 4 to 6 and 9.3).
-type answerHead struct {
+// responseHead is the status line and header of one response (RFC 9112 sections 4 to 6 and 9.3).
+type responseHead struct {
 	status     int
 	old        bool // HTTP/1.0
 	retryAfter string
 	length     int64 // of the body, or untilClose or chunked
-	declared   int64 // Content-Length, -1: there is none
+	declared   int64 // Content-Length; -1: none
 	encoded    bool  // Transfer-Encoding: chunked
-	closes     bool  // Connection: close, or reason to distrust the connection
+	closes     bool  // Connection: close, or the connection is not to be trusted
 	keeps      bool  // Connection: keep-alive
 }
 
-// readAnswer reads one final answer and the rest of it as far as that helps to use the connection again. Interim
-// answers are skipped. An error means that the server gave no answer: what arrived is no HTTP, or came to an end
-// within the header. Behind a complete header nothing is an error, for the body means nothing; what is wrong
-// with it costs the connection.
-func readAnswer(br *bufio.Reader) (Answer, error) {
-	budget := maxResponseHeaderBytes // for all of them together
+// readResponse reads one final response, and as much of its body as helps to reuse the connection. It skips interim
+// responses. An error means that there was no response: what arrived is not HTTP or ended within the header. After a
+// complete header nothing is an error, because the body does not matter; a faulty one costs the connection.
+func readResponse(br *bufio.Reader) (Response, error) {
+	budget := maxResponseHeaderBytes // for all responses together
 	for {
 		h, err := readHead(br, &budget)
 		switch {
 		case err != nil:
-			return Answer{}, err
+			return Response{}, err
 		case h.status == 101:
-			return Answer{}, errSwitching
+			return Response{}, errSwitching
 		case h.status < 200:
 			continue
 		}
-		a := Answer{Status: h.status, RetryAfter: h.retryAfter}
+		a := Response{Status: h.status, RetryAfter: h.retryAfter}
 		a.reuse = h.skipBody(br) && br.Buffered() == 0
 		return a, nil
 	}
 }
 
 // readHead reads one status line and header.
-func readHead(br *bufio.Reader, budget *int) (answerHead, error) {
-	h := answerHead{declared: -1}
+func readHead(br *bufio.Reader, budget *int) (responseHead, error) {
+	h := responseHead{declared: -1}
 	line, whole, err := readLine(br, budget)
 	if err != nil {
 		return h, err
@@ -111,9 +110,9 @@ func readHead(br *bufio.Reader, budget *int) (answerHead, error) {
 	return h, nil
 }
 
-// frame tells how long the body is (RFC 9112 section 6.3). What contradicts itself without leaving a doubt about the
-// answer costs the connection.
-func (h *answerHead) frame() {
+// frame determines the length of the body (RFC 9112 section 6.3). Contradictions that leave the response unambiguous
+// cost the connection.
+func (h *responseHead) frame() {
 	switch {
 	case h.status < 200 || h.status == 204 || h.status == 304:
 		h.length = 0
@@ -130,8 +129,8 @@ func (h *answerHead) frame() {
 	}
 }
 
-// statusLine reads HTTP/1.x, a code of three digits and a reason that means nothing.
-func (h *answerHead) statusLine(line []byte) bool {
+// statusLine parses HTTP/1.x, a three-digit code and an ignored reason phrase.
+func (h *responseHead) statusLine(line []byte) bool {
 	const prefix = "HTTP/1."
 	if len(line) < len(prefix)+5 || string(line[:len(prefix)]) != prefix || !digit(line[7]) || line[8] != ' ' {
 		return false
@@ -147,7 +146,7 @@ func (h *answerHead) statusLine(line []byte) bool {
 
 func digit(c byte) bool { return c >= '0' && c <= '9' }
 
-// fieldName says which of the fields that mean something here a line is.
+// fieldName identifies the header fields that matter here.
 type fieldName uint8
 
 const (
@@ -158,7 +157,7 @@ const (
 	fieldRetryAfter
 )
 
-func (h *answerHead) field(line []byte) (fieldName, error) {
+func (h *responseHead) field(line []byte) (fieldName, error) {
 	colon := bytes.IndexByte(line, ':')
 	if colon <= 0 {
 		return fieldOther, errHeaderLine
@@ -222,7 +221,7 @@ func nameOf(name []byte) fieldName {
 	return fieldOther
 }
 
-// parseLength reads digits only (RFC 9110 section 8.6).
+// parseLength accepts digits only (RFC 9110 section 8.6).
 func parseLength(b []byte) (int64, bool) {
 	if len(b) == 0 {
 		return 0, false
@@ -237,7 +236,7 @@ func parseLength(b []byte) (int64, bool) {
 	return n, true
 }
 
-// foldEqual compares b with a name in lower case.
+// foldEqual compares b with a lower-case name, ignoring case.
 func foldEqual(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
@@ -253,7 +252,7 @@ func foldEqual(b []byte, lower string) bool {
 	return true
 }
 
-// tokenByte tells whether c may stand in a field name (RFC 9110 section 5.6.2).
+// tokenByte reports whether c may occur in a field name (RFC 9110 section 5.6.2).
 func tokenByte(c byte) bool {
 	switch {
 	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', digit(c), c == '-':
@@ -262,8 +261,8 @@ func tokenByte(c byte) bool {
 	return bytes.IndexByte([]byte("!#$%&'*+.^_`|~"), c) >= 0
 }
 
-// readLine reads a line and takes its end off. whole is false when only the beginning fitted the buffer; the rest is
-// skipLine's. The line is valid until the next read.
+// readLine reads a line without its end. whole is false if only the beginning fits the buffer; skipLine reads the
+// rest. The line is valid until the next read.
 func readLine(br *bufio.Reader, budget *int) (line []byte, whole bool, err error) {
 	line, err = readPart(br, budget)
 	if err != nil && err != bufio.ErrBufferFull {
@@ -274,7 +273,7 @@ func readLine(br *bufio.Reader, budget *int) (line []byte, whole bool, err error
 	return line, whole, clean(line)
 }
 
-// skipLine reads what did not fit.
+// skipLine reads the rest of a line that did not fit.
 func skipLine(br *bufio.Reader, budget *int) error {
 	for {
 		part, err := readPart(br, budget)
@@ -299,8 +298,8 @@ func readPart(br *bufio.Reader, budget *int) ([]byte, error) {
 	return part, err
 }
 
-// clean refuses control characters but the tab (RFC 9110 section 5.5): another reader might take a carriage return for
-// the end of the line.
+// clean rejects control characters other than tabs (RFC 9110 section 5.5): another reader might take a carriage
+// return for the end of the line.
 func clean(line []byte) error {
 	for _, c := range line {
 		if c < ' ' && c != '\t' || c == 0x7f {
@@ -310,12 +309,12 @@ func clean(line []byte) error {
 	return nil
 }
 
-// skipBody reads the body away, as far as maxDrain, and tells whether the connection can be used again.
-func (h *answerHead) skipBody(br *bufio.Reader) bool {
+// skipBody discards the body, up to maxDrain, and reports whether the connection can be reused.
+func (h *responseHead) skipBody(br *bufio.Reader) bool {
 	reuse := !h.closes && (!h.old || h.keeps)
 	switch {
 	case h.length == untilClose:
-		_, _ = br.Discard(maxDrain) // so that a server that says little can say it
+		_, _ = br.Discard(maxDrain) // let a server with little to say finish
 		return false
 	case h.length == chunked:
 		return skipChunks(br) && reuse
@@ -326,8 +325,8 @@ func (h *answerHead) skipBody(br *bufio.Reader) bool {
 	return int64(n) == h.length && reuse
 }
 
-// skipChunks reads a chunked body with its trailer (RFC 9112 section 7.1) and tells whether it came to a proper
-// end within maxDrain, the overhead included.
+// skipChunks discards a chunked body with its trailer (RFC 9112 section 7.1) and reports whether it ended properly
+// within maxDrain bytes, overhead included.
 func skipChunks(br *bufio.Reader) bool {
 	budget := maxDrain
 	for {
@@ -358,7 +357,7 @@ func skipChunks(br *bufio.Reader) bool {
 		case len(line) == 0:
 			return true
 		}
-		if _, err := new(answerHead).field(line); err != nil {
+		if _, err := new(responseHead).field(line); err != nil {
 			return false
 		}
 	}
@@ -374,7 +373,7 @@ func chunkLine(br *bufio.Reader, budget *int) ([]byte, bool) {
 	return line, clean(line) == nil
 }
 
-// chunkSize reads hexadecimal digits up to an extension, which means nothing.
+// chunkSize parses hexadecimal digits up to an extension, which is ignored.
 func chunkSize(line []byte) (int64, bool) {
 	digits, _, _ := bytes.Cut(line, []byte(";"))
 	digits = bytes.TrimRight(digits, " \t")

@@ -5,33 +5,33 @@ import (
 	"strings"
 )
 
-// Decision is what the rules say about one wish, and why.
+// Decision is the outcome of the rules for one action of one principal, and why.
 type Decision struct {
 	Allowed bool
-	// Rule is the name of the rule that allows it.
+	// Rule names the rule that allows it.
 	Rule string
-	// Missing lists, for each rule that is about the action and the topic, what the caller lacks; empty
-	// when no rule is.
+	// Missing lists what the caller lacks for each rule on the action and topic; empty if there is no such rule.
 	Missing []string
 }
 
-// Reason is the decision in words, without a hint at what exists.
+// Reason puts the decision in words without revealing which topics exist.
 func (d Decision) Reason() string {
 	switch {
 	case d.Allowed:
 		return "allowed by rule " + d.Rule
 	case len(d.Missing) == 0:
-		return "no rule allows it to anybody"
+		return "no rule allows it"
 	}
 	return "needs " + strings.Join(d.Missing, ", or ")
 }
 
-// Decide asks the rules in turn.
+// Decide returns whether the rules allow a principal an action on a topic, or on the hub if topic is empty. The first rule that
+// grants it decides.
 func Decide(rules []Rule, p *Principal, a Action, topic string) Decision {
 	var d Decision
 	for i := range rules {
 		r := &rules[i]
-		if !r.allows(a) {
+		if !r.covers(a) {
 			continue
 		}
 		for _, bound := range r.matches(a, topic) {
@@ -49,8 +49,8 @@ func Decide(rules []Rule, p *Principal, a Action, topic string) Decision {
 	return d
 }
 
-// matches are the bindings of the patterns that fit the topic. An operator's wish need not be about a topic: then
-// there is one binding, of nothing.
+// matches returns the bindings of the patterns that match the topic. An operator's action needs no topic; it then matches with
+// an empty binding.
 func (r *Rule) matches(a Action, topic string) []map[string]string {
 	if topic == "" {
 		if strings.HasPrefix(string(a), "admin.") {

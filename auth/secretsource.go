@@ -14,15 +14,15 @@ import (
 	"strings"
 )
 
-// SecretSource says where a shared secret is: in a file or in an environment variable, never in the settings.
+// SecretSource locates a shared secret, in a file or an environment variable; never in the settings themselves.
 type SecretSource struct {
 	File string `yaml:"secret_file"`
 	Env  string `yaml:"secret_env"`
-	// Encoding is raw (the bytes as they stand, without a final line break; the default), hex or base64.
+	// Encoding is raw (the bytes as they are, without a final line break; the default), hex or base64.
 	Encoding string `yaml:"secret_encoding"`
 }
 
-func (s *SecretSource) read(min int) ([]byte, error) {
+func (s *SecretSource) read(atLeast int) ([]byte, error) {
 	var text, where string
 	switch {
 	case s.File != "" && s.Env != "", s.File == "" && s.Env == "":
@@ -36,7 +36,7 @@ func (s *SecretSource) read(min int) ([]byte, error) {
 	default:
 		v, ok := os.LookupEnv(s.Env)
 		if !ok {
-			return nil, fmt.Errorf("secret_env: the environment has no %s", s.Env)
+			return nil, fmt.Errorf("secret_env: %s is not set in the environment", s.Env)
 		}
 		text, where = v, "secret_env "+s.Env
 	}
@@ -53,15 +53,15 @@ func (s *SecretSource) read(min int) ([]byte, error) {
 		return nil, fmt.Errorf("secret_encoding: %q; expected raw, hex or base64", s.Encoding)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: is not %s", where, s.Encoding) // the error would show a part of it
+		return nil, fmt.Errorf("%s: is not %s", where, s.Encoding) // err would show part of the secret
 	}
-	if len(secret) < min {
-		return nil, fmt.Errorf("%s: holds %d bytes; expected at least %d", where, len(secret), min)
+	if len(secret) < atLeast {
+		return nil, fmt.Errorf("%s: has %d bytes; expected at least %d", where, len(secret), atLeast)
 	}
 	return secret, nil
 }
 
-// readPublicKey reads a public key in PEM (PKIX) and checks that it belongs to an algorithm of RFC 9421 section 3.3.
+// readPublicKey reads a public key in PEM (PKIX) and checks that it suits an algorithm of RFC 9421 section 3.3.
 func readPublicKey(path, algorithm string) (crypto.PublicKey, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -69,7 +69,7 @@ func readPublicKey(path, algorithm string) (crypto.PublicKey, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, fmt.Errorf("public_key_file %s: expected a PEM block PUBLIC KEY", path)
+		return nil, fmt.Errorf("public_key_file %s: expected a PEM block of type PUBLIC KEY", path)
 	}
 	key, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
@@ -85,7 +85,7 @@ func readPublicKey(path, algorithm string) (crypto.PublicKey, error) {
 		ok = algorithm == "ed25519"
 	}
 	if !ok {
-		return nil, fmt.Errorf("public_key_file %s: holds a %T, which is no key for %s (RSA needs 2048 bits)", path, key, algorithm)
+		return nil, fmt.Errorf("public_key_file %s: a %T does not suit %s (RSA needs 2048 bits)", path, key, algorithm)
 	}
 	return key, nil
 }

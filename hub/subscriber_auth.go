@@ -33,30 +33,3 @@ func (s *Service) SignedBySubscriber(topic, callbackKey string, text, mac []byte
 	}
 	return sub, true, nil
 }
-
-// RemainingOffsets returns, in order, the offsets in [from, head] of messages that still need an attempt: at most
-// limit of them, after skipping the first skip.
-func (c *Cursor) RemainingOffsets(from, head, skip uint64, limit int) []uint64 {
-	var out []uint64
-	take := func(offset uint64) {
-		switch {
-		case skip > 0:
-			skip--
-		case len(out) < limit:
-			out = append(out, offset)
-		}
-	}
-	for i := range c.Open {
-		if o := c.Open[i].Offset; o >= from && o <= head {
-			take(o)
-		}
-	}
-	next := max(from, max(c.Offset, c.Through)+1)
-	if next > head || skip > head-next {
-		return out
-	}
-	for next, skip = next+skip, 0; next <= head && len(out) < limit; next++ {
-		take(next)
-	}
-	return out
-}

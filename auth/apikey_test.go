@@ -31,7 +31,7 @@ func TestAPIKeys(t *testing.T) {
 	}
 	c := &clock{at: time.Now()}
 	table := keyTable{id: {ID: id, Name: "meter-1", Hash: hash, Scopes: []string{"publish"}, ExpiresAt: c.now().Add(time.Hour)}}
-	keys := auth.NewKeys(table, c.now)
+	keys := auth.NewAPIKeys(table, c.now)
 	try := func(header, value string) (*auth.Principal, error) {
 		r := httptest.NewRequest(http.MethodPost, "/hub", nil)
 		if header != "" {
@@ -53,7 +53,7 @@ func TestAPIKeys(t *testing.T) {
 		}
 	}
 	for name, value := range map[string]string{
-		"wrong secret": text[:len(text)-1] + "!", "unknown id": "qhk_000000000000_" + text[17:], "no form": "hello", "empty": "",
+		"wrong secret": text[:len(text)-1] + "!", "unknown id": "qhk_000000000000_" + text[17:], "no key": "hello", "empty": "",
 		"no secret": "qhk_" + id + "_", "long": text + strings.Repeat("x", 200), "no prefix": strings.TrimPrefix(text, "qhk_"),
 	} {
 		var refusal *auth.Refusal
@@ -107,15 +107,15 @@ func TestClientCertificates(t *testing.T) {
 	unverified := verified(&x509.Certificate{Subject: pkix.Name{CommonName: "printer"}})
 	unverified.HTTP.TLS.VerifiedChains = nil
 	if _, err := a.Authenticate(t.Context(), unverified); err == nil {
-		t.Error("a certificate that nobody verified was accepted")
+		t.Error("an unverified certificate was accepted")
 	}
 	if _, err := a.Authenticate(t.Context(), &auth.Request{HTTP: httptest.NewRequest(http.MethodGet, "/", nil)}); !errors.Is(err, auth.ErrNotMine) {
 		t.Errorf("without TLS: %v, want ErrNotMine", err)
 	}
 }
 
-func TestGateDoesNotMakeUpForBadCredentials(t *testing.T) {
-	keys := auth.NewKeys(keyTable{}, time.Now)
+func TestGateRefusesAnyInvalidCredentials(t *testing.T) {
+	keys := auth.NewAPIKeys(keyTable{}, time.Now)
 	certs := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"})
 	gate := auth.NewGate(keys, certs)
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "printer"}}
@@ -126,7 +126,7 @@ func TestGateDoesNotMakeUpForBadCredentials(t *testing.T) {
 	}
 	r.Header.Set("X-API-Key", "qhk_000000000000_wrong")
 	if p, err := gate.Authenticate(t.Context(), &auth.Request{HTTP: r}); err == nil {
-		t.Errorf("a wrong key was made up for by the certificate: %s", p)
+		t.Errorf("a valid certificate made up for a wrong key: %s", p)
 	}
 	if p, err := gate.Authenticate(t.Context(), &auth.Request{HTTP: httptest.NewRequest(http.MethodGet, "/", nil)}); err != nil || p.Method != auth.MethodAnonymous {
 		t.Errorf("without credentials: %v, %v", p, err)

@@ -8,26 +8,26 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// DefaultLease is how long a node delivers without hearing of the leader.
+// DefaultLease is the default contact lease: how long a node delivers without hearing from the leader.
 const DefaultLease = 1500 * time.Millisecond
 
-// outOfTouch tells whether the node must not send: others may deliver its subscriptions. Callers hold mu.
-func (d *Dispatcher) outOfTouch() bool {
+// outOfTouchLocked reports whether the node must not send because others may deliver its subscriptions.
+func (d *Dispatcher) outOfTouchLocked() bool {
 	if d.leaseUntil == forever {
 		return false
 	}
 	return d.lapsed || d.now() >= d.leaseUntil
 }
 
-// InTouch tells whether this node may send: it has heard of the cluster a moment ago and knows what was decided.
+// InTouch reports whether this node may send: it has recently heard from the leader and has caught up with the log.
 func (d *Dispatcher) InTouch() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.outOfTouch()
+	return !d.outOfTouchLocked()
 }
 
-// keepLease is the one goroutine that watches the contact with the cluster. The lease ends by itself, so that a
-// process that was stopped for a while sends nothing when it goes on, whatever wakes first.
+// keepLease runs in one goroutine and watches the contact with the leader. The lease expires by itself, so that a
+// process that was suspended sends nothing when it resumes, whichever goroutine wakes first.
 func (d *Dispatcher) keepLease(ctx context.Context) {
 	defer d.loops.Done()
 	tick := time.NewTicker(d.o.Lease / 8)
@@ -42,26 +42,26 @@ func (d *Dispatcher) keepLease(ctx context.Context) {
 	}
 }
 
-// checkLease extends the lease by the last contact. A lease that has run out is not extended: contact alone does
-// not say that everything was heard that was decided meanwhile. It is taken anew by meeting a mark of one's
-// own in the log.
+// checkLease extends the lease by the last contact. An expired lease is not extended, because contact alone does not
+// mean that this node has heard everything decided meanwhile. It is renewed by meeting a mark of this node's own in
+// the log.
 func (d *Dispatcher) checkLease(ctx context.Context) {
-	seen := d.now() // before Contact, so that a pause in between makes the lease shorter, not longer
+	seen := d.now() // before Contact, so that a pause in between shortens the lease
 	contact := d.o.Contact()
 	d.mu.Lock()
 	now := d.now()
 	if !d.lapsed && now >= d.leaseUntil {
 		d.lapsed = true
-		d.o.Log.Warn("out of touch with the cluster; deliveries wait", "contact", contact)
+		d.o.Log.Warn("out of touch with the cluster; deliveries are suspended", "contact", contact)
 	}
 	if !d.lapsed {
 		d.leaseUntil = max(d.leaseUntil, seen-contact+d.o.Lease)
 		d.mu.Unlock()
 		return
 	}
-	if now >= d.leaseUntil+d.o.Lease/3 { // a short lapse repeats nothing
+	if now >= d.leaseUntil+d.o.Lease/3 { // a short lapse cuts nothing off
 		for _, w := range d.running {
-			w.cut(errOutOfTouch)
+			w.cutLocked(errOutOfTouch)
 		}
 	}
 	d.lastMark++
@@ -75,7 +75,7 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 	_, err := d.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{
 		DeliveryResumed: &hubpb.DeliveryResumed{Node: d.o.Node, Mark: mark}}})
 	if err != nil {
-		return // there is no leader yet; the next tick tries again
+		return // no leader yet; the next tick tries again
 	}
 	for {
 		select {
@@ -90,8 +90,8 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 	}
 }
 
-// met is told of a mark in the log. Callers hold mu.
-func (d *Dispatcher) met(r hub.Resumed) {
+// metLocked receives a mark from the log.
+func (d *Dispatcher) metLocked(r hub.Resumed) {
 	if r.Node != d.o.Node || r.Mark != d.lastMark {
 		return
 	}
@@ -102,7 +102,7 @@ func (d *Dispatcher) met(r hub.Resumed) {
 	d.resumed <- r.Mark
 }
 
-// resume goes on after a lapse: everything decided before since is applied here.
+// resume ends a lapse: everything decided before since has been applied here.
 func (d *Dispatcher) resume(since time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,5 +110,5 @@ func (d *Dispatcher) resume(since time.Duration) {
 		return
 	}
 	d.lapsed = false
-	d.schedule()
+	d.scheduleLocked()
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// rest is what a reader still holds.
+// rest returns what is left in a reader.
 func rest(t *testing.T, br *bufio.Reader) string {
 	t.Helper()
 	b, err := io.ReadAll(br)
@@ -25,7 +25,7 @@ func rest(t *testing.T, br *bufio.Reader) string {
 	return string(b)
 }
 
-func TestReadAnswer(t *testing.T) {
+func TestReadResponse(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	long := strings.Repeat("x", 10<<10)
 	for name, c := range map[string]struct {
@@ -99,16 +99,16 @@ func TestReadAnswer(t *testing.T) {
 		"endless interim answers":   {in: strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10000), err: errHeaderTooLong},
 	} {
 		for kind, br := range map[string]*bufio.Reader{
-			"at once":      bufio.NewReaderSize(strings.NewReader(c.in), answerBuffer),
-			"byte by byte": bufio.NewReaderSize(iotest.OneByteReader(strings.NewReader(c.in)), answerBuffer),
+			"at once":      bufio.NewReaderSize(strings.NewReader(c.in), responseBuffer),
+			"byte by byte": bufio.NewReaderSize(iotest.OneByteReader(strings.NewReader(c.in)), responseBuffer),
 		} {
-			a, err := readAnswer(br)
+			a, err := readResponse(br)
 			if !errors.Is(err, c.err) || err == nil && c.err != nil {
 				t.Errorf("%s, %s: error %v, want %v", name, kind, err, c.err)
 				continue
 			}
 			if name == "more than was announced" && kind == "byte by byte" {
-				continue // what has not arrived yet cannot be seen
+				continue // data that has not arrived yet cannot be seen
 			}
 			if err == nil && (a.Status != c.status || a.RetryAfter != c.retryAfter || a.reuse != c.reuse) {
 				t.Errorf("%s, %s: %+v, want status %d, Retry-After %q, reuse %v", name, kind, a, c.status, c.retryAfter, c.reuse)
@@ -117,9 +117,9 @@ func TestReadAnswer(t *testing.T) {
 	}
 }
 
-// FuzzReadAnswer compares with net/http, which is the more lenient one: what is an answer here is the same answer
-// there, and where the connection is used again it stands at the same byte.
-func FuzzReadAnswer(f *testing.F) {
+// FuzzReadResponse compares with net/http, which is more lenient: every response accepted here is the same response
+// there, and where the connection is reused, it is at the same byte.
+func FuzzReadResponse(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nRetry-After: 3\r\n\r\nhelloHTTP/1.1 204 No Content\r\n\r\n",
 		"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.0 503 x\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
@@ -131,10 +131,10 @@ func FuzzReadAnswer(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		ours := bufio.NewReaderSize(bytes.NewReader(in), answerBuffer)
-		a, err := readAnswer(ours)
+		ours := bufio.NewReaderSize(bytes.NewReader(in), responseBuffer)
+		a, err := readResponse(ours)
 		if err != nil {
-			if a != (Answer{}) {
+			if a != (Response{}) {
 				t.Fatalf("error %v with %+v", err, a)
 			}
 			return
@@ -142,12 +142,12 @@ func FuzzReadAnswer(f *testing.F) {
 		if a.Status < 200 || a.Status > 999 {
 			t.Fatalf("final status %d", a.Status)
 		}
-		theirs := bufio.NewReaderSize(bytes.NewReader(in), answerBuffer)
+		theirs := bufio.NewReaderSize(bytes.NewReader(in), responseBuffer)
 		var resp *http.Response
 		for {
 			if resp, err = http.ReadResponse(theirs, nil); err != nil {
 				if strings.Contains(err.Error(), "bad trailer key") {
-					return // a Trailer field means nothing here
+					return // a Trailer field has no meaning here
 				}
 				t.Fatalf("we read %+v, net/http: %v", a, err)
 			}
@@ -167,14 +167,14 @@ func FuzzReadAnswer(f *testing.F) {
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			t.Fatalf("we read the body, net/http: %v", err)
 		}
-		// One answer may end where the buffer does; then more may follow, but nothing may be left out.
+		// A response may end at the end of the buffer; more may follow then, but nothing may be missing.
 		if o, h := rest(t, ours), rest(t, theirs); o != h {
 			t.Fatalf("behind the answer we see %q, net/http %q", o, h)
 		}
 	})
 }
 
-// TestRequestIsOne: nothing that a subscriber or publisher chooses starts another header line or request.
+// TestRequestIsOne: nothing that a subscriber or publisher chooses begins another header line or request.
 func TestRequestIsOne(t *testing.T) {
 	for _, v := range []string{"a\r\nX: y", "a\nb", "a\rb", "a\x00b", "\x7f"} {
 		if fieldValue(v) {
@@ -220,7 +220,8 @@ func TestRequestIsOne(t *testing.T) {
 	}
 }
 
-// TestCancelConn: a context with a cancelConn cuts off what is under way, now and later, and contexts made from it do as well.
+// TestCancelConn: a context with a cancelConn cuts off requests in flight and later ones, as do contexts derived from
+// it.
 func TestCancelConn(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -256,7 +257,7 @@ func TestCancelConn(t *testing.T) {
 	}
 	go ask(ctx)
 	accept()
-	go ask(ctx) // a second one at the same time
+	go ask(ctx) // a second request at the same time
 	accept()
 	go ask(derived)
 	accept()

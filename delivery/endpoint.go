@@ -1,0 +1,112 @@
+package delivery
+
+import (
+	"fmt"
+	"time"
+
+	"quorumhub/delivery/egress"
+	"quorumhub/hub"
+)
+
+// keptEndpoints is how many lanes keep their endpoint between messages. An endpoint takes about 1 KiB.
+const keptEndpoints = 4096
+
+// newEndpointUnlocks builds an endpoint for a lane. If it returns none, a non-zero result is a failed attempt; a zero
+// one means that the lane was renewed meanwhile and must be looked at again.
+func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
+	callback, gen := l.callback, l.gen
+	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
+	d.mu.Unlock()
+	e, res, err := d.newEndpoint(callback, c)
+	d.mu.Lock()
+	switch {
+	case l.gen != gen:
+		return nil, PushResult{}
+	case err != nil:
+		d.o.Log.Error("cannot prepare delivery", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
+		return nil, res
+	}
+	return e, PushResult{}
+}
+
+func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
+	var signer *Signer
+	var webhooks *WebhookSigner
+	if len(c.sealed) > 0 {
+		// Without the secret nothing may go out: this subscriber discards unsigned messages.
+		secret, err := d.o.Secrets.Open(c.sealed, c.bound)
+		if err == nil && c.webhooks != nil {
+			webhooks, err = d.webhookSigner(secret, c.webhooks.former, c.bound)
+		}
+		if err != nil {
+			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, fmt.Errorf("open the subscription's secret: %w", err)
+		}
+		if c.signature == "" {
+			c.signature = d.o.Signature
+		}
+		if signer, err = NewSigner(c.signature, secret); err != nil {
+			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, err
+		}
+	}
+	e, err := d.o.Pusher.NewEndpoint(callback, signer)
+	if err != nil {
+		return nil, PushResult{Outcome: PushRefused, Reason: egress.ReasonURL}, err
+	}
+	e.webhooks = webhooks
+	return e, PushResult{}, nil
+}
+
+// keepWarmLocked lets the lane keep its endpoint. The lane that has kept one for longest makes room.
+func (d *Dispatcher) keepWarmLocked(l *lane) {
+	if l.warm {
+		return
+	}
+	l.warm = true
+	if len(d.warmEndpoints) < keptEndpoints {
+		d.warmEndpoints = append(d.warmEndpoints, l)
+		return
+	}
+	old := d.warmEndpoints[d.nextWarm]
+	old.warm, old.endpoint = false, nil
+	d.warmEndpoints[d.nextWarm] = l
+	d.nextWarm = (d.nextWarm + 1) % len(d.warmEndpoints)
+}
+
+// credentials holds what signs a subscription's messages.
+type credentials struct {
+	sealed    []byte
+	signature string
+	bound     string
+	webhooks  *webhookSecrets
+}
+
+// webhookSecrets marks a subscription that wants Standard Webhooks signatures too.
+type webhookSecrets struct {
+	former []hub.FormerSecret // secrets that still sign beside the current one
+}
+
+func webhooksOf(s *hub.Subscription) *webhookSecrets {
+	if s.Scheme != hub.SchemeStandardWebhooks {
+		return nil
+	}
+	return &webhookSecrets{s.Former}
+}
+
+// webhookSigner opens the secrets for Standard Webhooks signatures. A secret that occurs twice, after a renewal that
+// did not change it, signs once.
+func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bound string) (*WebhookSigner, error) {
+	s := &WebhookSigner{}
+	s.Add(present, time.Time{})
+	known := map[string]bool{string(present): true}
+	for _, f := range former {
+		secret, err := d.o.Secrets.Open(f.Sealed, bound)
+		if err != nil {
+			return nil, err
+		}
+		if !known[string(secret)] {
+			known[string(secret)] = true
+			s.Add(secret, f.Until)
+		}
+	}
+	return s, nil
+}

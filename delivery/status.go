@@ -1,0 +1,135 @@
+package delivery
+
+import (
+	"time"
+
+	"quorumhub/delivery/egress"
+	"quorumhub/hub"
+)
+
+// Stats holds a Dispatcher's figures.
+type Stats struct {
+	// Since the start.
+	Attempts, Delivered, Failed, DeadLettered, Gone uint64
+	// Now.
+	Lanes   int // subscriptions
+	Fast    int // workers in the fast class, between two attempts or in one
+	Slow    int // workers in the slow class
+	Ready   int // lanes that wait for a worker
+	Waiting int // lanes that wait for their next attempt
+	Unsaved int // cursors not yet written
+
+	OutOfTouch bool // nothing is sent until the node has caught up with the cluster
+}
+
+// Stats returns the current figures. Safe for concurrent use.
+func (d *Dispatcher) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.stats
+	s.Lanes, s.Fast, s.Slow = len(d.lanes), d.fast, d.slow
+	s.Ready, s.Waiting, s.Unsaved = d.fastQ.len+d.slowQ.len, len(d.retries), len(d.dirty)
+	s.OutOfTouch = d.outOfTouchLocked()
+	return s
+}
+
+// LaneStatus is the status of delivery to one subscription on this node, ahead of the log.
+type LaneStatus struct {
+	State        string // idle, ready, sending, waiting, settling, expired, paused, blocked or releasing
+	Offset       uint64 // last message that needs no further attempt
+	Attempts     uint32 // at the message after Offset
+	Failures     uint64 // in a row
+	FailingSince time.Time
+	NextAttempt  time.Time     // of a waiting lane
+	LastStatus   int           // HTTP status of the last attempt; 0: none
+	LastReason   egress.Reason // class of the last failure; empty: none
+	Window       int           // messages that may be in flight at once, fewer than requested after an overload
+}
+
+// Lane returns the status of delivery to a subscription; ok is false if this node does not deliver it.
+func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.lanes[id]
+	if l == nil {
+		return LaneStatus{}, false
+	}
+	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason, Window: 1}
+	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "paused", "blocked", "releasing", "ended"}[l.state]
+	if f := l.flow; f != nil {
+		s.Offset, s.Window = f.done, l.room()
+		if l.running > 0 && (l.state == laneIdle || l.state == laneReady) {
+			s.State = "sending"
+		}
+	}
+	if l.failingSince != 0 {
+		s.FailingSince = time.Unix(0, l.failingSince)
+	}
+	if l.state == laneWaiting {
+		s.NextAttempt = d.o.Clock.Now().Add(l.due - d.now())
+	}
+	return s, true
+}
+
+// Attempt is one attempt to deliver a message.
+type Attempt struct {
+	At      time.Time
+	Offset  uint64
+	Outcome PushOutcome
+	Status  int // HTTP status; 0: none
+	Latency time.Duration
+	Reason  egress.Reason
+}
+
+// History is what a node remembers of its attempts for one subscription.
+type History struct {
+	Attempts      []Attempt // at most the last 32, newest first
+	Total, Failed uint64    // all since this node delivers the subscription
+}
+
+// History returns the remembered attempts for a subscription; ok is false if this node does not deliver it. Of
+// responses, only the status is kept.
+func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.lanes[id]
+	if l == nil || l.history == nil {
+		return History{}, l != nil
+	}
+	h := History{Total: l.history.total, Failed: l.history.fails}
+	l.history.newest(func(t *attempt) bool {
+		h.Attempts = append(h.Attempts, Attempt{At: time.Unix(0, t.at), Offset: t.offset, Outcome: t.outcome, Status: int(t.status),
+			Latency: time.Duration(t.latency) * time.Microsecond, Reason: t.reason.Value()})
+		return true
+	})
+	return h, true
+}
+
+// Backlog is what this node has yet to deliver.
+type Backlog struct {
+	Messages uint64    // over all its subscriptions
+	Behind   int       // subscriptions with undelivered messages
+	Oldest   time.Time // when the oldest of the messages was published, as far as known; zero: none
+}
+
+// Backlog examines all subscriptions of this node.
+func (d *Dispatcher) Backlog() Backlog {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var b Backlog
+	var oldest int64
+	for _, l := range d.lanes {
+		if l.done >= l.topic.head {
+			continue
+		}
+		b.Behind++
+		b.Messages += l.topic.head - l.done
+		if l.headOfLineAt != 0 && (oldest == 0 || l.headOfLineAt < oldest) {
+			oldest = l.headOfLineAt
+		}
+	}
+	if oldest != 0 {
+		b.Oldest = time.Unix(0, oldest)
+	}
+	return b
+}
