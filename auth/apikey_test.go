@@ -56,7 +56,7 @@ func TestAPIKeys(t *testing.T) {
 		"wrong secret": text[:len(text)-1] + "!", "unknown id": "qhk_000000000000_" + text[17:], "no key": "hello", "empty": "",
 		"no secret": "qhk_" + id + "_", "long": text + strings.Repeat("x", 200), "no prefix": strings.TrimPrefix(text, "qhk_"),
 	} {
-		var refusal *auth.Refusal
+		var refusal *auth.RefusalError
 		if _, err := try("X-API-Key", value); !errors.As(err, &refusal) {
 			t.Errorf("%s: %v, want a refusal", name, err)
 		} else if strings.Contains(refusal.Reason, text[20:]) {

@@ -19,7 +19,7 @@ type Request struct {
 
 // Authenticator recognises one kind of credential. Safe for concurrent use.
 //
-// Authenticate returns the principal, or ErrNotMine if the request carries no credentials of its kind, a *Refusal if they are
+// Authenticate returns the principal, or ErrNotMine if the request carries no credentials of its kind, a *RefusalError if they are
 // invalid, or ErrUnavailable (wrapped) if they cannot be checked now, for instance because an issuer's keys were never read.
 type Authenticator interface {
 	// Challenge is the WWW-Authenticate value that advertises this kind; empty if it has none.
@@ -33,16 +33,16 @@ var ErrNotMine = errors.New("no credentials of this kind")
 // ErrUnavailable means that credentials cannot be checked now.
 var ErrUnavailable = errors.New("credentials cannot be checked now")
 
-// Refusal reports invalid credentials. The reason goes to the log only; clients get the same answer for every reason.
-type Refusal struct {
+// RefusalError reports invalid credentials. The reason goes to the log only; clients get the same answer for every reason.
+type RefusalError struct {
 	Method Method
 	Reason string
 }
 
-func (r *Refusal) Error() string { return string(r.Method) + ": " + r.Reason }
+func (r *RefusalError) Error() string { return string(r.Method) + ": " + r.Reason }
 
 func refuse(m Method, format string, args ...any) error {
-	return &Refusal{Method: m, Reason: fmt.Sprintf(format, args...)}
+	return &RefusalError{Method: m, Reason: fmt.Sprintf(format, args...)}
 }
 
 // Gate tries authenticators in order. The first to find credentials of its kind decides: other valid credentials never make up

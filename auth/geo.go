@@ -111,25 +111,25 @@ func (g *GEO) Challenge() string { return `GEO-Auth realm="quorumhub"` }
 
 // Authenticate checks form, key, time, signature and nonce, in this order.
 func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
-	said, err := geoClaimOf(r)
+	claimed, err := geoClaimOf(r)
 	if err != nil {
 		return nil, err
 	}
-	key := g.keys[said.fields["geo-key-id"]]
+	key := g.keys[claimed.fields["geo-key-id"]]
 	if key == nil {
-		return nil, refuse(MethodGEO, "key %q is not in the settings", clip(said.fields["geo-key-id"]))
+		return nil, refuse(MethodGEO, "key %q is not in the settings", clip(claimed.fields["geo-key-id"]))
 	}
-	expires, err := g.checkFields(said, key)
+	expires, err := g.checkFields(claimed, key)
 	if err != nil {
 		return nil, err
 	}
-	if !key.verify(said.signed, said.signature) {
+	if !key.verify(claimed.signed, claimed.signature) {
 		return nil, refuse(MethodGEO, "invalid signature with key %s", key.ID)
 	}
-	if err := claimNonce(ctx, g.nonces, MethodGEO, key.ID, said.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
+	if err := claimNonce(ctx, g.nonces, MethodGEO, key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
 		return nil, err
 	}
-	return &Principal{Method: MethodGEO, Subject: key.ID, User: said.fields["geo-username"], Client: said.fields["geo-source-system-name"],
+	return &Principal{Method: MethodGEO, Subject: key.ID, User: claimed.fields["geo-username"], Client: claimed.fields["geo-source-system-name"],
 		Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 

@@ -154,7 +154,7 @@ func TestGEORefusals(t *testing.T) {
 			c.r.HTTP.URL.RawQuery, c.want = "a=%zz&geo-signature=x", "encoded"
 		}
 		_, err := geo(t, &memory{}, "").Authenticate(t.Context(), c.r)
-		var refusal *auth.Refusal
+		var refusal *auth.RefusalError
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
 			t.Errorf("%s: %v; want a refusal with %q", name, err, c.want)
 		}

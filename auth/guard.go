@@ -41,14 +41,14 @@ func CallerOf(ctx context.Context) Caller {
 	return Caller{Principal: Anonymous()}
 }
 
-// Denied is the error for an action the caller may not perform.
-type Denied struct {
+// DeniedError is the error for an action the caller may not perform.
+type DeniedError struct {
 	Principal *Principal
 	Action    Action
 	Decision  Decision
 }
 
-func (d *Denied) Error() string {
+func (d *DeniedError) Error() string {
 	if d.Principal.Method == MethodAnonymous {
 		return string(d.Action) + " requires credentials"
 	}
@@ -83,7 +83,7 @@ func (g *Guard) Rules() []Rule { return g.rules.Rules() }
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
 
-// Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *Denied.
+// Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *DeniedError.
 // It audits refusals and decisions about changes.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
@@ -95,7 +95,7 @@ func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 			slog.String("correlation_id", c.CorrelationID), slog.String("address", c.Address))
 	}
 	if !d.Allowed {
-		return &Denied{Principal: c.Principal, Action: a, Decision: d}
+		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}
 	}
 	return nil
 }
@@ -109,8 +109,8 @@ func (g *Guard) Refused(ctx context.Context, c Caller, err error) {
 // ChallengesFor returns the WWW-Authenticate values for an error (RFC 9110 section 11.6.1, RFC 6750 section 3).
 func (g *Guard) ChallengesFor(err error) []string {
 	out := g.Challenges()
-	var refusal *Refusal
-	var denied *Denied
+	var refusal *RefusalError
+	var denied *DeniedError
 	detail := ""
 	switch {
 	case errors.As(err, &refusal) && refusal.Method == MethodToken:

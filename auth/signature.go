@@ -232,7 +232,7 @@ func signatureParams(input httpsfv.InnerList) (params, error) {
 	var p params
 	for _, name := range input.Params.Names() {
 		v, _ := input.Params.Get(name)
-		ok := true
+		var ok bool
 		switch name {
 		case "created":
 			p.created, ok = unixTime(v)

@@ -250,7 +250,7 @@ func TestInvalidSignedRequests(t *testing.T) {
 		n := &memory{}
 		a := auth.NewSignatures(*s.SignedRequests, n, func() time.Time { return time.Now().Add(c.at) })
 		_, err := a.Authenticate(t.Context(), seen(t, r))
-		var refusal *auth.Refusal
+		var refusal *auth.RefusalError
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
 			t.Errorf("%s: %v; want a refusal with %q", name, err, c.want)
 		}

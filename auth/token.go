@@ -46,7 +46,7 @@ func NewTokens(issuers []Issuer, keys func(Issuer) *KeySet, now func() time.Time
 	return t
 }
 
-const bearerChallenge = `Bearer realm="quorumhub"`
+const bearerChallenge = `Bearer realm="quorumhub"` //nolint:gosec // no credential
 
 // Challenge is the one of RFC 6750.
 func (t *Tokens) Challenge() string { return bearerChallenge }

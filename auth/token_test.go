@@ -223,7 +223,7 @@ func TestInvalidTokens(t *testing.T) {
 	s := newIssued(t)
 	for name, c := range invalidTokens(t, s) {
 		_, err := s.tokens.Authenticate(t.Context(), bearer(c.token))
-		var refusal *auth.Refusal
+		var refusal *auth.RefusalError
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.reason) {
 			t.Errorf("%s: %v; want a refusal with %q", name, err, c.reason)
 		}

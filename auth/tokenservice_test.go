@@ -53,7 +53,7 @@ func cookie(text ...string) *auth.Request {
 
 // outcome sums up a result in a word.
 func outcome(p *auth.Principal, err error) string {
-	var refusal *auth.Refusal
+	var refusal *auth.RefusalError
 	switch {
 	case errors.Is(err, auth.ErrNotMine):
 		return "not mine"

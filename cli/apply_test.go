@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// applying is apply with a file of this text, through node i.
+// applying runs apply with a file of this text, through node i.
 func (c *devCluster) applying(i int, text string, args ...string) result {
 	c.t.Helper()
 	return run(c.t, text, append([]string{"apply", "-", "--hub", c.urls[i]}, args...)...)
@@ -37,7 +37,6 @@ rules:
 
 func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 	c := startDevCluster(t, 3)
-	m := newModal(t)
 
 	if got := c.applying(0, declared, "--dry-run"); got.code != 6 || !strings.Contains(got.out, "+ topic t\n") || !strings.Contains(got.out, "+ rule writer\n") {
 		t.Fatalf("dry run: %+v", got)
@@ -54,21 +53,29 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 			t.Errorf("again, through node-%d: %+v", i+1, got)
 		}
 		if got := c.applying(i, dump, "--diff"); got.code != 0 || got.out != "nothing to change\n" {
-			t.Errorf("what was dumped, through node-%d: %+v", i+1, got)
+			t.Errorf("the dump, through node-%d: %+v", i+1, got)
 		}
 		if got := c.dump(i); got != dump {
 			t.Errorf("node-%d dumps\n%s\nand node-2\n%s", i+1, got, dump)
 		}
 	}
 
-	// With a node down, through those that are left.
+	// Continue without one of the nodes.
 	dead := c.leader(0)
 	if err := syscall.Kill(pidIn(c.node(dead)), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	a, b := (dead+1)%3, (dead+2)%3
+	applyWithoutANode(t, c, a, b)
+	applyPauses(t, c, a, b)
+	applyPrunes(t, c, a, b)
+}
+
+// applyWithoutANode applies a change while a node is down.
+func applyWithoutANode(t *testing.T, c *devCluster, a, b int) {
+	t.Helper()
 	changed := strings.Replace(strings.Replace(declared, "max_age: 7d, ", "max_age: 3d, ", 1), "  - {name: writer", "  - {name: editor", 1)
-	// Whatever an election turned away is done by a later run.
+	// A later run does what an election prevented.
 	var said string
 	eventually(t, "the change is made with a node down", func() bool {
 		got := c.applying(a, changed, "--prune")
@@ -79,32 +86,40 @@ func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
 		return got.code == 0
 	})
 	if !strings.Contains(said, "~ topic t retention max_age 7d -> 3d\n") || !strings.Contains(said, "+ rule editor\n") || !strings.Contains(said, "- rule writer\n") {
-		t.Errorf("the change said %q", said)
+		t.Errorf("apply printed %q", said)
 	}
 	if got := c.dump(b); !strings.Contains(got, "max_age: 3d") || !strings.Contains(got, "name: editor") || strings.Contains(got, "name: writer") {
 		t.Errorf("after the change:\n%s", got)
 	}
+}
 
+// applyPauses pauses and resumes a subscription.
+func applyPauses(t *testing.T, c *devCluster, a, b int) {
+	t.Helper()
+	m := newModal(t)
 	c.subscribeWith(a, "hub.callback", m.URL+"/cb")
-	eventually(t, "the subscription stands", func() bool { return c.listed(b)["/cb"].State == "active" })
+	eventually(t, "the subscription is active", func() bool { return c.listed(b)["/cb"].State == "active" })
 	paused := "subscriptions:\n  - {topic: t, callback: \"" + m.URL + "/cb\", paused: true}\n"
 	if got := c.applying(b, paused); got.code != 0 || !strings.Contains(got.out, "active -> paused") {
 		t.Errorf("pause: %+v", got)
 	}
 	withState := c.dump(a, "--subscriptions")
 	if !strings.Contains(withState, "paused: true") {
-		t.Errorf("the dump does not say what is paused:\n%s", withState)
+		t.Errorf("the dump does not show what is paused:\n%s", withState)
 	}
 	if got := c.applying(b, withState); got.out != "nothing to change\n" {
-		t.Errorf("what was dumped: %+v", got)
+		t.Errorf("the dump: %+v", got)
 	}
 	if got := c.applying(a, strings.Replace(paused, "true", "false", 1)); got.code != 0 || c.listed(a)["/cb"].State != "active" {
 		t.Errorf("resume: %+v", got)
 	}
+}
 
-	// A file names one topic, which is not there, and then no rules: the others go, unless they have subscriptions.
+// applyPrunes applies a file with one new topic and no rules: with --prune everything else goes, except topics with subscriptions.
+func applyPrunes(t *testing.T, c *devCluster, a, b int) {
+	t.Helper()
 	if got := c.applying(a, "topics: [{name: kept}]\n", "--prune"); got.code != 0 || got.out != "+ topic kept\n" {
-		t.Errorf("prune takes topics, or rules that the file says nothing of: %+v", got)
+		t.Errorf("prune removed topics, or rules although the file has no list of rules: %+v", got)
 	}
 	got := c.applying(a, "topics: [{name: kept}]\nrules: []\n", "--prune", "--prune-topics", "--json")
 	var out struct {
@@ -149,13 +164,13 @@ func TestApplyNeedsTheRightToDoSo(t *testing.T) {
 		t.Fatalf("%v: %+v", err, made)
 	}
 	more := "topics: [{name: second}, {name: third}]\n"
-	for what, token := range map[string]string{"no token": "", "a wrong one": "qhk_x", "one that may only look": other.Key} {
+	for what, token := range map[string]string{"no token": "", "a wrong one": "qhk_x", "one that may only read": other.Key} {
 		got := c.applying(0, more, "--token", token)
 		if got.code != 4 || !strings.Contains(got.err, "the hub refused: 40") {
 			t.Errorf("%s: %+v", what, got)
 		}
 		if token == other.Key && !strings.Contains(got.err, "0 of 2 changes were made") || token == other.Key && !strings.Contains(got.err, "not done: + topic third") {
-			t.Errorf("it does not say what is not done: %+v", got)
+			t.Errorf("it does not print what was not done: %+v", got)
 		}
 	}
 	if got := c.dump(0, "--token", key); got != before {

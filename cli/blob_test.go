@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// sums takes deliveries of any size and remembers the sum of each, by callback and message.
+// sums accepts deliveries of any size and remembers the checksum of each, by callback and message.
 type sums struct {
 	*httptest.Server
 	mu  sync.Mutex
@@ -57,7 +57,7 @@ func (s *sums) count() int {
 	return len(s.got)
 }
 
-// random is a body of n bytes that is never in memory as a whole.
+// random returns a body of n bytes, generated as it is read.
 func random(seed byte, n int64) io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{seed}), n) }
 
 // upload publishes n bytes through node i.
@@ -77,12 +77,12 @@ func (c *devCluster) upload(i int, seed byte, n int64, key string) (status int, 
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
 	if resp.StatusCode/100 != 2 {
-		c.t.Logf("node-%d answered %s %s", i+1, resp.Status, text)
+		c.t.Logf("node-%d responded %s %s", i+1, resp.Status, text)
 	}
 	return resp.StatusCode, resp.Header.Get("X-Hub-Message-Id")
 }
 
-// memory is what node i has in memory, in bytes, without the pages of its files.
+// memory returns the anonymous memory of node i in bytes, which excludes pages of its files.
 func (c *devCluster) memory(i int) int64 {
 	c.t.Helper()
 	pid := c.pid(i)
@@ -103,14 +103,14 @@ func (c *devCluster) memory(i int) int64 {
 	return 0
 }
 
-// 64 MiB through a cluster to signed subscriptions on all nodes: every byte arrives, is signed as it is, and can be read
-// from every node; and the nodes' memory does not grow with the size times the subscriptions.
+// A message of 64 MiB reaches signed subscriptions on all nodes: every byte arrives with a valid signature and can be read from every node,
+// and the nodes' memory does not grow with the size times the number of subscriptions.
 func TestBlobsOnACluster(t *testing.T) {
 	const size, subscribers = 64 << 20, 12
 	c := startDevCluster(t, 3, "message.max_bytes=64MiB", "delivery.timeout=30s", "delivery.retry.initial=100ms")
 	got := newSums(t)
 	if status, _ := c.upload(0, 0, 1, ""); status/100 != 2 {
-		t.Fatal("the topic cannot be published to")
+		t.Fatal("publishing to the topic failed")
 	}
 	for i := range subscribers {
 		c.subscribeSigned(i%3, "news", fmt.Sprintf("%s/%d", got.URL, i))
@@ -140,11 +140,11 @@ func TestBlobsOnACluster(t *testing.T) {
 	got.mu.Lock()
 	for who, s := range got.got {
 		if s != sum {
-			t.Errorf("%s got something else", who)
+			t.Errorf("%s received something else", who)
 		}
 	}
 	if len(got.bad) > 0 {
-		t.Errorf("wrong signatures: %v", got.bad)
+		t.Errorf("bad signatures: %v", got.bad)
 	}
 	got.mu.Unlock()
 	for i := range c.urls {
@@ -156,23 +156,23 @@ func TestBlobsOnACluster(t *testing.T) {
 		n, err := io.Copy(have, resp.Body)
 		resp.Body.Close()
 		if err != nil || n != size || resp.ContentLength != size || hexSum(have) != sum {
-			t.Errorf("node-%d gives %d bytes (%v) of %d", i+1, n, err, resp.ContentLength)
+			t.Errorf("node-%d serves %d bytes (%v) of %d", i+1, n, err, resp.ContentLength)
 		}
 		peak = max(peak, c.memory(i))
 	}
-	t.Logf("most memory of a node: %d MiB", peak>>20)
+	t.Logf("peak memory of a node: %d MiB", peak>>20)
 	if peak > 600<<20 {
-		t.Errorf("a node took %d MiB for a message of 64 MiB and %d subscriptions", peak>>20, subscribers)
+		t.Errorf("a node used %d MiB for a message of 64 MiB and %d subscriptions", peak>>20, subscribers)
 	}
 	eventually(t, "all nodes have the same state", func() bool { return c.same(0) })
 }
 
-// A body on its way outlives the leader: its parts are in the log, and the publisher notices nothing.
+// An upload survives the loss of the leader: its parts are in the log, and the publisher notices nothing.
 func TestBlobOutlivesTheLeader(t *testing.T) {
 	const size = 24 << 20
 	c := startDevCluster(t, 3, "message.max_bytes=64MiB")
 	if status, _ := c.upload(0, 0, 1, ""); status/100 != 2 {
-		t.Fatal("the topic cannot be published to")
+		t.Fatal("publishing to the topic failed")
 	}
 	leader := c.leader(0)
 	through := (leader + 1) % 3
@@ -210,7 +210,7 @@ func TestBlobOutlivesTheLeader(t *testing.T) {
 	eventually(t, "all nodes have the same state", func() bool { return c.same(through) })
 }
 
-// subscribeSigned is subscribe with a secret.
+// subscribeSigned subscribes with a secret.
 func (c *devCluster) subscribeSigned(i int, topic, callback string) {
 	c.t.Helper()
 	resp, err := http.PostForm(c.urls[i]+"/hub", url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.urls[0] + "/topics/" + topic},

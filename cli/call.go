@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// callHub sends one request to the admin API and prints the response, as JSON or as the text that words makes of it.
+// callHub sends one request to the admin API and prints the response, as JSON ({} if empty) or as the text that words makes of it.
 func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
 	hub, err := flags.client()
 	if err != nil {
@@ -19,7 +19,10 @@ func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, metho
 	if err != nil {
 		return err
 	}
-	if asJSON && len(answer) > 0 {
+	if asJSON {
+		if len(answer) == 0 {
+			answer = json.RawMessage("{}")
+		}
 		return writeJSON(s.Out, answer)
 	}
 	text, err := words(answer)

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// callbacks are several on one server, told apart by their paths. They answer as they are told and remember all.
+// callbacks serves several callbacks by path. They respond as the test wants and remember everything.
 type callbacks struct {
 	*httptest.Server
 	answer func(w http.ResponseWriter, a arrival) // nil: 200 at once; holds no lock
@@ -32,7 +32,7 @@ type arrival struct {
 	header         http.Header
 	at             time.Time
 	nth            int // of the path's, from 1
-	under          int // requests to the path that were being answered, this one too
+	under          int // requests to the path in progress, including this one
 }
 
 func newCallbacks(t *testing.T, answer func(http.ResponseWriter, arrival)) *callbacks {
@@ -83,7 +83,7 @@ func (c *callbacks) serve(w http.ResponseWriter, r *http.Request) {
 	c.under[""]--
 }
 
-// at are the deliveries to the paths that begin so, as they came.
+// at returns the deliveries to the paths with a prefix, in order of arrival.
 func (c *callbacks) at(prefix string) (out []arrival) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +95,7 @@ func (c *callbacks) at(prefix string) (out []arrival) {
 	return out
 }
 
-// bodies are what came to the paths that begin so.
+// bodies returns the bodies delivered to the paths with a prefix.
 func (c *callbacks) bodies(prefix string) string {
 	var out []string
 	for _, a := range c.at(prefix) {
@@ -104,7 +104,7 @@ func (c *callbacks) bodies(prefix string) string {
 	return strings.Join(out, " ")
 }
 
-// different are the bodies that came to the paths that begin so, each once.
+// different counts the distinct bodies delivered to the paths with a prefix.
 func (c *callbacks) different(prefix string) int {
 	seen := map[string]bool{}
 	for _, a := range c.at(prefix) {
@@ -119,7 +119,7 @@ func (c *callbacks) mostUnder(path string) int {
 	return c.most[path]
 }
 
-// verified is how often a path was asked for its intent.
+// verified returns how often the intent of a path was verified.
 func (c *callbacks) verified(path string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +132,7 @@ func (c *callbacks) denial(path string) url.Values {
 	return c.denied[path]
 }
 
-// active waits until these callbacks have active subscriptions on all nodes, and returns their ids.
+// active waits until these callbacks have active subscriptions on all nodes, and returns their IDs.
 func (c *devCluster) active(paths ...string) map[string]string {
 	c.t.Helper()
 	ids := map[string]string{}
@@ -151,13 +151,13 @@ func (c *devCluster) active(paths ...string) map[string]string {
 	return ids
 }
 
-// other is a node that does not deliver a subscription.
+// other returns a node that does not own a subscription.
 func (c *devCluster) other(path string) int {
 	owner := slices.IndexFunc([]string{"node-1", "node-2", "node-3"}, func(id string) bool { return id == c.listed(0)[path].Node })
 	return (owner + 1) % 3
 }
 
-// say publishes bodies to topic t through the nodes in turn, one after the other.
+// say publishes bodies to topic t one after the other, through the nodes in turn.
 func (c *devCluster) say(bodies ...string) {
 	c.t.Helper()
 	for _, b := range bodies {
@@ -169,7 +169,7 @@ func (c *devCluster) say(bodies ...string) {
 	}
 }
 
-// refused checks that a subscribe request is refused with a word on the parameter.
+// refused checks that a subscribe request is refused with a message about the parameter.
 func (c *devCluster) refused(i, status int, says string, params ...string) {
 	c.t.Helper()
 	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.urls[0] + "/topics/t"}, "hub.callback": {"http://127.0.0.1:9999/bad"}}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -74,11 +75,7 @@ func writeKeys(w io.Writer, asJSON bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tTYPE\tDEFAULT\tMEANING")
 	for _, k := range configs.Keys() {
-		def := k.Default
-		if def == "" {
-			def = "-"
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Name, k.Type, def, k.Doc)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Name, k.Type, cmp.Or(k.Default, "-"), k.Doc)
 	}
 	return table.Flush()
 }

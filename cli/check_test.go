@@ -75,7 +75,7 @@ func TestCheckDocumentsTheKeys(t *testing.T) {
 		}
 	}
 	if sample.out != string(configs.Sample()) {
-		t.Error("the sample is another one")
+		t.Error("the sample differs")
 	}
 	var keys []map[string]any
 	decode(t, run(t, "", "check", "--keys", "--json").out, &keys)
@@ -84,7 +84,7 @@ func TestCheckDocumentsTheKeys(t *testing.T) {
 	}
 }
 
-// completeWith runs a bash with the script loaded and returns what it offers for a line.
+// completeWith runs bash with the script and returns the completions of a line.
 func completeWith(t *testing.T, bash, script, line string) []string {
 	t.Helper()
 	words := strings.Split(line, " ")
@@ -151,7 +151,7 @@ func TestOtherShellsGetEveryCommandAndFlag(t *testing.T) {
 			t.Fatal(err)
 		}
 		if out, err := exec.CommandContext(t.Context(), path, "-n", script).CombinedOutput(); err != nil {
-			t.Errorf("%s does not understand its script: %v: %s", shell, err, out)
+			t.Errorf("%s rejects its script: %v: %s", shell, err, out)
 		}
 	}
 	if got := run(t, "", "completion", "csh"); got.code != 2 {

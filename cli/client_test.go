@@ -149,7 +149,7 @@ func TestListsFollowEveryPage(t *testing.T) {
 	asked := hub.requests()
 	last := asked[len(asked)-1]
 	if last.Query.Get("topic") != "news" || last.Query.Get("callback") != "http://127.0.0.1:9/cb" {
-		t.Errorf("the hub was asked for %v", last.Query)
+		t.Errorf("the hub received %v", last.Query)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 				t.Errorf("got code %d, expected %d; said %q, expected %q in it", got.code, tt.code, got.err, tt.want)
 			}
 			if !strings.HasPrefix(got.err, "quorumhub: ") {
-				t.Errorf("the error does not say who speaks: %q", got.err)
+				t.Errorf("the error does not start with the program name: %q", got.err)
 			}
 		})
 	}

@@ -32,7 +32,7 @@ func TestClusterCertificates(t *testing.T) {
 		words string
 		args  []string
 	}{
-		{"a.pem exists, and is not overwritten", []string{"--node", "a", "--host", "10.0.0.1"}},
+		{"a.pem already exists and is not overwritten", []string{"--node", "a", "--host", "10.0.0.1"}},
 		{"--host is missing", []string{"--node", "b"}},
 		{"without a port", []string{"--node", "b", "--host", "10.0.0.1:8180"}},
 		{`--node: got "../b"`, []string{"--node", "../b", "--host", "10.0.0.1"}},

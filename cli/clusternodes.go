@@ -21,20 +21,7 @@ type clusterNodesFlags struct {
 
 // change requests a change and prints words or, with --json, the resulting cluster.
 func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path string, body any, words string) error {
-	hub, err := f.client()
-	if err != nil {
-		return err
-	}
-	defer hub.Close()
-	answer, err := hub.Call(ctx, method, path, body)
-	if err != nil {
-		return err
-	}
-	if f.JSON {
-		return writeJSON(s.Out, answer)
-	}
-	_, err = fmt.Fprintln(s.Out, words)
-	return err
+	return callHub(ctx, s, &f.hubFlags, f.JSON, method, path, body, func(json.RawMessage) (string, error) { return words, nil })
 }
 
 type statusCmd struct{ clusterNodesFlags }
@@ -97,7 +84,7 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 			contact = fmt.Sprintf("%d ms", *n.LastContact)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
-			n.Subscriptions, terminal.OrDash(terminal.OneLine(n.HTTPAddr)), terminal.OrDash(terminal.OneLine(n.ClusterAddr)))
+			n.Subscriptions, terminal.OrDash(n.HTTPAddr), terminal.OrDash(n.ClusterAddr))
 	}
 	if err := table.Flush(); err != nil {
 		return err

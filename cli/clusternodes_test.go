@@ -19,7 +19,7 @@ func TestClusterCommands(t *testing.T) {
 		if strings.Contains(r.Path, "node-9") {
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusNotFound)
-			_, _ = w.Write([]byte(`{"status":404,"detail":"node-9 is no node of this cluster"}`))
+			_, _ = w.Write([]byte(`{"status":404,"detail":"node-9 is not a node of this cluster"}`))
 			return
 		}
 		_, _ = w.Write([]byte(cluster))
@@ -37,7 +37,7 @@ func TestClusterCommands(t *testing.T) {
 		{[]string{"promote", "node-4"}, "POST /v1/cluster/nodes/node-4/promote ", 0, "node-4 is a voter"},
 		{[]string{"demote", "node-3"}, "POST /v1/cluster/nodes/node-3/demote ", 0, "node-3 is a non-voter"},
 		{[]string{"remove", "node-2"}, "DELETE /v1/cluster/nodes/node-2 ", 0, "node-2 removed"},
-		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is no node of this cluster"},
+		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is not a node of this cluster"},
 		{[]string{"remove", "no/de"}, "", 2, "expected a node ID"},
 		{[]string{"transfer-leadership", "node-3"}, `POST /v1/cluster/transfer-leadership {"node":"node-3"}`, 0, "node-3 is the leader"},
 		{[]string{"transfer-leadership"}, `POST /v1/cluster/transfer-leadership {}`, 0, "another node is the leader"},
@@ -55,7 +55,7 @@ func TestClusterCommands(t *testing.T) {
 	}
 }
 
-// A node that the cluster refuses ends with one line, and the cluster goes on.
+// A node that the cluster refuses exits with one line, and the cluster keeps working.
 func TestARefusedNodeEndsAndSaysWhy(t *testing.T) {
 	c := newGrowingCluster(t, 2)
 	c.serveNode(0)
@@ -71,18 +71,18 @@ func TestARefusedNodeEndsAndSaysWhy(t *testing.T) {
 	select {
 	case code := <-c.serveNode(1):
 		log, _ := os.ReadFile(filepath.Join(c.node(1), "quorumhub.log"))
-		if last := log[strings.LastIndex(strings.TrimSpace(string(log)), "\n")+1:]; code != 2 || !strings.Contains(string(last), "quorumhub: start: its cluster.token is not that of node-1") {
-			t.Errorf("it ended with %d and says %q", code, last)
+		if last := log[strings.LastIndex(strings.TrimSpace(string(log)), "\n")+1:]; code != 2 || !strings.Contains(string(last), "quorumhub: start: its cluster.token differs from that of node-1") {
+			t.Errorf("it exited with %d and said %q", code, last)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("it does not end")
+		t.Fatal("it does not exit")
 	}
 	if status, _ := c.publish(0, "x"); status/100 != 2 {
-		t.Errorf("the cluster does not go on: %d", status)
+		t.Errorf("publishing to the cluster: %d", status)
 	}
 	if err := os.WriteFile(config, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.serveNode(1)
-	eventually(t, "with the right token it votes", func() bool { return len(c.votes(1)) == 2 })
+	eventually(t, "with the right token it becomes a voter", func() bool { return len(c.votes(1)) == 2 })
 }

@@ -89,7 +89,7 @@ func TestAnExportThatBreaksOffIsNoSuccess(t *testing.T) {
 	}
 }
 
-// troubled is a callback that answers with the status it is told, and remembers what it took.
+// troubled is a callback that responds with a given status and remembers what it accepted.
 type troubled struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -140,7 +140,7 @@ func (c *devCluster) get(i int, path string, into any) bool {
 	return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(into) == nil
 }
 
-// metric is the sum of a metric over the nodes.
+// metric returns the sum of a metric over the nodes.
 func (c *devCluster) metric(name string) (sum float64) {
 	for _, url := range c.urls {
 		resp, err := http.Get(url + "/metrics")
@@ -171,12 +171,12 @@ func (c *devCluster) letters(i int) (ids []string) {
 	return ids
 }
 
-// Three real nodes: what one of them gave up is seen, replayed and dropped through any other.
+// Dead letters of one node can be shown, replayed and dropped through any other.
 func TestDeadLettersOfACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.retry.initial=5ms", "delivery.retry.max_interval=20ms", "delivery.retry.max_attempts=3")
 	callback := newTroubled(t, http.StatusServiceUnavailable)
 	c.subscribe(0, "news", callback.URL+"/cb")
-	eventually(t, "the subscription has a node", func() bool {
+	eventually(t, "the subscription has an owner", func() bool {
 		sum := 0
 		for _, n := range c.shares(0) {
 			sum += n
@@ -197,9 +197,16 @@ func TestDeadLettersOfACluster(t *testing.T) {
 			t.Errorf("node-%d shows %+v", i+1, got)
 		}
 	}
-	// The attempts are known to the node that made them, and shown by any.
+	showsAttempts(t, c)
+	replays(t, c, callback)
+	keepsLettersAfterTheEnd(t, c, callback)
+}
+
+// showsAttempts checks that every node shows the attempts, which only the owner knows, and that the nodes' metrics add up.
+func showsAttempts(t *testing.T, c *devCluster) {
+	t.Helper()
 	for i, url := range c.urls {
-		eventually(t, "the cursor is in the log", func() bool {
+		eventually(t, "the failures are saved in the log", func() bool {
 			var sub struct{ Failures int }
 			return c.get(i, "/v1/subscriptions/s-1", &sub) && sub.Failures == 9
 		})
@@ -216,10 +223,9 @@ func TestDeadLettersOfACluster(t *testing.T) {
 			}
 		}
 		if !c.get(i, "/v1/subscriptions/s-1/attempts", &a) || a.Total != 9 || len(a.Attempts) != 9 || a.Attempts[0].Offset != 3 || a.Attempts[8].Status != 503 {
-			t.Errorf("node-%d says %+v", i+1, a)
+			t.Errorf("node-%d shows %+v", i+1, a)
 		}
 	}
-	// The metrics of the three nodes add up to the same.
 	for name, sum := range map[string]float64{`quorumhub_delivery_failures_total{outcome="down",reason="http-status"}`: 9,
 		`quorumhub_delivery_seconds_count{outcome="down"}`: 9, "quorumhub_delivery_dead_lettered_total": 3, "quorumhub_dead_letters": 9, // on each of them
 		"quorumhub_delivery_lag_messages": 0, "quorumhub_delivery_oldest_undelivered_seconds": 0} {
@@ -227,7 +233,11 @@ func TestDeadLettersOfACluster(t *testing.T) {
 			t.Errorf("%s adds up to %v, want %v", name, got, sum)
 		}
 	}
-	// A replay that fails adds its attempt; one that is acknowledged takes the letter away, on all nodes.
+}
+
+// replays replays the three dead letters: a failed replay adds an attempt, an acknowledged one removes the dead letter on all nodes.
+func replays(t *testing.T, c *devCluster, callback *troubled) {
+	t.Helper()
 	if got := run(t, "", "dead-letters", "replay", "d-1", "--hub", c.urls[2]); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
@@ -246,10 +256,13 @@ func TestDeadLettersOfACluster(t *testing.T) {
 		eventually(t, "no dead letters are left", func() bool { return len(c.letters(i)) == 0 })
 	}
 	if got := callback.taken(); got != "1-1 one, 1-2 two, 1-3 three" {
-		t.Errorf("the callback took %s", got)
+		t.Errorf("the callback accepted %s", got)
 	}
+}
 
-	// After the end there is nobody to replay to; the content can still be had.
+// keepsLettersAfterTheEnd ends the subscription: its dead letters cannot be replayed any more, but exported and dropped.
+func keepsLettersAfterTheEnd(t *testing.T, c *devCluster, callback *troubled) {
+	t.Helper()
 	callback.answer(http.StatusBadGateway)
 	c.publish(0, "four")
 	eventually(t, "a fourth dead letter", func() bool { return fmt.Sprint(c.letters(2)) == "[d-4]" })

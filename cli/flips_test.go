@@ -9,8 +9,17 @@ import (
 	"testing"
 )
 
-// A bit flips in a file of one node of three. The node stops or does not start, with a line that names the file and says what
-// to do; nothing damaged is served; the others go on.
+// flipped flips a bit in every occurrence of a text.
+func flipped(data []byte, text string) []byte {
+	data = bytes.Clone(data)
+	for at := bytes.Index(data, []byte(text)); at >= 0; at = bytes.Index(data, []byte(text)) {
+		data[at] ^= 1
+	}
+	return data
+}
+
+// A bit flips in a file of one node of three. The node stops or refuses to start, with a log line that names the file and the remedy;
+// it never serves damaged data; the other nodes keep working.
 func TestABitFlippedOnOneNodeOfThree(t *testing.T) {
 	c := startDevCluster(t, 3)
 	const body = "a body that is easy to find"
@@ -21,36 +30,12 @@ func TestABitFlippedOnOneNodeOfThree(t *testing.T) {
 	}
 	eventually(t, "all nodes have the same state", func() bool { return c.same(0) })
 	for _, f := range []struct {
-		name, file string
-		flip       func(data []byte)
-		runs       bool // it is found while the node runs
+		name, file, text string
+		rounds           int // a segment's damage is found while the node runs, and again when it starts
 	}{
-		{"segment", "fsm/gen-1/log/1.db", func(data []byte) {
-			for at := bytes.Index(data, []byte(body)); at >= 0; {
-				data[at] ^= 1
-				next := bytes.Index(data[at:], []byte(body))
-				if next < 0 {
-					break
-				}
-				at += next
-			}
-		}, true},
-		{"state", "fsm/gen-1/state.db", func(data []byte) {
-			for at := bytes.Index(data, []byte("news")); at >= 0 && at < len(data)-4; {
-				data[at] ^= 1
-				next := bytes.Index(data[at:], []byte("news"))
-				if next < 0 {
-					break
-				}
-				at += next
-			}
-		}, false},
-		{"raft log", "raft.db", func(data []byte) {
-			data[bytes.LastIndex(data, []byte(body))] ^= 1
-			if at := bytes.Index(data, []byte(body)); at >= 0 {
-				data[at] ^= 1
-			}
-		}, false},
+		{"segment", "fsm/gen-1/log/1.db", body, 2},
+		{"state", "fsm/gen-1/state.db", "news", 1},
+		{"raft log", "raft.db", body, 1},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			const i = 2
@@ -60,51 +45,25 @@ func TestABitFlippedOnOneNodeOfThree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bad := bytes.Clone(whole)
-			f.flip(bad)
+			bad := flipped(whole, f.text)
 			if bytes.Equal(bad, whole) {
 				t.Fatal("nothing was flipped")
 			}
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			said := func() (line string) {
-				for l := range strings.Lines(c.log(i)) {
-					if strings.Contains(l, filepath.Base(f.file)) && strings.Contains(l, "new") && (strings.Contains(l, "restore") || strings.Contains(l, "rejoin")) {
-						line = l
-					}
-				}
-				return line
-			}
-			rounds := 1
-			if f.runs {
-				rounds = 2 // found while it runs, and then at the start
-			}
-			for range rounds {
-				if err := os.Truncate(filepath.Join(c.node(i), "quorumhub.log"), 0); err != nil {
-					t.Fatal(err)
-				}
-				c.restart(i)
-				pid := pidIn(c.node(i))
-				eventually(t, "the damaged node ends", func() bool {
-					if got := c.message(i, 5); got != body && strings.HasPrefix(got, body[1:5]) {
-						t.Fatalf("it serves %q", got)
-					}
-					return !isAlive(pid) || isZombie(pid)
-				})
-				if said() == "" {
-					t.Errorf("its log names no file and no way out:\n%s", c.log(i))
-				}
+			for range f.rounds {
+				endsBecauseOfDamage(t, c, i, filepath.Base(f.file), body)
 			}
 			for j := range 2 {
 				if status, _ := c.publish(j, body); status/100 != 2 {
-					t.Errorf("node-%d does not go on: %d", j+1, status)
+					t.Errorf("publish through node-%d: %d", j+1, status)
 				}
 			}
 			if got := run(t, "", "inspect", filepath.Join(c.node(i), "data")); got.code == 0 || !strings.Contains(got.out+got.err, filepath.Base(f.file)) {
 				t.Errorf("inspect: %+v", got)
 			}
-			if err := os.WriteFile(path, whole, 0o600); err != nil { // as if the disk had changed its mind
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			c.restart(i)
@@ -114,7 +73,29 @@ func TestABitFlippedOnOneNodeOfThree(t *testing.T) {
 	}
 }
 
-// stopNode ends a node in good order.
+// endsBecauseOfDamage restarts a node with a damaged file, which must exit without serving damaged data and log what to do.
+func endsBecauseOfDamage(t *testing.T, c *devCluster, i int, file, body string) {
+	t.Helper()
+	if err := os.Truncate(filepath.Join(c.node(i), "quorumhub.log"), 0); err != nil {
+		t.Fatal(err)
+	}
+	c.restart(i)
+	pid := pidIn(c.node(i))
+	eventually(t, "the damaged node exits", func() bool {
+		if got := c.message(i, 5); got != body && strings.HasPrefix(got, body[1:5]) {
+			t.Fatalf("it serves %q", got)
+		}
+		return !isAlive(pid) || isZombie(pid)
+	})
+	for line := range strings.Lines(c.log(i)) {
+		if strings.Contains(line, file) && strings.Contains(line, "new") && (strings.Contains(line, "restore") || strings.Contains(line, "rejoin")) {
+			return
+		}
+	}
+	t.Errorf("no log line names the file and the remedy:\n%s", c.log(i))
+}
+
+// stopNode stops a node gracefully.
 func (c *devCluster) stopNode(i int) {
 	c.t.Helper()
 	pid := pidIn(c.node(i))

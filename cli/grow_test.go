@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// empty removes what a stopped node stored, and keeps the key that the nodes share.
+// empty removes a stopped node's data, except the key that the nodes share.
 func (c *devCluster) empty(i int) {
 	c.t.Helper()
 	for _, name := range []string{"fsm", "raft.db", "node.json"} {
@@ -17,7 +17,7 @@ func (c *devCluster) empty(i int) {
 	}
 }
 
-// Disaster and the way back to three nodes, with the configuration files as they were: from a backup, and from one surviving node.
+// After a disaster a cluster grows back to three nodes with unchanged configuration files: from a backup, and from one surviving node.
 func TestThreeNodesAgainAfterARestoreAndARecovery(t *testing.T) {
 	c := startDevCluster(t, 3, "cluster.autopilot.stabilization=500ms")
 	acked := map[int]string{}
@@ -58,14 +58,14 @@ func TestThreeNodesAgainAfterARestoreAndARecovery(t *testing.T) {
 		for i := range c.urls {
 			for offset, want := range acked {
 				if got := c.message(i, offset); got != want {
-					t.Fatalf("after the %s node-%d has %q in place of %q", what, i+1, got, want)
+					t.Fatalf("after the %s node-%d has %q instead of %q", what, i+1, got, want)
 				}
 			}
 		}
-		// Three nodes are a cluster again when one of them can be missed.
+		// The cluster is whole again if it survives the loss of a node.
 		lead := c.leader(0)
 		c.kill(lead)
-		eventually(t, "it goes on without its leader", func() bool { return publish((lead + 1) % 3) })
+		eventually(t, "it survives the loss of its leader", func() bool { return publish((lead + 1) % 3) })
 		c.restart(lead)
 		eventually(t, "its leader is back", func() bool { return isReady(c.urls[lead]) && c.same(lead) })
 	}

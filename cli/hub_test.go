@@ -16,7 +16,7 @@ import (
 	"quorumhub/cli"
 )
 
-// request is what a scripted hub was asked.
+// request is a request to a scripted hub.
 type request struct {
 	Method, Path string
 	Query        url.Values
@@ -25,7 +25,7 @@ type request struct {
 	Body         string
 }
 
-// scriptedHub is an HTTP server that records what it is asked and answers as the test says.
+// scriptedHub is an HTTP server that records its requests and responds as the test says.
 type scriptedHub struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -57,7 +57,7 @@ func (h *scriptedHub) requests() []request {
 	return append([]request(nil), h.asked...)
 }
 
-// result is how a command ended.
+// result is the outcome of a command.
 type result struct {
 	code     int
 	out, err string

@@ -10,7 +10,7 @@ import (
 
 const twoRecords = `{"topics":[{"topic":"a"}],"subscriptions":[{"hubTopic":"a","hubCallback":"http://x/","hubSecret":"s3cret"}]}`
 
-// importing answers an import as a hub does.
+// importing responds to an import as a hub does.
 func importing(w http.ResponseWriter, r request) {
 	if strings.Contains(r.Body, `"topics":["a"]`) && strings.Contains(r.Body, "http://x/") {
 		fmt.Fprint(w, `{"topics":[{"topic":"a","outcome":"created"}],"subscriptions":[{"topic":"a","callback":"http://x/","outcome":"created","id":"s-1"}],"dry_run":false}`)
@@ -19,7 +19,7 @@ func importing(w http.ResponseWriter, r request) {
 	w.WriteHeader(http.StatusBadRequest)
 }
 
-// A hub that is there and cannot serve for a moment is asked again; one that refuses, or says something else, is not.
+// A request is repeated if a hub that has responded before is briefly unavailable, but not if it refuses or responds with something else.
 func TestImportMeetsTheHub(t *testing.T) {
 	var asked atomic.Int32
 	for name, c := range map[string]struct {
@@ -53,13 +53,13 @@ func TestImportMeetsTheHub(t *testing.T) {
 			t.Errorf("%s: exit code %d after %d requests, %s%s; want %d after %d with %q and %q", name, got.code, asked.Load(), got.out, got.err, c.code, c.asked, c.out, c.err)
 		}
 		if strings.Contains(got.out+got.err, "s3cret") {
-			t.Errorf("%s: the secret is shown", name)
+			t.Errorf("%s: the secret is printed", name)
 		}
 	}
 	gone := newScriptedHub(t, importing)
 	gone.Close()
 	if got := run(t, twoRecords, "import", "--from", "ballerina", "--hub", gone.URL); got.code != 3 || !strings.Contains(got.out, "not sent  topic a") {
-		t.Errorf("a hub that is not there: %+v", got)
+		t.Errorf("an unreachable hub: %+v", got)
 	}
 	for _, args := range [][]string{{"--from", "kafka"}, {}, {"--from", "mosip", "--batch", "0"}, {"--from", "mosip", "--url", "ftp://x/"}, {"--from", "mosip", "--url", "http://x/", "file"}, {"--from", "mosip", "/no/such/file"}} {
 		if got := run(t, twoRecords, append([]string{"import", "--hub", gone.URL}, args...)...); got.code != 2 || strings.Contains(got.err, "panic") {

@@ -117,7 +117,7 @@ func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
 	if len(m.SecretsKeys) > 0 {
 		keys = strings.Join(m.SecretsKeys, " and ")
 	}
-	line("secrets\tsealed with key %s, which is not in the backup", terminal.OrDash(terminal.OneLine(keys)))
+	line("secrets\tsealed with key %s, which is not in the backup", terminal.OrDash(keys))
 	for _, f := range m.Files {
 		line("file\t%s, %d bytes", f.Name, f.Size)
 	}

@@ -16,7 +16,7 @@ import (
 	"quorumhub/store"
 )
 
-// stoppedNode makes the files of a node that published n messages.
+// stoppedNode creates the files of a node with n messages.
 func stoppedNode(t *testing.T, n int) string {
 	t.Helper()
 	dir := t.TempDir()

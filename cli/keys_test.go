@@ -19,8 +19,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// checkers are subscribers that check every delivery's signature. A secret is made of the callback's path and a generation,
-// which renewals raise; that of the last two is right.
+// checkers serves callbacks that verify the signature of every delivery. A secret consists of the callback's path and a generation, which
+// each renewal increments; the last two generations are valid.
 type checkers struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -57,7 +57,7 @@ func newCheckers(t *testing.T) *checkers {
 
 func secretOf(path string, gen int) string { return fmt.Sprintf("secret %d of %s", gen, path) }
 
-// total is how many rightly signed deliveries the callbacks got, at least one each or 0.
+// reached reports whether each callback has received at least n deliveries with a valid signature.
 func (k *checkers) reached(paths []string, n int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -69,11 +69,11 @@ func (k *checkers) check(t *testing.T) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, w := range k.wrong[:min(len(k.wrong), 5)] {
-		t.Errorf("a delivery that is not rightly signed: %s", w)
+		t.Errorf("a delivery with a bad signature: %s", w)
 	}
 }
 
-// subscribeChecked subscribes or renews, with the next secret.
+// subscribeChecked subscribes or renews with the next secret.
 func (c *devCluster) subscribeChecked(i int, k *checkers, topic, path string) {
 	c.t.Helper()
 	k.mu.Lock()
@@ -95,7 +95,7 @@ func (c *devCluster) subscribeChecked(i int, k *checkers, topic, path string) {
 	}
 }
 
-// keys are the keys as node i says.
+// keys returns the sealing keys as seen by node i.
 func (c *devCluster) keys(i int) (st keyring.Status) {
 	c.t.Helper()
 	got := run(c.t, "", "keys", "status", "--json", "--hub", c.urls[i])
@@ -108,7 +108,7 @@ func (c *devCluster) keys(i int) (st keyring.Status) {
 	return st
 }
 
-// allHave tells whether every node answers and holds the keys.
+// allHave reports whether every node responds and holds the keys.
 func allHave(st *keyring.Status, keys ...string) bool {
 	return len(st.Nodes) > 0 && !slices.ContainsFunc(st.Nodes, func(n keyring.NodeKeys) bool {
 		return n.Error != "" || slices.ContainsFunc(keys, func(id string) bool { return !slices.Contains(n.Holds, id) })
@@ -126,8 +126,8 @@ func used(st *keyring.Status, key string) int {
 
 func (c *devCluster) keyFile(i int) string { return filepath.Join(c.node(i), "data", "secrets.key") }
 
-// A rotation from beginning to end, under load, with nodes that are killed: every delivery stays rightly signed, and the old key
-// goes only when nothing needs it.
+// A complete key rotation under load, with nodes that are killed: every delivery has a valid signature, and the old key is dropped only when
+// nothing needs it.
 func TestKeysRotatedUnderLoad(t *testing.T) {
 	const topics, quiet = 3, 600
 	c := startDevCluster(t, 3)
@@ -142,7 +142,7 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 		c.subscribeChecked(i%3, k, "news", still[i])
 	}
 	old := ""
-	eventually(t, "all subscriptions are there", func() bool {
+	eventually(t, "all subscriptions are active", func() bool {
 		st := c.keys(0)
 		old = st.Sealing
 		return slices.ContainsFunc(st.Keys, func(u keyring.KeyUse) bool { return u.ID == old && u.Subscriptions == len(busy)+quiet })
@@ -153,24 +153,49 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	}
 	before := c.backupOf(1)
 	load := c.publishing(topics)
+	present := rotateThroughCrashes(t, c, old, quiet)
+	reencryptThroughCrash(t, c, k, old, still)
+	for i := range c.urls {
+		eventually(t, "the old key is in no file", func() bool {
+			data, err := os.ReadFile(c.keyFile(i))
+			return err == nil && !bytes.Contains(data, keyLineIn(t, oldFile))
+		})
+	}
+	for i := range c.urls {
+		c.stopNode(i)
+		c.restart(i)
+		eventually(t, "the node is ready without the old key", func() bool { return isReady(c.urls[i]) })
+	}
+	sent := load.end(t)
+	eventually(t, "a message is accepted", func() bool { status, _ := c.publish(0, "to everyone"); return status/100 == 2 })
+	eventually(t, "everybody has it", func() bool { return k.reached(still, 1) })
+	for _, p := range busy {
+		eventually(t, "everything is delivered", func() bool { return k.reached([]string{p}, sent[strings.Split(p, "/")[1]]) })
+	}
+	k.check(t)
+	refuseOldKeyFile(t, c, oldFile, present)
+	restoreOldBackup(t, c, before, old, oldFile)
+}
 
-	// One is down: nothing happens, and it is named.
+// rotateThroughCrashes rotates to a new key, first without a node and then through the crash of the node that does it, and returns
+// the new key.
+func rotateThroughCrashes(t *testing.T, c *devCluster, old string, quiet int) (present string) {
+	t.Helper()
 	c.kill(2)
 	got := run(t, "", "keys", "rotate", "--hub", c.urls[0])
 	if got.code != 4 || !strings.Contains(got.err, "node-3 does not report its keys") || c.keys(0).Sealing != old {
 		t.Fatalf("rotating without node-3: %+v", got)
 	}
 	c.restart(2)
-	eventually(t, "node-3 answers again", func() bool { return isReady(c.urls[2]) && allHave(ptr(c.keys(0)), old) })
+	eventually(t, "node-3 responds again", func() bool { return isReady(c.urls[2]) && allHave(ptr(c.keys(0)), old) })
 
-	// The node that does it is killed in the middle; another one goes on.
 	done := make(chan result, 1)
 	go func() { done <- run(t, "", "keys", "rotate", "--hub", c.urls[1]) }()
-	eventually(t, "a rotation is under way", func() bool { st := c.keys(0); return st.Next != "" || st.Sealing != old })
+	eventually(t, "a rotation is in progress", func() bool { st := c.keys(0); return st.Next != "" || st.Sealing != old })
 	c.kill(1)
 	t.Logf("the command whose node was killed: %+v; the keys: %+v", <-done, c.keys(0))
 	c.restart(1)
-	eventually(t, "node-2 answers again", func() bool { return isReady(c.urls[1]) && allHave(ptr(c.keys(0)), old) })
+	eventually(t, "node-2 responds again", func() bool { return isReady(c.urls[1]) && allHave(ptr(c.keys(0)), old) })
 	if c.keys(0).Sealing == old {
 		eventually(t, "the rotation is finished", func() bool {
 			got = run(t, "", "keys", "rotate", "--hub", c.urls[2])
@@ -181,15 +206,20 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 		}
 	}
 	st := c.keys(0)
-	present := st.Sealing
+	present = st.Sealing
 	if present == old || !allHave(&st, old, present) || used(&st, old) < quiet {
 		t.Fatalf("after the rotation: %+v", st)
 	}
 	if got := run(t, "", "keys", "drop", old, "--hub", c.urls[0]); got.code != 4 || !strings.Contains(got.err, "secrets are still sealed with "+old) {
-		t.Errorf("dropping what is needed: %+v", got)
+		t.Errorf("dropping a key in use: %+v", got)
 	}
+	return present
+}
 
-	// Renewals run against it, and again a node is killed.
+// reencryptThroughCrash re-encrypts all secrets while subscriptions are renewed and a node crashes, and drops the old key.
+func reencryptThroughCrash(t *testing.T, c *devCluster, k *checkers, old string, still []string) {
+	t.Helper()
+	done := make(chan result, 1)
 	go func() { done <- run(t, "", "keys", "reencrypt", "--hub", c.urls[1]) }()
 	for i := range 100 {
 		c.subscribeChecked(2*(i%2), k, "news", still[i*3])
@@ -197,8 +227,9 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	c.kill(1)
 	t.Logf("the command whose node was killed: %+v", <-done)
 	c.restart(1)
-	eventually(t, "node-2 answers again", func() bool { return isReady(c.urls[1]) })
-	eventually(t, "all is sealed anew", func() bool {
+	eventually(t, "node-2 responds again", func() bool { return isReady(c.urls[1]) })
+	var got result
+	eventually(t, "everything is re-encrypted", func() bool {
 		got = run(t, "", "keys", "reencrypt", "--hub", c.urls[2])
 		return got.code == 0 && used(ptr(c.keys(2)), old) == 0
 	})
@@ -208,39 +239,26 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 	if got := run(t, "", "keys", "drop", "--old", "--hub", c.urls[0]); got.code != 0 || !strings.Contains(got.out, "Older backups still need the old keys") {
 		t.Fatalf("dropping the old key: %+v", got)
 	}
-	for i := range c.urls {
-		eventually(t, "the old key is in no file", func() bool {
-			data, err := os.ReadFile(c.keyFile(i))
-			return err == nil && !bytes.Contains(data, keyLineIn(t, oldFile))
-		})
-	}
+}
 
-	// A restart without the old key, of all nodes.
-	for i := range c.urls {
-		c.stopNode(i)
-		c.restart(i)
-		eventually(t, "the node is ready without the old key", func() bool { return isReady(c.urls[i]) })
-	}
-	sent := load.end(t)
-	eventually(t, "a message is taken", func() bool { status, _ := c.publish(0, "to everyone"); return status/100 == 2 })
-	eventually(t, "everybody has it", func() bool { return k.reached(still, 1) })
-	for _, p := range busy {
-		eventually(t, "everything is delivered", func() bool { return k.reached([]string{p}, sent[strings.Split(p, "/")[1]]) })
-	}
-	k.check(t)
-
-	// A node with its file of before is told why it cannot go on.
+// refuseOldKeyFile restarts a node with its old key file; it must say why it exits.
+func refuseOldKeyFile(t *testing.T, c *devCluster, oldFile []byte, present string) {
+	t.Helper()
 	c.stopNode(2)
 	if err := os.WriteFile(c.keyFile(2), oldFile, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.restart(2)
 	pid := pidIn(c.node(2))
-	eventually(t, "node-3 ends", func() bool { return !isAlive(pid) || isZombie(pid) })
+	eventually(t, "node-3 exits", func() bool { return !isAlive(pid) || isZombie(pid) })
 	if log := c.log(2); !strings.Contains(log, "lacks the key "+present) {
-		t.Errorf("node-3 does not say why it ends")
+		t.Errorf("node-3 does not say why it exits")
 	}
-	// The backup of before needs the old key, and says so.
+}
+
+// restoreOldBackup restores a backup from before the rotation, which needs the old key.
+func restoreOldBackup(t *testing.T, c *devCluster, before, old string, oldFile []byte) {
+	t.Helper()
 	n := c.newNode()
 	newFile, err := os.ReadFile(c.keyFile(0))
 	if err != nil {
@@ -262,7 +280,7 @@ func TestKeysRotatedUnderLoad(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// keyLineIn is the key in a key file that has one.
+// keyLineIn returns the key in a key file.
 func keyLineIn(t *testing.T, file []byte) []byte {
 	t.Helper()
 	for line := range bytes.Lines(file) {
@@ -274,7 +292,7 @@ func keyLineIn(t *testing.T, file []byte) []byte {
 	return nil
 }
 
-// A node joins with the keys of the cluster only; what it lacks is said. One command does it all.
+// A node can join only with the cluster's keys, and is told which it lacks. One command rotates and drops the old key.
 func TestKeysOfNodesThatJoin(t *testing.T) {
 	c := newGrowingCluster(t, 2)
 	shared := filepath.Join(c.dir, "secrets.key")
@@ -289,7 +307,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 		t.Fatalf("rotate: %+v", got)
 	}
 	st := c.keys(0)
-	// node-2 has a file of its own, of before.
+	// node-2 has its own key file, from before the rotation.
 	own := filepath.Join(c.dir, "old.key")
 	if err := os.WriteFile(own, oldFile, 0o600); err != nil {
 		t.Fatal(err)
@@ -302,8 +320,8 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 	if err := os.WriteFile(config, bytes.ReplaceAll(text, []byte(shared), []byte(own)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code := <-c.serveNode(1); code == 0 || !strings.Contains(c.log(1), "node-2 lacks the key for secrets at rest "+st.Sealing) {
-		t.Fatalf("node-2 ended with %d:\n%s", code, c.log(1))
+	if code := <-c.serveNode(1); code == 0 || !strings.Contains(c.log(1), "node-2 lacks the sealing key "+st.Sealing) {
+		t.Fatalf("node-2 exited with %d:\n%s", code, c.log(1))
 	}
 	file, err := os.ReadFile(shared)
 	if err != nil {
@@ -314,7 +332,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 	}
 	c.serveNode(1)
 	eventually(t, "node-2 is ready", func() bool { return isReady(c.urls[1]) })
-	eventually(t, "node-2 counts", func() bool { return len(c.keys(1).Nodes) == 2 && allHave(ptr(c.keys(1)), st.Sealing) })
+	eventually(t, "node-2 is a member", func() bool { return len(c.keys(1).Nodes) == 2 && allHave(ptr(c.keys(1)), st.Sealing) })
 	eventually(t, "two nodes rotate", func() bool {
 		got = run(t, "", "keys", "rotate", "--drop-old", "--hub", c.urls[1])
 		return got.code == 0
@@ -329,7 +347,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 	}
 }
 
-// Keys from the environment seal like those of a file; what the hub cannot change is said.
+// Keys from the environment seal like those of a file, but the hub cannot change them and says so.
 func TestKeysFromTheEnvironment(t *testing.T) {
 	key := func() (id, text string) {
 		got := run(t, "", "keys", "new")
@@ -360,18 +378,18 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 		t.Fatalf("rotate: %+v", got)
 	}
 	if _, err := os.Stat(filepath.Join(n.DataDir, "secrets.key")); err == nil {
-		t.Error("a key file was made beside")
+		t.Error("a key file was created as well")
 	}
 	n.Stop(t)
 	n = node(firstText + "," + secondText)
 	if got := run(t, "", "keys", "rotate", "--to", second, "--drop-old", "--hub", n.URL); got.code != 0 || !strings.Contains(got.out, "still has "+first+" in its configuration; remove it there") {
-		t.Fatalf("rotate to a key that is there: %+v", got)
+		t.Fatalf("rotate to an existing key: %+v", got)
 	}
 	n.Stop(t)
 	n = node(secondText)
 	n.Publish(t, n.TopicURL("news"), "text/plain", []byte("hello"))
 	if !sub.WaitBody(t, "hello").SignedBy("the secret") {
-		t.Error("the delivery is not rightly signed")
+		t.Error("the delivery has a bad signature")
 	}
 	n.Stop(t)
 	n, err := start(firstText)
@@ -380,11 +398,11 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 		exited, code := n.Exited()
 		<-exited
 		if text = n.Log(); code() == 0 {
-			t.Error("a node without the key that it needs ended as if all was well")
+			t.Error("a node without its key exited with 0")
 		}
 		_ = n.Close()
 	}
 	if !strings.Contains(text, "secrets.key lacks the key "+second) {
-		t.Errorf("with a key of before it says %s", text)
+		t.Errorf("with an old key it says %s", text)
 	}
 }

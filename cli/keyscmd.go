@@ -76,7 +76,7 @@ func printKeys(s Streams, st *keyring.Status) error {
 		if slices.Contains(st.Retired, k.ID) {
 			role = "retired"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\n", terminal.OrDash(terminal.OneLine(k.ID)), role, k.Subscriptions, k.Former, k.Requests, terminal.OrDash(terminal.OneLine(strings.Join(k.Nodes, ", "))))
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\n", terminal.OrDash(k.ID), role, k.Subscriptions, k.Former, k.Requests, terminal.OrDash(strings.Join(k.Nodes, ", ")))
 	}
 	fmt.Fprintln(table, "\nNODE\tSEALS WITH\tHOLDS\tFROM")
 	for _, n := range st.Nodes {
@@ -84,7 +84,7 @@ func printKeys(s Streams, st *keyring.Status) error {
 		if n.Error != "" {
 			holds = n.Error
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", terminal.OneLine(n.Node), terminal.OrDash(terminal.OneLine(n.Seals)), terminal.OrDash(terminal.OneLine(holds)), terminal.OrDash(terminal.OneLine(n.Source)))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", terminal.OneLine(n.Node), terminal.OrDash(n.Seals), terminal.OrDash(holds), terminal.OrDash(n.Source))
 	}
 	if err := table.Flush(); err != nil {
 		return err

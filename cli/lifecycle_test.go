@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// events is a subscriber to what the hub tells about subscriptions.
+// events is a subscriber to hub.events.
 type events struct {
 	*httptest.Server
 	mu  sync.Mutex
@@ -37,7 +37,7 @@ func newEvents(t *testing.T) *events {
 	return e
 }
 
-// of are the kinds told of one subscription, in order, without repetitions of the same message.
+// of returns the kinds of events about one subscription, in order, without duplicate deliveries.
 func (e *events) of(subscription string) (kinds string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -64,18 +64,18 @@ func (e *events) sum(field string) (sum float64) {
 	return sum
 }
 
-// Invariant I9 with real nodes: what retention drops before a subscription got it is told as an event, counted in a metric,
-// and shown by the API of every node. The other events of a subscription's life come on the way.
+// Invariant I9 with real nodes: messages that retention drops before a subscription received them appear as an event, in a metric and in
+// the API of every node. The test also sees the other events in a subscription's life.
 func TestI9NoSilentGapInACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.retry.initial=5ms", "delivery.retry.max_interval=100ms", "storage.segment_bytes=64KiB", "retention.max_age=1s")
 	told, callback := newEvents(t), newTroubled(t, http.StatusNoContent)
 	if got := run(t, "", "publish", c.urls[0]+"/topics/hub.events", "--data", "x", "--hub", c.urls[1]); got.code != 4 || !strings.Contains(got.err, "the hub's own") {
-		t.Errorf("a client publishes to hub.events: %+v", got)
+		t.Errorf("a client can publish to hub.events: %+v", got)
 	}
 	c.subscribe(0, "hub.events", told.URL)
-	eventually(t, "the events are subscribed to", func() bool { return told.of("s-1") == "verified" })
+	eventually(t, "the subscription to the events is active", func() bool { return told.of("s-1") == "verified" })
 	c.subscribe(1, "news", callback.URL)
-	eventually(t, "the verification is told", func() bool { return told.of("s-2") == "verified" })
+	eventually(t, "the verification is reported", func() bool { return told.of("s-2") == "verified" })
 
 	callback.answer(http.StatusServiceUnavailable)
 	content := strings.Repeat("x", 20<<10)
@@ -84,22 +84,22 @@ func TestI9NoSilentGapInACluster(t *testing.T) {
 			t.Fatalf("publish: %d", status)
 		}
 	}
-	eventually(t, "the trouble is told", func() bool { return strings.HasPrefix(told.of("s-2"), "verified failing") })
-	eventually(t, "the gap is told", func() bool { return told.sum("gap_messages") > 0 })
+	eventually(t, "the failures are reported", func() bool { return strings.HasPrefix(told.of("s-2"), "verified failing") })
+	eventually(t, "the gap is reported", func() bool { return told.sum("gap_messages") > 0 })
 	callback.answer(http.StatusNoContent)
 	c.publish(0, "one more, should all the others have been dropped")
-	eventually(t, "the recovery is told", func() bool { return strings.HasSuffix(told.of("s-2"), " recovered") })
+	eventually(t, "the recovery is reported", func() bool { return strings.HasSuffix(told.of("s-2"), " recovered") })
 
-	// Let the log come to rest, so that all can be compared: every message was delivered or is in the gap.
+	// Wait until nothing moves, to compare the figures: every message was delivered or is in the gap.
 	type subscription struct{ Cursor, Delivered, Gap float64 }
 	for i := range c.urls {
 		var sub subscription
-		eventually(t, "all is delivered or dropped", func() bool {
+		eventually(t, "everything is delivered or dropped", func() bool {
 			return c.get(i, "/v1/subscriptions/s-2", &sub) && sub.Cursor == 21 && sub.Delivered+sub.Gap >= 21 && told.sum("gap_messages") == sub.Gap &&
 				c.metric("quorumhub_gap_messages_total") == 3*sub.Gap
 		})
 		if sub.Gap == 0 || sub.Gap != told.sum("gap_messages") {
-			t.Errorf("node-%d shows a gap of %v, told is one of %v", i+1, sub.Gap, told.sum("gap_messages"))
+			t.Errorf("node-%d shows a gap of %v, but %v was reported", i+1, sub.Gap, told.sum("gap_messages"))
 		}
 	}
 	if got := run(t, "", "subscriptions", "show", "s-2", "--hub", c.urls[2]); !strings.Contains(got.out, "dropped by retention") {
@@ -109,8 +109,8 @@ func TestI9NoSilentGapInACluster(t *testing.T) {
 	if got := run(t, "", "subscriptions", "end", "s-2", "--hub", c.urls[0]); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
-	eventually(t, "the end is told", func() bool { return strings.HasSuffix(told.of("s-2"), " ended") })
+	eventually(t, "the end is reported", func() bool { return strings.HasSuffix(told.of("s-2"), " ended") })
 	if kinds := told.of("s-1"); kinds != "verified" {
-		t.Errorf("of itself is told %s", kinds)
+		t.Errorf("the events of the events' own subscription are %s", kinds)
 	}
 }

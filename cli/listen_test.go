@@ -25,7 +25,7 @@ const (
 	testBody   = "{\"a\": \"ä\"}\n"
 )
 
-// signatures are digests of testBody under testSecret, made with openssl dgst -hmac.
+// signatures holds digests of testBody with testSecret, made with openssl dgst -hmac.
 func signatures() map[string]string {
 	return map[string]string{
 		"sha1":   "f82ad36453b724a84d58531ac8146a7ecff4bef1",
@@ -35,14 +35,14 @@ func signatures() map[string]string {
 	}
 }
 
-// sign is for bodies other than testBody.
+// sign signs bodies other than testBody.
 func sign(body string) string {
 	mac := hmac.New(sha256.New, []byte(testSecret))
 	mac.Write([]byte(body))
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// listener is a listen command that runs.
+// listener is a running listen command.
 type listener struct {
 	lines <-chan string
 	done  <-chan int
@@ -88,7 +88,7 @@ func startListen(t *testing.T, args ...string) *listener {
 	})
 	t.Cleanup(func() {
 		cancel()
-		// Nobody reads any more; let the command get rid of what it still prints.
+		// Drain the output, so that the command can exit.
 		for range lines {
 		}
 		wg.Wait()
@@ -105,7 +105,7 @@ func (l *listener) line(t *testing.T) string {
 		}
 		return line
 	case <-time.After(10 * time.Second):
-		t.Fatalf("no line; standard error: %s", l.errs)
+		t.Fatalf("timed out waiting for a line; standard error: %s", l.errs)
 	}
 	return ""
 }
@@ -116,7 +116,7 @@ func (l *listener) code(t *testing.T) int {
 	case code := <-l.done:
 		return code
 	case <-time.After(10 * time.Second):
-		t.Fatal("listen does not end")
+		t.Fatal("listen does not exit")
 		return -1
 	}
 }
@@ -135,7 +135,7 @@ func post(t *testing.T, callback, body string, header map[string]string) {
 	t.Helper()
 	status, err := deliver(t.Context(), callback, body, header)
 	if err != nil || status/100 != 2 {
-		t.Fatalf("the delivery was answered %d, %v", status, err)
+		t.Fatalf("the delivery got status %d, %v", status, err)
 	}
 }
 
@@ -190,7 +190,7 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 		mode, callback := r.Form.Get("hub.mode"), r.Form.Get("hub.callback")
 		if r.Form.Get("hub.secret") != testSecret && mode == "subscribe" || r.Form.Get("hub.topic") != topicOf(hub) {
-			problems <- fmt.Errorf("the hub was asked %v", r.Form)
+			problems <- fmt.Errorf("the hub received %v", r.Form)
 		}
 		work.Go(func() {
 			status, body, err := ask(context.Background(), callback, intentOf(mode, topicOf(hub), "ch<a>llenge"))
@@ -201,24 +201,12 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 				return
 			}
 			if status, _, _ := ask(context.Background(), callback, intentOf("subscribe", "http://other.example/", "x")); status != 404 {
-				problems <- fmt.Errorf("an intent that nobody had was answered %d", status)
+				problems <- fmt.Errorf("an unknown intent got status %d", status)
 			}
 			if status, _, _ := ask(context.Background(), callback, intentOf("unsubscribe", topicOf(hub), "x")); status != 404 {
-				problems <- fmt.Errorf("an unsubscribe that nobody wanted was answered %d", status)
+				problems <- fmt.Errorf("an unrequested unsubscribe got status %d", status)
 			}
-			for i, signature := range []string{sign("one"), sign("one"), "sha256=00", "", sign("two")} {
-				body := []string{"one", "one", "forged", "unsigned", "two"}[i]
-				header := map[string]string{
-					"Content-Type": "text/plain", "X-Hub-Message-Id": []string{"1-1", "1-1", "1-2", "1-2", "1-2"}[i],
-					"Link": fmt.Sprintf(`<%s/hub>; rel="hub", <%s>; rel="self"`, hub.URL, topicOf(hub)),
-				}
-				if signature != "" {
-					header["X-Hub-Signature"] = signature
-				}
-				if status, err := deliver(context.Background(), callback, body, header); err != nil || status/100 != 2 {
-					problems <- fmt.Errorf("delivery %d was answered %d, %w", i, status, err)
-				}
-			}
+			deliverAll(hub.URL, topicOf(hub), callback, problems)
 		})
 	})
 	l := startListen(t, "--hub", hub.URL+"/hub", "--topic", "news", "--secret", testSecret, "--count", "2", "--timeout", "20s", "--unsubscribe-on-exit", "--json")
@@ -259,7 +247,24 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 		modes += r.Form.Get("hub.mode") + " "
 	}
 	if modes != "subscribe unsubscribe " {
-		t.Errorf("the hub was asked for %s", modes)
+		t.Errorf("the hub received %s", modes)
+	}
+}
+
+// deliverAll delivers a message, its duplicate, a forged and an unsigned message, and a second message.
+func deliverAll(hub, topic, callback string, problems chan<- error) {
+	for i, signature := range []string{sign("one"), sign("one"), "sha256=00", "", sign("two")} {
+		body := []string{"one", "one", "forged", "unsigned", "two"}[i]
+		header := map[string]string{
+			"Content-Type": "text/plain", "X-Hub-Message-Id": []string{"1-1", "1-1", "1-2", "1-2", "1-2"}[i],
+			"Link": fmt.Sprintf(`<%s/hub>; rel="hub", <%s>; rel="self"`, hub, topic),
+		}
+		if signature != "" {
+			header["X-Hub-Signature"] = signature
+		}
+		if status, err := deliver(context.Background(), callback, body, header); err != nil || status/100 != 2 {
+			problems <- fmt.Errorf("delivery %d got status %d, %w", i, status, err)
+		}
 	}
 }
 
@@ -330,6 +335,6 @@ func TestListenWithoutTopicConfirmsAnyIntent(t *testing.T) {
 		t.Errorf("got %q", line)
 	}
 	if status, _, _ := ask(t.Context(), callback, intentOf("nonsense", "http://t.example/", "abc")); status != 400 {
-		t.Errorf("an unknown mode was answered %d", status)
+		t.Errorf("an unknown mode got status %d", status)
 	}
 }

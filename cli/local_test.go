@@ -18,7 +18,7 @@ import (
 	"quorumhub/configs"
 )
 
-// TestMain lets the test binary stand for the program: dev and demo run their own executable with serve.
+// TestMain makes the test binary behave like the program, because dev and demo run their own executable with serve.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "dev") {
 		os.Exit(cli.Main(os.Args[1:]))
@@ -36,7 +36,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("it did not happen in 15 s: %s", what)
+			t.Fatalf("timed out after 15 s waiting until: %s", what)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 		done <- cli.Run(ctx, []string{"dev", "--http", "127.0.0.1:0", "--data-dir", dir, "--set", "delivery.timeout=3s"},
 			cli.Streams{In: strings.NewReader(""), Out: out, Err: errs, Env: append(os.Environ(), "QUORUMHUB_HTTP_ADDR=127.0.0.1:1")})
 	}()
-	eventually(t, "dev says that it is ready", func() bool { return strings.Contains(out.String(), "ready") })
+	eventually(t, "dev is ready", func() bool { return strings.Contains(out.String(), "ready") })
 
 	cfg, err := configs.Load(configs.Source{File: filepath.Join(node, "config.yaml")})
 	if err != nil {
@@ -89,7 +89,7 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 		t.Errorf("data in %s; output\n%s", cfg.DataDir, out)
 	}
 	if !isReady(hub) {
-		t.Error("dev said ready, the node does not")
+		t.Error("dev is ready, but the node is not")
 	}
 	if got := run(t, "", "publish", "news", "--data", "x", "--hub", hub); got.code != 0 {
 		t.Fatalf("got %+v", got)
@@ -99,10 +99,10 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "dev tells of the killed node", func() bool { return strings.Contains(out.String(), "node-1 exited (signal: killed)") })
+	eventually(t, "dev reports the killed node", func() bool { return strings.Contains(out.String(), "node-1 exited (signal: killed)") })
 	eventually(t, "the pid file is gone", func() bool { return pidIn(node) == 0 })
 	if isReady(hub) {
-		t.Error("the killed node came back by itself")
+		t.Error("the killed node was restarted")
 	}
 
 	again := exec.CommandContext(t.Context(), os.Args[0], "serve", "--config", filepath.Join(node, "config.yaml"))
@@ -111,7 +111,7 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 	if err := again.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "serve brings the node back", func() bool { return isReady(hub) })
+	eventually(t, "serve restarts the node", func() bool { return isReady(hub) })
 	if got := run(t, "", "topics", "--hub", hub); !strings.Contains(got.out, "news") {
 		t.Errorf("the topic is gone: %+v", got)
 	}
@@ -119,17 +119,17 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := again.Wait(); err != nil {
-		t.Errorf("serve ended with %v:\n%s", err, &log)
+		t.Errorf("serve exited with %v:\n%s", err, &log)
 	}
 
 	cancel()
 	select {
 	case code := <-done:
 		if code != 0 {
-			t.Errorf("dev ended with %d: %s", code, errs)
+			t.Errorf("dev exited with %d: %s", code, errs)
 		}
 	case <-time.After(15 * time.Second):
-		t.Fatal("dev does not end")
+		t.Fatal("dev does not exit")
 	}
 }
 
@@ -142,7 +142,7 @@ func portOf(t *testing.T, addr string) int {
 	return port
 }
 
-// startDev runs dev as a process of its own and waits until its node serves.
+// startDev runs dev in its own process and waits until its node is ready.
 func startDev(t *testing.T, dir string) (*exec.Cmd, *syncBuffer) {
 	t.Helper()
 	out := new(syncBuffer)
@@ -166,7 +166,7 @@ func TestDevTakesItsNodesWithItWhenItIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	// A node whose parent is gone may stay as a zombie where nobody collects it, so look at the state as well.
+	// A node without its parent may remain as a zombie if nobody reaps it, so check its state as well.
 	eventually(t, "the node dies too", func() bool { return !isAlive(pid) || isZombie(pid) })
 }
 
@@ -187,7 +187,7 @@ func TestDevStopsItsNodesOnTerminationAndKeepsTheirFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("dev ended with %v:\n%s", err, out)
+		t.Errorf("dev exited with %v:\n%s", err, out)
 	}
 	if isAlive(pid) {
 		t.Error("the node outlives dev")
@@ -217,7 +217,7 @@ func TestDevRemovesItsTemporaryDirectory(t *testing.T) {
 	eventually(t, "dev is ready", func() bool { return strings.Contains(out.String(), "ready") })
 	cancel()
 	if code := <-done; code != 0 {
-		t.Errorf("dev ended with %d: %s", code, out)
+		t.Errorf("dev exited with %d: %s", code, out)
 	}
 	left, err := os.ReadDir(os.Getenv("TMPDIR"))
 	if err != nil || len(left) != 0 {
@@ -234,7 +234,7 @@ func TestDemoLosesNothingAndLeavesNothing(t *testing.T) {
 	}
 	for _, want := range []string{"Nothing was lost", "SIGKILL", "signature ok (sha256)", "Try next"} {
 		if !strings.Contains(got.out, want) {
-			t.Errorf("the demo does not say %q", want)
+			t.Errorf("the demo does not print %q", want)
 		}
 	}
 	if got.code != 0 {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// newGrowingCluster makes a cluster of n nodes that are started one by one, each with the same list of peers.
+// newGrowingCluster prepares a cluster of n nodes with the same list of peers, to be started one by one.
 func newGrowingCluster(t *testing.T, n int) *devCluster {
 	t.Helper()
 	c := &devCluster{t: t, dir: t.TempDir(), out: new(syncBuffer)}
@@ -40,7 +40,7 @@ func newGrowingCluster(t *testing.T, n int) *devCluster {
 	for i := range n {
 		list := peers
 		if i == 0 {
-			list = peers[:1] // founds a cluster of its own, which the others join
+			list = peers[:1] // founds a cluster, which the others join
 		}
 		config := fmt.Sprintf("http: {addr: %q, public_url: %q, alias_urls: %q}\ndata_dir: %s\nsecrets.key_file: %s\n"+
 			"cluster: {node_id: node-%d, addr: %q, peers: %q, token: a token, autopilot: {stabilization: 500ms}}\n"+
@@ -65,7 +65,7 @@ func newGrowingCluster(t *testing.T, n int) *devCluster {
 	return c
 }
 
-// serveNode starts node i, and returns what ends with its process: the exit code.
+// serveNode starts node i and returns a channel that receives its exit code.
 func (c *devCluster) serveNode(i int) <-chan int {
 	c.t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", "--config", filepath.Join(c.node(i), "config.yaml"))
@@ -94,7 +94,7 @@ func (c *devCluster) serveNode(i int) <-chan int {
 	return code
 }
 
-// votes are the ids of the voters as node i says.
+// votes returns the IDs of the voters as seen by node i.
 func (c *devCluster) votes(i int) (ids []string) {
 	resp, err := http.Get(c.urls[i] + "/v1/cluster")
 	if err != nil {
@@ -118,8 +118,7 @@ func (c *devCluster) votes(i int) (ids []string) {
 	return ids
 }
 
-// publisher publishes through whichever node takes a message, until it is stopped. A message that no node takes is a
-// failure.
+// publisher publishes through any node that accepts a message, until it is stopped. A message that no node accepts is a failure.
 type publisher struct {
 	c       *devCluster
 	mu      sync.Mutex
@@ -185,12 +184,12 @@ func (p *publisher) end(t *testing.T) map[string]int {
 	p.done.Wait()
 	t.Logf("%d messages, the slowest took %v", p.tries, p.slowest)
 	for _, m := range p.missed[:min(5, len(p.missed))] {
-		t.Errorf("no node took a message: %s", m)
+		t.Errorf("no node accepted a message: %s", m)
 	}
 	return p.sent
 }
 
-// delivered checks that every callback, named /<topic>/<n>, got everything once and in order.
+// delivered checks that every callback, named /<topic>/<n>, received everything once and in order.
 func (r *receivers) delivered(t *testing.T, paths []string, sent map[string]int) {
 	t.Helper()
 	topic := func(path string) string { return strings.Split(path, "/")[1] }
@@ -213,8 +212,8 @@ func (r *receivers) delivered(t *testing.T, paths []string, sent map[string]int)
 	t.Logf("longest gap between two deliveries: %v", longest)
 }
 
-// One node grows to three under load, and shrinks back to one that was not there at first: nothing fails, nothing is
-// lost, nothing is repeated.
+// A cluster grows from one node to three under load and shrinks to one that joined later: no publish fails, no message is lost or
+// repeated.
 func TestGrowAndShrinkUnderLoad(t *testing.T) {
 	const topics, each = 3, 4
 	c := newGrowingCluster(t, 3)
@@ -226,7 +225,7 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 		paths = append(paths, fmt.Sprintf("/t%d/%d", i%topics, i))
 		c.subscribe(0, fmt.Sprint("t", i%topics), r.URL+paths[i])
 	}
-	eventually(t, "all subscriptions are there", func() bool { return evenShares(c.shares(0), len(paths)) })
+	eventually(t, "all subscriptions are active", func() bool { return evenShares(c.shares(0), len(paths)) })
 	load := c.publishing(topics)
 	for i := 1; i < 3; i++ {
 		codes = append(codes, c.serveNode(i))
@@ -241,17 +240,17 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 		select {
 		case code := <-codes[i]:
 			if code != 0 {
-				t.Errorf("node-%d ended with %d", i+1, code)
+				t.Errorf("node-%d exited with %d", i+1, code)
 			}
 		case <-time.After(20 * time.Second):
-			t.Fatalf("node-%d does not end", i+1)
+			t.Fatalf("node-%d does not exit", i+1)
 		}
 	}
 	if v := c.votes(2); len(v) != 1 {
-		t.Errorf("left are %v", v)
+		t.Errorf("remaining voters: %v", v)
 	}
 	if got := run(t, "", "cluster", "leave", "--hub", c.urls[2]); got.code != 4 || !strings.Contains(got.err, "only voter") {
-		t.Errorf("the last one may leave: %+v", got)
+		t.Errorf("the last node can leave: %+v", got)
 	}
 	if got := run(t, "", "cluster", "status", "--hub", c.urls[2]); got.code != 0 || !strings.Contains(got.out, "1 of 1 voters are healthy: none may fail") {
 		t.Errorf("status: %+v", got)
@@ -259,12 +258,12 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 	r.delivered(t, paths, load.end(t))
 	code := <-c.serveNode(0)
 	if log, _ := os.ReadFile(filepath.Join(c.node(0), "quorumhub.log")); code != 1 || !strings.Contains(string(log), "was removed from its cluster") {
-		t.Errorf("the removed node ended with %d when started again", code)
+		t.Errorf("the removed node exited with %d when restarted", code)
 	}
 }
 
-// All three nodes are restarted, one after another, under load: no message is turned away by all nodes, none is lost
-// and none is delivered twice, and nobody waits for a lease to run out.
+// A rolling restart under load: every message is accepted by some node, none is lost or delivered twice, and nothing waits for a lease to
+// expire.
 func TestRollingRestart(t *testing.T) {
 	const topics, each = 4, 5
 	c := startDevCluster(t, 3)
@@ -274,7 +273,7 @@ func TestRollingRestart(t *testing.T) {
 		paths = append(paths, fmt.Sprintf("/t%d/%d", i%topics, i))
 		c.subscribe(i%3, fmt.Sprint("t", i%topics), r.URL+paths[i])
 	}
-	eventually(t, "all subscriptions are shared", func() bool { return evenShares(c.shares(0), len(paths)) })
+	eventually(t, "all subscriptions are shared evenly", func() bool { return evenShares(c.shares(0), len(paths)) })
 	load := c.publishing(topics)
 	time.Sleep(500 * time.Millisecond) // of load
 	last := c.leader(0)
@@ -285,9 +284,9 @@ func TestRollingRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		other := (i + 1) % 3
-		eventually(t, "others have its share", func() bool { s := c.shares(other); return len(s) == 3 && s[i] == 0 })
-		t.Logf("others have the share of node-%d after %v", i+1, time.Since(began))
-		eventually(t, "it has ended", func() bool { _, err := http.Get(c.urls[i] + "/health/live"); return err != nil })
+		eventually(t, "others own its subscriptions", func() bool { s := c.shares(other); return len(s) == 3 && s[i] == 0 })
+		t.Logf("others own the subscriptions of node-%d after %v", i+1, time.Since(began))
+		eventually(t, "it has exited", func() bool { _, err := http.Get(c.urls[i] + "/health/live"); return err != nil })
 		c.restart(i)
 		eventually(t, "it is ready", func() bool { return isReady(c.urls[i]) })
 		eventually(t, "shares are even", func() bool { return evenShares(c.shares(other), len(paths)) })
@@ -295,7 +294,7 @@ func TestRollingRestart(t *testing.T) {
 	sent := load.end(t)
 	r.delivered(t, paths, sent)
 	for _, p := range paths {
-		// A lease of contact runs out after 1.5 s, and shares move 2.5 s after the last word of a node that says none.
+		// A contact lease expires after 1.5 s, and subscriptions move 2.5 s after the last contact with a node that did not hand over.
 		if _, _, gap, _ := r.tally(p); gap > 2*time.Second {
 			t.Errorf("%s waited %v", p, gap)
 		}

@@ -20,7 +20,7 @@ type ordered struct {
 	N   int    `json:"n"`
 }
 
-// modal are callbacks on one server that remember what they acknowledged, in order, by path.
+// modal serves callbacks and remembers what they acknowledged, in order, by path.
 type modal struct {
 	*httptest.Server
 	mu  sync.Mutex
@@ -47,7 +47,7 @@ func newModal(t *testing.T) *modal {
 	return m
 }
 
-// under is what came to the callbacks below a path, in order of arrival for each of them.
+// under returns what the callbacks below a path acknowledged, each in order.
 func (m *modal) under(prefix string) (out [][]ordered) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -59,7 +59,7 @@ func (m *modal) under(prefix string) (out [][]ordered) {
 	return out
 }
 
-// tally counts different messages and repetitions.
+// tally counts distinct messages and repetitions.
 func tally(all [][]ordered) (different, repeated int) {
 	seen := map[int]bool{}
 	n := 0
@@ -88,7 +88,7 @@ func (c *devCluster) subscribeWith(i int, params ...string) {
 	}
 }
 
-// listed is what node i lists, by the path of the callback.
+// listed returns the subscriptions that node i lists, by the path of the callback.
 func (c *devCluster) listed(i int) map[string]listedSubscription {
 	var page struct{ Items []listedSubscription }
 	resp, err := http.Get(c.urls[i] + "/v1/subscriptions")
@@ -123,8 +123,35 @@ func (c *devCluster) post(i int, path, body string) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-// TestEveryModeSurvivesItsOwner: parallel, keyed and grouped subscriptions on three real nodes, one of which is killed. Each gets
-// every message, groups each message once, keys stay in order; then one is rewound, paused, and ended through any node.
+func modePrefixes() []string {
+	return []string{"/ordered", "/parallel", "/keyed", "/shared/", "/turns/"}
+}
+
+// publishOrdered publishes messages from to to-1 through all nodes but avoid.
+func (c *devCluster) publishOrdered(from, to, avoid int) {
+	c.t.Helper()
+	for n := from; n < to; n++ {
+		body, _ := json.Marshal(ordered{fmt.Sprint("k", n%7), n})
+		eventually(c.t, "a publish is accepted", func() bool {
+			node := n % 3
+			if node == avoid {
+				node = (node + 1) % 3
+			}
+			req, _ := http.NewRequest(http.MethodPost, c.urls[node]+"/topics/t", bytes.NewReader(body))
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Idempotency-Key", fmt.Sprint(n))
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+}
+
+// TestEveryModeSurvivesItsOwner kills one of three nodes that deliver parallel, keyed and grouped subscriptions. Each subscription gets
+// every message, a group each message once, and keys stay in order. Then one is paused, rewound, resumed and ended through any node.
 func TestEveryModeSurvivesItsOwner(t *testing.T) {
 	c := startDevCluster(t, 3)
 	r := newModal(t)
@@ -157,38 +184,25 @@ func TestEveryModeSurvivesItsOwner(t *testing.T) {
 		t.Errorf("listed %+v", list)
 	}
 
-	publish := func(from, to, avoid int) {
-		for n := from; n < to; n++ {
-			body, _ := json.Marshal(ordered{fmt.Sprint("k", n%7), n})
-			eventually(t, "a publish is taken", func() bool {
-				node := n % 3
-				if node == avoid {
-					node = (node + 1) % 3
-				}
-				req, _ := http.NewRequest(http.MethodPost, c.urls[node]+"/topics/t", bytes.NewReader(body))
-				req.Header.Set("Content-Type", "application/json")
-				req.Header.Set("Idempotency-Key", fmt.Sprint(n))
-				resp, err := http.DefaultClient.Do(req)
-				if err != nil {
-					return false
-				}
-				resp.Body.Close()
-				return resp.StatusCode == http.StatusOK
-			})
-		}
-	}
-	publish(0, 300, -1)
+	c.publishOrdered(0, 300, -1)
 	victim := 0
 	fmt.Sscanf(list["/shared/1"].Node, "node-%d", &victim)
 	victim--
 	if err := syscall.Kill(pidIn(c.node(victim)), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	publish(300, 600, victim)
+	c.publishOrdered(300, 600, victim)
 	alive := (victim + 1) % 3
+	checkDelivered(t, c, r, alive)
+	pauseAndRewind(t, c, r, list["/parallel"].ID, victim)
+}
+
+// checkDelivered checks that everything was delivered, with few repetitions and keys in order.
+func checkDelivered(t *testing.T, c *devCluster, r *modal, alive int) {
+	t.Helper()
 	all := func(n int) func() bool {
 		return func() bool {
-			for _, prefix := range []string{"/ordered", "/parallel", "/keyed", "/shared/", "/turns/"} {
+			for _, prefix := range modePrefixes() {
 				if different, _ := tally(r.under(prefix)); different < n {
 					return false
 				}
@@ -205,16 +219,16 @@ func TestEveryModeSurvivesItsOwner(t *testing.T) {
 		}
 		return true
 	})
-	for _, prefix := range []string{"/ordered", "/parallel", "/keyed", "/shared/", "/turns/"} {
+	for _, prefix := range modePrefixes() {
 		got := r.under(prefix)
 		_, repeated := tally(got)
 		t.Logf("%s: %d callbacks, %d repeated", prefix, len(got), repeated)
-		if repeated > 300 { // what is sent within one interval of the cursors, and what was under way
+		if repeated > 300 { // the messages since the last save of the cursors, and those in flight
 			t.Errorf("%s: %d repeated", prefix, repeated)
 		}
 	}
 	if n := len(r.under("/shared/")); n != 3 {
-		t.Errorf("%d of 3 members of the group got messages", n)
+		t.Errorf("%d of 3 members of the group received messages", n)
 	}
 	last := map[string]int{}
 	for _, m := range r.under("/keyed")[0] {
@@ -223,9 +237,12 @@ func TestEveryModeSurvivesItsOwner(t *testing.T) {
 		}
 		last[m.Key] = max(last[m.Key], m.N)
 	}
+}
 
-	// Pause one, rewind it while it is paused, resume it, through different nodes.
-	id := list["/parallel"].ID
+// pauseAndRewind pauses a subscription, rewinds it, resumes it and ends it, each through another node.
+func pauseAndRewind(t *testing.T, c *devCluster, r *modal, id string, victim int) {
+	t.Helper()
+	alive := (victim + 1) % 3
 	if status, body := c.post(alive, "/v1/subscriptions/"+id+"/pause", ""); status != 200 || !strings.Contains(body, `"paused"`) {
 		t.Fatalf("pause: %d %s", status, body)
 	}
@@ -237,15 +254,15 @@ func TestEveryModeSurvivesItsOwner(t *testing.T) {
 		}
 	}
 	if status, body := c.post(other, "/v1/subscriptions/"+id+"/rewind", `{"to": 602}`); status != 400 || !strings.Contains(body, "from 1 to 601") {
-		t.Errorf("rewind behind the end: %d %s", status, body)
+		t.Errorf("rewind past the end: %d %s", status, body)
 	}
-	publish(600, 610, victim)
-	eventually(t, "the others go on", func() bool { different, _ := tally(r.under("/keyed")); return different == 610 })
+	c.publishOrdered(600, 610, victim)
+	eventually(t, "the others continue", func() bool { different, _ := tally(r.under("/keyed")); return different == 610 })
 	if n := len(r.under("/parallel")[0]); n != before {
-		t.Errorf("%d messages came while paused", n-before)
+		t.Errorf("%d messages were delivered while paused", n-before)
 	}
 	c.post(other, "/v1/subscriptions/"+id+"/resume", "")
-	eventually(t, "the rewound messages came again", func() bool { return len(r.under("/parallel")[0]) >= before+210 })
+	eventually(t, "the rewound messages are delivered again", func() bool { return len(r.under("/parallel")[0]) >= before+210 })
 	seen := map[int]bool{}
 	for _, m := range r.under("/parallel")[0][before:] {
 		if seen[m.N] || m.N < 400 {
@@ -258,11 +275,11 @@ func TestEveryModeSurvivesItsOwner(t *testing.T) {
 		t.Errorf("end: %v %v", resp, err)
 	}
 	eventually(t, "it is gone", func() bool { _, ok := c.listed(alive)["/parallel"]; return !ok })
-	publish(610, 620, victim)
-	eventually(t, "the others go on", func() bool { different, _ := tally(r.under("/turns/")); return different == 620 })
+	c.publishOrdered(610, 620, victim)
+	eventually(t, "the others continue", func() bool { different, _ := tally(r.under("/turns/")); return different == 620 })
 	for _, m := range r.under("/parallel")[0] {
 		if m.N >= 610 {
-			t.Errorf("message %d came after the end", m.N)
+			t.Errorf("message %d was delivered after the end", m.N)
 		}
 	}
 }

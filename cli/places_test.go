@@ -10,10 +10,10 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// Where a subscription begins, and where it is moved to: by requests to nodes that do not deliver it. What cannot be is refused
-// with the parameter and its range, by any node.
+// Subscriptions start, and are rewound, anywhere in the log, through nodes that do not own them. Invalid positions are refused by any node,
+// naming the parameter and its range.
 func TestPlacesInTheLogOfACluster(t *testing.T) {
-	c := startDevCluster(t, 3, "storage.segment_bytes=64KiB", "retention.max_age=4s") // looked at every second
+	c := startDevCluster(t, 3, "storage.segment_bytes=64KiB", "retention.max_age=4s") // checked every second
 	r := newCallbacks(t, nil)
 	c.say("1", "2", "3")
 	if got := run(t, "", "topics", "set", "t", "--max-age", "7d", "--hub", c.urls[1]); got.code != 0 {
@@ -46,10 +46,17 @@ func TestPlacesInTheLogOfACluster(t *testing.T) {
 		})
 	}
 
-	// A renewal keeps its place, whatever it says.
+	rewindAnywhere(t, c, r, ids, between)
+	refuseDroppedPlaces(t, c, r, ids)
+	c.badChoices(r.URL)
+	endSubscription(t, c, r, ids)
+}
+
+// rewindAnywhere checks that a renewal keeps the cursor, and rewinds subscriptions by command and API.
+func rewindAnywhere(t *testing.T, c *devCluster, r *callbacks, ids map[string]string, between time.Time) {
+	t.Helper()
 	c.subscribeWith(2, "hub.callback", r.URL+"/none", "hub.start", "earliest")
 	eventually(t, "the renewal is verified", func() bool { return r.verified("/none") == 2 })
-	// Rewinds, by command and API.
 	through := c.urls[c.other("/latest")]
 	for _, s := range []struct{ to, says, gets string }{
 		{"5", "continues with message 5: 3 sent again, 0 skipped", "7 5 6 7"},
@@ -64,18 +71,21 @@ func TestPlacesInTheLogOfACluster(t *testing.T) {
 		if got := run(t, "", "subscriptions", "rewind", ids["/latest"], "--to", s.to, "--hub", through); got.code != 0 || !strings.Contains(got.out, s.says) {
 			t.Errorf("rewind to %s: %+v", s.to, got)
 		}
-		eventually(t, "the rewound messages come", func() bool { return r.bodies("/latest") == s.gets && c.listed(0)["/latest"].Cursor == 7 })
+		eventually(t, "the rewound messages are delivered", func() bool { return r.bodies("/latest") == s.gets && c.listed(0)["/latest"].Cursor == 7 })
 	}
 	if status, body := c.post(c.other("/offset"), "/v1/subscriptions/"+ids["/offset"]+"/rewind", `{"to":"earliest"}`); status != http.StatusOK ||
 		!strings.Contains(body, `"next_offset":1`) {
 		t.Errorf("rewind: %d %s", status, body)
 	}
-	eventually(t, "the rewound messages come", func() bool { return r.bodies("/offset") == "4 5 6 7 1 2 3 4 5 6 7" })
+	eventually(t, "the rewound messages are delivered", func() bool { return r.bodies("/offset") == "4 5 6 7 1 2 3 4 5 6 7" })
 	if got := r.bodies("/none"); got != "7" {
 		t.Errorf("the renewed subscription got %s", got)
 	}
+}
 
-	// A topic whose first messages are gone.
+// refuseDroppedPlaces drops the first messages of a topic; starting or rewinding there must be refused by every node.
+func refuseDroppedPlaces(t *testing.T, c *devCluster, r *callbacks, ids map[string]string) {
+	t.Helper()
 	for range 10 {
 		if status, _ := c.post(1, "/topics/old", strings.Repeat("x", 20<<10)); status != http.StatusOK {
 			t.Fatalf("publish: %d", status)
@@ -119,27 +129,28 @@ func TestPlacesInTheLogOfACluster(t *testing.T) {
 			t.Errorf("rewind to %s: %+v", to.to, got)
 		}
 	}
+}
 
-	c.badChoices(r.URL)
-
-	// The end is told to the callback, and nothing comes after it.
+// endSubscription ends a subscription: its callback is notified and gets nothing more.
+func endSubscription(t *testing.T, c *devCluster, r *callbacks, ids map[string]string) {
+	t.Helper()
 	if got := run(t, "", "subscriptions", "end", ids["/earliest"], "--hub", c.urls[c.other("/earliest")]); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
-	eventually(t, "the callback is told", func() bool { return r.denial("/earliest") != nil })
+	eventually(t, "the callback is notified", func() bool { return r.denial("/earliest") != nil })
 	if d := r.denial("/earliest"); d.Get("hub.topic") != c.urls[0]+"/topics/t" || d.Get("hub.reason") == "" {
-		t.Errorf("the callback is told %v", d)
+		t.Errorf("the callback was notified with %v", d)
 	}
 	c.say("8")
-	eventually(t, "the others go on", func() bool {
+	eventually(t, "the others continue", func() bool {
 		return strings.HasSuffix(r.bodies("/time"), " 8") && strings.HasSuffix(r.bodies("/none"), " 8")
 	})
 	if got := r.bodies("/earliest"); got != "1 2 3 4 5 6 7" {
-		t.Errorf("after the end the callback had %s", got)
+		t.Errorf("after the end the callback had received %s", got)
 	}
 }
 
-// badChoices asks the nodes in turn for what cannot be had. Topic t ends with message 7.
+// badChoices sends invalid requests to the nodes in turn. Topic t ends with message 7.
 func (c *devCluster) badChoices(callbacks string) {
 	c.t.Helper()
 	c.subscribeWith(0, "hub.callback", callbacks+"/group/1", "hub.consumer_group", "g", "hub.delivery_key", "json:/key", "hub.delivery_window", "8")
@@ -182,7 +193,7 @@ func (c *devCluster) badChoices(callbacks string) {
 	}
 }
 
-// A secret is changed while messages are sent: Standard Webhooks signs with both, through the loss of the node that does it.
+// A secret changes while messages are sent: deliveries are signed with both secrets (Standard Webhooks), even after their owner crashes.
 func TestSecretsInRotationOnACluster(t *testing.T) {
 	c := startDevCluster(t, 3)
 	r := newCallbacks(t, nil)
@@ -227,6 +238,6 @@ func TestSecretsInRotationOnACluster(t *testing.T) {
 	}
 	c.kill(owner - 1)
 	alive := owner % 3
-	eventually(t, "a publish is taken", func() bool { status, _ := c.post(alive, "/topics/t", "three"); return status == http.StatusOK })
+	eventually(t, "a publish is accepted", func() bool { status, _ := c.post(alive, "/topics/t", "three"); return status == http.StatusOK })
 	check("three", before, after)
 }

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// try makes one request and tells how long the answer took.
+// try sends one request and measures how long the response takes.
 func (c *devCluster) try(make func(client *http.Client) (*http.Response, error)) (status int, h http.Header, body string, took time.Duration) {
 	c.t.Helper()
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	begin := time.Now()
 	resp, err := make(client)
 	if err != nil {
-		c.t.Errorf("no answer: %v", err)
+		c.t.Errorf("no response: %v", err)
 		return 0, http.Header{}, "", time.Since(begin)
 	}
 	defer resp.Body.Close()
@@ -50,14 +50,14 @@ func TestReadsOnAnyNodeSeeWritesOnOthers(t *testing.T) {
 			query = "consistent=true"
 		}
 		if status, _, got, _ := c.read(j, query); status != http.StatusOK || got != body {
-			t.Errorf("node-%d reads %d %q with %s after node-%d took %q", j+1, status, got, query, i+1, body)
+			t.Errorf("node-%d reads %d %q with %s after node-%d accepted %q", j+1, status, got, query, i+1, body)
 		}
 	}
 	if status, h, body, took := c.read(0, "min_index=99999999"); status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" || took < 4*time.Second {
 		t.Errorf("an index far ahead: %d %v %q after %v", status, h, body, took)
 	}
 
-	// A leader that was stopped while the others went on shows nothing old when it is continued.
+	// A leader that was suspended while the others continued must not serve stale data when it resumes.
 	old := c.leader(0)
 	if old < 0 {
 		t.Fatal("no leader")
@@ -68,7 +68,7 @@ func TestReadsOnAnyNodeSeeWritesOnOthers(t *testing.T) {
 	}
 	defer syscall.Kill(process, syscall.SIGCONT)
 	other := (old + 1) % 3
-	eventually(t, "the others take a message", func() bool {
+	eventually(t, "the others accept a message", func() bool {
 		status, _ := c.publish(other, "newer")
 		return status == http.StatusOK
 	})
@@ -76,19 +76,19 @@ func TestReadsOnAnyNodeSeeWritesOnOthers(t *testing.T) {
 	for range 20 {
 		reads.Go(func() {
 			if status, _, got, _ := c.read(old, "consistent=true"); !(status == http.StatusOK && got == "newer") && status != http.StatusServiceUnavailable {
-				t.Errorf("the stopped leader reads %d %q", status, got)
+				t.Errorf("the resumed leader reads %d %q", status, got)
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond) // the requests lie in its socket when it is continued; fewer show less, nothing fails
+	time.Sleep(100 * time.Millisecond) // so that the requests wait in its socket when it resumes; with fewer the test shows less but does not fail
 	if err := syscall.Kill(process, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	reads.Wait()
 }
 
-// A node without a quorum refuses what needs one within two seconds, and still shows what it has: a leader whose
-// followers fell silent, from the first moment on, and then the same node when it does not lead any more.
+// Without a quorum a node refuses within two seconds what needs one, and still serves its data: a leader from the moment its followers
+// fall silent, and the same node after it has stepped down.
 func TestWithoutAQuorumEverythingIsRefusedQuickly(t *testing.T) {
 	const bound = 2500 * time.Millisecond // with what a busy machine adds
 	c := startDevCluster(t, 3)
@@ -137,6 +137,6 @@ func TestWithoutAQuorumEverythingIsRefusedQuickly(t *testing.T) {
 	eventually(t, "it is not ready", func() bool { return !isReady(c.urls[lead]) })
 	refused("later")
 	if got := c.newest(lead); got != "x" {
-		t.Errorf("it does not serve what it has: %q", got)
+		t.Errorf("it does not serve its data: %q", got)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Invariant I1: three processes are killed under load; the one that knows most goes on alone with all that was
-// acknowledged, and what was not delivered yet is.
+// Invariant I1: three nodes are killed under load. The most up-to-date one is recovered with everything that was acknowledged, and delivers
+// what was not delivered yet.
 func TestI1RecoverOneNodeOfThree(t *testing.T) {
 	c := startDevCluster(t, 3)
 	r := newReceivers(t)
@@ -18,7 +18,7 @@ func TestI1RecoverOneNodeOfThree(t *testing.T) {
 	for n := range 3 {
 		c.subscribe(0, "news", fmt.Sprintf("%s/%d", r.URL, n))
 	}
-	eventually(t, "every node delivers one subscription", func() bool { return evenShares(c.shares(0), 3) })
+	eventually(t, "every node owns one subscription", func() bool { return evenShares(c.shares(0), 3) })
 	acknowledged, stop := c.publishers()
 	eventually(t, "messages are acknowledged", func() bool { return acknowledged() > 100 })
 	for i := range c.urls {
@@ -52,7 +52,7 @@ func TestI1RecoverOneNodeOfThree(t *testing.T) {
 	eventually(t, "it is ready", func() bool { return isReady(c.urls[best]) })
 	for offset, body := range acked {
 		if got := c.message(best, offset); got != body {
-			t.Fatalf("message %d is %q, acknowledged was %q", offset, got, body)
+			t.Fatalf("message %d is %q, but %q was acknowledged", offset, got, body)
 		}
 	}
 	status, h := c.publish(best, "last")
@@ -68,10 +68,10 @@ func TestI1RecoverOneNodeOfThree(t *testing.T) {
 			t.Errorf("out of order: %v", wrong)
 		}
 	}
-	// A node of the former cluster that comes back is told what to do, and changes nothing.
+	// A returning node of the old cluster logs what to do and changes nothing.
 	other := (best + 1) % 3
 	c.restart(other)
-	eventually(t, "the former node is told", func() bool { return strings.Contains(c.log(other), "give it an empty data_dir") })
+	eventually(t, "the old node logs what to do", func() bool { return strings.Contains(c.log(other), "give it an empty data_dir") })
 	if got := c.ask(best); len(got.Nodes) != 1 || got.Leader != fmt.Sprintf("node-%d", best+1) {
 		t.Errorf("the cluster: %+v", got)
 	}

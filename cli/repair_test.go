@@ -24,7 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// message is a message of the topic news as node i has it.
+// message returns a message of the topic news from node i.
 func (c *devCluster) message(i int, offset int) string {
 	resp, err := http.Get(fmt.Sprintf("%s/topics/news?offset=%d", c.urls[i], offset))
 	if err != nil {
@@ -35,7 +35,7 @@ func (c *devCluster) message(i int, offset int) string {
 	return string(body)
 }
 
-// publishers publish through every node until stop is called, which returns what was acknowledged, by offset.
+// publishers publishes through every node until stop is called, which returns the acknowledged messages by offset.
 func (c *devCluster) publishers() (acknowledged func() int, stop func() map[int]string) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -101,7 +101,7 @@ func (c *devCluster) backupOf(i int, args ...string) string {
 	return file
 }
 
-// restored is a node made from a backup, which has the key of node-1.
+// restored returns a node restored from a backup, with the key of node-1.
 func (c *devCluster) restored(file string, args ...string) *restoredNode {
 	c.t.Helper()
 	n := c.newNode()
@@ -123,7 +123,7 @@ type restoredNode struct {
 	dir, config, url string
 }
 
-// newNode writes the configuration of a node that is in no cluster, with a data directory of its own.
+// newNode writes the configuration of a node outside the cluster, with its own data directory.
 func (c *devCluster) newNode() *restoredNode {
 	c.t.Helper()
 	n := &restoredNode{t: c.t, dir: c.t.TempDir()}
@@ -178,8 +178,8 @@ func getJSON(t *testing.T, url string, v any) {
 	}
 }
 
-// Invariant I1: a backup taken from a follower under load has everything that was acknowledged before it, and a cluster
-// restored from it goes on with it: the same topics, messages, subscriptions and secrets, and deliveries.
+// Invariant I1: a backup taken from a follower under load has everything acknowledged before it, and a cluster restored from it continues
+// with the same topics, messages, subscriptions, secrets and deliveries.
 func TestI1BackupUnderLoadAndRestore(t *testing.T) {
 	c := startDevCluster(t, 3)
 	r := newReceivers(t)
@@ -189,7 +189,7 @@ func TestI1BackupUnderLoadAndRestore(t *testing.T) {
 	for n := range 3 {
 		c.subscribe(n, "news", fmt.Sprintf("%s/%d", r.URL, n))
 	}
-	eventually(t, "every node delivers one subscription", func() bool { return evenShares(c.shares(0), 3) })
+	eventually(t, "every node owns one subscription", func() bool { return evenShares(c.shares(0), 3) })
 	acknowledged, stop := c.publishers()
 	eventually(t, "messages are acknowledged", func() bool { return acknowledged() > 100 })
 	follower := (c.leader(0) + 1) % 3
@@ -202,23 +202,8 @@ func TestI1BackupUnderLoadAndRestore(t *testing.T) {
 	acked := stop()
 	n := c.restored(file)
 
-	var meta struct {
-		Node  string
-		Index uint64
-		Hash  string `json:"state_hash"`
-	}
-	decode(t, run(t, "", "inspect", "--json", "--deep", file).out, &meta)
-	var files struct {
-		State struct {
-			Index uint64
-			Hash  string
-		}
-	}
-	decode(t, run(t, "", "inspect", "--json", n.dir).out, &files)
-	if meta.Index == 0 || files.State.Index != meta.Index || files.State.Hash != meta.Hash || meta.Node != fmt.Sprintf("node-%d", follower+1) {
-		t.Errorf("the backup says %+v, the restored files %+v", meta, files.State)
-	}
-	// The former cluster does not notice, and does not meet the new one.
+	checkRestoredFiles(t, n, file, fmt.Sprintf("node-%d", follower+1))
+	// The old cluster is not affected and never contacts the new one.
 	n.serve()
 	var topics struct {
 		Items []struct {
@@ -234,14 +219,14 @@ func TestI1BackupUnderLoadAndRestore(t *testing.T) {
 	c.urls = append(c.urls, n.url)
 	for offset, body := range acked {
 		if offset > head {
-			continue // after the backup
+			continue // acknowledged after the backup
 		}
 		if got := c.message(3, offset); got != body {
-			t.Fatalf("message %d is %q, acknowledged was %q", offset, got, body)
+			t.Fatalf("message %d is %q, but %q was acknowledged", offset, got, body)
 		}
 	}
 	if c.message(3, last) != "the last one before the backup" {
-		t.Error("what was acknowledged before the backup is not in it")
+		t.Error("the backup lacks a message acknowledged before it")
 	}
 	var subs struct {
 		Items []struct{ Callback, State, Node string }
@@ -267,10 +252,31 @@ func TestI1BackupUnderLoadAndRestore(t *testing.T) {
 		})
 	}
 	if got := c.ask(follower); len(got.Nodes) != 3 || got.Leader == "" {
-		t.Errorf("the former cluster: %+v", got)
+		t.Errorf("the old cluster: %+v", got)
 	}
 	if got := run(t, "", "restore", file, "--config", n.config); got.code == 0 || !strings.Contains(got.err, "is in use") && !strings.Contains(got.err, "is not empty") {
 		t.Errorf("restore over a running node: %+v", got)
+	}
+}
+
+// checkRestoredFiles checks that the restored files have the state of the backup, which node made.
+func checkRestoredFiles(t *testing.T, n *restoredNode, file, node string) {
+	t.Helper()
+	var meta struct {
+		Node  string
+		Index uint64
+		Hash  string `json:"state_hash"`
+	}
+	decode(t, run(t, "", "inspect", "--json", "--deep", file).out, &meta)
+	var files struct {
+		State struct {
+			Index uint64
+			Hash  string
+		}
+	}
+	decode(t, run(t, "", "inspect", "--json", n.dir).out, &files)
+	if meta.Index == 0 || files.State.Index != meta.Index || files.State.Hash != meta.Hash || meta.Node != node {
+		t.Errorf("the backup says %+v, the restored files %+v", meta, files.State)
 	}
 }
 
@@ -338,7 +344,7 @@ func TestEncryptedBackup(t *testing.T) {
 			}
 			cuts := []int{len(data) / 2, len(data) - 1}
 			if k.name == "passphrase" {
-				cuts = nil // trying a passphrase takes a second, on purpose
+				cuts = nil // trying a passphrase takes a second by design
 			}
 			for _, cut := range cuts {
 				short := write("short", string(data[:cut]))
@@ -351,7 +357,7 @@ func TestEncryptedBackup(t *testing.T) {
 	}
 }
 
-// sshPair makes a key pair as ssh-keygen writes it.
+// sshPair generates a key pair in the format of ssh-keygen.
 func sshPair(t *testing.T, dir string) (public, private string) {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
@@ -389,7 +395,7 @@ func TestBackupAndRestoreRefuse(t *testing.T) {
 	if got := run(t, "", "backup", "--hub", c.urls[0], "--to", file+"2", "--recipient", "age1nonsense"); got.code != 2 || !strings.Contains(got.err, "--recipient") {
 		t.Errorf("for a wrong key: %+v", got)
 	}
-	// A hub that ends in the middle of the transfer leaves no file.
+	// A hub that fails in the middle of the transfer leaves no file.
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 		w.Header().Set("X-Backup-Time-Limit", "60")
@@ -412,7 +418,7 @@ func TestBackupAndRestoreRefuse(t *testing.T) {
 	}
 	refused("without the key", file, "copy the old nodes' key file there")
 	if got := run(t, "", "restore", file, "--config", n.config, "--set", "secrets.key_file="+file); got.code == 0 {
-		t.Errorf("with a key file that is none: %+v", got)
+		t.Errorf("with an invalid key file: %+v", got)
 	}
 	changed := bytes.Clone(data)
 	changed[len(changed)/2] ^= 4

@@ -17,7 +17,7 @@ type letter struct {
 	Attempts, Status            int
 }
 
-// chosen are the dead letters that node i lists for a filter.
+// chosen returns the dead letters that node i lists for a filter.
 func (c *devCluster) chosen(i int, filter string) (out []letter) {
 	var page struct{ Items []letter }
 	if c.get(i, "/v1/dead-letters?"+filter, &page) {
@@ -26,7 +26,7 @@ func (c *devCluster) chosen(i int, filter string) (out []letter) {
 	return out
 }
 
-// How often a message is tried, as the hub and as a subscriber says; what is given up, found by what went wrong, through any node.
+// A message is attempted as often as the hub or the subscription says. Dead letters can be filtered by what went wrong, on any node.
 func TestRetriesOfACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.retry.initial=10ms", "delivery.retry.max_attempts=5", "delivery.retry.refused_attempts=2", "delivery.timeout=500ms")
 	var well atomic.Bool
@@ -57,6 +57,35 @@ func TestRetriesOfACluster(t *testing.T) {
 	ids := c.active("/down", "/refuse", "/down/own", "/refuse/own", "/down/parallel", "/refuse/keyed", "/late", "/busy", "/well")
 	c.say("one")
 	want := map[string]int{"/down": 5, "/refuse": 2, "/down/own": 2, "/refuse/own": 4, "/down/parallel": 5, "/refuse/keyed": 3, "/late": 1}
+	checkLetters(t, c, r, ids, want)
+	// hub.events reports when attempts are exhausted.
+	for path, tries := range want {
+		eventually(t, "the events report the trouble of "+path, func() bool {
+			kinds := told.of(ids[path])
+			return strings.HasPrefix(kinds, "verified ") && strings.Contains(kinds, " exhausted") && strings.Contains(kinds, " failing") == (tries >= 3)
+		})
+	}
+	eventually(t, "what Retry-After postponed is delivered", func() bool { return len(r.at("/busy")) == 2 })
+	if busy := r.at("/busy"); busy[1].at.Sub(busy[0].at) < 1900*time.Millisecond {
+		t.Errorf("attempted again %v after Retry-After: 2", busy[1].at.Sub(busy[0].at))
+	}
+	if got := r.bodies("/well"); got != "one" {
+		t.Errorf("the working callback received %s", got)
+	}
+	// They report pause and resume, too.
+	for _, action := range []string{"pause", "resume"} {
+		if got := run(t, "", "subscriptions", action, ids["/well"], "--hub", c.urls[c.other("/well")]); got.code != 0 {
+			t.Errorf("%+v", got)
+		}
+	}
+	eventually(t, "the events report pause and resume", func() bool { return told.of(ids["/well"]) == "verified paused resumed" })
+	dropOne(t, c, ids)
+	replayAll(t, c, r, &well, want)
+}
+
+// checkLetters checks the dead letters on every node: attempts and filters.
+func checkLetters(t *testing.T, c *devCluster, r *callbacks, ids map[string]string, want map[string]int) {
+	t.Helper()
 	for i := range c.urls {
 		eventually(t, "all dead letters are on the node", func() bool { return len(c.chosen(i, "")) == len(want) })
 		for _, d := range c.chosen(i, "") {
@@ -79,28 +108,11 @@ func TestRetriesOfACluster(t *testing.T) {
 			}
 		}
 	}
-	// The end of the tries is told, in the life of each subscription.
-	for path, tries := range want {
-		eventually(t, "the trouble of "+path+" is told", func() bool {
-			kinds := told.of(ids[path])
-			return strings.HasPrefix(kinds, "verified ") && strings.Contains(kinds, " exhausted") && strings.Contains(kinds, " failing") == (tries >= 3)
-		})
-	}
-	eventually(t, "what was put off by Retry-After is taken", func() bool { return len(r.at("/busy")) == 2 })
-	if busy := r.at("/busy"); busy[1].at.Sub(busy[0].at) < 1900*time.Millisecond {
-		t.Errorf("tried again %v after Retry-After: 2", busy[1].at.Sub(busy[0].at))
-	}
-	if got := r.bodies("/well"); got != "one" {
-		t.Errorf("a well one got %s", got)
-	}
-	// Pause and resume are told too.
-	for _, action := range []string{"pause", "resume"} {
-		if got := run(t, "", "subscriptions", action, ids["/well"], "--hub", c.urls[c.other("/well")]); got.code != 0 {
-			t.Errorf("%+v", got)
-		}
-	}
-	eventually(t, "pause and resume are told", func() bool { return told.of(ids["/well"]) == "verified paused resumed" })
-	// A letter is dropped through one node, shown by another one no more.
+}
+
+// dropOne drops a dead letter through one node; it disappears from all.
+func dropOne(t *testing.T, c *devCluster, ids map[string]string) {
+	t.Helper()
 	through := c.urls[c.other("/down")]
 	first := c.chosen(0, "subscription="+ids["/down"])[0].ID
 	if got := run(t, "", "dead-letters", "drop", first, "--hub", through); got.code != 0 {
@@ -112,7 +124,12 @@ func TestRetriesOfACluster(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	// Those of one kind, and then all, are replayed; each comes to its own subscription and beside its order.
+}
+
+// replayAll replays the dead letters of one kind and then all, each to its own subscription.
+func replayAll(t *testing.T, c *devCluster, r *callbacks, well *atomic.Bool, want map[string]int) {
+	t.Helper()
+	through := c.urls[c.other("/down")]
 	well.Store(true)
 	if got := run(t, "", "dead-letters", "replay", "--status", "4xx", "--hub", c.urls[c.other("/refuse")]); got.code != 0 || !strings.Contains(got.out, "3 selected, 3 queued for replay") {
 		t.Errorf("%+v", got)
@@ -145,8 +162,7 @@ func TestRetriesOfACluster(t *testing.T) {
 	}
 }
 
-// An endpoint that is down is probed with one message; with the first success it gets everything, without waiting for
-// its back-off.
+// An endpoint that is down is probed with one message. After the first success it gets everything, without waiting for a backoff.
 func TestASickEndpointOfACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.retry.initial=20ms", "delivery.retry.max_interval=1m")
 	var well atomic.Bool
@@ -154,7 +170,7 @@ func TestASickEndpointOfACluster(t *testing.T) {
 		if !well.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 		}
-		time.Sleep(10 * time.Millisecond) // for others to be seen beside it
+		time.Sleep(10 * time.Millisecond) // so that concurrent requests overlap
 	})
 	c.subscribeWith(1, "hub.callback", r.URL+"/parallel", "hub.delivery_window", "8")
 	c.subscribeWith(2, "hub.callback", r.URL+"/ordered")
@@ -163,7 +179,7 @@ func TestASickEndpointOfACluster(t *testing.T) {
 	tried := func(n int) {
 		t.Helper()
 		for _, path := range []string{"/parallel", "/ordered"} {
-			eventually(t, fmt.Sprintf("%s has been tried %d times", path, n), func() bool { return len(r.at(path)) >= n })
+			eventually(t, fmt.Sprintf("%s has had %d attempts", path, n), func() bool { return len(r.at(path)) >= n })
 		}
 	}
 	c.say("0")
@@ -195,7 +211,7 @@ func TestASickEndpointOfACluster(t *testing.T) {
 	}
 }
 
-// A subscription's rate, and how much is under way to one host, hold wherever the subscriptions are delivered.
+// The limits on a subscription's rate and on requests in flight to one host hold wherever the subscriptions are delivered.
 func TestLimitsOfACluster(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.host_concurrency=2")
 	r := newCallbacks(t, func(_ http.ResponseWriter, a arrival) {
@@ -217,18 +233,18 @@ func TestLimitsOfACluster(t *testing.T) {
 	eventually(t, "everything is delivered", func() bool {
 		return len(r.at("/rate")) == messages && len(r.at("/wide/")) == 6*messages
 	})
-	// 20 a second, after as many at once as a tenth of a second allows.
+	// 20 per second, after a burst of a tenth of a second.
 	got := r.at("/rate")
 	if took := got[messages-1].at.Sub(got[0].at); took < 1300*time.Millisecond {
 		t.Errorf("%d messages in %v at 20 a second", messages, took)
 	}
 	// Each node keeps to its limit.
 	if most := r.mostUnder(""); most > 3*2 || most < 2 {
-		t.Errorf("%d requests were under way to the host at a time; three nodes may have two each", most)
+		t.Errorf("%d requests were in flight to the host at once; three nodes may have two each", most)
 	}
 	for _, path := range paths {
 		if most := r.mostUnder(path); most > 2 {
-			t.Errorf("%d requests were under way to %s at a time, want 2 at most", most, path)
+			t.Errorf("%d requests were in flight to %s at once, want at most 2", most, path)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// receivers are many callbacks on one server; they remember what came.
+// receivers serves many callbacks and remembers what arrived.
 type receivers struct {
 	*httptest.Server
 	mu  sync.Mutex
@@ -47,8 +47,8 @@ func newReceivers(t *testing.T) *receivers {
 	return r
 }
 
-// tally is what a callback got: the newest offset, repetitions, the longest wait between two messages, and
-// whatever came out of order.
+// tally summarises a callback's deliveries: the newest offset, repetitions, the longest gap between two messages, and messages out of
+// order.
 func (r *receivers) tally(path string) (head, repeated int, gap time.Duration, wrong []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,7 +82,7 @@ func (c *devCluster) subscribe(i int, topic, callback string) {
 	}
 }
 
-// shares are the numbers of subscriptions by node, as node i says.
+// shares returns the number of subscriptions by owner, as seen by node i.
 func (c *devCluster) shares(i int) (out []int) {
 	for _, n := range c.ask(i).Nodes {
 		out = append(out, n.Subscriptions)
@@ -98,7 +98,7 @@ func evenShares(shares []int, sum int) bool {
 	return all == sum && most-least <= 1
 }
 
-// restart brings a node that was stopped or killed back.
+// restart restarts a node that was stopped or killed.
 func (c *devCluster) restart(i int) {
 	c.t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", "--config", filepath.Join(c.node(i), "config.yaml"))
@@ -125,8 +125,8 @@ func (c *devCluster) restart(i int) {
 	})
 }
 
-// load publishes to all topics, through any node that takes it, until stop is closed. It returns how many
-// messages of each topic were acknowledged.
+// load publishes to all topics, through any node that accepts it, until stop is closed. It returns how many messages of each topic were
+// acknowledged.
 func (c *devCluster) load(topics int, stop <-chan struct{}) []int {
 	sent := make([]int, topics)
 	client := http.Client{Timeout: time.Second}
@@ -164,8 +164,8 @@ func (c *devCluster) load(topics int, stop <-chan struct{}) []int {
 	}
 }
 
-// TestI4SharesMoveWithTheNodes: real nodes share the subscriptions evenly, take over from one that is killed within
-// 4 s, lose nothing, and repeat nothing when a node is restarted in good order.
+// TestI4SharesMoveWithTheNodes checks that nodes share the subscriptions evenly, take over from a killed node within 4 s, lose nothing, and
+// repeat nothing when a node restarts gracefully.
 func TestI4SharesMoveWithTheNodes(t *testing.T) {
 	const topics, each = 4, 5
 	c := startDevCluster(t, 3)
@@ -175,7 +175,7 @@ func TestI4SharesMoveWithTheNodes(t *testing.T) {
 		paths = append(paths, fmt.Sprintf("/%d/%d", i%topics, i))
 		c.subscribe(i%3, fmt.Sprint("t", i%topics), r.URL+paths[i])
 	}
-	eventually(t, "all subscriptions are shared", func() bool { return evenShares(c.shares(0), len(paths)) })
+	eventually(t, "all subscriptions are shared evenly", func() bool { return evenShares(c.shares(0), len(paths)) })
 
 	stop := make(chan struct{})
 	sent := make(chan []int, 1)
@@ -194,29 +194,29 @@ func TestI4SharesMoveWithTheNodes(t *testing.T) {
 	if err := syscall.Kill(pidIn(c.node(lead)), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the dead node has no share any more", func() bool {
+	eventually(t, "the dead node owns no subscription", func() bool {
 		s := c.shares(other)
 		return len(s) == 3 && s[lead] == 0 && s[other]+s[(lead+2)%3] == len(paths)
 	})
 	time.Sleep(time.Second)
 	atKill := repeated()
 	c.restart(lead)
-	eventually(t, "it has its share again", func() bool { return evenShares(c.shares(other), len(paths)) })
+	eventually(t, "it owns its share again", func() bool { return evenShares(c.shares(other), len(paths)) })
 	time.Sleep(500 * time.Millisecond)
 	if n := repeated(); n != atKill {
-		t.Errorf("%d messages repeated when the node came back", n-atKill)
+		t.Errorf("%d messages were repeated when the node came back", n-atKill)
 	}
 
 	if err := syscall.Kill(pidIn(c.node(other)), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the node has ended", func() bool { _, err := http.Get(c.urls[other] + "/health/live"); return err != nil })
+	eventually(t, "the node has exited", func() bool { _, err := http.Get(c.urls[other] + "/health/live"); return err != nil })
 	time.Sleep(500 * time.Millisecond)
 	c.restart(other)
 	eventually(t, "it is ready", func() bool { return isReady(c.urls[other]) })
 	time.Sleep(4 * time.Second)
 	if n := repeated(); n != atKill {
-		t.Errorf("%d messages repeated by a restart in good order", n-atKill)
+		t.Errorf("%d messages were repeated by a graceful restart", n-atKill)
 	}
 	eventually(t, "shares are even", func() bool { return evenShares(c.shares(lead), len(paths)) })
 	close(stop)
@@ -235,20 +235,20 @@ func TestI4SharesMoveWithTheNodes(t *testing.T) {
 		head, _, gap, wrong := r.tally(p)
 		deliveries += head
 		longest = max(longest, gap)
-		// 4 s is the aim, which test/chaos measures; other tests may have most of the machine meanwhile.
+		// The aim is 4 s, which test/chaos measures; here other tests may use most of the machine.
 		if len(wrong) > 0 || gap > 10*time.Second {
 			t.Errorf("%s: longest gap %v; %v", p, gap, wrong)
 		}
 	}
 	t.Logf("%d deliveries, %d repeated after the kill, longest gap %v, shares %v", deliveries, atKill, longest, c.shares(0))
-	// Below 1 % where the machine is not busy: then fewer messages share what one kill repeats.
+	// Below 1 % on an idle machine; on a busy one fewer messages are sent per repetition.
 	if atKill*25 > deliveries {
 		t.Errorf("%d of %d deliveries were repeated", atKill, deliveries)
 	}
 }
 
-// TestI4AStoppedProcessSendsNothingStale: a process that is stopped for longer than it takes to give its share away
-// must not go on where it stopped when it is continued.
+// TestI4AStoppedProcessSendsNothingStale suspends a process until others own its subscriptions; it must not continue its deliveries when it
+// resumes.
 func TestI4AStoppedProcessSendsNothingStale(t *testing.T) {
 	const topics, each = 4, 5
 	c := startDevCluster(t, 3)
@@ -258,7 +258,7 @@ func TestI4AStoppedProcessSendsNothingStale(t *testing.T) {
 		paths = append(paths, fmt.Sprintf("/%d/%d", i%topics, i))
 		c.subscribe(i%3, fmt.Sprint("t", i%topics), r.URL+paths[i])
 	}
-	eventually(t, "all subscriptions are shared", func() bool { return evenShares(c.shares(0), len(paths)) })
+	eventually(t, "all subscriptions are shared evenly", func() bool { return evenShares(c.shares(0), len(paths)) })
 	stop := make(chan struct{})
 	sent := make(chan []int, 1)
 	go func() { sent <- c.load(topics, stop) }()
@@ -279,12 +279,12 @@ func TestI4AStoppedProcessSendsNothingStale(t *testing.T) {
 		t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
 		time.Sleep(5 * time.Second)
 		if s := c.shares(other); len(s) != 3 || s[i] != 0 {
-			t.Errorf("shares %v while node-%d is stopped", s, i+1)
+			t.Errorf("shares %v while node-%d is suspended", s, i+1)
 		}
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it has its share again", func() bool { return evenShares(c.shares(other), len(paths)) })
+		eventually(t, "it owns its share again", func() bool { return evenShares(c.shares(other), len(paths)) })
 	}
 	close(stop)
 	acknowledged := <-sent

@@ -31,8 +31,7 @@ func (l *listener) message(t *testing.T) (m streamLine) {
 	return m
 }
 
-// Following over three nodes: every message once and in order, while the node that serves the stream is killed
-// and another one stops.
+// A stream over three nodes delivers every message once and in order, while the node that serves it is killed and another one stops.
 func TestListenStreamGoesOnWithAnotherNode(t *testing.T) {
 	c := startDevCluster(t, 3, "delivery.cursor_flush=100ms")
 	var args []string
@@ -42,7 +41,7 @@ func TestListenStreamGoesOnWithAnotherNode(t *testing.T) {
 	next, sent := 0, 0
 	publish := func(node int) {
 		t.Helper()
-		eventually(t, "a publish is taken", func() bool {
+		eventually(t, "a publish is accepted", func() bool {
 			status, _ := c.publish(node, fmt.Sprint("message ", sent))
 			return status/100 == 2
 		})
@@ -71,7 +70,7 @@ func TestListenStreamGoesOnWithAnotherNode(t *testing.T) {
 	}
 	read()
 	if !strings.Contains(l.errs.String(), "following "+c.urls[1]) {
-		t.Errorf("it did not go on with node-2; it said %s", l.errs)
+		t.Errorf("it did not continue at node-2; it said %s", l.errs)
 	}
 	c.restart(0)
 	for range 10 {
@@ -84,10 +83,10 @@ func TestListenStreamGoesOnWithAnotherNode(t *testing.T) {
 	}
 	read()
 	if code := l.code(t); code != 0 {
-		t.Errorf("listen ended with %d: %s", code, l.errs)
+		t.Errorf("listen exited with %d: %s", code, l.errs)
 	}
 	if !strings.Contains(l.errs.String(), "stopping") {
-		t.Errorf("it was not told that node-2 stops; it said %s", l.errs)
+		t.Errorf("it did not report that node-2 stops; it said %s", l.errs)
 	}
 }
 
@@ -98,7 +97,7 @@ func (c *devCluster) signal(i int, sig syscall.Signal) {
 	}
 }
 
-// pid is the process of node i.
+// pid returns the process ID of node i.
 func (c *devCluster) pid(i int) int {
 	raw, err := os.ReadFile(filepath.Join(c.node(i), "quorumhub.pid"))
 	if err != nil {
@@ -150,30 +149,30 @@ func TestListenStreamAnswers(t *testing.T) {
 		}
 	}
 	if code := l.code(t); code != 4 {
-		t.Errorf("ended with %d, want 4", code)
+		t.Errorf("exited with %d, want 4", code)
 	}
 	for _, want := range []string{"", "1-0", "1-1", "1-7", "1-7", "1-8"} {
 		if got := <-lastIDs; got != want {
-			t.Errorf("came back with Last-Event-ID %q, want %q", got, want)
+			t.Errorf("reconnected with Last-Event-ID %q, want %q", got, want)
 		}
 	}
 	for _, want := range []string{"gap: messages 3 to 7 are gone", "the hub ended the stream: stopping", "longer than the limit", "404 topic: it is not known"} {
 		if !strings.Contains(l.errs.String(), want) {
-			t.Errorf("it does not say %q: %s", want, l.errs)
+			t.Errorf("it does not print %q: %s", want, l.errs)
 		}
 	}
 	l = startListen(t, "--stream", srv.URL+"/topics/news", "--json", "--timeout", "1s")
 	if code := l.code(t); code != 5 {
-		t.Errorf("ended with %d, want 5", code)
+		t.Errorf("exited with %d, want 5", code)
 	}
 	for _, args := range [][]string{{"--stream", "news"}, {"--start", "latest"}, {"--stream", srv.URL + "/topics/x", "--topic", "x"}} {
 		if code := startListen(t, args...).code(t); code != 2 {
-			t.Errorf("listen %v ended with %d, want 2", args, code)
+			t.Errorf("listen %v exited with %d, want 2", args, code)
 		}
 	}
 }
 
-// A batch through any node of a cluster: its messages stand one behind the other everywhere, under load from others.
+// A batch can be published through any node. Its messages are consecutive on all nodes, even with other publishers.
 func TestPublishBatchOnACluster(t *testing.T) {
 	c := startDevCluster(t, 3)
 	dir := t.TempDir()
@@ -182,7 +181,7 @@ func TestPublishBatchOnACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, _ := c.publish(0, "first"); status/100 != 2 {
-		t.Fatal("the topic cannot be published to")
+		t.Fatal("publishing to the topic failed")
 	}
 	run := func(node int, args ...string) (int, string, string) {
 		var out, errs strings.Builder
@@ -229,7 +228,7 @@ func TestPublishBatchOnACluster(t *testing.T) {
 	}
 }
 
-// content is the content of the topic on node i.
+// content returns the content of the topic on node i.
 func (c *devCluster) content(i int, query string) string {
 	resp, err := http.Get(c.urls[i] + "/topics/news" + query)
 	if err != nil {
@@ -240,12 +239,12 @@ func (c *devCluster) content(i int, query string) string {
 	return string(body)
 }
 
-// Limits of a topic are set through any node, seen on all of them, and applied.
+// A topic's limits can be set through any node, and are shown by all nodes and applied.
 func TestTopicsSetOnACluster(t *testing.T) {
-	c := startDevCluster(t, 3, "retention.max_age=4s") // looked at every second; what it drops is in files that are closed
+	c := startDevCluster(t, 3, "retention.max_age=4s") // checked every second; only closed segments are dropped
 	for i := range 5 {
 		if status, _ := c.publish(i%3, "message"); status/100 != 2 {
-			t.Fatal("a publish is refused")
+			t.Fatal("publishing failed")
 		}
 	}
 	run := func(node int, args ...string) (int, string) {

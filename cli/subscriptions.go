@@ -39,27 +39,7 @@ func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, acti
 	if !strings.HasPrefix(f.ID, "s-") {
 		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", f.ID)
 	}
-	hub, err := f.client()
-	if err != nil {
-		return err
-	}
-	defer hub.Close()
-	answer, err := hub.Call(ctx, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body)
-	if err != nil {
-		return err
-	}
-	if f.JSON {
-		if len(answer) == 0 {
-			answer = json.RawMessage("{}")
-		}
-		return writeJSON(s.Out, answer)
-	}
-	text, err := words(answer)
-	if err != nil {
-		return hub.Unexpected("", err)
-	}
-	_, err = fmt.Fprintln(s.Out, text)
-	return err
+	return callHub(ctx, s, &f.hubFlags, f.JSON, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body, words)
 }
 
 type pauseCmd struct{ subscriptionFlags }

@@ -16,8 +16,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// A node whose callback wants a client certificate: without its rule the verification fails; with it messages come, by the
-// node's certificate. When that is taken away the attempts say that it is for TLS.
+// A callback that requires a client certificate: without a rule for it the verification fails; with one, messages are delivered with the
+// certificate. If the rule is removed, the failed attempts name TLS as the reason.
 func TestCallbackThatWantsAClientCertificate(t *testing.T) {
 	dir := t.TempDir()
 	authority, node := filepath.Join(dir, "ca.pem"), func(name string) string { return filepath.Join(dir, "node-1."+name) }
@@ -76,12 +76,12 @@ func TestCallbackThatWantsAClientCertificate(t *testing.T) {
 	write(fmt.Sprintf("- {hosts: [127.0.0.1], ca: %q}\n", authority))
 	n.Restart(t)
 	n.Publish(t, n.TopicURL("news"), "text/plain", []byte("refused"))
-	eventually(t, "the attempts say why", func() bool {
+	eventually(t, "the attempts show the reason", func() bool {
 		r := string(n.Do(t, "GET", "/v1/subscriptions/"+sub.ID+"/attempts", nil, nil).Body)
 		return strings.Contains(r, `"reason":"tls"`)
 	})
 
-	// What is wrong with the files is found before a start.
+	// quorumhub check finds problems in the files before a start.
 	write(fmt.Sprintf("- {hosts: [127.0.0.1], ca: %q, cert: %q, key: %q}\n", authority, node("pem"), authority))
 	n.Stop(t)
 	for _, args := range [][]string{{"check", "--config", n.ConfigPath}, {"serve", "--config", n.ConfigPath}} {

@@ -34,7 +34,7 @@ func TestPushBlob(t *testing.T) {
 		reqs := s.All()
 		got := reqs[len(reqs)-1]
 		if !bytes.Equal(got.Body, body) || got.Header.Get("Content-Length") != fmt.Sprint(len(body)) || got.Header.Get("X-Hub-Message-Id") != "1-1" {
-			t.Errorf("%d bytes came with %v", len(got.Body), got.Header)
+			t.Errorf("%d bytes arrived with %v", len(got.Body), got.Header)
 		}
 		want, times := "", 1
 		if sg != nil {
@@ -74,7 +74,7 @@ func TestPushUnreadableBlob(t *testing.T) {
 	}
 	for _, r := range s.All() {
 		if len(r.Body) == 1<<20 {
-			t.Error("a whole body came")
+			t.Error("a whole body arrived")
 		}
 	}
 }

@@ -1,6 +1,13 @@
 package delivery
 
-import "quorumhub/hub"
+import (
+	"slices"
+	"time"
+	"unique"
+
+	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
+)
 
 // bookAttemptLocked records one attempt and reports whether the lane may go on at once. rewinds is the lane's value
 // from before the attempt.
@@ -169,4 +176,38 @@ func (d *Dispatcher) bookFlowFailureLocked(l *lane, e *entry, res PushResult, st
 	e.state, e.due = entryDelayed, d.now()+policy.Delay(res.failure(0, e.refused, 0))
 	f.delayed = append(f.delayed, e)
 	d.remindLocked(f, e.due)
+}
+
+// rememberLocked adds an attempt to the lane's history.
+func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
+	if l.history == nil {
+		l.history = &history{}
+		if len(d.histories) < keptHistories {
+			d.histories = append(d.histories, l)
+		} else {
+			d.histories[d.nextHistory].history = nil
+			d.histories[d.nextHistory] = l
+			d.nextHistory = (d.nextHistory + 1) % keptHistories
+		}
+	}
+	l.history.add(attempt{at: d.o.Clock.Now().Add(-res.Latency).UnixNano(), offset: offset,
+		latency: uint32(min(res.Latency/time.Microsecond, 1<<32-1)), status: uint16(res.Status), outcome: res.Outcome,
+		reason: unique.Make(res.Reason)})
+}
+
+// attemptsAtLocked returns the remembered attempts at one message, oldest first.
+func (d *Dispatcher) attemptsAtLocked(l *lane, offset uint64) []*hubpb.Attempt {
+	if l.history == nil {
+		return nil
+	}
+	var out []*hubpb.Attempt
+	l.history.newest(func(t *attempt) bool {
+		if t.offset == offset && t.outcome != PushCancelled {
+			out = append(out, &hubpb.Attempt{At: t.at, Status: int32(t.status), Latency: int64(t.latency) * 1000,
+				Reason: string(t.reason.Value()), Node: d.o.Node})
+		}
+		return len(out) < letterAttempts
+	})
+	slices.Reverse(out)
+	return out
 }

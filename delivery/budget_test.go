@@ -150,7 +150,7 @@ func TestDeadEndpointIsNotHammered(t *testing.T) {
 		got := r.net.To(fake.Callback)
 		for i := 7; i < len(got); i++ { // 1, 2, 4, ... 64 > 1 min
 			if d := got[i].At.Sub(got[i-1].At); d < time.Minute {
-				t.Errorf("attempt %d came %v after the one before", i+1, d)
+				t.Errorf("attempt %d followed after %v", i+1, d)
 			}
 		}
 		if len(got) < 10 || len(r.DeadLetters()) != len(got) {

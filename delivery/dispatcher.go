@@ -3,7 +3,6 @@ package delivery
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -112,13 +111,6 @@ type Dispatcher struct {
 	loops   sync.WaitGroup
 	stop    chan struct{} // closed to end the timekeeper
 }
-
-var (
-	errEnded      = errors.New("the subscription ended")
-	errMoved      = errors.New("another node delivers the subscription")
-	errOutOfTouch = errors.New("out of touch with the cluster")
-	errClosing    = errors.New("the hub is stopping")
-)
 
 // NewDispatcher returns a dispatcher that only listens until Start.
 func NewDispatcher(o DispatcherOptions) *Dispatcher {
@@ -249,4 +241,22 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	d.loops.Wait()
 	d.abort(errClosing)
 	return d.flushed
+}
+
+// DefaultLease is the default contact lease: how long a node delivers without hearing from the leader.
+const DefaultLease = 1500 * time.Millisecond
+
+// Stats holds a Dispatcher's figures.
+type Stats struct {
+	// Since the start.
+	Attempts, Delivered, Failed, DeadLettered, Gone uint64
+	// Now.
+	Lanes   int // subscriptions
+	Fast    int // workers in the fast class, between two attempts or in one
+	Slow    int // workers in the slow class
+	Ready   int // lanes that wait for a worker
+	Waiting int // lanes that wait for their next attempt
+	Unsaved int // cursors not yet written
+
+	OutOfTouch bool // nothing is sent until the node has caught up with the cluster
 }

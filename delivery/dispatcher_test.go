@@ -148,7 +148,7 @@ func TestHangingEndpointsDelayNobody(t *testing.T) {
 				r.after(173 * time.Millisecond)
 			}
 			if st := r.d.Stats(); st.Fast+st.Slow > 64 || st.Slow > 32 {
-				t.Errorf("too many under way: %+v", st)
+				t.Errorf("too many in flight: %+v", st)
 			}
 		})
 }

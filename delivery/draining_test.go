@@ -34,7 +34,7 @@ func TestI4ADrainingNodeHandsOver(t *testing.T) {
 				}
 				for _, cand := range c.nodes[0].p.Candidates() {
 					if cand.Node == c.nodes[1].id {
-						t.Error("it is to be given new subscriptions")
+						t.Error("a draining node is offered as a candidate")
 					}
 				}
 			case 50:
@@ -68,7 +68,7 @@ func TestI4NobodyHandsOverToADrainingNode(t *testing.T) {
 		c.join()
 		c.after(2500 * time.Millisecond)
 		if _, moving := c.shares(); moving == 0 {
-			t.Fatal("no move is under way")
+			t.Fatal("no move is in progress")
 		}
 		c.nodes[2].drain(true)
 		c.after(10 * time.Second)

@@ -13,11 +13,11 @@ import (
 
 // TestI5NothingAfterUnsubscribe: attempts in flight are cut off, and waiting messages are not sent.
 func TestI5NothingAfterUnsubscribe(t *testing.T) {
-	for _, name := range []string{"under way", "waiting for a retry", "idle"} {
+	for _, name := range []string{"in flight", "waiting for a retry", "idle"} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(string, int, string) fake.Answer {
 				switch name {
-				case "under way":
+				case "in flight":
 					return fake.Answer{Hang: true}
 				case "idle":
 					return fake.Answer{}
@@ -31,8 +31,8 @@ func TestI5NothingAfterUnsubscribe(t *testing.T) {
 				n := len(r.net.To(fake.Callback))
 				r.End(id, hubpb.EndReason_END_UNSUBSCRIBED)
 				r.after(0)
-				if name == "under way" && !r.net.To(fake.Callback)[0].Cut {
-					t.Error("the request under way was not cut off at once")
+				if name == "in flight" && !r.net.To(fake.Callback)[0].Cut {
+					t.Error("the request in flight was not cut off at once")
 				}
 				r.Publish("t", "3")
 				r.after(time.Hour)
@@ -40,7 +40,7 @@ func TestI5NothingAfterUnsubscribe(t *testing.T) {
 					t.Errorf("%d attempts after the end", len(got)-n)
 				}
 				if st := r.d.Stats(); st.Lanes+st.Fast+st.Slow+st.Ready+st.Waiting != 0 {
-					t.Errorf("left over: %+v", st)
+					t.Errorf("not cleaned up: %+v", st)
 				}
 			})
 		})
@@ -206,7 +206,7 @@ func TestI5EndDuringTheStart(t *testing.T) {
 			t.Errorf("%d messages after the end; %+v", len(got), r.d.Stats())
 		}
 		if got := fake.Bodies(r.net.To(fake.Callback + "new")); got != "1 2" {
-			t.Errorf("the one that came meanwhile got %q", got)
+			t.Errorf("the subscription made meanwhile got %q", got)
 		}
 	})
 }

@@ -29,6 +29,21 @@ func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 	return e, PushResult{}
 }
 
+// warmUnlocks gives a running lane its endpoint. A result other than zero is a failed attempt; after zero, the lane must
+// be looked at again.
+func (d *Dispatcher) warmUnlocks(l *lane) PushResult {
+	e, failed := d.newEndpointUnlocks(l)
+	switch {
+	case l.state != laneRunning:
+		return PushResult{}
+	case e == nil:
+		return failed
+	}
+	l.endpoint = e
+	d.keepWarmLocked(l)
+	return PushResult{}
+}
+
 func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
 	var signer *Signer
 	var webhooks *WebhookSigner
@@ -78,11 +93,6 @@ type credentials struct {
 	signature string
 	bound     string
 	webhooks  *webhookSecrets
-}
-
-// webhookSecrets marks a subscription that wants Standard Webhooks signatures too.
-type webhookSecrets struct {
-	former []hub.FormerSecret // secrets that still sign beside the current one
 }
 
 func webhooksOf(s *hub.Subscription) *webhookSecrets {

@@ -82,7 +82,7 @@ func TestHostLimit(t *testing.T) {
 			once(t, r.net.To(fmt.Sprint("http://cb.example/", i)), 12, 0)
 		}
 		if most != 3 {
-			t.Errorf("%d were under way at a time, want 3", most)
+			t.Errorf("%d in flight at once, want 3", most)
 		}
 		if st := r.d.Stats(); st.Fast+st.Slow+st.Ready+st.Waiting != 0 {
 			t.Errorf("not at rest: %+v", st)
@@ -115,7 +115,7 @@ func TestFairTopics(t *testing.T) {
 				got := r.net.To("http://quiet.example/")
 				// One of four workers finishes its turn of 64 messages within 64 ms.
 				if len(got) != 1 || got[0].At.Sub(at) > 70*time.Millisecond {
-					t.Errorf("the quiet topic's message came late: %+v, published %v", got, at)
+					t.Errorf("the quiet topic's message was late: %+v, published %v", got, at)
 				}
 				r.after(time.Minute)
 				for i := range 40 {

@@ -99,22 +99,6 @@ func (l *lane) reshaped(s *hub.Subscription) bool {
 	return f.group != s.Group || f.window != max(o.Window, 1) || f.key.text != o.Key || f.serial != (o.Mode == hub.DeliveryOrdered)
 }
 
-// newFlowLocked creates the flow that a subscription's lane belongs to.
-func (d *Dispatcher) newFlowLocked(t *topicLanes, s *hub.Subscription) *flow {
-	var o hub.Options
-	if s.Options != nil {
-		o = *s.Options
-	}
-	f := &flow{group: s.Group, topic: t, window: max(o.Window, 1), key: newKeying(o.Key), epoch: s.Assignment.Epoch,
-		serial: o.Mode == hub.DeliveryOrdered, last: map[uint64]*entry{}}
-	f.begin(&s.Cursor)
-	t.flows = append(t.flows, f)
-	if f.group != 0 {
-		d.flows[f.group] = f
-	}
-	return f
-}
-
 // begin moves the flow to a cursor.
 func (f *flow) begin(c *hub.Cursor) {
 	f.done, f.next, f.through, f.holes = c.Offset, c.Offset+1, max(c.Through, c.Offset), c.Open

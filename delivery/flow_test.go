@@ -63,7 +63,7 @@ func TestParallelWindow(t *testing.T) {
 				r.after(time.Duration(256/window)*10*time.Millisecond + 5*time.Millisecond)
 				once(t, r.net.To(fake.Callback), 256, 0)
 				if n := r.net.MostAt(fake.Callback); n != int(window) {
-					t.Errorf("%d were under way at a time, want %d", n, window)
+					t.Errorf("%d in flight at once, want %d", n, window)
 				}
 				r.after(time.Second)
 				if sub, _ := r.Subscription(id); sub.Cursor.Offset != 256 || sub.Cursor.Through != 0 || sub.Cursor.Delivered != 256 {
@@ -170,7 +170,7 @@ func TestI2KeyedOrder(t *testing.T) {
 			t.Errorf("%d messages arrived", n)
 		}
 		if n := r.net.MostAt(fake.Callback); n < 2 || n > 4 {
-			t.Errorf("%d were under way at a time", n)
+			t.Errorf("%d in flight at once", n)
 		}
 		if sub, _ := r.Subscription(id); sub.Cursor.Offset != 160 || len(r.DeadLetters()) != 0 {
 			t.Errorf("cursor %+v", sub.Cursor)
@@ -220,12 +220,12 @@ func TestSickEndpointIsProbed(t *testing.T) {
 		r.net.Mu.Unlock()
 		r.after(time.Minute - 5*time.Second)
 		if n := r.net.MostAt(fake.Callback); n > 1 {
-			t.Errorf("%d probes at a time", n)
+			t.Errorf("%d probes at once", n)
 		}
 		r.after(time.Minute + 6*time.Second)
 		once(t, r.net.To(fake.Callback), 200, tried+5)
 		if n := r.net.MostAt(fake.Callback); n != 16 {
-			t.Errorf("%d were under way at a time after the recovery", n)
+			t.Errorf("%d in flight at once after the recovery", n)
 		}
 	})
 }
@@ -263,7 +263,7 @@ func TestGroupSharesMessages(t *testing.T) {
 				if o == nil {
 					for i, a := range all {
 						if a.Body != fmt.Sprint(i) {
-							t.Fatalf("message %s came as number %d", a.Body, i)
+							t.Fatalf("message %s arrived as number %d", a.Body, i)
 						}
 					}
 				}
@@ -271,7 +271,7 @@ func TestGroupSharesMessages(t *testing.T) {
 				for _, id := range ids {
 					sub, _ := r.Subscription(id)
 					if delivered += sub.Cursor.Delivered; sub.Cursor.Offset != 300 || sub.Cursor.Through != 0 {
-						t.Errorf("%s stands at %+v", id, sub.Cursor)
+						t.Errorf("%s has cursor %+v", id, sub.Cursor)
 					}
 				}
 				if delivered != 300 {
@@ -324,7 +324,7 @@ func TestGroupMemberDies(t *testing.T) {
 					}
 					once(t, good, 60, 0)
 					if sub, _ := r.Subscription(ids[0]); sub.Cursor.Offset != 60 || len(r.DeadLetters()) != 0 {
-						t.Errorf("the group stands at %+v, %d dead letters", sub.Cursor, len(r.DeadLetters()))
+						t.Errorf("the group has cursor %+v, %d dead letters", sub.Cursor, len(r.DeadLetters()))
 					}
 					if o == nil {
 						seen := -1
@@ -382,7 +382,7 @@ func TestGroupMembershipChanges(t *testing.T) {
 			t.Errorf("subscription and group got %v", got)
 		}
 		if sub, _ := r.Subscription(b); sub.Group != 0 || sub.Cursor.Offset != 160 {
-			t.Errorf("who left: %+v", sub)
+			t.Errorf("the member that left: %+v", sub)
 		}
 	})
 }

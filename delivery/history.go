@@ -1,12 +1,9 @@
 package delivery
 
 import (
-	"slices"
-	"time"
 	"unique"
 
 	"quorumhub/delivery/egress"
-	"quorumhub/hub/hubpb"
 )
 
 const (
@@ -54,38 +51,4 @@ func (h *history) newest(f func(*attempt) bool) {
 			return
 		}
 	}
-}
-
-// rememberLocked adds an attempt to the lane's history.
-func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
-	if l.history == nil {
-		l.history = &history{}
-		if len(d.histories) < keptHistories {
-			d.histories = append(d.histories, l)
-		} else {
-			d.histories[d.nextHistory].history = nil
-			d.histories[d.nextHistory] = l
-			d.nextHistory = (d.nextHistory + 1) % keptHistories
-		}
-	}
-	l.history.add(attempt{at: d.o.Clock.Now().Add(-res.Latency).UnixNano(), offset: offset,
-		latency: uint32(min(res.Latency/time.Microsecond, 1<<32-1)), status: uint16(res.Status), outcome: res.Outcome,
-		reason: unique.Make(res.Reason)})
-}
-
-// attemptsAtLocked returns the remembered attempts at one message, oldest first.
-func (d *Dispatcher) attemptsAtLocked(l *lane, offset uint64) []*hubpb.Attempt {
-	if l.history == nil {
-		return nil
-	}
-	var out []*hubpb.Attempt
-	l.history.newest(func(t *attempt) bool {
-		if t.offset == offset && t.outcome != PushCancelled {
-			out = append(out, &hubpb.Attempt{At: t.at, Status: int32(t.status), Latency: int64(t.latency) * 1000,
-				Reason: string(t.reason.Value()), Node: d.o.Node})
-		}
-		return len(out) < letterAttempts
-	})
-	slices.Reverse(out)
-	return out
 }

@@ -4,14 +4,6 @@ import (
 	"quorumhub/delivery/egress"
 )
 
-// host is the host and port of callbacks, with the attempts in flight to it.
-type host struct {
-	name    string
-	lanes   int
-	busy    int
-	waiting []*lane // for an attempt to end
-}
-
 // mayStartLocked reports whether the lane's rate and its host allow another attempt now. If not, the lane waits for
 // it.
 func (d *Dispatcher) mayStartLocked(l *lane) bool {

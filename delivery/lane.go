@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"quorumhub/delivery/egress"
@@ -108,4 +110,77 @@ func (t *topicLanes) unpark(l *lane) {
 	t.idle[l.slot] = t.idle[last]
 	t.idle[last] = nil
 	t.idle = t.idle[:last]
+}
+
+// class is the kind of place a worker holds: among the fast or among the slow ones.
+type class uint8
+
+const (
+	classNone class = iota
+	classFast
+	classSlow
+)
+
+// worker serves one lane at a time. Dispatcher.mu guards all fields but batch, ctx and cancel, which only the
+// worker's own goroutine changes, and only while no attempt is in flight.
+type worker struct {
+	lane    *lane
+	class   class
+	index   int           // in Dispatcher.running
+	started time.Duration // when the attempt in flight began, on the dispatcher's clock; 0: none
+	extra   time.Duration // what the attempt may take beyond the timeout
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	batch  []hub.Message
+}
+
+// cutLocked cancels the attempt in flight.
+func (w *worker) cutLocked(cause error) {
+	if w.started != 0 {
+		w.cancel(cause)
+	}
+}
+
+// Causes of an attempt's end by the hub.
+var (
+	errEnded      = errors.New("the subscription ended")
+	errMoved      = errors.New("another node delivers the subscription")
+	errOutOfTouch = errors.New("out of touch with the cluster")
+	errClosing    = errors.New("the hub is stopping")
+)
+
+// host is the host and port of callbacks, with the attempts in flight to it.
+type host struct {
+	name    string
+	lanes   int
+	busy    int
+	waiting []*lane // for an attempt to end
+}
+
+// window is how many messages a lane of a flow may have in flight: its subscription's window, halved by every
+// overload (429, or no answer in time) down to one, and one more after as many successes as it is wide. It is local
+// to this node: another owner starts with the whole window. All fields are guarded by Dispatcher.mu.
+type window struct {
+	closed     uint16 // places of the subscription's window that are closed
+	credit     uint16 // successes since it last grew or shrank
+	narrowings uint32 // overloads that narrowed it
+}
+
+// standing is a lane's failure counts when an attempt began. A failure counts only if no other was counted meanwhile.
+type standing struct {
+	failures   uint64
+	narrowings uint32
+}
+
+// topicQueue is one topic's part of a fairQueue.
+type topicQueue struct {
+	head, tail *lane
+	next       *topicQueue
+	queued     bool
+}
+
+// webhookSecrets marks a subscription that wants Standard Webhooks signatures too.
+type webhookSecrets struct {
+	former []hub.FormerSecret // secrets that still sign beside the current one
 }

@@ -36,9 +36,9 @@ func TestI1I2I3EveryModeUnderTrouble(t *testing.T) {
 			o.Group = "g"
 		}
 		seed := rapid.Uint64().Draw(rt, "seed")
-		trouble := rapid.IntRange(0, 40).Draw(rt, "percent of failures")
+		percent := rapid.IntRange(0, 40).Draw(rt, "percent of failures")
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"publish", "publish", "publish", "wait", "wait", "crash", "rewind", "pause", "leave", "join"}), 1, 25).Draw(rt, "steps")
-		if problem := troubled(t, o, max(group, 1), seed, trouble, steps); problem != "" {
+		if problem := troubled(t, o, max(group, 1), seed, percent, steps); problem != "" {
 			rt.Fatal(problem)
 		}
 	})
@@ -53,121 +53,152 @@ type story struct {
 	problems []string
 }
 
-func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint64, trouble int, steps []string) string {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	s := &story{key: map[string]string{}, segment: map[string]int{}, acked: map[string]int{}}
-	var healed atomic.Bool
-	var rngMu sync.Mutex
-	roll := func(n int) int {
-		rngMu.Lock()
-		defer rngMu.Unlock()
-		return rng.IntN(n)
-	}
-	behave := func(_ string, _ int, body string) fake.Answer {
-		s.arrived(o.Mode, body)
-		a := fake.Answer{After: time.Duration(roll(20)) * time.Millisecond}
-		if !healed.Load() && roll(100) < trouble {
-			a.Status = []int{503, 404, 429, 500}[roll(4)]
-		}
-		if a.Status == 0 {
-			s.mu.Lock()
-			s.acked[body]++ // or cut off before the hub received it: then it counts as one more repetition
-			s.mu.Unlock()
-		}
-		return a
-	}
-	published, allowed := 0, 0
-	bubble(t, behave, func(o *delivery.DispatcherOptions) {
+// trouble is a run of steps on a topic whose endpoints fail at random.
+type trouble struct {
+	*rig
+	*story
+	options *hubpb.SubscriptionOptions
+	percent int // of requests that fail
+	healed  atomic.Bool
+
+	rngMu sync.Mutex
+	rng   *rand.Rand
+
+	ids       []hub.SubscriptionID
+	joined    int
+	published int
+	allowed   int // repetitions
+}
+
+// troubled runs the steps and returns what went wrong.
+func troubled(t *testing.T, o *hubpb.SubscriptionOptions, members int, seed uint64, percent int, steps []string) string {
+	x := &trouble{options: o, percent: percent, rng: rand.New(rand.NewPCG(seed, 1)),
+		story: &story{key: map[string]string{}, segment: map[string]int{}, acked: map[string]int{}}}
+	bubble(t, x.behave, func(o *delivery.DispatcherOptions) {
 		o.CursorFlush = 50 * time.Millisecond
 		o.Retry.Backoff = retry.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second}
 	}, func(r *rig) {
-		var ids []hub.SubscriptionID
-		next := 0
-		join := func() {
-			next++
-			ids = append(ids, r.Subscribe(fake.Want{Topic: "t", Callback: fmt.Sprint("http://cb.example/", next), Options: o, Lease: 1000 * time.Hour}))
-		}
+		x.rig = r
 		for range members {
-			join()
+			x.join()
 		}
-		publish := func(n int) {
-			for range n {
-				key := string(rune('a' + roll(3)))
-				body := fmt.Sprintf("%s:%d", key, published)
-				s.mu.Lock()
-				s.key[body] = key
-				s.mu.Unlock()
-				published++
-				r.Do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
-					Topic: "t", ContentType: key, Body: []byte(body), AutoRegister: true}}})
-			}
-		}
-		publish(1)
+		x.publish(1)
 		for _, step := range steps {
-			switch step {
-			case "publish":
-				publish(1 + roll(20))
-			case "wait":
-				r.after(time.Duration(roll(300)) * time.Millisecond)
-			case "crash":
-				// Whatever was acknowledged since the last cursor, or is in flight, may come again.
-				r.crash()
-				allowed += s.ackedSince(r)
-				s.cut()
-				r.start()
-			case "rewind":
-				head := r.Topic("t").Head
-				to := uint64(roll(int(head) + 1))
-				sub, _ := r.Subscription(ids[0])
-				to = min(to, sub.Cursor.Offset)
-				r.Rewind(ids[0], to)
-				allowed += int(head) // everything after it may come again
-				s.cut()
-			case "pause":
-				id := ids[roll(len(ids))]
-				r.Pause(id, true)
-				r.after(time.Duration(roll(200)) * time.Millisecond)
-				r.Pause(id, false)
-			case "leave":
-				if len(ids) > 1 {
-					i := roll(len(ids))
-					allowed += max(int(o.Window), 1)
-					r.End(ids[i], hubpb.EndReason_END_UNSUBSCRIBED)
-					ids = append(ids[:i:i], ids[i+1:]...)
-				}
-			case "join":
-				if o.Group != "" && len(ids) < 5 {
-					join()
-				}
-			}
+			x.step(step)
 		}
-		healed.Store(true)
+		x.healed.Store(true)
 		r.after(time.Hour)
-		for _, id := range ids {
-			sub, _ := r.Subscription(id)
-			if head := r.Topic("t").Head; sub.Cursor.Offset != head || sub.Cursor.Through != 0 {
-				s.problem("%s stands at %+v of %d", id, sub.Cursor, head)
-			}
-		}
-		if n := len(r.DeadLetters()); n > 0 {
-			s.problem("%d dead letters", n)
-		}
-		if st := r.d.Stats(); st.Fast+st.Slow+st.Ready+st.Waiting+st.Unsaved != 0 {
-			s.problem("not at rest: %+v", st)
-		}
+		x.checkRest()
 	})
+	x.checkRepetitions()
+	return strings.Join(x.problems, "; ")
+}
+
+func (x *trouble) roll(n int) int {
+	x.rngMu.Lock()
+	defer x.rngMu.Unlock()
+	return x.rng.IntN(n)
+}
+
+func (x *trouble) behave(_ string, _ int, body string) fake.Answer {
+	x.arrived(x.options.Mode, body)
+	a := fake.Answer{After: time.Duration(x.roll(20)) * time.Millisecond}
+	if !x.healed.Load() && x.roll(100) < x.percent {
+		a.Status = []int{503, 404, 429, 500}[x.roll(4)]
+	}
+	if a.Status == 0 {
+		x.story.mu.Lock()
+		x.acked[body]++ // or cut off before the hub received it: then it counts as one more repetition
+		x.story.mu.Unlock()
+	}
+	return a
+}
+
+func (x *trouble) join() {
+	x.joined++
+	x.ids = append(x.ids, x.Subscribe(fake.Want{Topic: "t", Callback: fmt.Sprint("http://cb.example/", x.joined), Options: x.options, Lease: 1000 * time.Hour}))
+}
+
+func (x *trouble) publish(n int) {
+	for range n {
+		key := string(rune('a' + x.roll(3)))
+		body := fmt.Sprintf("%s:%d", key, x.published)
+		x.story.mu.Lock()
+		x.key[body] = key
+		x.story.mu.Unlock()
+		x.published++
+		x.Do(&hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
+			Topic: "t", ContentType: key, Body: []byte(body), AutoRegister: true}}})
+	}
+}
+
+func (x *trouble) step(name string) {
+	switch name {
+	case "publish":
+		x.publish(1 + x.roll(20))
+	case "wait":
+		x.after(time.Duration(x.roll(300)) * time.Millisecond)
+	case "crash":
+		// Whatever was acknowledged since the last cursor, or is in flight, may come again.
+		x.crash()
+		x.allowed += x.ackedSince(x.rig)
+		x.cut()
+		x.start()
+	case "rewind":
+		head := x.Topic("t").Head
+		to := uint64(x.roll(int(head) + 1))
+		sub, _ := x.Subscription(x.ids[0])
+		x.Rewind(x.ids[0], min(to, sub.Cursor.Offset))
+		x.allowed += int(head) // everything after it may come again
+		x.cut()
+	case "pause":
+		id := x.ids[x.roll(len(x.ids))]
+		x.Pause(id, true)
+		x.after(time.Duration(x.roll(200)) * time.Millisecond)
+		x.Pause(id, false)
+	case "leave":
+		if len(x.ids) > 1 {
+			i := x.roll(len(x.ids))
+			x.allowed += max(int(x.options.Window), 1)
+			x.End(x.ids[i], hubpb.EndReason_END_UNSUBSCRIBED)
+			x.ids = append(x.ids[:i:i], x.ids[i+1:]...)
+		}
+	case "join":
+		if x.options.Group != "" && len(x.ids) < 5 {
+			x.join()
+		}
+	}
+}
+
+// checkRest expects everything delivered and the dispatcher at rest.
+func (x *trouble) checkRest() {
+	for _, id := range x.ids {
+		sub, _ := x.Subscription(id)
+		if head := x.Topic("t").Head; sub.Cursor.Offset != head || sub.Cursor.Through != 0 {
+			x.problem("%s has cursor %+v of %d", id, sub.Cursor, head)
+		}
+	}
+	if n := len(x.DeadLetters()); n > 0 {
+		x.problem("%d dead letters", n)
+	}
+	if st := x.d.Stats(); st.Fast+st.Slow+st.Ready+st.Waiting+st.Unsaved != 0 {
+		x.problem("not at rest: %+v", st)
+	}
+}
+
+// checkRepetitions expects every message acknowledged, and no more repetitions than allowed.
+func (x *trouble) checkRepetitions() {
 	more := 0
-	for body := range s.key {
-		n := s.acked[body]
+	for body := range x.key {
+		n := x.acked[body]
 		if n == 0 {
-			s.problem("message %s was never acknowledged", body)
+			x.problem("message %s was never acknowledged", body)
 		}
 		more += max(n-1, 0)
 	}
-	if more > allowed {
-		s.problem("%d repetitions, at most %d are allowed", more, allowed)
+	if more > x.allowed {
+		x.problem("%d repetitions, at most %d are allowed", more, x.allowed)
 	}
-	return strings.Join(s.problems, "; ")
 }
 
 func (s *story) problem(format string, args ...any) {
@@ -188,7 +219,7 @@ func (s *story) arrived(mode hub.DeliveryMode, body string) {
 	var n int
 	fmt.Sscan(number, &n)
 	if last, ok := s.segment[key]; ok && n < last {
-		s.problem("%s came after %d", body, last)
+		s.problem("%s arrived after %d", body, last)
 	}
 	s.segment[key] = n
 }

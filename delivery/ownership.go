@@ -241,14 +241,6 @@ func (d *Dispatcher) drainLocked(l *lane) {
 	d.releaseLocked(l)
 }
 
-// releaseLocked releases a drained lane with its cursor.
-func (d *Dispatcher) releaseLocked(l *lane) {
-	l.state, l.endpoint = laneReleasing, nil
-	d.markLocked(l)
-	d.urgent = true
-	d.notify()
-}
-
 // endLocked removes the lane of an ended subscription at once, whatever it is doing (invariant I5).
 func (d *Dispatcher) endLocked(id hub.SubscriptionID) {
 	if d.loading {

@@ -49,7 +49,7 @@ func (c *fleet) faults(callback string, n, repeats int) (out []string) {
 		out = append(out, fmt.Sprintf("%d sent by a node that did not own it", c.foreign[callback]))
 	}
 	if c.net.Overlaps > 0 {
-		out = append(out, fmt.Sprintf("%d sent while another was under way", c.net.Overlaps))
+		out = append(out, fmt.Sprintf("%d sent while another was in flight", c.net.Overlaps))
 	}
 	return out
 }
@@ -91,7 +91,7 @@ func TestI4GuardOwnership(t *testing.T) {
 		c.subscribe("t", fake.Callback)
 		c.numbered("t", 3, time.Second)
 		if f := c.faults(fake.Callback, 3, 0); len(f) == 0 {
-			t.Error("nobody noticed")
+			t.Error("not detected")
 		}
 	})
 }
@@ -138,7 +138,7 @@ func TestI4PlannedMoveRepeatsNothing(t *testing.T) {
 
 func TestI4GuardDrain(t *testing.T) {
 	if f := plannedMove(t, func(c *fleet) { c.listen = handsOverAtOnce }); len(f) == 0 {
-		t.Error("nobody noticed that owners did not finish what was under way")
+		t.Error("not detected: owners did not finish their attempts in flight")
 	}
 }
 
@@ -194,7 +194,7 @@ func TestI4DeadOwnersShareResumesFromTheCursor(t *testing.T) {
 					if k > 0 && sender(got[k-1]) == c.nodes[dead].id && sender(a) != sender(got[k-1]) {
 						moved++
 						if d := a.At.Sub(at); d > 4*time.Second || d < 2*time.Second {
-							t.Errorf("callback %d goes on after %v", i, d)
+							t.Errorf("callback %d resumes after %v", i, d)
 						}
 					}
 				}
@@ -257,19 +257,19 @@ func TestI4ANodeOutOfTouchStopsSending(t *testing.T) {
 
 func TestI4GuardLease(t *testing.T) {
 	if f := outOfTouch(t, func(c *fleet) { c.dispatcher = func(o *delivery.DispatcherOptions) { o.Contact = nil } }); len(f) == 0 {
-		t.Error("nobody noticed that a node out of touch went on sending")
+		t.Error("not detected: a node out of touch went on sending")
 	}
 }
 
 func TestI4GuardCatchUp(t *testing.T) {
 	if f := outOfTouch(t, func(c *fleet) { c.proposer = resumesAtOnce }); len(f) == 0 {
-		t.Error("nobody noticed that a node sent before it had caught up")
+		t.Error("not detected: a node sent before it had caught up")
 	}
 }
 
 func TestI4GuardMoveAfter(t *testing.T) {
 	if f := outOfTouch(t, func(c *fleet) { c.placer = func(o *placement.Options) { o.MoveAfter = 1 } }); len(f) == 0 {
-		t.Error("nobody noticed that subscriptions moved while their owner still sent")
+		t.Error("not detected: subscriptions moved while their owner still sent")
 	}
 }
 
@@ -294,7 +294,7 @@ func TestI4ANodeThatIsBackIsNotLost(t *testing.T) {
 			t.Error(f)
 		}
 		if sub, _ := c.Subscription(2); sub.Assignment.Epoch != 1 {
-			t.Errorf("it was moved: %+v", sub.Assignment)
+			t.Errorf("the subscription moved: %+v", sub.Assignment)
 		}
 	})
 }
@@ -317,7 +317,7 @@ func TestI4AShortLossOfContactChangesNothing(t *testing.T) {
 			t.Error(f)
 		}
 		if sub, _ := c.Subscription(2); sub.Assignment.Epoch != 1 {
-			t.Errorf("it was moved: %+v", sub.Assignment)
+			t.Errorf("the subscription moved: %+v", sub.Assignment)
 		}
 	})
 }

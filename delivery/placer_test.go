@@ -55,7 +55,7 @@ func TestPlacerGivesOwnersAtOnce(t *testing.T) {
 		}
 		c.after(time.Hour)
 		if again := c.assignments(); len(again) != len(events) {
-			t.Errorf("nothing changed, but it assigned in events of %v", again[len(events):])
+			t.Errorf("assigned again without a change, in events of %v", again[len(events):])
 		}
 	})
 }
@@ -100,7 +100,7 @@ func TestPlacerTakesAMoveBack(t *testing.T) {
 		joined := c.join()
 		c.after(3 * time.Second)
 		if _, moving := c.shares(); moving != 1 {
-			t.Fatalf("%d moving, want 1 that waits for what is under way", moving)
+			t.Fatalf("%d moving, want 1 that waits for its attempt in flight", moving)
 		}
 		slow = false
 		joined.kill()
@@ -130,7 +130,7 @@ func TestPlacerReassignsRemovedMembers(t *testing.T) {
 		c.logMu.Unlock()
 		c.after(2 * time.Second)
 		if shares, _ := c.shares(); shares[2] != 3 {
-			t.Errorf("moved before it has surely stopped: %v", shares)
+			t.Errorf("moved before the owner has surely stopped: %v", shares)
 		}
 		c.after(2 * time.Second)
 		if shares, _ := c.shares(); shares[2] != 0 || slices.Max(shares) != 5 {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -222,9 +221,7 @@ func TestPushHTTP2Only(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	certs = s.TLS.Certificates
-	roots := x509.NewCertPool()
-	roots.AddCert(s.Certificate())
-	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{RootCAs: roots})
+	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{TLS: fake.Trust(t, s)})
 	defer client.Close()
 	p := &delivery.Pusher{Client: client, Clock: hub.SystemClock{}, UserAgent: "quorumhub/test"}
 	e := endpoint(t, p, s.URL, nil)

@@ -12,13 +12,6 @@ type fairQueue struct {
 	len        int // lanes
 }
 
-// topicQueue is one topic's part of a fairQueue.
-type topicQueue struct {
-	head, tail *lane
-	next       *topicQueue
-	queued     bool
-}
-
 // push appends a lane. A lane that is still linked keeps its place, even if it was elsewhere meanwhile.
 func (q *fairQueue) push(l *lane, t *topicQueue) {
 	l.state = laneReady

@@ -5,50 +5,9 @@ import (
 	"time"
 
 	"quorumhub/delivery/retry"
+	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 )
-
-// settleLocked hands a settlement to the recorder. Its lane waits.
-func (d *Dispatcher) settleLocked(s settlement) {
-	s.lane.state = laneSettling
-	d.settle = append(d.settle, s)
-	d.notify()
-}
-
-// markLocked has a lane's cursor written.
-func (d *Dispatcher) markLocked(l *lane) {
-	if l.dirty {
-		return
-	}
-	l.dirty = true
-	d.dirty = append(d.dirty, l)
-	if len(d.dirty) == 1 {
-		d.notify()
-	}
-}
-
-// markFlowLocked has a flow's cursor written.
-func (d *Dispatcher) markFlowLocked(f *flow) {
-	if f.group == 0 {
-		if len(f.members) > 0 {
-			d.markLocked(f.members[0])
-		}
-		return
-	}
-	if f.dirty {
-		return
-	}
-	f.dirty = true
-	d.dirtyFlows = append(d.dirtyFlows, f)
-	d.notify()
-}
-
-func (d *Dispatcher) notify() {
-	select {
-	case d.note <- struct{}{}:
-	default:
-	}
-}
 
 // record runs in one goroutine and writes outcomes into the log: settlements at once, cursors every CursorFlush in
 // one event, or sooner if another node waits for one. What fails is retried with the next write.
@@ -215,3 +174,55 @@ const (
 	finalWrites    = 3        // attempts to write the last cursors
 	finalTime      = 5 * time.Second
 )
+
+// settledLocked lets a lane go on once its settlement is in the log.
+func (d *Dispatcher) settledLocked(s *settlement) {
+	l := s.lane
+	if l.state != laneSettling {
+		return // ended meanwhile, or owned by another node
+	}
+	if l.epoch != s.epoch || !s.gone && l.rewinds != s.rewinds {
+		d.placeLocked(l) // reassigned meanwhile: the event was stale
+		return
+	}
+	if s.gone {
+		if l.gen != s.gen {
+			d.placeLocked(l)
+			return
+		}
+		d.o.Log.Info("subscription ended: its callback is gone (410)", "subscription", l.id.String(), "topic", l.topic.name)
+		d.endLocked(l.id)
+		return
+	}
+	d.stats.DeadLettered++
+	d.o.Log.Warn("message given up", "subscription", l.id.String(), "topic", l.topic.name, "offset", s.offset,
+		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
+	if s.offset > l.done {
+		l.done, l.attempts, l.refused = s.offset, 0, 0
+	}
+	d.markLocked(l)
+	if s.delay > 0 && l.done < l.topic.head {
+		d.waitLocked(l, s.delay)
+		return
+	}
+	d.placeLocked(l)
+}
+
+// settledEntryLocked finishes a message that a flow has given up, or frees it if the event was stale.
+func (d *Dispatcher) settledEntryLocked(s *settlement, outcome hub.Outcome) {
+	f := s.lane.flow
+	if f.gen != s.flowGen || s.entry.state != entrySettling {
+		return
+	}
+	if s.void || outcome == hub.OutcomeStale {
+		f.giveBack(s.entry)
+		d.feedLocked(f)
+		return
+	}
+	d.stats.DeadLettered++
+	d.o.Log.Warn("message given up", "subscription", s.lane.id.String(), "topic", f.topic.name, "offset", s.offset,
+		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
+	f.finish(s.entry)
+	d.markFlowLocked(f)
+	d.feedLocked(f)
+}

@@ -22,12 +22,12 @@ func TestRewindFromAnyState(t *testing.T) {
 	}{
 		"idle":                   {func(int, string) fake.Answer { return fake.Answer{} }, time.Second, 2, "0 1 2 3 4 5 2 3 4 5"},
 		"idle, to the start":     {func(int, string) fake.Answer { return fake.Answer{} }, time.Second, 0, "0 1 2 3 4 5 0 1 2 3 4 5"},
-		"under way":              {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 35 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
-		"under way, forward":     {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 15 * time.Millisecond, 4, "0 1 4 5"},
-		"under way, behind all":  {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 15 * time.Millisecond, 6, "0 1"},
+		"in flight":              {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 35 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
+		"in flight, forward":     {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 15 * time.Millisecond, 4, "0 1 4 5"},
+		"in flight, to the end":  {func(int, string) fake.Answer { return fake.Answer{After: 10 * time.Millisecond} }, 15 * time.Millisecond, 6, "0 1"},
 		"waiting for a retry":    {func(nth int, _ string) fake.Answer { return fake.Answer{Status: failFor(nth == 4, 503)} }, 100 * time.Millisecond, 1, "0 1 2 3 1 2 3 4 5"},
 		"a refused one, forward": {func(nth int, _ string) fake.Answer { return fake.Answer{Status: failFor(nth == 4, 404)} }, 100 * time.Millisecond, 5, "0 1 2 3 5"},
-		"under way, then refused": {func(nth int, _ string) fake.Answer {
+		"in flight, then refused": {func(nth int, _ string) fake.Answer {
 			return fake.Answer{After: 10 * time.Millisecond, Status: failFor(nth == 4, 404)}
 		}, 35 * time.Millisecond, 0, "0 1 2 3 0 1 2 3 4 5"},
 	} {

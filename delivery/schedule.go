@@ -6,8 +6,6 @@ import (
 	"quorumhub/hub"
 )
 
-type class uint8
-
 // scheduleLocked starts workers for ready lanes as far as there is room.
 func (d *Dispatcher) scheduleLocked() {
 	if !d.started {
@@ -168,4 +166,12 @@ func (d *Dispatcher) waitLocked(l *lane, delay time.Duration) {
 	due := d.now() + delay
 	d.retries.add(l, due)
 	d.wakeTimekeeperLocked(due)
+}
+
+// releaseLocked releases a drained lane with its cursor.
+func (d *Dispatcher) releaseLocked(l *lane) {
+	l.state, l.endpoint = laneReleasing, nil
+	d.markLocked(l)
+	d.urgent = true
+	d.notify()
 }

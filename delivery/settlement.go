@@ -56,39 +56,6 @@ func goneEvent(id hub.SubscriptionID, renewed int64, epoch uint64) *hubpb.Event 
 		Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_GONE, RenewedAt: []int64{renewed}, Epochs: []uint64{epoch}}}}
 }
 
-// settledLocked lets a lane go on once its settlement is in the log.
-func (d *Dispatcher) settledLocked(s *settlement) {
-	l := s.lane
-	if l.state != laneSettling {
-		return // ended meanwhile, or owned by another node
-	}
-	if l.epoch != s.epoch || !s.gone && l.rewinds != s.rewinds {
-		d.placeLocked(l) // reassigned meanwhile: the event was stale
-		return
-	}
-	if s.gone {
-		if l.gen != s.gen {
-			d.placeLocked(l)
-			return
-		}
-		d.o.Log.Info("subscription ended: its callback is gone (410)", "subscription", l.id.String(), "topic", l.topic.name)
-		d.endLocked(l.id)
-		return
-	}
-	d.stats.DeadLettered++
-	d.o.Log.Warn("message given up", "subscription", l.id.String(), "topic", l.topic.name, "offset", s.offset,
-		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
-	if s.offset > l.done {
-		l.done, l.attempts, l.refused = s.offset, 0, 0
-	}
-	d.markLocked(l)
-	if s.delay > 0 && l.done < l.topic.head {
-		d.waitLocked(l, s.delay)
-		return
-	}
-	d.placeLocked(l)
-}
-
 // entryEventLocked returns the event for a message that a flow gives up. It carries the cursor, because messages
 // before this one may still be open.
 func (s *settlement) entryEventLocked() *hubpb.Event {
@@ -104,23 +71,4 @@ func (s *settlement) entryEventLocked() *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
 		Subscription: uint64(l.id), Offset: s.offset, Attempts: s.attempts, Status: s.status, Reason: string(s.reason),
 		Epoch: f.epoch, Cursor: c, Tries: s.attemptLog, Size: uint64(s.size), PublishedAt: s.published, ContentType: s.contentType}}}
-}
-
-// settledEntryLocked finishes a message that a flow has given up, or frees it if the event was stale.
-func (d *Dispatcher) settledEntryLocked(s *settlement, outcome hub.Outcome) {
-	f := s.lane.flow
-	if f.gen != s.flowGen || s.entry.state != entrySettling {
-		return
-	}
-	if s.void || outcome == hub.OutcomeStale {
-		f.giveBack(s.entry)
-		d.feedLocked(f)
-		return
-	}
-	d.stats.DeadLettered++
-	d.o.Log.Warn("message given up", "subscription", s.lane.id.String(), "topic", f.topic.name, "offset", s.offset,
-		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
-	f.finish(s.entry)
-	d.markFlowLocked(f)
-	d.feedLocked(f)
 }

@@ -7,21 +7,6 @@ import (
 	"quorumhub/hub"
 )
 
-// Stats holds a Dispatcher's figures.
-type Stats struct {
-	// Since the start.
-	Attempts, Delivered, Failed, DeadLettered, Gone uint64
-	// Now.
-	Lanes   int // subscriptions
-	Fast    int // workers in the fast class, between two attempts or in one
-	Slow    int // workers in the slow class
-	Ready   int // lanes that wait for a worker
-	Waiting int // lanes that wait for their next attempt
-	Unsaved int // cursors not yet written
-
-	OutOfTouch bool // nothing is sent until the node has caught up with the cluster
-}
-
 // Stats returns the current figures. Safe for concurrent use.
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()

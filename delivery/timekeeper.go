@@ -3,28 +3,8 @@ package delivery
 import (
 	"container/heap"
 	"context"
-	"math"
 	"time"
 )
-
-const forever = time.Duration(math.MaxInt64)
-
-// period is how often attempts in flight are examined.
-func (d *Dispatcher) period() time.Duration {
-	return min(max(min(d.o.SlowAfter, d.o.Timeout)/4, time.Millisecond), 25*time.Millisecond)
-}
-
-// wakeTimekeeperLocked makes the timekeeper look no later than due.
-func (d *Dispatcher) wakeTimekeeperLocked(due time.Duration) {
-	if due >= d.wakeAt {
-		return
-	}
-	d.wakeAt = due
-	select {
-	case d.tick <- struct{}{}:
-	default:
-	}
-}
 
 // keepTime runs in one goroutine and watches the clock for all lanes: it makes waiting lanes ready when they are due,
 // moves slow attempts to the slow class, and cuts off those that time out. A single timer for all costs the many
@@ -71,6 +51,3 @@ func (d *Dispatcher) keepTime() {
 		timer.Reset(wait)
 	}
 }
-
-// now returns the time on the dispatcher's own clock. It is never 0.
-func (d *Dispatcher) now() time.Duration { return time.Since(d.base) + 1 }

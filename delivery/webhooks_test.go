@@ -83,7 +83,7 @@ func TestStandardWebhooks(t *testing.T) {
 		}
 		r.SubscribeSigned(fake.Callback, third, "", time.Hour)
 		if a = signed("six"); a.Header.Get("Webhook-Signature") != "" || a.Header.Get("X-Hub-Signature") == "" {
-			t.Errorf("nobody asked for webhook-signature: %v", a.Header)
+			t.Errorf("unrequested webhook-signature: %v", a.Header)
 		}
 		r.SubscribeSigned(fake.Callback, first, hub.SchemeStandardWebhooks, 0)
 		r.SubscribeSigned(fake.Callback, second, hub.SchemeStandardWebhooks, 0)
@@ -113,6 +113,6 @@ func TestWebhookSignatureTimestamp(t *testing.T) {
 	}
 	h.Set("webhook-id", "1-18")
 	if err := wh.Verify(body, h); err == nil {
-		t.Error("the signature holds for another message")
+		t.Error("the signature verifies another message")
 	}
 }

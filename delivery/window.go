@@ -2,21 +2,6 @@ package delivery
 
 import "math"
 
-// window is how many messages a lane of a flow may have in flight: its subscription's window, halved by every
-// overload (429, or no answer in time) down to one, and one more after as many successes as it is wide. It is local
-// to this node: another owner starts with the whole window. All fields are guarded by Dispatcher.mu.
-type window struct {
-	closed     uint16 // places of the subscription's window that are closed
-	credit     uint16 // successes since it last grew or shrank
-	narrowings uint32 // overloads that narrowed it
-}
-
-// standing is a lane's failure counts when an attempt began. A failure counts only if no other was counted meanwhile.
-type standing struct {
-	failures   uint64
-	narrowings uint32
-}
-
 // room returns the current width of the lane's window.
 func (l *lane) room() int { return max(l.flow.window-int(l.closed), 1) }
 

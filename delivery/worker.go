@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -18,33 +17,6 @@ const (
 
 // unreadable is the wait before the next read of a log that could not be read.
 const unreadable = time.Second
-
-const (
-	classNone class = iota
-	classFast
-	classSlow
-)
-
-// worker serves one lane at a time. Dispatcher.mu guards all fields but batch, ctx and cancel, which only the
-// worker's own goroutine changes, and only while no attempt is in flight.
-type worker struct {
-	lane    *lane
-	class   class
-	index   int           // in Dispatcher.running
-	started time.Duration // when the attempt in flight began, on the dispatcher's clock; 0: none
-	extra   time.Duration // what the attempt may take beyond the timeout
-
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	batch  []hub.Message
-}
-
-// cutLocked cancels the attempt in flight.
-func (w *worker) cutLocked(cause error) {
-	if w.started != 0 {
-		w.cancel(cause)
-	}
-}
 
 func (d *Dispatcher) work(w *worker, l *lane) {
 	defer d.workers.Done()
@@ -85,12 +57,8 @@ func (d *Dispatcher) serve(w *worker, l *lane) *lane {
 		rewinds := l.rewinds
 		if l.endpoint != nil {
 			res = d.sendUnlocks(w, l, l.endpoint, m)
-		} else if e, failed := d.newEndpointUnlocks(l); e != nil && l.state == laneRunning {
-			l.endpoint = e
-			d.keepWarmLocked(l)
+		} else if res = d.warmUnlocks(l); res.Outcome == 0 {
 			continue
-		} else if res = failed; res.Outcome == 0 || l.state != laneRunning {
-			continue // the lane was renewed or has ended
 		}
 		if !d.bookAttemptLocked(l, m, res, rewinds) {
 			return d.nextLocked(w)

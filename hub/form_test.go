@@ -73,14 +73,14 @@ func TestSubscribeForm(t *testing.T) {
 			}
 			return nil
 		}},
-		{"rule 16: the lease is taken", subscribeForm("hub.lease_seconds", "3600"), lease(3600)},
+		{"rule 16: the lease is granted", subscribeForm("hub.lease_seconds", "3600"), lease(3600)},
 		{"rule 16: a long lease is lowered", subscribeForm("hub.lease_seconds", "99999999"), lease(30 * day)},
 		{"rule 16: a short lease is raised", subscribeForm("hub.lease_seconds", "1"), lease(60)},
 		{"rule 17: 199 bytes of secret", subscribeForm("hub.secret", strings.Repeat("s", 199)), secret(strings.Repeat("s", 199))},
 		{"rule 17: bytes, not characters", subscribeForm("hub.secret", strings.Repeat("é", 99)+"s"), secret(strings.Repeat("é", 99) + "s")},
 		{"a secret need not be text", subscribeForm("hub.secret", "\x00\xff"), secret("\x00\xff")},
-		{"an empty secret is none", subscribeForm("hub.secret", ""), secret("")},
-		{"rule 18: what is unknown is ignored", subscribeForm("hub.unknown", "x", "foo", "\xff", "hub.verify", "sync"), lease(10 * day)},
+		{"an empty secret means none", subscribeForm("hub.secret", ""), secret("")},
+		{"rule 18: unknown parameters are ignored", subscribeForm("hub.unknown", "x", "foo", "\xff", "hub.verify", "sync"), lease(10 * day)},
 		{"unknown parameters may be repeated", url.Values{"hub.mode": {"subscribe"}, "hub.topic": {"https://example.com/feed"},
 			"hub.callback": {"https://subscriber.example/cb"}, "x": {"1", "2"}, "hub.verify": {"sync", "async"}}, lease(10 * day)},
 		{"hub.verify_token is kept", subscribeForm("hub.verify_token", "t&= é"), func(r *hub.SubscribeRequest) error {
@@ -109,7 +109,7 @@ func TestSubscribeForm(t *testing.T) {
 			return nil
 		}},
 		{"rule 16: unsubscribe ignores a malformed lease", subscribeForm("hub.mode", "unsubscribe", "hub.lease_seconds", "soon"), lease(0)},
-		{"unsubscribe ignores the secret, whatever it is", subscribeForm("hub.mode", "unsubscribe", "hub.secret", strings.Repeat("s", 500)), secret("")},
+		{"unsubscribe ignores any secret", subscribeForm("hub.mode", "unsubscribe", "hub.secret", strings.Repeat("s", 500)), secret("")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r, err := hub.ParseSubscribe(tc.form, namer(t), leases)

@@ -116,7 +116,7 @@ func TestInvalidEntriesAreRejected(t *testing.T) {
 		corrupt bool
 	}{
 		"empty": {nil, true}, "short": {good[:4], true}, "cut off": {good[:len(good)-1], true}, "a bit flipped": {flipped, true},
-		"newer format": {newer, false}, "an event of a newer program": {b.Encode(1), false}, "no protobuf": {withHeader([]byte{0xff, 0xff}), true},
+		"newer format": {newer, false}, "an event of a newer program": {b.Encode(1), false}, "not protobuf": {withHeader([]byte{0xff, 0xff}), true},
 	} {
 		_, err := w.Apply(tc.data, &hub.Effects{})
 		if err == nil || errors.Is(err, hub.ErrCorrupt) != tc.corrupt {

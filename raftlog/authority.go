@@ -21,23 +21,23 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Files of an authority, in its directory.
+// Files in an authority's directory.
 const (
 	AuthorityCert = "ca.pem"
 	AuthorityKey  = "ca.key"
 )
 
-// backdated is how far before now a certificate begins, for nodes whose clock is late.
+// backdated is how far in the past a certificate's validity begins, for nodes whose clocks are behind.
 const backdated = 10 * time.Minute
 
-// Authority signs the certificates of a cluster's nodes.
+// Authority is the certificate authority that signs a cluster's node certificates.
 type Authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// Issued is a node's certificate as it was written.
+// Issued describes a node certificate that was written.
 type Issued struct {
 	Cert, Key string // paths of the PEM files
 	Node      string
@@ -45,15 +45,15 @@ type Issued struct {
 	NotAfter  time.Time
 }
 
-// CreateAuthority makes an authority (ECDSA P-256) that is valid for the given time, and writes AuthorityCert and AuthorityKey
-// to dir, the latter with mode 0600. It never overwrites either: certificates signed before would be worthless.
+// CreateAuthority creates an authority (ECDSA P-256) that is valid for the given time. It writes AuthorityCert and AuthorityKey
+// to dir, the latter with mode 0600. It never overwrites either: certificates signed with the old key would become useless.
 func CreateAuthority(dir string, valid time.Duration) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make an authority: %w", err)
+		return nil, fmt.Errorf("create an authority: %w", err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make an authority: %w", err)
+		return nil, fmt.Errorf("create an authority: %w", err)
 	}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -63,10 +63,10 @@ func CreateAuthority(dir string, valid time.Duration) (*Authority, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		return nil, fmt.Errorf("make an authority: %w", err)
+		return nil, fmt.Errorf("create an authority: %w", err)
 	}
 	if err := writePair(filepath.Join(dir, AuthorityCert), der, filepath.Join(dir, AuthorityKey), key); err != nil {
-		return nil, fmt.Errorf("make an authority: %w", err)
+		return nil, fmt.Errorf("create an authority: %w", err)
 	}
 	return LoadAuthority(dir)
 }
@@ -84,24 +84,24 @@ func LoadAuthority(dir string) (*Authority, error) {
 	}
 	switch {
 	case !cert.IsCA:
-		return nil, fmt.Errorf("%s is no certificate of an authority; make one with quorumhub cluster init-ca", filepath.Join(dir, AuthorityCert))
+		return nil, fmt.Errorf("%s is not a CA certificate; create one with quorumhub cluster init-ca", filepath.Join(dir, AuthorityCert))
 	case !samePublic(cert.PublicKey, key.Public()):
-		return nil, fmt.Errorf("%s is not the key of %s", keyFile, filepath.Join(dir, AuthorityCert))
+		return nil, fmt.Errorf("%s is not the private key of %s", keyFile, filepath.Join(dir, AuthorityCert))
 	case time.Now().After(cert.NotAfter):
-		return nil, fmt.Errorf("%s has expired at %s; make a new authority", filepath.Join(dir, AuthorityCert), cert.NotAfter.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("%s expired at %s; create a new authority", filepath.Join(dir, AuthorityCert), cert.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return &Authority{dir: dir, cert: cert, key: key}, nil
 }
 
-// CertFile is the path of the authority's certificate, which every node needs.
+// CertFile returns the path of the authority's certificate, which every node needs.
 func (a *Authority) CertFile() string { return filepath.Join(a.dir, AuthorityCert) }
 
-// NotAfter is when the authority's certificate ends.
+// NotAfter returns when the authority's certificate expires.
 func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
 
-// Issue makes a key and a certificate with which a node introduces itself as node and is reached under hosts (DNS names
-// and IP addresses), and writes them to dir as <node>.pem and <node>.key, the latter with mode 0600. It never overwrites either.
-// The certificate ends no later than the authority's.
+// Issue creates a key and a certificate for node, valid for hosts (DNS names and IP addresses). It writes them to dir as
+// <node>.pem and <node>.key, the latter with mode 0600, and never overwrites either. The certificate expires no later than the
+// authority's.
 func (a *Authority) Issue(dir, node string, hosts []string, valid time.Duration) (*Issued, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("issue a certificate: %w", err)
@@ -120,8 +120,8 @@ func (a *Authority) Issue(dir, node string, hosts []string, valid time.Duration)
 	return out, nil
 }
 
-// Renew makes a new certificate for the key that Issue wrote to dir, and puts it in the old one's place in one step, so that a
-// running node meets either of them. Without hosts it keeps those of the old one.
+// Renew creates a new certificate for the key that Issue wrote to dir. It replaces the old certificate atomically, so a running
+// node reads either the old or the new one. If hosts is empty it keeps those of the old certificate.
 func (a *Authority) Renew(dir, node string, hosts []string, valid time.Duration) (*Issued, error) {
 	certFile, keyFile := nodeFiles(dir, node)
 	old, err := readCertificate(certFile)
@@ -133,7 +133,7 @@ func (a *Authority) Renew(dir, node string, hosts []string, valid time.Duration)
 		return nil, fmt.Errorf("renew a certificate: %w", err)
 	}
 	if !samePublic(old.PublicKey, key.Public()) {
-		return nil, fmt.Errorf("renew a certificate: %s is not the key of %s", keyFile, certFile)
+		return nil, fmt.Errorf("renew a certificate: %s is not the private key of %s", keyFile, certFile)
 	}
 	if len(hosts) == 0 {
 		hosts = hostsOf(old)
@@ -204,11 +204,11 @@ func certificatePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// writePair writes a certificate and its key to files that must not exist.
+// writePair writes a certificate and its key to files that must not exist yet.
 func writePair(certFile string, der []byte, keyFile string, key crypto.Signer) error {
 	for _, f := range []string{certFile, keyFile} {
 		if _, err := os.Lstat(f); !errors.Is(err, os.ErrNotExist) {
-			return errors.Join(fmt.Errorf("%s exists, and is not overwritten", f), err)
+			return errors.Join(fmt.Errorf("%s already exists and is not overwritten", f), err)
 		}
 	}
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
@@ -236,7 +236,7 @@ func writeNew(name string, data []byte, mode os.FileMode) error {
 	return nil
 }
 
-// maxPEM bounds what is read of a PEM file.
+// maxPEM bounds how much of a PEM file is read.
 const maxPEM = 1 << 20
 
 func readPEM(name, kind string) ([]byte, error) {
@@ -254,7 +254,7 @@ func readPEM(name, kind string) ([]byte, error) {
 			return block.Bytes, nil
 		}
 	}
-	return nil, fmt.Errorf("%s holds no %s in PEM", name, kind)
+	return nil, fmt.Errorf("%s contains no PEM block of type %s", name, kind)
 }
 
 func readCertificate(name string) (*x509.Certificate, error) {

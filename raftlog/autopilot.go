@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// pilotContact is how old a node's word from the leader may be for it to count as healthy.
+	// pilotContact is how long ago a healthy node may have last heard from the leader.
 	pilotContact = 2 * time.Second
 	voterType    = autopilot.NodeVoter
 	deliverType  = autopilot.NodeType("nonvoter")
 )
 
-// pilot runs raft-autopilot while this node leads: it gives votes to nodes that are to have one and are stable, one
-// at a time, and removes dead ones if that is wanted.
+// pilot runs raft-autopilot while this node leads. It gives votes to stable nodes that should have one, one at a time, and
+// removes dead nodes if configured to.
 type pilot struct {
 	node    *Node
 	lib     *autopilot.Autopilot
@@ -42,7 +42,7 @@ func (p *pilot) start() {
 	}
 }
 
-// stop waits until nothing of it runs any more.
+// stop stops autopilot and waits for its goroutines.
 func (p *pilot) stop() {
 	if p.running {
 		<-p.lib.Stop()
@@ -60,7 +60,7 @@ func (p *pilot) AutopilotConfig() *autopilot.Config {
 // NotifyState implements autopilot.ApplicationIntegration.
 func (p *pilot) NotifyState(*autopilot.State) {}
 
-// FetchServerStats implements autopilot.ApplicationIntegration from what the nodes have said of themselves.
+// FetchServerStats implements autopilot.ApplicationIntegration from what the nodes report about themselves.
 func (p *pilot) FetchServerStats(_ context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
 	n := p.node
 	out := map[raft.ServerID]*autopilot.ServerStats{}
@@ -68,7 +68,7 @@ func (p *pilot) FetchServerStats(_ context.Context, servers map[raft.ServerID]*a
 	defer n.view.mu.Unlock()
 	for id := range servers {
 		if seen := n.view.nodes[string(id)]; seen != nil && !seen.asked.IsZero() {
-			// What it has applied counts, not what is in its log.
+			// What the node has applied counts, not what is in its log.
 			out[id] = &autopilot.ServerStats{LastContact: seen.status.Contact, LastTerm: seen.status.LastTerm, LastIndex: seen.status.Applied}
 		}
 	}
@@ -93,20 +93,20 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 	return out
 }
 
-// RemoveFailedServer implements autopilot.ApplicationIntegration: it goes the way of every removal.
+// RemoveFailedServer implements autopilot.ApplicationIntegration. It starts a normal removal.
 func (p *pilot) RemoveFailedServer(s *autopilot.Server) {
 	n := p.node
 	n.owned.Go(func() {
 		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout)
 		defer cancel()
-		n.opts.Logger.Warn("a dead node is removed", "node", string(s.ID), "after", n.opts.Autopilot.CleanupDead)
+		n.opts.Logger.Warn("removing a dead node (cluster.autopilot.cleanup_dead)", "node", string(s.ID), "after", n.opts.Autopilot.CleanupDead)
 		if err := n.Change(ctx, Change{Operation: RemoveNode, Node: string(s.ID)}); err != nil {
-			n.port.logOnce("a dead node cannot be removed", "node", string(s.ID), "error", err)
+			n.port.logOnce("a dead node cannot be removed; retrying", "node", string(s.ID), "error", err)
 		}
 	})
 }
 
-// promoter decides who gets a vote.
+// promoter decides which nodes get a vote.
 type promoter struct{ *pilot }
 
 // GetServerExt implements autopilot.Promoter.
@@ -127,8 +127,8 @@ func (p promoter) GetNodeTypes(_ *autopilot.Config, s *autopilot.State) map[raft
 	return out
 }
 
-// CalculatePromotionsAndDemotions implements autopilot.Promoter. It names one node at most, so that there is a quorum
-// of tried voters at any time; the stabilization time holds for a new leader's first look, too.
+// CalculatePromotionsAndDemotions implements autopilot.Promoter. It promotes at most one node at a time, so that there is
+// always a quorum of proven voters. The stabilization time also applies to a new leader's first round.
 func (p promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) (changes autopilot.RaftChanges) {
 	known, nodes := p.KnownServers(), p.node.nodes()
 	var ids []raft.ServerID
@@ -146,7 +146,7 @@ func (p promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopi
 	return changes
 }
 
-// FilterFailedServerRemovals implements autopilot.Promoter: who is not answering for a moment is not dead.
+// FilterFailedServerRemovals implements autopilot.Promoter. A node that is briefly unreachable is not dead.
 func (p promoter) FilterFailedServerRemovals(_ *autopilot.Config, _ *autopilot.State, f *autopilot.FailedServers) *autopilot.FailedServers {
 	silent := map[raft.ServerID]time.Duration{}
 	for _, m := range p.node.Members() {

@@ -14,29 +14,29 @@ import (
 )
 
 const (
-	// retryPause lies between two attempts to bring the same batch to a leader.
+	// retryPause is the pause between two attempts to send the same batch to a leader.
 	retryPause = 5 * time.Millisecond
-	// fillBytes is the size from which on a batch leaves, and an entry is written, although others are under way. Smaller ones wait
-	// for one of these to come back and gather meanwhile: an entry costs a commit of raft.db on every node, whatever it holds.
+	// fillBytes is the size at which a batch is sent, and an entry written, although others are in flight. Smaller ones grow
+	// while they wait for one of these to finish: an entry costs a commit of raft.db on every node, whatever it holds.
 	fillBytes = 32 << 10
-	// settleRounds bounds how often a batch that is about to leave lets others run who may have something to add.
+	// settleRounds bounds how often a batch about to be sent yields to goroutines that may add to it.
 	settleRounds = 16
 )
 
-// proposal is one call of Propose on its way.
+// proposal is one call of Propose in progress.
 type proposal struct {
 	data    []byte
 	newWork bool
 	results []hub.Result
 	err     error
-	done    chan struct{} // gets one value when results and err are set
+	done    chan struct{} // receives one value when results and err are set
 
 	taken     bool // by a slot; guarded by batcher.mu
-	abandoned bool // by its caller before it was taken; guarded by batcher.mu
+	abandoned bool // by its caller, before it was taken; guarded by batcher.mu
 }
 
-// batcher turns concurrent proposals into batches and keeps up to a fixed number of them under way. It
-// implements hub.Proposer.
+// batcher turns concurrent proposals into batches and keeps up to a fixed number of them in flight. It implements
+// hub.Proposer.
 type batcher struct {
 	sink     sink
 	origin   string
@@ -44,7 +44,7 @@ type batcher struct {
 	limit    int64 // of queued bytes
 	retryFor time.Duration
 	patience time.Duration // how long a batch waits for a leader
-	refuse   func() error  // why new work is not taken at the moment, or nil
+	refuse   func() error  // returns why new work is not accepted at the moment, or nil
 	latency  *histogram
 
 	mu       sync.Mutex
@@ -52,13 +52,13 @@ type batcher struct {
 	idle     sync.Cond // nothing is queued or in flight
 	queue    []*proposal
 	head     int // queue[:head] is taken
-	waiting  int // in queue, without the abandoned
+	waiting  int // proposals in queue that are not abandoned
 	bytes    int // of these
 	busy     int // slots with a batch
 	seq      uint64
-	failing  time.Time // when the attempts began to fail; zero: the last one did not
+	failing  time.Time // since when attempts fail; zero: the last one did not
 	failed   time.Time // when the last attempt failed
-	draining bool      // nothing new is taken
+	draining bool      // nothing new is accepted
 	stopping bool      // slots end
 
 	queued  atomic.Int64 // encoded bytes waiting and in flight
@@ -94,8 +94,8 @@ func newBatcher(o Options, origin string, to sink, refuse func() error) *batcher
 	return b
 }
 
-// Propose implements hub.Proposer. Two calls one after the other are applied in that order. When ctx ends
-// first, the events may still be applied.
+// Propose implements hub.Proposer. Consecutive calls are applied in order. If ctx ends first, the events may still be
+// applied.
 func (b *batcher) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -136,8 +136,8 @@ func (b *batcher) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Re
 	}
 }
 
-// newWork tells whether events add to what the hub has to keep and to do. Others follow from what was
-// accepted earlier; among them are those that make room.
+// newWork reports whether events add to what the hub must store or do. Other events follow from work accepted earlier; some
+// of them free space.
 func newWork(events []*hubpb.Event) bool {
 	for _, e := range events {
 		switch e.Kind.(type) {
@@ -159,7 +159,7 @@ func (b *batcher) admit(size int64, newWork bool) error {
 		}
 		limit = b.limit
 	}
-	// A single proposal is let into an empty queue whatever its size.
+	// An empty queue accepts a single proposal of any size.
 	if n := b.queued.Add(size); n > limit && n > size {
 		b.queued.Add(-size)
 		return hub.ErrOverloaded
@@ -176,13 +176,13 @@ func (b *batcher) enqueue(p *proposal) bool {
 	b.queue = append(b.queue, p)
 	b.waiting++
 	b.bytes += len(p.data)
-	if b.busy == 0 || b.bytes >= fillBytes { // else it waits for what is under way, see settleUnlocks
+	if b.busy == 0 || b.bytes >= fillBytes { // otherwise it waits for what is in flight, see settleUnlocks
 		b.work.Signal()
 	}
 	return true
 }
 
-// abandon takes p out of the queue, and reports false when a slot has it already.
+// abandon removes p from the queue. It reports false if a slot has already taken p.
 func (b *batcher) abandon(p *proposal) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -192,17 +192,17 @@ func (b *batcher) abandon(p *proposal) bool {
 	p.abandoned = true
 	b.unqueueLocked(p)
 	b.queued.Add(-int64(len(p.data)))
-	b.signalIdle()
+	b.signalIdleLocked()
 	return true
 }
 
-// unqueueLocked counts p out of those that wait. Callers hold mu.
+// unqueueLocked subtracts p from the waiting proposals. The caller holds mu.
 func (b *batcher) unqueueLocked(p *proposal) {
 	b.waiting--
 	b.bytes -= len(p.data)
 }
 
-// run is one slot: it has one batch under way at a time.
+// run is one slot: it has one batch in flight at a time.
 func (b *batcher) run() {
 	defer func() {
 		if b.slots.Add(-1) == 0 {
@@ -227,7 +227,7 @@ func (b *batcher) run() {
 	}
 }
 
-// take waits for proposals and closes a batch. It returns nothing when the batcher stops.
+// take waits for proposals and closes a batch. It returns no proposals when the batcher stops.
 func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -267,9 +267,9 @@ func (b *batcher) take(taken []*proposal, next *batch) []*proposal {
 	return taken
 }
 
-// settleUnlocks tells whether a batch may leave or the batcher stops, once nobody who could run adds to it any more: on a busy
-// machine these would come a moment too late, and each batch would be small. Where nothing else wants to run it takes no
-// time. Callers hold mu.
+// settleUnlocks reports whether a batch may be sent or the batcher stops. It yields until runnable goroutines add no more
+// proposals: on a busy machine these would come a moment too late and batches would be small. If nothing else is runnable
+// it takes no time. The caller holds mu, which settleUnlocks releases and retakes.
 func (b *batcher) settleUnlocks() bool {
 	for range settleRounds {
 		if b.stopping {
@@ -289,9 +289,8 @@ func (b *batcher) settleUnlocks() bool {
 	return b.waiting > 0 || b.stopping
 }
 
-// deliver sends a batch, again and again for a while when it is not known what became of it, or when there is
-// no leader. Once there was none for that long, everything queued learns it, so that nobody waits behind batches
-// that cannot be sent.
+// deliver sends a batch. It retries for a while if the outcome is unknown or there is no leader. If there has been no leader
+// for that long, everything queued fails too, so that no caller waits behind batches that cannot be sent.
 func (b *batcher) deliver(next *batch) (hub.BatchResult, error) {
 	begin := time.Now()
 	var pause *time.Ticker
@@ -333,7 +332,7 @@ func (b *batcher) deliver(next *batch) (hub.BatchResult, error) {
 	}
 }
 
-// failureGap ends a row of failures: what comes later has to wait for a leader anew.
+// failureGap ends a series of failures: a later batch waits for a leader again.
 const failureGap = time.Second
 
 func (b *batcher) succeeded() {
@@ -342,8 +341,8 @@ func (b *batcher) succeeded() {
 	b.failing = time.Time{}
 }
 
-// leaderGone notes a failed attempt, and tells whether all of them failed for longer than a batch waits. What is
-// queued is then answered.
+// leaderGone records a failed attempt, and reports whether attempts have failed for longer than a batch waits. In that case
+// it fails everything that is queued.
 func (b *batcher) leaderGone() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -356,7 +355,7 @@ func (b *batcher) leaderGone() bool {
 		return false
 	}
 	if b.patience == 0 {
-		return true // the queue is tried on its own
+		return true // queued proposals make their own attempts
 	}
 	for _, p := range b.queue[b.head:] {
 		if !p.abandoned {
@@ -369,7 +368,7 @@ func (b *batcher) leaderGone() bool {
 	}
 	clear(b.queue)
 	b.queue, b.head = b.queue[:0], 0
-	b.signalIdle()
+	b.signalIdleLocked()
 	return true
 }
 
@@ -380,7 +379,7 @@ func (b *batcher) answer(taken []*proposal, answer hub.BatchResult, err error) {
 		if err != nil {
 			p.err = err
 		} else {
-			// The state remembers the answer for repetitions; callers get their own copy.
+			// The state keeps the results for repeated batches; callers get their own copy.
 			p.results = append([]hub.Result(nil), answer.Proposals[i]...)
 		}
 		p.done <- struct{}{} // p belongs to its caller from here on
@@ -390,18 +389,19 @@ func (b *batcher) answer(taken []*proposal, answer hub.BatchResult, err error) {
 	b.batches.Add(1)
 	b.mu.Lock()
 	b.busy--
-	b.work.Signal() // for what waits until it is more, or nothing is under way
-	b.signalIdle()
+	b.work.Signal() // wakes a batch that waits until it is larger or nothing is in flight
+	b.signalIdleLocked()
 	b.mu.Unlock()
 }
 
-func (b *batcher) signalIdle() {
+// signalIdleLocked wakes drain when nothing is queued or in flight. The caller holds mu.
+func (b *batcher) signalIdleLocked() {
 	if b.draining && b.waiting == 0 && b.busy == 0 {
 		b.idle.Broadcast()
 	}
 }
 
-// drain takes nothing new and waits until everything under way is answered, or ctx ends.
+// drain accepts nothing new and waits until everything in flight has finished, or ctx ends.
 func (b *batcher) drain(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -413,7 +413,7 @@ func (b *batcher) drain(ctx context.Context) error {
 	})()
 	for b.waiting > 0 || b.busy > 0 {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%d proposals and %d batches are still under way: %w", b.waiting, b.busy, err)
+			return fmt.Errorf("%d proposals and %d batches are still in flight: %w", b.waiting, b.busy, err)
 		}
 		select {
 		case <-b.stop:
@@ -425,7 +425,7 @@ func (b *batcher) drain(ctx context.Context) error {
 	return nil
 }
 
-// halt ends every wait: what was not taken gets hub.ErrStopping, the rest hub.ErrAmbiguous.
+// halt ends every wait: proposals no slot has taken get hub.ErrStopping, the others hub.ErrAmbiguous.
 func (b *batcher) halt() {
 	b.once.Do(func() {
 		b.mu.Lock()
@@ -437,7 +437,7 @@ func (b *batcher) halt() {
 	})
 }
 
-// stats are the queue's figures at this moment.
+// stats returns the queue's current figures.
 func (b *batcher) stats() (waiting, inFlight int, queued int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Calls between nodes. A request is: 4 bytes length of the rest, 8 bytes number, 1 byte method, body. Its answer:
-// 4 bytes length, the same number, 1 byte status, body. Answers come in any order.
+// Calls between nodes. A request is a frame: 4 bytes length of the rest, 8 bytes number, 1 byte method, body. A response is a
+// frame with the same number and 1 byte status in place of the method. Responses arrive in any order.
 const (
 	frameHead = 9
-	// maxFrame bounds a frame: the largest message a hub may be configured for, and what goes with it.
+	// maxFrame bounds a frame: the largest message a hub can be configured for, plus overhead.
 	maxFrame = 72 << 20
 
 	methodState     byte = 1  // see stateRequest
@@ -27,22 +27,22 @@ const (
 	methodReadIndex byte = 20 // see handleReadIndex
 	methodTerm      byte = 21 // see handleTerm
 	methodContact   byte = 22 // see handleReport
-	methodNodeCall  byte = 32 // see Ask
+	methodNodeCall  byte = 32 // see Node.Call
 
 	statusOK        byte = 0
-	statusNotLeader byte = 1 // surely nothing was done
-	statusRefused   byte = 2 // nothing was done; the body says why
+	statusNotLeader byte = 1 // nothing was done
+	statusRefused   byte = 2 // nothing was done; the body gives the reason
 	statusUnknown   byte = 3 // it may have been done
-	statusRemoved   byte = 4 // the caller is not part of the cluster any more; the body says so in words
+	statusRemoved   byte = 4 // the caller was removed from the cluster; the body says so for people
 )
 
-// maxCalls is how many calls of one connection are answered at the same time.
+// maxCalls is how many calls of one connection are served concurrently.
 const maxCalls = 64
 
-// writeTimeout bounds the writing of one frame.
+// writeTimeout bounds writing one frame.
 const writeTimeout = 10 * time.Second
 
-// errNotSent says that a call did not reach the other node.
+// errNotSent reports that a call did not reach the other node.
 var errNotSent = errors.New("not sent")
 
 type frame struct {
@@ -53,7 +53,7 @@ type frame struct {
 
 func writeFrame(ctx context.Context, conn net.Conn, f frame) error {
 	if len(f.body) > maxFrame-frameHead {
-		return fmt.Errorf("frame of %d bytes, the most is %d", len(f.body), maxFrame-frameHead)
+		return fmt.Errorf("frame of %d bytes, expected at most %d", len(f.body), maxFrame-frameHead)
 	}
 	out := make([]byte, 0, 4+frameHead+len(f.body))
 	out = binary.BigEndian.AppendUint32(out, uint32(frameHead+len(f.body)))
@@ -87,8 +87,8 @@ func readFrame(r io.Reader) (f frame, err error) {
 	return f, err
 }
 
-// serveCalls answers the calls of one connection until it ends. Answers are worked out concurrently; one that
-// never comes does not keep serveCalls.
+// serveCalls serves the calls of one connection until it ends. Calls run concurrently; serveCalls does not wait for a call
+// that never returns.
 func serveCalls(conn net.Conn, answer func(method byte, body []byte) (status byte, out []byte)) {
 	var writing sync.Mutex
 	places := make(chan struct{}, maxCalls)
@@ -111,7 +111,7 @@ func serveCalls(conn net.Conn, answer func(method byte, body []byte) (status byt
 	}
 }
 
-// caller makes calls to the other nodes over connections that it keeps. Safe for concurrent use.
+// caller calls other nodes over connections that it keeps open. It is safe for concurrent use.
 type caller struct {
 	dial func(ctx context.Context, address string) (net.Conn, error)
 
@@ -119,7 +119,7 @@ type caller struct {
 	lines map[lineKey]*callLine
 }
 
-// lineKey keeps what must not wait for each other apart: lane 0 is for short questions, the others for batches.
+// lineKey separates calls that must not wait for each other: lane 0 is for short requests, the others for batches.
 type lineKey struct {
 	address string
 	lane    int
@@ -129,7 +129,7 @@ func newCaller(dial func(ctx context.Context, address string) (net.Conn, error))
 	return &caller{dial: dial, lines: map[lineKey]*callLine{}}
 }
 
-// call asks the node at address. errNotSent in the chain says that it never heard of it.
+// call calls the node at address. The error wraps errNotSent if the node never received the request.
 func (c *caller) call(ctx context.Context, address string, lane int, method byte, body []byte) (status byte, answer []byte, err error) {
 	c.mu.Lock()
 	key := lineKey{address, lane}
@@ -146,7 +146,7 @@ func (c *caller) call(ctx context.Context, address string, lane int, method byte
 	return s.call(ctx, method, body)
 }
 
-// drop closes the connection of a lane when it was made before a call that got no answer.
+// drop closes the connection of a lane if it was opened before a call that got no response.
 func (c *caller) drop(address string, lane int, before time.Time) {
 	c.mu.Lock()
 	l := c.lines[lineKey{address, lane}]
@@ -156,7 +156,7 @@ func (c *caller) drop(address string, lane int, before time.Time) {
 	}
 }
 
-// callLine is a place for one connection, made anew when it has ended.
+// callLine holds one connection, and opens a new one when it has ended.
 type callLine struct {
 	turn    chan struct{} // held while dialing
 	mu      sync.Mutex
@@ -190,19 +190,19 @@ func (l *callLine) session(ctx context.Context, dial func() (net.Conn, error)) (
 		return nil, err
 	}
 	s := &session{conn: conn, began: time.Now(), waiting: map[uint64]chan frame{}, over: make(chan struct{})}
-	go s.read() // ends with the connection, which the port closes at the latest
+	go s.read() // ends with the connection; the port closes that at the latest
 	l.mu.Lock()
 	l.current = s
 	l.mu.Unlock()
 	return s, nil
 }
 
-// session is one connection with its calls under way.
+// session is one connection with its calls in flight.
 type session struct {
 	conn    net.Conn
 	began   time.Time
 	writing sync.Mutex
-	over    chan struct{} // closed when nothing can be asked any more
+	over    chan struct{} // closed when the connection has ended
 
 	mu      sync.Mutex
 	next    uint64
@@ -256,7 +256,7 @@ func (s *session) call(ctx context.Context, method byte, body []byte) (byte, []b
 	err := writeFrame(ctx, s.conn, frame{number, method, body})
 	s.writing.Unlock()
 	if err != nil {
-		s.conn.Close() // half a frame may be out
+		s.conn.Close() // half a frame may have been sent
 		return 0, nil, err
 	}
 	select {
@@ -269,7 +269,7 @@ func (s *session) call(ctx context.Context, method byte, body []byte) (byte, []b
 		case f := <-ch:
 			return f.kind, f.body, nil
 		default:
-			return 0, nil, errors.New("the connection ended")
+			return 0, nil, errors.New("connection closed")
 		}
 	}
 }

@@ -8,17 +8,18 @@ import (
 )
 
 const (
-	// chunkBytes is what one value of raft.db holds of an entry. A leaf of bbolt keeps up to four values that are larger
-	// than a page, and all of them are written again with the next one: an entry of 64 KiB in one value makes the kernel write
-	// eight times its size, in chunks two and a half times.
+	// chunkBytes is how much of an entry one value of raft.db holds. A bbolt leaf keeps up to four values larger than a
+	// page, and rewrites all of them with the next one: stored as one value, an entry of 64 KiB makes the kernel write eight
+	// times its size; in chunks, two and a half times.
 	chunkBytes = 16 << 10
-	// chunkBits are the bits of a key that number the chunks of an entry; the index of the entry is above them.
+	// chunkBits is the number of low bits of a key that number an entry's chunks. The bits above hold the entry's index.
 	chunkBits = 8
 	maxChunks = 1 << chunkBits
 )
 
-// chunks keeps raft's entries in chunks in another LogStore. The first chunk has all that belongs to an entry, and behind its
-// checksum one byte, the number of chunks after it; the others have data only. All are written in one transaction.
+// chunks splits raft's entries into chunks and keeps them in another LogStore. The first chunk has all fields of the entry;
+// after its checksum comes one byte, the number of further chunks. The others hold data only. All chunks of an entry are
+// written in one transaction.
 type chunks struct{ raft.LogStore }
 
 func chunkKey(index uint64, chunk int) uint64 { return index<<chunkBits | uint64(chunk) }
@@ -35,7 +36,7 @@ func (c chunks) LastIndex() (uint64, error) {
 	return key >> chunkBits, err
 }
 
-// GetLog implements raft.LogStore. It finds missing chunks (errChecksum); the caller checks the entry against its checksum.
+// GetLog implements raft.LogStore. It detects missing chunks (errChecksum); the caller verifies the entry's checksum.
 func (c chunks) GetLog(index uint64, log *raft.Log) error {
 	var first raft.Log
 	if err := c.LogStore.GetLog(chunkKey(index, 0), &first); err != nil {

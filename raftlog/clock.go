@@ -15,34 +15,33 @@ import (
 	"quorumhub/hub"
 )
 
-// clockTolerance is how far a node's clock may be from the cluster's time before it is reported, and before the node
-// goes by the others' clocks. An answer that takes long makes a measurement wrong by half of that.
+// clockTolerance is how far a node's clock may deviate from the cluster's time before it is reported, and before the node
+// uses the others' clocks instead. A slow response makes a measurement wrong by half its duration.
 const clockTolerance = 2 * time.Second
 
-// compareTimeout is how long a node that knows of a leader waits to compare its clock with a majority's before it goes by
-// its own.
+// compareTimeout is how long a node that knows a leader waits to compare its clock with a majority's before it uses its own.
 const compareTimeout = 5 * time.Second
 
-// clusterClock is the time by which the nodes of a cluster act: the machine's, unless it is off from what the voters'
-// clocks say. Of those it takes the median, of an even number the earlier of the two, so that one clock that is
-// hours ahead ends no lease, on whichever node it is and whoever leads. What was measured is kept as a distance
-// from the machine's monotonic clock, so that a clock that is set while the node runs changes nothing before the
-// next measurement. Safe for concurrent use.
+// clusterClock is the time by which the nodes of a cluster act: this machine's time, unless it deviates from the voters'
+// clocks. Of those it takes the median, of an even number the earlier of the middle two, so that one skewed clock never
+// expires leases, whichever node it is on and whoever leads. Measurements are kept as distances from the machine's
+// monotonic clock, so that setting a clock while the node runs changes nothing before the next measurement. clusterClock
+// is safe for concurrent use.
 type clusterClock struct {
 	local hub.Clock
 	start time.Time
 
-	// settled: a majority of the voters was measured at some time, or cannot be reached.
+	// settled: a majority of the voters has been measured, or cannot be reached.
 	settled atomic.Bool
-	// alone is the monotonic time since when a leader is known and not settled; 0: there is none.
+	// alone is the monotonic time since when a leader is known but the clock is not settled; 0: no leader is known.
 	alone atomic.Int64
-	// distance is added to the monotonic time, in nanoseconds; nil: the local clock holds.
+	// distance is added to the monotonic time, in nanoseconds; nil: the local clock applies.
 	distance atomic.Pointer[int64]
 
 	mu     sync.Mutex
-	median *int64           // of the voters' clocks, as distance
-	others map[string]int64 // of each node that was ever asked: its clock minus this machine's monotonic time
-	off    map[string]bool  // as logged last
+	median *int64           // of the voters' clocks, as a distance
+	others map[string]int64 // of each measured node: its clock minus this machine's monotonic time
+	off    map[string]bool  // as last logged
 }
 
 func newClusterClock(local hub.Clock) *clusterClock {
@@ -60,17 +59,17 @@ func (c *clusterClock) Now() time.Time {
 
 func (c *clusterClock) monotonic() int64 { return int64(time.Since(c.start)) }
 
-// localOffset is the local clock minus the monotonic time.
+// localOffset returns the local clock minus the monotonic time.
 func (c *clusterClock) localOffset() int64 { return c.local.Now().UnixNano() - c.monotonic() }
 
-// measured notes what another node's clock said, to a question asked between two moments of the monotonic time.
+// measured records another node's clock, read at some moment between asked and answered (monotonic time).
 func (c *clusterClock) measured(id string, clock, asked, answered int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.others[id] = clock - (asked + (answered-asked)/2)
 }
 
-// known tells whether a majority of the voters was measured at some time, this node included.
+// known reports whether a majority of the voters, this node included, has been measured.
 func (c *clusterClock) known(self string, voters []string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +82,7 @@ func (c *clusterClock) known(self string, voters []string) bool {
 	return n > len(voters)/2
 }
 
-// set works out the time anew. It is never before reached, the time that the log has come to.
+// set recomputes the time. The result is never before reached, the newest time in the log.
 func (c *clusterClock) set(self string, voters []string, reached time.Time) {
 	own := c.localOffset()
 	c.mu.Lock()
@@ -111,7 +110,7 @@ func (c *clusterClock) set(self string, voters []string, reached time.Time) {
 	c.distance.Store(&acting)
 }
 
-// offsets is how far each known clock is ahead of the voters'.
+// offsets returns how far each known clock is ahead of the voters' median.
 func (c *clusterClock) offsets(self string) map[string]time.Duration {
 	own := c.localOffset()
 	c.mu.Lock()
@@ -127,7 +126,7 @@ func (c *clusterClock) offsets(self string) map[string]time.Duration {
 	return out
 }
 
-// forget drops nodes that are no members.
+// forget drops nodes that are not members.
 func (c *clusterClock) forget(member func(id string) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +134,7 @@ func (c *clusterClock) forget(member func(id string) bool) {
 	maps.DeleteFunc(c.off, func(id string, _ bool) bool { return !member(id) })
 }
 
-// changed are the nodes whose clocks went wrong, or right again, since the last call.
+// changed returns the nodes whose clocks became skewed, or correct again, since the last call.
 func (c *clusterClock) changed(self string) (changed map[string]time.Duration) {
 	changed = map[string]time.Duration{}
 	for id, offset := range c.offsets(self) {
@@ -152,25 +151,25 @@ func (c *clusterClock) changed(self string) (changed map[string]time.Duration) {
 
 func isOff(offset time.Duration) bool { return offset.Abs() > clockTolerance }
 
-// Clock is the time by which the cluster acts: see ClockOffset.
+// Clock returns the cluster's time; see ClockOffset.
 func (n *Node) Clock() hub.Clock { return n.clock }
 
-// ClockOffset is how far this machine's clock is ahead of the cluster's time, which is the median of the voters' clocks.
+// ClockOffset returns how far this machine's clock is ahead of the cluster's time, the median of the voters' clocks.
 func (n *Node) ClockOffset() time.Duration { return n.clock.offsets(n.opts.ID)[n.opts.ID] }
 
-// Warnings says in words what an operator should look after although the node works.
+// Warnings returns what an operator should look into although the node works, one line each.
 func (n *Node) Warnings() []string {
 	var out []string
 	offsets := n.clock.offsets(n.opts.ID)
 	for _, id := range slices.Sorted(maps.Keys(offsets)) {
 		if isOff(offsets[id]) {
-			out = append(out, fmt.Sprintf("the clock of %s is %s; the cluster goes by the other nodes' clocks, so set it right (NTP)", id, offWords(offsets[id])))
+			out = append(out, fmt.Sprintf("the clock of %s is %s; the cluster uses the other nodes' clocks; check NTP on %s", id, offsetText(offsets[id]), id))
 		}
 	}
 	return out
 }
 
-func offWords(offset time.Duration) string {
+func offsetText(offset time.Duration) string {
 	if offset < 0 {
 		return offset.Abs().Round(time.Second).String() + " behind"
 	}
@@ -186,7 +185,7 @@ func (n *Node) voters() (ids []string) {
 	return ids
 }
 
-// setClock works out the cluster's time from what was measured, and says when a clock is off.
+// setClock recomputes the cluster's time from the measurements, and logs skewed clocks.
 func (n *Node) setClock() {
 	members := map[string]bool{}
 	for _, s := range n.servers() {
@@ -207,25 +206,25 @@ func (n *Node) setClock() {
 		if since == 0 {
 			n.clock.alone.Store(n.clock.monotonic())
 		} else if n.clock.monotonic()-since > int64(compareTimeout) {
-			n.opts.Logger.Warn("most other nodes do not tell the time; this node goes by its own clock")
+			n.opts.Logger.Warn("a majority of the voters cannot be asked for the time; using this machine's clock")
 			n.clock.settled.Store(true)
 		}
 	}
 	for id, offset := range n.clock.changed(n.opts.ID) {
 		if isOff(offset) {
-			n.opts.Logger.Warn("the clock of a node is off; the cluster goes by the other nodes' clocks, so set it right (NTP)", "node", id, "offset", offset.Round(time.Millisecond).String())
+			n.opts.Logger.Warn("a node's clock is skewed; the cluster uses the other nodes' clocks; check NTP on that node", "node", id, "offset", offset.Round(time.Millisecond).String())
 		} else {
-			n.opts.Logger.Info("the clock of a node is right again", "node", id)
+			n.opts.Logger.Info("a node's clock is correct again", "node", id)
 		}
 	}
 }
 
-// clockSettled tells whether this node may act by its time: it knows how its clock compares with those of a majority. Without
-// calls between nodes there is nothing to compare.
+// clockSettled reports whether this node may act on its time: it has compared its clock with a majority's. Without calls
+// between nodes there is nothing to compare.
 func (n *Node) clockSettled() bool { return n.caller == nil || n.clock.settled.Load() }
 
-// compareClocks asks until the node knows how its clock compares with a majority's, or it does not lead any more. A node
-// that has just started may be elected before it has asked anybody.
+// compareClocks polls until the node has compared its clock with a majority's or no longer leads. A node that has just
+// started may be elected before it has asked any other.
 func (n *Node) compareClocks() bool {
 	pause := time.NewTicker(readPause)
 	defer pause.Stop()
@@ -237,7 +236,7 @@ func (n *Node) compareClocks() bool {
 		ctx, cancel := context.WithTimeout(n.ctx, statusTimeout/4)
 		for _, s := range n.servers() {
 			if string(s.ID) != n.opts.ID {
-				asking.Go(func() { _, _ = n.requestStatus(ctx, string(s.ID), string(s.Address)) }) // asked again below
+				asking.Go(func() { _, _ = n.requestStatus(ctx, string(s.ID), string(s.Address)) }) // the loop retries
 			}
 		}
 		asking.Wait()
@@ -252,7 +251,7 @@ func (n *Node) compareClocks() bool {
 	return true
 }
 
-// requestStatus asks another node for its status, and measures its clock by the way.
+// requestStatus requests another node's status, and measures its clock at the same time.
 func (n *Node) requestStatus(ctx context.Context, id, address string) (a statusResponse, err error) {
 	asked := n.clock.monotonic()
 	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)

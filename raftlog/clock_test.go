@@ -69,7 +69,7 @@ func clockOff(t *testing.T, off time.Duration) {
 			}
 			text := strings.Join(m.node.Warnings(), "\n")
 			return (offsets[0]-off).Abs() < 15*time.Minute && offsets[1].Abs() < time.Minute && offsets[2].Abs() < time.Minute &&
-				strings.HasPrefix(text, "the clock of node-1 is ") && strings.Contains(w.logs[m].String(), "the clock of a node is off")
+				strings.HasPrefix(text, "the clock of node-1 is ") && strings.Contains(w.logs[m].String(), "a node's clock is skewed")
 		})
 	}
 	eventually(t, "it leads", func() bool {

@@ -10,8 +10,8 @@ import (
 	"quorumhub/hub"
 )
 
-// checkFiles refuses a node whose files do not belong together: to start with them would lose
-// acknowledged messages, or let a node vote that has forgotten its votes.
+// checkFiles refuses to start a node whose files do not belong together: that would lose acknowledged messages, or let a
+// node vote again that has forgotten its votes.
 func (n *Node) checkFiles() error {
 	var (
 		l       = n.log
@@ -55,16 +55,16 @@ func (n *Node) checkFiles() error {
 	case n.identity.ClusterID != "" && term == 0:
 		return refuse("raft's log is empty, although this node was a member of a cluster")
 	case term < pos.Term:
-		return refuse("raft's log is older than the store: it knows term %d, the store is at term %d", term, pos.Term)
+		return refuse("raft's log is older than the store: it is at term %d, the store is at term %d", term, pos.Term)
 	case pos.Index > max(last, compacted, installed):
 		return refuse("raft's log is older than the store: it ends at entry %d, the store is at entry %d", max(last, compacted), pos.Index)
 	case pos.Index < compacted || first > pos.Index+1:
-		return refuse("the store is older than raft's log: it is at entry %d, and the log begins behind entry %d, so acknowledged messages are missing",
+		return refuse("the store is older than raft's log: it is at entry %d, but the log begins after entry %d, so acknowledged messages are missing",
 			pos.Index, max(compacted, first-1))
 	case last > pos.Index:
 		var entry raft.Log
 		if err := l.GetLog(pos.Index+1, &entry); errors.Is(err, raft.ErrLogNotFound) {
-			return refuse("the store is at entry %d, and the log lacks entry %d", pos.Index, pos.Index+1)
+			return refuse("the store is at entry %d, but the log lacks entry %d", pos.Index, pos.Index+1)
 		} else if err != nil {
 			return damaged(path, err)
 		}

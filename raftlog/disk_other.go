@@ -4,5 +4,5 @@ package raftlog
 
 import "math"
 
-// freeBytes cannot be told on this platform: the reserve is not watched.
+// freeBytes is not available on this platform: the reserve is not enforced.
 func freeBytes(string) (int64, error) { return math.MaxInt64, nil }

@@ -4,7 +4,7 @@ package raftlog
 
 import "syscall"
 
-// freeBytes is the space on dir's file system that this process may use.
+// freeBytes returns the space on dir's file system that this process may use.
 func freeBytes(dir string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {

@@ -25,7 +25,7 @@ type Faults struct {
 	Level       *uint32                           // the feature level this program claims to know
 
 	PersistWithoutFlush bool // a snapshot does not make the store durable
-	TruncateUnchecked   bool // the log is cut beyond what is durable
+	CompactUnchecked    bool // the log is cut beyond what is durable
 	MetaFromMemory      bool // a snapshot's index is the applied one, not the durable one
 	InstallUnchecked    bool // a received snapshot need not be at the announced index
 	ReadUnverified      bool // a leader answers reads without asking a quorum
@@ -55,7 +55,7 @@ func OpenFaulty(ctx context.Context, opts Options, f Faults) (*Node, error) {
 		if f.WrapLog != nil {
 			n.log.logs = f.WrapLog(n.log.logs)
 		}
-		if f.TruncateUnchecked {
+		if f.CompactUnchecked {
 			n.log.state = boastful{n.store}
 		}
 		err = n.start(ctx)

@@ -15,25 +15,24 @@ import (
 	"quorumhub/store"
 )
 
-// A node that is to go on alone, or to begin a new cluster with the state of an old one, gets two more entries in its log, in a
-// term of their own: a configuration with itself as the only voter, and a hubpb.NewClusterForced event, which gives the cluster
-// a new id. Everything else is raft's usual way: the node elects itself, commits what its log holds, and applies it.
+// A node that forms a new cluster from the state of an old one gets two more entries in its log, in a term of their own: a
+// configuration with itself as the only voter, and a hubpb.NewClusterForced event, which gives the cluster a new ID. The rest
+// is normal raft: the node elects itself, commits what its log holds, and applies it.
 //
-// The new id is the fence. Nodes of the former cluster know the old one, and the handshake keeps them apart from the new
-// one whatever they still hold; so they come back with empty directories only. That only one node is changed this way is why
-// it is sound: two logs of one cluster may have different ends, and none of raft's rules would tell these apart
-// after the same entry had been added to both.
+// The new ID is the fence. Nodes of the former cluster have the old ID, and the handshake keeps them out whatever data they
+// still hold; they can come back only with empty directories. This is sound only because a single node is changed: two logs
+// of one cluster may end differently, and no rule of raft could tell them apart once the same entry was appended to both.
 
 // newCluster configures forceNewCluster.
 type newCluster struct {
 	self   raft.Server
-	former string // cluster id at the end of the log
-	id     string // the new one
+	former string // cluster ID at the end of the log
+	id     string // new cluster ID
 	reason hubpb.NewClusterReason
 	clock  hub.Clock
 }
 
-// forceNewCluster appends the two entries behind entry last of a term below term. They are one write.
+// forceNewCluster appends the two entries after entry last, whose term is below term, in one write.
 func (l *logStore) forceNewCluster(r newCluster, last, term uint64) error {
 	proposal, err := hub.EncodeProposal([]*hubpb.Event{{Kind: &hubpb.Event_NewClusterForced{NewClusterForced: &hubpb.NewClusterForced{
 		ClusterId: r.id, FormerClusterId: r.former, Node: string(r.self.ID), Reason: r.reason, Index: last,
@@ -49,24 +48,24 @@ func (l *logStore) forceNewCluster(r newCluster, last, term uint64) error {
 			Data: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{r.self}})},
 		{Index: last + 2, Term: term, Type: raft.LogCommand, AppendedAt: now, Data: entry.Encode(now.UnixNano())},
 	}
-	// A term without entries is what a lost election leaves, so the end of the process in between does no harm.
+	// A term without entries is what a lost election leaves behind, so a crash in between does no harm.
 	if err := l.SetUint64(keyCurrentTerm, term); err != nil {
 		return err
 	}
 	return l.StoreLogs(logs)
 }
 
-// tail is what the log holds behind the store.
+// tail describes the entries of the log beyond the store's position.
 type tail struct {
-	first, last   uint64   // entries; none: last < first
+	first, last   uint64   // its entries; none: last < first
 	term          uint64   // the highest known
-	cluster       string   // its id when all of it is applied
-	former        []string // and those before
-	messages      int      // published in it
+	cluster       string   // cluster ID once all entries are applied
+	former        []string // former cluster IDs, likewise
+	messages      int      // published in the entries
 	configuration raft.Configuration
 }
 
-// readTail reads the log behind the store. Every entry must be readable.
+// readTail reads the log beyond the store's position. Every entry must be readable.
 func (n *Node) readTail() (t tail, err error) {
 	pos := n.store.Durable()
 	n.store.View(func(s *hub.State) { t.cluster, t.former = s.ClusterID(), slices.Clone(s.FormerClusterIDs()) })
@@ -134,7 +133,7 @@ func (t *tail) count(ev *hubpb.Event) {
 	}
 }
 
-// moveTo makes id that of a node that goes on under a new cluster id.
+// moveTo changes the identity to that of the only node of a new cluster.
 func (id *Identity) moveTo(cluster string, former []string) {
 	if id.Instance == "" {
 		id.Instance = randomID()
@@ -143,22 +142,22 @@ func (id *Identity) moveTo(cluster string, former []string) {
 	id.ClusterID, id.Members = cluster, map[string]string{id.ID: id.Instance}
 }
 
-// Plan is what Recover would do, or has done.
+// Plan describes what Recover would do, or has done.
 type Plan struct {
 	Node, Address string
 	Cluster       string   // before
-	LastIndex     uint64   // last entry of the log; with LastTerm it says which of several survivors knows most
+	LastIndex     uint64   // last entry of the log; of several survivors the one with the highest LastTerm, then LastIndex has most
 	LastTerm      uint64   // term of that entry
 	Durable       uint64   // entry up to which the state on disk is known to be committed
-	Messages      int      // published in the entries behind Durable
-	LeftOut       []string // nodes of the former cluster that have no part in the new one
+	Messages      int      // published in the entries after Durable
+	LeftOut       []string // nodes of the former cluster that are not in the new one
 	NewCluster    string   // empty: nothing was changed
 }
 
-// Recover makes a stopped node the only voter of a new cluster that goes on with all that its log holds, after the former
-// cluster has lost its quorum for good. What the log holds and nobody knows to be committed is committed by that. Options are
-// as for Open; ID and Address say how the node is known from now on, and ID must be what it was. Without
-// write nothing is changed. A crash at any moment leaves a node that was not recovered, or one that was.
+// Recover makes a stopped node the only voter of a new cluster that continues with everything in its log, after the former
+// cluster has permanently lost its quorum. Entries of unknown outcome thereby become committed. Options are as for Open: ID
+// must be the node's present ID, Address is its address from now on. If write is false, nothing is changed. After a crash
+// at any moment the node is either recovered or unchanged.
 func Recover(o Options, write bool) (_ *Plan, err error) {
 	if o, err = o.withDefaults(); err != nil {
 		return nil, err
@@ -207,14 +206,14 @@ func Recover(o Options, write bool) (_ *Plan, err error) {
 	return p, nil
 }
 
-// openStopped opens a node's files with all checks and starts nothing.
+// openStopped opens and checks a node's files without starting anything.
 func openStopped(o Options) (*Node, error) {
 	id, err := ReadIdentity(o.Dir)
 	switch {
 	case err != nil:
 		return nil, err
 	case id == nil:
-		return nil, fmt.Errorf("%s holds no node: there is no %s", o.Dir, identityFile)
+		return nil, fmt.Errorf("%s is not a node's data directory: there is no %s", o.Dir, identityFile)
 	}
 	n := &Node{opts: o, store: o.Store, engine: o.Store, level: hub.FeatureLevel}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -229,7 +228,7 @@ func openStopped(o Options) (*Node, error) {
 	return n, nil
 }
 
-// lastTerm is the term of entry last, which may be in the store only.
+// lastTerm returns the term of entry last, which may be only in the store.
 func (n *Node) lastTerm(last uint64) (uint64, error) {
 	if pos := n.store.Durable(); pos.Index == last {
 		return pos.Term, nil
@@ -241,13 +240,14 @@ func (n *Node) lastTerm(last uint64) (uint64, error) {
 	return l.Term, nil
 }
 
-// ForceNewCluster makes the directory of a new node around the state of a former cluster, as it comes from a backup: the node is the
-// only voter of a new cluster, in which that state lives on. open makes the store; Options.Store is set by it, and the caller
-// closes it. Nothing of a node may be in Options.Dir before. A directory that was not finished does not start.
+// ForceNewCluster creates the data directory of a node from the state of a former cluster, such as a backup. The node is the
+// only voter of a new cluster that continues with that state; cluster is its ID. open creates and returns the store, which
+// replaces Options.Store and which the caller closes. Options.Dir must not contain a node yet. A node cannot start in a
+// directory that ForceNewCluster did not finish.
 func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster string, err error) {
 	cluster = randomID()
 	id := &Identity{Format: identityFormat, ID: o.ID, ClusterID: cluster, CreatedAt: time.Now().UTC(), Instance: randomID()}
-	// With an identity and without a log a node does not start: this is what is left when the process ends before the rest is there.
+	// A node with an identity but without a log does not start. That is the state after a crash before the rest is written.
 	if err := id.write(o.Dir); err != nil {
 		return "", err
 	}
@@ -265,7 +265,7 @@ func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster stri
 		all = append(slices.Clone(s.FormerClusterIDs()), former)
 	})
 	if former == "" || pos.Index == 0 {
-		return "", errors.New("the state is that of no cluster")
+		return "", errors.New("the state belongs to no cluster")
 	}
 	l, err := openLog(o, true, func(error) {})
 	if err != nil {
@@ -282,8 +282,8 @@ func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster stri
 	return cluster, id.write(o.Dir)
 }
 
-// sameLineage tells whether the files of a node are of two moments of the same history: a refounding was written to one of
-// them only before the process ended, or is not applied yet.
+// sameLineage reports whether a node's files belong to the same history although their cluster IDs differ: a forced new
+// cluster was written to only one of them before a crash, or is not applied yet.
 func (n *Node) sameLineage(cluster string, former []string) bool {
 	return slices.Contains(n.identity.Former, cluster) || slices.Contains(former, n.identity.ClusterID)
 }

@@ -16,19 +16,18 @@ import (
 )
 
 const (
-	formationPause = 50 * time.Millisecond // between two rounds of questions
-	stateTimeout   = time.Second           // for one answer
+	formationPause = 50 * time.Millisecond // between two rounds
+	stateTimeout   = time.Second           // for one response
 	firstWaitLog   = 2 * time.Second
 	nextWaitLog    = 10 * time.Second
-	// patience is how long beginners may refuse this one before it gives up: certificates may be on their way.
+	// patience is how long fresh peers may refuse this node before it gives up: certificates may still be being distributed.
 	patience = 3 * time.Second
 )
 
-// stateRequest is what a fresh node asks its peers; it tells its own opinion too, so that both sides see when they
-// differ.
+// stateRequest asks a peer for its state. It carries the sender's own configuration, so that both sides notice differences.
 type stateRequest struct {
 	Node   string `json:"node"`
-	Member bool   `json:"member,omitempty"` // it asks as a member of a cluster, not as one that wants to found one
+	Member bool   `json:"member,omitempty"` // the sender belongs to a cluster and does not want to found one
 	Peers  []Peer `json:"peers"`
 	Shared string `json:"shared"`
 }
@@ -36,7 +35,7 @@ type stateRequest struct {
 type stateResponse struct {
 	Node          string            `json:"node"`
 	Instance      string            `json:"instance"`
-	Fresh         bool              `json:"fresh"` // it takes part in nothing yet
+	Fresh         bool              `json:"fresh"` // it belongs to no cluster yet
 	Peers         []Peer            `json:"peers"`
 	Shared        string            `json:"shared"`
 	Cluster       string            `json:"cluster,omitempty"`
@@ -46,13 +45,13 @@ type stateResponse struct {
 
 // formation is what a node knows before raft runs. Guarded by mu.
 type formation struct {
-	mu            sync.Mutex
-	refused       time.Time // since when more than half of the others refuse this node
-	fresh         bool
-	contradiction error
+	mu           sync.Mutex
+	refused      time.Time // since when more than half of the peers refuse this node
+	fresh        bool
+	disagreement error
 }
 
-// openPort opens the cluster port. A fresh node leaves with Options.Bootstrap or Options.Join set.
+// openPort opens the cluster port. For a fresh node it returns with Options.Bootstrap or Options.Join set.
 func (n *Node) openPort(ctx context.Context) error {
 	fresh, err := n.isFresh()
 	if err != nil {
@@ -86,15 +85,15 @@ func (n *Node) openPort(ctx context.Context) error {
 	return err
 }
 
-// checkMayFound refuses the founding of a cluster by a node that is not to vote.
+// checkMayFound refuses to let a non-voter found a cluster.
 func (n *Node) checkMayFound() error {
 	if n.opts.Nonvoter {
-		return refuse(refusedID, "%s is not to vote (cluster.voter: false), so it cannot found a cluster; start the nodes that vote first", n.opts.ID)
+		return refuse(refusedID, "%s is a non-voter (cluster.voter: false) and cannot found a cluster; start the voters first", n.opts.ID)
 	}
 	return nil
 }
 
-// useFounders makes the peers the first configuration.
+// useFounders makes Options.Peers the first configuration.
 func (n *Node) useFounders() {
 	n.opts.Bootstrap = nil
 	for _, p := range n.opts.Peers {
@@ -103,13 +102,12 @@ func (n *Node) useFounders() {
 	n.founded = true
 }
 
-// founds tells whether this node founds a cluster of several now. It stands for election at once.
+// founds reports whether this node is founding a cluster of several nodes. It then stands for election at once.
 func (n *Node) founds() bool { return n.port != nil && len(n.opts.Bootstrap) > 1 }
 
-// form asks the peers until it is clear whether this fresh node founds a cluster with them or waits for one that
-// exists. Founding takes all of them, fresh and of the same opinion: a cluster founded beside an old one would
-// lose what the old one acknowledged. Of the founders the first by id writes the first entry; the others get it from
-// there.
+// form polls the peers until it is clear whether this fresh node founds a cluster with them or joins an existing one.
+// Founding requires all of them to be fresh and to have the same configuration: a cluster founded next to an existing one
+// would lose what that one acknowledged. The founder with the first ID writes the first entry; the others receive it.
 func (n *Node) form(ctx context.Context) error {
 	begin := time.Now()
 	nextLog := begin.Add(firstWaitLog)
@@ -122,7 +120,7 @@ func (n *Node) form(ctx context.Context) error {
 			return nil
 		}
 		if len(missing) == 0 {
-			missing[n.opts.Peers[0].ID] = errors.New("it founds the cluster and has not begun")
+			missing[n.opts.Peers[0].ID] = errors.New("it founds the cluster but has not begun")
 		}
 		if now := time.Now(); now.After(nextLog) {
 			nextLog = now.Add(nextWaitLog)
@@ -130,7 +128,7 @@ func (n *Node) form(ctx context.Context) error {
 			for _, id := range slices.Sorted(maps.Keys(missing)) {
 				why = append(why, fmt.Sprintf("%s (%v)", id, missing[id]))
 			}
-			n.opts.Logger.Info("waiting for the other nodes of cluster.peers", "missing", strings.Join(why, ", "))
+			n.opts.Logger.Info("waiting for the other nodes in cluster.peers", "missing", strings.Join(why, ", "))
 		}
 		select {
 		case <-time.After(formationPause):
@@ -142,9 +140,9 @@ func (n *Node) form(ctx context.Context) error {
 	}
 }
 
-// pollPeers asks all others at once.
+// pollPeers requests the state of all peers concurrently.
 func (n *Node) pollPeers(ctx context.Context) (answers map[string]*stateResponse, missing map[string]error) {
-	question, err := json.Marshal(stateRequest{Node: n.opts.ID, Peers: n.opts.Peers, Shared: n.opts.Shared})
+	request, err := json.Marshal(stateRequest{Node: n.opts.ID, Peers: n.opts.Peers, Shared: n.opts.Shared})
 	answers, missing = map[string]*stateResponse{}, map[string]error{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -153,7 +151,7 @@ func (n *Node) pollPeers(ctx context.Context) (answers map[string]*stateResponse
 			continue
 		}
 		wg.Go(func() {
-			a, err := n.requestState(ctx, p, question, err)
+			a, err := n.requestState(ctx, p, request, err)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -167,13 +165,13 @@ func (n *Node) pollPeers(ctx context.Context) (answers map[string]*stateResponse
 	return answers, missing
 }
 
-func (n *Node) requestState(ctx context.Context, p Peer, question []byte, err error) (*stateResponse, error) {
+func (n *Node) requestState(ctx context.Context, p Peer, request []byte, err error) (*stateResponse, error) {
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	status, body, err := n.caller.call(ctx, p.Address, 0, methodState, question)
+	status, body, err := n.caller.call(ctx, p.Address, 0, methodState, request)
 	if err != nil {
 		return nil, err
 	}
@@ -182,13 +180,13 @@ func (n *Node) requestState(ctx context.Context, p Peer, question []byte, err er
 	}
 	a := new(stateResponse)
 	if err := json.Unmarshal(body, a); err != nil {
-		return nil, fmt.Errorf("its answer is not readable: %w", err)
+		return nil, fmt.Errorf("unreadable response: %w", err)
 	}
 	return a, nil
 }
 
-// decide draws the conclusion of one round: Join, a founding, an error, or none of them yet. When it cannot join yet
-// it says why in missing.
+// decide evaluates one round: the node joins, founds a cluster, fails, or keeps waiting. If it cannot join yet, decide puts
+// the reason into missing.
 func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, missing map[string]error) error {
 	if err := n.checkRejected(answers, missing); err != nil {
 		return err
@@ -198,7 +196,7 @@ func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, mi
 		if a.Fresh {
 			continue
 		}
-		// There is a cluster. Whatever other beginners think, this node takes part in that one or in none.
+		// There is a cluster. Whatever other fresh nodes say, this node joins that cluster or none.
 		joined, err := n.joinVia(ctx, a)
 		var r *refusedError
 		switch {
@@ -211,7 +209,7 @@ func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, mi
 		return nil
 	}
 	n.formation.mu.Lock()
-	err := n.formation.contradiction
+	err := n.formation.disagreement
 	n.formation.mu.Unlock()
 	if err != nil {
 		return err
@@ -228,7 +226,7 @@ func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, mi
 		return err
 	}
 	if n.opts.Peers[0].ID != n.opts.ID {
-		return nil // the first of them founds it
+		return nil // the first peer founds it
 	}
 	members := map[string]string{n.opts.ID: n.identity.Instance}
 	for id, a := range answers {
@@ -247,9 +245,9 @@ func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, mi
 	return nil
 }
 
-// checkRejected tells whether others have definitely refused this node, in contrast to those that are only not reachable.
-// A node that takes part in a cluster is believed at once; of beginners more than half must refuse for a while, for one of
-// them alone may be the one who is wrong.
+// checkRejected returns an error if other nodes definitely refuse this one, as opposed to being unreachable. The refusal of a
+// node that belongs to a cluster counts at once. Of fresh nodes more than half must refuse for a while, because a single
+// one may itself be misconfigured.
 func (n *Node) checkRejected(answers map[string]*stateResponse, missing map[string]error) error {
 	var refused *refusedError
 	count := 0
@@ -276,13 +274,13 @@ func (n *Node) checkRejected(answers map[string]*stateResponse, missing map[stri
 	return nil
 }
 
-// checkAgreement compares another fresh node's opinion with this one's.
+// checkAgreement compares another fresh node's configuration with this one's.
 func (n *Node) checkAgreement(id string, peers []Peer, shared string) error {
 	if mine, its := peersText(n.opts.Peers), peersText(peers); mine != its {
-		return fmt.Errorf("cluster.peers contradict each other: %s has %s, %s has %s; they must be the same on every node", n.opts.ID, mine, oneLine(id), oneLine(its))
+		return fmt.Errorf("cluster.peers contradict each other: %s has %s, %s has %s; cluster.peers must be the same on every node", n.opts.ID, mine, oneLine(id), oneLine(its))
 	}
 	if shared != n.opts.Shared {
-		return fmt.Errorf("%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
+		return fmt.Errorf("%s and %s have different sealing keys: %s has %s, %s has %s; copy one secrets.key_file to every node",
 			n.opts.ID, oneLine(id), n.opts.ID, n.opts.Shared, oneLine(id), oneLine(shared))
 	}
 	return nil
@@ -297,11 +295,11 @@ func peersText(peers []Peer) string {
 	return strings.Join(texts, ",")
 }
 
-// handleState tells another node what this one is.
+// handleState answers another node's stateRequest.
 func (n *Node) handleState(body []byte) (status byte, out []byte) {
 	var q stateRequest
 	if err := json.Unmarshal(body, &q); err != nil {
-		return statusRefused, []byte("unreadable question")
+		return statusRefused, []byte("unreadable request")
 	}
 	me := n.port.self.Load()
 	a := stateResponse{Node: me.id, Instance: me.instance, Cluster: me.cluster, Members: me.members, Peers: n.opts.Peers, Shared: n.opts.Shared}
@@ -313,8 +311,8 @@ func (n *Node) handleState(body []byte) (status byte, out []byte) {
 	} else {
 		n.formation.mu.Lock()
 		a.Fresh = n.formation.fresh
-		if a.Fresh && !q.Member && n.formation.contradiction == nil {
-			n.formation.contradiction = n.checkAgreement(q.Node, q.Peers, q.Shared)
+		if a.Fresh && !q.Member && n.formation.disagreement == nil {
+			n.formation.disagreement = n.checkAgreement(q.Node, q.Peers, q.Shared)
 		}
 		n.formation.mu.Unlock()
 	}
@@ -325,7 +323,7 @@ func (n *Node) handleState(body []byte) (status byte, out []byte) {
 	return statusOK, out
 }
 
-// serveCalls serves one connection of another node.
+// serveCalls serves one connection from another node.
 func (n *Node) serveCalls(conn net.Conn, from string) {
 	serveCalls(conn, func(method byte, body []byte) (byte, []byte) {
 		if me := n.port.self.Load(); me.removed[from] {
@@ -355,11 +353,11 @@ func (n *Node) serveCalls(conn net.Conn, from string) {
 	})
 }
 
-// closePort ends the port, if there is one, and waits for its goroutines.
+// closePort closes the port, if there is one, and waits for its goroutines.
 func (n *Node) closePort() {
 	switch {
 	case n.port != nil:
-		_ = n.port.Close() // a listener that is closed already has ended, too
+		_ = n.port.Close()
 		n.port.wait()
 	case n.opts.Listener != nil:
 		n.opts.Listener.Close()

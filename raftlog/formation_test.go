@@ -22,7 +22,7 @@ func TestNodesOfOneClusterOnlyMeet(t *testing.T) {
 			if m.id == "node-3" {
 				o.Token = "another"
 			}
-		}, "cluster.token is not that of"},
+		}, "cluster.token differs from that of"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newNetwork(t, 3)
@@ -43,7 +43,7 @@ func TestNodesOfOneClusterOnlyMeet(t *testing.T) {
 			wg.Wait()
 			for _, id := range []int{0, 2} {
 				log := w.logs[w.members[id]].String()
-				for _, words := range []string{c.words, "refused a node", "no connection with a node"} {
+				for _, words := range []string{c.words, "refused a node", "cannot connect to a node"} {
 					if !strings.Contains(log, words) {
 						t.Errorf("the log of %s does not say %q:\n%s", w.members[id].id, words, log)
 					}

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// forwardTimeout bounds one attempt to have a batch written by the leader.
+	// forwardTimeout bounds one attempt to forward a batch to the leader.
 	forwardTimeout = 2 * time.Second
 	// forwardLanes is how many connections carry batches to a leader.
 	forwardLanes = 2
-	// leaderLook is how often a waiting batch looks whether the leader is still the same.
+	// leaderLook is how often a waiting batch checks whether the leader is still the same.
 	leaderLook = 20 * time.Millisecond
 )
 
-// router is the sink of a node in a cluster: batches go to its own log while it leads, else to the leader, in one
-// hop. An answer from the leader is passed on when this node has applied it too, so that who wrote here reads it
-// here.
+// router is the sink of a node in a cluster. Batches go to its own log while it leads, otherwise to the leader in one hop.
+// The leader's results are passed on once this node has applied the batch too, so that clients of this node read their own
+// writes.
 type router struct {
 	node  *Node
 	own   *leader
@@ -67,21 +67,21 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 	}
 	index, answer, err := decodeForwarded(body)
 	if err != nil {
-		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer to batch %d: %w", errUnknown, b.seq, err)
+		return hub.BatchResult{}, fmt.Errorf("%w: unreadable response from the leader to batch %d: %w", errUnknown, b.seq, err)
 	}
 	if answer.Seq != b.seq || len(answer.Proposals) != len(b.proposals) {
-		return hub.BatchResult{}, fmt.Errorf("%w: the leader's answer is not that of batch %d", errUnknown, b.seq)
+		return hub.BatchResult{}, fmt.Errorf("%w: the leader's results are not those of batch %d", errUnknown, b.seq)
 	}
 	n.written.raise(index)
-	// The batch is in the log whatever happens here: a node that lags delays the answer for a while only, and one
-	// that was removed gets no more of the log.
+	// The batch is in the log whatever happens here, so a lagging node delays the results only for a while, and a removed
+	// node, which receives no more of the log, does not wait.
 	wait, end := context.WithTimeout(n.members.part, n.opts.RetryFor)
 	defer end()
 	n.progress.wait(wait, index)
 	return answer, nil
 }
 
-// whenLeaderChanges calls lost when the leader is another than id. The caller must call stop.
+// whenLeaderChanges calls lost when the leader is no longer id. The caller must call stop.
 func (n *Node) whenLeaderChanges(ctx context.Context, id string, lost func()) (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -104,7 +104,7 @@ func (n *Node) whenLeaderChanges(ctx context.Context, id string, lost func()) (s
 	return func() { close(done) }
 }
 
-// handleForward answers a forwarded batch. It never passes it on.
+// handleForward writes another node's batch. It never forwards it again.
 func (n *Node) handleForward(body []byte) (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
@@ -133,7 +133,7 @@ func (n *Node) handleForward(body []byte) (status byte, out []byte) {
 	return statusOK, encodeForwarded(index, answer)
 }
 
-// Codes of a refused batch: the first byte of the body of a statusRefused answer. The rest is text for people.
+// Codes of a refused batch: the first byte of the body of a statusRefused response. The rest is text for people.
 const (
 	refusedOther      byte = 0
 	refusedOverloaded byte = 1
@@ -141,7 +141,7 @@ const (
 	refusedStopping   byte = 3
 )
 
-// refusalError maps the codes to the errors that the leader's own clients get.
+// refusalError maps a code to the error that the leader's own clients get.
 func refusalError(code byte) error {
 	switch code {
 	case refusedOverloaded:
@@ -164,7 +164,7 @@ func encodeRefusal(err error) []byte {
 	return append([]byte{code}, err.Error()...)
 }
 
-// decodeRefusal returns the error for which the leader refused a batch. An unknown code is a generic refusal.
+// decodeRefusal returns the error with which the leader refused a batch. An unknown code is a generic refusal.
 func decodeRefusal(body []byte) error {
 	if len(body) == 0 {
 		return hub.Errorf(hub.CodeUnavailable, "the leader refused the batch without a reason")
@@ -209,12 +209,12 @@ func decodeForward(data []byte) (*batch, error) {
 		return nil, fmt.Errorf("forwarded batch: %w", err)
 	}
 	if b.origin == "" || b.seq == 0 || count == 0 {
-		return nil, errors.New("forwarded batch: it is empty or has no origin")
+		return nil, errors.New("forwarded batch: empty or without origin")
 	}
 	return b, nil
 }
 
-// encodeForwarded encodes the leader's answer: log index, seq, results of each proposal.
+// encodeForwarded encodes the leader's response: log index, seq, results of each proposal.
 func encodeForwarded(index uint64, r hub.BatchResult) []byte {
 	out := binary.AppendUvarint(nil, index)
 	out = binary.AppendUvarint(out, r.Seq)
@@ -244,7 +244,7 @@ func decodeForwarded(data []byte) (index uint64, r hub.BatchResult, err error) {
 	return index, r, d.end()
 }
 
-// decoder reads fields one after another; the first error stays.
+// decoder reads fields one after another; its first error sticks.
 type decoder struct {
 	data []byte
 	bad  bool
@@ -281,7 +281,7 @@ func (d *decoder) bytes() []byte {
 	return b
 }
 
-// count is a number of items of at least size bytes each, so that a wrong one cannot ask for much memory.
+// count reads a number of items of at least size bytes each, so that a wrong number cannot allocate much memory.
 func (d *decoder) count(size int) int {
 	n := d.uvarint()
 	if n > uint64(len(d.data)/size) {
@@ -298,7 +298,7 @@ func (d *decoder) end() error {
 	return nil
 }
 
-// progress tells who waits how far the store has come.
+// progress lets callers wait until the store has applied an index.
 type progress struct {
 	mu      sync.Mutex
 	index   uint64
@@ -316,7 +316,7 @@ func (p *progress) reach(index uint64) {
 	}
 }
 
-// wait returns when index was reached or ctx has ended.
+// wait returns when index is reached or ctx ends.
 func (p *progress) wait(ctx context.Context, index uint64) {
 	for {
 		p.mu.Lock()

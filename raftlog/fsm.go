@@ -12,7 +12,7 @@ import (
 	"quorumhub/store"
 )
 
-// engine is what raft needs of the store.
+// engine is the part of the store that raft uses.
 type engine interface {
 	positions
 	Apply(entries []store.Entry) ([][]hub.BatchResult, error)
@@ -23,21 +23,21 @@ type engine interface {
 	Install(in *store.Incoming) error
 }
 
-// fsm hands committed entries to the store, and their answers back. Raft calls it from one goroutine.
+// fsm applies committed entries to the store and returns their results. Raft calls it from one goroutine.
 type fsm struct {
 	store    engine
 	log      *logStore
 	fail     func(error)
 	snapshot func() (raft.FSMSnapshot, error)
-	applied  func(index uint64) // after it is visible in the store
+	applied  func(index uint64) // called once the entry is visible in the store
 
-	entries []store.Entry // of one ApplyBatch, used again
+	entries []store.Entry // of one ApplyBatch, reused
 	failed  atomic.Bool
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
 
-// applied is the fsm's answer to an entry.
+// applied is the fsm's response to an entry.
 type applied struct {
 	term    uint64 // of the entry
 	batches []hub.BatchResult
@@ -46,8 +46,8 @@ type applied struct {
 // Apply implements raft.FSM.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch implements raft.BatchingFSM. An answer is an applied, or the error for which the node
-// stops: from then on nothing is applied, so that nothing is acknowledged that the state does not hold.
+// ApplyBatch implements raft.BatchingFSM. Each response is an applied, or the error that stops the node: from then on
+// nothing is applied, so nothing is acknowledged that the state does not hold.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
 	if f.failed.Load() {
@@ -64,7 +64,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	answers, err := f.store.Apply(f.entries)
 	clear(f.entries)
 	if err == nil && len(answers) != len(logs) {
-		err = fmt.Errorf("%d answers to %d entries", len(answers), len(logs))
+		err = fmt.Errorf("%d results for %d entries", len(answers), len(logs))
 	}
 	if err != nil {
 		err = fmt.Errorf("entries %d to %d: %w: %w", logs[0].Index, logs[len(logs)-1].Index, ErrApplyFailed, err)
@@ -75,23 +75,23 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		return out
 	}
-	for i := range out {
-		out[i] = applied{logs[i].Term, answers[i]}
+	for i, l := range logs {
+		out[i] = applied{l.Term, answers[i]}
 	}
 	f.applied(logs[len(logs)-1].Index)
 	return out
 }
 
-// Snapshot implements raft.FSM. It costs nothing: Persist does the work, beside Apply.
+// Snapshot implements raft.FSM. It costs nothing: Persist does the work, concurrently with Apply.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
-	// Raft counts the entries that failed here as applied. A snapshot would say that the store holds them.
+	// Raft counts the entries that failed here as applied. A snapshot would claim that the store holds them.
 	if f.failed.Load() {
 		return nil, ErrApplyFailed
 	}
 	return f.snapshot()
 }
 
-// Restore implements raft.FSM. It takes only what a sink of this node's snapshotStore received.
+// Restore implements raft.FSM. It accepts only what a sink of this node's snapshotStore received.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	for {
 		w, ok := r.(raft.ReadCloserWrapper)
@@ -107,7 +107,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if f.failed.Load() {
 		return ErrApplyFailed
 	}
-	// The log may be cut up to where the store is. Going back would need entries that nobody has.
+	// The log may be compacted up to the store's position. Going back would need entries that nobody has.
 	if applied := f.store.Applied().Index; in.snapshot.Position.Index < applied {
 		return fmt.Errorf("snapshot at entry %d is older than the store, which is at entry %d", in.snapshot.Position.Index, applied)
 	}

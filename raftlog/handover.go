@@ -14,7 +14,7 @@ const (
 	handoverPause    = 50 * time.Millisecond
 )
 
-// announceRun tells the cluster of this run of the node, once it knows the node, and of a new address.
+// announceRun announces this run of the node to a cluster that knows the node, and its address if that has changed.
 func (n *Node) announceRun() {
 	tick := time.NewTicker(announceInterval)
 	defer tick.Stop()
@@ -35,20 +35,20 @@ func (n *Node) announceRun() {
 		case known.Boot == n.boot:
 			return
 		default:
-			_ = n.recordRun(n.ctx, hubpb.NodeRun_RUN_STARTED) // the next look tells whether it is in the log
+			_ = n.recordRun(n.ctx, hubpb.NodeRun_RUN_STARTED) // the next round checks whether it is in the log
 		}
 	}
 }
 
-// recordRun writes the state of this run of the node into the log.
+// recordRun writes the stage of this run of the node to the log.
 func (n *Node) recordRun(ctx context.Context, run hubpb.NodeRun) error {
 	_, err := n.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeRunChanged{NodeRunChanged: &hubpb.NodeRunChanged{Node: n.opts.ID, Boot: n.boot, Run: run}}})
 	return err
 }
 
-// Handover announces that this node is about to stop, and hands leadership to another voter if it leads: the cluster
-// then gives its subscriptions to others as soon as it lets go of them. It reports whether there is anybody to take
-// them. Nothing that the node does is cut short by it.
+// Handover announces that this node is about to stop, and passes leadership to another voter if this node leads. The
+// cluster then assigns its subscriptions to other nodes as soon as it releases them. Handover reports whether there is a
+// node to take them. It interrupts nothing that the node is doing.
 func (n *Node) Handover(ctx context.Context) (successors bool) {
 	if n.port == nil || !n.HasSuccessors() || n.recordRun(ctx, hubpb.NodeRun_RUN_STOPPING) != nil {
 		return false
@@ -58,7 +58,7 @@ func (n *Node) Handover(ctx context.Context) (successors bool) {
 	for n.IsLeader() && ctx.Err() == nil {
 		members := n.Members()
 		if successor(members, n.opts.ID) == nil {
-			break // whoever is left elects a leader
+			break // the remaining nodes elect a leader
 		}
 		if err := n.transferTo(ctx, "", members); err == nil {
 			break
@@ -71,7 +71,7 @@ func (n *Node) Handover(ctx context.Context) (successors bool) {
 	return true
 }
 
-// HasSuccessors tells whether another node is there to take over what this one delivers.
+// HasSuccessors reports whether another node can take over what this one delivers.
 func (n *Node) HasSuccessors() bool {
 	if n.isRemoved() {
 		return false
@@ -84,8 +84,8 @@ func (n *Node) HasSuccessors() bool {
 	return false
 }
 
-// HandoverDone records, after Handover, that the node sends nothing more and that all its cursors are in the log. What it still
-// has is given to others at once.
+// HandoverDone records, after Handover, that the node sends nothing more and that all its cursors are in the log. Whatever
+// it still owns is reassigned at once.
 func (n *Node) HandoverDone(ctx context.Context) error {
 	var left int
 	n.store.View(func(s *hub.State) { left = s.Owned(n.opts.ID) })

@@ -11,8 +11,8 @@ import (
 	"slices"
 )
 
-// Between nodes: a byte that says what the stream is for, a hello of the one who dials, a welcome of the other.
-// Nothing else is read before both agree.
+// The handshake between nodes: one byte that gives the stream's purpose, a hello from the dialing node, a welcome from the
+// other. Nothing else is read before both agree.
 const (
 	protocolVersion = 1
 	maxHello        = 4 << 10 // bytes of a hello or welcome
@@ -21,30 +21,30 @@ const (
 	streamCalls byte = 'C'
 )
 
-// hello is what the dialing node says of itself.
+// hello is the dialing node's half of the handshake.
 type hello struct {
 	Version  int    `json:"version"`
 	Cluster  string `json:"cluster,omitempty"` // empty: not known yet
 	Node     string `json:"node"`
 	Instance string `json:"instance"`
-	To       string `json:"to,omitempty"` // id of the node it means to reach
+	To       string `json:"to,omitempty"` // ID of the node it wants to reach
 	Token    string `json:"token,omitempty"`
-	Level    uint32 `json:"level"` // feature level that its program knows
+	Level    uint32 `json:"level"` // feature level of its program
 }
 
-// welcome is the answer. A refusal says nothing of the node that refuses.
+// welcome is the other half. A refusal reveals nothing about the refusing node.
 type welcome struct {
 	Version  int     `json:"version"`
 	Refused  refusal `json:"refused,omitempty"`
 	Reason   string  `json:"reason,omitempty"`
-	Settled  bool    `json:"settled,omitempty"` // with Refused: the one who refuses is no fresh node
+	Settled  bool    `json:"settled,omitempty"` // with Refused: the refusing node is not fresh
 	Cluster  string  `json:"cluster,omitempty"`
 	Node     string  `json:"node,omitempty"`
 	Instance string  `json:"instance,omitempty"`
 	Level    uint32  `json:"level"`
 }
 
-// refusal says which rule two nodes do not agree on.
+// refusal names the rule on which two nodes disagree.
 type refusal string
 
 const (
@@ -59,16 +59,16 @@ const (
 	refusedTLS     refusal = "tls"
 	refusedKey     refusal = "key"
 	refusedAddress refusal = "address"
-	// refusedCertificate: it says it is another node than its certificate is for.
+	// refusedCertificate: the node claims another ID than its certificate.
 	refusedCertificate refusal = "certificate"
 )
 
-// refusedError says why two nodes do not talk to each other.
+// refusedError is the reason why one node refuses another.
 type refusedError struct {
 	what    refusal
 	text    string
-	theirs  bool // the other node refuses this one; else this one the other
-	settled bool // it comes from a node that is no fresh one, so it is not for want of agreement among beginners
+	theirs  bool // the other node refuses this one; otherwise this one refuses the other
+	settled bool // the refusing node belongs to a cluster, so this is not a disagreement among founders
 }
 
 func (e *refusedError) Error() string { return e.text }
@@ -77,61 +77,61 @@ func refuse(what refusal, format string, args ...any) *refusedError {
 	return &refusedError{what: what, text: fmt.Sprintf(format, args...)}
 }
 
-// self is what a node says of itself, and what it knows of the others. It is never changed in place.
+// self is what a node tells others about itself, and what it knows about them. It is immutable.
 type self struct {
 	id, instance string
 	cluster      string            // empty: not known yet
-	fresh        bool              // it takes part in nothing yet
-	members      map[string]string // instance of the files of each node, as far as known
+	fresh        bool              // it belongs to no cluster yet
+	members      map[string]string // instance of each node's files, as far as known
 	removed      map[string]bool
-	ids          map[string]string // id by address
-	former       []string          // ids of the clusters that this one goes on from
-	level        uint32            // feature level that the program knows
-	clusterLevel uint32            // that the cluster has agreed on
+	ids          map[string]string // ID by address
+	former       []string          // IDs of the clusters from which this one was restored or recovered
+	level        uint32            // feature level of this program
+	clusterLevel uint32            // feature level of the cluster
 }
 
-// checkLevel refuses a node whose program knows less than the cluster has agreed on: it could not read the log.
+// checkLevel refuses a node whose feature level is below the cluster's: it could not read the log.
 func (s *self) checkLevel(id string, level uint32) *refusedError {
 	if level < s.clusterLevel {
-		return refuse(refusedLevel, "%s", levelText(id, level, "the cluster", s.clusterLevel)+"; run the same quorumhub there as on the other nodes")
+		return refuse(refusedLevel, "%s", levelText(id, level, "the cluster", s.clusterLevel)+"; run the same quorumhub version there as on the other nodes")
 	}
 	return nil
 }
 
 func levelText(who string, level uint32, cluster string, has uint32) string {
-	return fmt.Sprintf("%s knows feature level %d, and %s is at level %d", who, level, cluster, has)
+	return fmt.Sprintf("%s supports feature level %d, but %s is at level %d", who, level, cluster, has)
 }
 
-// checkNode compares a node that says it is id with what this node knows.
+// checkNode compares a node that claims to be id with what this node knows.
 func (s *self) checkNode(id, instance, cluster string) *refusedError {
 	switch {
 	case id == s.id:
-		return refuse(refusedID, "two nodes have the cluster.node_id %q; each needs its own", id)
+		return refuse(refusedID, "two nodes have the cluster.node_id %q; each node needs its own", id)
 	case cluster != "" && slices.Contains(s.former, cluster):
-		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir, so that it joins this one",
+		return refuse(refusedCluster, "%s belongs to cluster %s, from which %s was restored or recovered as cluster %s; give it an empty data_dir to join this one",
 			id, cluster, s.id, s.cluster)
 	case cluster != "" && s.cluster != "" && cluster != s.cluster:
-		return refuse(refusedCluster, "%s belongs to cluster %s, %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
+		return refuse(refusedCluster, "%s belongs to cluster %s, but %s to cluster %s; check cluster.peers and data_dir", id, cluster, s.id, s.cluster)
 	}
 	if s.removed[id] {
-		return refuse(refusedRemoved, "%s was removed from the cluster; to take part again it needs an empty data_dir and a new cluster.node_id", id)
+		return refuse(refusedRemoved, "%s was removed from the cluster; to join again it needs an empty data_dir and a new cluster.node_id", id)
 	}
 	if known := s.members[id]; known != "" && known != instance {
-		return refuse(refusedWiped, "%s is known by other files: either its data are lost, and its votes with them, or the id is taken; start it with a new cluster.node_id", id)
+		return refuse(refusedWiped, "%s is known with other data: either it lost its data, and its votes with them, or the ID is taken; start it with a new cluster.node_id", id)
 	}
 	return nil
 }
 
-// checkHello is the listening node's side.
+// checkHello checks a hello on the listening side.
 func (s *self) checkHello(h *hello, token string) *refusedError {
 	given, want := sha256.Sum256([]byte(h.Token)), sha256.Sum256([]byte(token))
 	switch {
 	case h.Version != protocolVersion:
-		return refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", h.Version, s.id, protocolVersion)
+		return refuse(refusedVersion, "it speaks version %d of the node protocol, %s speaks version %d; run the same quorumhub version on every node", h.Version, s.id, protocolVersion)
 	case subtle.ConstantTimeCompare(given[:], want[:]) != 1:
-		return refuse(refusedToken, "its cluster.token is not that of %s", s.id)
+		return refuse(refusedToken, "its cluster.token differs from that of %s", s.id)
 	case h.To != "" && h.To != s.id:
-		return refuse(refusedID, "it looks for %s, but this address is that of %s; check cluster.peers", h.To, s.id)
+		return refuse(refusedID, "it wants to reach %s, but this address belongs to %s; check cluster.peers", h.To, s.id)
 	}
 	if r := s.checkNode(h.Node, h.Instance, h.Cluster); r != nil {
 		return r
@@ -139,11 +139,11 @@ func (s *self) checkHello(h *hello, token string) *refusedError {
 	return s.checkLevel(h.Node, h.Level)
 }
 
-// dialHandshake is the dialing node's side: it says hello and checks the welcome.
+// dialHandshake is the dialing side of the handshake: it sends a hello and checks the welcome.
 func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
 	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level})
 	if err != nil {
-		return nil, fmt.Errorf("say hello: %w", err)
+		return nil, fmt.Errorf("send hello: %w", err)
 	}
 	w := new(welcome)
 	if err := readHello(conn, w); err != nil {
@@ -153,10 +153,10 @@ func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welco
 		return nil, &refusedError{what: w.Refused, text: oneLine(w.Reason), theirs: true, settled: w.Settled}
 	}
 	if w.Version != protocolVersion {
-		return nil, refuse(refusedVersion, "it speaks version %d between nodes, %s speaks version %d; run the same quorumhub on every node", w.Version, me.id, protocolVersion)
+		return nil, refuse(refusedVersion, "it speaks version %d of the node protocol, %s speaks version %d; run the same quorumhub version on every node", w.Version, me.id, protocolVersion)
 	}
 	if to != "" && w.Node != to {
-		return nil, refuse(refusedID, "%s looks for %s, but this address is that of %s; check cluster.peers", me.id, to, w.Node)
+		return nil, refuse(refusedID, "%s wants to reach %s, but this address belongs to %s; check cluster.peers", me.id, to, w.Node)
 	}
 	if r := me.checkNode(w.Node, w.Instance, w.Cluster); r != nil {
 		return nil, r
@@ -167,7 +167,7 @@ func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welco
 	return w, nil
 }
 
-// line keeps what a stranger says to one line of plain text.
+// oneLine reduces untrusted text to one short line of plain text.
 func oneLine(s string) string {
 	if len(s) > 300 {
 		s = s[:300]
@@ -187,7 +187,7 @@ func writeHello(w io.Writer, before []byte, v any) error {
 		return err
 	}
 	if len(data) > maxHello {
-		return fmt.Errorf("it has %d bytes, the most is %d", len(data), maxHello)
+		return fmt.Errorf("handshake of %d bytes, expected at most %d", len(data), maxHello)
 	}
 	out := binary.BigEndian.AppendUint16(before, uint16(len(data)))
 	_, err = w.Write(append(out, data...))
@@ -201,7 +201,7 @@ func readHello(r io.Reader, v any) error {
 	}
 	n := binary.BigEndian.Uint16(size[:])
 	if n > maxHello {
-		return fmt.Errorf("it has %d bytes, the most is %d", n, maxHello)
+		return fmt.Errorf("handshake of %d bytes, expected at most %d", n, maxHello)
 	}
 	data := make([]byte, n)
 	if _, err := io.ReadFull(r, data); err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// histogramBounds are the upper bounds of the buckets of a Histogram.
+// histogramBounds returns the upper bounds of a Histogram's buckets.
 func histogramBounds() [histogramBuckets]time.Duration {
 	const ms = time.Millisecond
 	return [histogramBuckets]time.Duration{ms / 2, ms, 2 * ms, 5 * ms, 10 * ms, 20 * ms, 50 * ms, 100 * ms, 200 * ms, 500 * ms, time.Second, 5 * time.Second}
@@ -17,10 +17,10 @@ const histogramBuckets = 12
 type Histogram struct {
 	Count   uint64
 	Sum     time.Duration
-	Buckets []Bucket // cumulative, rising; what is longer than the last is only in Count
+	Buckets []Bucket // cumulative, ascending; anything longer than the last counts only in Count
 }
 
-// Bucket counts the durations up to and including Le.
+// Bucket counts durations less than or equal to Le.
 type Bucket struct {
 	Le    time.Duration
 	Count uint64

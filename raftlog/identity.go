@@ -16,24 +16,24 @@ const (
 	identityFormat = 1
 )
 
-// Identity is what node.json holds. A node without a cluster id has not finished its first start, and
-// has acknowledged nothing.
+// Identity is the content of node.json. A node without a cluster ID has not finished its first start and has acknowledged
+// nothing.
 type Identity struct {
 	Format    int       `json:"format"`
 	ID        string    `json:"id"`
 	ClusterID string    `json:"cluster_id"`
 	CreatedAt time.Time `json:"created_at"`
-	// Instance changes when the node's data are lost: it tells a node from a new one under an old id.
+	// Instance is created with the node's data. It distinguishes a node from one with new data under the same ID.
 	Instance string `json:"instance,omitempty"`
-	// Members are the instances of the nodes that founded the cluster, by id; empty for a cluster of one node.
+	// Members holds the instances of the nodes that founded the cluster, by ID. Empty for a cluster of one node.
 	Members map[string]string `json:"members,omitempty"`
-	// RemovedAt is when the node learnt that it is not part of the cluster any more. It never is again.
+	// RemovedAt is when the node learned that it was removed from the cluster. Removal is permanent.
 	RemovedAt *time.Time `json:"removed_at,omitempty"`
-	// Former are the ids of the clusters that this one goes on from: restored from a backup, or recovered. Oldest first.
+	// Former holds the IDs of the clusters from which this one was restored or recovered, oldest first.
 	Former []string `json:"former_cluster_ids,omitempty"`
 }
 
-// ReadIdentity reads node.json in dir. It returns nil without an error when there is none.
+// ReadIdentity reads node.json in dir. It returns nil and no error if there is none.
 func ReadIdentity(dir string) (*Identity, error) {
 	path := filepath.Join(dir, identityFile)
 	data, err := os.ReadFile(path)
@@ -48,8 +48,8 @@ func ReadIdentity(dir string) (*Identity, error) {
 		return nil, &FileError{File: path, Problem: "is damaged", Hint: hintRestore, Err: err}
 	}
 	if id.Format != identityFormat {
-		return nil, &FileError{File: path, Problem: fmt.Sprintf("has format %d, this program knows format %d", id.Format, identityFormat),
-			Hint: "start the version of quorumhub that wrote it"}
+		return nil, &FileError{File: path, Problem: fmt.Sprintf("has format %d, but this program supports format %d", id.Format, identityFormat),
+			Hint: "run the version of quorumhub that wrote it"}
 	}
 	if id.ID == "" {
 		return nil, &FileError{File: path, Problem: `"id" is empty`, Hint: hintRestore}
@@ -57,7 +57,7 @@ func ReadIdentity(dir string) (*Identity, error) {
 	return id, nil
 }
 
-// write replaces node.json in dir; it is durable when write returns.
+// write durably replaces node.json in dir.
 func (id *Identity) write(dir string) error {
 	path := filepath.Join(dir, identityFile)
 	data, err := json.MarshalIndent(id, "", "  ")

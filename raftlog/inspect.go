@@ -16,22 +16,22 @@ import (
 	"quorumhub/hub"
 )
 
-// Report is what the log file of a stopped node holds.
+// Report describes the log file of a stopped node.
 type Report struct {
-	Identity    *Identity // nil: there is no node.json
+	Identity    *Identity // nil: no node.json
 	File        string
 	Bytes       int64 // size of the file
 	First, Last uint64
 	Entries     uint64         // found between First and Last
-	Commands    uint64         // of these, entries of events whose checksum is right
+	Commands    uint64         // of these, intact entries that carry events
 	Events      map[string]int // their events by kind
-	Newest      time.Time      // leader's time in the newest of them
+	Newest      time.Time      // leader's time in the newest such entry
 	Term        uint64
-	Problems    []error // what is damaged or missing; none: all is sound
+	Problems    []error // what is damaged or missing; empty: nothing
 }
 
-// Inspect reads the log in a stopped node's data directory and checks every entry, without changing
-// anything. The error is for what cannot be looked at: no log in dir, a running node.
+// Inspect reads the log in a stopped node's data directory and verifies every entry, without changing anything. It returns
+// an error if there is nothing to inspect: no log in dir, or a running node.
 func Inspect(dir string) (r *Report, err error) {
 	path := filepath.Join(dir, logFile)
 	r = &Report{File: path, Events: map[string]int{}}

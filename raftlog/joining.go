@@ -16,8 +16,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// joinRequest is how a node asks a cluster to take part: a fresh one to be added, a known one that moved to have its
-// address changed.
+// joinRequest asks a cluster to add a fresh node, or to change the address of a member that has moved.
 type joinRequest struct {
 	Node     string `json:"node"`
 	Instance string `json:"instance"`
@@ -25,26 +24,26 @@ type joinRequest struct {
 	Fresh    bool   `json:"fresh"`
 	Voter    bool   `json:"voter"`
 	Shared   string `json:"shared"`
-	// Keys are the ids of all keys for secrets at rest that it holds.
+	// Keys holds the IDs of all sealing keys the node has.
 	Keys []string `json:"keys,omitempty"`
 }
 
 type joinResponse struct {
 	Joined  bool              `json:"joined,omitempty"`
-	Members map[string]string `json:"members,omitempty"` // instances of all nodes
-	Leader  string            `json:"leader,omitempty"`  // address of the one to ask instead
+	Members map[string]string `json:"members,omitempty"` // instances of all nodes, by ID
+	Leader  string            `json:"leader,omitempty"`  // address of the node to ask instead
 	Refused refusal           `json:"refused,omitempty"`
-	Reason  string            `json:"reason,omitempty"` // why not, or why not yet
+	Reason  string            `json:"reason,omitempty"` // why the node may not join, or not yet
 }
 
-// joinVia takes part in the cluster of the node that gave answer a. An error that is a *refusedError is final.
+// joinVia joins the cluster of the node that sent a. A *refusedError is final.
 func (n *Node) joinVia(ctx context.Context, a *stateResponse) (joined bool, err error) {
 	if slices.Contains(a.Configuration, Peer{n.opts.ID, n.opts.Address}) {
-		n.opts.Logger.Info("waiting for the leader of the cluster", "asked", a.Node, "cluster", a.Cluster)
+		n.opts.Logger.Info("member of a cluster; waiting for its leader", "asked", a.Node, "cluster", a.Cluster)
 		return true, n.joined(a.Members)
 	}
 	if len(a.Configuration) == 0 {
-		return false, errors.New("it does not know its cluster yet")
+		return false, errors.New("it does not know its cluster's members yet")
 	}
 	address := ""
 	for _, p := range a.Configuration {
@@ -75,7 +74,7 @@ func (n *Node) joinVia(ctx context.Context, a *stateResponse) (joined bool, err 
 	return false, errors.New("its cluster has no leader")
 }
 
-// joined makes the node wait for the leader of its cluster.
+// joined makes the node wait for its cluster's leader.
 func (n *Node) joined(members map[string]string) error {
 	n.opts.Join = true
 	n.formation.mu.Lock()
@@ -89,7 +88,7 @@ func (n *Node) joined(members map[string]string) error {
 	return n.identity.write(n.opts.Dir)
 }
 
-// requestJoin makes one request at the node at address.
+// requestJoin sends one join request to the node at address.
 func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, error) {
 	q := joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
 		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared}
@@ -111,12 +110,12 @@ func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, 
 	}
 	a := new(joinResponse)
 	if err := json.Unmarshal(body, a); err != nil {
-		return nil, fmt.Errorf("its answer is not readable: %w", err)
+		return nil, fmt.Errorf("unreadable response: %w", err)
 	}
 	return a, nil
 }
 
-// handleJoin answers a node that wants to take part.
+// handleJoin answers a join request.
 func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 	var q joinRequest
 	if err := json.Unmarshal(body, &q); err != nil {
@@ -143,7 +142,7 @@ func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 			n.port.logOnce("refused a node", "node", oneLine(q.Node), "reason", string(r.what), "error", oneLine(r.text))
 		default:
 			a.Reason = err.Error()
-			n.port.logOnce("a node cannot join yet", "node", oneLine(q.Node), "error", oneLine(err.Error()))
+			n.port.logOnce("a node cannot join yet; it keeps trying", "node", oneLine(q.Node), "error", oneLine(err.Error()))
 		}
 	}
 	out, err := json.Marshal(a)
@@ -153,8 +152,8 @@ func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 	return statusOK, out
 }
 
-// admitNode adds a node without a vote, or changes the address of a known one. An error that is a *refusedError is final,
-// others pass or wait for an operator.
+// admitNode adds a node as a non-voter, or changes the address of a member. A *refusedError is final; other errors are
+// temporary or wait for an operator.
 func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
 	if err := n.members.changing.take(ctx); err != nil {
 		return err
@@ -176,7 +175,7 @@ func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
 		return r
 	}
 	if other := n.ownerOf(q.Address); other != "" && other != q.Node {
-		return fmt.Errorf("%s is the address of %s; if that node's data are lost, remove it: quorumhub cluster remove %s", q.Address, other, other)
+		return fmt.Errorf("%s is the address of %s; if that node's data are lost, remove it with: quorumhub cluster remove %s", q.Address, other, other)
 	}
 	m := memberOf(n.Members(), q.Node)
 	switch {
@@ -186,19 +185,19 @@ func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
 		if err := n.verifyAddress(ctx, q); err != nil {
 			return err
 		}
-		n.opts.Logger.Info("a node has moved", "node", q.Node, "from", m.Address, "to", q.Address)
-		return n.addAt(ctx, q) // of a voter it changes the address only
+		n.opts.Logger.Info("node changed its address", "node", q.Node, "from", m.Address, "to", q.Address)
+		return n.addAt(ctx, q) // for a voter this changes only the address
 	case !q.Fresh:
-		return refuse(refusedRemoved, "%s is not part of this cluster, and its files are those of a node; to take part it needs an empty data_dir and a new cluster.node_id", q.Node)
+		return refuse(refusedRemoved, "%s is not a member of this cluster, but has the files of a node; to join it needs an empty data_dir and a new cluster.node_id", q.Node)
 	}
 	if r := n.checkKeys(q); r != nil {
 		return r
 	}
 	switch {
 	case n.opts.ListedOnly && known.Phase != hub.NodeExpected:
-		return fmt.Errorf("%s is not expected here (cluster.admission: listed); let it in with: quorumhub cluster add %s %s", q.Node, q.Node, q.Address)
+		return fmt.Errorf("%s was not announced (cluster.admission: listed); admit it with: quorumhub cluster add %s %s", q.Node, q.Node, q.Address)
 	case known.Phase == hub.NodeExpected && known.Address != q.Address && known.Instance == "":
-		return refuse(refusedAddress, "%s is expected at %s and not at %s; correct its cluster.peers, or repeat: quorumhub cluster add %s %s", q.Node, known.Address, q.Address, q.Node, q.Address)
+		return refuse(refusedAddress, "%s was announced at %s, not at %s; correct its cluster.peers, or announce it again with: quorumhub cluster add %s %s", q.Node, known.Address, q.Address, q.Node, q.Address)
 	}
 	if err := n.verifyAddress(ctx, q); err != nil {
 		return err
@@ -213,13 +212,13 @@ func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
 	if err := n.addAt(ctx, q); err != nil {
 		return err
 	}
-	n.opts.Logger.Info("a node has joined", "node", q.Node, "address", q.Address, "voter", voter)
+	n.opts.Logger.Info("node joined the cluster", "node", q.Node, "address", q.Address, "voter", voter)
 	n.refresh()
 	n.kickReconciler()
 	return nil
 }
 
-// checkKeys refuses a node that would meet secrets which it cannot open.
+// checkKeys refuses a node that lacks a sealing key the state needs.
 func (n *Node) checkKeys(q *joinRequest) *refusedError {
 	var agreed hub.SealingKeys
 	var missing []string
@@ -228,14 +227,14 @@ func (n *Node) checkKeys(q *joinRequest) *refusedError {
 		if q.Shared == n.opts.Shared {
 			return nil
 		}
-		return refuse(refusedKey, "%s and %s do not share the key for secrets at rest: %s has %s, %s has %s; copy one secrets.key_file to every node",
+		return refuse(refusedKey, "%s and %s have different sealing keys: %s has %s, %s has %s; copy one secrets.key_file to every node",
 			n.opts.ID, q.Node, n.opts.ID, n.opts.Shared, q.Node, oneLine(q.Shared))
 	}
 	missing = slices.DeleteFunc(missing, func(id string) bool { return slices.Contains(q.Keys, id) })
 	if len(missing) == 0 {
 		return nil
 	}
-	return refuse(refusedKey, "%s lacks the key for secrets at rest %s, which this cluster needs; copy the secrets.key_file of %s there as it is now",
+	return refuse(refusedKey, "%s lacks the sealing key %s, which this cluster needs; copy the current secrets.key_file of %s there",
 		q.Node, strings.Join(missing, " and "), n.opts.ID)
 }
 
@@ -245,8 +244,8 @@ func (n *Node) addAt(ctx context.Context, q *joinRequest) error {
 	})
 }
 
-// verifyAddress makes sure that the node is where it says it is, so that an address that leads nowhere never gets into
-// the configuration.
+// verifyAddress checks that the node answers at the address it gave, so that an unreachable address never gets into raft's
+// configuration.
 func (n *Node) verifyAddress(ctx context.Context, q *joinRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
@@ -261,15 +260,15 @@ func (n *Node) verifyAddress(ctx context.Context, q *joinRequest) error {
 	}
 	switch {
 	case err != nil:
-		// Whatever keeps them apart, a refusal included, may pass.
-		return errors.New(q.Node + " cannot be reached from " + n.opts.ID + " at the address that it gives, " + q.Address + ": " + oneLine(err.Error()) + "; check cluster.peers on " + q.Node)
+		// Not wrapped: whatever separates the nodes, a refusal included, may be temporary.
+		return fmt.Errorf("%s cannot be reached from %s at the address it gave, %s: %s; check cluster.peers on %s", q.Node, n.opts.ID, q.Address, oneLine(err.Error()), q.Node)
 	case a.Node != q.Node || a.Instance != q.Instance:
-		return fmt.Errorf("the node at %s is not the %s that wants to join from there; check cluster.peers on %s", q.Address, q.Node, q.Node)
+		return fmt.Errorf("the node at %s is not the %s that asks to join from there; check cluster.peers on %s", q.Address, q.Node, q.Node)
 	}
 	return nil
 }
 
-// refresh brings what the port knows of the nodes up to date.
+// refresh updates what the port knows about the nodes.
 func (n *Node) refresh() {
 	var seen uint64
 	n.store.View(func(s *hub.State) { seen = s.NodesChanged() })
@@ -283,7 +282,7 @@ func (n *Node) refresh() {
 	n.port.self.Store(n.self())
 }
 
-// self is what the node says of itself now, and knows of the others.
+// self returns what the node currently tells others about itself and knows about them.
 func (n *Node) self() *self {
 	n.idMu.Lock()
 	defer n.idMu.Unlock()
@@ -296,7 +295,7 @@ func (n *Node) selfLocked() *self {
 	if n.founded || s.cluster != "" {
 		maps.Copy(s.members, n.identity.Members)
 	}
-	// Before a refounding is applied the state is that of the former cluster, whose nodes are strangers.
+	// Until a forced new cluster is applied, the state is that of the former cluster, whose nodes do not belong to this one.
 	known := n.nodes()
 	if slices.Contains(s.former, n.clusterID()) {
 		known = nil
@@ -322,7 +321,7 @@ func (n *Node) selfLocked() *self {
 	return s
 }
 
-// withPeers adds the nodes of the node's own configuration to those of the cluster's.
+// withPeers adds the nodes in Options.Peers to servers.
 func (n *Node) withPeers(servers []raft.Server) []raft.Server {
 	for _, p := range n.opts.Peers {
 		if !slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == p.ID }) {
@@ -332,7 +331,8 @@ func (n *Node) withPeers(servers []raft.Server) []raft.Server {
 	return servers
 }
 
-// updateAddress has the cluster change this node's address when it is another one than the configuration says. done: it is right.
+// updateAddress asks the cluster to change this node's address if raft's configuration has another one. It reports whether the
+// address is correct.
 func (n *Node) updateAddress(ctx context.Context) (done bool) {
 	servers := n.servers()
 	i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == n.opts.ID })
@@ -343,7 +343,7 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 		return true
 	}
 	if n.IsLeader() {
-		return false // the reconciler sees to it
+		return false // the reconciler does it
 	}
 	for _, s := range n.withPeers(servers) {
 		if string(s.ID) == n.opts.ID {
@@ -356,30 +356,30 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 		switch {
 		case err != nil:
 		case a.Joined:
-			n.opts.Logger.Info("the cluster knows this node's new address", "address", n.opts.Address)
+			n.opts.Logger.Info("the cluster has accepted this node's new address", "address", n.opts.Address)
 			return true
 		case a.Reason != "":
-			n.port.logOnce("the cluster does not take this node's new address", "address", n.opts.Address, "error", oneLine(a.Reason))
+			n.port.logOnce("the cluster does not accept this node's new address; retrying", "address", n.opts.Address, "error", oneLine(a.Reason))
 			return false
 		}
 	}
 	return false
 }
 
-// handleRefusal is told when this node and another one do not agree.
+// handleRefusal is called when another node refuses this one or the reverse. It notices that this node was removed.
 func (n *Node) handleRefusal(r *refusedError) {
 	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return
 	}
 	n.members.once.Do(func() {
-		n.opts.Logger.Warn("this node is not part of the cluster any more", "reason", r.text)
+		n.opts.Logger.Warn("this node was removed from the cluster; to join again it needs an empty data_dir and a new cluster.node_id", "reason", r.text)
 		n.idMu.Lock()
 		now := time.Now().UTC()
 		n.identity.RemovedAt = &now
 		err := n.identity.write(n.opts.Dir)
 		n.idMu.Unlock()
 		if err != nil {
-			n.opts.Logger.Warn("could not note that this node was removed; it will be told again", "error", err)
+			n.opts.Logger.Warn("could not record in node.json that this node was removed", "error", err)
 		}
 		n.leading.Store(false)
 		n.members.why = r.text
@@ -397,11 +397,11 @@ func (n *Node) isRemoved() bool {
 	}
 }
 
-// Removed is closed when the node has learnt that it was removed from its cluster. It should end; it cannot start with
+// Removed is closed once the node has learned that it was removed from its cluster. It should stop; it cannot start with
 // these files again.
 func (n *Node) Removed() <-chan struct{} { return n.members.gone }
 
-// AwaitRemoval waits until a node is no part of the cluster any more, as far as this one can tell.
+// AwaitRemoval waits until a node is no longer part of the cluster, as far as this node knows.
 func (n *Node) AwaitRemoval(ctx context.Context, id string) error {
 	tick := time.NewTicker(changePause)
 	defer tick.Stop()
@@ -417,15 +417,15 @@ func (n *Node) AwaitRemoval(ctx context.Context, id string) error {
 			}
 			return hub.Errorf(hub.CodeConflict, "%s", n.members.why)
 		case <-ctx.Done():
-			return hub.Errorf(hub.CodeUnavailable, "%s is being removed and not gone yet; quorumhub cluster status tells", id)
+			return hub.Errorf(hub.CodeUnavailable, "%s is still being removed; see quorumhub cluster status", id)
 		case <-n.ctx.Done():
 			return hub.ErrStopping
 		}
 	}
 }
 
-// IsRefusal tells whether Open failed because other nodes refuse this one for good, which only another configuration
-// changes.
+// IsRefusal reports whether Open failed because other nodes refuse this one permanently, which only a different configuration
+// can change.
 func IsRefusal(err error) bool {
 	var r *refusedError
 	return errors.As(err, &r)

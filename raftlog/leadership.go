@@ -11,26 +11,26 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// IsLeader implements hub.Leadership: this node leads, and has applied everything that was committed before it
-// came to lead. It may have lost leadership a moment ago without knowing; what it proposes then fails.
+// IsLeader implements hub.Leadership. It reports whether this node leads and has applied everything committed before its term.
+// The node may just have lost leadership without knowing; proposals it makes then fail.
 func (n *Node) IsLeader() bool { return n.leading.Load() && n.raft.State() == raft.Leader }
 
-// Leader is the id and the address of the leader, empty when none is known.
+// Leader returns the leader's ID and address, empty if none is known.
 func (n *Node) Leader() (id, address string) {
 	a, i := n.raft.LeaderWithID()
 	return string(i), string(a)
 }
 
-// LeaderID is the id of the leader, empty when none is known.
+// LeaderID returns the leader's ID, empty if none is known.
 func (n *Node) LeaderID() string {
 	id, _ := n.Leader()
 	return id
 }
 
-// ID is the node's id.
+// ID returns the node's ID.
 func (n *Node) ID() string { return n.opts.ID }
 
-// State is "leader", "candidate", "follower" or "shutdown".
+// State returns "leader", "candidate", "follower" or "shutdown".
 func (n *Node) State() string {
 	switch n.raft.State() {
 	case raft.Leader:
@@ -44,7 +44,7 @@ func (n *Node) State() string {
 	return "shutdown"
 }
 
-// onlyVoter tells whether this node is the only voter of its cluster.
+// onlyVoter reports whether this node is the only voter of its cluster.
 func (n *Node) onlyVoter() bool {
 	f := n.raft.GetConfiguration()
 	if f.Error() != nil {
@@ -60,7 +60,7 @@ func (n *Node) onlyVoter() bool {
 	return self && voters == 1
 }
 
-// electNow lets a voter that knows of no leader stand for election at once: raft looks at its timer when the timeout gets shorter.
+// electNow makes a voter that knows no leader stand for election at once: raft checks its timer when the timeout gets shorter.
 func (n *Node) electNow() error {
 	n.reload.Lock()
 	defer n.reload.Unlock()
@@ -69,8 +69,8 @@ func (n *Node) electNow() error {
 	return n.raft.ReloadConfig(c)
 }
 
-// watchLeadership follows raft's leadership. A new leader first applies everything before its term and gives
-// a new cluster its id.
+// watchLeadership tracks raft's leadership. A new leader first applies everything before its term and gives a new cluster its
+// ID.
 func (n *Node) watchLeadership() {
 	poll := time.NewTicker(50 * time.Millisecond) // until the node is ready
 	defer poll.Stop()
@@ -100,12 +100,12 @@ func (n *Node) becomeReady(poll *time.Ticker) {
 	}
 }
 
-// establish makes the node a leader that may decide.
+// establish prepares a newly elected leader. It reports whether the node may act as leader.
 func (n *Node) establish() bool {
 	term := n.raft.CurrentTerm()
 	barrier := n.raft.Barrier(0)
 	if err := await(n.ctx, barrier); err != nil {
-		return false // lost leadership again, or stopping; raft tells
+		return false // lost leadership again, or stopping; raft notifies
 	}
 	begin := &termStart{applied: n.store.Applied().Index}
 	if f, ok := barrier.(interface{ Index() uint64 }); ok {
@@ -120,7 +120,7 @@ func (n *Node) establish() bool {
 		}})
 		if err != nil {
 			if n.ctx.Err() == nil {
-				n.opts.Logger.Warn("could not give the cluster its id; the next leader will", "error", err)
+				n.opts.Logger.Warn("could not give the new cluster its ID; the next leader tries again", "error", err)
 			}
 			return false
 		}
@@ -129,7 +129,7 @@ func (n *Node) establish() bool {
 		return false
 	}
 	if n.raft.CurrentTerm() != term {
-		return false // another term has begun, and raft tells who leads in it
+		return false // another term has begun; raft notifies if this node leads in it
 	}
 	n.leadTerm.Store(term)
 	n.leadBegin.Store(begin)
@@ -137,8 +137,8 @@ func (n *Node) establish() bool {
 	return true
 }
 
-// termStart is where a leader's term began. Up to the barrier the log holds nothing for the store behind the entry applied, unless
-// that is behind the barrier itself.
+// termStart is where a leader's term began. Between the entry applied and the barrier the log holds nothing for the store, unless
+// applied is beyond the barrier.
 type termStart struct{ barrier, applied uint64 }
 
 func (n *Node) clusterID() (id string) {
@@ -146,8 +146,8 @@ func (n *Node) clusterID() (id string) {
 	return id
 }
 
-// learnCluster writes the cluster's id to node.json once it is known, and reports whether that is done. Until
-// then nothing is acknowledged on this node, which checkFiles relies on.
+// learnCluster writes the cluster's ID to node.json once it is known, and reports whether that is done. Until then this node
+// acknowledges nothing, which checkFiles relies on.
 func (n *Node) learnCluster() bool {
 	var former []string
 	n.store.View(func(s *hub.State) { former = s.FormerClusterIDs() })
@@ -160,16 +160,16 @@ func (n *Node) learnCluster() bool {
 	case n.identity.ClusterID == id:
 		return true
 	case slices.Contains(n.identity.Former, id):
-		return false // the refounding is in the log and not applied yet
+		return false // the new cluster's entry is in the log but not applied yet
 	case n.identity.ClusterID == "" && n.port != nil && !slices.Contains([]string{"", id}, n.port.clusterOf(n.LeaderID())):
-		return false // the same, on a node that joins: its leader belongs to the cluster that id becomes
+		return false // the same on a joining node: its leader already belongs to the new cluster
 	case n.identity.ClusterID != "" && !n.sameLineage(id, former):
 		n.fail(&FileError{File: filepath.Join(n.opts.Dir, identityFile), Hint: hintRestore,
 			Problem: "says cluster " + n.identity.ClusterID + ", but the log is that of cluster " + id})
 		return false
 	}
 	known := n.identity
-	if known.ClusterID != "" { // recovered, and the process ended before node.json was written
+	if known.ClusterID != "" { // recovered, but the process ended before node.json was written
 		known.moveTo(id, former)
 	}
 	known.ClusterID, known.Former = id, slices.Clone(former)

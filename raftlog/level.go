@@ -8,16 +8,16 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// levelPause is how often a leader looks whether all members know a higher feature level.
+// levelPause is how often a leader checks whether all members know a higher feature level.
 const levelPause = time.Second
 
-// FeatureLevel is the level that all members know, 0 before they have agreed on one.
+// FeatureLevel returns the level that all members know, 0 before they have agreed on one.
 func (n *Node) FeatureLevel() (level uint32) {
 	n.store.View(func(s *hub.State) { level = s.FeatureLevel() })
 	return level
 }
 
-// checkEvents refuses events of a kind that some member may not know. It would stop.
+// checkEvents refuses events of a kind that some member may not know: it would stop over one.
 func (n *Node) checkEvents(events []*hubpb.Event) error {
 	for _, e := range events {
 		need := hub.LevelOf(e)
@@ -33,22 +33,22 @@ func (n *Node) checkEvents(events []*hubpb.Event) error {
 
 func checkEventLevel(e *hubpb.Event, need, has uint32) error {
 	if need > has {
-		return hub.Errorf(hub.CodeUnavailable, "%s needs feature level %d, and the cluster is at level %d; run the same quorumhub on every node", hub.EventName(e), need, has)
+		return hub.Errorf(hub.CodeUnavailable, "%s needs feature level %d, but the cluster is at level %d; run the same quorumhub version on every node", hub.EventName(e), need, has)
 	}
 	return nil
 }
 
-// checkLevel refuses to start on the state of a cluster that has left this program behind.
+// checkLevel refuses to start if the cluster's feature level is higher than this program's.
 func (n *Node) checkLevel() error {
 	if has := n.FeatureLevel(); has > n.level {
-		return &FileError{File: filepath.Join(n.opts.Dir, logFile), Hint: "run the same quorumhub as on the other nodes",
-			Problem: levelText("this program", n.level, "the cluster of this data", has)}
+		return &FileError{File: filepath.Join(n.opts.Dir, logFile), Hint: "run the same quorumhub version as on the other nodes",
+			Problem: levelText("this program", n.level, "the cluster in data_dir", has)}
 	}
 	return nil
 }
 
-// watchLevel raises the cluster's level when this node leads and every member knows a higher one, and lets no node in that
-// knows less than the cluster's.
+// watchLevel raises the cluster's level when this node leads and every member knows a higher one, and keeps the port's copy of
+// it current, which keeps out nodes with a lower level.
 func (n *Node) watchLevel() {
 	tick := time.NewTicker(levelPause)
 	defer tick.Stop()
@@ -69,7 +69,7 @@ func (n *Node) raiseLevel() {
 	least := n.level
 	for _, m := range n.Members() {
 		if !m.Alive {
-			return // what it knows now is not known
+			return // its level may have changed
 		}
 		least = min(least, m.FeatureLevel)
 	}
@@ -78,11 +78,11 @@ func (n *Node) raiseLevel() {
 	}
 	_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: least}}})
 	if err == nil {
-		n.opts.Logger.Info("every node knows a higher feature level", "level", least)
-	} // else it is tried again
+		n.opts.Logger.Info("feature level raised; every node supports it", "level", least)
+	} // otherwise the next round tries again
 }
 
-// publishLevel has the port judge strangers by the cluster's level.
+// publishLevel makes the port check connecting nodes against the cluster's level.
 func (n *Node) publishLevel() {
 	if n.port == nil {
 		return

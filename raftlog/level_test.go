@@ -48,12 +48,12 @@ func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 	}
 	w.take(w.members[2])
 	w.members[2].faults.Level = &old
-	if err := w.open(ctx, w.members[2]); err == nil || !strings.Contains(err.Error(), "knows feature level 0") || strings.Contains(err.Error(), "\n") {
+	if err := w.open(ctx, w.members[2]); err == nil || !strings.Contains(err.Error(), "supports feature level 0") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("an older program starts on newer data: %v", err)
 	}
 	fresh := w.add("node-4")
 	fresh.faults.Level = &old
-	if err := w.open(ctx, fresh); err == nil || !strings.Contains(err.Error(), "node-4 knows feature level 0, and the cluster is at level 1; run the same quorumhub there as on the other nodes") {
+	if err := w.open(ctx, fresh); err == nil || !strings.Contains(err.Error(), "node-4 supports feature level 0, but the cluster is at level 1; run the same quorumhub version there as on the other nodes") {
 		t.Errorf("an older program is let in: %v", err)
 	}
 	if _, err := w.leader().node.Propose(ctx, publish("t", "y")); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// raftLogger gives raft's words to slog. Raft is talkative: its info is the operator's debug, and so are its
-// warnings and errors while the node starts or stops (every first election begins with a warning).
+// raftLogger passes raft's messages to slog. Raft is verbose: its info messages are debug messages for operators, and so are
+// its warnings and errors while the node starts or stops (every first election begins with a warning).
 type raftLogger struct {
 	to      *slog.Logger
 	name    string
@@ -38,7 +38,7 @@ func (l *raftLogger) level(level hclog.Level) slog.Level {
 	return slog.LevelDebug
 }
 
-// refusedNudge is what raft says when a nudge comes before its entry, which is nothing to worry about.
+// refusedNudge is raft's message when a nudge arrives before its entry, which is harmless.
 const refusedNudge = "failed to get previous log"
 
 // Log implements hclog.Logger.
@@ -93,7 +93,7 @@ func (l *raftLogger) ResetNamed(name string) hclog.Logger {
 	return &c
 }
 
-// SetLevel does nothing: the slog.Logger decides.
+// SetLevel does nothing: the slog.Logger sets the level.
 func (l *raftLogger) SetLevel(hclog.Level) {}
 
 func (l *raftLogger) GetLevel() hclog.Level {

@@ -21,25 +21,25 @@ import (
 
 const logFile = "raft.db"
 
-// Keys beside raft's own in the stable part of raft.db. They explain, at the next start, a log that ends
-// before the store does or begins behind its first entry.
+// Keys besides raft's own in the stable part of raft.db. At the next start they explain a log that ends before the store
+// does, or that does not begin with its first entry.
 var (
-	keyCompacted   = []byte("quorumhub/compacted") // the log was cut up to this index: the store must hold it
-	keyInstalled   = []byte("quorumhub/installed") // a snapshot at this index was installed over the log
+	keyCompacted   = []byte("quorumhub/compacted") // the log was compacted up to this index: the store must hold it
+	keyInstalled   = []byte("quorumhub/installed") // a snapshot at this index replaced the log
 	keyCurrentTerm = []byte("CurrentTerm")         // raft's own
 	keyVoteTerm    = []byte("LastVoteTerm")        // raft's own
 
 	keyVoteCandidate = []byte("LastVoteCand") // raft's own
 )
 
-// positions is what the log's guard knows of the store.
+// positions is what logStore needs to know of the store.
 type positions interface {
 	Applied() store.Position
 	Durable() store.Position
 }
 
-// logStore guards raft.db. Its first failed or stalled write ends it: bbolt would take the next write as if
-// nothing had happened, and leave a hole in the log. Safe for concurrent use.
+// logStore guards raft.db. Its first failed or stalled write is its last: bbolt would accept the next write as if nothing
+// had happened, and leave a hole in the log. It is safe for concurrent use.
 type logStore struct {
 	path  string
 	db    *raftboltdb.BoltStore
@@ -53,10 +53,10 @@ type logStore struct {
 	started atomic.Bool // raft runs
 
 	entries atomic.Uint64 // written since Open
-	bytes   atomic.Uint64 // their data
+	bytes   atomic.Uint64 // size of their data
 	writes  atomic.Uint64 // transactions
 
-	full      chan struct{} // has a value when limit bytes were written since mark
+	full      chan struct{} // has a value once limit bytes were written since mark
 	limit     uint64
 	mark      atomic.Uint64 // bytes at the last snapshot
 	compacted atomic.Uint64
@@ -67,8 +67,8 @@ var (
 	_ raft.StableStore = (*logStore)(nil)
 )
 
-// openLog opens raft.db, and makes it if create says so. It recovers from what bbolt panics with on a
-// damaged file; the caller has set debug.SetPanicOnFault.
+// openLog opens raft.db, or creates it if create is set. It turns bbolt's panics over a damaged file into errors; the
+// caller has set debug.SetPanicOnFault.
 func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) {
 	path := filepath.Join(o.Dir, logFile)
 	defer func() {
@@ -84,7 +84,7 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 	case err != nil:
 		return nil, &FileError{File: path, Problem: "cannot be read", Hint: "check the permissions of the data directory", Err: err}
 	case fi.Size() == 0 && create:
-		// The first start ended between making the file and writing to it.
+		// The first start was interrupted between creating the file and writing to it.
 	default:
 		if err := checkLogFile(path, fi.Size(), o.LockTimeout); err != nil {
 			return nil, err
@@ -95,9 +95,9 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 		MsgpackUseNewTimeFormat: true,
 		BoltOptions: &bbolt.Options{
 			Timeout:        o.LockTimeout,
-			NoFreelistSync: true, // one page list less to write with every commit; it is rebuilt at open
+			NoFreelistSync: true, // saves writing a page list with every commit; it is rebuilt at open
 			FreelistType:   bbolt.FreelistMapType,
-			// A file that outgrows its map is mapped anew, for which a writer waits for every reader.
+			// A file that outgrows its map is mapped again, for which a writer waits for every reader.
 			InitialMmapSize: 1 << 30,
 		},
 	})
@@ -125,8 +125,8 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 	return l, nil
 }
 
-// check reads the whole log, some 128 MiB at most: raft itself looks at the entries behind the store only, and would find damage in
-// the others when another node asks for them.
+// check reads the whole log, some 128 MiB at most. Raft itself reads only the entries beyond the store's position, and would find
+// damage in the others only when another node asks for them.
 func (l *logStore) check() error {
 	if errs := checkValues(l.db); len(errs) > 0 {
 		return errs[0]
@@ -151,8 +151,8 @@ func (l *logStore) check() error {
 	return nil
 }
 
-// checkLogFile finds what bbolt would only notice when it falls over it: a file shorter than its pages, and pages that
-// form no tree, over which bbolt ends the process when it opens the file for writing.
+// checkLogFile finds damage over which bbolt would crash the process when it opens the file for writing: a file shorter
+// than its pages, and pages that do not form a tree.
 func checkLogFile(path string, size int64, lockTimeout time.Duration) error {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if err != nil {
@@ -160,7 +160,7 @@ func checkLogFile(path string, size int64, lockTimeout time.Duration) error {
 	}
 	err = db.View(func(tx *bbolt.Tx) error {
 		if want := tx.Size(); size < want {
-			return fmt.Errorf("it has %d bytes and should have %d", size, want)
+			return fmt.Errorf("the file has %d bytes, expected %d", size, want)
 		}
 		return nil
 	})
@@ -180,7 +180,7 @@ func checkLogFile(path string, size int64, lockTimeout time.Duration) error {
 func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return &FileError{File: path, Problem: "another process holds it", Hint: "stop the other node that runs on this data directory"}
+		return &FileError{File: path, Problem: "is locked by another process", Hint: "stop the other node that uses this data directory"}
 	case errors.Is(err, os.ErrPermission):
 		return &FileError{File: path, Problem: "cannot be opened", Hint: "check the permissions of the data directory", Err: err}
 	}
@@ -191,8 +191,8 @@ func damaged(path string, err error) error {
 	return &FileError{File: path, Problem: "raft's log is damaged", Hint: hintRestore, Err: err}
 }
 
-// write runs one write under the guard: after the first failure none runs any more, and one that takes
-// longer than the stall timeout is a failure.
+// write runs one write under the guard: after the first failure no further write runs, and a write that takes longer than
+// the stall timeout has failed.
 func (l *logStore) write(what string, f func() error) (err error) {
 	if p := l.failed.Load(); p != nil {
 		return *p
@@ -208,13 +208,13 @@ func (l *logStore) write(what string, f func() error) (err error) {
 		if err != nil {
 			err = l.poison(fmt.Errorf("%s: %s: %w: %w", l.path, what, ErrLogFailed, err))
 		} else if p := l.failed.Load(); p != nil {
-			err = *p // it stalled: an answer now is too late
+			err = *p // it stalled: success now is too late
 		}
 	}()
 	return f()
 }
 
-// poison records the first failure, and returns it.
+// poison records the first failure and returns it.
 func (l *logStore) poison(err error) error {
 	l.once.Do(func() {
 		l.failed.Store(&err)
@@ -228,7 +228,7 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
-	// What is damaged on its way is refused, and comes again; the file is not at fault.
+	// Entries damaged in transit are refused and will be sent again; the file is not at fault.
 	if err := sealEntries(logs); err != nil {
 		return err
 	}
@@ -251,23 +251,23 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// isFull tells whether limit bytes were written since the last snapshot.
+// isFull reports whether limit bytes were written since the last snapshot.
 func (l *logStore) isFull() bool { return l.bytes.Load()-l.mark.Load() >= l.limit }
 
-// snapshotTaken starts the count towards limit anew.
+// snapshotTaken restarts the count towards limit.
 func (l *logStore) snapshotTaken() { l.mark.Store(l.bytes.Load()) }
 
-// DeleteRange implements raft.LogStore. Raft drops entries for two reasons: they were never committed and
-// a new leader has others in their place, or a snapshot holds them. The second must not go beyond what the
-// store has made durable, or acknowledged messages would be gone with the next crash (invariant I8).
+// DeleteRange implements raft.LogStore. Raft deletes entries for two reasons: they were never committed and a new leader
+// has others in their place, or a snapshot holds them. The second must not go beyond what the store has made durable, or
+// the next crash would lose acknowledged messages (invariant I8).
 func (l *logStore) DeleteRange(from, to uint64) error {
 	applied := l.state.Applied().Index
-	if from > applied { // not applied, so not committed
-		return l.write("drop uncommitted entries", func() error { return l.logs.DeleteRange(from, to) })
+	if from > applied { // not applied, hence not committed
+		return l.write("delete uncommitted entries", func() error { return l.logs.DeleteRange(from, to) })
 	}
 	if durable := l.state.Durable().Index; to > durable {
-		return l.write("cut the log", func() error {
-			return fmt.Errorf("entries %d to %d were to go, but the store is durable only up to %d", from, to, durable)
+		return l.write("compact the log", func() error {
+			return fmt.Errorf("cannot delete entries %d to %d: the store is durable only up to entry %d", from, to, durable)
 		})
 	}
 	if to > l.compacted.Load() {
@@ -276,13 +276,13 @@ func (l *logStore) DeleteRange(from, to uint64) error {
 		}
 		l.compacted.Store(to)
 	}
-	return l.write("cut the log", func() error { return l.logs.DeleteRange(from, to) })
+	return l.write("compact the log", func() error { return l.logs.DeleteRange(from, to) })
 }
 
-// installing is called before a received snapshot takes the store's place.
+// installing records that a received snapshot is about to replace the store's content.
 func (l *logStore) installing(index uint64) error { return l.SetUint64(keyInstalled, index) }
 
-// read recovers from what bbolt panics with on a damaged page.
+// read turns bbolt's panics over a damaged page into a failure of the log.
 func (l *logStore) read(what string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -312,7 +312,7 @@ func (l *logStore) GetLog(index uint64, log *raft.Log) error {
 			err = checkEntry(index, log)
 		}
 		if errors.Is(err, errChecksum) {
-			panic(err) // as bbolt says of a damaged page: it ends the log
+			panic(err) // like bbolt on a damaged page: the log has failed
 		}
 		return err
 	})
@@ -323,8 +323,8 @@ func (l *logStore) Set(key, val []byte) error {
 	return l.write("save "+string(key), func() error { return l.db.Set(key, sealValue(key, val)) })
 }
 
-// SetUint64 implements raft.StableStore. Raft panics when its term cannot be saved; once it runs, its
-// goroutine ends here instead, and Options.Fatal ends the process in good order.
+// SetUint64 implements raft.StableStore. Raft panics when it cannot save its term. Once raft runs, its goroutine ends here
+// instead, and Options.Fatal lets the process exit cleanly.
 func (l *logStore) SetUint64(key []byte, val uint64) error {
 	err := l.Set(key, binary.BigEndian.AppendUint64(nil, val))
 	if err != nil && string(key) == string(keyCurrentTerm) && l.started.Load() {
@@ -355,12 +355,12 @@ func (l *logStore) GetUint64(key []byte) (val uint64, err error) {
 		return 0, err
 	}
 	if len(b) != 8 {
-		return 0, l.poison(fmt.Errorf("%s: read %s: %w: it has %d bytes, expected 8", l.path, key, ErrLogFailed, len(b)))
+		return 0, l.poison(fmt.Errorf("%s: read %s: %w: value has %d bytes, expected 8", l.path, key, ErrLogFailed, len(b)))
 	}
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// mark64 is GetUint64 with 0 for a key that was never set.
+// mark64 is GetUint64, but returns 0 for a key that was never set.
 func (l *logStore) mark64(key []byte) (uint64, error) {
 	v, err := l.GetUint64(key)
 	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
@@ -369,7 +369,7 @@ func (l *logStore) mark64(key []byte) (uint64, error) {
 	return v, err
 }
 
-// fileSize is the size of raft.db in bytes, 0 when it cannot be told.
+// fileSize returns the size of raft.db in bytes, 0 if it cannot be determined.
 func (l *logStore) fileSize() int64 {
 	fi, err := os.Stat(l.path)
 	if err != nil {
@@ -380,7 +380,7 @@ func (l *logStore) fileSize() int64 {
 
 func (l *logStore) close() error { return l.db.Close() }
 
-// bounds are the first and the last entry, 0 when there is none or raft.db is closed.
+// bounds returns the indexes of the first and last entry, 0 if there is none or raft.db is closed.
 func (l *logStore) bounds() (first, last uint64) {
 	first, err1 := l.FirstIndex()
 	last, err2 := l.LastIndex()

@@ -1,13 +1,14 @@
 package raftlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,20 +18,20 @@ import (
 )
 
 const (
-	statusPause   = 400 * time.Millisecond // between two questions to the same node
+	statusPause   = 400 * time.Millisecond // between two requests to the same node
 	statusTimeout = time.Second            // for one answer
-	firstPause    = 25 * time.Millisecond  // in place of statusPause for a node that never answered,
-	beginning     = 5 * time.Second        // this long after the start
-	// silence is how long a node may leave questions unanswered and still count as alive.
+	firstPause    = 25 * time.Millisecond  // instead of statusPause for a node that has never answered,
+	beginning     = 5 * time.Second        // during this long after the start
+	// silence is how long a node may leave requests unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
-	// lagAllowed is how many entries a follower that has caught up may be behind: those under way.
+	// lagAllowed is how many entries a follower may be behind and still count as caught up: those in flight.
 	lagAllowed = 256
 )
 
-// Description is what a node tells the others about itself, for them to show.
+// Description is what a node tells other nodes about itself for display.
 type Description struct {
 	HTTPAddr string `json:"http_addr,omitempty"`
-	Weight   int    `json:"weight,omitempty"` // share of the subscriptions in proportion to the others'
+	Weight   int    `json:"weight,omitempty"` // share of the subscriptions relative to other nodes
 }
 
 // Member is a node of the cluster as this node sees it.
@@ -39,29 +40,28 @@ type Member struct {
 	Address string // for other nodes
 	Voter   bool
 	Leader  bool
-	// Alive: it answered a moment ago, and as far as this node, leading, knows, the leader's heartbeats reach it and
-	// its reports the leader.
+	// Alive: the node answered recently and, if this node leads, its heartbeats reach it and its reports arrive.
 	Alive bool
-	// Silent is how long the node has left questions unanswered, counted from when the last one that it answered
-	// was asked, or from this node's start. 0 for this node. On the leader raft's own messages are questions too: a
-	// node that answers those hears of the leader and goes on, even where other connections do not get through.
+	// Silent is how long the node has not answered, counted from when the last answered request was sent, or from this node's
+	// start. 0 for this node. On the leader raft's own messages count as requests: a node that answers those hears from the
+	// leader and keeps working, even if other connections fail.
 	Silent time.Duration
-	// Contact is the node's hub.Cluster.Contact, as it last said; negative: never, or not known.
+	// Contact is the age of the node's last contact (hub.Cluster), as it reported itself. Negative: never, or not known.
 	Contact time.Duration
-	// Healthy: alive, and as far as the leader but for what is under way.
+	// Healthy: alive, and caught up with the leader except for entries in flight.
 	Healthy bool
-	// Stopping: its process is about to end, or has ended in good order. Leaving: it is being removed.
+	// Stopping: its process is about to exit, or has exited cleanly. Leaving: it is being removed.
 	Stopping, Leaving bool
 
-	// What the node itself last said; zero while it never answered.
+	// What the node last reported about itself. Zero until it answers for the first time.
 	Description
 	AppliedIndex uint64
 	StateHash    uint64        // at AppliedIndex
-	FeatureLevel uint32        // that its program knows
-	ClockOffset  time.Duration // see Node.ClockOffset; 0 while it is not known
+	FeatureLevel uint32        // of its program
+	ClockOffset  time.Duration // see Node.ClockOffset; 0 while not known
 }
 
-// statusResponse is what a node says when asked.
+// statusResponse is what a node reports about itself.
 type statusResponse struct {
 	Description
 	Applied  uint64        `json:"applied"`
@@ -69,25 +69,25 @@ type statusResponse struct {
 	LastTerm uint64        `json:"last_term"` // of its log
 	Contact  time.Duration `json:"contact"`   // nanoseconds, see hub.Cluster; negative: never
 	Instance string        `json:"instance"`
-	Level    uint32        `json:"level"`   // feature level that its program knows
-	Reports  bool          `json:"reports"` // it reports to the leader, and takes reports when it leads
+	Level    uint32        `json:"level"`   // feature level of its program
+	Reports  bool          `json:"reports"` // it reports to the leader, and accepts reports when it leads
 	Clock    int64         `json:"clock"`   // Unix nanoseconds, by the machine's own clock
 }
 
-// clusterView is what is known of the other nodes.
+// clusterView is what this node knows about the others.
 type clusterView struct {
 	since   time.Time // the node's start
 	mu      sync.Mutex
 	nodes   map[string]*seenNode
-	failing map[string]time.Time // since when heartbeats of this node, which leads, get no answer
-	reports map[string]report    // what nodes last said to this one as leader
+	failing map[string]time.Time // on the leader: since when a node has not answered heartbeats
+	reports map[string]report    // on the leader: the last report of each node
 }
 
 type seenNode struct {
 	asking bool
-	asked  time.Time // when the newest question that was answered went out
-	alive  bool      // as logged last
-	known  bool      // alive was set
+	asked  time.Time // when the newest answered request was sent
+	alive  bool      // as last logged
+	known  bool      // alive is set
 	status statusResponse
 }
 
@@ -96,14 +96,14 @@ func (v *clusterView) start() {
 	v.nodes, v.failing, v.reports = map[string]*seenNode{}, map[string]time.Time{}, map[string]report{}
 }
 
-// servers is raft's newest configuration, in order of id.
+// servers returns raft's newest configuration, ordered by ID.
 func (n *Node) servers() []raft.Server {
 	f := n.raft.GetConfiguration()
 	if f.Error() != nil {
 		return nil
 	}
 	s := slices.Clone(f.Configuration().Servers)
-	slices.SortFunc(s, func(a, b raft.Server) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	slices.SortFunc(s, func(a, b raft.Server) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }
 
@@ -122,7 +122,7 @@ func (n *Node) Nodes() []hub.NodeStatus {
 	return out
 }
 
-// Members lists the nodes of the cluster in order of id, as this node sees them. It does not wait for them.
+// Members lists the nodes of the cluster as this node sees them, ordered by ID. It does not contact them.
 func (n *Node) Members() []Member {
 	leader, leads, reign := n.LeaderID(), n.raft.State() == raft.Leader, n.currentReign()
 	nodes := n.nodes()
@@ -146,7 +146,7 @@ func (n *Node) Members() []Member {
 				m.Alive = n.view.aliveLocked(m.ID, leads) && (reign == nil || !seen.status.Reports || n.reportsLocked(m.ID, reign))
 				m.Contact = seen.status.Contact
 				if since, failing := n.view.failing[m.ID]; leads && failing {
-					// It answers, but does not hear of the leader: it counts as dead by what it says of that itself.
+					// It answers this node but not the leader's heartbeats: count from when it last heard from the leader.
 					if m.Contact >= 0 {
 						m.Silent += m.Contact
 					} else {
@@ -180,7 +180,7 @@ func (n *Node) Members() []Member {
 	return out
 }
 
-// nodes is what the state says of the nodes, by id.
+// nodes returns the nodes recorded in the state, by ID.
 func (n *Node) nodes() map[string]hub.Node {
 	out := map[string]hub.Node{}
 	n.store.View(func(s *hub.State) {
@@ -196,7 +196,7 @@ func (v *clusterView) aliveLocked(id string, leads bool) bool {
 	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && (!leads || v.failing[id].IsZero())
 }
 
-// position is the applied index, and the state's hash there.
+// position returns the applied index and the state's hash at that index.
 func (n *Node) position() (index, hash uint64) {
 	for range 10 {
 		index = n.store.Applied().Index
@@ -208,8 +208,7 @@ func (n *Node) position() (index, hash uint64) {
 	return index, hash
 }
 
-// CaughtUp tells whether this node leads, or follows a leader and has applied all but the newest of what the
-// leader has.
+// CaughtUp reports whether this node leads, or follows a leader and has applied all but the newest of the leader's entries.
 func (n *Node) CaughtUp() bool {
 	id := n.LeaderID()
 	if id == n.opts.ID {
@@ -239,7 +238,7 @@ func (n *Node) handleStatus() (status byte, out []byte) {
 	return statusOK, out
 }
 
-// watchMembers starts what keeps an eye on the other nodes.
+// watchMembers starts the goroutines that observe the other nodes.
 func (n *Node) watchMembers() {
 	seen := make(chan raft.Observation, 64)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
@@ -281,13 +280,13 @@ func (n *Node) watchHeartbeats(seen <-chan raft.Observation) {
 			n.view.mu.Unlock()
 			if d, ok := o.Data.(raft.LeaderObservation); ok && d.LeaderID != "" {
 				n.leaderChanged.tell()
-				n.opts.Logger.Info("the cluster has a leader", "leader", string(d.LeaderID), "term", n.raft.CurrentTerm())
+				n.opts.Logger.Info("leader elected", "leader", string(d.LeaderID), "term", n.raft.CurrentTerm())
 			}
 		}
 	}
 }
 
-// pollMembers asks every other node for its status, again and again.
+// pollMembers requests every other node's status periodically.
 func (n *Node) pollMembers() {
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -298,7 +297,7 @@ func (n *Node) pollMembers() {
 		members := map[string]bool{}
 		servers := n.servers()
 		if n.LeaderID() == "" {
-			servers = n.withPeers(servers) // the configuration may be long out of date
+			servers = n.withPeers(servers) // the configuration may be outdated
 		}
 		n.view.mu.Lock()
 		for _, s := range servers {
@@ -314,12 +313,12 @@ func (n *Node) pollMembers() {
 			}
 			if alive := n.view.aliveLocked(id, leads); !seen.asked.IsZero() && alive != seen.alive || !seen.known && alive {
 				if seen.known || !alive {
-					n.opts.Logger.Info("another node", "node", id, "alive", alive)
+					logLiveness(n.opts.Logger, id, alive)
 				}
 				seen.alive, seen.known = alive, true
 			}
 			if seen.asked.IsZero() && time.Since(n.view.since) < beginning {
-				pause = firstPause // who starts together is soon there
+				pause = firstPause // nodes that start together answer soon
 			}
 			if !seen.asking {
 				seen.asking = true
@@ -335,6 +334,14 @@ func (n *Node) pollMembers() {
 			return
 		case <-time.After(pause):
 		}
+	}
+}
+
+func logLiveness(to *slog.Logger, id string, alive bool) {
+	if alive {
+		to.Info("node is reachable again", "node", id)
+	} else {
+		to.Info("node does not answer; its subscriptions move to other nodes if it stays away", "node", id)
 	}
 }
 

@@ -18,26 +18,25 @@ import (
 )
 
 const (
-	changeTimeout = 5 * time.Second       // for one attempt to change the configuration
+	changeTimeout = 5 * time.Second       // for one attempt to change raft's configuration
 	changePause   = 50 * time.Millisecond // between two attempts
 	maxNodeID     = 64                    // bytes
-	removeWait    = 15 * time.Second      // for the subscriptions of a node that leaves to go to others
+	removeWait    = 15 * time.Second      // for a leaving node's subscriptions to get other owners
 	transferTries = 4
 	reachTimeout  = 2 * time.Second // for a node to answer at the address it gave
-
 )
 
-// membership is what a node knows and does about who belongs to the cluster.
+// membership is a node's state about who belongs to the cluster.
 type membership struct {
-	changing turn            // one change after another, on the leader
-	kick     chan struct{}   // something changed that the reconciler looks after
-	gone     chan struct{}   // closed when the node is not part of the cluster any more
+	changing turn            // serializes changes on the leader
+	kick     chan struct{}   // wakes the reconciler
+	gone     chan struct{}   // closed when the node learns that it was removed from the cluster
 	part     context.Context // ends then, and with the node
 	leave    context.CancelFunc
 	once     sync.Once
 	why      string // set before gone is closed
 
-	mu      sync.Mutex // guards what refresh compares
+	mu      sync.Mutex // guards what refresh compares, below
 	seen    uint64
 	servers []raft.Server
 }
@@ -54,24 +53,24 @@ func (n *Node) kickReconciler() {
 	}
 }
 
-// Operation is what Change does.
+// Operation is a kind of Change.
 type Operation string
 
 // Operations.
 const (
-	// AddNode announces a node: it may join from the address given, and votes unless Nonvoter says otherwise.
+	// AddNode announces a node: it may join from the given address, as a voter unless Nonvoter is set.
 	AddNode Operation = "add"
 	// PromoteNode gives a node a vote.
 	PromoteNode Operation = "promote"
-	// DemoteNode takes a node's vote; it goes on to deliver.
+	// DemoteNode takes a node's vote away; the node continues to deliver.
 	DemoteNode Operation = "demote"
-	// RemoveNode hands a node's subscriptions over to the others, and takes it out of the cluster for ever.
+	// RemoveNode gives a node's subscriptions to other nodes and permanently removes it from the cluster.
 	RemoveNode Operation = "remove"
-	// TransferLeadership makes another voter the leader: Node, or any.
+	// TransferLeadership makes another voter the leader: Node, or any if Node is empty.
 	TransferLeadership Operation = "transfer-leadership"
 )
 
-// Change is a change of the cluster's nodes that an operator asks for.
+// Change is a membership change requested by an operator.
 type Change struct {
 	Operation Operation `json:"operation"`
 	Node      string    `json:"node,omitempty"`
@@ -79,12 +78,12 @@ type Change struct {
 	Nonvoter  bool      `json:"nonvoter,omitempty"`
 }
 
-// Change carries out a change, through the leader wherever this node is in the cluster. It returns when the change is
-// decided and in the log, and this node has applied it; what follows from it may take longer (see Members). Doing the
-// same again is harmless. An error is a *hub.Error for the one who asked, or ctx's.
+// Change makes a change through the leader; any node can be asked. It returns once the change is decided and in the log, and
+// this node has applied it. Its consequences may take longer (see Members). Repeating a change is harmless. The error is
+// a *hub.Error for the caller, or ctx's.
 func (n *Node) Change(ctx context.Context, c Change) error {
 	if n.port == nil {
-		return hub.Errorf(hub.CodeConflict, "this node runs alone; to let others join, start it with cluster.peers that names itself and the address for the others")
+		return hub.Errorf(hub.CodeConflict, "this node runs alone; to let others join, restart it with cluster.peers listing this node and the address where other nodes reach it")
 	}
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -124,18 +123,18 @@ func (n *Node) changeOnce(ctx context.Context, c Change, body []byte) (index uin
 	status, out, err := n.caller.call(ctx, address, 0, methodChange, body)
 	switch {
 	case err != nil, status == statusNotLeader:
-		return 0, errNotLeader // doing it twice is harmless
+		return 0, errNotLeader // repeating it is harmless
 	case status == statusOK:
 		var a changeResponse
 		if err := json.Unmarshal(out, &a); err != nil {
-			return 0, hub.Errorf(hub.CodeInternal, "the leader's answer is not readable: %v", err)
+			return 0, hub.Errorf(hub.CodeInternal, "unreadable response from the leader: %v", err)
 		}
 		if a.Error != nil {
 			return 0, a.Error
 		}
 		return a.Index, nil
 	}
-	return 0, hub.Errorf(hub.CodeUnavailable, "the leader refused: %s", oneLine(string(out)))
+	return 0, hub.Errorf(hub.CodeUnavailable, "the leader refused the change: %s", oneLine(string(out)))
 }
 
 type changeResponse struct {
@@ -169,7 +168,7 @@ func (n *Node) handleChange(body []byte) (status byte, out []byte) {
 	return statusOK, out
 }
 
-// applyChange decides on a change as the leader. The index is that of the log up to which it is done.
+// applyChange decides a change as the leader. It returns the log index at which the change is done.
 func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err error) {
 	if err := n.members.changing.take(ctx); err != nil {
 		return 0, err
@@ -183,19 +182,19 @@ func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err err
 	known, announced := n.nodes()[c.Node]
 	switch {
 	case c.Node == "" && c.Operation != TransferLeadership:
-		return 0, hub.ParamErrorf("node", "is missing; expected the id of a node")
+		return 0, hub.ParamErrorf("node", "is missing; expected a node ID")
 	case c.Operation == AddNode:
 		err = n.announceNode(ctx, c, m)
 	case known.Phase == hub.NodeRemoved:
 		return 0, hub.Errorf(hub.CodeConflict, "%s was removed from the cluster", c.Node)
 	case m == nil && !announced && c.Node != "":
-		return 0, hub.Errorf(hub.CodeNotFound, "%s is no node of this cluster; its nodes are %s", oneLine(c.Node), idsOf(members))
+		return 0, hub.Errorf(hub.CodeNotFound, "%s is not a node of this cluster; its nodes are %s", oneLine(c.Node), idsOf(members))
 	case c.Operation == RemoveNode:
 		err = n.startRemoval(ctx, c.Node, members)
 	case c.Operation == TransferLeadership:
 		err = n.transferTo(ctx, c.Node, members)
 	case m == nil:
-		return 0, hub.Errorf(hub.CodeConflict, "%s is expected and has not joined yet", c.Node)
+		return 0, hub.Errorf(hub.CodeConflict, "%s is expected but has not joined yet", c.Node)
 	case known.Phase == hub.NodeLeaving:
 		return 0, hub.Errorf(hub.CodeConflict, "%s is being removed", c.Node)
 	case c.Operation == PromoteNode:
@@ -231,7 +230,7 @@ func idsOf(members []Member) string {
 	return strings.Join(ids, ", ")
 }
 
-// recordChange brings a change of a node into the log.
+// recordChange writes a change of a node to the log.
 func (n *Node) recordChange(ctx context.Context, e *hubpb.NodeChanged) error {
 	_, err := n.batcher.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeChanged{NodeChanged: e}})
 	return err
@@ -240,12 +239,12 @@ func (n *Node) recordChange(ctx context.Context, e *hubpb.NodeChanged) error {
 func (n *Node) recordAdmission(ctx context.Context, e *hubpb.NodeAdmitted) error {
 	res, err := n.batcher.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_NodeAdmitted{NodeAdmitted: e}})
 	if err == nil && res[0].Outcome != hub.OutcomeOK {
-		return refuse(refusedWiped, "%s was admitted with other files meanwhile; start it with a new cluster.node_id", e.Node)
+		return refuse(refusedWiped, "%s was admitted with other data in the meantime; start it with a new cluster.node_id", e.Node)
 	}
 	return err
 }
 
-// announceNode lets a node join that is to come.
+// announceNode allows a node to join.
 func (n *Node) announceNode(ctx context.Context, c Change, m *Member) error {
 	if len(c.Node) > maxNodeID || strings.ContainsFunc(c.Node, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("._-", r)
@@ -253,21 +252,21 @@ func (n *Node) announceNode(ctx context.Context, c Change, m *Member) error {
 		return hub.ParamErrorf("node", "is %q; expected at most %d letters, digits, dots, dashes and underscores", oneLine(c.Node), maxNodeID)
 	}
 	if m != nil {
-		return hub.Errorf(hub.CodeConflict, "%s is a node of this cluster already, at %s; a node that moves to another address is restarted with it in cluster.peers", m.ID, m.Address)
+		return hub.Errorf(hub.CodeConflict, "%s is already a node of this cluster, at %s; to move it, restart it with the new address in cluster.peers", m.ID, m.Address)
 	}
 	if n.nodes()[c.Node].Phase == hub.NodeRemoved {
-		return hub.Errorf(hub.CodeConflict, "%s was removed from the cluster, and its id is not used again; choose another one", c.Node)
+		return hub.Errorf(hub.CodeConflict, "%s was removed from the cluster; its ID is never reused; choose another one", c.Node)
 	}
 	if err := n.resolve(ctx, c.Address); err != nil {
 		return hub.ParamErrorf("address", "is %s", err.text)
 	}
 	if other := n.ownerOf(c.Address); other != "" {
-		return hub.Errorf(hub.CodeConflict, "%s is the address of %s; remove that node first if it does not come back", c.Address, other)
+		return hub.Errorf(hub.CodeConflict, "%s is the address of %s; if that node does not come back, remove it first", c.Address, other)
 	}
 	return n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: c.Node, Address: c.Address, Voter: !c.Nonvoter})
 }
 
-// ownerOf is the id of the node at an address, empty when there is none.
+// ownerOf returns the ID of the node at an address, empty if there is none.
 func (n *Node) ownerOf(address string) string {
 	for _, s := range n.servers() {
 		if string(s.Address) == address {
@@ -277,7 +276,7 @@ func (n *Node) ownerOf(address string) string {
 	return ""
 }
 
-// resolve checks that an address can be reached from here as far as can be told without trying.
+// resolve checks that an address can be used from here, without connecting to it.
 func (n *Node) resolve(ctx context.Context, address string) *refusedError {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || port == "" {
@@ -288,23 +287,23 @@ func (n *Node) resolve(ctx context.Context, address string) *refusedError {
 		ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 		defer cancel()
 		if ips, err = net.DefaultResolver.LookupHost(ctx, host); err != nil || len(ips) == 0 {
-			return refuse(refusedAddress, "%q, which %s cannot resolve (%v); expected an address that all nodes reach", oneLine(address), n.opts.ID, err)
+			return refuse(refusedAddress, "%q, which %s cannot resolve (%v); expected an address that all nodes can reach", oneLine(address), n.opts.ID, err)
 		}
 	}
 	for _, text := range ips {
 		if ip, err := netip.ParseAddr(text); err == nil && n.opts.TLS == nil && !ip.IsLoopback() {
-			return refuse(refusedPlain, "%q, which is on another machine, and the nodes of this cluster talk plain TCP; expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key on every node", oneLine(address))
+			return refuse(refusedPlain, "%q, which is on another machine, but the nodes of this cluster use plain TCP; expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key on every node", oneLine(address))
 		}
 	}
 	return nil
 }
 
-// promote gives a vote to a node that has caught up.
+// promote gives a caught-up node a vote.
 func (n *Node) promote(ctx context.Context, m *Member) error {
 	switch {
 	case m.Voter:
 	case !m.Alive:
-		return hub.Errorf(hub.CodeConflict, "%s does not answer; a voter that is not there endangers the quorum", m.ID)
+		return hub.Errorf(hub.CodeConflict, "%s does not answer; an absent voter endangers the quorum", m.ID)
 	case !m.Healthy:
 		return hub.Errorf(hub.CodeConflict, "%s has not caught up yet: it is at entry %d; try again shortly", m.ID, m.AppliedIndex)
 	}
@@ -319,7 +318,7 @@ func (n *Node) promote(ctx context.Context, m *Member) error {
 	})
 }
 
-// reconfigure makes one change of raft's configuration.
+// reconfigure makes one change to raft's configuration.
 func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
@@ -334,10 +333,10 @@ func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error
 	return err
 }
 
-// startRemoval notes that a node is to go; the reconciler does the rest.
+// startRemoval records that a node is leaving; the reconciler does the rest.
 func (n *Node) startRemoval(ctx context.Context, id string, members []Member) error {
 	if m := memberOf(members, id); m == nil {
-		return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it has not joined
+		return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it never joined
 	} else if m.Voter {
 		if err := checkQuorumWithout(id, members); err != nil {
 			return err
@@ -345,7 +344,7 @@ func (n *Node) startRemoval(ctx context.Context, id string, members []Member) er
 	} else if len(members) == 1 {
 		return hub.Errorf(hub.CodeConflict, "%s is the only node", id)
 	}
-	if _, known := n.nodes()[id]; !known { // it died before it said which files it has
+	if _, known := n.nodes()[id]; !known { // it died before it reported its instance
 		if err := n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: id, Member: true}); err != nil {
 			return err
 		}
@@ -353,7 +352,7 @@ func (n *Node) startRemoval(ctx context.Context, id string, members []Member) er
 	return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeLeaving})
 }
 
-// checkQuorumWithout tells why the cluster cannot do without the vote of a node; nil: it can.
+// checkQuorumWithout returns an error if the cluster cannot do without a node's vote.
 func checkQuorumWithout(id string, members []Member) error {
 	voters, alive := 0, 0
 	for i := range members {
@@ -370,12 +369,12 @@ func checkQuorumWithout(id string, members []Member) error {
 	case voters == 0:
 		return hub.Errorf(hub.CodeConflict, "%s is the only voter left; let another node join and vote first", id)
 	case alive < need:
-		return hub.Errorf(hub.CodeConflict, "without %s the cluster would have %d voters of which %d are alive, and it needs %d; bring dead voters back or remove those first", id, voters, alive, need)
+		return hub.Errorf(hub.CodeConflict, "without %s the cluster would have %d voters, %d of them alive, but needs %d; bring dead voters back or remove them first", id, voters, alive, need)
 	}
 	return nil
 }
 
-// transferTo makes another voter the leader, the one named or the one that has come farthest.
+// transferTo makes another voter the leader: id, or the most up-to-date one if id is empty.
 func (n *Node) transferTo(ctx context.Context, id string, members []Member) error {
 	to := memberOf(members, id)
 	switch {
@@ -383,16 +382,16 @@ func (n *Node) transferTo(ctx context.Context, id string, members []Member) erro
 		return nil
 	case id == "":
 		if to = successor(members, n.opts.ID); to == nil {
-			return hub.Errorf(hub.CodeConflict, "there is no other voter that is healthy; leadership stays with %s", n.opts.ID)
+			return hub.Errorf(hub.CodeConflict, "no other voter is healthy; leadership stays with %s", n.opts.ID)
 		}
 	case to == nil:
 		return hub.Errorf(hub.CodeConflict, "%s has not joined yet", id)
 	case !to.Voter:
-		return hub.Errorf(hub.CodeConflict, "%s has no vote, so it cannot lead; promote it first", id)
+		return hub.Errorf(hub.CodeConflict, "%s is not a voter and cannot lead; promote it first", id)
 	case !to.Healthy || to.Stopping || to.Leaving:
-		return hub.Errorf(hub.CodeConflict, "%s is not healthy at the moment, so it cannot lead", id)
+		return hub.Errorf(hub.CodeConflict, "%s is not healthy and cannot lead at the moment", id)
 	}
-	// One attempt lasts an election timeout, which is short for a busy machine.
+	// One attempt lasts one election timeout, which is short for a busy machine.
 	for try := 1; ; try++ {
 		err := await(ctx, n.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address)))
 		if err == nil || n.raft.State() != raft.Leader {
@@ -408,7 +407,7 @@ func (n *Node) transferTo(ctx context.Context, id string, members []Member) erro
 	}
 }
 
-// successor is the voter that is best placed to lead in place of id; nil: nobody.
+// successor returns the voter best suited to lead instead of id, nil if there is none.
 func successor(members []Member, id string) (best *Member) {
 	for i := range members {
 		m := &members[i]
@@ -419,7 +418,7 @@ func successor(members []Member, id string) (best *Member) {
 	return best
 }
 
-// turn is a lock that is held across network calls: whoever waits for it can give up.
+// turn is a lock that is held across network calls. Waiting for it ends with the caller's context.
 type turn chan struct{}
 
 func (t turn) take(ctx context.Context) error {

@@ -268,7 +268,7 @@ func TestPermanentNonvoters(t *testing.T) {
 	if v, o := w.voters(); len(v) != 1 || len(o) != 1 {
 		t.Errorf("voters %v, others %v", v, o)
 	}
-	w.refuses(raftlog.Change{Operation: raftlog.TransferLeadership, Node: "node-2"}, hub.CodeConflict, "has no vote")
+	w.refuses(raftlog.Change{Operation: raftlog.TransferLeadership, Node: "node-2"}, hub.CodeConflict, "is not a voter")
 	w.must(raftlog.Change{Operation: raftlog.PromoteNode, Node: "node-2"})
 	w.votersAre("node-1", "node-2")
 	w.must(raftlog.Change{Operation: raftlog.TransferLeadership})
@@ -285,7 +285,7 @@ func TestNobodyBreaksTheQuorum(t *testing.T) {
 	w.refuses(raftlog.Change{Operation: raftlog.RemoveNode, Node: "node-9"}, hub.CodeNotFound, "its nodes are node-1, node-2, node-3")
 	w.refuses(raftlog.Change{Operation: raftlog.PromoteNode}, hub.CodeInvalid, "node")
 	w.refuses(raftlog.Change{Operation: "explode", Node: "node-1"}, hub.CodeInvalid, "operation")
-	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-1", Address: "127.0.0.1:1"}, hub.CodeConflict, "is a node of this cluster already")
+	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-1", Address: "127.0.0.1:1"}, hub.CodeConflict, "is already a node of this cluster")
 	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-4", Address: "nowhere.invalid:8180"}, hub.CodeInvalid, "cannot resolve")
 	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-4", Address: "10.1.2.3:8180"}, hub.CodeInvalid, "plain TCP")
 	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-4", Address: w.peers[0].Address}, hub.CodeConflict, "is the address of node-1")
@@ -297,8 +297,8 @@ func TestNobodyBreaksTheQuorum(t *testing.T) {
 	})
 	for _, m := range w.members {
 		if m != dead {
-			w.refuses(raftlog.Change{Operation: raftlog.RemoveNode, Node: m.id}, hub.CodeConflict, "voters of which")
-			w.refuses(raftlog.Change{Operation: raftlog.DemoteNode, Node: m.id}, hub.CodeConflict, "voters of which")
+			w.refuses(raftlog.Change{Operation: raftlog.RemoveNode, Node: m.id}, hub.CodeConflict, "of them alive")
+			w.refuses(raftlog.Change{Operation: raftlog.DemoteNode, Node: m.id}, hub.CodeConflict, "of them alive")
 		}
 	}
 	w.refuses(raftlog.Change{Operation: raftlog.TransferLeadership, Node: dead.id}, hub.CodeConflict, "not healthy")
@@ -398,7 +398,7 @@ func TestWhoMayNotJoinIsTold(t *testing.T) {
 		name, words string
 		change      func(o *raftlog.Options)
 	}{
-		{"wrong token", "cluster.token is not that of", func(o *raftlog.Options) { o.Token = "another" }},
+		{"wrong token", "cluster.token differs from that of", func(o *raftlog.Options) { o.Token = "another" }},
 		{"another key", "secrets.key_file", func(o *raftlog.Options) { o.Shared = "another" }},
 		{"an id that is taken", "new cluster.node_id", func(o *raftlog.Options) { o.ID = "node-2" }},
 		{"address that resolves nowhere", "cannot resolve", func(o *raftlog.Options) {

@@ -28,7 +28,7 @@ func TestMutationPersistDoesNotFlush(t *testing.T) {
 	t.Run("both guards are gone", func(t *testing.T) {
 		m := newMember(t, "node-1")
 		m.options, m.files = tiny, slowFlush
-		m.faults = raftlog.Faults{PersistWithoutFlush: true, TruncateUnchecked: true}
+		m.faults = raftlog.Faults{PersistWithoutFlush: true, CompactUnchecked: true}
 		err := crashLoop(m, 3, 3)
 		if err == nil {
 			t.Fatal("acknowledged messages were lost and nobody noticed")

@@ -20,14 +20,14 @@ import (
 	"quorumhub/store"
 )
 
-// maxAppendEntries is how many entries raft sends, stores or applies at once. All of them must cross the link
-// within the transport's timeout.
+// maxAppendEntries is how many entries raft sends, stores or applies at once. All of them must cross the link within the
+// transport's timeout.
 const maxAppendEntries = 64
 
 const (
-	closeTimeout = 10 * time.Second       // for Close, when its context has no deadline
+	closeTimeout = 10 * time.Second       // for Close, if its context has no deadline
 	stopTimeout  = 5 * time.Second        // for raft and the last flush
-	slotTimeout  = 100 * time.Millisecond // for slots after raft has ended
+	slotTimeout  = 100 * time.Millisecond // for the batcher's slots after raft has stopped
 )
 
 // Node is one member of the cluster. It is safe for concurrent use.
@@ -46,19 +46,19 @@ type Node struct {
 	caller    *caller  // nil without port
 	identity  Identity // guarded by idMu once raft runs
 	idMu      sync.Mutex
-	boot      string // this run of the node
+	boot      string // identifies this run of the node
 
-	ctx    context.Context // ends with the node, or with its failure
+	ctx    context.Context // ends when the node stops or fails
 	cancel context.CancelFunc
 
 	failure   atomic.Pointer[error]
 	failOnce  sync.Once
-	verbose   atomic.Bool // raft's warnings and errors are worth reading: neither starting nor stopping
+	verbose   atomic.Bool // raft's warnings are worth logging: the node is neither starting nor stopping
 	diskFull  atomic.Bool
 	freeDisk  atomic.Int64
 	leading   atomic.Bool
-	leadTerm  atomic.Uint64             // in which leading was set
-	leadBegin atomic.Pointer[termStart] // of that term, set before leading
+	leadTerm  atomic.Uint64             // the term in which leading was set
+	leadBegin atomic.Pointer[termStart] // start of that term; set before leading
 	written   highest                   // see Written
 	running   atomic.Bool               // raft is set
 	progress  progress
@@ -66,19 +66,19 @@ type Node struct {
 	view      clusterView
 	members   membership
 
-	forwarded     atomic.Int64          // bytes of other nodes' batches
+	forwarded     atomic.Int64          // bytes of other nodes' batches in flight
 	contact       latest                // see Contact
 	reign         atomic.Pointer[reign] // nil: this node does not lead
 	confirmed     *confirmations
 	leaderChanged leaderChange
 	formation     formation
-	reading       *readGate     // of consistent reads on this node
-	verifying     *readGate     // of those that ask this node as leader
-	founded       bool          // the node took part in a cluster, or founds one; set before raft runs
+	reading       *readGate     // for consistent reads on this node
+	verifying     *readGate     // for those that ask this node as leader
+	founded       bool          // the node belongs to a cluster or founds one; set before raft runs
 	ready         chan struct{} // see Ready
-	reload        sync.Mutex    // of raft's configuration; also held until raft is set
+	reload        sync.Mutex    // guards reloading raft's configuration; also held until raft is set
 
-	notify    chan bool // raft tells of leadership
+	notify    chan bool // from raft: leadership gained or lost
 	owned     sync.WaitGroup
 	closeOnce sync.Once
 	closeErr  error
@@ -89,11 +89,11 @@ var (
 	_ hub.Cluster  = (*Node)(nil)
 )
 
-// Open starts a node. A fresh one founds a cluster, unless Options.Join says otherwise; one that was a member
-// of a cluster never does. With Options.Peers a fresh node waits in Open until it is clear whether it founds a
-// cluster together with them. When the node is the only voter, Open returns when it leads, everything in its
-// log is applied and the cluster has its id; otherwise it returns at once, and Ready tells. ctx bounds Open
-// only. A node whose files are missing, damaged or do not fit together gets a *FileError.
+// Open starts a node. A fresh node founds a cluster unless Options.Join is set; a node that was a member of a cluster
+// never does. With Options.Peers a fresh node waits in Open until it is clear whether it founds a cluster with them. If
+// the node is the only voter, Open returns once it leads, everything in its log is applied and the cluster has an ID.
+// Otherwise it returns at once; see Ready. ctx bounds Open only. Files that are missing, damaged or inconsistent are a
+// *FileError.
 func Open(ctx context.Context, opts Options) (*Node, error) {
 	n, err := newNode(opts)
 	if err != nil {
@@ -163,7 +163,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 }
 
-// openFiles opens or makes node.json and raft.db, and checks them against the store.
+// openFiles opens or creates node.json and raft.db, and checks them against the store.
 func (n *Node) openFiles(ctx context.Context) error {
 	dir := n.opts.Dir
 	id, err := ReadIdentity(dir)
@@ -172,7 +172,7 @@ func (n *Node) openFiles(ctx context.Context) error {
 	}
 	if id == nil {
 		if _, err := os.Stat(filepath.Join(dir, logFile)); err == nil || n.store.Durable().Index > 0 {
-			return &FileError{File: filepath.Join(dir, identityFile), Problem: "is missing, but there are other files of a node", Hint: hintRestore}
+			return &FileError{File: filepath.Join(dir, identityFile), Problem: "is missing, but the directory holds other files of a node", Hint: hintRestore}
 		}
 		id = &Identity{Format: identityFormat, ID: n.opts.ID, CreatedAt: n.opts.Clock.Now().UTC(), Instance: randomID()}
 		if err := id.write(dir); err != nil {
@@ -181,19 +181,19 @@ func (n *Node) openFiles(ctx context.Context) error {
 	}
 	if id.ID != n.opts.ID {
 		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this is the data of node %q, but cluster.node_id is %q", id.ID, n.opts.ID),
-			Hint: "set cluster.node_id to the former, or choose another data_dir"}
+			Hint: "set cluster.node_id to that ID, or choose another data_dir"}
 	}
 	if id.RemovedAt != nil {
 		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this node was removed from its cluster (seen on %s)", id.RemovedAt.Format(time.RFC3339)),
 			Hint: "to take part again, empty data_dir and choose a new cluster.node_id"}
 	}
 	n.identity = *id
-	// Only a node that never finished its first start may be without a log.
+	// Only a node that never finished its first start may lack a log.
 	create := id.ClusterID == "" && n.store.Durable().Index == 0
 	if n.log, err = openLog(n.opts, create, n.fail); err != nil {
 		return err
 	}
-	// Raft begins where the files are, so the memory must not be ahead of them.
+	// Raft resumes where the files end, so the memory must not be ahead of them.
 	if err := n.store.Flush(ctx); err != nil {
 		return fmt.Errorf("flush the store: %w", err)
 	}
@@ -203,7 +203,7 @@ func (n *Node) openFiles(ctx context.Context) error {
 	return n.checkFiles()
 }
 
-// startRaft starts raft and the node's own goroutines. It recovers from raft's panics over a damaged log.
+// startRaft starts raft and the node's own goroutines. It turns raft's panics over a damaged log into errors.
 func (n *Node) startRaft() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -223,7 +223,7 @@ func (n *Node) startRaft() (err error) {
 		return fmt.Errorf("raft: %w", err)
 	}
 	n.log.started.Store(true)
-	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot wants n.raft
+	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot needs n.raft
 	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshots, link)
 	n.reload.Unlock()
 	if err != nil {
@@ -309,8 +309,8 @@ func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport
 		return fmt.Errorf("raft: %w", err)
 	}
 	if has {
-		// Raft saves the term before the first configuration. A founding that ended in between is done again:
-		// without a log, a vote and a snapshot nobody knows of it.
+		// Raft saves the term before the first configuration. If founding was interrupted in between, it is repeated:
+		// without a log, a vote or a snapshot, no other node knows of it.
 		fresh, err := n.isFresh()
 		if err != nil || !fresh {
 			return err
@@ -329,7 +329,7 @@ func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport
 	return nil
 }
 
-// isFresh tells whether the node has taken part in nothing yet: it has no log, no vote, no state and no cluster.
+// isFresh reports whether the node has never been part of a cluster: it has no log, no vote, no state and no cluster ID.
 func (n *Node) isFresh() (bool, error) {
 	last, err := n.log.LastIndex()
 	vote, err2 := n.log.mark64(keyVoteTerm)
@@ -339,7 +339,7 @@ func (n *Node) isFresh() (bool, error) {
 	return last == 0 && vote == 0 && n.store.Durable().Index == 0 && n.identity.ClusterID == "", nil
 }
 
-// refuse tells why new work is not taken.
+// refuse returns the reason why new work is not accepted, or nil.
 func (n *Node) refuse() error {
 	switch {
 	case n.diskFull.Load():
@@ -363,7 +363,7 @@ func (n *Node) Propose(ctx context.Context, events ...*hubpb.Event) ([]hub.Resul
 	return n.batcher.Propose(ctx, events...)
 }
 
-// fail ends the node after the first failure: nothing is acknowledged any more.
+// fail stops the node after its first failure: from then on nothing is acknowledged.
 func (n *Node) fail(err error) {
 	n.failOnce.Do(func() {
 		n.failure.Store(&err)
@@ -373,12 +373,12 @@ func (n *Node) fail(err error) {
 		if n.batcher != nil {
 			n.batcher.halt()
 		}
-		n.opts.Logger.Error("the node stops", "error", err)
+		n.opts.Logger.Error("node stops after a failure", "error", err)
 		go n.opts.Fatal(err)
 	})
 }
 
-// Err is the failure for which the node stopped, nil while there is none.
+// Err returns the failure that stopped the node, or nil.
 func (n *Node) Err() error {
 	if err := n.failure.Load(); err != nil {
 		return *err
@@ -386,14 +386,14 @@ func (n *Node) Err() error {
 	return nil
 }
 
-// Ready is closed when the node takes part for the first time: it leads and has applied everything before its
-// term, or it follows a leader; and it knows the cluster's id.
+// Ready is closed once the node takes part: it leads and has applied everything before its term, or it follows a leader;
+// and it knows the cluster's ID.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// Close stops the node: nothing new is accepted, what is under way is finished, leadership goes to another
-// voter if there is one, raft stops, the store is flushed, raft.db is closed. ctx bounds it (10 seconds if it
-// has no deadline); past it the rest is cut short, which loses nothing acknowledged. It does not close the
-// store. Further calls return the first one's error.
+// Close stops the node: it accepts nothing new, finishes what is in flight, passes leadership to another voter if there is
+// one, stops raft, flushes the store and closes raft.db. ctx bounds it (10 seconds if it has no deadline); after that the
+// rest is cut short, which loses nothing acknowledged. Close does not close the store. Further calls return the first
+// call's error.
 func (n *Node) Close(ctx context.Context) error {
 	n.closeOnce.Do(func() { n.closeErr = n.shutdown(ctx) })
 	return n.closeErr
@@ -407,19 +407,19 @@ func (n *Node) shutdown(ctx context.Context) error {
 	}
 	var errs []error
 	if err := n.batcher.drain(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("finish what is under way: %w", err))
+		errs = append(errs, fmt.Errorf("finish proposals in flight: %w", err))
 	}
 	if n.IsLeader() && !n.onlyVoter() {
-		_ = await(ctx, n.raft.LeadershipTransfer()) // if it fails the others elect a leader later
+		_ = await(ctx, n.raft.LeadershipTransfer()) // if it fails, the others elect a leader
 	}
 	n.verbose.Store(false)
 	n.leading.Store(false)
 	n.cancel()
 	n.batcher.halt()
 	if n.port != nil {
-		_ = n.port.Close() // raft may be in the middle of a snapshot from another node
+		_ = n.port.Close() // raft may be receiving a snapshot from another node
 	}
-	// Raft ends in milliseconds unless the disk hangs; it gets its time whatever the rest took.
+	// Raft stops within milliseconds unless the disk hangs; it gets its own timeout, however long the rest took.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := n.stopRaft(ctx); err != nil {
@@ -436,9 +436,9 @@ func (n *Node) shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Abort ends the node at once, as the end of its process would: nothing is finished, handed over or flushed, and
-// nothing acknowledged is lost. It is for a node that has failed, and does not close the store. Only one of Close and
-// Abort does anything; further calls return the first one's error.
+// Abort stops the node at once, as a crash of its process would: nothing is finished, handed over or flushed, and nothing
+// acknowledged is lost. It is for a node that has failed, and does not close the store. Only the first call of Close or
+// Abort has an effect; further calls return its error.
 func (n *Node) Abort() error {
 	n.closeOnce.Do(func() { n.closeErr = n.halt() })
 	return n.closeErr
@@ -450,22 +450,22 @@ func (n *Node) halt() error {
 	n.cancel()
 	n.batcher.halt()
 	if n.port != nil {
-		_ = n.port.Close() // a listener that is closed already has ended, too
+		_ = n.port.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	return errors.Join(n.stopRaft(ctx), n.log.close())
 }
 
-// stopRaft ends raft, the node's goroutines and the batcher's.
+// stopRaft stops raft, the node's goroutines and the batcher's slots.
 func (n *Node) stopRaft(ctx context.Context) error {
 	if err := await(ctx, n.raft.Shutdown()); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
 	}
 	n.owned.Wait()
 	n.closePort()
-	// A slot whose future lay in raft's channels when raft stopped is answered by nobody, and cannot be
-	// waited for. Its callers have their answer.
+	// A slot whose future was in raft's channels when raft stopped never gets an answer and cannot be waited for. Its
+	// callers already have theirs.
 	abandoned := time.NewTimer(slotTimeout)
 	defer abandoned.Stop()
 	select {
@@ -476,7 +476,7 @@ func (n *Node) stopRaft(ctx context.Context) error {
 	return nil
 }
 
-// abort takes down what Open had built when it failed.
+// abort tears down what a failed Open has built.
 func (n *Node) abort() error {
 	n.cancel()
 	if n.batcher != nil {
@@ -503,7 +503,7 @@ func (n *Node) abort() error {
 	return errors.Join(errs...)
 }
 
-// await waits for a future, or until ctx ends: a future may hang for ever when raft shuts down.
+// await waits for a future, or until ctx ends: a future may never resolve once raft shuts down.
 func await(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)
 	go func() { done <- f.Error() }()

@@ -7,9 +7,9 @@ import (
 	"quorumhub/hub"
 )
 
-// Call puts a question to another node, whose Options.HandleCall answers it; what questions there are is their business. A
-// node that cannot be reached or does not answer is hub.CodeUnavailable; so is one that is no member, and what it refuses.
-func (n *Node) Call(ctx context.Context, node string, question []byte) ([]byte, error) {
+// Call sends a request to another node, whose Options.HandleCall answers it. The content is up to the callers. The error is
+// hub.CodeUnavailable when the node is no member, cannot be reached, does not answer or refuses the request.
+func (n *Node) Call(ctx context.Context, node string, request []byte) ([]byte, error) {
 	address := ""
 	for _, s := range n.servers() {
 		if string(s.ID) == node {
@@ -17,25 +17,25 @@ func (n *Node) Call(ctx context.Context, node string, question []byte) ([]byte, 
 		}
 	}
 	if address == "" || n.caller == nil {
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s is no node of this cluster (any more)", oneLine(node))
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s is not a node of this cluster", oneLine(node))
 	}
-	status, answer, err := n.caller.call(ctx, address, 0, methodNodeCall, question)
+	status, answer, err := n.caller.call(ctx, address, 0, methodNodeCall, request)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil, err
 	case err != nil:
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s cannot be asked at the moment; try again shortly", oneLine(node))
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s cannot be reached at the moment; try again shortly", oneLine(node))
 	case status != statusOK:
-		return nil, hub.Errorf(hub.CodeUnavailable, "%s says: %s", oneLine(node), oneLine(string(answer)))
+		return nil, hub.Errorf(hub.CodeUnavailable, "%s refused the request: %s", oneLine(node), oneLine(string(answer)))
 	}
 	return answer, nil
 }
 
-func (n *Node) handleNodeCall(question []byte) (status byte, out []byte) {
+func (n *Node) handleNodeCall(request []byte) (status byte, out []byte) {
 	if n.opts.HandleCall == nil || !n.running.Load() {
-		return statusRefused, []byte("nothing can be asked now")
+		return statusRefused, []byte("the node is starting or takes no calls")
 	}
-	out, err := n.opts.HandleCall(question)
+	out, err := n.opts.HandleCall(request)
 	if err != nil {
 		return statusRefused, []byte(err.Error())
 	}

@@ -8,17 +8,17 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A follower that did not take a nudge gets it again after nudgePause, and after twice as long each time up to
-// maxNudgePause: most often the entry itself is still on its way to it.
+// A follower that did not accept a nudge gets it again after nudgePause, doubled each time up to maxNudgePause: usually the
+// entry itself is still on its way to it.
 const (
 	nudgePause    = 2 * time.Millisecond
 	maxNudgePause = time.Second
 )
 
-// nudger tells the followers what is committed when no further entry is about to do so. Raft itself tells them with
-// the next entry, or after Timing.Commit, and its heartbeats carry no commit index. A nudge is what raft would send
-// then: an AppendEntries message without entries, of the term in which this node wrote the entry as leader. It is true
-// whenever it arrives, and one that comes late, twice or from a leader deposed meanwhile changes nothing.
+// nudger tells the followers the commit index when no further entry is about to do so. Raft itself sends it with the next
+// entry or after Timing.Commit; its heartbeats carry none. A nudge is the message raft would send then: AppendEntries
+// without entries, in the term in which this node wrote the entry as leader. It stays true whenever it arrives; one that
+// is late, duplicate or from a deposed leader has no effect.
 type nudger struct {
 	self    raft.Server
 	send    raft.Transport
@@ -30,10 +30,10 @@ type nudger struct {
 	lines     map[raft.ServerAddress]*nudgeLine
 }
 
-// mark is an entry that this node wrote as leader and that is committed.
+// mark is a committed entry that this node wrote as leader.
 type mark struct{ index, term uint64 }
 
-// nudgeLine is the way to one follower, with one message under way at a time.
+// nudgeLine is the state of one follower, with one message in flight at a time.
 type nudgeLine struct {
 	busy  bool
 	taken mark
@@ -43,7 +43,7 @@ func newNudger(self raft.Server, send raft.Transport, servers func() []raft.Serv
 	return &nudger{self: self, send: send, servers: servers, wake: make(chan struct{}, 1), lines: map[raft.ServerAddress]*nudgeLine{}}
 }
 
-// reached notes that the entry at index, which this node wrote as leader of term, is committed.
+// reached records that the entry at index, which this node wrote as leader of term, is committed.
 func (d *nudger) reached(index, term uint64) {
 	d.mu.Lock()
 	if index > d.committed.index {
@@ -52,7 +52,7 @@ func (d *nudger) reached(index, term uint64) {
 	d.mu.Unlock()
 }
 
-// nudge has the newest mark sent. It does not wait.
+// nudge starts sending the newest mark. It does not wait.
 func (d *nudger) nudge() {
 	select {
 	case d.wake <- struct{}{}:
@@ -60,7 +60,7 @@ func (d *nudger) nudge() {
 	}
 }
 
-// run sends until ctx ends, and until the transport has given back what is under way.
+// run sends until ctx ends and messages in flight have returned.
 func (d *nudger) run(ctx context.Context) {
 	var sending sync.WaitGroup
 	defer sending.Wait()
@@ -73,7 +73,7 @@ func (d *nudger) run(ctx context.Context) {
 		servers := d.servers()
 		d.mu.Lock()
 		if len(d.lines) > 2*len(servers) {
-			clear(d.lines) // of addresses that nodes have left
+			clear(d.lines) // drops addresses no longer in use
 		}
 		for _, s := range servers {
 			if s.ID == d.self.ID {
@@ -93,7 +93,7 @@ func (d *nudger) run(ctx context.Context) {
 	}
 }
 
-// tell sends the newest mark to a follower until it has it.
+// tell sends the newest mark to a follower until the follower accepts it.
 func (d *nudger) tell(ctx context.Context, to raft.Server, l *nudgeLine) {
 	address := d.send.EncodePeer(d.self.ID, d.self.Address)
 	pause := nudgePause
@@ -106,17 +106,17 @@ func (d *nudger) tell(ctx context.Context, to raft.Server, l *nudgeLine) {
 			return
 		}
 		d.mu.Unlock()
-		// The entry before the ones it does not carry is the committed one itself: a follower that lacks it, or has
-		// another one there, refuses.
+		// The "previous" entry is the committed one itself: a follower that lacks it, or has another one there, refuses.
 		request := raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(d.self.ID), Addr: address},
-			Term:      m.term, Leader: address, PrevLogEntry: m.index, PrevLogTerm: m.term, LeaderCommitIndex: m.index,
+			Leader:    address, //nolint:staticcheck // deprecated, but raft itself still sends it
+			Term:      m.term, PrevLogEntry: m.index, PrevLogTerm: m.term, LeaderCommitIndex: m.index,
 		}
 		var answer raft.AppendEntriesResponse
 		err := d.send.AppendEntries(to.ID, to.Address, &request, &answer)
 		if err == nil && (answer.Success || answer.Term > m.term) {
 			d.mu.Lock()
-			l.taken = m // or it is of no use any more
+			l.taken = m // or a later term has made it useless
 			d.mu.Unlock()
 			pause = nudgePause
 			continue

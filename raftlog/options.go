@@ -1,13 +1,13 @@
 package raftlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,123 +16,123 @@ import (
 	"quorumhub/store"
 )
 
-// MaxInFlightLimit is the most entries a node may have in flight. A batch proposed again is recognised only
-// while its origin has not gone 64 batches further (see package hub), so this stays far below that.
+// MaxInFlightLimit is the upper limit of Options.MaxInFlight. A repeated batch is recognised only until its origin is 64
+// batches further (see package hub), so this stays far below that.
 const MaxInFlightLimit = 32
 
-// Options configures a Node. ID, Dir and Store are needed.
+// Options configures a Node. ID, Dir and Store are required.
 type Options struct {
-	// ID names the node in the cluster, for ever: a node whose files were lost must come back under a new
-	// ID, because its votes are lost with them.
+	// ID permanently names the node in the cluster. A node whose files were lost must come back under a new ID, because its
+	// votes are lost too.
 	ID string
-	// Dir is the directory of node.json and raft.db. It is made when it does not exist.
+	// Dir is the directory of node.json and raft.db. It is created if missing.
 	Dir string
-	// Address is where other nodes reach this one, host:port. It is the default transport's address.
+	// Address is where other nodes reach this one (host:port), and the address of the default transport.
 	Address string
-	// Store is opened by the caller, and closed by it after Close of the Node.
+	// Store is opened by the caller, who closes it after closing the Node.
 	Store *store.Store
 
-	// Transport connects the nodes; the Node closes it. nil: an in-memory transport, right for one voter.
+	// Transport connects the nodes. The Node closes it. nil: an in-memory transport, for a single voter.
 	Transport raft.Transport
-	// Bootstrap is the first configuration of a new cluster, used by a fresh node only. Empty: this node alone.
+	// Bootstrap is the first configuration of a new cluster. Only a fresh node uses it. Empty: this node alone.
 	Bootstrap []raft.Server
-	// Join keeps a fresh node from founding a cluster: it waits until a leader adds it.
+	// Join keeps a fresh node from founding a cluster; it waits until a leader adds it.
 	Join bool
 
-	// Listener is the cluster port: with it the node talks to others, over raft's own streams and calls between
-	// nodes. The Node closes it. Plain TCP is for loopback addresses only. It excludes Transport.
+	// Listener is the cluster port. It carries raft's own streams and calls between nodes. The Node closes it. Plain TCP is
+	// for loopback addresses only. Listener and Transport exclude each other.
 	Listener net.Listener
-	// Dial connects with another node's cluster port; nil: the TCP of this machine. It is to Listener what a
-	// client's dialer is to a server: whoever brings one usually brings both.
+	// Dial connects to another node's cluster port. nil: this machine's TCP. It is the counterpart of Listener; whoever
+	// provides one usually provides both.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Peers are the nodes that found the cluster together, this one included, the same on every node. A fresh node
-	// founds it when all of them are reachable, fresh and of the same opinion. Address is this node's among them.
+	// Peers are the nodes that found the cluster together, this one included. They must be the same on every node. A fresh
+	// node founds the cluster when all of them are reachable, fresh and configured alike. Address is taken from this node's
+	// entry.
 	Peers []Peer
-	// Token, when not empty, is a secret that all nodes share; who does not know it is not talked to.
+	// Token, if not empty, is a secret shared by all nodes. Connections without it are refused.
 	Token string
-	// TLS makes connections between nodes mutual TLS. nil: plain TCP.
+	// TLS enables mutual TLS between nodes. nil: plain TCP.
 	TLS *TLSFiles
-	// Shared describes, without giving it away, what else must be the same on all nodes to found a cluster.
+	// Shared identifies, without revealing it, what else must be the same on all nodes that found a cluster.
 	Shared string
-	// Keys are the ids of all keys for secrets at rest that this node holds, for a leader to compare with those that the
-	// state needs when the node joins. nil: Shared is compared instead.
+	// Keys returns the IDs of all sealing keys this node holds. When the node joins, the leader compares them with those the
+	// state needs. nil: Shared is compared instead.
 	Keys func() []string
-	// Describe is what the others are told about this node, beside what raftlog knows itself. It must be quick.
+	// Describe returns what other nodes are told about this one, besides what raftlog knows itself. It must be quick.
 	Describe func() Description
-	// HandleCall answers Node.Call of other nodes. It must be quick and safe for concurrent use. nil: nothing is answered.
+	// HandleCall answers other nodes' Node.Call. It must be quick and safe for concurrent use. nil: calls are refused.
 	HandleCall func(request []byte) ([]byte, error)
 
-	// Nonvoter makes a node that joins a cluster one that never votes: it holds everything and delivers its share. It
-	// cannot found a cluster. What the node is to be later is the operators' choice, see Node.Change.
+	// Nonvoter makes a joining node a non-voter: it holds all data and delivers its share. It cannot found a cluster. An
+	// operator may change it later with Node.Change.
 	Nonvoter bool
-	// ListedOnly makes a leader let only those nodes join that were announced with Node.Change.
+	// ListedOnly makes a leader admit only nodes that were announced with Node.Change.
 	ListedOnly bool
-	// Autopilot is how a leader cares for the cluster's members.
+	// Autopilot configures how a leader promotes and removes members on its own.
 	Autopilot Autopilot
 
-	// Timing of elections and replication.
+	// Timing configures elections and replication.
 	Timing Timing
 
-	// MaxInFlight is how many batches of this node are under way at once, default 4, at most MaxInFlightLimit.
+	// MaxInFlight is how many batches of this node are in flight at once, default 4, at most MaxInFlightLimit.
 	MaxInFlight int
-	// MaxEntryBytes closes a batch, default 256 KiB. A single proposal may be larger and goes alone.
+	// MaxEntryBytes is the size at which a batch is closed, default 256 KiB. A larger proposal forms a batch of its own.
 	MaxEntryBytes int
-	// MaxQueuedBytes bounds the encoded proposals waiting and in flight, default 64 MiB. Past it new work
-	// gets hub.ErrOverloaded; what follows from work accepted earlier may use as much again.
+	// MaxQueuedBytes bounds the encoded proposals waiting and in flight, default 64 MiB. Beyond it new work gets
+	// hub.ErrOverloaded; the consequences of work accepted earlier may use as much again.
 	MaxQueuedBytes int64
-	// MinFreeBytes is the free disk space below which new work gets hub.ErrDiskFull; 0: no check.
+	// MinFreeBytes is the free disk space below which new work gets hub.ErrDiskFull. 0: no check.
 	MinFreeBytes int64
-	// RetryFor is how long a batch whose outcome is unknown is proposed again before its callers get
-	// hub.ErrAmbiguous, default 1.7 seconds, so that a client has
-	// its answer within two.
+	// RetryFor is how long a batch whose outcome is unknown is proposed again before its callers get hub.ErrAmbiguous,
+	// default 1.7 seconds, so that a client has its answer within two.
 	RetryFor time.Duration
-	// LeaderWait is how long a batch waits for a leader before its callers get hub.ErrNoLeader, default 0; with a
-	// Listener 800 ms.
+	// LeaderWait is how long a batch waits for a leader before its callers get hub.ErrNoLeader. Default 0, with a Listener
+	// 800 ms.
 	LeaderWait time.Duration
 
-	// SnapshotInterval is how often raft looks whether its log should be cut (it waits one to two intervals),
-	// default 15 seconds; it cuts when SnapshotThreshold entries, default 1024, came since the last time.
+	// SnapshotInterval is how often raft checks whether to compact its log (it waits one to two intervals), default 15
+	// seconds. It compacts after SnapshotThreshold new entries, default 1024.
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
-	// SnapshotBytes cuts the log early, when that many bytes came since the last time; default 64 MiB.
+	// SnapshotBytes is how many new bytes compact the log early, default 64 MiB.
 	SnapshotBytes int64
-	// TrailingBytes of entries, at least MinTrailing of them, stay in the log after it was cut, so that a node
-	// that was away for a moment needs no snapshot. Defaults 64 MiB and 64 entries; negative: none.
+	// TrailingBytes of entries, and at least MinTrailing of them, stay in the log when it is compacted, so that a node that
+	// was briefly away needs no snapshot. Defaults: 64 MiB and 64 entries. Negative TrailingBytes: none.
 	TrailingBytes int64
 	MinTrailing   int
-	// LogCache is how many of the newest entries raft keeps in memory, default 256.
+	// LogCache is the number of newest entries that raft keeps in memory, default 256.
 	LogCache int
 
-	// StallTimeout is how long one write to raft.db may take before the disk counts as failed; default 30 seconds.
+	// StallTimeout is how long one write to raft.db may take before the disk counts as failed, default 30 seconds.
 	StallTimeout time.Duration
-	// LockTimeout is how long Open waits for raft.db when another process holds it, default 2 seconds.
+	// LockTimeout is how long Open waits for raft.db while another process holds it, default 2 seconds.
 	LockTimeout time.Duration
 
-	// Logger gets what an operator may want to know, and raft's own words at debug level; nil: nothing.
+	// Logger receives what an operator should know, and raft's own messages at debug level. nil: nothing is logged.
 	Logger *slog.Logger
-	// Clock stamps the entries, default hub.SystemClock.
+	// Clock is this machine's clock, default hub.SystemClock.
 	Clock hub.Clock
-	// Fatal is called once, on a goroutine of its own, when the node can go on no longer: a write failed or
-	// stalled, or an entry could not be applied. Nothing is acknowledged after it. The process should end.
+	// Fatal is called once, on its own goroutine, when the node cannot continue: a write failed or stalled, or an entry could
+	// not be applied. Nothing is acknowledged afterwards. The process should exit.
 	Fatal func(error)
 }
 
-// Timing is raft's timing. The zero value takes the defaults.
+// Timing configures raft's timeouts. The zero value means the defaults.
 type Timing struct {
-	Heartbeat time.Duration // without contact to the leader for this long a follower stands for election; default 1 s, with a Listener 500 ms
+	Heartbeat time.Duration // a follower without contact to the leader for this long stands for election; default 1 s, with a Listener 500 ms
 	Election  time.Duration // a candidate tries again after this long; default: Heartbeat
 	Lease     time.Duration // a leader without contact to a quorum for this long steps down; default 500 ms
-	Commit    time.Duration // how late followers of an idle leader learn of a commit that no nudge told them of; default 250 ms
+	Commit    time.Duration // how late an idle leader's followers learn of a commit if no nudge reached them; default 250 ms
 }
 
-// Autopilot says when the set of voters changes by itself.
+// Autopilot configures when the set of members changes on its own.
 type Autopilot struct {
-	// Stabilization is how long a node that is to vote must have been caught up without a break before it gets its
-	// vote; default 10 s.
+	// Stabilization is how long a future voter must have been caught up without interruption before it gets its vote,
+	// default 10 s.
 	Stabilization time.Duration
-	// CleanupDead removes a node that was dead for this long; 0: never.
+	// CleanupDead is how long a node must be dead before it is removed. 0: never.
 	CleanupDead time.Duration
-	// MinVoters is how many voters CleanupDead leaves at least, default 3.
+	// MinVoters is the number of voters that CleanupDead always leaves, default 3.
 	MinVoters int
 }
 
@@ -145,49 +145,47 @@ func (o Options) withDefaults() (Options, error) {
 	case o.Store == nil:
 		return o, errors.New("raftlog: Options.Store is nil")
 	case o.MaxInFlight > MaxInFlightLimit:
-		return o, fmt.Errorf("raftlog: Options.MaxInFlight is %d, the most is %d", o.MaxInFlight, MaxInFlightLimit)
+		return o, fmt.Errorf("raftlog: Options.MaxInFlight is %d; expected at most %d", o.MaxInFlight, MaxInFlightLimit)
 	case o.Listener != nil && o.Transport != nil:
 		return o, errors.New("raftlog: Options.Listener and Options.Transport exclude each other")
 	case o.Listener != nil && !slices.ContainsFunc(o.Peers, func(p Peer) bool { return p.ID == o.ID }):
-		return o, fmt.Errorf("raftlog: Options.Peers does not name this node, %s", o.ID)
+		return o, fmt.Errorf("raftlog: Options.Peers does not list this node, %s", o.ID)
 	case len(o.Bootstrap) > 0 && o.Join:
 		return o, errors.New("raftlog: Options.Join and Options.Bootstrap exclude each other")
 	}
-	orDefault(&o.MaxInFlight, 4)
-	orDefault(&o.MaxEntryBytes, 256<<10)
-	orDefault(&o.MaxQueuedBytes, 64<<20)
-	orDefault(&o.RetryFor, 1700*time.Millisecond)
-	orDefault(&o.SnapshotInterval, 15*time.Second)
-	orDefault(&o.SnapshotThreshold, 1024)
-	orDefault(&o.SnapshotBytes, 64<<20)
-	orDefault(&o.LogCache, 256)
-	orDefault(&o.StallTimeout, 30*time.Second)
-	orDefault(&o.LockTimeout, 2*time.Second)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 4)
+	o.MaxEntryBytes = cmp.Or(o.MaxEntryBytes, 256<<10)
+	o.MaxQueuedBytes = cmp.Or(o.MaxQueuedBytes, 64<<20)
+	o.RetryFor = cmp.Or(o.RetryFor, 1700*time.Millisecond)
+	o.SnapshotInterval = cmp.Or(o.SnapshotInterval, 15*time.Second)
+	o.SnapshotThreshold = cmp.Or(o.SnapshotThreshold, 1024)
+	o.SnapshotBytes = cmp.Or(o.SnapshotBytes, 64<<20)
+	o.LogCache = cmp.Or(o.LogCache, 256)
+	o.StallTimeout = cmp.Or(o.StallTimeout, 30*time.Second)
+	o.LockTimeout = cmp.Or(o.LockTimeout, 2*time.Second)
 	if o.TrailingBytes < 0 {
 		o.TrailingBytes, o.MinTrailing = 0, 0
 	} else {
-		if o.TrailingBytes == 0 {
-			o.TrailingBytes = 64 << 20
-		}
-		orDefault(&o.MinTrailing, 64)
+		o.TrailingBytes = cmp.Or(o.TrailingBytes, 64<<20)
+		o.MinTrailing = cmp.Or(o.MinTrailing, 64)
 	}
 	if o.Listener != nil {
-		o.Peers = slices.SortedFunc(slices.Values(o.Peers), func(a, b Peer) int { return strings.Compare(a.ID, b.ID) })
+		o.Peers = slices.SortedFunc(slices.Values(o.Peers), func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
 		for _, p := range o.Peers {
 			if p.ID == o.ID {
 				o.Address = p.Address
 			}
 		}
-		orDefault(&o.LeaderWait, 800*time.Millisecond)
-		// Followers stand for election one to two of these after the leader's last sign of life.
-		orDefault(&o.Timing.Heartbeat, 500*time.Millisecond)
+		o.LeaderWait = cmp.Or(o.LeaderWait, 800*time.Millisecond)
+		// Followers stand for election one to two of these after they last heard from the leader.
+		o.Timing.Heartbeat = cmp.Or(o.Timing.Heartbeat, 500*time.Millisecond)
 	}
-	orDefault(&o.Autopilot.Stabilization, 10*time.Second)
-	orDefault(&o.Autopilot.MinVoters, 3)
-	orDefault(&o.Timing.Heartbeat, time.Second)
-	orDefault(&o.Timing.Election, o.Timing.Heartbeat)
-	orDefault(&o.Timing.Lease, min(o.Timing.Heartbeat, 500*time.Millisecond))
-	orDefault(&o.Timing.Commit, 250*time.Millisecond)
+	o.Autopilot.Stabilization = cmp.Or(o.Autopilot.Stabilization, 10*time.Second)
+	o.Autopilot.MinVoters = cmp.Or(o.Autopilot.MinVoters, 3)
+	o.Timing.Heartbeat = cmp.Or(o.Timing.Heartbeat, time.Second)
+	o.Timing.Election = cmp.Or(o.Timing.Election, o.Timing.Heartbeat)
+	o.Timing.Lease = cmp.Or(o.Timing.Lease, min(o.Timing.Heartbeat, 500*time.Millisecond))
+	o.Timing.Commit = cmp.Or(o.Timing.Commit, 250*time.Millisecond)
 	if o.Address == "" {
 		o.Address = o.ID
 	}
@@ -207,10 +205,4 @@ func (o Options) withDefaults() (Options, error) {
 		o.Fatal = func(error) {}
 	}
 	return o, nil
-}
-
-func orDefault[T ~int | ~int64 | ~uint64](v *T, d T) {
-	if *v <= 0 {
-		*v = d
-	}
 }

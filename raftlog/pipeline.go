@@ -6,7 +6,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's, with pipelines that cannot get stuck.
+// transport is raft's network transport with pipelines that cannot deadlock.
 type transport struct{ *raft.NetworkTransport }
 
 // AppendEntriesPipeline implements raft.Transport.
@@ -18,9 +18,9 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	return newPipeline(p), nil
 }
 
-// pipeline takes every answer at once. Raft stops reading answers at the first one that is no success, and may be
-// sending meanwhile: its sender then waits for the answers before, which wait for a reader (raft v1.7.3). Nothing ended
-// that: the follower got no more entries from this leader, and a later stop of the node waited in vain.
+// pipeline receives every response at once. Raft stops reading responses at the first failure while it may still be sending:
+// its sender then waits for earlier responses, which wait for a reader (raft v1.7.3). Nothing would resolve that deadlock:
+// the follower would get no more entries from this leader, and stopping the node would hang.
 type pipeline struct {
 	raft.AppendPipeline
 	answers chan raft.AppendFuture
@@ -36,7 +36,7 @@ func newPipeline(p raft.AppendPipeline) *pipeline {
 }
 
 func (p *pipeline) run() {
-	var waiting []raft.AppendFuture // as many as raft sends until it notices that it has stopped reading
+	var waiting []raft.AppendFuture // bounded by what raft sends before it notices that it has stopped reading
 	for {
 		var out chan raft.AppendFuture
 		var first raft.AppendFuture

@@ -16,47 +16,48 @@ import (
 
 const (
 	helloTimeout = 5 * time.Second  // for TLS and the handshake
-	maxPending   = 64               // connections that have not introduced themselves
-	repeatAfter  = 30 * time.Second // until the same refusal is logged again
+	maxPending   = 64               // connections that have not completed the handshake
+	repeatAfter  = 30 * time.Second // before the same message is logged again
 	maxLogged    = 256
 )
 
-// Peer is a node by id and address (host:port).
+// Peer is a node's ID and address (host:port).
 type Peer struct {
 	ID      string `json:"id"`
 	Address string `json:"address"`
 }
 
-// port is the one place where nodes meet: a listener whose connections carry raft's streams or calls. It is the
-// raft.StreamLayer of the node. Safe for concurrent use.
+// port is the cluster port: a listener whose connections carry raft's streams or calls between nodes. It is the node's
+// raft.StreamLayer. It is safe for concurrent use.
 type port struct {
 	listener  net.Listener
 	connect   func(ctx context.Context, network, address string) (net.Conn, error)
-	address   string // under which the others dial this node
+	address   string // where other nodes dial this one
 	token     string
 	tls       *TLSFiles // nil: plain TCP, loopback only
 	log       *slog.Logger
 	self      atomic.Pointer[self]
 	serve     func(conn net.Conn, from string)
-	onRefusal func(*refusedError) // told when this node and another one do not agree; it must be quick
+	onRefusal func(*refusedError) // called when another node refuses this one or the reverse; it must be quick
 
-	clusters sync.Map // id of a node: the cluster that it said it belongs to, when it dialed last
+	clusters sync.Map // by node ID: the cluster the node claimed when it last dialed
 
 	raft     chan net.Conn
 	closed   chan struct{}
 	once     sync.Once
 	handlers sync.WaitGroup
-	pending  chan struct{} // places for strangers
+	pending  chan struct{} // places for connections before their handshake
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
 	logged map[string]time.Time
-	heard  map[string]time.Time // when raft last had an answer from an address
+	heard  map[string]time.Time // when raft last received data from an address
 }
 
 var _ raft.StreamLayer = (*port)(nil)
 
-// newPort takes the listener over; nobody is let in before open. serve gets each connection that carries calls, on a goroutine of its own.
+// newPort takes over the listener; it accepts nothing before open. serve gets each connection that carries calls, on its own
+// goroutine.
 func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	p := &port{
 		listener: o.Listener, connect: o.Dial, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
@@ -70,7 +71,7 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	p.self.Store(me)
 	if p.tls == nil {
 		if !loopback(o.Listener.Addr()) {
-			return nil, fmt.Errorf("cluster.addr: %s is reached from other machines, and the traffic between nodes is plain TCP; "+
+			return nil, fmt.Errorf("cluster.addr: %s is reachable from other machines, but traffic between nodes is plain TCP; "+
 				"expected a loopback address, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key", o.Listener.Addr())
 		}
 	} else if err := p.tls.Check(o.ID); err != nil {
@@ -79,7 +80,7 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 	return p, nil
 }
 
-// open begins to accept connections.
+// open starts accepting connections.
 func (p *port) open() {
 	p.handlers.Go(p.accept)
 	if p.tls != nil {
@@ -87,16 +88,16 @@ func (p *port) open() {
 	}
 }
 
-// watchCertificate warns of a certificate that ends soon: a cluster whose certificates have ended stops talking.
+// watchCertificate warns before this node's certificate expires: nodes with expired certificates cannot connect.
 func (p *port) watchCertificate() {
 	tick := time.NewTicker(warnEvery)
 	defer tick.Stop()
 	for {
 		switch warning, err := p.tls.expires(time.Now()); {
 		case err != nil:
-			p.log.Warn("the certificate of this node cannot be read", "error", err)
+			p.log.Warn("this node's certificate cannot be read", "error", err)
 		case warning != "":
-			p.log.Warn("the certificate of this node ends soon", "certificate", warning)
+			p.log.Warn("this node's certificate expires soon", "certificate", warning)
 		}
 		select {
 		case <-p.closed:
@@ -119,14 +120,14 @@ func (p *port) accept() {
 			case <-p.closed:
 				return
 			case <-time.After(20 * time.Millisecond): // out of file descriptors, for example
-				p.logOnce("cluster port: cannot accept", "error", err)
+				p.logOnce("cluster port cannot accept connections; retrying", "error", err)
 				continue
 			}
 		}
 		select {
 		case p.pending <- struct{}{}:
 		default:
-			conn.Close() // too many that do not say who they are
+			conn.Close() // too many connections without a handshake
 			continue
 		}
 		if !p.track(conn) {
@@ -137,12 +138,12 @@ func (p *port) accept() {
 	}
 }
 
-// handleConn brings a new connection to where it belongs.
+// handleConn performs the handshake on a new connection and passes it on.
 func (p *port) handleConn(raw net.Conn) {
 	conn, kind, from, err := p.acceptHandshake(raw)
 	<-p.pending
 	if err != nil {
-		_ = p.forget(raw) // the stranger was told what there is to tell
+		_ = p.forget(raw) // the other side has been told the reason, if there is one to tell
 		return
 	}
 	switch kind {
@@ -168,7 +169,7 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from str
 	if p.tls != nil {
 		t := tls.Server(raw, p.tls.server())
 		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.logOnce("refused a connection: TLS", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
+			p.logOnce("refused a connection: TLS handshake failed", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
 			return nil, 0, "", err
 		}
 		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
@@ -179,12 +180,12 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from str
 	}
 	kind = first[0]
 	if kind != streamRaft && kind != streamCalls {
-		p.logOnce("refused a connection: not a node of quorumhub", "remote", raw.RemoteAddr().String())
-		return nil, 0, "", errors.New("not a node")
+		p.logOnce("refused a connection: not a quorumhub node", "remote", raw.RemoteAddr().String())
+		return nil, 0, "", errors.New("not a quorumhub node")
 	}
 	var h hello
 	if err := readHello(conn, &h); err != nil {
-		p.logOnce("refused a connection: no readable hello", "remote", raw.RemoteAddr().String(), "error", err)
+		p.logOnce("refused a connection: unreadable handshake", "remote", raw.RemoteAddr().String(), "error", err)
 		return nil, 0, "", err
 	}
 	me := p.self.Load()
@@ -204,7 +205,7 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from str
 	return conn, kind, h.Node, raw.SetDeadline(time.Time{})
 }
 
-// dial connects with the node at address, for kind. A *refusedError in the chain says that the two do not agree.
+// dial connects to the node at address for kind. The error wraps a *refusedError if either node refuses the other.
 func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, error) {
 	select {
 	case <-p.closed:
@@ -223,7 +224,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 		conn.Close()
 		var r *refusedError
 		if errors.As(err, &r) {
-			p.logOnce("no connection with a node", "address", address, "reason", string(r.what), "error", r.text)
+			p.logOnce("cannot connect to a node", "address", address, "reason", string(r.what), "error", r.text)
 			p.onRefusal(r)
 		}
 		return nil, err
@@ -235,7 +236,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	if err := raw.SetDeadline(end); err != nil {
 		return fail(err)
 	}
-	// A node that was stopped takes connections and says nothing: who gives up must not wait for it.
+	// A suspended process accepts connections but never answers: a caller that gives up must not wait for it.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	peer := raw
@@ -256,18 +257,18 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 			return fail(classifyTLS(address, err))
 		}
 		peer = t
-		// Before the hello, which holds the token.
+		// This must come before the hello, which contains the token.
 		if id := me.ids[address]; id != "" {
 			if r := checkPeer(peer, id); r != nil {
 				return fail(r)
 			}
 		}
 	case !loopback(raw.RemoteAddr()):
-		return fail(refuse(refusedPlain, "%s is on another machine, and plain TCP is for loopback addresses only; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
+		return fail(refuse(refusedPlain, "%s is on another machine, but plain TCP is allowed only for loopback addresses; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
 	w, err := dialHandshake(conn, kind, me, me.ids[address], p.token)
 	if err != nil {
-		return fail(classifyTLS(address, err)) // with TLS 1.3 the other side's opinion of this node's certificate arrives only now
+		return fail(classifyTLS(address, err)) // with TLS 1.3 the other side's verdict on this node's certificate arrives only now
 	}
 	if r := checkPeer(peer, w.Node); r != nil {
 		return fail(r)
@@ -278,14 +279,14 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	return conn, raw.SetDeadline(time.Time{})
 }
 
-// clusterOf is the cluster that a node said it belongs to, when it dialed last; empty when it knew of none, or never dialed.
+// clusterOf returns the cluster that a node claimed when it last dialed; empty if it knew none or never dialed.
 func (p *port) clusterOf(id string) string {
 	said, _ := p.clusters.Load(id)
 	cluster, _ := said.(string)
 	return cluster
 }
 
-// classifyTLS tells what TLS refuses from what merely failed.
+// classifyTLS turns a refusal by TLS into a *refusedError. Other failures are returned as they are.
 func classifyTLS(address string, err error) error {
 	var own *tls.CertificateVerificationError
 	var plain tls.RecordHeaderError
@@ -296,7 +297,7 @@ func classifyTLS(address string, err error) error {
 	return err
 }
 
-// logOnce logs something about the network, the same thing once in a while only.
+// logOnce logs a warning, but the same one only once per repeatAfter.
 func (p *port) logOnce(what string, args ...any) {
 	key := fmt.Sprint(append([]any{what}, withoutRemote(args)...)...)
 	now := time.Now()
@@ -314,7 +315,7 @@ func (p *port) logOnce(what string, args ...any) {
 	p.log.Warn(what, args...)
 }
 
-// withoutRemote leaves out the remote address, whose port differs every time.
+// withoutRemote drops the remote address, whose port differs every time.
 func withoutRemote(args []any) []any {
 	if len(args) >= 2 && args[0] == "remote" {
 		return args[2:]
@@ -322,7 +323,7 @@ func withoutRemote(args []any) []any {
 	return args
 }
 
-// track notes an open connection; after close it closes it and reports false.
+// track registers an open connection. Once the port is closed it closes the connection and reports false.
 func (p *port) track(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -343,14 +344,14 @@ func (p *port) forget(conn net.Conn) error {
 	return conn.Close()
 }
 
-// trackedConn is a connection that the port knows of, so that none outlives it.
+// trackedConn is a connection registered with the port, so that it does not outlive the port.
 type trackedConn struct {
 	net.Conn
 	port *port
 	raw  net.Conn
 }
 
-// Close implements net.Conn. It closes what lies below, so that it never waits for a TLS farewell.
+// Close implements net.Conn. It closes the underlying connection, so that it never waits for a TLS close_notify.
 func (c *trackedConn) Close() error { return c.port.forget(c.raw) }
 
 // Accept implements net.Listener, for raft.
@@ -374,7 +375,7 @@ func (p *port) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn
 	return &answeredConn{Conn: conn, port: p, address: string(address)}, nil
 }
 
-// answeredConn notes when raft gets answers.
+// answeredConn records when raft receives data.
 type answeredConn struct {
 	net.Conn
 	port    *port
@@ -391,14 +392,14 @@ func (c *answeredConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// answered is when raft last had an answer from an address; zero: never.
+// answered returns when raft last received data from an address; zero: never.
 func (p *port) answered(address string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.heard[address]
 }
 
-// Addr implements net.Listener: the address under which others know this node.
+// Addr implements net.Listener. It returns the address by which other nodes know this one.
 func (p *port) Addr() net.Addr { return nodeAddress(p.address) }
 
 type nodeAddress string
@@ -406,7 +407,7 @@ type nodeAddress string
 func (nodeAddress) Network() string  { return "tcp" }
 func (a nodeAddress) String() string { return string(a) }
 
-// Close implements net.Listener: it closes the listener and every connection, and does not wait.
+// Close implements net.Listener. It closes the listener and every connection, and does not wait.
 func (p *port) Close() error {
 	p.once.Do(func() {
 		p.mu.Lock()

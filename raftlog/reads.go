@@ -15,38 +15,37 @@ import (
 )
 
 const (
-	// readIndexTimeout is how long a consistent read waits for a leader's word before it is refused.
+	// readIndexTimeout is how long a consistent read waits for the leader's confirmation before it is refused.
 	readIndexTimeout = 1500 * time.Millisecond
-	// readPause lies between two attempts to get that word.
+	// readPause is the pause between two attempts to get it.
 	readPause = 20 * time.Millisecond
 )
 
-// Written is an index of the log at or before which everything stands that was written through this node and
-// answered.
+// Written returns a log index. Everything written through this node and acknowledged is at or before it.
 func (n *Node) Written() uint64 { return n.written.Load() }
 
-// AwaitIndex returns when the node has applied the entry at index. It returns hub.CodeUnavailable when ctx ends first.
+// AwaitIndex returns once the node has applied the entry at index, or hub.CodeUnavailable if ctx ends first.
 func (n *Node) AwaitIndex(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(n.ctx, cancel)()
 	n.progress.wait(ctx, index)
 	if at := n.store.Applied().Index; at < index {
-		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry %d and not yet %d; try again shortly, or another node", at, index)
+		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry %d but not yet %d; try again shortly, or try another node", at, index)
 	}
 	return nil
 }
 
-// Consistent returns when the node has applied everything that was acknowledged anywhere before the call: a read
-// after it is linearizable (Raft thesis 6.4). It returns hub.ErrNoLeader when no leader that a quorum follows answered
-// in time, or hub.CodeUnavailable when ctx ended before this node had caught up.
+// Consistent returns once the node has applied everything that any node acknowledged before the call: a subsequent read is
+// linearizable (Raft thesis 6.4). It returns hub.ErrNoLeader if no leader with a quorum answered in time, or
+// hub.CodeUnavailable if ctx ended before this node had caught up.
 func (n *Node) Consistent(ctx context.Context) error {
 	select {
 	case <-n.ready:
 	default:
 		return hub.ErrNoLeader
 	}
-	ask, cancel := context.WithTimeout(ctx, readIndexTimeout) // a question may have to wait for the one before it
+	ask, cancel := context.WithTimeout(ctx, readIndexTimeout) // a request may have to wait for the previous one
 	defer cancel()
 	index, err := n.reading.read(ask)
 	if err != nil {
@@ -55,7 +54,7 @@ func (n *Node) Consistent(ctx context.Context) error {
 	return n.AwaitIndex(ctx, index)
 }
 
-// readIndex finds an index at or after everything acknowledged before the call.
+// readIndex returns an index at or after everything acknowledged before the call.
 func (n *Node) readIndex() (uint64, error) {
 	ctx, cancel := context.WithTimeout(n.ctx, readIndexTimeout)
 	defer cancel()
@@ -94,12 +93,12 @@ func (n *Node) requestReadIndex(ctx context.Context) (uint64, error) {
 	}
 	index, size := binary.Uvarint(body)
 	if size <= 0 {
-		return 0, fmt.Errorf("the leader's read index: %w", hub.ErrCorrupt)
+		return 0, fmt.Errorf("unreadable read index from the leader: %w", hub.ErrCorrupt)
 	}
 	return index, nil
 }
 
-// handleReadIndex answers another node. It never passes the question on.
+// handleReadIndex answers another node. It never forwards the request.
 func (n *Node) handleReadIndex() (status byte, out []byte) {
 	if !n.running.Load() || !n.IsLeader() {
 		return statusNotLeader, nil
@@ -113,9 +112,9 @@ func (n *Node) handleReadIndex() (status byte, out []byte) {
 	return statusOK, binary.AppendUvarint(nil, index)
 }
 
-// verifiedIndex is the leader's part. An entry of this term is committed before the node counts as leader, so the
-// commit index is at or after everything acknowledged so far, by earlier leaders too. That none came after this one is
-// known when a quorum has answered to it, asked after the index was read.
+// verifiedIndex is the leader's part of a consistent read. An entry of this term is committed before the node counts as
+// leader, so the commit index is at or after everything acknowledged so far, by earlier leaders too. That there is no later
+// leader is certain once a quorum, asked after the index was read, has confirmed this one.
 func (n *Node) verifiedIndex() (uint64, error) {
 	term, index, err := n.commitIndex()
 	if err != nil {
@@ -138,16 +137,16 @@ func (n *Node) commitIndex() (term, index uint64, err error) {
 	if !n.IsLeader() || n.raft.CurrentTerm() != term {
 		return 0, 0, errNotLeader
 	}
-	// raft's own entries at the begin of a term never reach a store: where nothing was written since, nobody can wait for them.
+	// Raft's own entries at the start of a term never reach a store. If nothing was written since, nobody can wait for them.
 	if b := n.leadBegin.Load(); index <= b.barrier {
 		index = min(index, b.applied)
 	}
 	return term, index, nil
 }
 
-// verifyTerm returns nil when a quorum, asked after the call, knew of no later term: then no later leader had been
-// elected. Raft's own VerifyLeader counts answers to heartbeats that it had sent before, which may have lain in
-// the socket of a process that was stopped meanwhile.
+// verifyTerm returns nil if a quorum, asked after the call, knows of no later term: then no later leader had been elected.
+// Raft's own VerifyLeader also counts answers to heartbeats sent earlier, which may have been sitting in the socket of a
+// process that was suspended meanwhile.
 func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 	if n.caller == nil {
 		return await(ctx, n.raft.VerifyLeader())
@@ -200,7 +199,7 @@ func (n *Node) askVoters(ctx context.Context, method byte, question []byte, agre
 	return nil
 }
 
-// readGate answers many callers with one question. A question answers only those who came before it was asked.
+// readGate answers many callers with one request. A request serves only callers that arrived before it was sent.
 type readGate struct {
 	ask  func() (uint64, error)
 	wake chan struct{}
@@ -257,7 +256,7 @@ func (g *readGate) run(ctx context.Context) {
 	}
 }
 
-// highest is a number that only rises.
+// highest is a number that only grows.
 type highest struct{ atomic.Uint64 }
 
 func (h *highest) raise(to uint64) {

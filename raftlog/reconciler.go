@@ -13,8 +13,8 @@ import (
 
 const reconcileInterval = 200 * time.Millisecond
 
-// runReconciler brings the cluster's nodes, while this node leads, to what the log says they are to be. All that is decided
-// is in the log, so that the next leader goes on where this one died.
+// runReconciler brings raft's configuration to the membership recorded in the log while this node leads. Every decision is in
+// the log, so the next leader continues where this one stopped.
 func (n *Node) runReconciler() {
 	pilot := newPilot(n)
 	defer pilot.stop()
@@ -35,29 +35,29 @@ func (n *Node) runReconciler() {
 		}
 		pilot.start()
 		if err := n.reconcile(n.ctx); err != nil && n.ctx.Err() == nil && n.IsLeader() {
-			n.port.logOnce("the cluster's nodes are not yet what they are to be", "error", oneLine(err.Error()))
+			n.port.logOnce("membership changes are not complete yet; retrying", "error", oneLine(err.Error()))
 		}
 		if now := n.configurationText(); now != shown {
-			n.opts.Logger.Info("nodes of the cluster", "nodes", now)
+			n.opts.Logger.Info("cluster members", "nodes", now)
 			shown = now
 		}
 	}
 }
 
-// configurationText is the nodes in words.
+// configurationText lists the nodes for the log.
 func (n *Node) configurationText() string {
 	var words []string
 	for _, s := range n.servers() {
 		word := string(s.ID)
 		if s.Suffrage != raft.Voter {
-			word += " (no vote)"
+			word += " (non-voter)"
 		}
 		words = append(words, word)
 	}
 	return strings.Join(words, ", ")
 }
 
-// reconcile makes one round; it ends with the first change that needs a new look.
+// reconcile runs one round, which ends after the first change that makes what it has read out of date.
 func (n *Node) reconcile(ctx context.Context) error {
 	if err := n.members.changing.take(ctx); err != nil {
 		return err
@@ -92,7 +92,7 @@ func (n *Node) reconcile(ctx context.Context) error {
 	}
 	for id, known := range nodes {
 		if !in[id] && (known.Phase == hub.NodeMember || known.Phase == hub.NodeLeaving) {
-			n.opts.Logger.Info("a node was removed", "node", id)
+			n.opts.Logger.Info("node removed from the cluster", "node", id)
 			if err := n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}); err != nil {
 				return err
 			}
@@ -102,8 +102,8 @@ func (n *Node) reconcile(ctx context.Context) error {
 	return nil
 }
 
-// recordMember records a node of the configuration as what it is: a founder is on no record, one that has joined was
-// expected, and addresses change.
+// recordMember records a node of raft's configuration as a member: founders are not recorded yet, nodes that joined are
+// recorded as expected, and addresses change.
 func (n *Node) recordMember(ctx context.Context, m *Member, known hub.Node, ok bool) error {
 	instance := n.instanceOf(m.ID)
 	switch {
@@ -119,7 +119,7 @@ func (n *Node) recordMember(ctx context.Context, m *Member, known hub.Node, ok b
 	return n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: m.ID, Instance: instance, Address: m.Address, Voter: voter, Member: true})
 }
 
-// instanceOf is which files a node has said it has, empty when it said nothing.
+// instanceOf returns the instance a node has reported, empty when it has not reported any.
 func (n *Node) instanceOf(id string) string {
 	if id == n.opts.ID {
 		return n.port.self.Load().instance
@@ -132,7 +132,7 @@ func (n *Node) instanceOf(id string) string {
 	return ""
 }
 
-// drainAndRemove takes a node that leaves out of the configuration, once others have its subscriptions.
+// drainAndRemove removes a leaving node from the configuration once other nodes own its subscriptions.
 func (n *Node) drainAndRemove(ctx context.Context, m *Member, known hub.Node, members []Member) error {
 	if m.ID == n.opts.ID {
 		return n.transferTo(ctx, "", members)
@@ -148,6 +148,6 @@ func (n *Node) drainAndRemove(ctx context.Context, m *Member, known hub.Node, me
 			return err
 		}
 	}
-	n.opts.Logger.Info("removing a node", "node", m.ID, "alive", m.Alive, "subscriptions", left)
+	n.opts.Logger.Info("removing a node from the cluster", "node", m.ID, "alive", m.Alive, "subscriptions", left)
 	return n.reconfigure(ctx, func() raft.Future { return n.raft.RemoveServer(raft.ServerID(m.ID), 0, changeTimeout) })
 }

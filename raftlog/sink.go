@@ -11,45 +11,44 @@ import (
 	"quorumhub/hub"
 )
 
-// batch is what the batcher closed: the encoded proposals of one origin, under one sequence number.
+// batch holds the encoded proposals of one origin under one sequence number.
 type batch struct {
 	origin    string
 	seq       uint64
 	proposals [][]byte
 	size      int  // bytes of proposals
-	newWork   bool // some of it adds to what the hub has to keep and to do
+	newWork   bool // some of it adds to what the hub must store or do
 }
 
-// sink brings a closed batch into the leader's log. It knows where the leader is; the batcher does not.
+// sink writes a closed batch to the leader's log. It knows where the leader is; the batcher does not.
 //
-// send returns the answer to the batch. errNotLeader says that the batch is in no log, and so does a *hub.Error;
-// any other error, that it may be in one: sending the same origin and seq again is then safe, and gets the first
-// one's answer. send is called from several goroutines at once, and keeps nothing of the batch after it has
-// returned, except an encoded copy. It may hang when raft shuts down (a future in a channel that nobody reads any
-// more).
+// send returns the results of the batch. errNotLeader or a *hub.Error mean that the batch is in no log. After any other
+// error it may be in one: sending the same origin and seq again is safe, and returns the first attempt's results. send is
+// called from several goroutines at once, and retains nothing of the batch after it returns except an encoded copy. It may
+// hang when raft shuts down with its future in a channel that nobody reads any more.
 type sink interface {
 	send(b *batch) (hub.BatchResult, error)
 }
 
-// leader is the sink of a node that leads: it writes entries to raft's log itself. Batches of other nodes come
-// here too. While limit entries are in flight, or one and there is little to write, what comes is put together, so that the
-// followers' batches add to the size of entries and not to their number.
+// leader is the sink of a node that leads: it writes entries to raft's own log, for its own batches and those of other
+// nodes. While limit entries are in flight, or one is and there is little to write, arriving batches are grouped, so that
+// followers' batches make entries larger rather than more numerous.
 type leader struct {
 	raft     func(data []byte) raft.ApplyFuture
 	clock    hub.Clock
 	limit    int
 	maxBytes int
 	stop     <-chan struct{}
-	nudger   *nudger   // told of what is committed
-	written  *highest  // index of what was answered
+	nudger   *nudger   // tells followers what is committed
+	written  *highest  // index of what was acknowledged
 	pool     sync.Pool // of *hub.EntryBuilder
 
 	mu       sync.Mutex
 	inFlight int
-	open     []*group // waiting, oldest first; only the last one takes more
+	open     []*group // waiting, oldest first; only the last one still grows
 }
 
-// group is the batches of one entry.
+// group holds the batches of one entry.
 type group struct {
 	batches []*batch
 	size    int
@@ -70,7 +69,7 @@ func (l *leader) send(b *batch) (hub.BatchResult, error) {
 	return answer, err
 }
 
-// write is send that also tells the index of the entry.
+// write is send that also returns the index of the entry.
 func (l *leader) write(b *batch) (uint64, hub.BatchResult, error) {
 	g, position := l.join(b)
 	if position == 0 {
@@ -91,12 +90,12 @@ func (l *leader) write(b *batch) (uint64, hub.BatchResult, error) {
 	}
 	answer := g.answers[position]
 	if answer.Seq != b.seq || len(answer.Proposals) != len(b.proposals) {
-		return 0, hub.BatchResult{}, fmt.Errorf("%w: the answer is not that of batch %d", errUnknown, b.seq)
+		return 0, hub.BatchResult{}, fmt.Errorf("%w: the results are not those of batch %d", errUnknown, b.seq)
 	}
 	return g.index, answer, nil
 }
 
-// join puts b into a group. Who is at position 0 has to write the entry.
+// join puts b into a group. The caller at position 0 must write the entry.
 func (l *leader) join(b *batch) (g *group, position int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,7 +105,7 @@ func (l *leader) join(b *batch) (g *group, position int) {
 		g = &group{turn: make(chan struct{}), done: make(chan struct{})}
 		l.open = append(l.open, g)
 	}
-	// Who waits may give up when the node stops, and use b again while another still writes the entry.
+	// A waiting caller may give up when the node stops, and reuse b while another still writes the entry.
 	own := *b
 	own.proposals = slices.Clone(b.proposals)
 	g.batches = append(g.batches, &own)
@@ -116,7 +115,7 @@ func (l *leader) join(b *batch) (g *group, position int) {
 	return g, position
 }
 
-// startLocked gives free places to groups that wait.
+// startLocked lets waiting groups use free places. The caller holds mu.
 func (l *leader) startLocked() {
 	for len(l.open) > 0 && l.inFlight < l.limit && (l.inFlight == 0 || len(l.open) > 1 || l.open[0].size >= fillBytes) {
 		l.inFlight++
@@ -126,8 +125,8 @@ func (l *leader) startLocked() {
 	}
 }
 
-// release gives the place of an entry to the next group. When there is none and nothing else is in flight, no entry
-// tells the followers soon what is committed.
+// release passes the place of an entry to the next group. When no group waits and nothing else is in flight, no entry
+// is about to tell the followers what is committed, so they are nudged.
 func (l *leader) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,11 +163,11 @@ func (l *leader) commit(g *group) {
 		l.nudger.reached(g.index, answer.term)
 		l.written.raise(g.index)
 		if g.answers = answer.batches; len(g.answers) != len(g.batches) {
-			g.err = fmt.Errorf("%w: %d answers to %d batches", errUnknown, len(g.answers), len(g.batches))
+			g.err = fmt.Errorf("%w: %d results for %d batches", errUnknown, len(g.answers), len(g.batches))
 		}
 	case error:
 		g.err = fmt.Errorf("%w: %w", errUnknown, answer)
 	default:
-		g.err = fmt.Errorf("%w: answer is a %T", errUnknown, answer)
+		g.err = fmt.Errorf("%w: the fsm returned a %T", errUnknown, answer)
 	}
 }

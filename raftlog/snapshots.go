@@ -16,11 +16,11 @@ import (
 // currentSnapshot is the ID of the only snapshot a node has: the store's files as they are.
 const currentSnapshot = "store"
 
-// snapshotStore lets raft take the store's files as its snapshot. There is no second copy of the state.
+// snapshotStore presents the store's files to raft as its snapshot. There is no second copy of the state.
 //
-// Two kinds of sinks come out of Create. Raft's own snapshot never writes to its sink: the work is done by
-// persist, which makes the store durable up to the snapshot's index. A snapshot from the leader is written to its
-// sink, which receives it into a generation of its own; Open then hands it to fsm.Restore.
+// Create returns a sink for two purposes. Raft's own snapshot never writes to its sink: persister does the work, by making
+// the store durable up to the snapshot's index. A snapshot from the leader is written to its sink, which receives it into
+// a generation of its own; Open then hands it to fsm.Restore.
 type snapshotStore struct {
 	store engine
 
@@ -43,8 +43,8 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	}}, nil
 }
 
-// List implements raft.SnapshotStore. Raft takes the index as the end of what it need not replay, so it is
-// that of the files, never that of the memory.
+// List implements raft.SnapshotStore. Raft replays its log from behind the index, so the index is that of the files, never
+// that of the memory.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	pos := s.store.Durable()
 	if pos.Index == 0 {
@@ -72,7 +72,7 @@ func snapshotMeta(pos store.Position) (*raft.SnapshotMeta, error) {
 	return meta, nil
 }
 
-// decodeConfiguration is raft.DecodeConfiguration with an error in place of its panic.
+// decodeConfiguration is raft.DecodeConfiguration, returning an error where that panics.
 func decodeConfiguration(data []byte) (c raft.Configuration, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -82,7 +82,7 @@ func decodeConfiguration(data []byte) (c raft.Configuration, err error) {
 	return raft.DecodeConfiguration(data), nil
 }
 
-// Open implements raft.SnapshotStore: index and bytes come from one read transaction of the store.
+// Open implements raft.SnapshotStore. Index and bytes come from one read transaction of the store.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if id != currentSnapshot {
 		return s.openReceived(id)
@@ -104,7 +104,7 @@ func (s *snapshotStore) openReceived(id string) (*raft.SnapshotMeta, io.ReadClos
 	in := s.received[id]
 	s.mu.Unlock()
 	if in == nil {
-		return nil, nil, fmt.Errorf("there is no snapshot %q", id)
+		return nil, nil, fmt.Errorf("unknown snapshot %q", id)
 	}
 	meta, err := snapshotMeta(in.Position)
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *snapshotStore) keep(in *store.Incoming) string {
 	return id
 }
 
-// discard drops a received snapshot; one that was installed is left alone.
+// discard deletes a received snapshot unless it was installed.
 func (s *snapshotStore) discard(id string) error {
 	s.mu.Lock()
 	in := s.received[id]
@@ -135,7 +135,7 @@ func (s *snapshotStore) discard(id string) error {
 	return in.Discard()
 }
 
-// incoming is a received snapshot on its way to fsm.Restore. Its bytes are in their files already.
+// incoming is a received snapshot on its way to fsm.Restore. Its bytes are already in their files.
 type incoming struct {
 	store    *snapshotStore
 	id       string
@@ -144,7 +144,7 @@ type incoming struct {
 
 func (i *incoming) Read([]byte) (int, error) { return 0, io.EOF }
 
-// Close drops the snapshot if it was not installed.
+// Close deletes the snapshot if it was not installed.
 func (i *incoming) Close() error { return i.store.discard(i.id) }
 
 // snapshotSink implements raft.SnapshotSink.
@@ -169,14 +169,14 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 		go func() {
 			defer close(s.done)
 			s.in, s.err = s.store.store.Receive(r)
-			// A Receive that ended early must not leave Write waiting for a reader.
+			// If Receive ended early, Write must not wait for a reader.
 			r.CloseWithError(errors.Join(s.err, io.ErrClosedPipe))
 		}()
 	}
 	return s.pipe.Write(p)
 }
 
-// Close ends the snapshot: received whole, durable, and at the index that was announced.
+// Close completes the snapshot: fully received, durable, and at the announced index.
 func (s *snapshotSink) Close() error {
 	if s.pipe == nil {
 		return nil
@@ -188,7 +188,7 @@ func (s *snapshotSink) Close() error {
 	}
 	pos := s.in.Position
 	if pos.Index != s.meta.Index || pos.Term != s.meta.Term {
-		return errors.Join(fmt.Errorf("receive snapshot: announced at entry %d of term %d, its bytes are at entry %d of term %d",
+		return errors.Join(fmt.Errorf("receive snapshot: announced for entry %d of term %d, but its files are at entry %d of term %d",
 			s.meta.Index, s.meta.Term, pos.Index, pos.Term), s.in.Discard())
 	}
 	s.meta.ID = s.store.keep(s.in)
@@ -211,7 +211,7 @@ func (s *snapshotSink) Cancel() error {
 // persister implements raft.FSMSnapshot.
 type persister struct{ node *Node }
 
-// Persist makes the store durable up to the snapshot's index: after it raft cuts its log up to there.
+// Persist makes the store durable up to the snapshot's index. Raft then compacts its log up to there.
 func (p persister) Persist(sink raft.SnapshotSink) error {
 	s, ok := sink.(interface{ announced() *raft.SnapshotMeta })
 	if !ok {
@@ -220,9 +220,9 @@ func (p persister) Persist(sink raft.SnapshotSink) error {
 	n, meta := p.node, s.announced()
 	n.tuneTrailing()
 	n.log.snapshotTaken()
-	// Raft's own entries (no-ops, barriers) never reach the fsm, so the snapshot may be ahead of the store.
-	// Configurations do reach it. Index 1 stands for one forced by a recovery, which this is not: raft asked for
-	// its configuration a moment ago, and the fsm may have applied a newer one since.
+	// Raft's own entries (no-ops, barriers) never reach the fsm, so the snapshot may be ahead of the store. Configurations
+	// do reach it. Index 1 would mean a configuration forced by a recovery, which this is not: raft read its configuration
+	// a moment ago, and the fsm may have applied a newer one since.
 	var configuration []byte
 	if meta.ConfigurationIndex > 1 {
 		configuration = raft.EncodeConfiguration(meta.Configuration)
@@ -232,7 +232,7 @@ func (p persister) Persist(sink raft.SnapshotSink) error {
 		return fmt.Errorf("flush the store for a snapshot at entry %d: %w", meta.Index, err)
 	}
 	if d := n.engine.Durable(); d.Index < meta.Index {
-		return fmt.Errorf("the store is durable up to entry %d only, the snapshot is at entry %d", d.Index, meta.Index)
+		return fmt.Errorf("the store is durable only up to entry %d, but the snapshot is at entry %d", d.Index, meta.Index)
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 package raftlog
 
-// Stats are figures about a Node, for metrics and the console.
+// Stats holds a Node's figures for metrics and the console.
 type Stats struct {
 	State    string // see Node.State
-	Leader   string // id, empty when none is known
+	Leader   string // ID, empty if none is known
 	Term     uint64
 	IsLeader bool // see Node.IsLeader
 
@@ -11,7 +11,7 @@ type Stats struct {
 	AppliedIndex           uint64 // of the store's memory
 	DurableIndex           uint64 // of the store's files
 
-	LogFirst, LogLast uint64 // entries in raft.db
+	LogFirst, LogLast uint64 // first and last entry in raft.db
 	LogFileBytes      int64  // size of raft.db
 	LogWritten        uint64 // bytes of entries written since Open
 	LogEntries        uint64 // entries written since Open
@@ -19,16 +19,16 @@ type Stats struct {
 
 	QueuedProposals int   // waiting for a slot
 	QueuedBytes     int64 // waiting and in flight
-	InFlight        int   // batches under way
+	InFlight        int   // batches
 	Proposals       uint64
 	Batches         uint64
-	CommitLatency   Histogram // from the close of a batch to its answer
+	CommitLatency   Histogram // from closing a batch to its results
 
 	FreeDiskBytes int64 // 0: not measured
 	DiskFull      bool
 }
 
-// Stats reads the figures. They are not of one instant.
+// Stats returns the figures. They are not a consistent snapshot.
 func (n *Node) Stats() Stats {
 	s := Stats{
 		State:         n.State(),

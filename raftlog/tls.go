@@ -13,31 +13,31 @@ import (
 	"time"
 )
 
-// TLSFiles are the PEM files of mutual TLS between nodes. They are read again for every connection, so that
-// renewed certificates need no restart.
+// TLSFiles are the PEM files for mutual TLS between nodes. They are read again for every connection, so renewed
+// certificates need no restart.
 type TLSFiles struct {
 	CA   string // certificates that sign the nodes' certificates
-	Cert string // this node's certificate, with its id and the names or addresses under which others dial it
+	Cert string // this node's certificate, with its ID and the names or addresses under which other nodes dial it
 	Key  string
 }
 
 const (
-	// uriScheme and the rest of nodeURI say which node a certificate is for.
+	// uriScheme and uriHost are parts of nodeURI, which identifies the node a certificate is for.
 	uriScheme = "quorumhub"
 	uriHost   = "cluster"
-	// warnBefore is how long before its end a certificate is spoken of, every warnEvery.
+	// warnBefore is how long before a certificate expires the node begins to warn, every warnEvery.
 	warnBefore = 30 * 24 * time.Hour
 	warnEvery  = 12 * time.Hour
 )
 
-// nodeURI is the subject alternative name of a node's certificate: quorumhub://cluster/node/<id>. The host is the same for all
-// clusters: certificates are issued before a cluster has its id, and the authority is what keeps clusters apart.
+// nodeURI returns the subject alternative name of a node's certificate: quorumhub://cluster/node/<id>. The host is the same for
+// all clusters: certificates are issued before a cluster has an ID, and the authority is what separates clusters.
 func nodeURI(id string) *url.URL {
 	return &url.URL{Scheme: uriScheme, Host: uriHost, Path: "/node/" + id}
 }
 
-// speaksFor tells whether a certificate is that of node id. One with a URI of this program's scheme is for the nodes it names so,
-// and no other. One without, from another authority's tools, is for the node whose id is its common name or one of its DNS names.
+// speaksFor reports whether a certificate is for node id. A certificate with URIs of this program's scheme is for exactly the
+// nodes these name. One without, issued by other tools, is for the node whose ID is its common name or one of its DNS names.
 func speaksFor(c *x509.Certificate, id string) bool {
 	want, own := nodeURI(id).String(), false
 	for _, u := range c.URIs {
@@ -51,7 +51,7 @@ func speaksFor(c *x509.Certificate, id string) bool {
 	return !own && (c.Subject.CommonName == id || slices.ContainsFunc(c.DNSNames, func(n string) bool { return strings.EqualFold(n, id) }))
 }
 
-// checkPeer refuses a node that says it is id with the certificate of another.
+// checkPeer refuses a node that claims to be id but has another node's certificate.
 func checkPeer(conn net.Conn, id string) *refusedError {
 	t, ok := conn.(*tls.Conn)
 	if !ok {
@@ -65,10 +65,10 @@ func checkPeer(conn net.Conn, id string) *refusedError {
 	if len(certs) > 0 {
 		whose = "the certificate of " + subject(certs[0])
 	}
-	return refuse(refusedCertificate, "a node says it is %s and shows %s; issue one with: quorumhub cluster issue-cert --node %s --host ...", id, whose, id)
+	return refuse(refusedCertificate, "a node claims to be %s but presents %s; issue its certificate with: quorumhub cluster issue-cert --node %s --host ...", id, whose, id)
 }
 
-// subject is who a certificate is for, in words.
+// subject returns the name of a certificate's subject for messages.
 func subject(c *x509.Certificate) string {
 	for _, u := range c.URIs {
 		if id, ok := strings.CutPrefix(u.Path, "/node/"); ok && u.Scheme == uriScheme {
@@ -81,8 +81,8 @@ func subject(c *x509.Certificate) string {
 	return strings.Join(hostsOf(c), ", ")
 }
 
-// Check reads the files, to find out early what is wrong with them: that one is missing, that they do not belong together, or
-// that the certificate is not for node id.
+// Check reads the files to detect problems early: missing files, files that do not belong together, or a certificate that is
+// not for node id.
 func (f *TLSFiles) Check(id string) error {
 	c, err := f.load()
 	if err != nil {
@@ -90,10 +90,11 @@ func (f *TLSFiles) Check(id string) error {
 	}
 	leaf := c.Certificates[0].Leaf
 	if !speaksFor(leaf, id) {
-		return fmt.Errorf("cluster.tls.cert: %s is the certificate of %s, and this node is %s; issue one with: quorumhub cluster issue-cert --node %s --host ...",
+		return fmt.Errorf("cluster.tls.cert: %s is the certificate of %s, but this node is %s; issue one with: quorumhub cluster issue-cert --node %s --host ...",
 			f.Cert, subject(leaf), id, id)
 	}
-	// The others would refuse it with less to say. A chain that ends elsewhere is for them to judge: they may trust more.
+	// Other nodes would refuse it with a less specific error. They may trust more authorities than this node; that is not
+	// checked here.
 	var expired x509.CertificateInvalidError
 	_, err = leaf.Verify(x509.VerifyOptions{Roots: c.RootCAs, Intermediates: intermediates(&c.Certificates[0]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	switch {
@@ -116,14 +117,14 @@ func intermediates(c *tls.Certificate) *x509.CertPool {
 	return pool
 }
 
-// expires is when this node's certificate ends, and the warning that goes with it when that is soon.
+// expires returns a warning if this node's certificate expires soon.
 func (f *TLSFiles) expires(now time.Time) (warning string, err error) {
 	c, err := f.load()
 	if err != nil {
 		return "", err
 	}
 	if end := c.Certificates[0].Leaf.NotAfter; end.Sub(now) < warnBefore {
-		return fmt.Sprintf("%s ends at %s; renew it with quorumhub cluster issue-cert --renew, no restart needed", f.Cert, moment(end)), nil
+		return fmt.Sprintf("%s expires at %s; renew it with quorumhub cluster issue-cert --renew, no restart needed", f.Cert, moment(end)), nil
 	}
 	return "", nil
 }
@@ -148,12 +149,12 @@ func (f *TLSFiles) load() (*tls.Config, error) {
 		ClientCAs:    pool,
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		NextProtos:   []string{"quorumhub"},
-		// A resumed session would be judged by the certificates of its beginning.
+		// A resumed session would not be checked against renewed certificates.
 		SessionTicketsDisabled: true,
 	}, nil
 }
 
-// server is the configuration of the listening side.
+// server returns the configuration of the listening side.
 func (f *TLSFiles) server() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
@@ -161,7 +162,7 @@ func (f *TLSFiles) server() *tls.Config {
 	}
 }
 
-// client is the configuration for dialing host.
+// client returns the configuration for dialing host.
 func (f *TLSFiles) client(host string) (*tls.Config, error) {
 	c, err := f.load()
 	if err != nil {
@@ -171,7 +172,7 @@ func (f *TLSFiles) client(host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// tlsProblem says in one line why two nodes did not come together, and what to do.
+// tlsProblem explains in one line why a TLS handshake between two nodes failed, and what to do.
 func tlsProblem(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
@@ -181,22 +182,23 @@ func tlsProblem(err error) error {
 	case errors.As(err, &unknown):
 		return errors.New("its certificate is not signed by the authority in cluster.tls.ca; one authority signs the certificates of all nodes")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return fmt.Errorf("its certificate (%s) is valid from %s to %s only; renew it with quorumhub cluster issue-cert --renew, or correct the clocks",
+		return fmt.Errorf("its certificate (%s) is valid only from %s to %s; renew it with quorumhub cluster issue-cert --renew, or correct the clocks",
 			oneLine(subject(invalid.Cert)), moment(invalid.Cert.NotBefore), moment(invalid.Cert.NotAfter))
 	case errors.As(err, &host) && host.Certificate != nil:
-		return fmt.Errorf("its certificate is for %s, not for %s, as cluster.peers has it; issue one with --host %s",
+		return fmt.Errorf("its certificate is for %s, not for %s as in cluster.peers; issue one with --host %s",
 			oneLine(strings.Join(hostsOf(host.Certificate), ", ")), host.Host, host.Host)
 	case errors.As(err, &op) && op.Op == "remote error":
-		// With TLS 1.3 the other side's classifyTLS arrives after the handshake. It is one word; the other's log has the rest.
+		// With TLS 1.3 the other side's verdict arrives after the handshake, as an alert for which crypto/tls exports no
+		// type. The other node's log has the details.
 		switch text := op.Err.Error(); {
 		case strings.Contains(text, "unknown certificate authority"):
 			return errors.New("it does not know the authority that signed this node's certificate; one authority signs the certificates of all nodes")
 		case strings.Contains(text, "expired certificate"):
-			return errors.New("it takes this node's certificate for expired; renew it, or correct the clocks")
+			return errors.New("it considers this node's certificate expired; renew it, or correct the clocks")
 		case strings.Contains(text, "certificate required"):
-			return errors.New("it wants a certificate of this node; set cluster.tls.cert and cluster.tls.key")
+			return errors.New("it requires a certificate from this node; set cluster.tls.cert and cluster.tls.key")
 		case strings.Contains(text, "bad certificate"):
-			return errors.New("it refuses this node's certificate; its log says why")
+			return errors.New("it refuses this node's certificate; its log has the reason")
 		}
 	}
 	return err

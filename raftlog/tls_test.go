@@ -171,10 +171,10 @@ func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
 	}{
 		{"another CA", foreign.issue("node-2"), "not signed by the authority in cluster.tls.ca", "not signed by the authority in cluster.tls.ca"},
 		{"expired", ours.issue("node-2", expired), "renew it with quorumhub cluster issue-cert --renew", "renew it with quorumhub cluster issue-cert --renew"},
-		{"another node", ours.issue("node-3"), "says it is node-2 and shows the certificate of node-3", "says it is node-2 and shows the certificate of node-3"},
+		{"another node", ours.issue("node-3"), "claims to be node-2 but presents the certificate of node-3", "claims to be node-2 but presents the certificate of node-3"},
 		{"named twice, for another node", ours.issue("node-2", func(c *x509.Certificate) {
 			c.URIs = []*url.URL{{Scheme: "quorumhub", Host: "cluster", Path: "/node/node-3"}}
-		}), "says it is node-2 and shows the certificate of node-3", "says it is node-2 and shows the certificate of node-3"},
+		}), "claims to be node-2 but presents the certificate of node-3", "claims to be node-2 but presents the certificate of node-3"},
 		{"another address", ours.issue("node-2", func(c *x509.Certificate) { c.IPAddresses = nil; c.DNSNames = []string{"elsewhere"} }), "",
 			"its certificate is for elsewhere, not for 127.0.0.1"},
 	} {
@@ -218,7 +218,7 @@ func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
 					})
 				}
 			}
-			says("no connection with a node", c.dialer)
+			says("cannot connect to a node", c.dialer)
 			conn, err := tls.Dial("tcp", w.peers[0].Address, &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, NextProtos: []string{"quorumhub"}})
 			if err != nil {
 				t.Fatal(err)
@@ -242,7 +242,7 @@ func TestANodeChecksItsOwnCertificateFirst(t *testing.T) {
 		files *raftlog.TLSFiles
 		words string
 	}{
-		{"of another node", ours.issue("node-2"), "is the certificate of node-2, and this node is node-1"},
+		{"of another node", ours.issue("node-2"), "is the certificate of node-2, but this node is node-1"},
 		{"of another CA", mixed, "does not go with cluster.tls.ca"},
 		{"expired", ours.issue("node-1", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "renew it with"},
 	} {

@@ -9,11 +9,11 @@ import (
 
 const (
 	diskInterval = 500 * time.Millisecond
-	// maxTrailing bounds the entries kept after a cut, however small they are: each costs time to scan at start.
+	// maxTrailing bounds the entries kept after compaction, however small they are: each takes time to scan at start.
 	maxTrailing = 8192
 )
 
-// watchLog has raft cut its log early when much was written to it.
+// watchLog makes raft compact its log early when much was written to it.
 func (n *Node) watchLog() {
 	for {
 		select {
@@ -22,30 +22,30 @@ func (n *Node) watchLog() {
 		case <-n.log.full:
 		}
 		if !n.log.isFull() {
-			continue // raft was faster
+			continue // raft has just done it
 		}
 		err := await(n.ctx, n.raft.Snapshot())
 		switch {
 		case err == nil, n.ctx.Err() != nil, errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
 		default:
-			n.opts.Logger.Warn("could not cut raft's log; it grows until the next attempt", "error", err)
+			n.opts.Logger.Warn("could not compact raft's log; it grows until the next attempt", "error", err)
 		}
 	}
 }
 
-// trailing is how many entries stay in the log after a cut.
+// trailing returns how many entries stay in the log after compaction.
 func (n *Node) trailing() uint64 {
 	if n.opts.TrailingBytes == 0 {
 		return uint64(n.opts.MinTrailing)
 	}
-	mean := uint64(n.opts.MaxEntryBytes) // until entries were seen
+	mean := uint64(n.opts.MaxEntryBytes) // until there are enough entries to measure
 	if entries := n.log.entries.Load(); entries >= 64 {
 		mean = max(1, n.log.bytes.Load()/entries)
 	}
 	return min(max(uint64(n.opts.TrailingBytes)/mean, uint64(n.opts.MinTrailing)), max(maxTrailing, uint64(n.opts.MinTrailing)))
 }
 
-// tuneTrailing adapts the number of entries kept to their size.
+// tuneTrailing adapts the number of kept entries to their size.
 func (n *Node) tuneTrailing() {
 	n.reload.Lock()
 	defer n.reload.Unlock()
@@ -58,7 +58,7 @@ func (n *Node) tuneTrailing() {
 	}
 }
 
-// watchDisk refuses new work when the disk has no more room than the reserve.
+// watchDisk refuses new work while less disk space is free than the reserve.
 func (n *Node) watchDisk() {
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()
@@ -79,7 +79,13 @@ func (n *Node) measureDisk() {
 		return
 	}
 	n.freeDisk.Store(free)
-	if full := free < n.opts.MinFreeBytes; n.diskFull.Swap(full) != full {
-		n.opts.Logger.Warn("free disk space", "dir", n.opts.Dir, "bytes", free, "reserve", n.opts.MinFreeBytes, "accepting", !full)
+	full := free < n.opts.MinFreeBytes
+	if n.diskFull.Swap(full) == full {
+		return
 	}
+	what := "enough disk space is free again; accepting new work"
+	if full {
+		what = "free disk space is below storage.min_free_bytes; refusing new work until there is room"
+	}
+	n.opts.Logger.Warn(what, "dir", n.opts.Dir, "free_bytes", free, "min_free_bytes", n.opts.MinFreeBytes)
 }

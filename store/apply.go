@@ -7,19 +7,19 @@ import (
 	"quorumhub/hub"
 )
 
-// Observe adds an observer. It is called before the first Apply.
+// Observe adds an observer. It must be called before the first Apply.
 func (s *Store) Observe(o hub.Observer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.observers = append(s.observers, o)
 }
 
-// Apply folds committed entries into the state, in memory only. There is one list of answers for each
-// entry, nil for a configuration. Observers get one merged Effects for the call, after all of it is visible.
+// Apply applies committed entries to the state, in memory only. It returns one list of results per entry, nil for a
+// configuration. Observers get one merged Effects per call, after all of it is visible.
 //
-// Indexes must rise and be above the position (ErrNotIncreasing). An error leaves the entries before the
-// one at fault applied; nothing can be applied after it, and every later call returns it again. It wraps
-// hub.ErrCorrupt for a damaged entry, ErrFailed after a disk error.
+// Indexes must increase and be above the position (ErrNotIncreasing). After an error the entries before the faulty one are
+// applied; nothing more can be applied, and every later call returns the same error. It wraps hub.ErrCorrupt for a
+// damaged entry, ErrFailed after a disk error.
 func (s *Store) Apply(entries []Entry) ([][]hub.BatchResult, error) {
 	s.applyMu.Lock()
 	if err := s.canApply(); err != nil {
@@ -69,7 +69,7 @@ func (s *Store) canApply() error {
 	return s.failure
 }
 
-// applyEntry locks for one entry only, so that readers get in between.
+// applyEntry holds the lock for one entry only, so that readers are not blocked for long.
 func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,9 +110,9 @@ func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error)
 	return results, nil
 }
 
-// Witness takes note of what raft did without an Apply: no-ops and barriers move the index, and a
-// configuration may be known from elsewhere. The index never goes back. A configuration counts when it is
-// newer than the one stored, or when its index is 1: that is how one forced by a recovery arrives.
+// Witness records what raft did without an Apply: no-ops and barriers advance the index, and a configuration may be known
+// from elsewhere. The index never decreases. A configuration is accepted if it is newer than the stored one, or if its
+// index is 1, which marks a configuration forced by a recovery.
 func (s *Store) Witness(index, term uint64, configuration []byte, configurationIndex uint64) {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()

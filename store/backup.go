@@ -21,57 +21,57 @@ import (
 	"quorumhub/hub"
 )
 
-// A backup is a tar archive, so that tar and sha256sum can look into it: meta.json (BackupMeta), the files of a generation
-// below fsm/ as of one transaction, and SHA256SUMS, which comes last and is the proof that nothing is missing.
+// A backup is a tar archive that tar and sha256sum can inspect: meta.json (BackupMeta), the files of a generation under fsm/
+// as of one transaction, and SHA256SUMS, which comes last and proves that nothing is missing.
 const (
-	backupFormat = 1
-	// backupFeatures is the feature level of the state in the files: a program of a lower one cannot read it.
-	backupFeatures = hub.FeatureLevel
+	backupFormat   = 1
 	backupMetaFile = "meta.json"
 	backupSumsFile = "SHA256SUMS"
 	backupFiles    = "fsm/"
 	tarBlock       = 512
 )
 
-// BackupMeta is meta.json of a backup.
+// BackupMeta is a backup's meta.json.
 type BackupMeta struct {
 	Format       int       `json:"format"`
-	FeatureLevel uint32    `json:"feature_level"` // of the cluster: a program of a lower one cannot read its state
-	Program      string    `json:"program"`       // version of quorumhub that wrote it
-	Node         string    `json:"node"`          // that it was read from
+	FeatureLevel uint32    `json:"feature_level"` // of the cluster: a program with a lower one cannot read its state
+	Program      string    `json:"program"`       // version of quorumhub that wrote the backup
+	Node         string    `json:"node"`          // from which it was read
 	ClusterID    string    `json:"cluster_id"`
-	Index        uint64    `json:"index"` // last entry of raft's log in it
+	Index        uint64    `json:"index"` // last entry of raft's log it includes
 	Term         uint64    `json:"term"`  // of that entry
 	StateHash    string    `json:"state_hash"`
-	LogTime      time.Time `json:"log_time"` // of that entry, or of the last one before it that has a time
+	LogTime      time.Time `json:"log_time"` // of that entry, or of the last one before it with a time
 	TakenAt      time.Time `json:"taken_at"`
-	// Complete: everything acknowledged before TakenAt is in it, by whatever node. Else the node had no leader, and what it has.
+	// Complete: the backup includes everything that any node acknowledged before TakenAt. Otherwise the node had no leader,
+	// and the backup includes only what the node had.
 	Complete bool `json:"complete"`
-	// SecretsKey names the key that sealed secrets when it was taken, SecretsKeys all those that secrets in it are
-	// sealed with. The keys themselves are not in it.
+	// SecretsKey names the sealing key in use when the backup was taken, SecretsKeys all keys that sealed secrets in it. The
+	// keys themselves are not included.
 	SecretsKey  string         `json:"secrets_key,omitempty"`
 	SecretsKeys []string       `json:"secrets_keys,omitempty"`
 	Files       []manifestFile `json:"files"`
 }
 
-// BackupInfo is what the caller of Backup adds to BackupMeta.
+// BackupInfo is what the caller of Backup contributes to BackupMeta.
 type BackupInfo struct {
 	Program, Node, SecretsKey string
-	// SecretsKeys is called when the files are fixed: the keys that their secrets may be sealed with. nil: SecretsKey alone.
+	// SecretsKeys is called once the content is fixed. It returns the keys that its secrets may be sealed with. nil:
+	// SecretsKey alone.
 	SecretsKeys func() []string
 	TakenAt     time.Time
 	Complete    bool
 }
 
-// Backup is a backup that is being read from a store. Close ends it; until then its pages are kept.
+// Backup is a backup being read from a store. Its pages are not reused until Close.
 type Backup struct {
 	Meta BackupMeta
-	Size int64 // bytes that WriteTo writes, exactly
+	Size int64 // exact number of bytes that WriteTo writes
 	snap *Snapshot
 	head []byte // meta.json
 }
 
-// Backup begins a backup of what is durable. ctx ends it early.
+// Backup begins a backup of what is durable. Ending ctx aborts it.
 func (s *Store) Backup(ctx context.Context, info BackupInfo) (_ *Backup, err error) {
 	snap, err := s.Snapshot(ctx)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Store) Backup(ctx context.Context, info BackupInfo) (_ *Backup, err err
 	return b, nil
 }
 
-// sumLine is a line of SHA256SUMS, as sha256sum writes and checks it. No sum stands for one of zeros.
+// sumLine returns a line of SHA256SUMS, as sha256sum writes and checks it. An empty sum is replaced by zeros.
 func sumLine(sum, name string) string {
 	if sum == "" {
 		sum = strings.Repeat("0", 2*sha256.Size)
@@ -119,16 +119,16 @@ func sumLine(sum, name string) string {
 	return sum + "  " + name + "\n"
 }
 
-// Close ends the backup and lets its files go.
+// Close ends the backup and releases its files.
 func (b *Backup) Close() error { return b.snap.Close() }
 
-// WriteTo implements io.WriterTo. It is called once.
+// WriteTo implements io.WriterTo. It may be called once.
 func (b *Backup) WriteTo(w io.Writer) (int64, error) {
 	out := &counter{w: w}
 	archive := tar.NewWriter(out)
 	var sums strings.Builder
 	add := func(name string, size int64, copy func(io.Writer) error) error {
-		// GNU's form has room for sizes above 8 GiB in the same header.
+		// The GNU format allows sizes above 8 GiB in the same header.
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, ModTime: b.Meta.TakenAt.Truncate(time.Second), Format: tar.FormatGNU}
 		if err := archive.WriteHeader(h); err != nil {
 			return err
@@ -170,8 +170,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// VerifyBackup reads a whole backup, to its end, and checks that it is complete and unchanged. name is for messages. A backup
-// that is not good is a *CorruptError.
+// VerifyBackup reads a backup to its end and checks that it is complete and unchanged. name is for messages. A bad backup is a
+// *CorruptError.
 func VerifyBackup(name string, r io.Reader) (*BackupMeta, error) {
 	return readBackup(name, r, func(string) (io.WriteCloser, error) { return discard{io.Discard}, nil })
 }
@@ -180,11 +180,11 @@ type discard struct{ io.Writer }
 
 func (discard) Close() error { return nil }
 
-// backupProblem is what is wrong with a backup.
+// backupProblem returns an error about a bad backup.
 func backupProblem(name string, err error, format string, args ...any) error {
 	c := &CorruptError{File: name, Problem: fmt.Sprintf(format, args...), Hint: "take another backup, or use an older one"}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		c.Problem += ": it ends too early"
+		c.Problem += ": it is truncated"
 		return c
 	}
 	if err != nil {
@@ -193,27 +193,24 @@ func backupProblem(name string, err error, format string, args ...any) error {
 	return c
 }
 
-// readBackup reads a backup to its end and hands each file to where create says.
+// readBackup reads a backup to its end and writes each file to what create returns for it.
 func readBackup(name string, r io.Reader, create func(file string) (io.WriteCloser, error)) (*BackupMeta, error) {
 	archive := tar.NewReader(r)
 	next := func(want string, limit int64) (int64, error) {
 		h, err := archive.Next()
 		if err != nil {
-			return 0, backupProblem(name, err, "it is not a whole backup of quorumhub: where %s should be", want)
+			return 0, backupProblem(name, err, "not a complete quorumhub backup: reading %s", want)
 		}
 		if h.Typeflag != tar.TypeReg || h.Name != want || limit > 0 && h.Size > limit {
-			return 0, backupProblem(name, nil, "it is not a backup of quorumhub: it has %q of %d bytes where %s should be", h.Name, h.Size, want)
+			return 0, backupProblem(name, nil, "not a quorumhub backup: found %q of %d bytes, expected %s", h.Name, h.Size, want)
 		}
 		return h.Size, nil
 	}
 	var sums strings.Builder
 	read := func(file string, size int64, w io.Writer) error {
 		var sum hash.Hash = sha256.New()
-		if n, err := io.Copy(io.MultiWriter(w, sum), archive); err != nil || n != size {
-			if err == nil {
-				err = io.ErrUnexpectedEOF
-			}
-			return backupProblem(name, err, "in %s", file)
+		if _, err := io.CopyN(io.MultiWriter(w, sum), archive, size); err != nil {
+			return backupProblem(name, err, "reading %s", file)
 		}
 		sums.WriteString(sumLine(hex.EncodeToString(sum.Sum(nil)), file))
 		return nil
@@ -239,7 +236,7 @@ func readBackup(name string, r io.Reader, create func(file string) (io.WriteClos
 			return nil, err
 		}
 		if size != f.Size {
-			return nil, backupProblem(name, nil, "%s has %d bytes, %s says %d", f.Name, size, backupMetaFile, f.Size)
+			return nil, backupProblem(name, nil, "%s has %d bytes, but %d according to %s", f.Name, size, f.Size, backupMetaFile)
 		}
 		w, err := create(f.Name)
 		if err != nil {
@@ -261,16 +258,16 @@ func readBackup(name string, r io.Reader, create func(file string) (io.WriteClos
 		return nil, backupProblem(name, nil, "%s", differs(got.String(), want))
 	}
 	if _, err := archive.Next(); !errors.Is(err, io.EOF) {
-		return nil, backupProblem(name, nil, "there is more in it behind %s", backupSumsFile)
+		return nil, backupProblem(name, nil, "unexpected data after %s", backupSumsFile)
 	}
-	// What lies below may find out at its own end only that it was cut off.
+	// The underlying reader may notice only at its own end that it was cut off.
 	if _, err := io.Copy(io.Discard, r); err != nil {
-		return nil, backupProblem(name, err, "at its end")
+		return nil, backupProblem(name, err, "reading its end")
 	}
 	return m, nil
 }
 
-// differs names the first file whose sum is not the one written.
+// differs describes the first difference between two SHA256SUMS.
 func differs(got, want string) string {
 	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 	for i := range w {
@@ -282,27 +279,27 @@ func differs(got, want string) string {
 			return file + " does not match its checksum in " + backupSumsFile
 		}
 	}
-	return backupSumsFile + " lists other files than there are"
+	return backupSumsFile + " does not list exactly the files in the backup"
 }
 
 func (m *BackupMeta) check(name string) error {
 	switch {
 	case m.Format != backupFormat:
-		return fmt.Errorf("%s has backup format %d, this program knows format %d; use the version of quorumhub that wrote it, %s", name, m.Format, backupFormat, m.Program)
+		return fmt.Errorf("%s has backup format %d, but this program supports format %d; use the version of quorumhub that wrote it, %s", name, m.Format, backupFormat, m.Program)
 	case m.FeatureLevel > hub.FeatureLevel:
-		return fmt.Errorf("%s has feature level %d, this program knows level %d; use the version of quorumhub that wrote it, %s", name, m.FeatureLevel, hub.FeatureLevel, m.Program)
+		return fmt.Errorf("%s has feature level %d, but this program supports level %d; use the version of quorumhub that wrote it, %s", name, m.FeatureLevel, hub.FeatureLevel, m.Program)
 	case m.ClusterID == "" || m.Index == 0:
-		return backupProblem(name, nil, "it is that of no cluster")
+		return backupProblem(name, nil, "it belongs to no cluster")
 	}
 	manifest := manifest{Format: formatVersion, Files: m.Files}
 	if err := manifest.check(); err != nil {
-		return backupProblem(name, nil, "%s names files that are none of a store", backupMetaFile)
+		return backupProblem(name, nil, "%s lists files that do not belong to a store", backupMetaFile)
 	}
 	return nil
 }
 
-// Extract makes a store in dir, which must not exist or be empty, from a backup: it is verified, its files are opened and all rows
-// checked, and only then the store has a current generation. name is for messages.
+// Extract creates a store from a backup in dir, which must be empty or not exist. It verifies the backup, opens its files and
+// checks all rows; only then does the store get a current generation. name is for messages.
 func Extract(name string, r io.Reader, dir string) (*BackupMeta, error) {
 	const number = 1
 	o := Options{Dir: dir}.withDefaults()
@@ -338,12 +335,12 @@ func Extract(name string, r io.Reader, dir string) (*BackupMeta, error) {
 		return nil, err
 	}
 	if pos.Index != m.Index || pos.Term != m.Term || fmt.Sprintf("%016x", hash) != m.StateHash || cluster != m.ClusterID {
-		return nil, backupProblem(name, nil, "%s says entry %d of cluster %s, its files say entry %d of cluster %s", backupMetaFile, m.Index, m.ClusterID, pos.Index, cluster)
+		return nil, backupProblem(name, nil, "%s is for entry %d of cluster %s, but its files are at entry %d of cluster %s", backupMetaFile, m.Index, m.ClusterID, pos.Index, cluster)
 	}
 	return m, o.makeCurrent(tmp, number)
 }
 
-// syncedFile is a file that is durable when it is closed.
+// syncedFile is a file that Close makes durable.
 type syncedFile struct{ *os.File }
 
 func (f syncedFile) Close() error { return errors.Join(f.Sync(), f.File.Close()) }

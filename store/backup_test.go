@@ -140,9 +140,9 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 		check(fmt.Sprintf("byte %d", at), bad)
 	}
 	for _, c := range []struct{ old, new, words string }{
-		{`"format": 1`, `"format": 2`, "this program knows format 1"},
-		{`"feature_level": 1`, `"feature_level": 9`, "this program knows level 1"},
-		{`log/1.db`, `log/../.`, "files that are none of a store"},
+		{`"format": 1`, `"format": 2`, "this program supports format 1"},
+		{`"feature_level": 1`, `"feature_level": 9`, "this program supports level 1"},
+		{`log/1.db`, `log/../.`, "files that do not belong to a store"},
 	} {
 		bad := bytes.Replace(data, []byte(c.old), []byte(c.new), 1)
 		if _, err := store.VerifyBackup("a backup", bytes.NewReader(bad)); err == nil || !strings.Contains(err.Error(), c.words) {

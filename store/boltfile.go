@@ -12,14 +12,14 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// boltFile is an open bbolt file that is closed by whoever lets go of it last: bbolt's own Close waits for
-// all read transactions, and nobody who swaps or drops files may wait for a slow reader.
+// boltFile is an open, reference-counted bbolt file. The last release closes it: bbolt's own Close waits for all read
+// transactions, but swapping or deleting files must not wait for a slow reader.
 type boltFile struct {
-	path    string // as it was opened; for messages
+	path    string // as opened; for messages
 	db      *bbolt.DB
 	raw     *os.File
 	refs    atomic.Int64
-	broken  atomic.Bool // a transaction panicked: bbolt may hold its own locks for ever
+	broken  atomic.Bool // a transaction panicked: bbolt may never release its own locks
 	onClose func()
 }
 
@@ -31,18 +31,17 @@ type boltOptions struct {
 
 func (o boltOptions) bolt() *bbolt.Options {
 	mmap := 0
-	if ^uint(0)>>63 == 1 { // on 32 bits address space is scarce
+	if ^uint(0)>>63 == 1 { // address space is scarce on 32-bit systems
 		mmap = int(o.mmapBytes)
 	}
 	return &bbolt.Options{
 		Timeout: o.lockTimeout, ReadOnly: o.readOnly, FreelistType: bbolt.FreelistMapType,
-		// A freelist that is found by looking at the pages cannot be damaged: a wrong one would have pages
-		// in use written over.
+		// A freelist rebuilt from the pages cannot be damaged; a wrong one would cause pages in use to be overwritten.
 		NoFreelistSync: true, InitialMmapSize: mmap, NoStatistics: true,
 	}
 }
 
-// createBolt makes a new file with the content f writes, durable with its name.
+// createBolt durably creates a file with the content that f writes.
 func createBolt(path string, opts boltOptions, f func(tx *bbolt.Tx) error) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -62,13 +61,13 @@ func createBolt(path string, opts boltOptions, f func(tx *bbolt.Tx) error) error
 	return syncDir(filepath.Dir(path))
 }
 
-// openBolt opens a file that exists, and checks that it is whole: bbolt itself makes a missing or empty
-// file silently new, and notices a truncated one only when it reads behind its end. All pages of a file
-// opened for writing are checked first (see checkPages).
+// openBolt opens an existing file and checks that it is complete: bbolt itself silently creates a missing or empty file, and
+// notices a truncated one only when it reads beyond the end. All pages of a file opened for writing are checked first
+// (see checkPages).
 func openBolt(path string, opts boltOptions) (*boltFile, error) {
 	if !opts.readOnly {
 		ro := opts
-		ro.readOnly = true // only to lock it: another process may be writing
+		ro.readOnly = true // takes the lock: another process may be writing
 		bf, err := openWhole(path, ro)
 		if err != nil {
 			return nil, err
@@ -89,7 +88,7 @@ func openWhole(path string, opts boltOptions) (*boltFile, error) {
 		return nil, corrupt(path, "the file is empty")
 	}
 	if info.Size() < 2*int64(os.Getpagesize()) {
-		return nil, corrupt(path, "it is truncated: %d bytes are left", info.Size())
+		return nil, corrupt(path, "the file is truncated: %d bytes are left", info.Size())
 	}
 	bf := &boltFile{path: path}
 	bf.refs.Store(1)
@@ -107,7 +106,7 @@ func openWhole(path string, opts boltOptions) (*boltFile, error) {
 	if err != nil {
 		var c *CorruptError
 		if errors.As(err, &c) && bf.raw != nil {
-			_ = bf.letGo() // a panic in Open: nobody else does; the damage is what to tell
+			_ = bf.forceClose() // after a panic in Open nothing else closes it; report the damage
 		}
 		return nil, openError(path, err)
 	}
@@ -117,7 +116,7 @@ func openWhole(path string, opts boltOptions) (*boltFile, error) {
 			return err
 		}
 		if info.Size() < tx.Size() {
-			return corrupt(path, "it is truncated: %d bytes of %d are left", info.Size(), tx.Size())
+			return corrupt(path, "the file is truncated: %d bytes of %d are left", info.Size(), tx.Size())
 		}
 		return nil
 	})
@@ -137,7 +136,7 @@ func (bf *boltFile) update(f func(tx *bbolt.Tx) error) error {
 	return bf.guarded(func() error { return bf.db.Update(f) })
 }
 
-// used is the number of bytes in use, 0 when that cannot be read.
+// used returns the number of bytes in use, 0 if that cannot be read.
 func (bf *boltFile) used() (n int64) {
 	if err := bf.view(func(tx *bbolt.Tx) error { n = tx.Size(); return nil }); err != nil {
 		return 0
@@ -145,7 +144,7 @@ func (bf *boltFile) used() (n int64) {
 	return n
 }
 
-// begin starts a read transaction; the caller rolls it back and holds a reference until then.
+// begin starts a read transaction. The caller must roll it back, and hold a reference until then.
 func (bf *boltFile) begin() (*bbolt.Tx, error) {
 	var tx *bbolt.Tx
 	err := bf.guarded(func() error {
@@ -169,18 +168,18 @@ func (bf *boltFile) guarded(f func() error) error {
 	return err
 }
 
-// acquire takes a reference; the caller must know that another one is held meanwhile.
+// acquire takes a reference. The caller must make sure that another reference is held meanwhile.
 func (bf *boltFile) acquire() { bf.refs.Add(1) }
 
-// release gives a reference back; the last one closes the file.
+// release gives up a reference. The last one closes the file.
 func (bf *boltFile) release() error {
 	if bf.refs.Add(-1) != 0 {
 		return nil
 	}
 	var err error
 	if bf.broken.Load() {
-		// bbolt may have left its own locks taken, and Close would wait for them.
-		err = bf.letGo()
+		// bbolt may still hold its own locks, and Close would wait for them.
+		err = bf.forceClose()
 	} else {
 		err = bf.db.Close()
 	}
@@ -193,8 +192,8 @@ func (bf *boltFile) release() error {
 	return nil
 }
 
-// letGo frees the file and its lock, and gives up the memory map, which keeps the lock alive else.
-func (bf *boltFile) letGo() error {
+// forceClose closes the file and releases its lock explicitly, because the abandoned memory map would keep the lock alive.
+func (bf *boltFile) forceClose() error {
 	return errors.Join(syscall.Flock(int(bf.raw.Fd()), syscall.LOCK_UN), bf.raw.Close())
 }
 

@@ -13,7 +13,7 @@ import (
 const (
 	currentFile = "CURRENT"
 	genPrefix   = "gen-"
-	// tmpPrefix names generations that are being made. They may be removed at any time nobody makes them.
+	// tmpPrefix marks generations under construction. Unless one is being written it may be deleted.
 	tmpPrefix = "new-"
 )
 
@@ -33,7 +33,7 @@ func currentLine(number uint64) string {
 	return fmt.Sprintf("%s %08x\n", name, crc32.Checksum([]byte(name), crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// readCurrent returns the number of the current generation. A missing file is os.ErrNotExist.
+// readCurrent returns the number of the current generation, or os.ErrNotExist if CURRENT is missing.
 func readCurrent(dir string) (uint64, error) {
 	path := filepath.Join(dir, currentFile)
 	b, err := os.ReadFile(path)
@@ -43,12 +43,12 @@ func readCurrent(dir string) (uint64, error) {
 	name, _, _ := strings.Cut(string(b), " ")
 	number, ok := parseGenerationName(name)
 	if !ok || string(b) != currentLine(number) {
-		return 0, corrupt(path, "it does not name a generation in the form %q", strings.TrimSuffix(currentLine(1), "\n"))
+		return 0, corrupt(path, "the file does not name a generation in the form %q", strings.TrimSuffix(currentLine(1), "\n"))
 	}
 	return number, nil
 }
 
-// writeCurrent makes a generation the current one, atomically and durably.
+// writeCurrent atomically and durably makes a generation current.
 func writeCurrent(dir string, number uint64) error {
 	tmp := filepath.Join(dir, currentFile+".tmp")
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -65,7 +65,7 @@ func writeCurrent(dir string, number uint64) error {
 	return syncDir(dir)
 }
 
-// sweep removes what a crash left behind: generations other than the current one.
+// sweep removes leftovers of a crash: all generations but the current one.
 func sweep(dir string, current uint64) error {
 	names, err := os.ReadDir(dir)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"quorumhub/hub"
 )
 
-// CorruptError says that a file does not hold what was written to it. It wraps hub.ErrCorrupt.
+// CorruptError reports a file that does not hold what was written to it. It wraps hub.ErrCorrupt.
 type CorruptError struct {
 	File    string // path of the file
 	Problem string
@@ -24,8 +24,8 @@ func (e *CorruptError) Unwrap() error { return hub.ErrCorrupt }
 var (
 	// ErrClosed is returned by a Store after Close.
 	ErrClosed = errors.New("store is closed")
-	// ErrFailed is wrapped by what a Store returns after its first failed commit: nothing reaches the disk any more.
+	// ErrFailed is wrapped by a Store's errors after its first failed commit: nothing more is written.
 	ErrFailed = errors.New("store stopped writing after a disk error")
-	// ErrNotIncreasing is wrapped by Apply for an entry whose index was applied already.
+	// ErrNotIncreasing is wrapped by Apply's error for an entry whose index has already been applied.
 	ErrNotIncreasing = errors.New("raft index does not increase")
 )

@@ -14,7 +14,7 @@ import (
 	"quorumhub/hub"
 )
 
-// batch is what one flush writes: the state's changes and the messages up to one position.
+// batch is what one flush writes: state changes and messages up to one position.
 type batch struct {
 	gen      *generation
 	version  uint64
@@ -22,16 +22,16 @@ type batch struct {
 	rows     []row
 	messages []hub.Message
 	bytes    int64
-	dead     []*segment // without a message that is retained at this position
+	dead     []*segment // without messages retained at this position
 }
 
 type row struct {
 	key   hub.RowKey
-	value []byte // nil: the row is gone
+	value []byte // nil: the row is deleted
 }
 
-// flush makes everything applied so far durable. After an error nothing may be written any more; that is
-// recorded, and told to Options.Fatal.
+// flush makes everything applied so far durable. After an error nothing more may be written; the failure is recorded and
+// passed to Options.Fatal.
 func (s *Store) flush() error {
 	err := s.flushOnce()
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Store) flushOnce() error {
 	return nil
 }
 
-// takeBatch encodes what changed. The state stands still meanwhile, but can be read.
+// takeBatch encodes what changed. Meanwhile the state does not change but can be read.
 func (s *Store) takeBatch() (*batch, error) {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
@@ -94,7 +94,7 @@ func (s *Store) takeBatch() (*batch, error) {
 		}
 		b.rows = append(b.rows, row{key, value})
 	}
-	b.gen.state.acquire() // the files stay open until they are written, whatever becomes current meanwhile
+	b.gen.state.acquire() // keeps the files open until they are written, even if another generation becomes current
 	s.pending = nil
 	s.sealActive(s.opts.Now())
 	if s.trimmed.Swap(false) {
@@ -159,7 +159,7 @@ func (s *Store) relative(path string) string {
 
 // writeState commits the rows and the position.
 func (s *Store) writeState(b *batch) error {
-	// In order, bbolt adds behind each other; new keys in random order would shift a long list for each.
+	// bbolt appends sorted keys; in random order each new key would shift a long list.
 	slices.SortFunc(b.rows, func(x, y row) int {
 		return cmp.Or(cmp.Compare(x.key.Table, y.key.Table), cmp.Compare(x.key.ID, y.key.ID), cmp.Compare(x.key.Name, y.key.Name))
 	})
@@ -212,7 +212,7 @@ func putRow(rows *bbolt.Bucket, r *row, meta *stateMeta) error {
 	return rows.Put(key, stored)
 }
 
-// activeSegment is the segment that takes new messages; it is made when there is none.
+// activeSegment returns the segment that takes new messages, creating it if there is none.
 func (s *Store) activeSegment(g *generation) (*segment, error) {
 	s.log.mu.RLock()
 	active := s.log.active

@@ -11,7 +11,7 @@ import (
 	"quorumhub/hub"
 )
 
-// formatVersion is the version of the files' format, in every file. A program refuses files of a newer one.
+// formatVersion is the file format version, recorded in every file. Files of another version are refused.
 const formatVersion = 1
 
 // Buckets and keys of state.db and of the segments.
@@ -19,7 +19,7 @@ const (
 	bucketMeta    = "meta"    // formatKey; state.db: positionKey; segments: createdKey
 	bucketRows    = "rows"    // hub.RowKey -> row
 	bucketRecords = "records" // topic id, offset (big endian) -> hub record
-	bucketLetters = "letters" // state.db, made when needed: dead letter id -> topic id, offset, hub record
+	bucketLetters = "letters" // state.db, created when needed: dead letter id -> topic id, offset, hub record
 	bucketRanges  = "ranges"  // topic id -> span of the topic's offsets in this segment
 
 	formatKey   = "format"
@@ -29,20 +29,20 @@ const (
 
 const sumSize = 4
 
-// checksum covers key and value, so that a value under a wrong key does not pass.
+// checksum covers key and value, so that it detects a value under the wrong key.
 func checksum(key, value []byte) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli) // the standard library keeps one
+	table := crc32.MakeTable(crc32.Castagnoli) // cached by the standard library
 	return crc32.Update(crc32.Checksum(key, table), table, value)
 }
 
-// seal is the stored form of a value: CRC32C (big endian), value.
+// seal returns the stored form of a value: CRC32C (big endian), value.
 func seal(key, value []byte) []byte {
 	out := make([]byte, sumSize, sumSize+len(value))
 	binary.BigEndian.PutUint32(out, checksum(key, value))
 	return append(out, value...)
 }
 
-// unseal is the inverse of seal; the result aliases stored.
+// unseal is the inverse of seal. The result aliases stored.
 func unseal(key, stored []byte) ([]byte, bool) {
 	if len(stored) < sumSize || binary.BigEndian.Uint32(stored) != checksum(key, stored[sumSize:]) {
 		return nil, false
@@ -64,11 +64,11 @@ func parseRecordKey(k []byte) (hub.TopicID, uint64, bool) {
 	return hub.TopicID(binary.BigEndian.Uint64(k)), binary.BigEndian.Uint64(k[8:]), true
 }
 
-// stateMeta is what state.db says about itself, written in the same transaction as the rows.
+// stateMeta describes the content of state.db. It is written in the same transaction as the rows.
 type stateMeta struct {
 	position Position
 	rows     uint64 // number of rows
-	digest   uint64 // sum of the rows' checksums: shows rows that are lost as a whole
+	digest   uint64 // sum of the rows' checksums; detects missing rows
 }
 
 func (m *stateMeta) encode() []byte {
@@ -95,10 +95,10 @@ func decodeStateMeta(b []byte) (stateMeta, error) {
 	return m, err
 }
 
-// span is a topic's part of a segment: offsets lo to hi, all of them there.
+// span is a topic's part of a segment: offsets lo to hi without gaps.
 type span struct {
 	lo, hi uint64
-	bytes  int64 // of records, and of the parts that belong to them
+	bytes  int64 // of records and of the parts that belong to them
 	newest int64 // time of the newest message, Unix nanoseconds
 }
 
@@ -125,7 +125,7 @@ func decodeSpan(b []byte) (span, error) {
 	return s, err
 }
 
-// add extends s by a message; messages come in order of their offsets.
+// add extends s by a message. Messages are added in order of their offsets.
 func (s *span) add(m *hub.Message, size int) {
 	if s.lo == 0 || m.Offset < s.lo {
 		s.lo = m.Offset
@@ -135,7 +135,7 @@ func (s *span) add(m *hub.Message, size int) {
 	s.newest = max(s.newest, m.Time)
 }
 
-// eachField walks a message of varint and bytes fields.
+// eachField calls f for each field of a message of varint and bytes fields.
 func eachField(b []byte, f func(num protowire.Number, v uint64, raw []byte)) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
@@ -165,7 +165,7 @@ func eachField(b []byte, f func(num protowire.Number, v uint64, raw []byte)) err
 	return nil
 }
 
-// putFormat and checkFormat write and read the format version of a file.
+// putFormat writes the format version to a file; checkFormat verifies it.
 func putFormat(tx *bbolt.Tx) (*bbolt.Bucket, error) {
 	b, err := tx.CreateBucketIfNotExists([]byte(bucketMeta))
 	if err != nil {
@@ -184,7 +184,7 @@ func checkFormat(path string, tx *bbolt.Tx) (*bbolt.Bucket, error) {
 		return nil, corrupt(path, "the format version is missing or damaged")
 	}
 	if v[0] != formatVersion {
-		return nil, fmt.Errorf("%s has format version %d, this program knows version %d; start the newer program", path, v[0], formatVersion)
+		return nil, fmt.Errorf("%s has format version %d, but this program supports version %d; run the version of quorumhub that wrote it", path, v[0], formatVersion)
 	}
 	return b, nil
 }

@@ -16,26 +16,26 @@ import (
 
 const stateFile = "state.db"
 
-// stateMmapBytes is address space, not memory: a map too small would make the flusher wait for readers.
+// stateMmapBytes is address space, not memory. If the map were too small, the flusher would wait for readers.
 const stateMmapBytes = 1 << 30
 
-// generation is one set of files. Its fields do not change, but for meta, which the flusher keeps, and dir,
-// which changes when a received generation becomes current. Segments are in messageLog once it is current.
+// generation is one set of files. Its fields do not change, except meta, which the flusher updates, and dir, which changes
+// when a received generation becomes current. Once it is current, its segments are in messageLog.
 type generation struct {
 	number uint64
 	dir    string
 	state  *boltFile
 	meta   stateMeta
 
-	stateBytes  atomic.Int64  // of state.db in use
-	nextSegment uint64        // flusher
-	open        atomic.Int64  // files open
-	removed     atomic.Bool   // the last file that closes removes the directory
+	stateBytes  atomic.Int64  // bytes of state.db in use
+	nextSegment uint64        // used by the flusher only
+	open        atomic.Int64  // number of open files
+	removed     atomic.Bool   // closing the last file removes the directory
 	closed      chan struct{} // closed after the last file
-	problem     func(error)   // told what went wrong then
+	problem     func(error)   // receives an error from that
 }
 
-// content is what is read from a generation's files when it is opened.
+// content is what opening a generation reads from its files.
 type content struct {
 	state    *hub.State
 	topics   map[hub.TopicID]*topicLog
@@ -47,7 +47,7 @@ func (o *Options) stateBolt(readOnly bool) boltOptions {
 	return boltOptions{readOnly: readOnly, mmapBytes: stateMmapBytes, lockTimeout: o.LockTimeout}
 }
 
-// createGeneration makes an empty generation and the current one of an empty Dir.
+// createGeneration creates an empty generation in an empty Dir and makes it current.
 func (o *Options) createGeneration(number uint64) error {
 	tmp := filepath.Join(o.Dir, tmpPrefix+generationName(number))
 	if err := makeGenerationDir(tmp); err != nil {
@@ -88,7 +88,9 @@ func (o *Options) makeCurrent(tmp string, number uint64) error {
 // openGeneration opens all files in dir and loads the state.
 func (o *Options) openGeneration(dir string, number uint64) (*generation, *content, error) {
 	g := &generation{number: number, dir: dir, nextSegment: 1, closed: make(chan struct{})}
-	g.problem = func(err error) { o.Logger.Warn("closing an old generation", "dir", dir, "error", err) }
+	g.problem = func(err error) {
+		o.Logger.Warn("cannot delete the files of an old generation; they are deleted at the next start", "dir", dir, "error", err)
+	}
 	path := filepath.Join(dir, stateFile)
 	state, err := openBolt(path, o.stateBolt(false))
 	if err != nil {
@@ -116,7 +118,7 @@ func (o *Options) openGeneration(dir string, number uint64) (*generation, *conte
 	return g, c, nil
 }
 
-// own counts an open file of the generation.
+// own registers an open file of the generation.
 func (g *generation) own(file *boltFile) {
 	g.open.Add(1)
 	file.onClose = func() {
@@ -132,7 +134,7 @@ func (g *generation) own(file *boltFile) {
 	}
 }
 
-// release gives back the references of the owner. Files that somebody reads are closed by the last reader.
+// release gives up the owner's references. The last reader of a file closes it.
 func (g *generation) release(segments []*segment) error {
 	// state.db goes last, so that g.open reaches 0 only once.
 	var errs []error
@@ -143,7 +145,7 @@ func (g *generation) release(segments []*segment) error {
 	return errors.Join(errs...)
 }
 
-// loadState reads all rows in one transaction and checks them.
+// loadState reads and verifies all rows in one transaction.
 func loadState(file *boltFile) (*hub.State, stateMeta, error) {
 	var meta stateMeta
 	var state *hub.State
@@ -178,7 +180,7 @@ func loadState(file *boltFile) (*hub.State, stateMeta, error) {
 			return err
 		}
 		if count != meta.rows || digest != meta.digest {
-			return corrupt(file.path, "rows are lost: %d rows are there, %d were written", count, meta.rows)
+			return corrupt(file.path, "rows are missing or were added: found %d rows, expected %d", count, meta.rows)
 		}
 		if state, err = loader.State(); err != nil {
 			return corrupt(file.path, "%v", err)
@@ -204,7 +206,7 @@ func readMeta(path string, tx *bbolt.Tx) (stateMeta, error) {
 	return m, nil
 }
 
-// openSegments opens the segments in order. The newest stays writable when it is not due to be sealed.
+// openSegments opens the segments in order. The newest stays writable unless it is due to be sealed.
 func (o *Options) openSegments(dir string) (segments []*segment, err error) {
 	defer func() {
 		if err != nil {
@@ -230,8 +232,8 @@ func (o *Options) openSegments(dir string) (segments []*segment, err error) {
 	return segments, nil
 }
 
-// largeEnough tells whether a segment is sealed when the store is opened: to write to it again, bbolt would
-// have to look at all its pages first.
+// largeEnough reports whether a segment is sealed when the store is opened: to write to it again, bbolt would first have to
+// read all its pages.
 func (o *Options) largeEnough(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Size() > o.SegmentBytes/4
@@ -257,12 +259,12 @@ func segmentNumbers(dir string) ([]uint64, error) {
 	return numbers, nil
 }
 
-// removeUnfinished removes files that were being made when the process ended.
+// removeUnfinished removes files that were being created when the process ended.
 func removeUnfinished(dir string) error {
 	for _, d := range []string{dir, filepath.Join(dir, logDir)} {
 		entries, err := os.ReadDir(d)
 		if err != nil {
-			continue // opening says it better
+			continue // opening reports the problem better
 		}
 		for _, e := range entries {
 			if strings.HasSuffix(e.Name(), ".tmp") {
@@ -275,8 +277,7 @@ func removeUnfinished(dir string) error {
 	return nil
 }
 
-// indexTopics builds the index of the message log, and checks that the segments hold every message that
-// the state says is retained.
+// indexTopics builds the index of the message log, and checks that the segments hold every message that the state retains.
 func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.TopicID]*topicLog, error) {
 	topics := map[hub.TopicID]*topicLog{}
 	all := state.Topics(0, 0)
@@ -292,7 +293,7 @@ func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.To
 			if t == nil {
 				continue
 			}
-			// What a crash left behind the position in state.db does not count.
+			// Messages beyond the position in state.db are leftovers of a crash.
 			if hi := min(s.hi, t.head); s.lo <= hi {
 				t.addSpan(spanRef{s.lo, hi, seg})
 			}
@@ -306,7 +307,7 @@ func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.To
 			}
 		}
 		if next <= t.head {
-			return nil, corrupt(path, "message %d-%d and more are in no segment file, though the topic has %d-%d; a file is missing or damaged",
+			return nil, corrupt(path, "messages from %d-%d on are in no segment file, but the topic has %d-%d; a file is missing or damaged",
 				id, next, t.first, t.head)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"quorumhub/hub"
 )
 
-// Report is what Inspect found in a stopped node's files.
+// Report describes the files of a stopped node.
 type Report struct {
 	Dir        string
 	Generation string
@@ -26,10 +26,10 @@ type Report struct {
 	Topics     []TopicReport
 	StateFile  FileReport
 	Segments   []SegmentReport
-	Problems   []error // what is damaged, a *CorruptError mostly; none: all is sound
+	Problems   []error // what is damaged, usually *CorruptError; empty: nothing
 }
 
-// TopicReport is a topic and what is retained of it.
+// TopicReport describes a topic and its retained messages.
 type TopicReport struct {
 	ID            hub.TopicID
 	Name          string
@@ -37,31 +37,31 @@ type TopicReport struct {
 	Subscriptions int
 }
 
-// FileReport is a file's place and size.
+// FileReport describes a file.
 type FileReport struct {
-	File  string // relative to the directory inspected
+	File  string // relative to the inspected directory
 	Bytes int64  // in use
 }
 
-// SegmentReport is one file of the message log.
+// SegmentReport describes one file of the message log.
 type SegmentReport struct {
 	FileReport
 	Created time.Time
-	Records int // whose checksum is right
+	Records int // intact ones
 	Newest  time.Time
 	Ranges  []RangeReport
 }
 
-// RangeReport is a topic's part of a segment: offsets First to Last.
+// RangeReport describes a topic's part of a segment: offsets First to Last.
 type RangeReport struct {
 	Topic       hub.TopicID
 	First, Last uint64
 	Bytes       int64
 }
 
-// Inspect reads a stopped node's files and checks every row and every record, without changing anything. A
-// file that is damaged is among the report's Problems. The error is for what cannot be looked at: no store
-// in dir, a running node, a damaged CURRENT.
+// Inspect reads a stopped node's files and verifies every row and every record, without changing anything. Damaged files are
+// listed in the report's Problems. It returns an error if there is nothing to inspect: no store in dir, a running node, or
+// a damaged CURRENT.
 func Inspect(dir string) (*Report, error) {
 	opts := Options{Dir: dir}.withDefaults()
 	number, err := readCurrent(dir)
@@ -103,7 +103,7 @@ func Inspect(dir string) (*Report, error) {
 	return r, nil
 }
 
-// problem keeps damage for the report and passes on everything else.
+// problem adds damage to the report and returns any other error.
 func (r *Report) problem(err error) error {
 	if err == nil {
 		return nil
@@ -124,7 +124,8 @@ func (r *Report) describe(state *hub.State) {
 	}
 }
 
-// keptOf tells which offsets of a topic the state keeps; none for a topic that is gone, or where no state could be read.
+// keptOf returns a function that returns which offsets of a topic the state retains: none if the topic does not exist or no state
+// could be read.
 func keptOf(state *hub.State) func(hub.TopicID) (first, last uint64) {
 	return func(id hub.TopicID) (uint64, uint64) {
 		if state == nil {
@@ -178,8 +179,9 @@ func (r *Report) inspectSegments(opts *Options, gen string, kept func(hub.TopicI
 	return segments, nil
 }
 
-// checkRecords reads all records and reports each that is damaged, and of those that are kept each that is missing: a segment that
-// became the active one again, in a snapshot that did without the dropped ones behind it, has a gap. It returns how many are good.
+// checkRecords reads all records. It reports each damaged record, and each topic that lacks retained records. Records that are
+// not retained may be missing: a segment that became active again, in a snapshot without the dropped ones after it, has a
+// gap. It returns the number of intact records.
 func (seg *segment) checkRecords(kept func(hub.TopicID) (first, last uint64), problem func(error)) (good int, err error) {
 	want := func(id hub.TopicID) (lo, hi uint64) {
 		first, last := kept(id)
@@ -213,7 +215,7 @@ func (seg *segment) checkRecords(kept func(hub.TopicID) (first, last uint64), pr
 	}
 	for _, id := range slices.Sorted(maps.Keys(seg.ranges)) {
 		if lo, hi := want(id); lo <= hi && count[id] != hi-lo+1 {
-			problem(corrupt(seg.file.path, "topic %d has %d of its records from %d to %d in it, %d were written", id, count[id], lo, hi, hi-lo+1))
+			problem(corrupt(seg.file.path, "topic %d has %d records from %d to %d, expected %d", id, count[id], lo, hi, hi-lo+1))
 		}
 	}
 	return good, nil

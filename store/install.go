@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Install makes a received snapshot the store's content: state, messages and position are then those of
-// the snapshot, whatever they were. What was applied and not flushed is dropped. It waits for a flush under
-// way, not for readers: they go on with the old files, which the last of them removes. Functions given to
-// OnInstall are called before it returns. When the files cannot be switched, that counts as a disk error.
+// Install replaces the store's content with a received snapshot: state, messages and position are then those of the
+// snapshot. Anything applied but not flushed is dropped. Install waits for a flush in progress, but not for readers: they
+// continue with the old files, and the last reader deletes them. Functions passed to OnInstall are called before Install
+// returns. Failing to switch the files is a disk error.
 func (s *Store) Install(in *Incoming) error {
 	if in.gen == nil || in.store != s {
-		return errors.New("install snapshot: it was installed or discarded before, or received by another store")
+		return errors.New("install snapshot: already installed or discarded, or received by another store")
 	}
 	if s.closed.Load() {
 		return ErrClosed
@@ -68,14 +68,14 @@ func (s *Store) installLocked(in *Incoming) error {
 
 	old.removed.Store(true)
 	if err := old.release(oldSegments); err != nil {
-		s.opts.Logger.Warn("closing the old generation", "error", err)
+		s.opts.Logger.Warn("cannot close the files of the old generation", "error", err)
 	}
 	s.opts.Logger.Info("snapshot installed", "generation", gen.number, "index", gen.meta.position.Index, "took", time.Since(start))
 	return nil
 }
 
-// OnInstall adds a function that is called after each Install, when everything read from the store before
-// is out of date. It is called on the goroutine of Install and must not call Apply or Install.
+// OnInstall adds a function that is called after each Install, when everything read from the store before is outdated. It
+// is called on Install's goroutine and must not call Apply or Install.
 func (s *Store) OnInstall(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

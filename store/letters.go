@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -12,8 +13,8 @@ import (
 	"quorumhub/hub"
 )
 
-// The content of a dead letter is the message in the log. Only when retention is about to remove the segment that
-// holds it, it is copied beside the rows in state.db, where it stays as long as the letter's row.
+// The content of a dead letter is the message in the log. It is copied to state.db only when retention is about to remove
+// the segment that holds it, and stays there as long as the letter's row.
 
 var _ hub.DeadLetterReader = (*Store)(nil)
 
@@ -26,8 +27,8 @@ type keptLetter struct {
 	offset uint64
 }
 
-// keepLetters copies what dead letters need out of segments that are about to be removed. A crash in between leaves the
-// segments, and copying again writes the same.
+// keepLetters copies the content of dead letters from segments that are about to be removed. After a crash in between the
+// segments still exist, and copying again has the same result.
 func (s *Store) keepLetters(g *generation, dead []*segment) error {
 	needed := map[*segment][]keptLetter{}
 	s.View(func(st *hub.State) {
@@ -42,7 +43,7 @@ func (s *Store) keepLetters(g *generation, dead []*segment) error {
 	})
 	for _, seg := range dead {
 		letters := needed[seg]
-		slices.SortFunc(letters, func(a, b keptLetter) int { return int(min(max(int64(a.id)-int64(b.id), -1), 1)) })
+		slices.SortFunc(letters, func(a, b keptLetter) int { return cmp.Compare(a.id, b.id) })
 		for len(letters) > 0 {
 			n, err := copyLetters(g.state, seg, letters)
 			if err != nil {
@@ -54,7 +55,7 @@ func (s *Store) keepLetters(g *generation, dead []*segment) error {
 	return nil
 }
 
-// copyLetters copies the first of the letters, as many as one transaction should hold, and tells how many.
+// copyLetters copies the first letters, as many as fit one transaction, and returns their number.
 func copyLetters(state *boltFile, seg *segment, letters []keptLetter) (n int, err error) {
 	err = state.update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte(bucketLetters))
@@ -80,7 +81,7 @@ func copyLetters(state *boltFile, seg *segment, letters []keptLetter) (n int, er
 	return n, err
 }
 
-// ReadLetter implements hub.DeadLetterReader. Errors are hub.ErrTrimmed for a letter that is gone, ErrClosed, the context's
+// ReadLetter implements hub.DeadLetterReader. Errors are hub.ErrTrimmed for a letter that no longer exists, ErrClosed, ctx's error
 // or a *CorruptError.
 func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message, error) {
 	for try := 0; ; try++ {
@@ -96,14 +97,14 @@ func (s *Store) ReadLetter(ctx context.Context, d *hub.DeadLetter) (hub.Message,
 		case try > 0:
 			return hub.Message{}, corrupt(stateFile, "the content of dead letter %s, message %s, is missing", hub.DeadLetterID(d.ID), d.MessageID())
 		}
-		// It is neither in the log any more nor in a file yet; or it moved from one to the other just now.
+		// It is no longer in the log and not yet in a file, or has just moved from one to the other.
 		if err := s.Flush(ctx); err != nil {
 			return hub.Message{}, err
 		}
 	}
 }
 
-// findLetter looks in the log, beside the rows, and in segments whose messages are trimmed but which are still there.
+// findLetter looks in the log, in state.db, and in segments that still exist although their messages are trimmed.
 func (s *Store) findLetter(d *hub.DeadLetter) (m hub.Message, ok bool, err error) {
 	msgs, err := s.Read(d.Topic, d.Offset, 1, 1)
 	switch {
@@ -112,7 +113,7 @@ func (s *Store) findLetter(d *hub.DeadLetter) (m hub.Message, ok bool, err error
 	case err != nil && !errors.Is(err, hub.ErrTrimmed) && !errors.Is(err, hub.ErrUnknownTopic):
 		return m, false, err
 	}
-	for range 2 { // it may go from a segment into state.db between the two looks
+	for range 2 { // it may move from a segment to state.db between the two lookups
 		if m, ok, err = s.findKept(d); ok || err != nil {
 			return m, ok, err
 		}
@@ -167,7 +168,7 @@ func parseLetter(path string, key, stored []byte) (hub.Message, error) {
 func (s *Store) findTrimmed(d *hub.DeadLetter) (m hub.Message, ok bool, err error) {
 	var seg *segment
 	s.log.mu.RLock()
-	for _, candidate := range slices.Backward(s.log.segments) { // the newest one wins, see addSpan
+	for _, candidate := range slices.Backward(s.log.segments) { // the newest segment wins, see addSpan
 		if r, has := candidate.ranges[d.Topic]; has && d.Offset >= r.lo && d.Offset <= r.hi {
 			seg = candidate
 			seg.file.acquire()
@@ -186,7 +187,7 @@ func (s *Store) findTrimmed(d *hub.DeadLetter) (m hub.Message, ok bool, err erro
 	return msgs[0], true, nil
 }
 
-// checkLetters checks all that is kept for dead letters and reports what is damaged.
+// checkLetters verifies the kept content of all dead letters and reports damage.
 func checkLetters(file *boltFile, problem func(error)) error {
 	return file.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(bucketLetters))

@@ -8,27 +8,26 @@ import (
 	"quorumhub/hub"
 )
 
-// messageLog is the index of the message log: for each topic what is retained, which of it is in memory
-// and which segment holds the rest. It always agrees with the state, because Apply changes both under
-// Store.mu.
+// messageLog is the index of the message log: for each topic, which messages are retained, which of these are in memory and
+// which segment holds the rest. It always agrees with the state, because Apply changes both under Store.mu.
 type messageLog struct {
 	mu       sync.RWMutex
 	limit    int64 // bytes of durable messages kept in memory
 	topics   map[hub.TopicID]*topicLog
 	segments []*segment // of the current generation, in order
-	active   *segment   // the one flushes write to, nil: the next flush with messages makes one
+	active   *segment   // the one flushes write to; nil: the next flush with messages creates one
 
-	// order holds what is in topicLog.tail in log order: the first durable entries may be evicted.
+	// order lists the messages in topicLog.tail in log order. The first durable entries may be evicted.
 	order   []tailEntry
 	durable int
-	stale   int // entries of order whose message was trimmed
+	stale   int // entries in order whose messages were trimmed
 	bytes   int64
 }
 
 type topicLog struct {
-	first, head uint64        // retained offsets; first == head+1 when there are none
-	tail        []hub.Message // the newest, without a gap up to head
-	spans       []spanRef     // what is in segments, in order of offsets, not overlapping
+	first, head uint64        // retained offsets; first == head+1 if there are none
+	tail        []hub.Message // the newest messages, without gaps up to head
+	spans       []spanRef     // messages in segments, ordered by offset, not overlapping
 }
 
 type spanRef struct {
@@ -42,14 +41,14 @@ type tailEntry struct {
 	size   int64
 }
 
-// messageOverhead is what a message costs in memory beside its bytes, roughly.
+// messageOverhead is roughly what a message costs in memory besides its bytes.
 const messageOverhead = 160
 
 func messageSize(m *hub.Message) int64 {
 	return int64(len(m.Body)+len(m.ContentType)+len(m.LinkSelf)+8*len(m.Parts)) + messageOverhead
 }
 
-// append takes new messages, in log order.
+// append adds new messages, in log order.
 func (l *messageLog) append(msgs []hub.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,7 +65,7 @@ func (l *messageLog) append(msgs []hub.Message) {
 		l.order = append(l.order, tailEntry{m.Topic, m.Offset, size})
 		l.bytes += size
 	}
-	l.evict()
+	l.evictLocked()
 }
 
 // trim drops messages up to and including through.
@@ -79,36 +78,35 @@ func (l *messageLog) trim(topic hub.TopicID, through uint64) {
 	}
 	t.first = through + 1
 	for len(t.tail) > 0 && t.tail[0].Offset <= through {
-		l.dropFirst(t)
+		l.dropFirstLocked(t)
 		l.stale++
 	}
-	l.compact()
+	l.compactLocked()
 }
 
-// remove forgets a topic.
+// remove removes a topic.
 func (l *messageLog) remove(topic hub.TopicID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.topics[topic]; t != nil {
 		for len(t.tail) > 0 {
-			l.dropFirst(t)
+			l.dropFirstLocked(t)
 			l.stale++
 		}
 		delete(l.topics, topic)
-		l.compact()
+		l.compactLocked()
 	}
 }
 
-func (l *messageLog) dropFirst(t *topicLog) {
+func (l *messageLog) dropFirstLocked(t *topicLog) {
 	l.bytes -= messageSize(&t.tail[0])
-	t.tail[0] = hub.Message{} // the array lives on; the body must not
+	t.tail[0] = hub.Message{} // releases the body although the array remains
 	if t.tail = t.tail[1:]; len(t.tail) == 0 {
 		t.tail = nil
 	}
 }
 
-// flushed says that the n messages appended first after those already durable are durable in seg, whose
-// ranges and size are given.
+// flushed records that the next n messages in order are durable in seg, with seg's new ranges and size.
 func (l *messageLog) flushed(n int, seg *segment, ranges map[hub.TopicID]span, size int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,14 +119,14 @@ func (l *messageLog) flushed(n int, seg *segment, ranges map[hub.TopicID]span, s
 		seg.ranges, seg.size = ranges, size
 	}
 	l.durable += n
-	l.evict()
+	l.evictLocked()
 }
 
-// addSpan takes over where a segment holds messages. The newest segment wins: what a crash left behind
-// the durable position in an older one was written again.
+// addSpan records which messages a segment holds. The newest segment wins: messages that a crash left in an older one beyond
+// the durable position were written again.
 func (t *topicLog) addSpan(ref spanRef) {
 	if t == nil {
-		return // the topic was removed meanwhile
+		return // the topic has been removed
 	}
 	for len(t.spans) > 0 {
 		last := &t.spans[len(t.spans)-1]
@@ -147,16 +145,16 @@ func (t *topicLog) addSpan(ref spanRef) {
 	t.spans = append(t.spans, ref)
 }
 
-// evict drops durable messages from memory, oldest first, until the rest is within the limit.
-func (l *messageLog) evict() {
+// evictLocked drops durable messages from memory, oldest first, until the rest is within the limit.
+func (l *messageLog) evictLocked() {
 	for l.bytes > l.limit && l.durable > 0 {
 		e := l.order[0]
 		l.order = l.order[1:]
 		l.durable--
-		if l.gone(e) {
+		if l.goneLocked(e) {
 			l.stale--
 		} else {
-			l.dropFirst(l.topics[e.topic])
+			l.dropFirstLocked(l.topics[e.topic])
 		}
 	}
 	if len(l.order) == 0 {
@@ -164,20 +162,20 @@ func (l *messageLog) evict() {
 	}
 }
 
-func (l *messageLog) gone(e tailEntry) bool {
+func (l *messageLog) goneLocked(e tailEntry) bool {
 	t := l.topics[e.topic]
 	return t == nil || len(t.tail) == 0 || e.offset < t.tail[0].Offset
 }
 
-// compact drops entries of trimmed messages from the durable part of order when they are many. The other
-// part is counted by a flush under way and stays.
-func (l *messageLog) compact() {
+// compactLocked drops entries of trimmed messages from the durable part of order when there are many. The other part is counted by
+// a flush in progress and stays.
+func (l *messageLog) compactLocked() {
 	if l.stale < 1024 || l.stale < len(l.order)/2 {
 		return
 	}
 	kept := make([]tailEntry, 0, len(l.order)-l.stale)
 	for i, e := range l.order {
-		if i < l.durable && l.gone(e) {
+		if i < l.durable && l.goneLocked(e) {
 			l.stale--
 			continue
 		}
@@ -187,8 +185,8 @@ func (l *messageLog) compact() {
 	l.order = kept
 }
 
-// find looks up offset from of a topic. It returns messages from memory, or else the segment to read up to
-// offset through from, with a reference to its file that the caller gives back. Neither: there is none.
+// find looks up a topic's messages from offset from on. It returns messages from memory, or else the segment to read, up to
+// offset through, with a reference to its file that the caller must release. Neither: there are no messages.
 func (l *messageLog) find(dst []hub.Message, topic hub.TopicID, from uint64, max, maxBytes int) (msgs []hub.Message, seg *segment, through uint64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -207,7 +205,7 @@ func (l *messageLog) find(dst []hub.Message, topic hub.TopicID, from uint64, max
 	}
 	i := sort.Search(len(t.spans), func(i int) bool { return t.spans[i].hi >= from })
 	if i == len(t.spans) || t.spans[i].lo > from {
-		return dst, nil, 0, corrupt(logDir, "no segment holds message %d-%d", topic, from)
+		return dst, nil, 0, corrupt(logDir, "message %d-%d is in no segment", topic, from)
 	}
 	seg = t.spans[i].segment
 	seg.file.acquire()
@@ -229,7 +227,7 @@ func takeTail(dst, tail []hub.Message, max, maxBytes int) []hub.Message {
 	return append(dst, tail[:n]...)
 }
 
-// load replaces everything: topics and segments are those of a generation that was opened.
+// load replaces the whole index with the topics and segments of an opened generation.
 func (l *messageLog) load(topics map[hub.TopicID]*topicLog, segments []*segment, active *segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -57,7 +57,7 @@ func part(blob string, index int, data []byte) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: &hubpb.BlobPartAdded{Blob: []byte(blob), Index: uint32(index), Data: data}}}
 }
 
-func publishLarge(topic, blob string, parts, size int) *hubpb.Event {
+func publishBlob(topic, blob string, parts, size int) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_BlobPublished{BlobPublished: &hubpb.BlobPublished{
 		Topic: topic, ContentType: "text/plain", Blob: []byte(blob), Parts: uint32(parts), Size: uint64(size), AutoRegister: true}}}
 }

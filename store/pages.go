@@ -10,7 +10,7 @@ import (
 	"os"
 )
 
-// CheckPages checks the pages of a bbolt file that nobody writes to (see checkPages). Damage is a *CorruptError.
+// CheckPages checks the pages of a bbolt file that nothing is writing to (see checkPages). Damage is a *CorruptError.
 func CheckPages(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -19,10 +19,9 @@ func CheckPages(path string) error {
 	return errors.Join(checkPages(path, f), f.Close())
 }
 
-// checkPages walks all pages of a bbolt file and checks that they form a sound tree: bbolt looks at all
-// pages when it opens a file for writing, does so in a goroutine of its own, and ends the process when it
-// meets a damaged one there. The walk reads with r, not through a memory map, so a truncated file is an
-// error and no fault. Problems are *CorruptError with path.
+// checkPages walks all pages of a bbolt file and checks that they form a valid tree. bbolt itself reads all pages when it
+// opens a file for writing, in a goroutine of its own where a damaged page crashes the process. The walk reads through r, not
+// through a memory map, so a truncated file causes an error rather than a fault. Damage is a *CorruptError with path.
 func checkPages(path string, r io.ReaderAt) error {
 	w := &pageWalk{path: path, r: r}
 	if err := w.readMeta(); err != nil {
@@ -52,14 +51,14 @@ type pageWalk struct {
 	r         io.ReaderAt
 	size      int
 	root, end uint64
-	seen      []uint64 // bits
+	seen      []uint64 // bitmap of visited pages
 }
 
 func (w *pageWalk) bad(format string, args ...any) error {
-	return corrupt(w.path, "its pages are damaged: %s", fmt.Sprintf(format, args...))
+	return corrupt(w.path, "damaged pages: %s", fmt.Sprintf(format, args...))
 }
 
-// readMeta finds the newer one of the valid meta pages.
+// readMeta finds the newer of the valid meta pages.
 func (w *pageWalk) readMeta() error {
 	order := binary.NativeEndian
 	var newest uint64
@@ -81,12 +80,12 @@ func (w *pageWalk) readMeta() error {
 		}
 	}
 	if w.size == 0 {
-		return corrupt(w.path, "it is no valid bbolt file (both meta pages are damaged)")
+		return corrupt(w.path, "not a valid bbolt file (both meta pages are damaged)")
 	}
 	return nil
 }
 
-// tree walks the tree below page id, whose keys are at least low and less than high; nil is no bound.
+// tree walks the tree below page id, whose keys are at least low and less than high. nil means no bound.
 func (w *pageWalk) tree(id uint64, low, high []byte) error {
 	b, err := w.page(id)
 	if err != nil {
@@ -95,10 +94,10 @@ func (w *pageWalk) tree(id uint64, low, high []byte) error {
 	return w.elements(id, b, low, high)
 }
 
-// page reads a page with its overflow, and sees to it that each is reached once.
+// page reads a page with its overflow pages, and checks that each page is reached only once.
 func (w *pageWalk) page(id uint64) ([]byte, error) {
 	if id < firstDataPage || id >= w.end {
-		return nil, w.bad("page %d is outside of 2 to %d", id, w.end)
+		return nil, w.bad("page %d is outside the range 2 to %d", id, w.end)
 	}
 	b := make([]byte, w.size)
 	if err := w.read(b, id); err != nil {
@@ -107,7 +106,7 @@ func (w *pageWalk) page(id uint64) ([]byte, error) {
 	order := binary.NativeEndian
 	overflow := uint64(order.Uint32(b[12:]))
 	if order.Uint64(b) != id || overflow >= w.end-id {
-		return nil, w.bad("page %d calls itself page %d and has %d more", id, order.Uint64(b), overflow)
+		return nil, w.bad("page %d claims to be page %d with %d overflow pages", id, order.Uint64(b), overflow)
 	}
 	for p := id; p <= id+overflow; p++ {
 		if w.seen[p/64]&(1<<(p%64)) != 0 {
@@ -129,7 +128,7 @@ func (w *pageWalk) read(b []byte, id uint64) error {
 	return nil
 }
 
-// elements checks one page's content and what is below it.
+// elements checks one page's content and the pages below it.
 func (w *pageWalk) elements(id uint64, b []byte, low, high []byte) error {
 	order := binary.NativeEndian
 	flags, count := order.Uint16(b[8:]), int(order.Uint16(b[10:]))
@@ -137,7 +136,7 @@ func (w *pageWalk) elements(id uint64, b []byte, low, high []byte) error {
 		return w.bad("page %d has type %x", id, flags)
 	}
 	if pageHeader+count*pageElement > len(b) || (flags == flagBranch && count == 0) {
-		return w.bad("page %d claims to have %d elements", id, count)
+		return w.bad("page %d claims %d elements", id, count)
 	}
 	var previous []byte
 	element := func(i int) []byte { return b[pageHeader+i*pageElement:] }
@@ -183,12 +182,12 @@ func (w *pageWalk) element(id uint64, b []byte, i int, flags uint16) (key, value
 	}
 	start := uint64(at) + pos
 	if start+ksize+vsize > uint64(len(b)) {
-		return nil, nil, w.bad("page %d has an element that reaches beyond it", id)
+		return nil, nil, w.bad("page %d has an element that extends beyond the page", id)
 	}
 	return b[start : start+ksize], b[start+ksize : start+ksize+vsize], nil
 }
 
-// bucket walks a bucket's tree, or checks the page inside its value when it is a small one.
+// bucket walks a bucket's tree, or checks the page inside its value if the bucket is inline.
 func (w *pageWalk) bucket(id uint64, name, value []byte) error {
 	if len(value) < bucketHeader {
 		return w.bad("bucket %q on page %d has no header", name, id)

@@ -8,13 +8,13 @@ import (
 	"quorumhub/hub"
 )
 
-// partsTopic is the topic under which the log keeps the parts of large bodies, by their numbers. No topic has this id.
+// partsTopic is the topic under which the log keeps the parts of blobs, by number. No real topic has this ID.
 const partsTopic hub.TopicID = 0
 
 var _ hub.PartReader = (*Store)(nil)
 
-// ReadPart implements hub.PartReader. Nothing but what goes into p is copied; the part's checksum is checked each time.
-// Errors are hub.ErrTrimmed, ErrClosed or a *CorruptError.
+// ReadPart implements hub.PartReader. It copies only what goes into p, and verifies the part's checksum each time. Errors are
+// hub.ErrTrimmed, ErrClosed or a *CorruptError.
 func (s *Store) ReadPart(part uint64, at int, p []byte) (int, error) {
 	if s.closed.Load() {
 		return 0, ErrClosed
@@ -29,7 +29,7 @@ func (s *Store) ReadPart(part uint64, at int, p []byte) (int, error) {
 		n, err := seg.readPart(part, at, p)
 		return n, errors.Join(err, seg.file.release())
 	case len(msgs) == 0:
-		return 0, hub.ErrTrimmed // a state that was replaced had it
+		return 0, hub.ErrTrimmed // the part belonged to a replaced state
 	}
 	return copy(p, msgs[0].Body[min(at, len(msgs[0].Body)):]), nil
 }

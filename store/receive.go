@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Incoming is a received snapshot: verified and durable in a generation of its own that is not current yet.
-// It is installed or discarded, by one goroutine.
+// Incoming is a received snapshot, verified and durable in a generation of its own that is not current yet. One goroutine
+// installs or discards it.
 type Incoming struct {
 	Position  Position
 	ClusterID string
@@ -20,9 +20,8 @@ type Incoming struct {
 	content *content
 }
 
-// Receive writes a snapshot stream into a generation of its own, and verifies it: lengths, checksums, the
-// rows and that no message is missing. A stream that is not good is a *CorruptError, and leaves nothing
-// behind. Bytes behind the snapshot are left in r.
+// Receive writes a snapshot stream to a generation of its own and verifies it: lengths, checksums, rows, and that no message
+// is missing. A bad stream is a *CorruptError and leaves nothing behind. Receive does not read beyond the snapshot.
 func (s *Store) Receive(r io.Reader) (*Incoming, error) {
 	s.mu.Lock()
 	s.lastGen++
@@ -32,7 +31,7 @@ func (s *Store) Receive(r io.Reader) (*Incoming, error) {
 	in, err := s.opts.receive(r, dir, number)
 	if err != nil {
 		if rmErr := os.RemoveAll(dir); rmErr != nil {
-			s.opts.Logger.Warn("removing a snapshot that was not good", "error", rmErr)
+			s.opts.Logger.Warn("cannot delete a rejected snapshot; it is deleted at the next start", "error", rmErr)
 		}
 		return nil, fmt.Errorf("receive snapshot: %w", err)
 	}
@@ -63,7 +62,7 @@ func (o *Options) receive(r io.Reader, dir string, number uint64) (*Incoming, er
 		return nil, err
 	}
 	if p := gen.meta.position; p.Index != m.Position.Index || p.Term != m.Position.Term || p.ConfigurationIndex != m.Position.ConfigurationIndex {
-		return nil, errors.Join(streamError(fmt.Sprintf("its manifest says index %d, its files say %d", m.Position.Index, p.Index), nil), gen.release(content.segments))
+		return nil, errors.Join(streamError(fmt.Sprintf("the manifest is for index %d, but the files are at index %d", m.Position.Index, p.Index), nil), gen.release(content.segments))
 	}
 	return &Incoming{Position: gen.meta.position, ClusterID: content.state.ClusterID(), gen: gen, content: content}, nil
 }
@@ -84,7 +83,7 @@ func receiveFile(r io.Reader, name string, f manifestFile) error {
 	return errors.Join(err, w.Sync(), w.Close())
 }
 
-// Discard removes what was received. It does nothing after Install.
+// Discard deletes what was received. It does nothing after Install.
 func (in *Incoming) Discard() error {
 	if in.gen == nil {
 		return nil

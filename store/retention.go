@@ -15,8 +15,7 @@ func (o *Options) sealDue(seg *segment, now time.Time) bool {
 	return len(seg.ranges) > 0 && (seg.size >= o.SegmentBytes || now.Sub(seg.created) >= o.SegmentAge)
 }
 
-// sealActive seals the active segment when it is large or old enough. A flush that writes to it already
-// finishes.
+// sealActive seals the active segment if it is large or old enough. A flush already writing to it finishes.
 func (s *Store) sealActive(now time.Time) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -29,10 +28,10 @@ func (s *Store) sealActive(now time.Time) {
 	s.trimmed.Store(true)
 }
 
-// TrimCandidates says which messages retention may drop at now: those in segments whose newest message is
-// older than maxAge, and those in the oldest segments as long as all segments together use more than
-// maxBytes of disk. A limit of 0 does not apply. The active segment is never offered; it is sealed by its
-// size and by its age, which asking does too. The result is in order of topics, one Trim each.
+// TrimCandidates returns which messages retention may drop at now: those in segments whose newest message is older than
+// maxAge, and those in the oldest segments while all segments together use more than maxBytes of disk. A limit of 0 does
+// not apply. The active segment is never offered; TrimCandidates first seals it if its size or age requires. The result
+// has one Trim per topic, ordered by topic.
 func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim {
 	s.sealActive(now)
 	s.log.mu.RLock()
@@ -46,7 +45,7 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 		old := maxAge > 0 && seg.newest() < now.Add(-maxAge).UnixNano()
 		large := maxBytes > 0 && total > maxBytes
 		if !seg.sealed || !(old || large) {
-			break // offsets rise with the segments: nothing behind this one may go before it
+			break // offsets increase with the segments: later ones must not be dropped first
 		}
 		total -= seg.size
 		for id, r := range seg.ranges {
@@ -63,7 +62,7 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 	return out
 }
 
-// newest is the time of the newest message, Unix nanoseconds.
+// newest returns the time of the newest message in Unix nanoseconds.
 func (seg *segment) newest() int64 {
 	var t int64
 	for _, r := range seg.ranges {
@@ -72,7 +71,7 @@ func (seg *segment) newest() int64 {
 	return t
 }
 
-// deadSegments are sealed segments without a message that is still retained.
+// deadSegments returns the sealed segments without retained messages.
 func (s *Store) deadSegments() []*segment {
 	s.log.mu.RLock()
 	defer s.log.mu.RUnlock()
@@ -94,8 +93,8 @@ func (l *messageLog) retained(seg *segment) bool {
 	return false
 }
 
-// unlinkDead removes the files of segments whose messages were all trimmed, durably. Disk space comes back
-// when the last reader lets go of the file.
+// unlinkDead durably removes the files of segments whose messages were all trimmed. Disk space is freed when the last reader
+// releases the file.
 func (s *Store) unlinkDead(g *generation, dead []*segment) error {
 	if len(dead) == 0 {
 		return nil
@@ -122,7 +121,7 @@ func (s *Store) unlinkDead(g *generation, dead []*segment) error {
 		if err := seg.file.release(); err != nil {
 			return err
 		}
-		s.opts.Logger.Info("log segment dropped by retention", "file", s.relative(seg.file.path), "bytes", seg.size)
+		s.opts.Logger.Info("retention dropped a log segment", "file", s.relative(seg.file.path), "bytes", seg.size)
 	}
 	return syncDir(filepath.Join(g.dir, logDir))
 }

@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	// damagedFile is in a store's directory after MarkDamaged.
+	// damagedFile exists in a store's directory after MarkDamaged.
 	damagedFile = "DAMAGED"
-	// scrubBytes a second are read of the message log after a start.
+	// scrubBytes is how many bytes per second are read from the message log after a start.
 	scrubBytes = 64 << 20
 )
 
-// MarkDamaged notes in the directory of a store that damage was found in it, for the next Open: it looks at everything then, and refuses a
-// store in which damage is still there.
+// MarkDamaged records in a store's directory that damage was found in it. The next Open then inspects everything and refuses a store
+// that is still damaged.
 func MarkDamaged(dir string, damage error) error {
 	if err := renameio.WriteFile(filepath.Join(dir, damagedFile), []byte(damage.Error()+"\n"), 0o600); err != nil {
-		return fmt.Errorf("note the damage: %w", err)
+		return fmt.Errorf("record the damage: %w", err)
 	}
 	return syncDir(dir)
 }
 
-// checkMark refuses a store that was marked, unless it is sound by now.
+// checkMark refuses a marked store unless it is intact by now.
 func (o *Options) checkMark() error {
 	path := filepath.Join(o.Dir, damagedFile)
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
@@ -43,17 +43,17 @@ func (o *Options) checkMark() error {
 	if len(r.Problems) > 0 {
 		return r.Problems[0]
 	}
-	o.Logger.Info("the damage that was found in the store is not there any more", "dir", o.Dir)
+	o.Logger.Info("the store was marked as damaged but is intact now", "dir", o.Dir)
 	return os.Remove(path)
 }
 
-// damage tells Options.Damaged of damage that was found while the store runs, once for each file.
+// damage reports damage found while the store runs to Options.Damaged, once per file.
 func (s *Store) damage(err error) {
 	var c *CorruptError
 	if !errors.As(err, &c) || s.closed.Load() {
 		return
 	}
-	if _, told := s.damaged.LoadOrStore(c.File, true); !told {
+	if _, reported := s.damaged.LoadOrStore(c.File, true); !reported {
 		s.opts.Damaged(err)
 	}
 }
@@ -65,7 +65,7 @@ type toScrub struct {
 	sealed bool
 }
 
-// scrubbed lists the segments to scrub. The caller is Open.
+// scrubbed lists the segments to scrub. Only start calls it.
 func (s *Store) scrubbed() []toScrub {
 	var all []toScrub
 	for _, seg := range s.log.segments {
@@ -74,8 +74,8 @@ func (s *Store) scrubbed() []toScrub {
 	return all
 }
 
-// runScrub reads all messages in segments once after the start, for a record is else looked at only when
-// somebody wants it, which may be when another node's copy of it is gone.
+// runScrub reads all messages in segments once after the start. Otherwise damage to a record would be noticed only when it
+// is needed, when another node's copy may no longer exist.
 func (s *Store) runScrub(all []toScrub) {
 	defer s.stopped.Done()
 	for _, seg := range all {
@@ -95,9 +95,9 @@ func (s *Store) runScrub(all []toScrub) {
 	}
 }
 
-// scrub reads a segment. It returns the first damage, nil when the store is closed meanwhile.
+// scrub reads a segment. It returns the first damage found, nil if the store is closed meanwhile.
 func (s *Store) scrub(seg toScrub) error {
-	if seg.sealed { // the pages of one that is written to were looked at when it was opened
+	if seg.sealed { // the pages of a writable segment were checked when it was opened
 		if err := checkPages(seg.file.path, seg.file.raw); err != nil || !s.pause(seg.bytes) {
 			return err
 		}
@@ -131,7 +131,7 @@ func (s *Store) scrub(seg toScrub) error {
 	return nil
 }
 
-// retained tells whether a message may be asked for.
+// retained reports whether a message is retained.
 func (s *Store) retained(topic hub.TopicID, offset uint64) bool {
 	s.log.mu.RLock()
 	defer s.log.mu.RUnlock()
@@ -139,7 +139,7 @@ func (s *Store) retained(topic hub.TopicID, offset uint64) bool {
 	return t != nil && offset >= t.first && offset <= t.head
 }
 
-// pause waits as long as reading so many bytes may take. It reports false when the store is closed.
+// pause limits the reading rate after reading bytes. It reports false if the store is closed.
 func (s *Store) pause(bytes int64) bool {
 	timer := time.NewTimer(time.Duration(bytes) * time.Second / scrubBytes)
 	defer timer.Stop()

@@ -19,25 +19,25 @@ import (
 
 const (
 	logDir = "log"
-	// fillPercent leaves little room in pages: records come nearly in key order.
+	// fillPercent leaves little room in pages: records arrive nearly in key order.
 	fillPercent = 0.9
-	// commitBytes bounds one transaction of a segment. Several are no harm: records behind the position in
-	// state.db are written again after a crash.
+	// commitBytes bounds one transaction of a segment. Several transactions do no harm: records beyond the position in state.db
+	// are written again after a crash.
 	commitBytes = 16 << 20
 	// readBytes bounds what one read transaction copies.
 	readBytes = 1 << 20
 )
 
-// segment is one file of the message log. Its file is written by the flusher only, and never again once
-// the segment is sealed. Fields from ranges on are guarded by messageLog.mu. After a crash ranges may reach
-// behind the position in state.db; what is there is not served, and is written again.
+// segment is one file of the message log. Only the flusher writes to it, and never after the segment is sealed. Fields from
+// ranges on are guarded by messageLog.mu. After a crash ranges may extend beyond the position in state.db; those records
+// are not served and are written again.
 type segment struct {
 	number  uint64
 	file    *boltFile
 	created time.Time
 
 	ranges map[hub.TopicID]span
-	size   int64 // bytes of the file in use
+	size   int64 // bytes in use
 	sealed bool
 }
 
@@ -58,7 +58,7 @@ func parseSegmentName(base string) (uint64, bool) {
 func (o *Options) segmentBolt(readOnly bool) boltOptions {
 	opts := boltOptions{readOnly: readOnly, lockTimeout: o.LockTimeout}
 	if !readOnly {
-		// A flush can overshoot SegmentBytes. A map too small would make the flusher wait for readers.
+		// A flush can exceed SegmentBytes. If the map were too small, the flusher would wait for readers.
 		opts.mmapBytes = 2*o.SegmentBytes + 2*o.MaxUnflushedBytes
 	}
 	return opts
@@ -88,7 +88,7 @@ func (o *Options) createSegment(dir string, number uint64) (*segment, error) {
 	return o.openSegment(dir, number, false)
 }
 
-// openSegment opens a segment and reads its ranges; it does not read the records.
+// openSegment opens a segment and reads its ranges, but not its records.
 func (o *Options) openSegment(dir string, number uint64, readOnly bool) (*segment, error) {
 	path := filepath.Join(dir, segmentName(number))
 	file, err := openBolt(path, o.segmentBolt(readOnly))
@@ -103,7 +103,7 @@ func (o *Options) openSegment(dir string, number uint64, readOnly bool) (*segmen
 		}
 		created, ok := unseal([]byte(createdKey), meta.Get([]byte(createdKey)))
 		if !ok || len(created) != 8 {
-			return corrupt(path, "the time of its creation is missing or damaged")
+			return corrupt(path, "the creation time is missing or damaged")
 		}
 		seg.created = time.Unix(0, int64(binary.BigEndian.Uint64(created)))
 		seg.size = tx.Size()
@@ -130,8 +130,7 @@ func (o *Options) openSegment(dir string, number uint64, readOnly bool) (*segmen
 	return seg, nil
 }
 
-// write commits messages, which it sorts, and returns the segment's ranges and size afterwards. Only the
-// flusher calls it.
+// write sorts and commits messages, and returns the segment's ranges and size afterwards. Only the flusher calls it.
 func (seg *segment) write(d disk, msgs []hub.Message) (map[hub.TopicID]span, int64, error) {
 	ranges := maps.Clone(seg.ranges)
 	slices.SortFunc(msgs, func(a, b hub.Message) int {
@@ -166,7 +165,7 @@ func putRecords(tx *bbolt.Tx, path string, msgs []hub.Message, total int, ranges
 		return err
 	}
 	records.FillPercent, spans.FillPercent = fillPercent, fillPercent
-	buf := make([]byte, 0, total) // bbolt keeps values by reference until the commit
+	buf := make([]byte, 0, total) // bbolt references values until the commit
 	var key [recordKeySize]byte
 	put := func(topic hub.TopicID, s span) error {
 		k := binary.BigEndian.AppendUint64(nil, uint64(topic))
@@ -195,10 +194,10 @@ func putRecords(tx *bbolt.Tx, path string, msgs []hub.Message, total int, ranges
 	return nil
 }
 
-// read appends copies of a topic's records from offset from to at most through to dst, at most max of them
-// and maxBytes of bodies, but at least one to an empty dst. It stops early when it has copied enough for one
-// transaction. Every offset up to through must be there; a record that is not, or that does not match its
-// checksum, is a CorruptError. Those before it are returned without the error, which the next call meets.
+// read appends copies of a topic's records to dst, from offset from to at most through: at most max records and maxBytes of
+// bodies, but at least one to an empty dst. It stops early when it has copied enough for one transaction. Every offset up
+// to through must exist; a missing or damaged record is a CorruptError. Records before it are returned without the error,
+// which the next call returns.
 func (seg *segment) read(dst []hub.Message, topic hub.TopicID, from, through uint64, max, maxBytes int) ([]hub.Message, error) {
 	had := len(dst)
 	err := seg.file.view(func(tx *bbolt.Tx) error {

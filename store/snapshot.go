@@ -17,19 +17,19 @@ import (
 	"quorumhub/hub"
 )
 
-// Snapshot is the store's files as of one position, as a stream that Receive takes. Close ends it; until
-// then its files are kept, and pages in them are not reused, so it should be read at once.
+// Snapshot is a stream of the store's files as of one position, for Receive. Until Close its files are kept and their pages
+// are not reused, so it should be read promptly.
 type Snapshot struct {
 	Position  Position
 	ClusterID string
 	StateHash uint64    // rolling hash at Position
 	LogTime   time.Time // newest leader's time in the log
 	Level     uint32    // feature level of the cluster, 0 before it has one
-	Size      int64     // bytes that Read will return, exactly
+	Size      int64     // exact number of bytes that Read returns
 	io.ReadCloser
 }
 
-// snapshots are those not closed.
+// snapshots tracks the open snapshots.
 type snapshots struct {
 	mu   sync.Mutex
 	open map[*snapshotReader]struct{}
@@ -50,7 +50,7 @@ func (l *snapshots) remove(r *snapshotReader) {
 	delete(l.open, r)
 }
 
-// abort ends all snapshots: their readers get err.
+// abort ends all snapshots; their readers get err.
 func (l *snapshots) abort(err error) {
 	l.mu.Lock()
 	var all []*snapshotReader
@@ -72,15 +72,15 @@ func (l *snapshots) figures() (n int, oldest time.Duration) {
 	return len(l.open), oldest
 }
 
-// pinnedFile is a file with the read transaction that fixes its content.
+// pinnedFile is a file with a read transaction that fixes its content.
 type pinnedFile struct {
 	name string
 	file *boltFile
 	tx   *bbolt.Tx
 }
 
-// Snapshot begins a snapshot of what is durable. Its position and its bytes come from the same read
-// transaction. ctx ends it early: Read then returns its error.
+// Snapshot begins a snapshot of what is durable. Its position and its bytes come from the same read transaction. If ctx
+// ends, Read returns its error.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	m, pinned, err := s.pin()
 	if err != nil {
@@ -113,14 +113,14 @@ func (s *Store) sendPinned(ctx context.Context, m *manifest, pinned []pinnedFile
 		pw.CloseWithError(sendFiles(pw, header, pinned))
 	}()
 	if s.closed.Load() {
-		r.end(ErrClosed) // Close ended the others already
+		r.end(ErrClosed) // Close has already ended the others
 		return nil, ErrClosed
 	}
 	return &Snapshot{Position: m.Position, ClusterID: state.ClusterID(), StateHash: state.Hash(), LogTime: state.Now(), Level: state.FeatureLevel(),
 		Size: m.size(header), ReadCloser: r}, nil
 }
 
-// readHead reads of a pinned state file what the state says of itself.
+// readHead reads the state's own row from a pinned state file: cluster ID, hash, time and level.
 func readHead(p pinnedFile) (state *hub.State, err error) {
 	err = p.file.guarded(func() error {
 		rows, err := bucket(p.file.path, p.tx, bucketRows)
@@ -129,7 +129,7 @@ func readHead(p pinnedFile) (state *hub.State, err error) {
 		}
 		loader, key := hub.NewLoader(), hub.RowKey{Table: hub.TableMeta}
 		k := key.Append(nil)
-		if stored := rows.Get(k); stored != nil { // there is none before the first entry
+		if stored := rows.Get(k); stored != nil { // missing before the first entry
 			v, ok := unseal(k, stored)
 			if !ok {
 				return corrupt(p.file.path, "row %x does not match its checksum", k)
@@ -144,8 +144,7 @@ func readHead(p pinnedFile) (state *hub.State, err error) {
 	return state, err
 }
 
-// pin begins a read transaction on each file. No flush comes between them, so that the segments hold
-// exactly what the state file says.
+// pin begins a read transaction on each file. No flush runs in between, so the segments match the state file.
 func (s *Store) pin() (m *manifest, pinned []pinnedFile, err error) {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
@@ -159,7 +158,7 @@ func (s *Store) pin() (m *manifest, pinned []pinnedFile, err error) {
 		return nil, nil, failure
 	}
 	s.log.mu.RLock()
-	segments := slices.Clone(s.log.segments) // the flusher alone drops any
+	segments := slices.Clone(s.log.segments) // only the flusher drops segments
 	s.log.mu.RUnlock()
 	m = &manifest{Format: formatVersion, ClusterID: clusterID}
 	pin := func(name string, file *boltFile) error {
@@ -212,7 +211,7 @@ func sendFiles(w io.Writer, header []byte, pinned []pinnedFile) error {
 			return fmt.Errorf("send %s: %w", p.file.path, err)
 		}
 		if n != p.tx.Size() {
-			return corrupt(p.file.path, "it is truncated: %d bytes of %d are left", n, p.tx.Size())
+			return corrupt(p.file.path, "the file is truncated: %d bytes of %d are left", n, p.tx.Size())
 		}
 		if _, err := buf.Write(binary.BigEndian.AppendUint64(nil, sum.Sum64())); err != nil {
 			return err
@@ -221,7 +220,7 @@ func sendFiles(w io.Writer, header []byte, pinned []pinnedFile) error {
 	return buf.Flush()
 }
 
-// snapshotReader is the reading end. Its goroutine holds the transactions and ends with it.
+// snapshotReader is the reading end of a snapshot. The writing goroutine holds the transactions and ends with it.
 type snapshotReader struct {
 	*io.PipeReader
 	began     time.Time
@@ -232,7 +231,7 @@ type snapshotReader struct {
 	once      sync.Once
 }
 
-// Close ends the snapshot and waits until its files are let go.
+// Close ends the snapshot and waits until its files are released.
 func (r *snapshotReader) Close() error {
 	r.end(io.ErrClosedPipe)
 	return r.PipeReader.Close()

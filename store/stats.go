@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Stats are figures about a Store.
+// Stats holds a Store's figures.
 type Stats struct {
 	Applied, Durable uint64 // indexes
 
-	UnflushedBytes int64 // of entries applied and not durable
+	UnflushedBytes int64 // of entries applied but not durable
 	TailBytes      int64 // of messages in memory
 	TailMessages   int
 
 	Generation   uint64
 	Segments     int
-	SegmentBytes int64 // of segment files in use
-	StateBytes   int64 // of the state file in use
+	SegmentBytes int64 // in use in segment files
+	StateBytes   int64 // in use in the state file
 
 	Flushes         uint64
 	FlushedRows     uint64
@@ -26,11 +26,11 @@ type Stats struct {
 	LastFlush       time.Duration
 
 	OpenSnapshots  int
-	OldestSnapshot time.Duration // how long the oldest one is open; it pins pages and files
+	OldestSnapshot time.Duration // how long the oldest has been open; it pins pages and files
 	Failed         bool
 }
 
-// figures counts what flushes did.
+// figures accumulates statistics of flushes.
 type figures struct {
 	mu    sync.Mutex
 	stats Stats
@@ -47,7 +47,7 @@ func (f *figures) flushed(took time.Duration, b *batch) {
 	f.stats.LastFlush = took
 }
 
-// Stats returns present figures. It is cheap.
+// Stats returns the current figures. It is cheap.
 func (s *Store) Stats() Stats {
 	s.figures.mu.Lock()
 	st := s.figures.stats

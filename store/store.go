@@ -13,16 +13,16 @@ import (
 	"quorumhub/hub"
 )
 
-// Store is the state and the message log of one node. See the package comment.
+// Store holds the state and the message log of one node; see the package comment.
 //
-// Apply, Witness and Install are called by one goroutine, raft's; everything else is safe for concurrent use.
+// Only one goroutine, raft's, may call Apply, Witness and Install. Everything else is safe for concurrent use.
 type Store struct {
 	opts Options
 	disk disk
 	log  *messageLog
 
-	// applyMu orders Apply, Witness, Install and the moment a flush takes what it will write. Whoever holds
-	// it and mu for reading sees a state that stands still, while readers go on.
+	// applyMu serializes Apply, Witness, Install and the moment a flush takes what it will write. Holding it together with mu
+	// for reading keeps the state unchanged while other readers continue.
 	applyMu  sync.Mutex
 	pending  []hub.Message // applied since the last flush began
 	applyErr error
@@ -30,22 +30,22 @@ type Store struct {
 	mu        sync.RWMutex // guards the fields below
 	state     *hub.State
 	applied   Position
-	version   uint64 // counts changes of state and position; decides what needs a flush
+	version   uint64 // counts changes of state and position; decides whether to flush
 	durable   Position
-	flushed   uint64        // version that the files hold
-	progress  chan struct{} // closed and replaced when flushed, failure or closed change
+	flushed   uint64        // version in the files
+	progress  chan struct{} // closed and replaced when flushed, failure or closed changes
 	failure   error
 	gen       *generation
 	observers []hub.Observer
 	onInstall []func()
-	lastGen   uint64 // highest generation number given
+	lastGen   uint64 // highest generation number used
 
-	// flushMu keeps flushes, Install and the begin of a Snapshot apart: what they read of the files, and
-	// which files they are, must not change under them.
+	// flushMu separates flushes, Install and the start of a Snapshot: the files' content, and which files are current, must
+	// not change under them.
 	flushMu sync.Mutex
 
 	closed    atomic.Bool
-	trimmed   atomic.Bool // segments may hold nothing retained any more
+	trimmed   atomic.Bool // some segments may have no retained messages left
 	unflushed atomic.Int64
 	wake      chan struct{} // something changed
 	urgent    chan struct{} // flush now
@@ -53,7 +53,7 @@ type Store struct {
 	stopOnce  sync.Once
 	stopped   sync.WaitGroup
 	failOnce  sync.Once
-	damaged   sync.Map // files whose damage was told
+	damaged   sync.Map // files whose damage was reported
 
 	snapshots snapshots
 	figures   figures
@@ -61,11 +61,11 @@ type Store struct {
 
 var _ hub.StateReader = (*Store)(nil)
 
-// Open opens the store in opts.Dir; an empty directory becomes a store at position 0. A file that is
-// damaged or missing is a *CorruptError: a store never starts with less than it had.
+// Open opens the store in opts.Dir. An empty directory becomes a store at position 0. A damaged or missing file is a
+// *CorruptError: a store never opens with less than it had.
 func Open(opts Options) (*Store, error) {
 	if opts.Dir == "" {
-		return nil, errors.New("open store: no directory given")
+		return nil, errors.New("open store: Options.Dir is empty")
 	}
 	s := newStore(opts)
 	if err := s.start(); err != nil {
@@ -123,9 +123,9 @@ func (s *Store) open() (*generation, *content, error) {
 	}
 	gen := filepath.Join(dir, generationName(number))
 	if _, err := os.Stat(gen); errors.Is(err, os.ErrNotExist) {
-		return nil, nil, corrupt(filepath.Join(dir, currentFile), "it names %s, which does not exist", generationName(number))
+		return nil, nil, corrupt(filepath.Join(dir, currentFile), "the file names %s, which does not exist", generationName(number))
 	}
-	// The lock on the state file keeps a second process from sweeping away what this one makes.
+	// The lock on the state file keeps another process from sweeping away what this one creates.
 	g, content, err := s.opts.openGeneration(gen, number)
 	if err != nil {
 		return nil, nil, err
@@ -140,8 +140,8 @@ func (s *Store) open() (*generation, *content, error) {
 	return g, content, nil
 }
 
-// checkFresh refuses a directory without CURRENT that holds a generation with content. The first start
-// may have been cut short between making its empty generation and CURRENT.
+// checkFresh refuses a directory without CURRENT that holds a generation with content. The first start may have been
+// interrupted between creating its empty generation and CURRENT.
 func (s *Store) checkFresh() error {
 	entries, err := os.ReadDir(s.opts.Dir)
 	if err != nil {
@@ -161,7 +161,7 @@ func (s *Store) checkFresh() error {
 			return err
 		}
 		if !empty {
-			return corrupt(filepath.Join(s.opts.Dir, currentFile), "the file is missing, though %s holds data", e.Name())
+			return corrupt(filepath.Join(s.opts.Dir, currentFile), "the file is missing, but %s holds data", e.Name())
 		}
 		if err := os.RemoveAll(g.dir); err != nil {
 			return err
@@ -170,7 +170,7 @@ func (s *Store) checkFresh() error {
 	return nil
 }
 
-// makeDir makes dir and its missing parents, durably.
+// makeDir durably creates dir and its missing parents.
 func makeDir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
@@ -200,22 +200,22 @@ func (s *Store) View(f func(*hub.State)) {
 	f(s.state)
 }
 
-// Applied is the position of the state in memory.
+// Applied returns the position of the state in memory.
 func (s *Store) Applied() Position {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.applied
 }
 
-// Durable is the position of the state in the files. Raft's log is needed from behind it on.
+// Durable returns the position of the state in the files. Raft's log is needed only beyond it.
 func (s *Store) Durable() Position {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.durable
 }
 
-// Overloaded tells that more is waiting to be written than MaxUnflushedBytes, or that nothing is written
-// any more. Apply works on, but new work should be refused.
+// Overloaded reports whether more than MaxUnflushedBytes are waiting to be written, or the store has stopped writing after a
+// failure. Apply still works, but new work should be refused.
 func (s *Store) Overloaded() bool {
 	if s.unflushed.Load() > s.opts.MaxUnflushedBytes {
 		return true
@@ -225,7 +225,7 @@ func (s *Store) Overloaded() bool {
 	return s.failure != nil
 }
 
-// Close flushes, ends open snapshots, and closes all files. The error is that of the flush.
+// Close flushes, ends open snapshots and closes all files. It returns the flush's error.
 func (s *Store) Close() error {
 	err := s.shutdown()
 	if !errors.Is(err, ErrClosed) {
@@ -242,7 +242,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Crash closes the store without a flush, as the sudden end of the process would; what is not durable is lost.
+// Crash closes the store without a flush, as a crash of the process would: what is not durable is lost.
 func (s *Store) Crash() error {
 	if err := s.shutdown(); err != nil {
 		return err
@@ -250,7 +250,7 @@ func (s *Store) Crash() error {
 	return s.closeFiles()
 }
 
-// shutdown ends the flusher and all use but a last flush.
+// shutdown stops the store's goroutines.
 func (s *Store) shutdown() error {
 	err := ErrClosed
 	s.stopOnce.Do(func() {
@@ -275,18 +275,18 @@ func (s *Store) closeFiles() error {
 	s.log.segments, s.log.active, s.log.topics = nil, nil, nil
 	s.log.mu.Unlock()
 	err := gen.release(segments)
-	<-gen.closed // reads under way are short, snapshots were ended
+	<-gen.closed // reads in progress are short, snapshots have ended
 	return err
 }
 
-// advanceLocked wakes whoever waits in Flush. The caller holds mu.
+// advanceLocked wakes callers waiting in Flush. The caller holds mu.
 func (s *Store) advanceLocked() {
 	close(s.progress)
 	s.progress = make(chan struct{})
 }
 
-// recordFailure takes note of the first error of the disk, after which nothing is written. The caller holds
-// flushMu, and calls reportFailure when it does not any more.
+// recordFailure records the first disk error, after which nothing more is written. The caller holds flushMu, and calls
+// reportFailure after releasing it.
 func (s *Store) recordFailure(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,19 +297,19 @@ func (s *Store) recordFailure(err error) error {
 	return s.failure
 }
 
-// reportFailure tells Options.Fatal, once.
+// reportFailure calls Options.Fatal, once.
 func (s *Store) reportFailure() {
 	s.failOnce.Do(func() {
 		s.mu.RLock()
 		err := s.failure
 		s.mu.RUnlock()
-		s.opts.Logger.Error("the disk can no longer be trusted; nothing is written any more", "error", err)
+		s.opts.Logger.Error("the disk can no longer be trusted; the store has stopped writing", "error", err)
 		s.opts.Fatal(err)
 	})
 }
 
-// Flush returns when everything applied at the call is durable. Errors wrap ErrFailed after a disk error,
-// or are ErrClosed or the context's.
+// Flush returns once everything applied before the call is durable. The error wraps ErrFailed after a disk error, or is
+// ErrClosed or ctx's.
 func (s *Store) Flush(ctx context.Context) error {
 	s.mu.RLock()
 	target := s.version
@@ -344,7 +344,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// runFlusher flushes FlushInterval after the first change, or when it is urgent.
+// runFlusher flushes FlushInterval after the first change, or at once when signalled to.
 func (s *Store) runFlusher() {
 	defer s.stopped.Done()
 	for {
@@ -364,7 +364,7 @@ func (s *Store) runFlusher() {
 			}
 		}
 		if err := s.flush(); err != nil {
-			return // failed: nothing is written any more
+			return // nothing more may be written
 		}
 	}
 }

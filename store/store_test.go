@@ -55,7 +55,7 @@ func drawEntry(rt *rapid.T, t testing.TB, w *writer, m *model) store.Entry {
 		for _, n := range m.uploads[blob] {
 			size += int(n)
 		}
-		e := publishLarge(topic, blob, len(m.uploads[blob]), size)
+		e := publishBlob(topic, blob, len(m.uploads[blob]), size)
 		delete(m.uploads, blob)
 		return w.entry(t, e)
 	case 3:

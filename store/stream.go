@@ -13,8 +13,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A snapshot stream is: magic; length (8 bytes, big endian) of the manifest; the manifest (JSON); its
-// XXH64; then for each file of the manifest, in order, its bytes and their XXH64. Sums are 8 bytes, big endian.
+// A snapshot stream consists of: magic; length (8 bytes, big endian) of the manifest; the manifest (JSON); its XXH64; then for
+// each file of the manifest, in order, its bytes and their XXH64. Sums are 8 bytes, big endian.
 const (
 	streamMagic      = "quorumhub snapshot 1\n"
 	manifestMaxBytes = 64 << 20
@@ -33,7 +33,7 @@ type manifestFile struct {
 	Size int64  `json:"size"`
 }
 
-// header is the part of the stream before the files.
+// header returns the part of the stream before the files.
 func (m *manifest) header() ([]byte, error) {
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -45,7 +45,7 @@ func (m *manifest) header() ([]byte, error) {
 	return binary.BigEndian.AppendUint64(out, xxhash.Sum64(body)), nil
 }
 
-// size is the length of the whole stream.
+// size returns the length of the whole stream.
 func (m *manifest) size(header []byte) int64 {
 	n := int64(len(header))
 	for _, f := range m.Files {
@@ -57,10 +57,10 @@ func (m *manifest) size(header []byte) int64 {
 func readManifest(r io.Reader) (*manifest, error) {
 	head := make([]byte, len(streamMagic)+8)
 	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, streamError("its start cannot be read", err)
+		return nil, streamError("its header cannot be read", err)
 	}
 	if string(head[:len(streamMagic)]) != streamMagic {
-		return nil, streamError("it does not begin like a snapshot of this program's version", nil)
+		return nil, streamError("it does not start like a snapshot of this program's version", nil)
 	}
 	size := binary.BigEndian.Uint64(head[len(streamMagic):])
 	if size > manifestMaxBytes {
@@ -81,20 +81,20 @@ func readManifest(r io.Reader) (*manifest, error) {
 	return m, m.check()
 }
 
-// check refuses names that are none of a generation's files: the stream comes from outside.
+// check refuses names that do not belong to a generation: the stream is untrusted.
 func (m *manifest) check() error {
 	if m.Format != formatVersion {
-		return streamError(fmt.Sprintf("it has format version %d, this program knows version %d", m.Format, formatVersion), nil)
+		return streamError(fmt.Sprintf("it has format version %d, but this program supports version %d", m.Format, formatVersion), nil)
 	}
 	if len(m.Files) == 0 || m.Files[0].Name != stateFile {
-		return streamError("it does not begin with "+stateFile, nil)
+		return streamError("it does not start with "+stateFile, nil)
 	}
 	var names []string
 	for i, f := range m.Files {
 		dir, base := path.Split(f.Name)
 		_, isSegment := parseSegmentName(base)
 		if i > 0 && (dir != logDir+"/" || !isSegment) || f.Size <= 0 || slices.Contains(names, f.Name) {
-			return streamError(fmt.Sprintf("its manifest names the file %q of %d bytes", f.Name, f.Size), nil)
+			return streamError(fmt.Sprintf("its manifest lists an invalid file %q of %d bytes", f.Name, f.Size), nil)
 		}
 		names = append(names, f.Name)
 	}
@@ -103,27 +103,27 @@ func (m *manifest) check() error {
 
 func streamError(problem string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		problem, err = problem+", it ends too early", nil
+		problem, err = problem+", it is truncated", nil
 	}
-	c := &CorruptError{File: "snapshot", Problem: problem, Hint: "take or send it again"}
+	c := &CorruptError{File: "snapshot", Problem: problem, Hint: "take or send the snapshot again"}
 	if err != nil {
 		return fmt.Errorf("%w: %w", c, err)
 	}
 	return c
 }
 
-// copyFile copies size bytes and the sum behind them from r to w, and checks the sum.
+// copyFile copies a file's bytes from r to w, then reads and verifies the sum that follows.
 func copyFile(w io.Writer, r io.Reader, f manifestFile) error {
 	var sum hash.Hash64 = xxhash.New()
 	if n, err := io.CopyN(io.MultiWriter(w, sum), r, f.Size); err != nil {
 		if n < f.Size && errors.Is(err, io.EOF) {
-			return streamError("in "+f.Name, err)
+			return streamError("reading "+f.Name, err)
 		}
 		return fmt.Errorf("copy %s: %w", f.Name, err)
 	}
 	var want [streamSumSize]byte
 	if _, err := io.ReadFull(r, want[:]); err != nil {
-		return streamError("behind "+f.Name, err)
+		return streamError("reading the checksum of "+f.Name, err)
 	}
 	if sum.Sum64() != binary.BigEndian.Uint64(want[:]) {
 		return streamError(f.Name+" does not match its checksum", nil)

@@ -13,9 +13,8 @@ import (
 
 var _ hub.TimeIndex = (*Store)(nil)
 
-// OffsetAt implements hub.TimeIndex. The times of a topic's messages never go back, so it is a binary search:
-// over the tail in memory, or else over one segment, in one short read transaction. Errors are
-// hub.ErrUnknownTopic, ErrClosed or a *CorruptError.
+// OffsetAt implements hub.TimeIndex. The times of a topic's messages never decrease, so it is a binary search over the tail in
+// memory, or over one segment in one short read transaction. Errors are hub.ErrUnknownTopic, ErrClosed or a *CorruptError.
 func (s *Store) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
 	if s.closed.Load() {
 		return 0, ErrClosed
@@ -32,12 +31,12 @@ func (s *Store) OffsetAt(topic hub.TopicID, at time.Time) (uint64, error) {
 		if err := errors.Join(err, seg.file.release()); err != nil || found <= hi {
 			return found, err
 		}
-		from = found // the segment's newest message lies behind what is served from it
+		from = found // the segment's newest message is beyond what is served from it
 	}
 }
 
-// findTime is the first message from offset from on, of those retained, with a time of at least ns; or else the
-// segment to look for it, from offset to hi, with a reference to its file that the caller gives back.
+// findTime returns the first retained message from offset from on whose time is at least ns, or else the segment to search
+// from offset to hi, with a reference to its file that the caller must release.
 func (l *messageLog) findTime(topic hub.TopicID, from uint64, ns int64) (offset uint64, seg *segment, hi uint64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -61,7 +60,7 @@ func (l *messageLog) findTime(topic hub.TopicID, from uint64, ns int64) (offset 
 	return max(tailFirst+uint64(i), from), nil, 0, nil
 }
 
-// findTime is the first of the topic's records from lo to hi with a time of at least ns, else hi+1.
+// findTime returns the first of the topic's records from lo to hi whose time is at least ns, hi+1 if there is none.
 func (seg *segment) findTime(topic hub.TopicID, lo, hi uint64, ns int64) (found uint64, err error) {
 	err = seg.file.view(func(tx *bbolt.Tx) error {
 		records, err := bucket(seg.file.path, tx, bucketRecords)

@@ -8,9 +8,9 @@ import (
 	"quorumhub/hub"
 )
 
-// TopicTrims says what the limits of single topics drop at now, one Trim a topic. By age it is exact to the message; by
-// size it goes by the average of the messages in a segment, and leaves the newest message in any case. Disk space comes
-// back with the segments, when the other topics in them have let go of them too.
+// TopicTrims returns what the limits of individual topics drop at now, one Trim per topic. The age limit is exact to the
+// message. The size limit uses the average message size in a segment, and always keeps the newest message. Disk space is
+// freed once no topic retains messages in a segment.
 func (s *Store) TopicTrims(limits []hub.TopicLimit, now time.Time) ([]hub.Trim, error) {
 	var out []hub.Trim
 	for _, l := range limits {
@@ -34,7 +34,7 @@ func (s *Store) TopicTrims(limits []hub.TopicLimit, now time.Time) ([]hub.Trim, 
 	return out, nil
 }
 
-// holds tells whether something up to through is retained.
+// holds reports whether any message up to through is retained.
 func (l *messageLog) holds(topic hub.TopicID, through uint64) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -42,7 +42,7 @@ func (l *messageLog) holds(topic hub.TopicID, through uint64) bool {
 	return t != nil && t.first <= through && t.first <= t.head
 }
 
-// beyond is the last offset that is not within the newest limit bytes of a topic; 0 when all of it is.
+// beyond returns the last offset that is not within the newest limit bytes of a topic, 0 if all messages are.
 func (l *messageLog) beyond(topic hub.TopicID, limit int64) uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -52,7 +52,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	p, err := s.Guard.Authenticate(r.Context(), read)
 	if err != nil {
-		var refusal *auth.Refusal
+		var refusal *auth.RefusalError
 		if errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable) {
 			if limited := s.spend(x, r, classRefused); limited != nil {
 				return r, limited
@@ -81,7 +81,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
 		if q, qerr := s.readCompat(w, r); qerr == nil {
-			s.failCompat(w, r, q, err)
+			_ = s.failCompat(w, r, q, err)
 			return
 		}
 	}
@@ -107,8 +107,8 @@ func (s *Server) accessProblem(err error) *problem.Details {
 	if s.Guard == nil {
 		return nil
 	}
-	var refusal *auth.Refusal
-	var denied *auth.Denied
+	var refusal *auth.RefusalError
+	var denied *auth.DeniedError
 	switch {
 	case errors.As(err, &refusal):
 		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "invalid credentials", Challenges: s.Guard.ChallengesFor(err)}

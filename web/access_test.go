@@ -19,7 +19,7 @@ import (
 	"quorumhub/web"
 )
 
-// guarded is a server behind rules, with an operator's key from the settings.
+// guarded is a server with rules and an operator's API key from the settings.
 type guarded struct {
 	*fixture
 	root string // the operator's key
@@ -77,7 +77,7 @@ func hexOf(b []byte) string {
 	return out.String()
 }
 
-// key makes an API key over the API.
+// key creates an API key through the API.
 func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"name": name, "scopes": scopes})
@@ -91,8 +91,8 @@ func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
 	return made.Key
 }
 
-// Nobody gets anywhere without credentials but where the hub says so: a new route is closed until it is opened here.
-func TestRoutesAreClosedWithoutCredentials(t *testing.T) {
+// Every route requires credentials unless it is listed here.
+func TestRoutesRequireCredentials(t *testing.T) {
 	g := newGuarded(t, "")
 	open := map[string]bool{"GET /": true, "GET /health": true, "GET /health/live": true, "GET /health/ready": true,
 		"GET /v1/openapi.json": true, "GET /v1/auth/whoami": true}
@@ -106,7 +106,7 @@ func TestRoutesAreClosedWithoutCredentials(t *testing.T) {
 		w := g.send(method, path, body, header...)
 		if open[rt] {
 			if w.Code == http.StatusUnauthorized {
-				t.Errorf("%s: 401 for everybody", rt)
+				t.Errorf("%s: 401, want it public", rt)
 			}
 			continue
 		}
@@ -116,7 +116,7 @@ func TestRoutesAreClosedWithoutCredentials(t *testing.T) {
 	}
 }
 
-func TestWhoMayDoWhat(t *testing.T) {
+func TestAuthorization(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, reader := g.key(t, "writer", "orders.write"), g.key(t, "reader", "orders.read")
 	as := func(key string) []string {
@@ -131,29 +131,29 @@ func TestWhoMayDoWhat(t *testing.T) {
 	topic := publicURL + "/topics/orders/eu"
 	subscribe := []string{"hub.mode", "subscribe", "hub.topic", topic, "hub.callback", "https://s.example/cb"}
 	for name, c := range map[string]struct{ got, want int }{
-		"register, nobody":        {form("", "hub.mode", "register", "hub.topic", topic), 401},
-		"register, reader":        {form(reader, "hub.mode", "register", "hub.topic", topic), 403},
-		"register, root":          {form(g.root, "hub.mode", "register", "hub.topic", topic), 403},
-		"register, writer":        {form(writer, "hub.mode", "register", "hub.topic", topic), 200},
-		"another topic, writer":   {form(writer, "hub.mode", "register", "hub.topic", publicURL+"/topics/secret"), 403},
-		"subscribe, writer":       {form(writer, subscribe...), 403},
-		"subscribe, reader":       {form(reader, subscribe...), 202},
-		"publish, reader":         {g.send("POST", publishURL(topic), "x", as(reader)...).Code, 403},
-		"publish, writer":         {g.send("POST", publishURL(topic), "x", as(writer)...).Code, 200},
-		"publish by path, writer": {g.send("POST", "/topics/orders/eu", "x", as(writer)...).Code, 200},
-		"publish by path, nobody": {g.send("POST", "/topics/orders/eu", "x").Code, 401},
-		"read, writer":            {g.send("GET", "/topics/orders/eu", "", as(writer)...).Code, 403},
-		"read, reader":            {g.send("GET", "/topics/orders/eu", "", as(reader)...).Code, 200},
-		"read news, nobody":       {g.send("GET", "/topics/news", "").Code, 404},
-		"head, nobody":            {g.send("HEAD", "/topics/orders/eu", "").Code, 401},
-		"ping, writer":            {form(writer, "hub.mode", "publish", "hub.url", topic), 204},
-		"ping of two, one not":    {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 403},
-		"lists, reader":           {g.send("GET", "/v1/subscriptions", "", as(reader)...).Code, 403},
-		"lists, root":             {g.send("GET", "/v1/subscriptions", "", as(g.root)...).Code, 200},
-		"metrics, nobody":         {g.send("GET", "/metrics", "").Code, 401},
-		"metrics, root":           {g.send("GET", "/metrics", "", as(g.root)...).Code, 200},
-		"pause, reader":           {g.send("POST", "/v1/subscriptions/s-1/pause", "", as(reader)...).Code, 403},
-		"keys, reader":            {g.send("POST", "/v1/auth/keys", `{"name":"x"}`, as(reader)...).Code, 403},
+		"register, anonymous":        {form("", "hub.mode", "register", "hub.topic", topic), 401},
+		"register, reader":           {form(reader, "hub.mode", "register", "hub.topic", topic), 403},
+		"register, root":             {form(g.root, "hub.mode", "register", "hub.topic", topic), 403},
+		"register, writer":           {form(writer, "hub.mode", "register", "hub.topic", topic), 200},
+		"another topic, writer":      {form(writer, "hub.mode", "register", "hub.topic", publicURL+"/topics/secret"), 403},
+		"subscribe, writer":          {form(writer, subscribe...), 403},
+		"subscribe, reader":          {form(reader, subscribe...), 202},
+		"publish, reader":            {g.send("POST", publishURL(topic), "x", as(reader)...).Code, 403},
+		"publish, writer":            {g.send("POST", publishURL(topic), "x", as(writer)...).Code, 200},
+		"publish by path, writer":    {g.send("POST", "/topics/orders/eu", "x", as(writer)...).Code, 200},
+		"publish by path, anonymous": {g.send("POST", "/topics/orders/eu", "x").Code, 401},
+		"read, writer":               {g.send("GET", "/topics/orders/eu", "", as(writer)...).Code, 403},
+		"read, reader":               {g.send("GET", "/topics/orders/eu", "", as(reader)...).Code, 200},
+		"read news, anonymous":       {g.send("GET", "/topics/news", "").Code, 404},
+		"head, anonymous":            {g.send("HEAD", "/topics/orders/eu", "").Code, 401},
+		"ping, writer":               {form(writer, "hub.mode", "publish", "hub.url", topic), 204},
+		"ping of two, one not":       {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 403},
+		"lists, reader":              {g.send("GET", "/v1/subscriptions", "", as(reader)...).Code, 403},
+		"lists, root":                {g.send("GET", "/v1/subscriptions", "", as(g.root)...).Code, 200},
+		"metrics, anonymous":         {g.send("GET", "/metrics", "").Code, 401},
+		"metrics, root":              {g.send("GET", "/metrics", "", as(g.root)...).Code, 200},
+		"pause, reader":              {g.send("POST", "/v1/subscriptions/s-1/pause", "", as(reader)...).Code, 403},
+		"keys, reader":               {g.send("POST", "/v1/auth/keys", `{"name":"x"}`, as(reader)...).Code, 403},
 	} {
 		_ = name
 		if c.got != c.want {
@@ -162,8 +162,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
-// What is refused must say nothing about what is there.
-func TestRefusalsDoNotTellWhatExists(t *testing.T) {
+// A refusal must not reveal what exists.
+func TestRefusalsDoNotRevealTopics(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, stranger := g.key(t, "writer", "orders.write"), g.key(t, "stranger")
 	want(t, g.send("POST", "/hub", encode("hub.mode", "register", "hub.topic", publicURL+"/topics/orders/eu"), "Content-Type", formType, "X-API-Key", writer), 200)
@@ -181,23 +181,23 @@ func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 			answers = append(answers, http.StatusText(w.Code)+strip(w.Body.String()))
 		}
 		if answers[0] != answers[1] {
-			t.Errorf("%s %s: a topic that is there answers %q, one that is not %q", c.method, c.target, answers[0], answers[1])
+			t.Errorf("%s %s: an existing topic answers %q, a missing one %q", c.method, c.target, answers[0], answers[1])
 		}
 	}
 }
 
-func TestBadCredentialsAreAnsweredAlike(t *testing.T) {
+func TestInvalidCredentialsGetOneAnswer(t *testing.T) {
 	g := newGuarded(t, "")
 	var bodies []string
 	for _, header := range [][2]string{
 		{"X-API-Key", "hello"}, {"X-API-Key", "qhk_000000000000_x"}, {"Authorization", "Bearer " + g.root + "x"},
 	} {
-		// A wrong key is no better than none, also where everybody may go.
+		// A wrong key is refused even where no credentials are needed.
 		w := g.send("GET", "/topics/news", "", header[0], header[1])
 		bodies = append(bodies, want(t, w, 401))
 	}
 	if bodies[0] != bodies[1] || bodies[1] != bodies[2] {
-		t.Errorf("different answers to different failures: %q", bodies)
+		t.Errorf("different failures get different answers: %q", bodies)
 	}
 	w := g.send("GET", "/v1/topics", "")
 	want(t, w, 401)
@@ -205,11 +205,11 @@ func TestBadCredentialsAreAnsweredAlike(t *testing.T) {
 		t.Errorf("WWW-Authenticate: %q", got)
 	}
 	if text := g.logged.String(); !strings.Contains(text, "does not exist") || !strings.Contains(text, "its secret is wrong") || strings.Contains(text, g.root) {
-		t.Errorf("the log must name each reason, and no key: %s", text)
+		t.Errorf("the log lacks a reason, or shows a key: %s", text)
 	}
 }
 
-func TestKeysAndRulesOverTheAPI(t *testing.T) {
+func TestKeysAndRulesAPI(t *testing.T) {
 	g := newGuarded(t, "")
 	root := []string{"X-API-Key", g.root, "Content-Type", "application/json"}
 	key := g.key(t, "meter", "orders.read")
@@ -230,7 +230,7 @@ func TestKeysAndRulesOverTheAPI(t *testing.T) {
 	}
 	want(t, g.send("PUT", "/v1/auth/rules/prices", `{"may":["read"],"topics":["prices"],"who":[{"subject":"meter"}]}`, root...), 200)
 	if got := read(); got != 404 {
-		t.Errorf("with the rule: %d, want 404 for a topic that is not there", got)
+		t.Errorf("with the rule: %d, want 404 for a missing topic", got)
 	}
 	if got := want(t, g.send("POST", "/v1/auth/explain", explain, root...), 200); !strings.Contains(got, `"rule":"prices"`) {
 		t.Errorf("explain: %s", got)
@@ -240,7 +240,7 @@ func TestKeysAndRulesOverTheAPI(t *testing.T) {
 	}
 	want(t, g.send("DELETE", "/v1/auth/rules/prices", "", root...), 204)
 	if got := read(); got != 403 {
-		t.Errorf("after the rule was taken away: %d", got)
+		t.Errorf("after removing the rule: %d", got)
 	}
 	want(t, g.send("DELETE", "/v1/auth/keys/"+key[4:16], "", root...), 204)
 	if got := read(); got != 401 {
@@ -271,7 +271,7 @@ func TestKeysAndRulesOverTheAPI(t *testing.T) {
 	}
 }
 
-func TestEveryChangeIsAudited(t *testing.T) {
+func TestAudit(t *testing.T) {
 	g := newGuarded(t, "")
 	writer := g.key(t, "writer", "orders.write")
 	g.send("POST", "/topics/orders/eu", "x", "X-API-Key", writer, "X-Correlation-Id", "good-1")
@@ -344,15 +344,15 @@ func TestSignedPublish(t *testing.T) {
 		<-done
 	}
 	if n := accepted.Load(); n != 1 {
-		t.Errorf("of 10 copies sent at once %d were accepted", n)
+		t.Errorf("%d of 10 concurrent copies were accepted, want 1", n)
 	}
 	if metrics := want(t, g.send("GET", "/metrics", "", "X-API-Key", g.root), 200); !strings.Contains(metrics, "quorumhub_http_body_bytes 0\n") {
-		t.Errorf("bytes of bodies are still counted: %s", metrics)
+		t.Errorf("body bytes are still accounted for: %s", metrics)
 	}
 }
 
-// A page of another site must not act on a hub that only this machine reaches.
-func TestOtherSitesCannotActThroughABrowser(t *testing.T) {
+// A web page must not act on a hub that only its browser's machine can reach.
+func TestCrossSiteRequestsAreRefused(t *testing.T) {
 	f := newFixture(t)
 	for _, c := range []struct {
 		method, target string
@@ -376,8 +376,8 @@ func TestOtherSitesCannotActThroughABrowser(t *testing.T) {
 	}
 }
 
-// Principals have budgets of their own, wherever they call from; credentials that do not hold are the address's.
-func TestLimitsGoByPrincipal(t *testing.T) {
+// Principals have their own limits wherever they call from; requests with invalid credentials count for the address.
+func TestLimitsByPrincipal(t *testing.T) {
 	g := newGuarded(t, "")
 	writer, other := g.key(t, "meter-1", "orders.write"), g.key(t, "meter-2", "orders.write")
 	o := g.Options
@@ -408,10 +408,10 @@ func TestLimitsGoByPrincipal(t *testing.T) {
 		}
 	}
 	if n := strings.Count(g.logged.String(), "credentials refused"); n != 3 {
-		t.Errorf("%d refusals are in the log, want 3", n)
+		t.Errorf("%d refusals in the log, want 3", n)
 	}
 	if got := publish("203.0.113.7:1", other); got != 200 {
-		t.Errorf("good credentials at the address of bad ones: got %d, want 200", got)
+		t.Errorf("valid credentials from an address with invalid ones: got %d, want 200", got)
 	}
 	if w := g.from("203.0.113.9:1", "GET", "/v1/topics", ""); w.Code != 401 || w.Header().Get("RateLimit") == "" {
 		t.Errorf("without credentials: got %d %v", w.Code, w.Header())

@@ -12,7 +12,7 @@ import (
 	"quorumhub/web"
 )
 
-// deliveries answers for the node that delivers.
+// deliveries answers in place of the owner.
 type deliveries struct {
 	view web.DeliveryView
 	err  error
@@ -40,7 +40,7 @@ func TestAttempts(t *testing.T) {
 		return out
 	}
 	if got := show("/v1/subscriptions/s-1"); got["oldest_undelivered_at"] != nil || got["oldest_undelivered_seconds"] != 0.0 {
-		t.Errorf("nothing is owed, and the oldest is from %v", got["oldest_undelivered_at"])
+		t.Errorf("nothing is undelivered, but the oldest is from %v", got["oldest_undelivered_at"])
 	}
 	published := f.clock.Now()
 	want(t, f.send("POST", "/topics/news", "x"), 200)
@@ -68,13 +68,13 @@ func TestAttempts(t *testing.T) {
 		t.Errorf("attempt %v", a)
 	}
 
-	// The node that delivers may be away; what the log says is shown all the same.
-	d.err = hub.Errorf(hub.CodeUnavailable, "node-2 cannot be asked at the moment; try again shortly")
+	// Without the owner, the replicated state is still shown.
+	d.err = hub.Errorf(hub.CodeUnavailable, "node-2 cannot be reached at the moment; try again shortly")
 	got = show("/v1/subscriptions/s-1")
-	if got["delivery"] != nil || !strings.Contains(got["delivery_error"].(string), "node-2 cannot be asked") || got["oldest_undelivered_seconds"] != 90.0 {
+	if got["delivery"] != nil || !strings.Contains(got["delivery_error"].(string), "node-2 cannot be reached") || got["oldest_undelivered_seconds"] != 90.0 {
 		t.Errorf("%v", got)
 	}
-	if body := want(t, f.send("GET", "/v1/subscriptions/s-1/attempts", ""), 503); !strings.Contains(body, "node-2 cannot be asked") {
+	if body := want(t, f.send("GET", "/v1/subscriptions/s-1/attempts", ""), 503); !strings.Contains(body, "node-2 cannot be reached") {
 		t.Errorf("the answer is %s", body)
 	}
 	for _, id := range []string{"s-2", "r-1", "x"} {

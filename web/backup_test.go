@@ -15,7 +15,7 @@ import (
 	"quorumhub/web"
 )
 
-// backups hands out backups of size bytes and counts those not closed.
+// backups makes backups of size bytes and counts open ones.
 type backups struct {
 	size int64
 	err  error
@@ -47,7 +47,7 @@ func (b *someBackup) Close() error {
 	return nil
 }
 
-func TestBackupIsStreamed(t *testing.T) {
+func TestBackup(t *testing.T) {
 	b := &backups{size: 1 << 20}
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Backups = b })
 	w := f.send("GET", "/v1/backup", "")
@@ -63,8 +63,8 @@ func TestBackupIsStreamed(t *testing.T) {
 	want(t, newFixture(t).send("GET", "/v1/backup", ""), 404)
 }
 
-// A reader that stops reading cannot keep a backup open, and another one is told to wait meanwhile.
-func TestAStalledReaderOfABackupIsCutOff(t *testing.T) {
+// A stalled client cannot keep a backup open. Meanwhile another client is told to wait.
+func TestStalledBackupIsCutOff(t *testing.T) {
 	b := &backups{size: 1 << 30}
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Backups, o.BackupStall = b, 300*time.Millisecond })
 	server := httptest.NewServer(f.Server)
@@ -82,12 +82,12 @@ func TestAStalledReaderOfABackupIsCutOff(t *testing.T) {
 	if err = errors.Join(err, second.Body.Close()); err != nil || second.StatusCode != 503 || second.Header.Get("Retry-After") == "" || !strings.Contains(string(text), "another backup") {
 		t.Errorf("a second reader: %d %s, %v", second.StatusCode, text, err)
 	}
-	for end := time.Now().Add(30 * time.Second); b.open.Load() > 0; time.Sleep(5 * time.Millisecond) { // between two looks
+	for end := time.Now().Add(30 * time.Second); b.open.Load() > 0; time.Sleep(5 * time.Millisecond) { // polling
 		if time.Now().After(end) {
-			t.Fatal("the backup is kept open for a reader that does not read")
+			t.Fatal("the backup stays open for a stalled client")
 		}
 	}
 	if n, err := io.Copy(io.Discard, resp.Body); err == nil {
-		t.Errorf("the reader takes %d bytes for all of it", n)
+		t.Errorf("the client received %d bytes, want fewer than all", n)
 	}
 }

@@ -103,7 +103,7 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	}
 	f.ledger.View(func(s *hub.State) {
 		if top, _ := s.TopicByName("news"); top.Head != 0 {
-			t.Errorf("%d messages were published by batches that were refused", top.Head)
+			t.Errorf("refused batches published %d messages", top.Head)
 		}
 	})
 	if got := f.metric(t, `quorumhub_publishes_total{result="refused"}`); got != "19" {
@@ -129,7 +129,7 @@ func TestBatchIdempotencyKey(t *testing.T) {
 	_, first := send("1\n2\n3\n", "k")
 	f.publish(t, "news", "between")
 	if code, again := send("1\n2\n3\n", "k"); code != 200 || !again.Duplicate || fmt.Sprint(again.Messages) != fmt.Sprint(first.Messages) {
-		t.Errorf("repeated: %d %+v, at first %+v", code, again, first)
+		t.Errorf("repeated: %d %+v, first %+v", code, again, first)
 	}
 	for _, other := range []string{"1\n2\n", "1\n2\n3\n4\n", "12\n3\n"} {
 		if code, _ := send(other, "k"); code != 422 {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// blobUploadBytes is the memory of an upload: what was read, and its encoded copy on the way into the log.
+	// blobUploadBytes is the memory of an upload: what was read, and its encoded copy on the way to the log.
 	blobUploadBytes = 2 * (hub.MaxInlineBytes + 1)
 	// blobWriteBytes is the memory of a download, and what a client must take within downloadTime.
 	blobWriteBytes = 32 << 10
@@ -44,7 +44,7 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 		for have < len(buf) && !ended {
 			n, err := r.Body.Read(buf[have:])
 			have += n
-			if err == io.EOF { //nolint:errorlint // a truncated body is a different error
+			if err == io.EOF { // not errors.Is: a truncated body is a different error
 				ended = true
 			} else if err != nil {
 				return hub.Receipt{}, 0, unreadable(err)

@@ -22,7 +22,7 @@ func largeBody(n int) []byte {
 	return b
 }
 
-// unsized hides the length of a body, so that it is sent in chunks.
+// unsized hides the length of a body, so that it is sent chunked.
 type unsized struct{ io.Reader }
 
 func TestBlobs(t *testing.T) {
@@ -67,12 +67,12 @@ func TestBlobs(t *testing.T) {
 	head := uint64(0)
 	r.ledger.View(func(s *hub.State) { head = s.Head(1) })
 	if head != 12 {
-		t.Errorf("%d messages are there, want 12", head)
+		t.Errorf("%d messages, want 12", head)
 	}
 }
 
-// JSON that is compacted is in memory as a whole, and goes into the log in parts all the same.
-func TestBlobThatIsCompacted(t *testing.T) {
+// Compacted JSON is in memory as a whole, but still goes into the log in parts.
+func TestCompactedBlob(t *testing.T) {
 	f := newFixture(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.CompactJSON = 2<<20, true })
 	body := "[" + strings.Repeat(" 1 ,", 200_000) + " 2 ]"
 	want(t, f.send(http.MethodPost, "/topics/news", body, "Content-Type", "application/json"), 200)
@@ -86,7 +86,7 @@ func TestBlobThatIsCompacted(t *testing.T) {
 	})
 }
 
-func TestBlobsThatAreCutOff(t *testing.T) {
+func TestTruncatedBlobs(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) {
 		rules.MaxMessageBytes, o.BodyTimeout = 2<<20, 300*time.Millisecond
 	})
@@ -134,8 +134,8 @@ func TestBlobIdempotency(t *testing.T) {
 	}
 }
 
-// Many large bodies at once take memory for one part each, in both directions.
-func TestBlobsTakeLittleMemory(t *testing.T) {
+// Concurrent blobs take memory for one part each, in both directions.
+func TestBlobMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves 200 MiB")
 	}
@@ -159,7 +159,7 @@ func TestBlobsTakeLittleMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > 16<<20 {
-		t.Errorf("%d bytes are held after a publish of 64 MiB", held)
+		t.Errorf("%d bytes in use after publishing 64 MiB", held)
 	}
 	if got := r.metric(t, "quorumhub_http_body_bytes"); got != "0" {
 		t.Errorf("%s bytes of bodies are accounted for", got)

@@ -14,7 +14,7 @@ import (
 	"quorumhub/web"
 )
 
-// dialFrom is dial with a client address of one's own on loopback.
+// dialFrom dials from a chosen loopback address.
 func (r *running) dialFrom(t *testing.T, client string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
@@ -29,7 +29,7 @@ func (r *running) dialFrom(t *testing.T, client string) net.Conn {
 	return c
 }
 
-// serves tells whether a connection gets an answer, or is closed instead.
+// serves reports whether a connection gets an answer instead of being closed.
 func serves(t *testing.T, c net.Conn) bool {
 	t.Helper()
 	if _, err := io.WriteString(c, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -42,7 +42,7 @@ func serves(t *testing.T, c net.Conn) bool {
 	return string(first[:]) == "HTTP/1.1 200"
 }
 
-func TestConnectionsOfOneClientAreBounded(t *testing.T) {
+func TestClientConnectionLimit(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		trusted []netip.Prefix
@@ -67,15 +67,15 @@ func TestConnectionsOfOneClientAreBounded(t *testing.T) {
 			_ = first.Close()
 			for end := time.Now().Add(20 * time.Second); !serves(t, r.dialFrom(t, client)); {
 				if time.Now().After(end) {
-					t.Fatal("a connection that was closed still counts")
+					t.Fatal("a closed connection still counts")
 				}
 			}
 		})
 	}
 }
 
-// One client that holds bodies back takes its share of the memory for them, and no more.
-func TestOneClientLeavesMemoryToOthers(t *testing.T) {
+// A client that is slow to send bodies uses no more than its share of the budget.
+func TestClientBodyBudget(t *testing.T) {
 	const size = 200 << 10
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 256<<10, 8<<20 })
 	head := fmt.Sprintf("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
@@ -90,14 +90,14 @@ func TestOneClientLeavesMemoryToOthers(t *testing.T) {
 			refused <- string(resp)
 		}()
 	}
-	for range 60 - 10 { // a quarter of 8 MiB holds ten
+	for range 60 - 10 { // a quarter of 8 MiB has room for ten
 		select {
 		case got := <-refused:
 			if !strings.HasPrefix(got, "HTTP/1.1 429") {
 				t.Fatalf("got %q, want 429", got)
 			}
 		case <-time.After(20 * time.Second):
-			t.Fatal("the client may hold back more than its share")
+			t.Fatal("the client exceeded its share")
 		}
 	}
 	resp, err := r.client.Post("http://"+r.addr+"/topics/b", "text/plain", strings.NewReader(strings.Repeat("y", size)))
@@ -110,7 +110,7 @@ func TestOneClientLeavesMemoryToOthers(t *testing.T) {
 	}
 }
 
-func TestStreamsOfOneClientAreBounded(t *testing.T) {
+func TestClientStreamLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.ClientStreams = 2 })
 	want(t, r.send("POST", "/topics/news", "x"), 200)
 	open := func(client string) (net.Conn, int) {
@@ -143,13 +143,13 @@ func TestStreamsOfOneClientAreBounded(t *testing.T) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatal("a stream that ended still counts")
+			t.Fatal("an ended stream still counts")
 		}
 	}
 }
 
-// A header of many short lines costs thirty times its size in memory: it is not kept while a body comes.
-func TestHeaderFieldsAreBoundedInNumber(t *testing.T) {
+// A header with many short fields takes thirty times its size in memory, so it is not kept while a body arrives.
+func TestTooManyHeaderFields(t *testing.T) {
 	r := start(t)
 	var b strings.Builder
 	for i := range 5000 {
@@ -160,10 +160,10 @@ func TestHeaderFieldsAreBoundedInNumber(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 431") {
-		t.Errorf("got %q and %v, want 431 and the end of the connection, without the body", got, err)
+		t.Errorf("got %q and %v, want 431 and a closed connection without reading the body", got, err)
 	}
 	if status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("A: b\r\n", 90)+"\r\n", false); status != 200 {
-		t.Errorf("many lines of one name: got %d", status)
+		t.Errorf("many fields with one name: got %d", status)
 	}
 }
 

@@ -162,9 +162,10 @@ func UnknownTopic(topic string) string {
 // them takes for an acceptance.
 func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequest, err error) *problem.Details {
 	publisher := q.mode != "subscribe" && q.mode != "unsubscribe"
-	status, reason := 0, ""
-	var refusal *auth.Refusal
-	var denied *auth.Denied
+	var status int
+	var reason string
+	var refusal *auth.RefusalError
+	var denied *auth.DeniedError
 	topic := q.params.Get("hub.topic")
 	p := problem.Of(err)
 	switch {

@@ -13,7 +13,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// letters is a hub with three dead letters: d-1 (404) and d-2 (no answer) of s-1, and d-3 (503) of s-2, a minute apart.
+// letters is a hub with three dead letters: d-1 (404) and d-2 (no response) of s-1, and d-3 (503) of s-2, a minute apart.
 func letters(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
@@ -88,7 +88,7 @@ func TestDeadLetterFilters(t *testing.T) {
 
 func TestOneDeadLetter(t *testing.T) {
 	f := letters(t)
-	f.ledger.trim(t, 1, 3) // its content is there all the same
+	f.ledger.trim(t, 1, 3) // the content is still there
 	var d map[string]any
 	body := want(t, f.send("GET", "/v1/dead-letters/d-1", ""), 200)
 	if err := json.Unmarshal([]byte(body), &d); err != nil {
@@ -109,7 +109,7 @@ func TestOneDeadLetter(t *testing.T) {
 		t.Errorf("headers %v", headers)
 	}
 	if got := want(t, f.send("GET", "/v1/dead-letters/d-2", ""), 200); !strings.Contains(got, `"body_base64":"/wA="`) || strings.Contains(got, `"body":`) {
-		t.Errorf("a body that is no text: %s", got)
+		t.Errorf("a binary body: %s", got)
 	}
 	if got := want(t, f.send("GET", "/v1/dead-letters/d-3", ""), 200); !strings.Contains(got, `"body":""`) {
 		t.Errorf("an empty body: %s", got)
@@ -126,7 +126,7 @@ func TestOneDeadLetter(t *testing.T) {
 	want(t, f.send("GET", "/v1/dead-letters/d-1", ""), 404)
 }
 
-func TestReplayByAPI(t *testing.T) {
+func TestReplayAndDropAPI(t *testing.T) {
 	f := letters(t)
 	replaying := func() (out string) {
 		f.ledger.View(func(s *hub.State) {
@@ -137,17 +137,17 @@ func TestReplayByAPI(t *testing.T) {
 		return strings.TrimSpace(out)
 	}
 	if got := f.action(t, "replay", `{"all":true,"dry_run":true}`, 202); got != `{"matched":3,"ended":0,"replaying":0,"dry_run":true}` || replaying() != "" {
-		t.Errorf("dry run: %s; %s are replayed", got, replaying())
+		t.Errorf("dry run: %s; replaying %s", got, replaying())
 	}
 	if got := f.action(t, "replay", `{"status":"4xx","expect":2}`, 409); !strings.Contains(got, "expect: the filter selects 1 dead letters, not 2") || replaying() != "" {
-		t.Errorf("%s; %s are replayed", got, replaying())
+		t.Errorf("%s; replaying %s", got, replaying())
 	}
 	if got := f.action(t, "replay", `{"status":"4xx","expect":1}`, 202); got != `{"matched":1,"ended":0,"replaying":1,"dry_run":false}` || replaying() != "d-1" {
-		t.Errorf("%s; %s are replayed", got, replaying())
+		t.Errorf("%s; replaying %s", got, replaying())
 	}
-	want(t, f.send("POST", "/v1/dead-letters/d-1/replay", ""), 202) // again changes nothing
+	want(t, f.send("POST", "/v1/dead-letters/d-1/replay", ""), 202) // a repetition changes nothing
 	if got := want(t, f.send("POST", "/v1/dead-letters/d-2/replay", ""), 202); strings.TrimSpace(got) != `{"id":"d-2","replaying":true}` || replaying() != "d-1 d-2" {
-		t.Errorf("%s; %s are replayed", got, replaying())
+		t.Errorf("%s; replaying %s", got, replaying())
 	}
 	if got := f.items(t, "/v1/dead-letters", url.Values{}); got[0]["replaying_since"] == nil || got[2]["replaying_since"] != nil {
 		t.Errorf("listed %v", got)
@@ -162,7 +162,7 @@ func TestReplayByAPI(t *testing.T) {
 		t.Errorf("the answer is %s", body)
 	}
 	if got := f.action(t, "replay", `{"all":true}`, 202); got != `{"matched":3,"ended":2,"replaying":1,"dry_run":false}` || replaying() != "d-3" {
-		t.Errorf("%s; %s are replayed", got, replaying())
+		t.Errorf("%s; replaying %s", got, replaying())
 	}
 	if got := want(t, f.send("GET", "/v1/dead-letters/d-1", ""), 200); !strings.Contains(got, `"subscription_active":false`) {
 		t.Errorf("%s", got)
@@ -179,7 +179,7 @@ func TestReplayByAPI(t *testing.T) {
 	}
 }
 
-func TestActionsThatAreRefused(t *testing.T) {
+func TestInvalidDeadLetterActions(t *testing.T) {
 	f := letters(t)
 	for body, words := range map[string]string{
 		`{}`: "selects no dead letters", ``: "cannot be decoded", `{"all":true,"topic":"news"}`: "all: is combined with a filter",
@@ -191,14 +191,14 @@ func TestActionsThatAreRefused(t *testing.T) {
 			}
 		}
 	}
-	// A page of another site can make a browser send a plain POST, but none with this type.
+	// Web pages of other sites can make a browser send a POST, but not with this content type.
 	want(t, f.send("POST", "/v1/dead-letters/drop", `{"all":true}`, "Content-Type", "text/plain"), 415)
 	if n := len(f.items(t, "/v1/dead-letters", url.Values{})); n != 3 {
 		t.Errorf("%d letters are left, want 3", n)
 	}
 }
 
-func TestExportOfDeadLetters(t *testing.T) {
+func TestExportDeadLetters(t *testing.T) {
 	f := letters(t)
 	w := f.send("GET", "/v1/dead-letters/export", "")
 	body := want(t, w, 200)
@@ -217,10 +217,10 @@ func TestExportOfDeadLetters(t *testing.T) {
 		}
 	}
 	if body != "" {
-		t.Errorf("behind the last line: %q", body)
+		t.Errorf("after the last line: %q", body)
 	}
 	if strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), sealedMark) {
-		t.Error("the export tells a secret")
+		t.Error("the export shows a secret")
 	}
 	want(t, f.send("HEAD", "/v1/dead-letters/export", ""), 200)
 }

@@ -21,8 +21,8 @@ const (
 	pullSecret   = "OIUAShdasoi"
 )
 
-// puller is a hub of the profile mosip whose subscriber has given up the first of five messages of demo, acknowledged the second
-// and fourth, and not got the third and fifth, which is no text. They are a minute apart.
+// puller is a hub with the mosip profile and one subscriber. Of five messages of demo, a minute apart, the first is a dead letter,
+// the second and fourth are acknowledged, and the third and fifth (which is binary) are undelivered.
 func puller(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t, func(r *hub.Policy, o *web.Options) { r.Clock, o.Profile = o.Clock, web.ProfileMOSIP })
@@ -41,7 +41,7 @@ func puller(t *testing.T) *fixture {
 	return f
 }
 
-// pull asks for failed content as MOSIP's client does.
+// pull requests failed content like MOSIP's client.
 func (f *fixture) pull(secret, topic, callback string, since time.Time, more ...string) (int, string) {
 	at := since.UTC().Format("2006-01-02T15:04:05.000000000Z")
 	text, query := topic+callback+at, ""
@@ -56,7 +56,7 @@ func (f *fixture) pull(secret, topic, callback string, since time.Time, more ...
 	return w.Code, w.Body.String()
 }
 
-// The reference's own request, with the signature it gives.
+// A request with a signature from the reference implementation.
 func TestFailedContentVector(t *testing.T) {
 	f := puller(t)
 	const query = "?topic=demo&callback=aHR0cDovL2xvY2FsaG9zdDo4MDgwL2NhbGxiYWNr&timestamp=2021-08-30T12:39:23.511446100Z&pageindex=0&messageCount=10"
@@ -94,7 +94,7 @@ func TestFailedContentPages(t *testing.T) {
 		{start, []string{"1", "2"}, "5"},
 		{start, []string{"0", "1000"}, "1 3 5"},
 		{start, []string{"4294967295", "1000"}, ""},
-		// A message that was given up is there by the time that was done.
+		// Dead letters are selected by the time they were given up.
 		{start.Add(time.Minute), nil, "1 3 5"},
 		{start.Add(2*time.Minute + time.Second), nil, "1 5"},
 		{start.Add(5*time.Minute + time.Second), nil, ""},
@@ -118,12 +118,12 @@ func TestFailedContentPages(t *testing.T) {
 			t.Errorf("since %s, %v: %s, want %s", c.since, c.more, s, c.want)
 		}
 	}
-	// What the log has dropped is left out; what was given up is kept.
+	// Messages dropped by retention are left out; dead letters are kept.
 	f.ledger.trim(t, 1, 3)
 	if _, body := f.pull(pullSecret, "demo", pullCallback, start); strings.Contains(body, `n\":3`) || !strings.Contains(body, `n\":1`) {
 		t.Errorf("after retention: %s", body)
 	}
-	// Nothing is told of a subscription that has ended, nor to a holder of its former secret.
+	// An ended subscription reveals nothing, not even to a holder of its former secret.
 	f.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
 		Subscriptions: []uint64{1}, Reason: hubpb.EndReason_END_UNSUBSCRIBED}}})
 	if status, body := f.pull(pullSecret, "demo", pullCallback, start); status != 400 {
@@ -131,7 +131,7 @@ func TestFailedContentPages(t *testing.T) {
 	}
 }
 
-// All signatures that do not hold are answered alike, whatever exists.
+// All invalid signatures get the same answer, whatever exists.
 func TestFailedContentRefusals(t *testing.T) {
 	f := puller(t)
 	start := f.clock.Now().Add(-time.Hour)

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// namesParameter is how every refusal of a form begins: the parameter, then what is wrong with it.
+// namesParameter matches the start of every refusal of a form: the parameter at fault.
 var namesParameter = regexp.MustCompile(`^(hub\.[a-z_\[\]]+|Content-Type|body|parameter ("[^\n]*"|\d+)): \S[^\r\n]*\n$`)
 
-// reused hands out a server for many inputs, and a new one before the old one's state grows.
+// reused returns one server for many inputs, and a new one before the state of the old one grows.
 func reused() func(testing.TB) *fixture {
 	var fx *fixture
 	n := 0
@@ -25,8 +25,8 @@ func reused() func(testing.TB) *fixture {
 	}
 }
 
-// FuzzHubForm posts arbitrary bytes to the hub endpoint: a wrong request is refused with one line that names the
-// parameter, and none is the hub's own fault.
+// FuzzHubForm posts arbitrary bytes to the hub endpoint: an invalid request is refused with one line that names the parameter, and
+// none causes an internal error.
 func FuzzHubForm(f *testing.F) {
 	for _, seed := range []string{
 		"", "&", "=", "hub.mode", "hub.mode=subscribe", "hub.mode=subscribe&hub.mode=publish", "%", "%zz=1", "a=%f", "hub.=%", "hub.x=%", "hub.mode=%00",
@@ -51,7 +51,7 @@ func FuzzHubForm(f *testing.F) {
 		case w.Code >= 500:
 			t.Fatalf("%q: got %d %q", body, w.Code, answer)
 		case w.Code == http.StatusNotFound || w.Code == http.StatusConflict || w.Code == http.StatusForbidden:
-			checkErrorLine(t, answer) // a proper request for something that is not to be had
+			checkErrorLine(t, answer) // a valid request for something missing or forbidden
 		case w.Code >= 400:
 			if !namesParameter.MatchString(answer) {
 				t.Fatalf("%q: the refusal %q names no parameter", body, answer)
@@ -73,7 +73,7 @@ func FuzzHubQuery(f *testing.F) {
 		fx := fixture(t)
 		r := httptest.NewRequest(http.MethodPost, "/hub", strings.NewReader("content"))
 		r.URL.RawQuery = query
-		for range 2 { // the second time the topic may be remembered
+		for range 2 { // the second time the topic may be cached
 			w := httptest.NewRecorder()
 			fx.ServeHTTP(w, r.Clone(t.Context()))
 			if w.Code >= 500 || w.Code >= 300 && w.Code < 400 {
@@ -106,7 +106,7 @@ func FuzzTopicPath(f *testing.F) {
 			checkErrorLine(t, w.Body.String())
 			return
 		}
-		// What was published can be read at the same path, and at the URL that the answer names.
+		// The content can be read at the same path and at the URL in the response.
 		read := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath}, Header: http.Header{}}
 		got := httptest.NewRecorder()
 		fx.ServeHTTP(got, read)

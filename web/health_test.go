@@ -12,8 +12,8 @@ import (
 	"quorumhub/web"
 )
 
-// A node that works may have something to be looked after.
-func TestReadyTellsWarnings(t *testing.T) {
+// A ready node may have warnings.
+func TestReadyListsWarnings(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) {
 		o.Warnings = func() []string { return []string{"the clock is off"} }
 	})
@@ -30,13 +30,13 @@ func (f *fixture) set(change func(*node)) {
 
 func TestHealth(t *testing.T) {
 	f := newFixture(t)
-	f.set(func(n *node) { n.notReady, n.alive = []string{"no leader"}, errors.New("the log stands still") })
+	f.set(func(n *node) { n.notReady, n.alive = []string{"no leader"}, errors.New("the log is stuck") })
 	if body := want(t, f.send("GET", "/health", ""), 200); strings.TrimSpace(body) != `{"status":"active"}` {
 		t.Errorf("GET /health: %s", body)
 	}
 }
 
-func TestReadyFailsAtOnceAndSaysWhy(t *testing.T) {
+func TestReadyFailsImmediately(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("GET", "/health/ready", ""), 200)
 	f.set(func(n *node) { n.notReady = []string{"no leader is known", "the disk is full"} })
@@ -58,15 +58,15 @@ func TestReadyFailsAtOnceAndSaysWhy(t *testing.T) {
 func TestLiveIsSlowToFail(t *testing.T) {
 	f := newFixture(t)
 	stuck := func(err error) { f.set(func(n *node) { n.alive = err }) }
-	stuck(errors.New("the log stands still"))
-	if body := want(t, f.send("GET", "/health/live", ""), 200); !strings.Contains(body, "the log stands still") {
-		t.Errorf("the trouble is not named: %s", body)
+	stuck(errors.New("the log is stuck"))
+	if body := want(t, f.send("GET", "/health/live", ""), 200); !strings.Contains(body, "the log is stuck") {
+		t.Errorf("the reason is missing: %s", body)
 	}
 	f.clock.advance(29 * time.Second)
 	want(t, f.send("GET", "/health/live", ""), 200)
-	stuck(nil) // a moment of health starts the time anew
+	stuck(nil) // a healthy moment restarts the clock
 	want(t, f.send("GET", "/health/live", ""), 200)
-	stuck(errors.New("the log stands still"))
+	stuck(errors.New("the log is stuck"))
 	f.clock.advance(time.Second)
 	want(t, f.send("GET", "/health/live", ""), 200)
 	f.clock.advance(30 * time.Second)
@@ -106,6 +106,6 @@ func TestMetricsCountRequests(t *testing.T) {
 		}
 	}
 	if strings.Contains(body, "made-up") || strings.Contains(body, "/nope") {
-		t.Error("a client can make up labels")
+		t.Error("clients can create labels")
 	}
 }

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ const (
 	callbackURL = "https://subscriber.example/cb?id=1"
 )
 
-func TestModesOfTheHubEndpoint(t *testing.T) {
+func TestHubModes(t *testing.T) {
 	for _, path := range []string{"/hub", "/hub/"} {
 		for _, tc := range []struct {
 			name, body      string
@@ -45,15 +46,15 @@ func TestModesOfTheHubEndpoint(t *testing.T) {
 	}
 }
 
-// Rule 33: the answer says nothing about the outcome, not even whether there was something to unsubscribe.
-func TestAnswersToSubscribersAreAllTheSame(t *testing.T) {
+// Rule 33: the response does not reveal the outcome, not even whether there was anything to unsubscribe.
+func TestSubscribersGetOneAnswer(t *testing.T) {
 	f := newFixture(t)
 	params := []string{"hub.topic", topicURL, "hub.callback", callbackURL}
 	first := want(t, f.form(append(params, "hub.mode", "subscribe")...), 202)
 	f.ledger.verify(t)
 	for _, mode := range []string{"subscribe", "unsubscribe"} {
 		if got := want(t, f.form(append(params, "hub.mode", mode)...), 202); got != first {
-			t.Errorf("%s of an active subscription is answered %q, of an unknown one %q", mode, got, first)
+			t.Errorf("%s of an active subscription gets %q, of an unknown one %q", mode, got, first)
 		}
 	}
 }
@@ -77,26 +78,30 @@ func TestUnknownTopicsWithoutAutoRegister(t *testing.T) {
 	want(t, f.send("POST", "/topics/news", "x"), 200)
 }
 
-func TestBadRequestsNameWhatIsWrong(t *testing.T) {
-	sub := func(params ...string) string {
-		base := map[string]string{"hub.mode": "subscribe", "hub.topic": topicURL, "hub.callback": callbackURL}
-		for i := 0; i+1 < len(params); i += 2 {
-			base[params[i]] = params[i+1]
-		}
-		var all []string
-		for k, v := range base {
-			if v != "-" {
-				all = append(all, k, v)
-			}
-		}
-		return encode(all...)
+// subscribeForm is a valid subscribe request with some parameters changed; "-" removes one.
+func subscribeForm(params ...string) string {
+	base := map[string]string{"hub.mode": "subscribe", "hub.topic": topicURL, "hub.callback": callbackURL}
+	for i := 0; i+1 < len(params); i += 2 {
+		base[params[i]] = params[i+1]
 	}
-	long := "https://example.com/" + strings.Repeat("a", 2048)
-	for _, tc := range []struct {
-		name, target, contentType, body string
-		status                          int
-		param                           string
-	}{
+	var all []string
+	for k, v := range base {
+		if v != "-" {
+			all = append(all, k, v)
+		}
+	}
+	return encode(all...)
+}
+
+type invalidRequest struct {
+	name, target, contentType, body string
+	status                          int
+	param                           string
+}
+
+func invalidSubscribes() []invalidRequest {
+	longURL := "https://example.com/" + strings.Repeat("a", 2048)
+	return []invalidRequest{
 		{"no body, no type", "/hub", "", "", 415, "Content-Type"},
 		{"JSON", "/hub", "application/json", `{"hub.mode":"subscribe"}`, 415, "Content-Type"},
 		{"multipart", "/hub", "multipart/form-data; boundary=x", "--x--", 415, "Content-Type"},
@@ -104,43 +109,48 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 		{"malformed value", "/hub", formType, "hub.mode=subscribe&hub.topic=%zz", 400, "hub.topic"},
 		{"malformed name", "/hub", formType, "hub.mode=subscribe&%zz=1", 400, "parameter 2"},
 		{"cut-off escape", "/hub", formType, "hub.mode=subscribe&hub.callback=http://a/%4", 400, "hub.callback"},
-		{"no mode", "/hub", formType, sub("hub.mode", "-"), 400, "hub.mode"},
-		{"empty mode", "/hub", formType, sub("hub.mode", ""), 400, "hub.mode"},
-		{"wrong mode", "/hub", formType, sub("hub.mode", "Subscribe"), 400, "hub.mode"},
+		{"no mode", "/hub", formType, subscribeForm("hub.mode", "-"), 400, "hub.mode"},
+		{"empty mode", "/hub", formType, subscribeForm("hub.mode", ""), 400, "hub.mode"},
+		{"wrong mode", "/hub", formType, subscribeForm("hub.mode", "Subscribe"), 400, "hub.mode"},
 		{"mode twice", "/hub", formType, "hub.mode=subscribe&hub.mode=subscribe", 400, "hub.mode"},
-		{"mode of the hub's own requests", "/hub", formType, sub("hub.mode", "denied"), 400, "hub.mode"},
-		{"no topic", "/hub", formType, sub("hub.topic", "-"), 400, "hub.topic"},
-		{"empty topic", "/hub", formType, sub("hub.topic", ""), 400, "hub.topic"},
-		{"relative topic", "/hub", formType, sub("hub.topic", "/feed"), 400, "hub.topic"},
-		{"bare name as topic", "/hub", formType, sub("hub.topic", "news"), 400, "hub.topic"},
-		{"ftp topic", "/hub", formType, sub("hub.topic", "ftp://example.com/feed"), 400, "hub.topic"},
-		{"topic with fragment", "/hub", formType, sub("hub.topic", "https://example.com/feed#x"), 400, "hub.topic"},
-		{"topic with user info", "/hub", formType, sub("hub.topic", "https://u:p@example.com/feed"), 400, "hub.topic"},
-		{"long topic", "/hub", formType, sub("hub.topic", long), 400, "hub.topic"},
-		{"topic twice", "/hub", formType, sub() + "&hub.topic=" + topicURL, 400, "hub.topic"},
-		{"topic not UTF-8", "/hub", formType, sub("hub.topic", "https://example.com/\xff"), 400, "hub.topic"},
-		{"hosted topic without name", "/hub", formType, sub("hub.topic", publicURL+"/topics/"), 400, "hub.topic"},
-		{"no callback", "/hub", formType, sub("hub.callback", "-"), 400, "hub.callback"},
-		{"empty callback", "/hub", formType, sub("hub.callback", ""), 400, "hub.callback"},
-		{"relative callback", "/hub", formType, sub("hub.callback", "cb"), 400, "hub.callback"},
-		{"javascript callback", "/hub", formType, sub("hub.callback", "javascript:alert(1)"), 400, "hub.callback"},
-		{"callback with user info", "/hub", formType, sub("hub.callback", "https://u@example.com/"), 400, "hub.callback"},
-		{"callback with octal address", "/hub", formType, sub("hub.callback", "http://0177.0.0.1/"), 400, "hub.callback"},
-		{"callback with address in one word", "/hub", formType, sub("hub.callback", "http://2130706433/"), 400, "hub.callback"},
-		{"callback with a space", "/hub", formType, sub("hub.callback", "https://example.com/a b"), 400, "hub.callback"},
-		{"callback with a line break", "/hub", formType, sub("hub.callback", "https://example.com/\r\nX: y"), 400, "hub.callback"},
-		{"callback that policy refuses", "/hub", formType, sub("hub.callback", "https://forbidden.example/"), 403, "hub.callback"},
-		{"lease 0", "/hub", formType, sub("hub.lease_seconds", "0"), 400, "hub.lease_seconds"},
-		{"empty lease", "/hub", formType, sub("hub.lease_seconds", ""), 400, "hub.lease_seconds"},
-		{"negative lease", "/hub", formType, sub("hub.lease_seconds", "-1"), 400, "hub.lease_seconds"},
-		{"fractional lease", "/hub", formType, sub("hub.lease_seconds", "1.5"), 400, "hub.lease_seconds"},
-		{"lease in words", "/hub", formType, sub("hub.lease_seconds", "a day"), 400, "hub.lease_seconds"},
-		{"secret of 200 bytes", "/hub", formType, sub("hub.secret", strings.Repeat("s", 200)), 400, "hub.secret"},
-		{"secret of 100 characters in 200 bytes", "/hub", formType, sub("hub.secret", strings.Repeat("é", 100)), 400, "hub.secret"},
-		{"secret twice", "/hub", formType, sub("hub.secret", "a") + "&hub.secret=b", 400, "hub.secret"},
-		{"long verify token", "/hub", formType, sub("hub.verify_token", strings.Repeat("t", 2000)), 400, "hub.verify_token"},
-		{"verify token not UTF-8", "/hub", formType, sub("hub.verify_token", "\xff"), 400, "hub.verify_token"},
-		{"unknown hash algorithms only", "/hub", formType, sub("hub.hash_algorithms", "md5"), 400, "hub.hash_algorithms"},
+		{"mode of the hub's own requests", "/hub", formType, subscribeForm("hub.mode", "denied"), 400, "hub.mode"},
+		{"no topic", "/hub", formType, subscribeForm("hub.topic", "-"), 400, "hub.topic"},
+		{"empty topic", "/hub", formType, subscribeForm("hub.topic", ""), 400, "hub.topic"},
+		{"relative topic", "/hub", formType, subscribeForm("hub.topic", "/feed"), 400, "hub.topic"},
+		{"bare name as topic", "/hub", formType, subscribeForm("hub.topic", "news"), 400, "hub.topic"},
+		{"ftp topic", "/hub", formType, subscribeForm("hub.topic", "ftp://example.com/feed"), 400, "hub.topic"},
+		{"topic with fragment", "/hub", formType, subscribeForm("hub.topic", "https://example.com/feed#x"), 400, "hub.topic"},
+		{"topic with user info", "/hub", formType, subscribeForm("hub.topic", "https://u:p@example.com/feed"), 400, "hub.topic"},
+		{"long topic", "/hub", formType, subscribeForm("hub.topic", longURL), 400, "hub.topic"},
+		{"topic twice", "/hub", formType, subscribeForm() + "&hub.topic=" + topicURL, 400, "hub.topic"},
+		{"topic not UTF-8", "/hub", formType, subscribeForm("hub.topic", "https://example.com/\xff"), 400, "hub.topic"},
+		{"hosted topic without name", "/hub", formType, subscribeForm("hub.topic", publicURL+"/topics/"), 400, "hub.topic"},
+		{"no callback", "/hub", formType, subscribeForm("hub.callback", "-"), 400, "hub.callback"},
+		{"empty callback", "/hub", formType, subscribeForm("hub.callback", ""), 400, "hub.callback"},
+		{"relative callback", "/hub", formType, subscribeForm("hub.callback", "cb"), 400, "hub.callback"},
+		{"javascript callback", "/hub", formType, subscribeForm("hub.callback", "javascript:alert(1)"), 400, "hub.callback"},
+		{"callback with user info", "/hub", formType, subscribeForm("hub.callback", "https://u@example.com/"), 400, "hub.callback"},
+		{"callback with octal address", "/hub", formType, subscribeForm("hub.callback", "http://0177.0.0.1/"), 400, "hub.callback"},
+		{"callback with address in one word", "/hub", formType, subscribeForm("hub.callback", "http://2130706433/"), 400, "hub.callback"},
+		{"callback with a space", "/hub", formType, subscribeForm("hub.callback", "https://example.com/a b"), 400, "hub.callback"},
+		{"callback with a line break", "/hub", formType, subscribeForm("hub.callback", "https://example.com/\r\nX: y"), 400, "hub.callback"},
+		{"callback that policy refuses", "/hub", formType, subscribeForm("hub.callback", "https://forbidden.example/"), 403, "hub.callback"},
+		{"lease 0", "/hub", formType, subscribeForm("hub.lease_seconds", "0"), 400, "hub.lease_seconds"},
+		{"empty lease", "/hub", formType, subscribeForm("hub.lease_seconds", ""), 400, "hub.lease_seconds"},
+		{"negative lease", "/hub", formType, subscribeForm("hub.lease_seconds", "-1"), 400, "hub.lease_seconds"},
+		{"fractional lease", "/hub", formType, subscribeForm("hub.lease_seconds", "1.5"), 400, "hub.lease_seconds"},
+		{"lease in words", "/hub", formType, subscribeForm("hub.lease_seconds", "a day"), 400, "hub.lease_seconds"},
+		{"secret of 200 bytes", "/hub", formType, subscribeForm("hub.secret", strings.Repeat("s", 200)), 400, "hub.secret"},
+		{"secret of 100 characters in 200 bytes", "/hub", formType, subscribeForm("hub.secret", strings.Repeat("é", 100)), 400, "hub.secret"},
+		{"secret twice", "/hub", formType, subscribeForm("hub.secret", "a") + "&hub.secret=b", 400, "hub.secret"},
+		{"long verify token", "/hub", formType, subscribeForm("hub.verify_token", strings.Repeat("t", 2000)), 400, "hub.verify_token"},
+		{"verify token not UTF-8", "/hub", formType, subscribeForm("hub.verify_token", "\xff"), 400, "hub.verify_token"},
+		{"unknown hash algorithms only", "/hub", formType, subscribeForm("hub.hash_algorithms", "md5"), 400, "hub.hash_algorithms"},
+	}
+}
+
+func invalidPublishes() []invalidRequest {
+	return []invalidRequest{
 		{"ping without topic", "/hub", formType, "hub.mode=publish", 400, "hub.url"},
 		{"ping with an empty one", "/hub", formType, "hub.mode=publish&hub.url=", 400, "hub.url"},
 		{"ping with a bad one", "/hub", formType, "hub.mode=publish&hub.url=https://example.com/&hub.url[]=nonsense", 400, "hub.url[]"},
@@ -148,8 +158,8 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 		{"register without topic", "/hub", formType, "hub.mode=register", 400, "hub.topic"},
 		{"form too large", "/hub", formType, "hub.mode=subscribe&x=" + strings.Repeat("y", 300<<10), 413, "body"},
 		{"too many parameters", "/hub", formType, "hub.mode=subscribe" + strings.Repeat("&a=1", 1001), 400, "body"},
-		{"subscribe in the query", "/hub?" + sub(), "", "", 400, "hub.mode"},
-		{"subscribe in the query, empty form", "/hub?" + sub(), formType, "", 400, "hub.mode"},
+		{"subscribe in the query", "/hub?" + subscribeForm(), "", "", 400, "hub.mode"},
+		{"subscribe in the query, empty form", "/hub?" + subscribeForm(), formType, "", 400, "hub.mode"},
 		{"subscribe in the query, JSON body", "/hub?hub.mode=subscribe", "application/json", "{}", 400, "hub.mode"},
 		{"publish in the query without topic", "/hub?hub.mode=publish", "text/plain", "x", 400, "hub.topic"},
 		{"publish with a relative topic", "/hub?hub.mode=publish&hub.topic=news", "text/plain", "x", 400, "hub.topic"},
@@ -165,7 +175,11 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 		{"hosted topic with a control character", "/topics/a%00b", "text/plain", "x", 400, "topic"},
 		{"hosted topic not UTF-8", "/topics/a%ffb", "text/plain", "x", 400, "topic"},
 		{"hosted topic with a long name", "/topics/" + strings.Repeat("a", 513), "text/plain", "x", 400, "topic"},
-	} {
+	}
+}
+
+func TestInvalidRequests(t *testing.T) {
+	for _, tc := range slices.Concat(invalidSubscribes(), invalidPublishes()) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
 			var header []string
@@ -179,10 +193,10 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 			}
 			checkErrorLine(t, body)
 			if tc.param != "" && !strings.HasPrefix(body, tc.param+": ") {
-				t.Errorf("the answer %q does not begin with the parameter %q", body, tc.param)
+				t.Errorf("the response %q does not begin with the parameter %q", body, tc.param)
 			}
 			if n := f.ledger.state.Counts(); n != (hub.Counts{}) {
-				t.Errorf("a refused request left something behind: %+v", n)
+				t.Errorf("a refused request changed the state: %+v", n)
 			}
 		})
 	}
@@ -197,7 +211,7 @@ func manyURLs(n int) string {
 	return b.String()
 }
 
-// checkErrorLine checks that an error in plain text is one line and tells something.
+// checkErrorLine checks that a plain text error is one readable line.
 func checkErrorLine(tb testing.TB, body string) {
 	tb.Helper()
 	line, ok := strings.CutSuffix(body, "\n")
@@ -206,18 +220,18 @@ func checkErrorLine(tb testing.TB, body string) {
 	}
 }
 
-// Rule 14: the query never counts for a request in the body.
-func TestTheQueryDoesNotChangeARequestInTheBody(t *testing.T) {
+// Rule 14: the query never affects a request in the body.
+func TestQueryDoesNotChangeForm(t *testing.T) {
 	f := newFixture(t)
 	body := encode("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL)
 	want(t, f.send("POST", "/hub?hub.mode=unsubscribe&hub.callback=https://other.example/", body, "Content-Type", formType), 202)
 	reqs := f.ledger.state.Requests(0, 10, nil)
 	if len(reqs) != 1 || reqs[0].Mode != hub.ModeSubscribe || reqs[0].Callback != callbackURL {
-		t.Fatalf("recorded %+v, want the subscribe request of the body", reqs)
+		t.Fatalf("recorded %+v, want the subscribe request in the body", reqs)
 	}
 }
 
-func TestUnavailableIsToldWithRetryAfter(t *testing.T) {
+func TestUnavailableSetsRetryAfter(t *testing.T) {
 	for _, err := range []error{hub.ErrNoLeader, hub.ErrOverloaded, hub.ErrStopping, hub.ErrDiskFull, hub.ErrAmbiguous} {
 		f := newFixture(t)
 		f.ledger.refuse = err
@@ -239,7 +253,7 @@ func TestUnavailableIsToldWithRetryAfter(t *testing.T) {
 	}
 }
 
-func TestMethodsOfTheHubEndpoint(t *testing.T) {
+func TestHubMethods(t *testing.T) {
 	f := newFixture(t)
 	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "PATCH"} {
 		w := f.send(method, "/hub", "")
@@ -249,19 +263,19 @@ func TestMethodsOfTheHubEndpoint(t *testing.T) {
 		}
 	}
 	if body := want(t, f.send("GET", "/hub/", ""), 405); !strings.Contains(body, "WebSub") {
-		t.Errorf("GET /hub/ is answered %q, which does not say what this is", body)
+		t.Errorf("GET /hub/ gets %q, which does not say what this is", body)
 	}
 	want(t, f.send("OPTIONS", "/hub", ""), 204)
 	want(t, f.send("BREW", "/hub", ""), 405)
 }
 
-// Clients of WebSub turn a redirected POST into a GET or give up: there must be none.
-func TestNothingIsRedirected(t *testing.T) {
+// WebSub clients turn a redirected POST into a GET or give up, so the hub must not redirect.
+func TestNoRedirects(t *testing.T) {
 	f := newFixture(t)
 	for _, path := range []string{"/hub", "/hub/", "/hub//", "//hub", "/Hub", "/topics/a/b", "/topics", "/v1/topics/"} {
 		w := f.send("POST", path, "hub.mode=publish&hub.url=https://example.com/", "Content-Type", formType)
 		if w.Code >= 300 && w.Code < 400 || w.Header().Get("Location") != "" {
-			t.Errorf("POST %s is answered %d with Location %q", path, w.Code, w.Header().Get("Location"))
+			t.Errorf("POST %s gets %d with Location %q", path, w.Code, w.Header().Get("Location"))
 		}
 	}
 }

@@ -15,7 +15,7 @@ func (f *fixture) imports(t *testing.T, body string, status int) string {
 	return strings.TrimSpace(want(t, f.send("POST", "/v1/import", body, "Content-Type", "application/json"), status))
 }
 
-func TestImportByAPI(t *testing.T) {
+func TestImportAPI(t *testing.T) {
 	f := newFixture(t)
 	body := `{"topics":["orgA","hub.x"],"subscriptions":[` +
 		`{"topic":"orgA","callback":"https://a.example/cb","secret":"top-secret","lease_seconds":"864000","since":"2020-01-01T00:00:00Z","fields":{"topicPartitions":"0,1"}},` +
@@ -28,7 +28,7 @@ func TestImportByAPI(t *testing.T) {
 		t.Errorf("dry run:\n%s\nwant\n%s", dry, want)
 	}
 	if got := f.items(t, "/v1/topics", url.Values{}); len(got) != 0 {
-		t.Fatalf("the dry run made %v", got)
+		t.Fatalf("the dry run created %v", got)
 	}
 	got := f.imports(t, fmt.Sprintf(body, ""), 200)
 	if want := `{"topics":[{"topic":"orgA","outcome":"created"},` + reserved + `],"subscriptions":[{"topic":"orgA","callback":"https://a.example/cb","outcome":"created","id":"s-1","fresh_lease":true},` +
@@ -45,7 +45,7 @@ func TestImportByAPI(t *testing.T) {
 	f.ledger.View(func(s *hub.State) {
 		sub, _ := s.Subscription(1)
 		if string(sub.SealedSecret) != sealedMark+"top-secret" {
-			t.Errorf("sealed is %q", sub.SealedSecret)
+			t.Errorf("sealed secret is %q", sub.SealedSecret)
 		}
 	})
 	for text, words := range map[string]string{

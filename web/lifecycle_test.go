@@ -17,7 +17,7 @@ import (
 	"quorumhub/web"
 )
 
-// running is a fixture that serves on a loopback port.
+// running is a fixture that listens on a loopback port.
 type running struct {
 	*fixture
 	addr   string
@@ -59,7 +59,7 @@ func (r *running) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// raw sends bytes as they are and reads one answer.
+// raw sends raw bytes and reads one response.
 func (r *running) raw(t *testing.T, request string, closeWrite bool) (int, http.Header, string) {
 	t.Helper()
 	c := r.dial(t)
@@ -128,8 +128,8 @@ func TestBodiesOfUnknownLength(t *testing.T) {
 	}
 }
 
-// A publisher that dies in the middle of its content must not have published half of it.
-func TestHalfABodyIsNoContent(t *testing.T) {
+// A publisher that dies in the middle of its content must not publish half of it.
+func TestTruncatedBodyIsNotPublished(t *testing.T) {
 	r := start(t)
 	for name, request := range map[string]string{
 		"chunks that end early": chunked("/topics/a", "text/plain", "hello"),
@@ -145,12 +145,12 @@ func TestHalfABodyIsNoContent(t *testing.T) {
 	var n hub.Counts
 	r.ledger.View(func(st *hub.State) { n = st.Counts() })
 	if n != (hub.Counts{}) {
-		t.Errorf("something was taken: %+v", n)
+		t.Errorf("the state changed: %+v", n)
 	}
 }
 
-// Content-Length alone is enough to refuse: the publisher need not send what will not be taken.
-func TestTooLargeIsToldBeforeTheBodyIsSent(t *testing.T) {
+// Content-Length alone is enough for a refusal, so that the publisher need not send the body.
+func TestTooLargeIsRefusedBeforeTheBody(t *testing.T) {
 	r := start(t)
 	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4097\r\n\r\n", false)
 	if status != 413 {
@@ -158,7 +158,7 @@ func TestTooLargeIsToldBeforeTheBodyIsSent(t *testing.T) {
 	}
 }
 
-func TestSlowBodiesAreGivenUp(t *testing.T) {
+func TestSlowBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello", false)
 	if status != 408 {
@@ -167,8 +167,8 @@ func TestSlowBodiesAreGivenUp(t *testing.T) {
 	checkErrorLine(t, body)
 }
 
-// A refusal needs no body, but net/http reads it before it answers: one that never comes must not hold the connection.
-func TestBodiesThatNobodyReadsHaveADeadlineToo(t *testing.T) {
+// net/http reads the body before it sends a refusal, so a body that never arrives must not hold the connection.
+func TestUnreadBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	for target, want := range map[string]int{"/topics/": 400, "/hub": 415, "/health": 405} {
 		status, _, body := r.raw(t, "POST "+target+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", false)
@@ -178,7 +178,7 @@ func TestBodiesThatNobodyReadsHaveADeadlineToo(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
+func TestConnectionLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.MaxConnections = 1 })
 	const request = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 	first := r.dial(t)
@@ -196,19 +196,19 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := second.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("a second connection was answered beside the first (%v)", err)
+		t.Fatalf("a second connection was answered during the first (%v)", err)
 	}
 	_ = first.Close()
 	if err := second.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if status, _, _ := readAnswer(t, second); status != 200 {
-		t.Errorf("after the first has gone: got %d", status)
+		t.Errorf("after the first is closed: got %d", status)
 	}
 }
 
 // The body's deadline must not cancel the request while its message is being written.
-func TestTheBodyDeadlineEndsWithTheBody(t *testing.T) {
+func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
@@ -225,8 +225,8 @@ func TestTheBodyDeadlineEndsWithTheBody(t *testing.T) {
 	}
 }
 
-// Memory is bounded: what does not fit is turned away, and fits again when the others are done.
-func TestBodiesShareOneBudget(t *testing.T) {
+// Bodies that exceed the budget are refused until the others are done.
+func TestBodyBudget(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 1000, 1500 })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	held := r.dial(t)
@@ -243,11 +243,11 @@ func TestBodiesShareOneBudget(t *testing.T) {
 		return resp
 	}
 	if resp := post(); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("over the budget: got %d with %v", resp.StatusCode, resp.Header)
+		t.Errorf("over budget: got %d with %v", resp.StatusCode, resp.Header)
 	}
 	close(r.ledger.block)
 	if status, _, _ := readAnswer(t, held); status != 200 {
-		t.Errorf("the request that held the budget got %d", status)
+		t.Errorf("the request that used the budget got %d", status)
 	}
 	go func() {
 		for range r.ledger.entered {
@@ -259,7 +259,7 @@ func TestBodiesShareOneBudget(t *testing.T) {
 	}
 }
 
-func TestHeadersAreBounded(t *testing.T) {
+func TestHeaderSizeLimit(t *testing.T) {
 	r := start(t)
 	status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: x\r\nX-Big: "+strings.Repeat("x", 64<<10)+"\r\n\r\n", false)
 	if status != 431 {
@@ -267,7 +267,7 @@ func TestHeadersAreBounded(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForRequestsUnderWay(t *testing.T) {
+func TestStopWaitsForRequestsInFlight(t *testing.T) {
 	r := start(t)
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
@@ -276,16 +276,16 @@ func TestStopWaitsForRequestsUnderWay(t *testing.T) {
 	}
 	<-r.ledger.entered
 	r.cancel()
-	for r.send("GET", "/health/ready", "").Code != 503 { // it says so as soon as it stops
+	for r.send("GET", "/health/ready", "").Code != 503 { // not ready as soon as it is stopping
 		select {
 		case err := <-r.served:
-			t.Fatalf("Serve returned %v with a request under way", err)
+			t.Fatalf("Serve returned %v with a request in flight", err)
 		case <-time.After(time.Millisecond):
 		}
 	}
 	close(r.ledger.block)
 	if status, _, body := readAnswer(t, c); status != 200 {
-		t.Errorf("the request under way got %d %q", status, body)
+		t.Errorf("the request in flight got %d %q", status, body)
 	}
 	if err := <-r.served; err != nil {
 		t.Errorf("Serve returned %v", err)
@@ -298,7 +298,7 @@ func TestStopWaitsForRequestsUnderWay(t *testing.T) {
 	}
 }
 
-func TestStopCutsOffWhatDoesNotEnd(t *testing.T) {
+func TestStopCutsOffSlowRequests(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
@@ -308,16 +308,16 @@ func TestStopCutsOffWhatDoesNotEnd(t *testing.T) {
 	<-r.ledger.entered
 	r.cancel()
 	if err := <-r.served; !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Serve returned %v, want that requests were cut off", err)
+		t.Errorf("Serve returned %v, want an error about cut off requests", err)
 	}
 }
 
-// broken is a StateReader with a fault.
+// broken is a StateReader that panics.
 type broken struct{}
 
 func (broken) View(func(*hub.State)) { panic("the view is broken") }
 
-func TestAPanicCostsOneRequest(t *testing.T) {
+func TestPanicFailsOneRequest(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.State = broken{} })
 	resp, err := r.client.Get("http://" + r.addr + "/v1/topics")
 	if err != nil {
@@ -338,9 +338,9 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 	want(t, r.send("GET", "/health", ""), 200)
 }
 
-func TestOptionsAreChecked(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	if _, err := web.New(web.Options{}); err == nil {
-		t.Error("New took no options at all")
+		t.Error("New accepted empty options")
 	}
 	f := newFixture(t)
 	for _, u := range []string{"", "hub.example.net", "ftp://hub.example.net", "https://u:p@hub.example.net"} {

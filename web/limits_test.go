@@ -15,13 +15,13 @@ import (
 	"quorumhub/web"
 )
 
-// few are three requests an hour of each class, so that no test sees one come back.
+// few allows three requests an hour in each class, so that no test sees a refill.
 func few() web.Limits {
 	r := hub.Rate{Requests: 3, Per: time.Hour}
 	return web.Limits{Publish: r, Subscribe: r, Read: r, Admin: r, Refused: r}
 }
 
-// from sends a request as a client at an address.
+// from sends a request from a client address.
 func (f *fixture) from(addr, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.RemoteAddr = addr
@@ -90,7 +90,7 @@ func TestLimitsByClass(t *testing.T) {
 			w := tc.send(f, addr)
 			after, err := strconv.Atoi(w.Header().Get("Retry-After"))
 			if w.Code != 429 || err != nil || after < 1000 || after > 1200 {
-				t.Fatalf("got %d with %v, want 429 and Retry-After of a third of an hour", w.Code, w.Header())
+				t.Fatalf("got %d with %v, want 429 and a Retry-After of a third of an hour", w.Code, w.Header())
 			}
 			if got := w.Header().Get("RateLimit"); !strings.HasPrefix(got, fmt.Sprintf("%q;r=0;t=", tc.class)) {
 				t.Errorf("RateLimit %q", got)
@@ -99,10 +99,10 @@ func TestLimitsByClass(t *testing.T) {
 				t.Error("the refused request was written to the log")
 			}
 			if got := want(t, f.send("GET", "/health", ""), 200); got == "" {
-				t.Error("no health")
+				t.Error("health checks are limited")
 			}
 			if w := tc.send(f, "203.0.113.8:1000"); w.Code == 429 {
-				t.Error("another client pays for it")
+				t.Error("the limit affects another client")
 			}
 			metrics := want(t, f.from("203.0.113.99:1", "GET", "/metrics", ""), 200)
 			if want := fmt.Sprintf("quorumhub_requests_limited_total{limit=%q} 1", tc.class); !strings.Contains(metrics, want) {
@@ -112,8 +112,8 @@ func TestLimitsByClass(t *testing.T) {
 	}
 }
 
-// Classes do not pay for each other, and what is public has no limit.
-func TestLimitsAreApart(t *testing.T) {
+// Classes are independent, and public routes have no limit.
+func TestLimitsAreIndependent(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 4 {
 		f.send("POST", "/topics/news", "x")
@@ -124,12 +124,12 @@ func TestLimitsAreApart(t *testing.T) {
 	for range 10 {
 		w := f.send("GET", "/health/ready", "")
 		if want(t, w, 200); w.Header().Get("RateLimit") != "" {
-			t.Fatal("a health check has a limit")
+			t.Fatal("health checks are limited")
 		}
 	}
 }
 
-func TestLimitRefusalsFollowAccept(t *testing.T) {
+func TestRateLimitedFollowsAccept(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits = few() })
 	for range 3 {
 		f.send("POST", "/topics/news", "x")
@@ -147,7 +147,7 @@ func TestLimitRefusalsFollowAccept(t *testing.T) {
 	}
 }
 
-func TestLimitRefusalsOfCompatibleProfiles(t *testing.T) {
+func TestRateLimitedInCompatibleProfiles(t *testing.T) {
 	for _, profile := range []web.Profile{web.ProfileBallerina, web.ProfileMOSIP} {
 		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits, o.Profile = few(), profile })
 		for range 3 {
@@ -164,7 +164,7 @@ func TestLimitRefusalsOfCompatibleProfiles(t *testing.T) {
 	}
 }
 
-func TestLimitsGoByClientAddress(t *testing.T) {
+func TestLimitsByClientAddress(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for _, tc := range []struct {
 		name       string
@@ -177,13 +177,13 @@ func TestLimitsGoByClientAddress(t *testing.T) {
 		{"one IPv6 network", "[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff::9]:1", true, nil},
 		{"two IPv6 networks", "[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false, nil},
 		{"IPv4 in IPv6", "[::ffff:203.0.113.7]:1", "203.0.113.7:2", true, nil},
-		{"a header nobody may send", "203.0.113.7:1|198.51.100.1", "203.0.113.7:1|198.51.100.2", true, nil},
+		{"an untrusted header", "203.0.113.7:1|198.51.100.1", "203.0.113.7:1|198.51.100.2", true, nil},
 		{"a header from elsewhere than a proxy", "203.0.113.7:1|198.51.100.1", "203.0.113.7:1|198.51.100.2", true, proxies},
 		{"clients of a proxy", "10.0.0.1:1|198.51.100.1", "10.0.0.1:1|198.51.100.2", false, proxies},
 		{"a client of two proxies", "10.0.0.1:1|198.51.100.1", "10.0.0.2:1|198.51.100.1", true, proxies},
 		{"a chain of proxies", "10.0.0.1:1|198.51.100.1, 10.9.9.9", "[fd00::1]:1|198.51.100.1", true, proxies},
 		{"what the client made up", "10.0.0.1:1|1.1.1.1, 198.51.100.1", "10.0.0.1:1|2.2.2.2, 198.51.100.1", true, proxies},
-		{"made up in a line of its own", "10.0.0.1:1|1.1.1.1|198.51.100.1", "10.0.0.1:1|2.2.2.2|198.51.100.1", true, proxies},
+		{"forged in a separate line", "10.0.0.1:1|1.1.1.1|198.51.100.1", "10.0.0.1:1|2.2.2.2|198.51.100.1", true, proxies},
 		{"with a port", "10.0.0.1:1|198.51.100.1:77", "10.0.0.1:1|198.51.100.1", true, proxies},
 		{"words", "10.0.0.1:1|1.1.1.1, unknown", "10.0.0.1:1|unknown", true, proxies},
 	} {
@@ -213,8 +213,8 @@ func TestLimitsGoByClientAddress(t *testing.T) {
 	}
 }
 
-// A budget that is used up comes back without anybody's doing.
-func TestLimitsComeBack(t *testing.T) {
+// An exhausted budget refills by itself.
+func TestLimitsRefill(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Limits.Publish = hub.Rate{Requests: 20, Per: time.Second} })
 	taken := 0
 	for f.send("POST", "/topics/news", "x").Code == 200 {
@@ -224,12 +224,12 @@ func TestLimitsComeBack(t *testing.T) {
 	}
 	for end := time.Now().Add(20 * time.Second); f.send("POST", "/topics/news", "x").Code != 200; {
 		if time.Now().After(end) {
-			t.Fatal("the budget never comes back")
+			t.Fatal("the budget never refills")
 		}
 	}
 }
 
-func TestWithoutLimitsNothingIsSaidOfThem(t *testing.T) {
+func TestNoLimitHeadersWithoutLimits(t *testing.T) {
 	f := newFixture(t)
 	w := f.send("POST", "/topics/news", "x")
 	if want(t, w, 200); w.Header().Get("RateLimit") != "" || w.Header().Get("RateLimit-Policy") != "" {

@@ -13,7 +13,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// items fetches a list page by page and returns its items.
+// items fetches all pages of a list and returns the items.
 func (f *fixture) items(tb testing.TB, path string, query url.Values) []map[string]any {
 	tb.Helper()
 	var all []map[string]any
@@ -24,7 +24,7 @@ func (f *fixture) items(tb testing.TB, path string, query url.Values) []map[stri
 			tb.Fatal(err)
 		}
 		if len(page) != 2 || page["items"] == nil || page["next"] == nil {
-			tb.Fatalf("a page is %s, want items and next", body)
+			tb.Fatalf("page is %s, want items and next", body)
 		}
 		var items []map[string]any
 		var next string
@@ -57,7 +57,7 @@ func ids(items []map[string]any) []string {
 	return out
 }
 
-func TestSubscriptionListHasTheKeysScriptsRelyOn(t *testing.T) {
+func TestSubscriptionListFields(t *testing.T) {
 	f := newFixture(t)
 	f.subscribe(t, topicURL, callbackURL, "hub.secret", "top-secret", "hub.lease_seconds", "3600")
 	keys := []string{"callback", "cursor", "id", "lag", "lease_expires_at", "mode", "node", "state", "topic"}
@@ -83,7 +83,7 @@ func TestSubscriptionListHasTheKeysScriptsRelyOn(t *testing.T) {
 	want(t, f.send("POST", "/topics/news", "y"), 200)
 	check(map[string]any{"id": "s-1", "topic": "news", "callback": callbackURL, "state": "active", "node": "node-1",
 		"lease_expires_at": "2026-11-01T13:00:00.25Z", "cursor": 1.0, "lag": 1.0, "mode": "ordered"})
-	f.subscribe(t, topicURL, callbackURL) // a renewal under way is no second subscription
+	f.subscribe(t, topicURL, callbackURL) // a pending renewal is not a second subscription
 	check(map[string]any{"id": "s-1", "state": "active"})
 	want(t, f.form("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL), 202)
 	check(map[string]any{"id": "s-1", "state": "active"})
@@ -107,7 +107,7 @@ func TestSecretsAreNeverShownI10(t *testing.T) {
 	}
 }
 
-func TestListsByPageAndFilter(t *testing.T) {
+func TestListPagesAndFilters(t *testing.T) {
 	f := newFixture(t)
 	for i := range 5 {
 		f.subscribe(t, topicURL, fmt.Sprintf("https://subscriber.example/%d", i))
@@ -158,7 +158,7 @@ func TestListsByPageAndFilter(t *testing.T) {
 	}
 }
 
-func TestBadQueriesOfLists(t *testing.T) {
+func TestInvalidListQueries(t *testing.T) {
 	f := newFixture(t)
 	for target, param := range map[string]string{
 		"/v1/subscriptions?limit=0":             "limit",

@@ -9,13 +9,13 @@ import (
 	"quorumhub/web"
 )
 
-// nodes is a web.Membership that writes down what it is asked.
+// nodes is a web.Membership that records its calls.
 type nodes struct{ asked []string }
 
 func (n *nodes) note(words ...string) error {
 	n.asked = append(n.asked, strings.Join(words, " "))
 	if strings.Contains(n.asked[len(n.asked)-1], "node-9") {
-		return hub.Errorf(hub.CodeNotFound, "node-9 is no node of this cluster; its nodes are node-1")
+		return hub.Errorf(hub.CodeNotFound, "node-9 is not a node of this cluster; its nodes are node-1")
 	}
 	return nil
 }
@@ -31,7 +31,7 @@ func (n *nodes) DemoteNode(_ context.Context, id string) error         { return 
 func (n *nodes) RemoveNode(_ context.Context, id string) error         { return n.note("remove", id) }
 func (n *nodes) TransferLeadership(_ context.Context, id string) error { return n.note("transfer", id) }
 
-func TestNodesAreChangedByAPI(t *testing.T) {
+func TestMembershipAPI(t *testing.T) {
 	n := &nodes{}
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Membership = n })
 	for _, c := range []struct {

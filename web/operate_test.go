@@ -20,7 +20,7 @@ func (f *fixture) publishMany(tb testing.TB, n int) {
 	}
 }
 
-func TestRewindByAPI(t *testing.T) {
+func TestRewindAPI(t *testing.T) {
 	f := newFixture(t)
 	f.subscribe(t, topicURL, callbackURL)
 	f.ledger.verify(t)
@@ -60,7 +60,7 @@ func TestRewindByAPI(t *testing.T) {
 		`{"too":1}`: "body: cannot be decoded", `[`: "body: cannot be decoded", `{"to":1,"dry_run":"yes"}`: "body: cannot be decoded",
 	} {
 		if got := rewind(body, 400); !strings.Contains(got, words) {
-			t.Errorf("%s: %s does not say %q", body, got, words)
+			t.Errorf("%s: got %s, want %q", body, got, words)
 		}
 	}
 	rewind(strings.Repeat(" ", 5000), 413)
@@ -69,7 +69,7 @@ func TestRewindByAPI(t *testing.T) {
 	}
 }
 
-func TestStartOfASubscription(t *testing.T) {
+func TestHubStart(t *testing.T) {
 	f := newFixture(t)
 	f.publishMany(t, 5)
 	for _, start := range []string{"latest", "earliest", "1", "6", "2026-01-01T00:00:00Z"} {
@@ -84,11 +84,11 @@ func TestStartOfASubscription(t *testing.T) {
 		}
 	}
 	want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.start", "1", "hub.start", "2"), 400)
-	// An unsubscribe request ignores it.
+	// Unsubscribe requests ignore it.
 	want(t, f.form("hub.mode", "unsubscribe", "hub.topic", topicURL, "hub.callback", callbackURL, "hub.start", "nonsense"), 202)
 }
 
-func TestPauseResumeAndEndByAPI(t *testing.T) {
+func TestPauseResumeEndAPI(t *testing.T) {
 	f := newFixture(t)
 	f.subscribe(t, topicURL, callbackURL)
 	f.ledger.verify(t)
@@ -104,7 +104,7 @@ func TestPauseResumeAndEndByAPI(t *testing.T) {
 			t.Errorf("%s: state %q", tc[0], got)
 		}
 		if got := state(want(t, f.send("GET", "/v1/subscriptions/s-1", ""), 200)); got != tc[1] {
-			t.Errorf("%s, asked later: state %q", tc[0], got)
+			t.Errorf("%s, shown later: state %q", tc[0], got)
 		}
 	}
 	if items := f.items(t, "/v1/subscriptions", url.Values{}); len(items) != 1 || items[0]["state"] != "paused" {
@@ -119,12 +119,12 @@ func TestPauseResumeAndEndByAPI(t *testing.T) {
 	}
 	f.ledger.View(func(s *hub.State) {
 		if r := s.Requests(0, 0, nil); len(r) != 1 || r[0].Mode != hub.ModeDenied || r[0].Callback != callbackURL {
-			t.Errorf("the callback is to be told %+v", r)
+			t.Errorf("the callback will be notified of %+v", r)
 		}
 	})
 }
 
-func TestDeliveryOptionsByForm(t *testing.T) {
+func TestDeliveryOptions(t *testing.T) {
 	f := newFixture(t, func(r *hub.Policy, _ *web.Options) { r.KeyHeaders = []string{"X-Hub-Key"} })
 	f.subscribe(t, topicURL, callbackURL, "hub.delivery_key", "header:x-hub-key", "hub.delivery_window", "8", "consumerGroup", "g",
 		"hub.rate", "2.5", "hub.retry.max_attempts", "7", "hub.retry.refused_attempts", "3", "hub.retry.max_age", "60", "hub.retry.max_interval", "5", "hub.unknown", "x")
@@ -156,9 +156,9 @@ func TestDeliveryOptionsByForm(t *testing.T) {
 	}
 	body := want(t, f.form("hub.mode", "subscribe", "hub.topic", topicURL, "hub.callback", callbackURL+"2", "hub.consumer_group", "g"), 409)
 	if !strings.Contains(body, "hub.delivery_mode: is ordered, but the consumer group \"g\" has keyed") {
-		t.Errorf("a group that disagrees: %s", body)
+		t.Errorf("a group with different options: %s", body)
 	}
-	// The publisher's header is kept, one that nothing may name is not.
+	// Only headers that a delivery key may name are kept.
 	want(t, f.send("POST", publishURL(topicURL), "x", "Content-Type", "text/plain", "X-Hub-Key", "k1", "X-Other", "o"), 200)
 	m, err := f.ledger.Read(1, 1, 1, 1)
 	if err != nil || len(m) != 1 || m[0].Header("X-Hub-Key") != "k1" || m[0].Header("X-Other") != "" || m[0].Header("Content-Type") != "text/plain" {

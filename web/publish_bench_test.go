@@ -15,15 +15,14 @@ import (
 	"quorumhub/web"
 )
 
-// instant answers every proposal at once, so that only HTTP and the handler are measured.
+// instant answers every proposal at once, to measure HTTP and the handler only.
 type instant struct{ offset atomic.Uint64 }
 
 func (p *instant) Propose(context.Context, ...*hubpb.Event) ([]hub.Result, error) {
 	return []hub.Result{{Topic: 1, Offset: p.offset.Add(1)}}, nil
 }
 
-// BenchmarkFatPublish compares publishing 1 KiB with a handler that only reads the body, over loopback with the
-// same client.
+// BenchmarkFatPublish compares publishing 1 KiB with a handler that only reads the body, over loopback with the same client.
 func BenchmarkFatPublish(b *testing.B) {
 	namer, err := hub.NewTopicNamer(publicURL)
 	if err != nil {
@@ -48,7 +47,7 @@ func BenchmarkFatPublish(b *testing.B) {
 	b.Run("topic", func(b *testing.B) { post(b, server(), "/topics/news") })
 }
 
-// BenchmarkFatPublishHandler is the handler alone: what it costs in time and allocations.
+// BenchmarkFatPublishHandler measures time and allocations of the handler alone.
 func BenchmarkFatPublishHandler(b *testing.B) {
 	namer, err := hub.NewTopicNamer(publicURL)
 	if err != nil {

@@ -21,7 +21,7 @@ func (r *reads) Written() uint64 { return 7 }
 
 func (r *reads) AwaitIndex(_ context.Context, index uint64) error {
 	if index > 10 {
-		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry 10 and not yet %d; try again shortly, or another node", index)
+		return hub.Errorf(hub.CodeUnavailable, "this node has applied entry 10 but not yet %d; try again shortly, or try another node", index)
 	}
 	return nil
 }
@@ -34,13 +34,13 @@ func (r *reads) Consistent(context.Context) error {
 	return nil
 }
 
-func TestReadsWaitForWhatTheyAskFor(t *testing.T) {
+func TestReadsWait(t *testing.T) {
 	node := new(reads)
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Reads = node })
 	w := f.send("POST", "/topics/news", "hello")
 	want(t, w, http.StatusOK)
 	if got := w.Header().Get("X-Hub-Index"); got != "7" {
-		t.Errorf("the answer to a write says index %q, want 7", got)
+		t.Errorf("the response to a write has index %q, want 7", got)
 	}
 	for _, path := range []string{"/topics/news", "/topics/news?offset=1", "/v1/topics", "/v1/topics?limit=5", "/v1/subscriptions", "/v1/cluster", "/v1/dead-letters"} {
 		sep := "?"
@@ -50,13 +50,13 @@ func TestReadsWaitForWhatTheyAskFor(t *testing.T) {
 		w := f.send("GET", path+sep+"min_index=10&consistent=true", "")
 		want(t, w, http.StatusOK)
 		if w.Header().Get("X-Hub-Index") != "" {
-			t.Errorf("%s: the answer to a read has X-Hub-Index", path)
+			t.Errorf("%s: the response to a read has X-Hub-Index", path)
 		}
 		if n := node.consistent.Swap(0); n != 1 {
 			t.Errorf("%s: %d consistent reads, want 1", path, n)
 		}
 		late := f.send("GET", path+sep+"min_index=11", "")
-		if body := want(t, late, http.StatusServiceUnavailable); late.Header().Get("Retry-After") == "" || !strings.Contains(body, "entry 10 and not yet 11") {
+		if body := want(t, late, http.StatusServiceUnavailable); late.Header().Get("Retry-After") == "" || !strings.Contains(body, "entry 10 but not yet 11") {
 			t.Errorf("%s: %v %s", path, late.Header(), body)
 		}
 		if f.send("GET", path+sep+"consistent=false", ""); node.consistent.Load() != 0 {

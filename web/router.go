@@ -90,6 +90,12 @@ func (s *Server) table() []*route {
 			&route{name: "pprof", paths: []string{"/debug/pprof/profile"}, methods: get(unhurried(pprof.Profile)), access: access{reads: auth.ActionCluster}},
 			&route{name: "pprof", paths: []string{"/debug/pprof/trace"}, methods: get(unhurried(pprof.Trace)), access: access{reads: auth.ActionCluster}})
 	}
+	s.prepare(routes)
+	return routes
+}
+
+// prepare makes reads of replicated state wait as their query asks, and lists each route's methods.
+func (s *Server) prepare(routes []*route) {
 	for _, rt := range routes {
 		if readsState(rt.paths[0]) {
 			for _, m := range []string{http.MethodGet, http.MethodHead} {
@@ -105,7 +111,6 @@ func (s *Server) table() []*route {
 		slices.Sort(allowed)
 		rt.allow = strings.Join(allowed, ", ")
 	}
-	return routes
 }
 
 // Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.

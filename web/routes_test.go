@@ -12,8 +12,7 @@ import (
 	"quorumhub/web"
 )
 
-// The document and the server must tell the same story: every route with its methods is described, and everything
-// described is there.
+// The document describes every route and method of the server, and nothing else.
 func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 	f := newFixture(t)
 	w := f.send("GET", "/v1/openapi.json", "")
@@ -39,7 +38,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 			}
 			item = doc.Components.PathItems[strings.TrimPrefix(name, "#/components/pathItems/")]
 			if item == nil {
-				t.Errorf("%s refers to %s, which is not there", path, name)
+				t.Errorf("%s refers to %s, which does not exist", path, name)
 			}
 		}
 		for _, m := range []string{"get", "put", "post", "delete", "patch"} {
@@ -52,18 +51,18 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 	for _, rt := range f.Routes() {
 		served[rt] = true
 		if !described[rt] {
-			t.Errorf("%s is served and not described", rt)
+			t.Errorf("%s is served but not described", rt)
 		}
 	}
 	for rt := range described {
 		if !served[rt] {
-			t.Errorf("%s is described and not served", rt)
+			t.Errorf("%s is described but not served", rt)
 		}
 	}
 }
 
-// Every $ref of the document leads somewhere, and every error code that the code uses is listed.
-func TestOpenAPIHoldsTogether(t *testing.T) {
+// Every $ref in the document resolves.
+func TestOpenAPIReferences(t *testing.T) {
 	f := newFixture(t)
 	body := want(t, f.send("GET", "/v1/openapi.json", ""), 200)
 	var doc any
@@ -75,14 +74,14 @@ func TestOpenAPIHoldsTogether(t *testing.T) {
 		for key := range strings.SplitSeq(ref[1], "/") {
 			m, _ := at.(map[string]any)
 			if at = m[key]; at == nil {
-				t.Errorf("#/%s leads nowhere", ref[1])
+				t.Errorf("#/%s does not resolve", ref[1])
 				break
 			}
 		}
 	}
 }
 
-func TestRoutesTakeTheirMethodsOnly(t *testing.T) {
+func TestMethodNotAllowed(t *testing.T) {
 	f := newFixture(t)
 	for _, path := range []string{"/", "/health", "/health/live", "/health/ready", "/metrics", "/v1/cluster", "/v1/topics",
 		"/v1/subscriptions", "/v1/dead-letters", "/v1/openapi.json"} {
@@ -99,15 +98,15 @@ func TestRoutesTakeTheirMethodsOnly(t *testing.T) {
 	}
 }
 
-func TestProfilingOnlyWhenAskedFor(t *testing.T) {
+func TestProfilingIsOptional(t *testing.T) {
 	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profiling = true })
 	if body := want(t, f.send("GET", "/debug/pprof/", ""), 200); !strings.Contains(body, "goroutine") {
-		t.Errorf("the index of profiles reads %q", body)
+		t.Errorf("the index of profiles is %q", body)
 	}
 	want(t, f.send("GET", "/debug/pprof/goroutine?debug=1", ""), 200)
 }
 
-func TestLandingPageSaysWhereThingsAre(t *testing.T) {
+func TestLandingPage(t *testing.T) {
 	body := want(t, newFixture(t).send("GET", "/", "", "Host", "evil.example"), 200)
 	for _, s := range []string{publicURL + "/hub", publicURL + "/topics/", "/v1/openapi.json", "/health"} {
 		if !strings.Contains(body, s) {
@@ -133,7 +132,7 @@ func TestCorrelationID(t *testing.T) {
 	}
 }
 
-func TestErrorsInTheFormThatIsAskedFor(t *testing.T) {
+func TestErrorsFollowAccept(t *testing.T) {
 	f := newFixture(t)
 	for _, tc := range []struct {
 		accept string
@@ -179,8 +178,8 @@ func checkProblem(tb testing.TB, w interface{ Header() http.Header }, body, code
 	}
 }
 
-// Internals stay in the log, under the id that the client was told.
-func TestErrorsOfTheHubItselfAreNotShown(t *testing.T) {
+// Internal errors go to the log only, under the correlation ID the client got.
+func TestInternalErrorsAreNotShown(t *testing.T) {
 	f := newFixture(t)
 	f.ledger.refuse = errWithPath
 	w := f.send("POST", publishURL(topicURL), "x")
@@ -195,7 +194,7 @@ func TestErrorsOfTheHubItselfAreNotShown(t *testing.T) {
 	checkErrorLine(t, body)
 }
 
-func TestUnusedCodesAreNotInTheDocument(t *testing.T) {
+func TestOpenAPIListsEveryCode(t *testing.T) {
 	f := newFixture(t)
 	var doc struct {
 		Components struct {
@@ -245,8 +244,8 @@ func TestUnusedCodesAreNotInTheDocument(t *testing.T) {
 	f = newGuarded(t, "").fixture
 	try("POST", "/topics/a", "x")
 	for _, code := range codes {
-		if !seen[code] && code != "bad_body" && code != "body_timeout" { // those two need a connection: see body_test.go
-			t.Errorf("the document lists %q, which no case above produced", code)
+		if !seen[code] && code != "bad_body" && code != "body_timeout" { // these two need a connection; see lifecycle_test.go
+			t.Errorf("the document lists %q, which no case above produces", code)
 		}
 	}
 }

@@ -20,7 +20,7 @@ var errWithPath = errors.New("write /var/lib/hub/raft.db: input/output error")
 
 const publicURL = "https://hub.example.net"
 
-// node is a web.Node that says what the test wants.
+// node is a web.Node with settable answers.
 type node struct {
 	mu       sync.Mutex
 	notReady []string
@@ -50,7 +50,7 @@ func (n *node) Alive() error {
 	return n.alive
 }
 
-// fixture is a server on a ledger in memory.
+// fixture is a server on an in-memory ledger.
 type fixture struct {
 	*web.Server
 	ledger *ledger

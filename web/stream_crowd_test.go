@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -14,8 +15,8 @@ import (
 	"quorumhub/web"
 )
 
-// A reader that does not read is dropped; the others do not notice, and it can resume where it stopped reading.
-func TestSlowStreamReadersAreDropped(t *testing.T) {
+// A reader that stops reading is cut off without affecting others, and can resume where it stopped.
+func TestSlowStreamReadersAreCutOff(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) {
 		rules.MaxMessageBytes, o.StreamWriteTimeout = 1<<20, 300*time.Millisecond
 	})
@@ -51,14 +52,14 @@ func TestSlowStreamReadersAreDropped(t *testing.T) {
 		}
 	}
 	if last == "" {
-		t.Fatal("the slow reader got no id to resume from")
+		t.Fatal("the slow reader got no ID to resume from")
 	}
 	if e := r.follow(t, "/topics/news", "Last-Event-ID", last).next(t); e.kind != "" {
-		t.Errorf("resumed behind %s with %+v", last, e)
+		t.Errorf("resumed after %s with %+v", last, e)
 	}
 }
 
-// Thousands of readers share what they read: one costs its goroutines and net/http's buffers.
+// Thousands of readers share what they read: each costs only its goroutines and net/http's buffers.
 func TestManyStreamReaders(t *testing.T) {
 	const count = 1500
 	r := start(t, func(rules *hub.Policy, _ *web.Options) { rules.MaxMessageBytes = 1 << 20 })
@@ -80,7 +81,7 @@ func TestManyStreamReaders(t *testing.T) {
 	}
 	r.awaitMetric(t, "quorumhub_streams", fmt.Sprint(count))
 	each := (memory() - before) / count
-	t.Logf("%d bytes of memory a reader, net/http's and the client's part included", each)
+	t.Logf("%d bytes of memory per reader, including net/http's and the client's", each)
 	if each > 48<<10 {
 		t.Errorf("a reader costs %d bytes", each)
 	}
@@ -96,7 +97,7 @@ func TestManyStreamReaders(t *testing.T) {
 			for !found {
 				line, err := in.ReadSlice('\n')
 				total += len(line)
-				if err != nil && err != bufio.ErrBufferFull {
+				if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 					return
 				}
 				found = total > len(body)
@@ -110,7 +111,7 @@ func TestManyStreamReaders(t *testing.T) {
 	if got != count {
 		t.Errorf("%d of %d readers got the message", got, count)
 	}
-	if held := r.metric(t, "quorumhub_stream_bytes"); len(held) > 7 { // one event, not one a reader
-		t.Errorf("%s bytes of events are held", held)
+	if held := r.metric(t, "quorumhub_stream_bytes"); len(held) > 7 { // one event, not one per reader
+		t.Errorf("%s bytes of events in memory", held)
 	}
 }

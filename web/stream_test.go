@@ -16,7 +16,7 @@ import (
 	"quorumhub/web"
 )
 
-// event is an event of a stream as it came.
+// event is a received event.
 type event struct{ kind, id, data string }
 
 // reader reads one stream.
@@ -24,11 +24,11 @@ type reader struct {
 	status   int
 	header   http.Header
 	body     io.ReadCloser
-	events   chan event // closed with the connection
+	events   chan event // closed when the connection ends
 	comments chan struct{}
 }
 
-// follow opens a stream; header holds names and values in turn.
+// follow opens a stream. header alternates names and values.
 func (r *running) follow(t testing.TB, target string, header ...string) *reader {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -84,7 +84,7 @@ func (r *running) follow(t testing.TB, target string, header ...string) *reader 
 
 const patience = 30 * time.Second
 
-// next is the next event, failing when none comes.
+// next returns the next event, or fails if none arrives.
 func (rd *reader) next(t testing.TB) event {
 	t.Helper()
 	select {
@@ -94,12 +94,12 @@ func (rd *reader) next(t testing.TB) event {
 		}
 		return e
 	case <-time.After(patience):
-		t.Fatal("no event came")
+		t.Fatal("no event arrived")
 	}
 	return event{}
 }
 
-// rest reads up to the end of the connection.
+// rest reads until the connection ends.
 func (rd *reader) rest(t testing.TB) (all []event) {
 	t.Helper()
 	limit := time.After(patience)
@@ -182,7 +182,7 @@ func TestStreamStarts(t *testing.T) {
 		{"", "3", "1-4"},
 		{"", "1-0", "1-1"},
 		{"", "1-5", "1-6"},
-		{"?start=earliest", "1-4", "1-5"}, // a browser sends both when it comes back
+		{"?start=earliest", "1-4", "1-5"}, // a reconnecting browser sends both
 	} {
 		var header []string
 		if c.lastID != "" {
@@ -248,7 +248,7 @@ func TestStreamIsLive(t *testing.T) {
 		t.Errorf("HEAD: %d with %d bytes", w.Code, w.Body.Len())
 	}
 	if w := r.send(http.MethodGet, "/topics/news", "", "Accept", "text/html, */*;q=0.5"); w.Body.String() != "199" {
-		t.Errorf("without the wish for a stream: %q", w.Body)
+		t.Errorf("without Accept: text/event-stream: %q", w.Body)
 	}
 }
 
@@ -271,7 +271,7 @@ func TestStreamShowsGaps(t *testing.T) {
 			continue
 		}
 		if e := rd.next(t); e.kind != "" || e.id != "1-4" {
-			t.Errorf("%+v: got %+v behind the gap", c, e)
+			t.Errorf("%+v: got %+v after the gap", c, e)
 		}
 	}
 	if got := r.metric(t, "quorumhub_stream_gaps_total"); got != "5" {
@@ -279,8 +279,8 @@ func TestStreamShowsGaps(t *testing.T) {
 	}
 }
 
-// A reader that comes from a node that is ahead waits for the messages it has, and gets none of them twice.
-func TestStreamWaitsForANodeThatLags(t *testing.T) {
+// A reader from a node that is ahead waits until this one catches up, and gets no message twice.
+func TestStreamWaitsForLaggingNode(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamCatchUp = patience })
 	r.publish(t, "news", "m1")
 	opened := make(chan *reader)
@@ -328,7 +328,7 @@ func TestStreamBodies(t *testing.T) {
 			got = string(b)
 		}
 		if got != c.body || m.Size != len(c.body) {
-			t.Errorf("%s: %d bytes came, size %d, want %d", c.name, len(got), m.Size, len(c.body))
+			t.Errorf("%s: got %d bytes, size %d, want %d", c.name, len(got), m.Size, len(c.body))
 		}
 		if inline := m.Body != nil; inline != (c.name != "binary" && c.name != "larger") {
 			t.Errorf("%s: body is there: %v", c.name, inline)
@@ -344,10 +344,10 @@ func TestStreamHeartbeat(t *testing.T) {
 		select {
 		case <-rd.comments:
 		case <-time.After(patience):
-			t.Fatal("no heartbeat came")
+			t.Fatal("no heartbeat arrived")
 		}
 	}
-	// Out of touch with the cluster, the node sends its readers elsewhere.
+	// A node out of touch with the cluster ends its streams.
 	r.set(func(n *node) { n.leader = "" })
 	for range 3 {
 		r.clock.advance(30 * time.Millisecond)
@@ -355,13 +355,13 @@ func TestStreamHeartbeat(t *testing.T) {
 		case <-rd.comments:
 		case <-rd.events:
 		case <-time.After(patience):
-			t.Fatal("nothing came")
+			t.Fatal("nothing arrived")
 		}
 	}
 	r.awaitMetric(t, `quorumhub_streams_ended_total{reason="out_of_touch"}`, "1")
 }
 
-func TestStreamsAreBounded(t *testing.T) {
+func TestStreamLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StreamMax = 2 })
 	r.publish(t, "news", "m1")
 	first := r.follow(t, "/topics/news?start=earliest")
@@ -377,11 +377,11 @@ func TestStreamsAreBounded(t *testing.T) {
 	first.body.Close()
 	r.awaitMetric(t, "quorumhub_streams", "1")
 	if again := r.follow(t, "/topics/news?start=earliest"); again.status != 200 {
-		t.Errorf("a stream after one has ended got %d", again.status)
+		t.Errorf("a stream after another one ended got %d", again.status)
 	}
 }
 
-func TestStreamsEndWithTheNode(t *testing.T) {
+func TestStreamsEndWhenTheNodeStops(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = patience })
 	r.publish(t, "news", "m1")
 	var readers []*reader
@@ -414,8 +414,8 @@ func TestStreamEndsWithItsTopic(t *testing.T) {
 	}
 }
 
-// A snapshot that replaces the state wakes the readers.
-func TestStreamGoesOnAfterASnapshot(t *testing.T) {
+// A snapshot that replaces the state wakes readers.
+func TestStreamContinuesAfterSnapshot(t *testing.T) {
 	r := start(t)
 	r.publish(t, "news", "m1")
 	rd := r.follow(t, "/topics/news?start=earliest")

@@ -37,10 +37,10 @@ func TestPublishAndReadBack(t *testing.T) {
 			}
 			w := f.send("POST", tc.target, tc.body, header...)
 			if body := want(t, w, 200); body != "hub.mode=accepted" {
-				t.Errorf("the answer is %q", body)
+				t.Errorf("the response is %q", body)
 			}
 			if got := w.Header().Get("Content-Type"); got != formType {
-				t.Errorf("the answer's type is %q", got)
+				t.Errorf("the response's type is %q", got)
 			}
 			if got := w.Header().Get("X-Hub-Message-Id"); got != "1-1" {
 				t.Errorf("X-Hub-Message-Id is %q, want 1-1", got)
@@ -85,7 +85,7 @@ func TestIdempotencyKey(t *testing.T) {
 	f.clock.advance(24*time.Hour + time.Second)
 	want(t, send("k", "text/plain", "c"), 200)
 	if top := f.ledger.state.Topics(0, 1); top[0].Head != 3 {
-		t.Errorf("the topic holds %d messages, want 3", top[0].Head)
+		t.Errorf("the topic has %d messages, want 3", top[0].Head)
 	}
 	want(t, send("", "text/plain", "a"), 400)
 	want(t, send(strings.Repeat("k", 256), "text/plain", "a"), 400)
@@ -142,7 +142,7 @@ func TestReadingTopics(t *testing.T) {
 	want(t, f.send("GET", "/topics/news", ""), 204)
 }
 
-func TestNamesInThePath(t *testing.T) {
+func TestTopicPaths(t *testing.T) {
 	f := newFixture(t)
 	for path, name := range map[string]string{
 		"/topics/a/b":       "a/b",
@@ -158,10 +158,10 @@ func TestNamesInThePath(t *testing.T) {
 			t.Errorf("%s reads %q, want %q", path, body, name)
 		}
 		if _, ok := f.ledger.state.TopicByName(name); !ok {
-			t.Errorf("%s did not make the topic %q", path, name)
+			t.Errorf("%s did not create the topic %q", path, name)
 		}
 	}
-	// A link leads back to the topic it came with.
+	// rel=self leads back to the topic.
 	for _, path := range []string{"/topics/caf%C3%A9", "/topics/a%20b", "/topics/a%252Fb"} {
 		_, self, _ := strings.Cut(f.send("GET", path, "").Header().Get("Link"), ", <")
 		self, _, _ = strings.Cut(self, ">")
@@ -211,7 +211,7 @@ func TestConditionalGet(t *testing.T) {
 			}
 		})
 	}
-	// A second message in the same second: whoever has only the first must not be told that nothing changed.
+	// After two messages in one second, a client with the first must not get 304.
 	f.clock.advance(200 * time.Millisecond)
 	want(t, f.send("POST", "/topics/news", "three"), 200)
 	if body := want(t, f.send("GET", "/topics/news", "", "If-Modified-Since", modified), 200); body != "three" {
@@ -219,8 +219,8 @@ func TestConditionalGet(t *testing.T) {
 	}
 }
 
-// A page of a publisher must not run scripts in the name of the hub.
-func TestContentIsServedInert(t *testing.T) {
+// A published page must not run scripts with the hub's origin.
+func TestContentIsSandboxed(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("POST", "/topics/x", "<script>alert(1)</script>", "Content-Type", "text/html"), 200)
 	h := f.send("GET", "/topics/x", "").Header()
@@ -229,7 +229,7 @@ func TestContentIsServedInert(t *testing.T) {
 	}
 }
 
-func TestLinksNeverFollowTheHostHeader(t *testing.T) {
+func TestLinksIgnoreHost(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("POST", "/topics/x", "x"), 200)
 	r := httptest.NewRequest(http.MethodGet, "http://evil.example/topics/x", nil)
@@ -246,7 +246,7 @@ type brokenReader struct{ err error }
 
 func (b brokenReader) Read(hub.TopicID, uint64, int, int) ([]hub.Message, error) { return nil, b.err }
 
-func TestReadingWhenTheLogFails(t *testing.T) {
+func TestReadErrors(t *testing.T) {
 	for _, tc := range []struct {
 		err    error
 		status int

@@ -26,7 +26,7 @@ func TestTopicRetention(t *testing.T) {
 			t.Errorf("GET %s: %s, want %s", c.target, got, c.answer)
 		}
 		if list := want(t, f.send(http.MethodGet, "/v1/topics", ""), 200); !strings.Contains(list, c.answer) {
-			t.Errorf("the list %s does not have %s", list, c.answer)
+			t.Errorf("the list %s lacks %s", list, c.answer)
 		}
 	}
 	for _, c := range []struct {

@@ -75,7 +75,7 @@ func (c *child) targets(topic string) ([]target, error) {
 	query := "/hub?hub.mode=publish&hub.topic=" + url.QueryEscape(c.topicURL(topic))
 	var out []target
 	for _, n := range append([]*child{c}, c.others...) {
-		t, err := newTarget(n.URL+query, 200)
+		t, err := newTarget(n.URL + query)
 		if err != nil {
 			return nil, err
 		}
@@ -109,9 +109,9 @@ func (r Result) onNodes(nodes int) Result {
 func aimOnNodes(phase string) *Aim {
 	switch phase {
 	case "publish-128":
-		return atLeast(0.20, ofRatio, "")
+		return atLeast(0.20)
 	case "fanout-100":
-		return atLeast(0.60, ofRatio, "")
+		return atLeast(0.60)
 	case "paced":
 		return atMost(25, ofP99, " ms")
 	case "mosip":

@@ -78,6 +78,13 @@ func millis(ms float64) string {
 	}
 }
 
+// The values of Aim.Of.
+const (
+	ofRatio = "ratio"
+	ofValue = "value"
+	ofP99   = "p99_ms"
+)
+
 // Aim is the figure a measurement should reach.
 type Aim struct {
 	AtLeast bool    `json:"at_least"` // false means at most
@@ -86,9 +93,11 @@ type Aim struct {
 	Unit    string  `json:"unit,omitempty"`
 }
 
-// atLeast and atMost make aims.
-func atLeast(value float64, of, unit string) *Aim { return &Aim{true, value, of, unit} }
-func atMost(value float64, of, unit string) *Aim  { return &Aim{false, value, of, unit} }
+// atLeast returns an aim for the ratio to the raw figure.
+func atLeast(ratio float64) *Aim { return &Aim{AtLeast: true, Value: ratio, Of: ofRatio} }
+
+// atMost returns an upper limit.
+func atMost(value float64, of, unit string) *Aim { return &Aim{false, value, of, unit} }
 
 // Met reports whether the value reaches the aim.
 func (a *Aim) Met(value float64) bool {
@@ -136,4 +145,12 @@ func perSecond(n int64, d time.Duration) float64 {
 		return 0
 	}
 	return float64(n) / d.Seconds()
+}
+
+// join joins two notes, of which the first may be empty.
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }

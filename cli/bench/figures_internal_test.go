@@ -45,8 +45,8 @@ func TestAims(t *testing.T) {
 		met   bool
 		text  string
 	}{
-		{atLeast(0.45, ofRatio, ""), 0.45, true, "≥ 0.45"},
-		{atLeast(0.45, ofRatio, ""), 0.449, false, "≥ 0.45"},
+		{atLeast(0.45), 0.45, true, "≥ 0.45"},
+		{atLeast(0.45), 0.449, false, "≥ 0.45"},
 		{atMost(10, ofP99, " ms"), 10, true, "≤ 10 ms"},
 		{atMost(10, ofP99, " ms"), 10.1, false, "≤ 10 ms"},
 	} {
@@ -61,12 +61,12 @@ func TestVerdictLooksAtWhatTheAimNames(t *testing.T) {
 	if *slow.Met || slow.verdict() != "missed" {
 		t.Error("a p99 of 11 ms met an aim of 10 ms")
 	}
-	fast := Result{Value: 2, Ratio: 0.9, Aim: atLeast(0.75, ofRatio, "")}.judge()
+	fast := Result{Value: 2, Ratio: 0.9, Aim: atLeast(0.75)}.judge()
 	if !*fast.Met || fast.verdict() != "met" {
 		t.Error("a ratio of 0.9 missed an aim of 0.75")
 	}
-	if r := (Result{Problem: "no hub", Aim: atLeast(0.75, ofRatio, "")}).judge(); r.Met != nil || r.verdict() != "BROKEN" {
-		t.Error("what was not measured has a verdict")
+	if r := (Result{Problem: "no hub", Aim: atLeast(0.75)}).judge(); r.Met != nil || r.verdict() != "BROKEN" {
+		t.Error("a result without an aim has a verdict")
 	}
 }
 
@@ -95,10 +95,10 @@ func TestPhasesBySelection(t *testing.T) {
 		t.Errorf("one node: %v", got)
 	}
 	if got := names(Options{Nodes: 3, Phases: []string{"mosip", "idle"}}); !slices.Equal(got, clustered[3:]) {
-		t.Errorf("what three nodes can do of mosip and idle: %v", got)
+		t.Errorf("mosip and idle on three nodes: %v", got)
 	}
 	if got := names(Options{Phases: []string{"fanout-10", "publish"}, Quick: true}); len(got) != 3 || got[2] != "fanout-10" {
-		t.Errorf("a slow phase that is named must run in a quick run too: %v", got)
+		t.Errorf("a slow phase given by name must run in a quick run, too: %v", got)
 	}
 	seen := map[string]bool{}
 	for _, name := range PhaseNames() {

@@ -1,10 +1,7 @@
 package bench
 
 import (
-	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -45,86 +42,5 @@ func (o Options) limit() time.Duration {
 // MinDuration is the shortest meaningful Duration.
 const MinDuration = 200 * time.Millisecond
 
-// CheckPhases returns an error if a name is neither a phase nor a group.
-func CheckPhases(names []string) error {
-	for _, name := range names {
-		if !slices.ContainsFunc(phases(), func(p phase) bool { return p.is(name) }) {
-			return fmt.Errorf("unknown phase %q, expected some of %s", name, strings.Join(PhaseNames(), ", "))
-		}
-	}
-	return nil
-}
-
-func (o Options) check() error {
-	if o.Duration < MinDuration {
-		return fmt.Errorf("a duration of %v is too short, expected at least %v", o.Duration, MinDuration)
-	}
-	if o.Nodes > maxNodes {
-		return fmt.Errorf("%d nodes are too many, expected at most %d", o.Nodes, maxNodes)
-	}
-	return CheckPhases(o.Phases)
-}
-
 // maxNodes is the largest cluster to measure.
 const maxNodes = 5
-
-// clustered reports whether a phase can run on several nodes.
-func (p phase) clustered() bool {
-	switch p.group {
-	case "publish", "fanout", "paced", "mosip":
-		return true
-	}
-	return false
-}
-
-// task is a phase to measure on a number of nodes.
-type task struct {
-	phase
-	nodes int
-}
-
-func (t task) label() string {
-	if t.nodes > 1 {
-		return fmt.Sprintf("%s, %d nodes", t.name, t.nodes)
-	}
-	return t.name
-}
-
-// defaultNodes is the cluster size that a run measures by default, after a single node.
-const defaultNodes = 3
-
-// selected returns the phases to run, in order.
-func (o Options) selected() []task {
-	var out []task
-	for _, p := range phases() {
-		named := len(o.Phases) == 0 || slices.ContainsFunc(o.Phases, p.is)
-		exact := slices.Contains(o.Phases, p.name)
-		if exact || named && !(o.Quick && p.slow) {
-			if nodes := max(o.Nodes, 1); nodes == 1 || p.clustered() {
-				out = append(out, task{p, nodes})
-			}
-		}
-	}
-	if o.Nodes == 0 && !o.Quick && len(o.Phases) == 0 {
-		for _, p := range phases() {
-			if p.clustered() && aimOnNodes(p.name) != nil {
-				out = append(out, task{p, defaultNodes})
-			}
-		}
-	}
-	return out
-}
-
-// PhaseNames lists the valid values of Options.Phases: groups first, then single phases.
-func PhaseNames() []string {
-	var groups, names []string
-	for _, p := range phases() {
-		if !slices.Contains(groups, p.group) {
-			groups = append(groups, p.group)
-		}
-		if p.name != p.group {
-			names = append(names, p.name)
-		}
-	}
-	return append(groups, names...)
-}

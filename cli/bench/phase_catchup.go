@@ -25,8 +25,8 @@ func catchupPhase() phase {
 		if b.Quick {
 			messages = int(catchupQuickRate * b.Duration.Seconds())
 		}
-		window := Result{Phase: fmt.Sprintf("%s-%d", p.name, catchupWindow), Unit: "deliveries/s", Aim: atLeast(0.5, ofRatio, "")}
-		ordered := Result{Phase: p.name, Unit: "deliveries/s", Aim: atLeast(0.1, ofRatio, "")}
+		window := Result{Phase: fmt.Sprintf("%s-%d", p.name, catchupWindow), Unit: "deliveries/s", Aim: atLeast(0.5)}
+		ordered := Result{Phase: p.name, Unit: "deliveries/s", Aim: atLeast(0.1)}
 		err := b.besideRaw(ctx, fanoutPublishers, func(Spread) error {
 			// The hub must not time the hanging requests out.
 			return b.withHub(ctx, func(c *child) error { return b.catchup(ctx, c, &ordered, &window, messages) }, "timeout: 5m")
@@ -96,7 +96,7 @@ func (b *bench) catchup(ctx context.Context, c *child, ordered, window *Result, 
 	if err := b.subscribe(ctx, c, "bench", st, catchupCallbacks); err != nil {
 		return err
 	}
-	to, err := newTarget(c.publishURL("bench"), 200)
+	to, err := newTarget(c.publishURL("bench"))
 	if err != nil {
 		return err
 	}

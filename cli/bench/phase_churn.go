@@ -56,7 +56,7 @@ func (b *bench) churn(ctx context.Context, grown, left *Result) (err error) {
 	if err := b.subscribe(ctx, c, "bench", st, churnCallbacks); err != nil {
 		return err
 	}
-	to, err := newTarget(c.publishURL("bench"), 200)
+	to, err := newTarget(c.publishURL("bench"))
 	if err != nil {
 		return err
 	}

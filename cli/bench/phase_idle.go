@@ -78,7 +78,7 @@ func (b *bench) idle(ctx context.Context, memory, start *Result, n int) (err err
 	start.Value = c.StartUp.Seconds()
 	heap, resident, profile, err := c.settled(ctx)
 	if err == nil && b.ProfileDir != "" {
-		err = os.WriteFile(filepath.Join(b.ProfileDir, memory.Phase+".pprof"), profile, 0o644)
+		err = os.WriteFile(filepath.Join(b.ProfileDir, memory.Phase+".pprof"), profile, 0o600)
 	}
 	if err != nil {
 		return err

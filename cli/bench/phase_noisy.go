@@ -58,19 +58,3 @@ func noisyPhase() phase {
 func noisyTime(d time.Duration) time.Duration {
 	return max(time.Duration(0.8*float64(d)), 1500*time.Millisecond)
 }
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + "; " + b
-}

@@ -41,7 +41,7 @@ func (b *bench) pacedRaw(ctx context.Context, d time.Duration) (*Quantiles, erro
 	t := newTally(1, messages)
 	t.latency = newLatencies(nil)
 	b.sink.set(&stage{tally: t})
-	to, err := newTarget(b.sink.callback(0), 200)
+	to, err := newTarget(b.sink.callback(0))
 	if err != nil {
 		return nil, err
 	}

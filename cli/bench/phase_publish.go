@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxPublishes is more messages than a publish phase can send.
+// maxPublishes exceeds the number of messages a publish phase can send.
 const maxPublishes = 1 << 23
 
 // publishPhase measures publishes to a topic without subscriptions: the cost of making messages durable.

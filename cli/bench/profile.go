@@ -43,5 +43,5 @@ func (b *bench) saveProfile(ctx context.Context, c *child, name string, seconds 
 	if got.status != http.StatusOK {
 		return fmt.Errorf("CPU profile: %s: got status %d, expected 200", req.URL.Path, got.status)
 	}
-	return os.WriteFile(filepath.Join(b.ProfileDir, name+".pprof"), got.body, 0o644)
+	return os.WriteFile(filepath.Join(b.ProfileDir, name+".pprof"), got.body, 0o600)
 }

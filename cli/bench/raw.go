@@ -15,7 +15,7 @@ const rawCapacity = 1 << 21
 // use client unless it is nil.
 func measureRaw(ctx context.Context, s *sink, connections int, d time.Duration, client poster) ([]float64, error) {
 	s.set(&stage{tally: newTally(1, rawCapacity)})
-	to, err := newTarget(s.callback(0), 200)
+	to, err := newTarget(s.callback(0))
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,6 @@ import (
 	"text/tabwriter"
 )
 
-// The values of Aim.Of.
-const (
-	ofRatio = "ratio"
-	ofValue = "value"
-	ofP99   = "p99_ms"
-)
-
 // Result is one line of a report.
 type Result struct {
 	Phase string  `json:"phase"`

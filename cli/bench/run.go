@@ -9,44 +9,6 @@ import (
 	"time"
 )
 
-// phase is one measurement of a run, or a few related ones.
-type phase struct {
-	name, group string
-	slow        bool // skipped by a quick run
-	expected    func(d time.Duration) time.Duration
-	run         func(ctx context.Context, b *bench) ([]Result, error)
-}
-
-func (p phase) is(name string) bool { return name == p.name || name == p.group }
-
-// phases returns all phases in order.
-func phases() []phase {
-	return []phase{
-		publishPhase(128, 1, false, atLeast(0.45, ofRatio, "")),
-		publishPhase(16, 0.6, true, nil),
-		publishPhase(1, 0.4, false, nil),
-		fanoutPhase(100, 1, 0.8, false, atLeast(0.75, ofRatio, "")),
-		fanoutPhase(10, 0.6, 0.6, true, nil),
-		fanoutPhase(1, 0.6, 0.3, false, nil),
-		pacedPhase(),
-		mosipPhase(),
-		noisyPhase(),
-		sickPhase(),
-		catchupPhase(),
-		footprintPhase(),
-		idlePhase(),
-		churnPhase(),
-	}
-}
-
-// bench is one run.
-type bench struct {
-	Options
-	clock  stopwatch
-	sink   *sink
-	starts []time.Duration // startup times of all hubs
-}
-
 // benchGC is the measuring process's GOGC. Publishers and sink use little memory, so the default would collect garbage constantly. Hub
 // and raw measurements have the same clients either way.
 const benchGC = 400
@@ -61,7 +23,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	if o.ProfileDir != "" {
-		if err := os.MkdirAll(o.ProfileDir, 0o755); err != nil {
+		if err := os.MkdirAll(o.ProfileDir, 0o750); err != nil {
 			return nil, err
 		}
 	}
@@ -107,72 +69,12 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	return report, nil
 }
 
-// hub starts a hub for one phase.
-func (b *bench) hub(ctx context.Context, delivery ...string) (*child, error) {
-	env := profileEnv(b.ProfileDir != "")
-	if b.Nodes > 1 {
-		return startCluster(ctx, b.Nodes, b.Binary, b.Dir, env, delivery...)
+func (o Options) check() error {
+	if o.Duration < MinDuration {
+		return fmt.Errorf("a duration of %v is too short, expected at least %v", o.Duration, MinDuration)
 	}
-	c, err := startHub(ctx, b.Binary, b.Dir, env, delivery...)
-	if err != nil {
-		return nil, err
+	if o.Nodes > maxNodes {
+		return fmt.Errorf("%d nodes are too many, expected at most %d", o.Nodes, maxNodes)
 	}
-	b.starts = append(b.starts, c.StartUp)
-	return c, nil
-}
-
-// rawTime is the length of one raw measurement.
-func (b *bench) rawTime() time.Duration {
-	return min(max(b.Duration/6, 250*time.Millisecond), time.Second)
-}
-
-// besideRaw runs f between two raw measurements with the given number of connections, and adds the raw figures to the results.
-func (b *bench) besideRaw(ctx context.Context, connections int, f func(before Spread) error, results ...*Result) error {
-	var lean, plain []float64
-	measure := func() error {
-		for _, m := range []struct {
-			samples *[]float64
-			client  poster
-		}{{&lean, nil}, {&plain, newPlainPoster(connections)}} {
-			got, err := measureRaw(ctx, b.sink, connections, b.rawTime(), m.client)
-			if err != nil {
-				return fmt.Errorf("raw measurement: %w", err)
-			}
-			*m.samples = append(*m.samples, got...)
-		}
-		return nil
-	}
-	if err := measure(); err != nil {
-		return err
-	}
-	if err := f(spreadOf(lean)); err != nil {
-		return err
-	}
-	if err := measure(); err != nil {
-		return err
-	}
-	for _, r := range results {
-		raw, plain := spreadOf(lean), spreadOf(plain)
-		r.Raw, r.Ratio = &raw, ratio(r.Value, raw)
-		r.Plain, r.PlainRatio = &plain, ratio(r.Value, plain)
-	}
-	return nil
-}
-
-// withHub runs f against a fresh hub and then closes the hub.
-func (b *bench) withHub(ctx context.Context, f func(*child) error, delivery ...string) (err error) {
-	c, err := b.hub(ctx, delivery...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := f(c); err != nil {
-		return errors.Join(err, c.alive())
-	}
-	return c.alive()
-}
-
-// part returns a share of the duration.
-func (b *bench) part(share float64) time.Duration {
-	return time.Duration(share * float64(b.Duration))
+	return CheckPhases(o.Phases)
 }

@@ -30,7 +30,7 @@ func startSink(t *testing.T) *sink {
 	return s
 }
 
-// forwarder passes every publish on to callbacks, as often as copies says.
+// forwarder forwards every publish to the callbacks, as many times as copies says.
 func forwarder(t *testing.T, s *sink, callbacks int, copies func(callback int, seq int64) int) target {
 	t.Helper()
 	var count atomic.Int64
@@ -52,7 +52,7 @@ func forwarder(t *testing.T, s *sink, callbacks int, copies func(callback int, s
 		}
 	}))
 	t.Cleanup(hub.Close)
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestPublisherRepeatsAfterRefusalOnly(t *testing.T) {
 		w.WriteHeader(answers[calls.Add(1)-1])
 	}))
 	defer hub.Close()
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,14 +121,14 @@ func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	st := &stage{tally: newTally(1, 41)}
 	st.tally.latency = newLatencies(nil)
 	s.set(st)
-	to, err := newTarget(s.callback(0), 200)
+	to, err := newTarget(s.callback(0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := newPool(4, s.clock)
 	defer p.close()
 	l := newLoad(41)
-	p.closedLoop(t.Context(), to, l, 1) // as a phase does to warm up; its number must not come again
+	p.closedLoop(t.Context(), to, l, 1) // as in a warm-up; its number must not be used again
 	l.next.Store(1)
 	began := time.Now()
 	p.paced(t.Context(), to, l, 40, 400)
@@ -143,7 +143,7 @@ func TestPacedPublishersKeepTheSchedule(t *testing.T) {
 	}
 }
 
-// A subscriber that hangs delays what comes behind it; the schedule counts that in.
+// A hanging subscriber delays the messages behind it, and their latency must include the delay.
 func TestPacedLatencyIncludesTheWait(t *testing.T) {
 	s := startSink(t)
 	var slow atomic.Bool
@@ -163,17 +163,17 @@ func TestPacedLatencyIncludesTheWait(t *testing.T) {
 		}
 	}))
 	defer hub.Close()
-	to, err := newTarget(hub.URL, 200)
+	to, err := newTarget(hub.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPool(1, s.clock) // one publisher: all others wait for the first
+	p := newPool(1, s.clock) // a single publisher, so that later messages wait for the first
 	defer p.close()
 	timer := time.AfterFunc(100*time.Millisecond, func() { close(gate) })
 	defer timer.Stop()
 	p.paced(t.Context(), to, newLoad(20), 20, 1000)
 	if q := st.tally.latency.quantiles(); q.P50 < 80 {
-		t.Fatalf("the wait for a stalled publisher is not counted: %v", q)
+		t.Fatalf("the latency excludes the wait for a stalled publisher: %v", q)
 	}
 }
 
@@ -199,7 +199,7 @@ func TestSinkConfirmsIntentAtTheEndOfTheQuery(t *testing.T) {
 	}
 	get("hub.mode=denied&hub.reason=no")
 	if st.denied.Load() != 1 || st.intent.Load() != 1 {
-		t.Fatal("a denial was taken for an intent")
+		t.Fatal("a denial was counted as an intent")
 	}
 }
 
@@ -211,10 +211,10 @@ func TestSinkChecksSignatures(t *testing.T) {
 	st := &stage{tally: newTally(1, 1), secret: []byte("right")}
 	for range 2 * signatureSample {
 		if !st.signed(good, body) {
-			t.Fatal("a right signature was refused")
+			t.Fatal("a valid signature was rejected")
 		}
 		if st.signed("", body) || st.signed("sha1=00", body) {
-			t.Fatal("a delivery without the signature was taken")
+			t.Fatal("a delivery without a signature was accepted")
 		}
 	}
 	wrong := 0
@@ -224,7 +224,7 @@ func TestSinkChecksSignatures(t *testing.T) {
 		}
 	}
 	if wrong != 2 {
-		t.Fatalf("%d of %d wrong signatures were found, want every %dth", wrong, 2*signatureSample, signatureSample)
+		t.Fatalf("%d of %d bad signatures were found, want every %dth", wrong, 2*signatureSample, signatureSample)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestMessagesAreJSONAndReadBack(t *testing.T) {
 	}{{0, 0}, {42, time.Second}, {999_999_999_999, 1<<62 - 1}} {
 		b := m.body(c.seq, c.at)
 		if !json.Valid(b) || len(b) != messageSize {
-			t.Fatalf("%d bytes, no JSON: %s", len(b), b)
+			t.Fatalf("%d bytes of invalid JSON: %s", len(b), b)
 		}
 		if seq, at, ok := parse(b); !ok || seq != c.seq || at != c.at {
 			t.Fatalf("got %d, %v, %v; want %d, %v", seq, at, ok, c.seq, c.at)
@@ -244,7 +244,7 @@ func TestMessagesAreJSONAndReadBack(t *testing.T) {
 	}
 	for _, b := range [][]byte{nil, []byte("x"), make([]byte, messageSize)} {
 		if _, _, ok := parse(b); ok {
-			t.Errorf("%.20q was taken for a message", b)
+			t.Errorf("%.20q was parsed as a message", b)
 		}
 	}
 }
@@ -256,11 +256,11 @@ func TestRawMeasurementCountsAnswers(t *testing.T) {
 		t.Fatalf("%v %v", samples, err)
 	}
 	if sp := spreadOf(samples); sp.Max <= 0 {
-		t.Fatalf("no answer was counted: %+v", sp)
+		t.Fatalf("no response was counted: %+v", sp)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := measureRaw(ctx, s, 2, time.Hour, newPlainPoster(2)); err == nil {
-		t.Fatal("a measurement that was ended gave a figure")
+		t.Fatal("a cancelled measurement returned a figure")
 	}
 }

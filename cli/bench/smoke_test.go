@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 
-// A short run of the real program must measure something, lose nothing and leave nothing behind.
+// A short run of the real program measures something, loses nothing and leaves nothing behind.
 func TestBenchMeasuresARealHub(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), "bench", "--quick", "--duration", "1s",
@@ -36,7 +36,7 @@ func TestBenchMeasuresARealHub(t *testing.T) {
 	for _, r := range report.Results {
 		delivers, ok := want[r.Phase]
 		if !ok {
-			t.Errorf("%s was not asked for", r.Phase)
+			t.Errorf("%s was not selected", r.Phase)
 			continue
 		}
 		delete(want, r.Phase)
@@ -56,7 +56,7 @@ func TestBenchMeasuresARealHub(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// A cluster is measured with publishers on all nodes, and leaves nothing behind either.
+// A cluster is measured with publishers on all nodes, and leaves nothing behind, either.
 func TestBenchMeasuresACluster(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), "bench", "--nodes", "3", "--duration", "500ms", "--phases", "paced", "--json", "--data-dir", dir)

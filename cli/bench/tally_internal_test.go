@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// owes makes a tally of 3 callbacks and 130 messages in which everything arrived once.
+// owes returns a tally of 3 callbacks and 130 messages in which everything has arrived once.
 func owes() (*tally, *bitset) {
 	t, owed := newTally(3, 130), newBitset(130)
 	for seq := range 130 {
@@ -54,14 +54,14 @@ func TestTallyFindsADoubledMessage(t *testing.T) {
 		t.Fatalf("doubled %d, first %d", got.doubled.Load(), got.first.Load())
 	}
 	if got.last.Load() != 129 {
-		t.Fatal("a repetition moved the last arrival")
+		t.Fatal("a duplicate moved the last arrival")
 	}
-	// The same message at another callback is no repetition.
+	// The same message at another callback is not a duplicate.
 	other := newTally(2, 10)
 	other.arrived(0, 5, 0, 0)
 	other.arrived(1, 5, 0, 0)
 	if other.doubled.Load() != 0 {
-		t.Fatal("one message at two callbacks was taken for a repetition")
+		t.Fatal("one message at two callbacks was counted as a duplicate")
 	}
 }
 
@@ -110,7 +110,7 @@ func TestLatencyBeyondTheScaleIsKept(t *testing.T) {
 	}
 }
 
-// Several topics in one tally: each callback is owed every k-th message, and gets no other.
+// With several topics in one tally, each callback is owed every k-th message and no other.
 func TestTallyOfSeveralTopics(t *testing.T) {
 	const topics, callbacks, messages = 8, 16, 200
 	y := newTally(callbacks, messages)

@@ -79,7 +79,7 @@ func ResolveTopics(ctx context.Context, c *client.Client, have *Settings, want *
 			}
 		}
 		if first, ok := named[t.name]; ok {
-			return exit.Usagef("%s: topics: topic %q is given twice, first at %s", t.origin, t.name, first)
+			return exit.Usagef("%s: topics: topic %q is listed twice, first at %s", t.origin, t.name, first)
 		}
 		named[t.name] = t.origin
 	}

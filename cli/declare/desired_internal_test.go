@@ -52,7 +52,7 @@ func TestDesiredIsRead(t *testing.T) {
 		t.Errorf("subscriptions %+v", d.Subscriptions)
 	}
 	if d, err := parseText("topics:\nrules: []\n"); err != nil || d.Topics != nil || d.Rules == nil {
-		t.Errorf("a list with nothing in it: %+v, %v", d, err)
+		t.Errorf("an empty list: %+v, %v", d, err)
 	}
 }
 
@@ -62,14 +62,14 @@ func TestWhatIsWrongWithAFileIsNamed(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"topcis: []":           `hub.yaml:1: topcis: unknown key; did you mean topics?`,
-		"topics:\n  - nmae: x": `hub.yaml:2: topics.nmae: unknown key; did you mean name?`,
+		"topics:\n  - nome: x": `hub.yaml:2: topics.nome: unknown key; did you mean name?`,
 		"topics:\n  - name: x\n    retention: {max_agee: 1d}":                       `hub.yaml:3: topics.retention.max_agee: unknown key; did you mean retention.max_age?`,
 		"topics:\n  - name: x\n    retention:\n      max_age: soon":                 `hub.yaml:4: topics.retention.max_age: got "soon", expected a duration`,
 		"topics:\n  - name: x\n    retention:\n      max_age: 1ms":                  `of at least 1s`,
 		"topics:\n  - name: x\n    retention:\n      max_bytes: -1":                 `hub.yaml:4: topics.retention.max_bytes: got "-1", expected a size`,
-		"topics:\n  - name: x\n\n  - name: x":                                       `hub.yaml:4: topics: topic "x" is given twice, first at hub.yaml:2`,
-		"topics:\n  - name: http://a.example\n  - name: HTTP://A.example/":          `is given twice, first at hub.yaml:2`,
-		"topics:\n  - name: [x]":                                                    `hub.yaml:2: topics.name: got a list, expected the name of a topic`,
+		"topics:\n  - name: x\n\n  - name: x":                                       `hub.yaml:4: topics: topic "x" is listed twice, first at hub.yaml:2`,
+		"topics:\n  - name: http://a.example\n  - name: HTTP://A.example/":          `is listed twice, first at hub.yaml:2`,
+		"topics:\n  - name: [x]":                                                    `hub.yaml:2: topics.name: got a list, expected the name of a hosted topic`,
 		"topics:\n  - retention: {max_age: 1d}":                                     `hub.yaml:2: topics.name: is missing`,
 		"topics:\n  - name: /x":                                                     `hub.yaml:2: topics.name: the topic's name must not begin or end with /`,
 		"topics:\n  - orders":                                                       `hub.yaml:2: topics: expected an item with the keys name`,
@@ -82,7 +82,7 @@ func TestWhatIsWrongWithAFileIsNamed(t *testing.T) {
 		strings.Replace(rule(""), "[read]", "[raed]", 1):                            `hub.yaml:3: rules.may: "raed"; expected *, admin.*, topic.register`,
 		strings.Replace(rule(""), "[read]", "read", 1):                              `hub.yaml:3: rules.may: got a single value, expected a list`,
 		strings.Replace(rule(""), "[x]", "[\"a/**/b\"]", 1):                         `hub.yaml:4: rules.topics:`,
-		rule("  - name: r\n    may: [read]\n    topics: [x]\n    who: [{role: s}]"): `hub.yaml:7: rules: rule "r" is given twice, first at hub.yaml:2`,
+		rule("  - name: r\n    may: [read]\n    topics: [x]\n    who: [{role: s}]"): `hub.yaml:7: rules: rule "r" is listed twice, first at hub.yaml:2`,
 		"subscriptions:\n  - topic: x\n    callback: ftp://y\n    paused: maybe":    `hub.yaml:3: subscriptions.callback: got "ftp://y", expected an http(s) URL`,
 		"subscriptions:\n  - {topic: x, callback: http://y}":                        `hub.yaml:2: subscriptions.paused: is missing, expected true or false`,
 	} {
@@ -91,12 +91,12 @@ func TestWhatIsWrongWithAFileIsNamed(t *testing.T) {
 		}
 	}
 	_, err := Parse([]File{{"a.yaml", []byte("topics: [{name: x}]")}, {"b.yaml", []byte("topics: [{name: x}]")}})
-	if err == nil || !strings.Contains(err.Error(), "b.yaml:1: topics: topic \"x\" is given twice, first at a.yaml:1") {
+	if err == nil || !strings.Contains(err.Error(), "b.yaml:1: topics: topic \"x\" is listed twice, first at a.yaml:1") {
 		t.Errorf("two files: %v", err)
 	}
 }
 
-// lines are the changes as apply prints them.
+// lines returns the changes as apply prints them.
 func lines(changes []Change) string {
 	var b strings.Builder
 	for i := range changes {
@@ -138,7 +138,7 @@ subscriptions:
 			t.Errorf("notes %q", notes)
 		}
 	}
-	// A list that the file does not have says nothing of what is to be there.
+	// A list that is absent from the file is not pruned.
 	if changes, _, err := Plan(have, &Desired{}, Prune{true, true}); err != nil || len(changes) > 0 {
 		t.Errorf("%v, %s", err, lines(changes))
 	}
@@ -146,12 +146,12 @@ subscriptions:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Plan(have, clash, Prune{}); err == nil || !strings.Contains(err.Error(), `hub.yaml:1: rules: rule "root" stands in the hub's auth.file`) {
+	if _, _, err := Plan(have, clash, Prune{}); err == nil || !strings.Contains(err.Error(), `hub.yaml:1: rules: rule "root" is defined differently in the hub's auth.file`) {
 		t.Errorf("a rule of auth.file: %v", err)
 	}
 }
 
-// TestDumpThenApplyChangesNothing: whatever operators may set survives being written and read.
+// TestDumpThenApplyChangesNothing checks that all settings survive a dump and a parse.
 func TestDumpThenApplyChangesNothing(t *testing.T) {
 	namer, err := hub.NewTopicNamer("http://hub.invalid")
 	if err != nil {
@@ -198,7 +198,7 @@ func TestDumpThenApplyChangesNothing(t *testing.T) {
 	})
 }
 
-// FuzzDesired: nothing panics, a refusal says something, and what is accepted is planned on an empty hub.
+// FuzzDesired checks that parsing never panics, errors have a message, and valid input can be planned for an empty hub.
 func FuzzDesired(f *testing.F) {
 	f.Add([]byte(wholeFile))
 	f.Add([]byte("topics: [{name: a, retention: {max_age: 1d}}, *x]\nrules: [{who: [{}]}]\n"))
@@ -207,7 +207,7 @@ func FuzzDesired(f *testing.F) {
 		d, err := Parse([]File{{"f", text}})
 		if err != nil {
 			if err.Error() == "" {
-				t.Error("an error without a word")
+				t.Error("an empty error message")
 			}
 			return
 		}

@@ -69,7 +69,7 @@ type show struct {
 	confirmed  chan subscriber.Verification
 	topic      string
 	quiet      atomic.Bool // do not print arrivals
-	turnedAway atomic.Int64
+	refusals   atomic.Int64
 }
 
 func (d *show) run(ctx context.Context) error {
@@ -264,7 +264,7 @@ func (d *show) publishThroughCrash(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	d.say("the publisher is done; %d of its requests failed meanwhile and were repeated at the next node with the same Idempotency-Key", d.turnedAway.Load())
+	d.say("the publisher is done; %d of its requests failed meanwhile and were repeated at the next node with the same Idempotency-Key", d.refusals.Load())
 	if err := d.untilArrived(ctx); err != nil {
 		return err
 	}
@@ -362,7 +362,7 @@ func (d *show) publishMany(ctx context.Context, half chan<- struct{}) error {
 			if exit.CodeOf(err) != exit.Unreachable {
 				return err
 			}
-			d.turnedAway.Add(1)
+			d.refusals.Add(1)
 			if err := pause(ctx, 20*time.Millisecond); err != nil {
 				return err
 			}

@@ -7,7 +7,7 @@ import (
 	"quorumhub/cli/subscriber"
 )
 
-// The demo may only say "nothing was lost" when that is so: each kind of failure must spoil the verdict.
+// Each kind of failure must spoil the verdict, so that the demo cannot wrongly claim that nothing was lost.
 func TestLedgerNoticesEveryKindOfFailure(t *testing.T) {
 	const topic = "http://hub.example/topics/news"
 	arrival := func(n int) subscriber.Delivery {
@@ -38,7 +38,7 @@ func TestLedgerNoticesEveryKindOfFailure(t *testing.T) {
 			for n := 1; n <= 3; n++ {
 				l.attempt(topic, arrival(n).Body)
 			}
-			// An arrival may come before the acknowledgement.
+			// A message may arrive before it is acknowledged.
 			l.acknowledge(topic, arrival(1).Body)
 			for _, d := range tt.arrivals {
 				l.arrive(d)

@@ -36,12 +36,17 @@ type Node struct {
 	result  error         // of the process
 }
 
+// ConfigFile returns the path of config.yaml.
 func (n *Node) ConfigFile() string { return filepath.Join(n.dir, "config.yaml") }
 func (n *Node) pidFile() string    { return filepath.Join(n.dir, "quorumhub.pid") }
-func (n *Node) LogFile() string    { return filepath.Join(n.dir, "quorumhub.log") }
-func (n *Node) dataDir() string    { return filepath.Join(n.dir, "data") }
-func (n *Node) keyFile() string    { return filepath.Join(n.dataDir(), "secrets.key") }
-func (n *Node) URL() string        { return "http://" + n.httpAddr }
+
+// LogFile returns the path of the log.
+func (n *Node) LogFile() string { return filepath.Join(n.dir, "quorumhub.log") }
+func (n *Node) dataDir() string { return filepath.Join(n.dir, "data") }
+func (n *Node) keyFile() string { return filepath.Join(n.dataDir(), "secrets.key") }
+
+// URL returns the base URL.
+func (n *Node) URL() string { return "http://" + n.httpAddr }
 
 // PID returns the process ID, or 0 while the node is down.
 func (n *Node) PID() int {

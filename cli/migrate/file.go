@@ -353,7 +353,7 @@ func (r *Record) readSubscription(from string, fields map[string]any, key *Secre
 	}
 	var err error
 	if p.Secret, err = key.open(secret); err != nil {
-		var damaged *damagedSecret
+		var damaged *damagedSecretError
 		if !errors.As(err, &damaged) {
 			return fmt.Errorf("hubSecret: %w", err)
 		}
@@ -367,7 +367,7 @@ func (r *Record) readSubscription(from string, fields map[string]any, key *Secre
 // dateOf parses a timestamp: a date, or seconds or milliseconds since 1970. Some hubs write the time since their machine booted
 // instead, which is useless here and yields nil.
 func dateOf(v any) *time.Time {
-	text := ""
+	var text string
 	switch v := v.(type) {
 	case string:
 		text = strings.TrimSpace(v)

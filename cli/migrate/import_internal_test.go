@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-// sealAs encrypts as MOSIP's hub does.
+// sealAs encrypts like MOSIP's hub.
 func sealAs(t testing.TB, key []byte, secret string) string {
 	t.Helper()
 	block, err := aes.NewCipher(key)
@@ -29,7 +29,7 @@ func sealAs(t testing.TB, key []byte, secret string) string {
 	return "cipher{" + base64.StdEncoding.EncodeToString(append(box.Seal(nil, iv, []byte(secret), nil), iv...)) + "}"
 }
 
-// Secrets of both formats of keys open, from the environment and a file, and by no other key.
+// Secrets can be decrypted with keys of both formats, from the environment or a file, and with no other key.
 func TestImportSecrets(t *testing.T) {
 	raw := "0123456789abcdef01234567" // 24 characters, and base64 of 18 bytes
 	bytes32 := []byte("\x00\x01\xfeabcdefghijklmnopqrstuvwxyz012")
@@ -45,23 +45,23 @@ func TestImportSecrets(t *testing.T) {
 		sealed string
 		want   string // the secret, or words of the error
 	}{
-		"text":                     {"alpha-numeric", "", raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
-		"text, found out":          {"auto", "", raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
-		"a file":                   {"auto", file, "other", sealAs(t, []byte(raw), "s3cret"), "s3cret"},
-		"base64":                   {"base64-encoded-bytes", "", encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
-		"base64, found out":        {"auto", "", encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
-		"base64 taken for text":    {"alpha-numeric", "", encoded, sealAs(t, bytes32, "s3cret"), "44 characters; expected a key of 16, 24 or 32 bytes"},
-		"text taken for base64":    {"base64-encoded-bytes", "", raw, sealAs(t, []byte(raw), "s3cret"), "24 characters; expected a key of 16, 24 or 32 bytes"},
-		"another key":              {"auto", "", "fedcba9876543210", sealAs(t, []byte(raw), "s3cret"), "cannot be decrypted with the key"},
-		"changed":                  {"auto", "", raw, strings.Replace(sealAs(t, []byte(raw), "s3cret"), "cipher{", "cipher{AA", 1), "is damaged"},
-		"cut off":                  {"auto", "", raw, "cipher{AAAA}", "is damaged"},
-		"not base64":               {"auto", "", raw, "cipher{???}", "is damaged"},
-		"no text":                  {"auto", "", raw, sealAs(t, []byte(raw), "\xff\xfe"), "decrypts to something other than text"},
-		"without a key":            {"auto", "", "", sealAs(t, []byte(raw), "s3cret"), "is encrypted; expected the key"},
-		"in clear":                 {"auto", "", "", "s3cret", "s3cret"},
-		"in clear, like a cipher":  {"auto", "", "", "cipher{s3cret", "cipher{s3cret"},
-		"none":                     {"auto", "", raw, "", ""},
-		"a file that is not there": {"auto", file + "x", raw, "", "no such file"},
+		"text":                      {"alpha-numeric", "", raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
+		"text, detected":            {"auto", "", raw, sealAs(t, []byte(raw), "s3cret"), "s3cret"},
+		"a file":                    {"auto", file, "other", sealAs(t, []byte(raw), "s3cret"), "s3cret"},
+		"base64":                    {"base64-encoded-bytes", "", encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
+		"base64, detected":          {"auto", "", encoded, sealAs(t, bytes32, "s3cret"), "s3cret"},
+		"base64 taken for text":     {"alpha-numeric", "", encoded, sealAs(t, bytes32, "s3cret"), "44 characters; expected a key of 16, 24 or 32 bytes"},
+		"text taken for base64":     {"base64-encoded-bytes", "", raw, sealAs(t, []byte(raw), "s3cret"), "24 characters; expected a key of 16, 24 or 32 bytes"},
+		"another key":               {"auto", "", "fedcba9876543210", sealAs(t, []byte(raw), "s3cret"), "cannot be decrypted with the key"},
+		"changed":                   {"auto", "", raw, strings.Replace(sealAs(t, []byte(raw), "s3cret"), "cipher{", "cipher{AA", 1), "is damaged"},
+		"cut off":                   {"auto", "", raw, "cipher{AAAA}", "is damaged"},
+		"not base64":                {"auto", "", raw, "cipher{???}", "is damaged"},
+		"not text":                  {"auto", "", raw, sealAs(t, []byte(raw), "\xff\xfe"), "decrypts to something other than text"},
+		"without a key":             {"auto", "", "", sealAs(t, []byte(raw), "s3cret"), "is encrypted; expected the key"},
+		"plain text":                {"auto", "", "", "s3cret", "s3cret"},
+		"plain text, like a cipher": {"auto", "", "", "cipher{s3cret", "cipher{s3cret"},
+		"none":                      {"auto", "", raw, "", ""},
+		"a missing file":            {"auto", file + "x", raw, "", "no such file"},
 	} {
 		key, err := ReadSecretKey(c.file, c.format, []string{"X=1", secretKeyVariable + "=" + c.env})
 		got := ""
@@ -75,7 +75,7 @@ func TestImportSecrets(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 		if err != nil && (strings.Contains(got, raw) || strings.Contains(got, encoded)) {
-			t.Errorf("%s: the key is shown: %s", name, got)
+			t.Errorf("%s: the message shows the key: %s", name, got)
 		}
 	}
 }
@@ -107,8 +107,8 @@ func TestImportTimestamps(t *testing.T) {
 	}
 }
 
-// Whatever a file holds, reading it ends with records that are whole or refused with a reason, or with one line that names the
-// file; and no secret that was encrypted is in what is printed.
+// Reading any file yields records that are complete or refused with a reason, or an error of one line that names the file. The report never
+// contains an encrypted secret.
 func FuzzReadImport(f *testing.F) {
 	for _, name := range []string{"snapshot.json", "mosip-topics.txt", "mosip-subscribers.txt"} {
 		data, err := os.ReadFile(filepath.Join("..", "..", "test", "compat", "testdata", "import", name))

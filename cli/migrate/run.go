@@ -173,6 +173,7 @@ func (c counts) String() string {
 	return out
 }
 
+// Summarize returns the report of an import. Records that were never sent are marked so.
 func Summarize(records []*Record, dryRun bool) *Report {
 	out := &Report{DryRun: dryRun, Records: records}
 	for _, r := range records {
@@ -195,12 +196,13 @@ func Summarize(records []*Record, dryRun bool) *Report {
 	return out
 }
 
+// Write prints the report for people.
 func (r *Report) Write(w io.Writer) error {
 	var b strings.Builder
 	for _, rec := range r.Records {
-		what := rec.Kind + " " + terminal.OrDash(terminal.OneLine(rec.Topic))
+		what := rec.Kind + " " + terminal.OrDash(rec.Topic)
 		if rec.Kind == kindSubscription {
-			what += " to " + terminal.OrDash(terminal.OneLine(rec.Callback))
+			what += " to " + terminal.OrDash(rec.Callback)
 		}
 		if rec.ID != "" {
 			what += " (" + terminal.OneLine(rec.ID) + ")"

@@ -14,7 +14,7 @@ import (
 )
 
 // secretKeyVariable is the variable in which MOSIP's hub expects the key of its secrets.
-const secretKeyVariable = "HUB_SECRET_ENCRYPTION_KEY"
+const secretKeyVariable = "HUB_SECRET_ENCRYPTION_KEY" //nolint:gosec // the name of a variable, not a secret
 
 // secretIV is the length of the initialisation vector that follows a secret. It is longer than usual for AES-GCM.
 const secretIV = 16
@@ -27,10 +27,10 @@ type SecretKey struct {
 	ways   []cipher.AEAD
 }
 
-// damagedSecret is the error for a secret that no key can decrypt.
-type damagedSecret struct{ reason string }
+// damagedSecretError is the error for a secret that no key can decrypt.
+type damagedSecretError struct{ reason string }
 
-func (e *damagedSecret) Error() string { return e.reason }
+func (e *damagedSecretError) Error() string { return e.reason }
 
 // ReadSecretKey reads the key from the file or, without one, from the environment. Without a key it returns one that decrypts
 // nothing.
@@ -81,7 +81,7 @@ func ReadSecretKey(file, format string, env []string) (*SecretKey, error) {
 	return key, nil
 }
 
-// open returns a record's secret, decrypted if necessary. A *damagedSecret concerns this secret only, any other error all of them.
+// open returns a record's secret, decrypted if necessary. A *damagedSecretError concerns this secret only, any other error all of them.
 func (k *SecretKey) open(text string) (string, error) {
 	inner, ok := strings.CutPrefix(text, "cipher{")
 	if !ok || !strings.HasSuffix(inner, "}") {
@@ -89,7 +89,7 @@ func (k *SecretKey) open(text string) (string, error) {
 	}
 	sealed, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(inner, "}"))
 	if err != nil || len(sealed) < secretIV+16 {
-		return "", &damagedSecret{"is damaged; expected cipher{...} with the base64 of an encrypted text, its tag and a 16-byte IV"}
+		return "", &damagedSecretError{"is damaged; expected cipher{...} with the base64 of an encrypted text, its tag and a 16-byte IV"}
 	}
 	if k == nil || k.from == "" {
 		return "", errors.New("is encrypted; expected the key in " + secretKeyVariable + " or --secret-key-file; nothing was imported")
@@ -98,7 +98,7 @@ func (k *SecretKey) open(text string) (string, error) {
 	for _, way := range k.ways {
 		if secret, err := way.Open(nil, iv, sealed[:len(sealed)-secretIV], nil); err == nil {
 			if !utf8.Valid(secret) {
-				return "", &damagedSecret{"decrypts to something other than text; expected a secret in UTF-8"}
+				return "", &damagedSecretError{"decrypts to something other than text; expected a secret in UTF-8"}
 			}
 			return string(secret), nil
 		}

@@ -8,7 +8,7 @@ import (
 // damagePause is how often a node with a damaged file checks whether the others are a quorum without it.
 const damagePause = time.Second
 
-// reportDamage is told of damage in the store's files.
+// reportDamage receives the damage that the store finds in its files.
 func (n *Node) reportDamage(damage error) {
 	select {
 	case n.damaged <- damage:

@@ -48,7 +48,7 @@ func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*web.
 	}
 	v := new(web.DeliveryView)
 	if err := json.Unmarshal(answer, v); err != nil {
-		return nil, fmt.Errorf("answer of %s: %w", owner, err)
+		return nil, fmt.Errorf("response of %s: %w", owner, err)
 	}
 	return v, nil
 }

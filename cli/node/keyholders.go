@@ -43,7 +43,7 @@ func (h *keyHolders) Ask(ctx context.Context, node string, q *keyring.Question) 
 	}
 	a := new(keyring.Answer)
 	if err := json.Unmarshal(answer, a); err != nil {
-		return nil, fmt.Errorf("answer of %s: %w", node, err)
+		return nil, fmt.Errorf("response of %s: %w", node, err)
 	}
 	return a, nil
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// calledListener has a caller arrive just when somebody wants to stop accepting.
+// calledListener is called just when its user wants to stop accepting.
 type calledListener struct {
 	*net.TCPListener
 	accepted chan struct{}
@@ -26,13 +26,13 @@ func (l *calledListener) SetDeadline(t time.Time) error {
 		if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
 			defer c.Close()
 			<-l.accepted
-			time.Sleep(5 * time.Millisecond) // for whoever accepted, to go on
+			time.Sleep(5 * time.Millisecond) // let the accepting goroutine continue
 		}
 	}
 	return l.TCPListener.SetDeadline(t)
 }
 
-// TestWaitingRoomLeavesTheAddress to the hub, even when somebody calls at that very moment.
+// TestWaitingRoomLeavesTheAddress checks that the hub can take over the address, even if a caller arrives at that moment.
 func TestWaitingRoomLeavesTheAddress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ func TestWaitingRoomLeavesTheAddress(t *testing.T) {
 	defer c.Close()
 	got, err := l.Accept()
 	if err != nil {
-		t.Fatalf("the hub cannot take its address over: %v", err)
+		t.Fatalf("the hub cannot take over its address: %v", err)
 	}
 	got.Close()
 }

@@ -66,15 +66,15 @@ func NewStream(o StreamOptions) (*Stream, error) {
 	}}, nil
 }
 
-// errRefused is a response that rejects the request itself, so that repeating it is useless.
-type errRefused struct{ text string }
+// refusedError is a response that rejects the request itself, so that repeating it is useless.
+type refusedError struct{ text string }
 
-func (e *errRefused) Error() string { return e.text }
+func (e *refusedError) Error() string { return e.text }
 
-// errDeliver is an error of Deliver, which ends the stream.
-type errDeliver struct{ error }
+// deliverError is an error of Deliver, which ends the stream.
+type deliverError struct{ error }
 
-func (e errDeliver) Unwrap() error { return e.error }
+func (e deliverError) Unwrap() error { return e.error }
 
 // Run follows the topic until ctx ends (returning nil), Deliver returns an error, or every node refuses the request.
 func (s *Stream) Run(ctx context.Context) error {
@@ -84,8 +84,8 @@ func (s *Stream) Run(ctx context.Context) error {
 	for n := 0; ; n++ {
 		target := s.o.URLs[n%len(s.o.URLs)]
 		lived, err := s.follow(ctx, target)
-		var end errDeliver
-		var refusal *errRefused
+		var end deliverError
+		var refusal *refusedError
 		switch {
 		case errors.As(err, &end):
 			return end.error
@@ -109,7 +109,7 @@ func (s *Stream) Run(ctx context.Context) error {
 		}
 		s.o.Note(fmt.Sprintf("%s: %s", target, terminal.Printable(err.Error())))
 		if err := sleepFor(ctx, wait); err != nil {
-			return nil //nolint:nilerr // the caller ended it
+			return nil // the caller ended it
 		}
 	}
 }
@@ -154,18 +154,18 @@ func (s *Stream) follow(ctx context.Context, target string) (lived bool, err err
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // the status says enough
 		text := fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(terminal.Printable(string(body))))
 		if resp.StatusCode/100 == 4 {
-			return false, &errRefused{text}
+			return false, &refusedError{text}
 		}
 		return false, errors.New(text)
 	case kind != "text/event-stream":
-		return false, &errRefused{fmt.Sprintf("the response is %q instead of an event stream", terminal.Printable(kind))}
+		return false, &refusedError{fmt.Sprintf("the response is %q instead of an event stream", terminal.Printable(kind))}
 	}
 	s.o.Note("following " + terminal.Printable(target))
 	silence := time.AfterFunc(streamSilence, func() { cancel(errors.New("the stream was silent for too long")) })
 	defer silence.Stop()
 	c := &streamConn{s: s, ctx: ctx, url: resp.Request.URL, topic: linkTarget(resp.Header.Values("Link"), "self"), quiet: streamSilence}
 	err = c.read(resp.Body, func() { silence.Reset(c.quiet) })
-	if cause := context.Cause(ctx); cause != nil && !errors.As(err, new(errDeliver)) {
+	if cause := context.Cause(ctx); cause != nil && !errors.As(err, new(deliverError)) {
 		err = cause
 	}
 	return true, err
@@ -296,7 +296,7 @@ func (c *streamConn) event(kind, data string) error {
 		}
 	}
 	if err := c.s.o.Deliver(d); err != nil {
-		return errDeliver{err}
+		return deliverError{err}
 	}
 	return nil
 }

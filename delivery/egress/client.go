@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,21 +14,15 @@ import (
 	"time"
 )
 
-// Limits on what a server may send before the body.
 const (
 	maxResponseHeaderBytes = 32 << 10
-	defaultDialTimeout     = 10 * time.Second
-	defaultHeaderTimeout   = 60 * time.Second
-	defaultIdleTimeout     = 60 * time.Second
-	defaultMaxIdle         = 2048
+	dialTimeout            = 10 * time.Second // name lookup included
 	handshakeTimeout       = 10 * time.Second
+	headerTimeout          = 60 * time.Second // from the end of the request to the response header
 )
 
 // ClientOptions configures a Client. The zero value is ready to use.
 type ClientOptions struct {
-	Resolver      *net.Resolver // nil: the system's
-	DialTimeout   time.Duration // of one connection, name lookup included; 0: 10 s
-	HeaderTimeout time.Duration // of RoundTrip, from the end of the request to the response header; 0: 60 s
 	// MaxIdlePerHost is the number of idle connections kept for one host; 0: 256. It must not be below the usual
 	// number of requests in flight to one host, or connections are discarded after each use.
 	MaxIdlePerHost int
@@ -38,8 +31,6 @@ type ClientOptions struct {
 	MaxIdle int
 	// IdleTimeout is how long an unused connection is kept; 0: 60 s.
 	IdleTimeout time.Duration
-	// RootCAs are the trusted certificate authorities; nil: the system's.
-	RootCAs *x509.CertPool
 	// TLS holds the rules of hosts that have their own certificates; nil: none.
 	TLS *TLSRules
 }
@@ -60,17 +51,15 @@ type Client struct {
 
 // NewClient returns a client with its own connection pools. Close it when done.
 func NewClient(p *Policy, o ClientOptions) *Client {
+	o.MaxIdlePerHost = cmp.Or(o.MaxIdlePerHost, 256)
+	o.MaxIdle = max(cmp.Or(o.MaxIdle, 2048), o.MaxIdlePerHost)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 60*time.Second)
 	d := &net.Dialer{
-		Timeout:   cmp.Or(o.DialTimeout, defaultDialTimeout),
+		Timeout:   dialTimeout,
 		KeepAlive: 30 * time.Second,
-		Resolver:  o.Resolver,
 		ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
 			return p.checkDial(ctx, network, address)
 		},
-	}
-	maxIdle := o.MaxIdlePerHost
-	if maxIdle <= 0 {
-		maxIdle = 256
 	}
 	// The only way out: both kinds of connections are made here.
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -80,20 +69,17 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 		}
 		return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
 	}
-	idleTimeout := cmp.Or(o.IdleTimeout, defaultIdleTimeout)
-	wires := newWirePool(dial, o.RootCAs, maxIdle, o.MaxIdle, idleTimeout)
-	wires.rules = o.TLS
-	return &Client{policy: p, wires: wires, rules: o.TLS, byRule: map[*tls.Config]*http.Transport{}, transport: &http.Transport{
+	return &Client{policy: p, wires: newWirePool(dial, o), rules: o.TLS, byRule: map[*tls.Config]*http.Transport{}, transport: &http.Transport{
 		Proxy:                  nil, // never from the environment: the guard would check the proxy's address only
 		DialContext:            dial,
-		TLSClientConfig:        noteCertificateRequests(&tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}),
+		TLSClientConfig:        noteCertificateRequests(&tls.Config{MinVersion: tls.VersionTLS12}),
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           0, // bounded per host and by IdleConnTimeout
-		MaxIdleConnsPerHost:    maxIdle,
-		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    o.MaxIdlePerHost,
+		IdleConnTimeout:        o.IdleTimeout,
 		TLSHandshakeTimeout:    handshakeTimeout,
-		ResponseHeaderTimeout:  cmp.Or(o.HeaderTimeout, defaultHeaderTimeout),
+		ResponseHeaderTimeout:  headerTimeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		WriteBufferSize:        8 << 10, // a small message leaves in one packet with its header

@@ -52,7 +52,8 @@ func TestEgressRebinding(t *testing.T) {
 
 	dns := &fake.DNS{Answers: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}}
 	p := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.1/32")})
-	c := egress.NewClient(p, egress.ClientOptions{Resolver: dns.Resolver()})
+	dns.Install(t)
+	c := egress.NewClient(p, egress.ClientOptions{})
 	defer c.Close()
 
 	target := "http://flip.example:" + port + "/"
@@ -129,8 +130,8 @@ func TestEgressIgnoresProxyEnvironment(t *testing.T) {
 	defer proxy.Close()
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	t.Setenv("http_proxy", proxy.URL)
-	c := egress.NewClient(fake.Policy(t, egress.PolicyOptions{}), egress.ClientOptions{
-		Resolver: (&fake.DNS{Answers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}).Resolver()})
+	(&fake.DNS{Answers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}).Install(t)
+	c := egress.NewClient(fake.Policy(t, egress.PolicyOptions{}), egress.ClientOptions{})
 	defer c.Close()
 	var den *egress.DeniedError
 	if _, err := get(t, c, "http://inside.example/"); !errors.As(err, &den) {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 
 	"code.dny.dev/ssrf"
@@ -34,9 +33,6 @@ type PolicyOptions struct {
 	// AllowHosts lists names whose addresses may be called even if they are not public: "hooks.example" is that name
 	// only; ".example" and "*.example" are all names below it. Not with ModePublic.
 	AllowHosts []string
-	// AllowPorts lists the ports that may be called. Empty: 80, 443 and everything from 1024, which excludes the
-	// well-known ports of mail, shells, DNS and directories.
-	AllowPorts []uint16
 	// DenyAddrs lists addresses that no mode allows: those this process listens on. An unspecified address (0.0.0.0,
 	// ::) stands for every address of this machine.
 	DenyAddrs []netip.AddrPort
@@ -49,7 +45,6 @@ type Policy struct {
 	mode     Mode
 	cidrs    []netip.Prefix
 	hosts    []string // lower case; ".example" for suffixes
-	ports    []uint16
 	deny     map[netip.AddrPort]bool
 	denyPort map[uint16]bool // ports this process listens on at an unspecified address
 }
@@ -89,7 +84,6 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		}
 		p.hosts = append(p.hosts, h)
 	}
-	p.ports = slices.Clone(o.AllowPorts)
 	for _, a := range o.DenyAddrs {
 		if a.Addr().IsUnspecified() {
 			p.denyPort[a.Port()] = true
@@ -98,18 +92,6 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		p.deny[netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())] = true
 	}
 	return p, nil
-}
-
-// DeniedError reports why the policy forbids a URL or an address. Its text is meant for the operator and, from
-// CheckURL, for whoever sent the URL.
-type DeniedError struct {
-	Message string
-}
-
-func (e *DeniedError) Error() string { return e.Message }
-
-func denied(format string, args ...any) error {
-	return &DeniedError{Message: fmt.Sprintf(format, args...)}
 }
 
 // CheckURL reports whether u may become a callback or topic URL, without resolving its name. It checks the scheme,
@@ -142,8 +124,8 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	if err := checkHostSyntax(host); err != nil {
 		return err
 	}
-	if !p.portAllowed(port) {
-		return p.portError(port)
+	if !portAllowed(port) {
+		return portError(port)
 	}
 	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) && !p.hostAllowed(host) &&
 		!p.allowsPrivate(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !p.allowsPrivate(netip.IPv6Loopback()) {
@@ -159,8 +141,8 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 	if ip.Zone() != "" {
 		return denied("address %s has a zone, which is not allowed", ip)
 	}
-	if !p.portAllowed(a.Port()) {
-		return p.portError(a.Port())
+	if !portAllowed(a.Port()) {
+		return portError(a.Port())
 	}
 	// An IPv6 address that leads to an IPv4 one must pass as both.
 	inner, wraps := embedded(ip)
@@ -212,17 +194,12 @@ func (p *Policy) hostAllowed(host string) bool {
 	return false
 }
 
-func (p *Policy) portAllowed(port uint16) bool {
-	if len(p.ports) > 0 {
-		return slices.Contains(p.ports, port)
-	}
+// portAllowed excludes the well-known ports of mail, shells, DNS and directories.
+func portAllowed(port uint16) bool {
 	return port == 80 || port == 443 || port >= 1024
 }
 
-func (p *Policy) portError(port uint16) error {
-	if len(p.ports) > 0 {
-		return denied("port %d is not allowed, expected one of %s", port, strings.Trim(fmt.Sprint(p.ports), "[]"))
-	}
+func portError(port uint16) error {
 	return denied("port %d is not allowed, expected 80, 443 or 1024 to 65535", port)
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -78,4 +79,16 @@ func isCutOff(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNREFUSED) ||
 		strings.Contains(err.Error(), "server closed idle connection")
+}
+
+// DeniedError reports why the policy forbids a URL or an address. Its text is meant for the operator and, from
+// CheckURL, for whoever sent the URL.
+type DeniedError struct {
+	Message string
+}
+
+func (e *DeniedError) Error() string { return e.Message }
+
+func denied(format string, args ...any) error {
+	return &DeniedError{Message: fmt.Sprintf(format, args...)}
 }

@@ -235,7 +235,7 @@ func TestClientCertificatesGoToTheirHostsOnly(t *testing.T) {
 	for want, m := range map[string]*mutual{"client of a": a, "client of b": b, "-": c} {
 		names := m.names()
 		if len(names) != 10*ways || slices.ContainsFunc(names, func(n string) bool { return n != want }) {
-			t.Errorf("it saw %v, want only %q", names, want)
+			t.Errorf("saw %v, want only %q", names, want)
 		}
 	}
 }
@@ -257,7 +257,7 @@ func TestTLSFailures(t *testing.T) {
 		rule  func(*egress.TLSRule)
 		fails bool
 	}{
-		"all is right":                         {good, func(*egress.TLSRule) {}, false},
+		"valid":                                {good, func(*egress.TLSRule) {}, false},
 		"no client certificate":                {good, func(r *egress.TLSRule) { r.Cert, r.Key = "", "" }, true},
 		"a client certificate of another CA":   {good, func(r *egress.TLSRule) { r.Cert, r.Key = other.path("client.pem"), other.path("client.key") }, true},
 		"an expired client certificate":        {good, func(r *egress.TLSRule) { r.Cert, r.Key = ca.path("expired.pem"), ca.path("expired.key") }, true},
@@ -266,10 +266,10 @@ func TestTLSFailures(t *testing.T) {
 		"a rule for another port":              {good, func(r *egress.TLSRule) { r.Hosts = []string{"127.0.0.1:1"} }, true},
 		"an expired server certificate":        {old, func(*egress.TLSRule) {}, true},
 		"a server certificate of another name": {elsewhere, func(*egress.TLSRule) {}, true},
-		"that name is expected":                {elsewhere, func(r *egress.TLSRule) { r.ServerName = "hooks.example.org" }, false},
-		"another one is expected":              {good, func(r *egress.TLSRule) { r.ServerName = "hooks.example.org" }, true},
+		"the name is configured":               {elsewhere, func(r *egress.TLSRule) { r.ServerName = "hooks.example.org" }, false},
+		"another name is expected":             {good, func(r *egress.TLSRule) { r.ServerName = "hooks.example.org" }, true},
 		"TLS 1.2":                              {twelve, func(*egress.TLSRule) {}, false},
-		"TLS 1.2 where 1.3 is asked for":       {twelve, func(r *egress.TLSRule) { r.MinVersion = "1.3" }, true},
+		"TLS 1.2 where 1.3 is required":        {twelve, func(r *egress.TLSRule) { r.MinVersion = "1.3" }, true},
 		"TLS 1.1":                              {eleven, func(*egress.TLSRule) {}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -308,7 +308,7 @@ func TestRenewedClientCertificate(t *testing.T) {
 		t.Helper()
 		for end := time.Now().Add(15 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("it did not happen: %s", what)
+				t.Fatalf("did not happen: %s", what)
 			}
 		}
 	}
@@ -325,15 +325,15 @@ func TestRenewedClientCertificate(t *testing.T) {
 	if err := os.WriteFile(ca.path("client.key"), []byte("not a key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until("the broken file is told of", func() bool { all(); return len(failed) > 0 })
+	until("the broken file is reported", func() bool { all(); return len(failed) > 0 })
 	if err := <-failed; !strings.Contains(err.Error(), ca.path("client.key")) || strings.Contains(err.Error(), "not a key") {
-		t.Errorf("it is told: %v", err)
+		t.Errorf("reported: %v", err)
 	}
 	for range 3 {
 		all()
 	}
 	if len(failed) > 0 {
-		t.Errorf("and told again: %v", <-failed)
+		t.Errorf("reported again: %v", <-failed)
 	}
 	ca.issue("client", "third", time.Hour)
 	until("the mended files are used", func() bool { return slices.Equal(all(), slices.Repeat([]string{"third"}, ways)) })

@@ -23,9 +23,6 @@ const duplexBody = 64 << 10
 // duplexPatience is how much later than the response the end of the body may be sent.
 const duplexPatience = 20 * time.Millisecond
 
-// longAgo is a deadline that ends any operation that waits for a connection.
-func longAgo() time.Time { return time.Unix(1, 0) }
-
 // Route is the part of a request that stays the same: where it goes and how it begins.
 type Route struct {
 	to   wireAddr
@@ -196,7 +193,7 @@ func (w *wire) roundTripDuplex(b *wireBuffers, body []byte) (Response, error) {
 	// The server has decided without the rest of the body.
 	a.reuse = false
 	_ = w.tcp.SetDeadline(longAgo())
-	<-sent
+	_ = <-sent
 	return a, err
 }
 

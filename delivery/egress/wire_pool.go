@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -67,14 +66,12 @@ const maxKeptBuffer = 64 << 10
 // ErrNeedsHTTP2 means that the server speaks only HTTP/2.
 var ErrNeedsHTTP2 = errors.New("the server does not speak HTTP/1.1")
 
-func newWirePool(dial func(context.Context, string, string) (net.Conn, error), roots *x509.CertPool, maxPerHost, maxIdle int, idleTimeout time.Duration) *wirePool {
-	if maxIdle <= 0 {
-		maxIdle = defaultMaxIdle
-	}
+// newWirePool returns a pool with complete options.
+func newWirePool(dial func(ctx context.Context, network, address string) (net.Conn, error), o ClientOptions) *wirePool {
 	p := &wirePool{
-		dial: dial, maxPerHost: maxPerHost, maxIdle: max(maxIdle, maxPerHost), idleTimeout: idleTimeout,
+		dial: dial, rules: o.TLS, maxPerHost: o.MaxIdlePerHost, maxIdle: o.MaxIdle, idleTimeout: o.IdleTimeout,
 		tls: noteCertificateRequests(&tls.Config{
-			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(256),
 		}),
 		idle: map[wireAddr][]*wire{}, sessions: map[*tls.Config]*tls.Config{},

@@ -1,7 +1,6 @@
 package egress_test
 
 import (
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log"
@@ -26,8 +25,7 @@ func start(t *testing.T, s *httptest.Server, secure bool, o egress.ClientOptions
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if secure {
 		s.StartTLS()
-		o.RootCAs = x509.NewCertPool()
-		o.RootCAs.AddCert(s.Certificate())
+		o.TLS = fake.Trust(t, s)
 	} else {
 		s.Start()
 	}
@@ -179,8 +177,8 @@ func TestPostRebinding(t *testing.T) {
 	t.Setenv("http_proxy", inner.URL)
 
 	dns := &fake.DNS{Answers: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}}
-	c := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.1/32")}),
-		egress.ClientOptions{Resolver: dns.Resolver()})
+	dns.Install(t)
+	c := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.1/32")}), egress.ClientOptions{})
 	defer c.Close()
 	target := fmt.Sprintf("http://flip.example:%s/", port)
 	if res := post(t.Context(), t, c, target, nil); res.status != 200 {

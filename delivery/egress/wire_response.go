@@ -265,7 +265,7 @@ func tokenByte(c byte) bool {
 // rest. The line is valid until the next read.
 func readLine(br *bufio.Reader, budget *int) (line []byte, whole bool, err error) {
 	line, err = readPart(br, budget)
-	if err != nil && err != bufio.ErrBufferFull {
+	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 		return nil, false, err
 	}
 	whole = err == nil
@@ -277,7 +277,7 @@ func readLine(br *bufio.Reader, budget *int) (line []byte, whole bool, err error
 func skipLine(br *bufio.Reader, budget *int) error {
 	for {
 		part, err := readPart(br, budget)
-		if err != nil && err != bufio.ErrBufferFull {
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return err
 		}
 		line := bytes.TrimSuffix(bytes.TrimSuffix(part, []byte("\n")), []byte("\r"))
@@ -292,7 +292,7 @@ func readPart(br *bufio.Reader, budget *int) ([]byte, error) {
 	if *budget -= len(part); *budget < 0 {
 		return nil, errHeaderTooLong
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return part, err

@@ -25,23 +25,24 @@ func rest(t *testing.T, br *bufio.Reader) string {
 	return string(b)
 }
 
-func TestReadResponse(t *testing.T) {
-	const ok = "HTTP/1.1 200 OK\r\n"
-	long := strings.Repeat("x", 10<<10)
-	for name, c := range map[string]struct {
-		in         string
-		status     int
-		retryAfter string
-		reuse      bool
-		err        error
-	}{
+type responseCase struct {
+	in         string
+	status     int
+	retryAfter string
+	reuse      bool
+	err        error
+}
+
+// responseCases are responses, well-formed and not.
+func responseCases(ok, long string) map[string]responseCase {
+	return map[string]responseCase{
 		"empty body":                {in: ok + "Content-Length: 0\r\n\r\n", status: 200, reuse: true},
 		"body":                      {in: ok + "content-LENGTH:\t5 \r\n\r\nhello", status: 200, reuse: true},
 		"no reason":                 {in: "HTTP/1.1 204\r\n\r\n", status: 204, reuse: true},
 		"strange reason":            {in: "HTTP/1.1 202 \xc3\xa4\xff\t!\r\nContent-Length: 0\r\n\r\n", status: 202, reuse: true},
 		"newer minor version":       {in: "HTTP/1.9 200 OK\r\nContent-Length: 0\r\n\r\n", status: 200, reuse: true},
 		"bare line feeds":           {in: "HTTP/1.1 200 OK\nContent-Length: 0\n\n", status: 200, reuse: true},
-		"interim answers":           {in: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\n\r\n" + ok + "Content-Length: 0\r\n\r\n", status: 200, reuse: true},
+		"interim responses":         {in: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\n\r\n" + ok + "Content-Length: 0\r\n\r\n", status: 200, reuse: true},
 		"long ignored line":         {in: ok + "X-Long: " + long + "\r\nContent-Length: 0\r\n\r\n", status: 200, reuse: true},
 		"folded ignored line":       {in: ok + "X-A: b\r\n c: d\r\n\te\r\nContent-Length: 0\r\n\r\n", status: 200, reuse: true},
 		"Latin-1 value":             {in: ok + "X-A: \xe4\r\nContent-Length: 0\r\n\r\n", status: 200, reuse: true},
@@ -54,8 +55,8 @@ func TestReadResponse(t *testing.T) {
 		"old, chunked":              {in: "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 200},
 		"close":                     {in: ok + "Connection: x, CLOSE\r\nContent-Length: 0\r\n\r\n", status: 200},
 		"until close":               {in: ok + "\r\nhello", status: 200},
-		"more than was announced":   {in: ok + "Content-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n", status: 200},
-		"less than was announced":   {in: ok + "Content-Length: 9\r\n\r\nx", status: 200},
+		"more than announced":       {in: ok + "Content-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n", status: 200},
+		"less than announced":       {in: ok + "Content-Length: 9\r\n\r\nx", status: 200},
 		"body too long to read":     {in: ok + "Content-Length: 10240\r\n\r\n" + long, status: 200},
 		"no content with length":    {in: "HTTP/1.1 204 x\r\nContent-Length: 5\r\n\r\nhello", status: 204},
 		"no content with chunks":    {in: "HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n", status: 204},
@@ -68,7 +69,7 @@ func TestReadResponse(t *testing.T) {
 		"nothing but trailers":      {in: ok + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("X: y\r\n", 2000), status: 200},
 		"cut off":                   {in: ok + "Content-Le", err: io.ErrUnexpectedEOF},
 		"cut off before the end":    {in: ok + "Content-Length: 0\r\n", err: io.ErrUnexpectedEOF},
-		"cut off behind an interim": {in: "HTTP/1.1 100 Continue\r\n\r\n", err: io.ErrUnexpectedEOF},
+		"cut off after an interim":  {in: "HTTP/1.1 100 Continue\r\n\r\n", err: io.ErrUnexpectedEOF},
 		"garbage":                   {in: "\x16\x03\x01\x02\x01\r\n", err: errHeaderLine},
 		"another protocol":          {in: "SSH-2.0-OpenSSH_9.2\r\n", err: errStatusLine},
 		"another version":           {in: "HTTP/2.0 200 OK\r\n\r\n", err: errStatusLine},
@@ -79,7 +80,7 @@ func TestReadResponse(t *testing.T) {
 		"below 100":                 {in: "HTTP/1.1 099 x\r\n\r\n", err: errStatusLine},
 		"long status line":          {in: "HTTP/1.1 200 " + long + "\r\n\r\n", err: errStatusLine},
 		"switching protocols":       {in: "HTTP/1.1 101 x\r\n\r\n", err: errSwitching},
-		"blank before the colon":    {in: ok + "Content-Length : 5\r\n\r\n", err: errHeaderLine},
+		"space before the colon":    {in: ok + "Content-Length : 5\r\n\r\n", err: errHeaderLine},
 		"no colon":                  {in: ok + "Content-Length\r\n\r\n", err: errHeaderLine},
 		"no name":                   {in: ok + ": x\r\n\r\n", err: errHeaderLine},
 		"folded first line":         {in: ok + " x: y\r\n\r\n", err: errHeaderLine},
@@ -96,8 +97,12 @@ func TestReadResponse(t *testing.T) {
 		"two encodings":             {in: ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", err: errEncoding},
 		"long length":               {in: ok + "Content-Length: " + strings.Repeat("0", 5000) + "\r\n\r\n", err: errHeaderTooLong},
 		"endless header":            {in: ok + strings.Repeat("X: "+long+"\r\n", 100), err: errHeaderTooLong},
-		"endless interim answers":   {in: strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10000), err: errHeaderTooLong},
-	} {
+		"endless interim responses": {in: strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10000), err: errHeaderTooLong},
+	}
+}
+
+func TestReadResponse(t *testing.T) {
+	for name, c := range responseCases("HTTP/1.1 200 OK\r\n", strings.Repeat("x", 10<<10)) {
 		for kind, br := range map[string]*bufio.Reader{
 			"at once":      bufio.NewReaderSize(strings.NewReader(c.in), responseBuffer),
 			"byte by byte": bufio.NewReaderSize(iotest.OneByteReader(strings.NewReader(c.in)), responseBuffer),
@@ -107,7 +112,7 @@ func TestReadResponse(t *testing.T) {
 				t.Errorf("%s, %s: error %v, want %v", name, kind, err, c.err)
 				continue
 			}
-			if name == "more than was announced" && kind == "byte by byte" {
+			if name == "more than announced" && kind == "byte by byte" {
 				continue // data that has not arrived yet cannot be seen
 			}
 			if err == nil && (a.Status != c.status || a.RetryAfter != c.retryAfter || a.reuse != c.reuse) {
@@ -228,7 +233,7 @@ func TestCancelConn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	p := newWirePool((&net.Dialer{}).DialContext, nil, 10, 10, time.Minute)
+	p := newWirePool((&net.Dialer{}).DialContext, ClientOptions{MaxIdlePerHost: 10, MaxIdle: 10, IdleTimeout: time.Minute})
 	defer p.close()
 	u := &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/"}
 	r, err := NewRoute("POST", u, "test")

@@ -183,8 +183,8 @@ func TestNamesDoNotHideTheNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	dns := &fake.DNS{Answers: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
-	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.0/8")}),
-		egress.ClientOptions{Resolver: dns.Resolver()})
+	dns.Install(t)
+	client := egress.NewClient(fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.0/8")}), egress.ClientOptions{})
 	defer client.Close()
 	e := fake.NewEngine(t)
 	v := intent.NewVerifier(intent.Options{
@@ -200,7 +200,7 @@ func TestNamesDoNotHideTheNetwork(t *testing.T) {
 	}
 	v.Start(context.Background())
 	defer v.Close()
-	fake.Eventually(t, "three are under way", func() bool { mu.Lock(); defer mu.Unlock(); return busy == 3 })
+	fake.Eventually(t, "three are in flight", func() bool { mu.Lock(); defer mu.Unlock(); return busy == 3 })
 	release()
 	fake.Eventually(t, "all are verified", func() bool { return v.Pending() == 0 })
 	if most > 3 || all != names {

@@ -126,7 +126,7 @@ func failed(ctx context.Context, err error) Result {
 	if errors.As(err, &den) {
 		return Result{Outcome: Refused, Reason: egress.ReasonDenied}
 	}
-	var crowded *CrowdedError
+	var crowded *crowdedError
 	if errors.As(err, &crowded) {
 		return Result{Outcome: Retryable, Reason: egress.ReasonCrowded, RetryAfter: crowded.Wait}
 	}

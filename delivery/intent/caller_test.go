@@ -206,7 +206,7 @@ func TestDeniedNotice(t *testing.T) {
 			t.Errorf("request for %s, want %s", got, want)
 		}
 		if res.Outcome != intent.Confirmed {
-			t.Errorf("status %d: outcome %v, want told", code, res.Outcome)
+			t.Errorf("status %d: outcome %v, want Confirmed", code, res.Outcome)
 		}
 	}
 }

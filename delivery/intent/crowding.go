@@ -29,10 +29,10 @@ func newCrowding(rate hub.Rate, most int) *crowding {
 	return &crowding{rate: rate, limit: most, throttle: hub.NewThrottle[netip.Prefix](maxSites, time.Now()), busy: map[netip.Prefix]int{}}
 }
 
-// CrowdedError rejects a connection because too many verifications go to its network. Wait is when to try again.
-type CrowdedError struct{ Wait time.Duration }
+// crowdedError rejects a connection because too many verifications go to its network. Wait is when to try again.
+type crowdedError struct{ Wait time.Duration }
 
-func (*CrowdedError) Error() string { return "too many verifications go to this network" }
+func (*crowdedError) Error() string { return "too many verifications go to this network" }
 
 // pass is one verification's admission to the networks it connects to.
 type pass struct {
@@ -58,10 +58,10 @@ func (p *pass) enter(a netip.Addr) error {
 		return nil
 	}
 	if c.busy[network] >= c.limit {
-		return &CrowdedError{crowdedWait}
+		return &crowdedError{crowdedWait}
 	}
 	if a := c.throttle.Spend(network, c.rate, time.Now()); !a.OK {
-		return &CrowdedError{max(a.Wait, crowdedWait)}
+		return &crowdedError{max(a.Wait, crowdedWait)}
 	}
 	c.busy[network]++
 	p.at = append(p.at, network)

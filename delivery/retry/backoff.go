@@ -51,7 +51,7 @@ func (b Backoff) wait(n int) time.Duration {
 // Jitter returns a random duration from 0 to most, inclusive.
 func (b Backoff) Jitter(most time.Duration) time.Duration {
 	if b.Random == nil {
-		return time.Duration(rand.Int64N(int64(most) + 1))
+		b.Random = rand.Int64N
 	}
 	return time.Duration(b.Random(int64(most) + 1))
 }

@@ -3,11 +3,14 @@ package fake
 import (
 	"context"
 	"encoding/binary"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -62,9 +65,12 @@ type DNS struct {
 	asked   int
 }
 
-// Resolver returns a resolver that asks this server.
-func (f *DNS) Resolver() *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+// Install makes this server answer all lookups of the process until the test ends.
+func (f *DNS) Install(t testing.TB) {
+	t.Helper()
+	system := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = system })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
 		go f.serve(server)
 		return client, nil
@@ -114,6 +120,20 @@ func DevClient(t testing.TB) *egress.Client {
 	c := egress.NewClient(Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback}), egress.ClientOptions{})
 	t.Cleanup(c.Close)
 	return c
+}
+
+// Trust returns rules under which clients trust the certificate of a server that listens on this machine.
+func Trust(t testing.TB, s *httptest.Server) *egress.TLSRules {
+	t.Helper()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := egress.NewTLSRules([]egress.TLSRule{{Hosts: []string{"127.0.0.1", "localhost"}, CA: ca}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
 }
 
 // Policy returns an egress policy that must be valid.

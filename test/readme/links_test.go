@@ -121,3 +121,30 @@ func TestPagesAreShort(t *testing.T) {
 		t.Errorf("a README of 201 lines: got %q, want one objection", got)
 	}
 }
+
+// conflicts reports what a merge has left in the pages.
+func conflicts(r repo) []string {
+	var out []string
+	for _, page := range r.pages() {
+		text, err := r.read(page)
+		if err != nil {
+			out = append(out, err.Error())
+		}
+		for i, line := range strings.Split(text, "\n") {
+			if strings.HasPrefix(line, "<<<<<<< ") || strings.HasPrefix(line, ">>>>>>> ") || line == "=======" {
+				out = append(out, fmt.Sprintf("%s:%d: a merge left %q", page, i+1, line))
+			}
+		}
+	}
+	return out
+}
+
+func TestPagesAreMerged(t *testing.T) {
+	for _, problem := range conflicts(openRepo(t)) {
+		t.Error(problem)
+	}
+	planted := made(map[string]string{"docs/a.md": "# A\n<<<<<<< HEAD\none\n=======\ntwo\n>>>>>>> other\n"})
+	if got := conflicts(planted); len(got) != 3 {
+		t.Errorf("an unfinished merge: got %q, want three objections", got)
+	}
+}

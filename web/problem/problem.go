@@ -17,7 +17,7 @@ import (
 const typePrefix = "urn:quorumhub:problem:"
 
 // Details describes an error to an HTTP client. Status, Code and Detail are required.
-type Details struct {
+type Details struct { //nolint:errname // the term of RFC 9457
 	Status int
 	Code   string // stable, for programs
 	Param  string // the parameter at fault, if there is one
