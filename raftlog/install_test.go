@@ -31,7 +31,7 @@ func laggard(t *testing.T, c *cluster, trailing int) *member {
 	c.take(away)
 	fill(t, c, 200)
 	eventually(t, "both others have the new entries", func() bool {
-		return others[0].store.Applied() == others[1].store.Applied()
+		return others[0].store.Applied().Index == others[1].store.Applied().Index
 	})
 	for _, m := range others { // either may lead next
 		if err := m.node.CutLog(); err != nil {
