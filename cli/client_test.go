@@ -86,6 +86,8 @@ func TestSubscribeAndUnsubscribeSendTheForm(t *testing.T) {
 			[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--secret-file", secret},
 			map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb", "hub.secret": "from a file"},
 		},
+		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease", "0"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
+		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease="}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 		{[]string{"unsubscribe", "news", "http://127.0.0.1:9/cb"}, map[string]string{"hub.mode": "unsubscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 	}
 	for _, tt := range tests {

@@ -53,6 +53,23 @@ func (d *flagDuration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// flagLease is the lease of a subscription; empty or 0 leaves it to the hub.
+type flagLease flagDuration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *flagLease) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	if err := (*flagDuration)(l).UnmarshalText(text); err != nil {
+		return err
+	}
+	if d := time.Duration(*l); d > 0 && d < time.Second {
+		return fmt.Errorf("got %q, expected at least 1s", text)
+	}
+	return nil
+}
+
 // configFlags are shared by every command that reads a node's configuration.
 type configFlags struct {
 	Config string   `short:"c" help:"The configuration file (YAML)." placeholder:"FILE" env:"QUORUMHUB_CONFIG"`

@@ -32,7 +32,7 @@ type listenCmd struct {
 	Start             string       `help:"With --stream: where to start, which is latest (the default), earliest, an offset or an RFC 3339 time." placeholder:"WHERE"`
 	Addr              string       `help:"The address to listen on." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
 	CallbackURL       string       `name:"callback-url" help:"The URL where the hub reaches this listener. Default: derived from the address." placeholder:"URL"`
-	Lease             flagDuration `help:"The lease to request; the hub may choose another." placeholder:"DURATION"`
+	Lease             flagLease    `help:"The lease to request; the hub may choose another. 0: the hub's default." placeholder:"DURATION"`
 	Count             int          `short:"n" help:"Exit after this many messages, not counting duplicates and messages with a bad signature." placeholder:"N"`
 	Timeout           flagDuration `help:"Fail with exit code 5 after this long." placeholder:"DURATION"`
 	UnsubscribeOnExit bool         `help:"Unsubscribe before exiting."`
@@ -62,8 +62,6 @@ func (c *listenCmd) validate() error {
 		return exit.Usagef("--unsubscribe-on-exit needs --topic")
 	case c.Lease > 0 && c.Topic == "":
 		return exit.Usagef("--lease needs --topic")
-	case c.Lease > 0 && time.Duration(c.Lease) < time.Second:
-		return exit.Usagef("--lease: expected at least 1s")
 	case c.CallbackURL != "":
 		if wrong := subscriber.ValidCallback(c.CallbackURL); wrong != "" {
 			return exit.Usagef("%s", "--callback-url: "+wrong)

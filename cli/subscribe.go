@@ -8,23 +8,22 @@ import (
 	"time"
 
 	"quorumhub/cli/client"
-	"quorumhub/cli/exit"
 )
 
 type subscribeCmd struct {
 	hubFlags
 	secretFlags
-	Topic    string       `arg:"" help:"The topic's URL, or the name of a hosted topic."`
-	Callback string       `arg:"" help:"The URL that receives the deliveries."`
-	Lease    flagDuration `help:"The lease to request; the hub may choose another." placeholder:"DURATION"`
-	Start    string       `help:"Where a new subscription starts: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
-	Mode     string       `help:"The delivery mode: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
-	Window   int          `help:"How many messages may be in flight at once, with mode parallel or keyed." placeholder:"N"`
-	Key      string       `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
-	Group    string       `help:"The consumer group to join." placeholder:"NAME"`
-	Rate     float64      `help:"The maximum number of messages per second." placeholder:"N"`
-	Scheme   string       `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
-	JSON     bool         `name:"json" help:"Print JSON."`
+	Topic    string    `arg:"" help:"The topic's URL, or the name of a hosted topic."`
+	Callback string    `arg:"" help:"The URL that receives the deliveries."`
+	Lease    flagLease `help:"The lease to request; the hub may choose another. 0: the hub's default." placeholder:"DURATION"`
+	Start    string    `help:"Where a new subscription starts: latest (the hub's default), earliest, an offset, or a time such as 2026-01-31T12:00:00Z." placeholder:"PLACE"`
+	Mode     string    `help:"The delivery mode: ordered (the hub's default), parallel or keyed." placeholder:"MODE"`
+	Window   int       `help:"How many messages may be in flight at once, with mode parallel or keyed." placeholder:"N"`
+	Key      string    `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
+	Group    string    `help:"The consumer group to join." placeholder:"NAME"`
+	Rate     float64   `help:"The maximum number of messages per second." placeholder:"N"`
+	Scheme   string    `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
+	JSON     bool      `name:"json" help:"Print JSON."`
 }
 
 // options returns the request parameters that WebSub does not define.
@@ -48,9 +47,6 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 	secret, err := c.read()
 	if err != nil {
 		return err
-	}
-	if c.Lease > 0 && time.Duration(c.Lease) < time.Second {
-		return exit.Usagef("--lease: expected at least 1s")
 	}
 	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{
 		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,

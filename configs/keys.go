@@ -5,15 +5,22 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 )
 
-// entries declares every key once: name, default, documentation, accepted values and field in Config.
+// entries declares every key once: name, default, documentation, accepted values and field in Config. Their order is that of
+// the sample file.
 func entries() []entry {
-	dur, num, bytes, rates := duration(), number(), size(), rate()
+	return slices.Concat(nodeKeys(), hubKeys(), outboundKeys(), storedKeys(), accessKeys())
+}
+
+// nodeKeys declares the node: its addresses, its place in the cluster and its data directory.
+func nodeKeys() []entry {
+	dur, num := duration(), number()
 
 	return []entry{
 		scalar("http.addr", "127.0.0.1:8080", "address on which the node listens for HTTP",
@@ -62,7 +69,14 @@ func entries() []entry {
 		scalar("data_dir", "./data", "directory that holds everything the node stores",
 			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.DataDir }),
+	}
+}
 
+// hubKeys declares what the hub promises its clients.
+func hubKeys() []entry {
+	dur, num := duration(), number()
+
+	return []entry{
 		scalar("hub.profile", "native", "dialect of the hub endpoint: native (WebSub), ballerina (the Kafka hub of Ballerina and WSO2) or mosip",
 			text(), oneOf("native", "ballerina", "mosip"), func(c *Config) *string { return &c.Hub.Profile }),
 		scalar("hub.lease.min", "5m", "shortest lease; shorter requests are raised to it",
@@ -86,7 +100,14 @@ func entries() []entry {
 
 		scalar("topics.auto_register", "false", "whether publishing or subscribing to an unknown topic registers it; always true with hub.profile: mosip",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Topics.AutoRegister }),
+	}
+}
 
+// outboundKeys declares deliveries and topic fetches.
+func outboundKeys() []entry {
+	dur, num := duration(), number()
+
+	return []entry{
 		scalar("delivery.timeout", "10s", "how long a callback may take for one delivery; one second more for each MiB of a message over 256 KiB",
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Delivery.Timeout }),
 		scalar("delivery.concurrency", "256", "maximum number of deliveries in flight to endpoints that answer quickly; slow and failing ones have a pool of their own (up to 16 times as large)",
@@ -126,7 +147,14 @@ func entries() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
 		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge",
 			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
+	}
+}
 
+// storedKeys declares what is kept and how much is accepted.
+func storedKeys() []entry {
+	dur, num, bytes, rates := duration(), number(), size(), rate()
+
+	return []entry{
 		scalar("retention.max_age", "7d", "how long messages are kept; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Retention.MaxAge }),
 		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit",
@@ -178,7 +206,12 @@ func entries() []entry {
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),
 		scalar("storage.log_bytes", "64MiB", "how much of raft's log is kept for nodes that were away; a node that missed more gets a full snapshot",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.LogBytes }),
+	}
+}
 
+// accessKeys declares secrets, access control and what operators watch.
+func accessKeys() []entry {
+	return []entry{
 		scalar("secrets.key", "", "keys that encrypt secrets at rest, the sealing key first, instead of a file; best given as QUORUMHUB_SECRETS_KEY",
 			secret(), rule[string]{"keys of 32 bytes in base64, separated by commas, or empty", areSealingKeys}, func(c *Config) *string { return &c.Secrets.Key }),
 		scalar("secrets.key_file", "", "file with the keys that encrypt secrets at rest, one base64 key of 32 bytes per line, the sealing key first; created if missing, changed by quorumhub keys; empty: secrets.key in data_dir",

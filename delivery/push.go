@@ -69,7 +69,7 @@ type Endpoint struct {
 // NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,
 // nothing is signed. The only error is an unusable URL.
 func (p *Pusher) NewEndpoint(callback string, signer *Signer) (*Endpoint, error) {
-	u, err := url.Parse(callback)
+	u, err := url.Parse(hub.EscapeURL(callback))
 	if err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}

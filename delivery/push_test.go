@@ -33,6 +33,28 @@ func endpoint(t testing.TB, p *delivery.Pusher, callback string, signer *deliver
 	return e
 }
 
+// What may stand in a URL is sent as given; the rest is percent-encoded, and nothing is decoded.
+func TestPushSendsTheCallbackAsGiven(t *testing.T) {
+	s := fake.Record(t, func(http.ResponseWriter, *http.Request) {})
+	own := pusher(t)
+	netHTTP := &delivery.Pusher{Client: http.DefaultTransport, Clock: own.Clock, UserAgent: own.UserAgent}
+	for callback, want := range map[string]string{
+		"/{t}%2Fx":               "/%7Bt%7D%2Fx",
+		"/cb?user=josé":          "/cb?user=jos%C3%A9",
+		"/é|%7c?a|b={c}&d[]=%5b": "/%C3%A9%7C%7c?a%7Cb=%7Bc%7D&d[]=%5b",
+		"?x":                     "/?x",
+	} {
+		for _, p := range []*delivery.Pusher{own, netHTTP} {
+			if res := p.Push(t.Context(), endpoint(t, p, s.URL+callback, nil), delivery.Content{Body: []byte("x"), ContentType: "text/plain"}); res.Outcome != delivery.PushDelivered {
+				t.Errorf("%s: %+v", callback, res)
+			}
+			if reqs := s.All(); reqs[len(reqs)-1].URI != want {
+				t.Errorf("%s is called as %s, want %s", callback, reqs[len(reqs)-1].URI, want)
+			}
+		}
+	}
+}
+
 // TestPushOnTheWire is WebSub rules 6, 26, 28, 47, 49, 55, 57 and 58, byte for byte.
 func TestPushOnTheWire(t *testing.T) {
 	s := fake.Record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) })

@@ -29,15 +29,16 @@ func ExampleTopicNamer() {
 
 func ExampleLeasePolicy_Grant() {
 	policy := hub.LeasePolicy{Min: time.Minute, Default: 10 * 24 * time.Hour, Max: 30 * 24 * time.Hour}
-	for _, sent := range []string{"5", "86400", "999999999999999999999", "-1"} {
-		seconds, err := policy.Grant(sent, true)
+	for _, sent := range []string{"5", "86400", "999999999999999999999", "", "-1"} {
+		seconds, err := policy.Grant(sent)
 		fmt.Println(seconds, err)
 	}
 	// Output:
 	// 60 <nil>
 	// 86400 <nil>
 	// 2592000 <nil>
-	// 0 hub.lease_seconds: "-1" is not a positive decimal integer; expected seconds such as 864000
+	// 864000 <nil>
+	// 0 hub.lease_seconds: "-1" is not a positive decimal integer; expected seconds such as 864000, or nothing for the hub's default
 }
 
 func ExampleParseSubscribe() {

@@ -77,7 +77,7 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 	if err != nil {
 		return err
 	}
-	if r.LeaseSeconds, err = leases.Grant(lease, form.Has("hub.lease_seconds")); err != nil {
+	if r.LeaseSeconds, err = leases.Grant(lease); err != nil {
 		return err
 	}
 	secret, err := once(form, "hub.secret") // any bytes will do: they key the signature

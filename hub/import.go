@@ -186,7 +186,7 @@ func (w *importing) subscription(ctx context.Context, i int, sub *ImportedSubscr
 		}
 	}
 	if w.in.Verify {
-		if w.s.pending() >= w.s.maxPending() {
+		if w.s.crowded() {
 			return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 		}
 		return w.add(ctx, i, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
@@ -204,7 +204,7 @@ func (s *Service) importRequest(sub *ImportedSubscription) (*hubpb.SubscriptionR
 	if sub.Secret != "" {
 		form.Set("hub.secret", sub.Secret)
 	}
-	if strings.Trim(sub.LeaseSeconds, "0123456789") == "" && strings.Trim(sub.LeaseSeconds, "0") != "" {
+	if strings.Trim(sub.LeaseSeconds, "0123456789") == "" {
 		form.Set("hub.lease_seconds", sub.LeaseSeconds)
 	}
 	if sub.ConsumerGroup != "" {

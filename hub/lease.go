@@ -20,16 +20,16 @@ func (p LeasePolicy) Validate() error {
 	return nil
 }
 
-// Grant returns the lease in seconds for hub.lease_seconds as sent; given reports whether it was sent at all. A lease
-// outside the bounds is clamped to them, however large (WebSub 5.1 lets the hub decide). Anything but a positive
-// decimal integer is an *Error.
-func (p LeasePolicy) Grant(sent string, given bool) (int64, error) {
-	if !given {
-		return int64(p.Default / time.Second), nil
+// Grant returns the lease in seconds for hub.lease_seconds as sent. A parameter that is empty or 0 is no wish, like
+// none at all, and many notifiers send it (PubSubHubbub 0.3): the default. A lease outside the bounds is clamped to
+// them, however large (WebSub 5.1 lets the hub decide). Anything but a decimal integer is an *Error.
+func (p LeasePolicy) Grant(sent string) (int64, error) {
+	if strings.Trim(sent, "0123456789") != "" {
+		return 0, ParamErrorf("hub.lease_seconds", "%s is not a positive decimal integer; expected seconds such as 864000, or nothing for the hub's default", quote(sent))
 	}
 	digits := strings.TrimLeft(sent, "0")
-	if sent == "" || strings.Trim(sent, "0123456789") != "" || digits == "" {
-		return 0, ParamErrorf("hub.lease_seconds", "%s is not a positive decimal integer; expected seconds such as 864000", quote(sent))
+	if digits == "" {
+		return int64(p.Default / time.Second), nil
 	}
 	lo, hi := int64(p.Min/time.Second), int64(p.Max/time.Second)
 	if len(digits) > 18 { // exceeds every bound and may overflow int64

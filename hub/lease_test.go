@@ -13,16 +13,14 @@ func TestLeaseGrant(t *testing.T) {
 	for sent, want := range map[string]int64{
 		"1": 60, "59": 60, "60": 60, "61": 61, "3600": 3600, "0003600": 3600, "86400": 86400, "86401": 86400,
 		"9223372036854775807": 86400, "9223372036854775808": 86400, strings.Repeat("9", 1000): 86400, strings.Repeat("0", 1000) + "61": 61,
+		"": 3600, "0": 3600, "000": 3600, strings.Repeat("0", 1000): 3600, // no wish
 	} {
-		if got, err := p.Grant(sent, true); err != nil || got != want {
+		if got, err := p.Grant(sent); err != nil || got != want {
 			t.Errorf("%.30s is granted %d (%v), want %d", sent, got, err, want)
 		}
 	}
-	if got, err := p.Grant("", false); err != nil || got != 3600 {
-		t.Errorf("without hub.lease_seconds %d (%v) is granted, want the default", got, err)
-	}
-	for _, sent := range []string{"", "0", "000", "-1", "+1", " 1", "1 ", "1.0", "1e3", "0x10", "１", "one", "1h", "1,000", "\x00"} {
-		_, err := p.Grant(sent, true)
+	for _, sent := range []string{"-1", "-0", "+1", "+0", "0.0", " 1", "1 ", "1.0", "1e3", "0x10", "１", "one", "1h", "1,000", "\x00"} {
+		_, err := p.Grant(sent)
 		wantParam(t, err, "hub.lease_seconds")
 	}
 }

@@ -83,10 +83,8 @@ func (n *TopicNamer) HostedName(param, name string) (string, error) {
 	case strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || strings.Contains(name, "//"):
 		return "", ParamErrorf(param, "the topic's name must not begin or end with / nor contain //")
 	}
-	for _, seg := range strings.Split(name, "/") {
-		if seg == "." || seg == ".." {
-			return "", ParamErrorf(param, "the topic's name must not contain . or .. as a segment")
-		}
+	if hasDotSegment(name) {
+		return "", ParamErrorf(param, "the topic's name must not contain . or .. as a segment, however encoded")
 	}
 	if strings.ContainsFunc(name, unicode.IsControl) {
 		return "", ParamErrorf(param, "the topic's name contains a control character")

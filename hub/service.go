@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -20,7 +19,7 @@ type Policy struct {
 	AutoRegister    bool // publishing or subscribing to an unknown topic registers it
 	MaxMessageBytes int64
 	// MaxPending bounds the number of requests waiting for verification, so that a flood cannot fill the state;
-	// beyond it requests are refused with CodeUnavailable. 0: 100,000.
+	// beyond it requests are refused with CodeUnavailable. 0: no bound.
 	MaxPending int
 	// SecretGrace is how long a secret keeps signing after a renewal has replaced it, with SchemeStandardWebhooks.
 	SecretGrace time.Duration
@@ -106,7 +105,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	if err := s.authorize(ctx, action, r.Topic); err != nil {
 		return err
 	}
-	if s.pending() >= s.maxPending() {
+	if s.crowded() {
 		return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 	}
 	if s.policy.CheckCallback != nil {
@@ -190,13 +189,11 @@ func (s *Service) checkStart(r *SubscribeRequest) error {
 	return r.Start.Check(t, s.now())
 }
 
-func (s *Service) pending() (n int) {
-	s.state.View(func(st *State) { n = st.Counts().Requests })
-	return n
-}
-
-func (s *Service) maxPending() int {
-	return cmp.Or(max(s.policy.MaxPending, 0), 100_000)
+// crowded reports whether as many requests as allowed are waiting for verification.
+func (s *Service) crowded() bool {
+	var pending int
+	s.state.View(func(st *State) { pending = st.Counts().Requests })
+	return s.policy.MaxPending > 0 && pending >= s.policy.MaxPending
 }
 
 // Publication is content to publish.

@@ -26,17 +26,13 @@ func ParseURL(param, raw string) (*url.URL, error) {
 	if !utf8.ValidString(raw) {
 		return nil, ParamErrorf(param, "is not valid UTF-8; %s", expected)
 	}
-	wide := 0
 	for i := range len(raw) {
-		if raw[i] >= 0x80 {
-			wide++
-		}
 		if raw[i] <= ' ' || raw[i] == 0x7f || raw[i] == '"' || raw[i] == '<' || raw[i] == '>' || raw[i] == '\\' {
 			return nil, ParamErrorf(param, "contains the character %q at byte %d, which must be percent-encoded in a URL", raw[i], i+1)
 		}
 	}
-	if n := len(raw) + 2*wide; n > MaxURLBytes {
-		return nil, ParamErrorf(param, "is %d bytes long with its characters outside ASCII percent-encoded; at most %d are accepted", n, MaxURLBytes)
+	if n := len(EscapeURL(raw)); n > MaxURLBytes {
+		return nil, ParamErrorf(param, "is %d bytes long with what may not stand in a URL percent-encoded; at most %d are accepted", n, MaxURLBytes)
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -60,7 +56,20 @@ func ParseURL(param, raw string) (*url.URL, error) {
 	if !validEscapes(raw) {
 		return nil, ParamErrorf(param, "%s has a %% that is not followed by two hexadecimal digits", quoteURL(raw))
 	}
+	if hasDotSegment(rawPath(raw)) {
+		return nil, ParamErrorf(param, "%s has . or .. as a segment of its path, however encoded; give the URL that it leads to", quoteURL(raw))
+	}
 	return u, nil
+}
+
+// rawPath returns the path of an absolute URL as it was given.
+func rawPath(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	rest, _, _ = strings.Cut(rest, "?")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return ""
 }
 
 // hostProblem rejects hosts that different programs read differently: octal, hexadecimal or single-number addresses,
@@ -130,7 +139,6 @@ func NormalizeURL(raw string) string {
 }
 
 func normalizeEscapes(s string) string {
-	const hex = "0123456789ABCDEF"
 	clean := true
 	for i := range len(s) {
 		if s[i] == '%' || s[i] >= 0x80 {
@@ -152,7 +160,7 @@ func normalizeEscapes(s string) string {
 		}
 		switch {
 		case escaped && !isUnreserved(c), c >= 0x80:
-			out = append(out, '%', hex[c>>4], hex[c&15])
+			out = append(out, '%', upperHex[c>>4], upperHex[c&15])
 		default:
 			out = append(out, c)
 		}

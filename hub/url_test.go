@@ -58,7 +58,7 @@ func TestNormalizeURL(t *testing.T) {
 		"https://example.com/a?q=%7e&r=%26":         "https://example.com/a?q=~&r=%26",
 		"https://example.com/café":                  "https://example.com/caf%C3%A9",
 		"https://example.com/caf%c3%a9":             "https://example.com/caf%C3%A9",
-		"https://example.com/a/../b/./c":            "https://example.com/a/../b/./c",
+		"https://example.com/a.b/..c/...":           "https://example.com/a.b/..c/...",
 		"https://example.com/a//b":                  "https://example.com/a//b",
 		"https://example.com/?b=2&a=1":              "https://example.com/?b=2&a=1",
 		"http://[2001:DB8::1]:80/":                  "http://[2001:db8::1]/",

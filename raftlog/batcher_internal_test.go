@@ -16,8 +16,7 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// fakeSink answers as script says; without a script it answers every batch. Every event gets the number of
-// its batch as offset.
+// fakeSink answers every batch, or as script says. Every event's offset is the number of its batch.
 type fakeSink struct {
 	mu      sync.Mutex
 	got     []batch
@@ -88,7 +87,7 @@ func propose(ctx context.Context, b *batcher, e ...*hubpb.Event) <-chan outcome 
 	return c
 }
 
-func TestBatchIsWhatQueuedUpMeanwhile(t *testing.T) {
+func TestQueuedProposalsFormTheNextBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSink{release: make(chan struct{})}
 		b := testBatcher(t, f, nil)
@@ -114,7 +113,7 @@ func TestBatchIsWhatQueuedUpMeanwhile(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := b.queued.Load(); n != 0 {
-			t.Errorf("%d bytes stay reserved", n)
+			t.Errorf("%d bytes still reserved", n)
 		}
 	})
 }
@@ -129,7 +128,7 @@ func TestBatchClosesAtMaxEntryBytes(t *testing.T) {
 			propose(t.Context(), b, message(3000))
 		}
 		synctest.Wait()
-		propose(t.Context(), b, message(50_000)) // larger than an entry: goes alone
+		propose(t.Context(), b, message(50_000)) // larger than an entry: a batch of its own
 		synctest.Wait()
 		close(f.release)
 		synctest.Wait()
@@ -146,27 +145,27 @@ func TestBatchClosesAtMaxEntryBytes(t *testing.T) {
 	})
 }
 
-// What is little waits while something is under way, so that entries are few; what is much does not.
-func TestLittleWaitsForWhatIsUnderWay(t *testing.T) {
+// A small batch waits while another is in flight, so that there are fewer entries; a large one does not.
+func TestSmallBatchesWaitForThoseInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSink{release: make(chan struct{})}
 		b := testBatcher(t, f, func(o *Options) { o.MaxInFlight = 4; o.MaxQueuedBytes = 10 << 20 })
-		underWay := func() int { _, n, _ := b.stats(); return n }
+		inFlight := func() int { _, n, _ := b.stats(); return n }
 		all := []<-chan outcome{propose(t.Context(), b, message(10))}
 		synctest.Wait()
 		for range 20 {
 			all = append(all, propose(t.Context(), b, message(1000)))
 			synctest.Wait()
 		}
-		if n := underWay(); n != 1 {
-			t.Fatalf("%d batches are under way with 20 kB waiting, want 1", n)
+		if n := inFlight(); n != 1 {
+			t.Fatalf("%d batches in flight with 20 kB waiting, want 1", n)
 		}
 		for range 20 {
 			all = append(all, propose(t.Context(), b, message(1000)))
 			synctest.Wait()
 		}
-		if n := underWay(); n != 2 {
-			t.Fatalf("%d batches are under way with 40 kB more, want 2", n)
+		if n := inFlight(); n != 2 {
+			t.Fatalf("%d batches in flight with another 20 kB waiting, want 2", n)
 		}
 		close(f.release)
 		for _, c := range all {
@@ -193,9 +192,9 @@ func TestAdmissionIsBoundedInBytes(t *testing.T) {
 			synctest.Wait()
 		}
 		if o := <-propose(t.Context(), b, message(1000)); !errors.Is(o.err, hub.ErrOverloaded) {
-			t.Errorf("past the bound: %+v", o)
+			t.Errorf("beyond the bound: %+v", o)
 		}
-		// Follow-up work has room of its own, up to twice the bound.
+		// Consequences of earlier work may use up to twice the bound.
 		follow := propose(t.Context(), b, cursor())
 		synctest.Wait()
 		if n := b.queued.Load(); n > 101_000 {
@@ -204,15 +203,15 @@ func TestAdmissionIsBoundedInBytes(t *testing.T) {
 		close(f.release)
 		for _, c := range append(accepted, follow) {
 			if o := <-c; o.err != nil {
-				t.Errorf("accepted, then %v", o.err)
+				t.Errorf("accepted, but then %v", o.err)
 			}
 		}
 		synctest.Wait()
 		if o := <-propose(t.Context(), b, message(1000)); o.err != nil {
-			t.Errorf("after the queue is empty: %v", o.err)
+			t.Errorf("with the queue empty again: %v", o.err)
 		}
 		synctest.Wait()
-		// A single proposal beyond the bound is not refused for ever.
+		// An empty queue accepts a single proposal beyond the bound.
 		if o := <-propose(t.Context(), b, message(200_000)); o.err != nil {
 			t.Errorf("large proposal, empty queue: %v", o.err)
 		}
@@ -245,7 +244,7 @@ func TestRefusedWorkIsNotQueued(t *testing.T) {
 		}
 	}
 	if n := b.queued.Load(); n != 0 {
-		t.Errorf("%d bytes stay reserved", n)
+		t.Errorf("%d bytes still reserved", n)
 	}
 }
 
@@ -256,7 +255,7 @@ func TestUnknownOutcomeIsRetriedUnderTheSameNumber(t *testing.T) {
 			case 1:
 				return fmt.Errorf("%w: leadership lost", errUnknown)
 			case 2:
-				return errNotLeader // after an unknown outcome this says nothing about the first attempt
+				return errNotLeader // tells nothing about the first attempt, whose outcome is unknown
 			}
 			return nil
 		}}
@@ -284,7 +283,7 @@ func TestErrorsOfPropose(t *testing.T) {
 		want   error
 	}{
 		{"not the leader", func(int, *batch) error { return errNotLeader }, hub.ErrNoLeader},
-		{"unknown for long", func(int, *batch) error { return unknown }, hub.ErrAmbiguous},
+		{"unknown until the deadline", func(int, *batch) error { return unknown }, hub.ErrAmbiguous},
 		{"unknown, then no leader", func(n int, _ *batch) error {
 			if n == 1 {
 				return unknown
@@ -313,13 +312,13 @@ func TestContextEndsTheWait(t *testing.T) {
 		f := &fakeSink{release: make(chan struct{})}
 		b := testBatcher(t, f, nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		under := propose(ctx, b, message(1))
+		inFlight := propose(ctx, b, message(1))
 		synctest.Wait()
 		queued := propose(ctx, b, message(2))
 		other := propose(t.Context(), b, message(3))
 		synctest.Wait()
 		cancel()
-		for _, c := range []<-chan outcome{under, queued} {
+		for _, c := range []<-chan outcome{inFlight, queued} {
 			if o := <-c; !errors.Is(o.err, context.Canceled) {
 				t.Errorf("%+v", o)
 			}
@@ -330,29 +329,29 @@ func TestContextEndsTheWait(t *testing.T) {
 		}
 		synctest.Wait()
 		if got := f.batches(); len(got) != 2 || len(got[1].proposals) != 1 {
-			t.Errorf("a proposal whose caller had gone was sent: %+v", got)
+			t.Errorf("an abandoned proposal was sent: %+v", got)
 		}
 		if n := b.queued.Load(); n != 0 {
-			t.Errorf("%d bytes stay reserved", n)
+			t.Errorf("%d bytes still reserved", n)
 		}
 		if _, err := b.Propose(ctx, message(1)); !errors.Is(err, context.Canceled) {
-			t.Errorf("with an ended context: %v", err)
+			t.Errorf("with a cancelled context: %v", err)
 		}
 	})
 }
 
-// A future that raft never answers holds up nobody but its slot.
+// A future that raft never resolves blocks only its slot.
 func TestStopEndsEveryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSink{release: make(chan struct{})}
 		b := testBatcher(t, f, nil)
 		defer close(f.release)
-		under := propose(t.Context(), b, message(1))
+		inFlight := propose(t.Context(), b, message(1))
 		synctest.Wait()
 		queued := propose(t.Context(), b, message(2))
 		synctest.Wait()
 		b.halt()
-		if o := <-under; !errors.Is(o.err, hub.ErrAmbiguous) {
+		if o := <-inFlight; !errors.Is(o.err, hub.ErrAmbiguous) {
 			t.Errorf("in flight: %+v", o)
 		}
 		if o := <-queued; !errors.Is(o.err, hub.ErrStopping) {
@@ -390,7 +389,7 @@ func TestDrainFinishesAndIsBounded(t *testing.T) {
 	})
 }
 
-// What one caller proposes one after the other arrives in that order, with many slots and many callers.
+// Consecutive proposals of one caller are applied in order, with many slots and many callers.
 func TestOrderOfOneCaller(t *testing.T) {
 	f := &fakeSink{}
 	b := testBatcher(t, f, func(o *Options) { o.MaxInFlight = 8 })

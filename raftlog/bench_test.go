@@ -13,8 +13,8 @@ import (
 	"quorumhub/raftlog"
 )
 
-// BenchmarkPropose measures whole proposals of a 1 KiB message on one node: encoded, durable in raft.db, applied.
-// ns/op is the time between two acknowledgements; p50 and p99 are what a caller waits.
+// BenchmarkPropose measures complete proposals of a 1 KiB message on one node: encoded, durable in raft.db, applied. ns/op is
+// the time between two acknowledgements; p50 and p99 are a caller's latency.
 func BenchmarkPropose(b *testing.B) {
 	for _, inFlight := range []int{1, 2, 4, 8, 16} {
 		for _, callers := range []int{1, 16, 128, 1000} {
@@ -66,7 +66,7 @@ func benchmarkPropose(b *testing.B, inFlight, callers int) {
 	b.ReportMetric(float64(after.LogEntries-before.LogEntries)/float64(max(1, after.LogCommits-before.LogCommits)), "entries/fsync")
 }
 
-// BenchmarkThreeNodes is the way of 1 KiB messages on three nodes over loopback TCP, by the node that takes them.
+// BenchmarkThreeNodes measures 1 KiB messages on three nodes over loopback TCP, by the node that accepts them.
 func BenchmarkThreeNodes(b *testing.B) {
 	for _, where := range []string{"leader", "follower"} {
 		for _, publishers := range []int{1, 64, 512} {

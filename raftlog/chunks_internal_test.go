@@ -19,7 +19,7 @@ func entryOf(index uint64, size int) *raft.Log {
 	return &raft.Log{Index: index, Term: 3, Type: raft.LogCommand, Data: data, AppendedAt: time.Unix(1_700_000_000, 0)}
 }
 
-// Entries of every size come back as they were, also from another process; a range that is dropped leaves no chunk behind.
+// Entries of every size are read back unchanged, also after reopening. Deleting a range leaves no chunk behind.
 func TestEntriesInChunks(t *testing.T) {
 	dir := t.TempDir()
 	l, _, _ := testLog(t, func(o *Options) { o.Dir = dir })
@@ -39,7 +39,7 @@ func TestEntriesInChunks(t *testing.T) {
 		}
 		if got.Index != want.Index || got.Term != want.Term || got.Type != want.Type || !bytes.Equal(got.Data, want.Data) ||
 			!bytes.Equal(got.Extensions, want.Extensions) || !got.AppendedAt.Equal(want.AppendedAt) {
-			t.Errorf("entry %d of %d bytes came back as another one", want.Index, len(want.Data))
+			t.Errorf("entry %d of %d bytes was read back changed", want.Index, len(want.Data))
 		}
 	}
 	check := func(l *logStore, first, last uint64, logs ...*raft.Log) {
@@ -59,7 +59,7 @@ func TestEntriesInChunks(t *testing.T) {
 	l, at, _ := testLog(t, func(o *Options) { o.Dir = dir })
 	check(l, 1, 9, logs...)
 	at.applied, at.durable = 6, 6
-	if err := l.DeleteRange(8, 9); err != nil { // never committed: another leader has others
+	if err := l.DeleteRange(8, 9); err != nil { // never committed: a new leader has others
 		t.Fatal(err)
 	}
 	other := entryOf(8, 10)
@@ -84,11 +84,11 @@ func TestEntriesInChunks(t *testing.T) {
 		}
 	}
 	if want := 4 + 1; left != want { // 3*chunkBytes+7, and 10 bytes
-		t.Errorf("%d chunks are left, want %d", left, want)
+		t.Errorf("%d chunks left, want %d", left, want)
 	}
 }
 
-// A chunk that is damaged or missing is noticed, whichever it is.
+// Any damaged or missing chunk is detected.
 func TestDamagedChunks(t *testing.T) {
 	for chunk := range 3 {
 		l, _, fatal := testLog(t, nil)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"quorumhub/store"
 )
 
-// cluster is some members over an in-memory network.
+// cluster is a set of members connected by an in-memory network.
 type cluster struct {
 	t       testing.TB
 	members []*member
@@ -37,22 +38,22 @@ func newCluster(t testing.TB, n int) *cluster {
 	return c
 }
 
-// fast is the timing of tests.
+// fast sets short timeouts for tests.
 func fast(o *raftlog.Options) {
 	o.Timing = raftlog.Timing{Heartbeat: 150 * time.Millisecond, Lease: 100 * time.Millisecond, Commit: 5 * time.Millisecond}
 	o.RetryFor = time.Second
 }
 
-// start founds the cluster on the first member; the others only listen at first.
+// start founds the cluster on the first member; the others wait to be added.
 func (c *cluster) start() {
 	for _, m := range c.members {
-		c.bring(m)
+		c.launch(m)
 	}
 	c.leader()
 }
 
-// bring starts a member and connects it with those that run.
-func (c *cluster) bring(m *member) {
+// launch starts a member and connects it to the running ones.
+func (c *cluster) launch(m *member) {
 	c.t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,14 +81,14 @@ func (c *cluster) bring(m *member) {
 	}
 }
 
-// take ends a member as SIGKILL would.
-func (c *cluster) take(m *member) {
+// crash stops a member as SIGKILL would.
+func (c *cluster) crash(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.takeLocked(m)
+	c.crashLocked(m)
 }
 
-func (c *cluster) takeLocked(m *member) {
+func (c *cluster) crashLocked(m *member) {
 	link := c.links[m]
 	if link == nil {
 		return
@@ -102,11 +103,11 @@ func (c *cluster) takeLocked(m *member) {
 
 func (c *cluster) kill() {
 	for _, m := range c.members {
-		c.take(m)
+		c.crash(m)
 	}
 }
 
-// leading is the node that leads, nil when there is none.
+// leading returns the node that leads, nil if there is none.
 func (c *cluster) leading() *raftlog.Node {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -132,9 +133,9 @@ func (c *cluster) leader() (lead *member) {
 	return lead
 }
 
-// Invariants I1, I6 and I8 on three nodes: publishers on the leader, kills without flush at random moments, a
-// log cut to the last entry so that whoever comes back needs a snapshot, and readers on every node's files
-// all the time. RAFTLOG_CHAOS=<duration> runs it longer.
+// Invariants I1, I6 and I8 on three nodes: publishers on the leader, kills without flush at random moments, a log compacted
+// to the last entry so that a returning node needs a snapshot, and constant readers on every node's files.
+// RAFTLOG_CHAOS=<duration> runs it longer.
 func TestI1I6I8ThreeNodesUnderKills(t *testing.T) {
 	length := 8 * time.Second
 	if v := os.Getenv("RAFTLOG_CHAOS"); v != "" {
@@ -149,26 +150,21 @@ func TestI1I6I8ThreeNodesUnderKills(t *testing.T) {
 	}
 }
 
-func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Faults) error {
+func chaos(t *testing.T, length time.Duration, seed uint64, f raftlog.Faults) error {
 	t.Logf("seed %d", seed)
 	var (
 		c        = newCluster(t, 3)
 		l        = newLedger()
 		rng      = rand.New(rand.NewPCG(seed, 0))
-		installs int
-		counted  sync.Mutex
+		installs atomic.Int64
 	)
 	for _, m := range c.members {
-		m.faults = h
+		m.faults = f
 		m.options = func(o *raftlog.Options) {
 			fast(o)
 			o.SnapshotInterval, o.SnapshotThreshold, o.TrailingBytes = 30*time.Millisecond, 20, -1
 			o.LogCache = 64
-			o.Store.OnInstall(func() {
-				counted.Lock()
-				defer counted.Unlock()
-				installs++
-			})
+			o.Store.OnInstall(func() { installs.Add(1) })
 		}
 		m.files = func(o *store.Options) {
 			o.FlushInterval = 40 * time.Millisecond
@@ -190,15 +186,33 @@ func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Faults) er
 		writers.Wait()
 	}
 	defer halt()
+	kills, err := c.disturb(length, rng)
+	if err != nil {
+		return err
+	}
+	halt()
+	errs := []error{c.converge()}
+	for _, m := range c.members {
+		if err := errors.Join(l.check(m.store), m.noFailure()); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.id, err))
+		}
+	}
+	t.Logf("%d kills, %d installs, %d acknowledged, %d attempts with unknown outcome", kills, installs.Load(), l.acknowledged, l.unknown)
+	if l.acknowledged == 0 || kills == 0 || (installs.Load() == 0 && length > 5*time.Second) {
+		errs = append(errs, errors.New("not enough happened for a meaningful result"))
+	}
+	return errors.Join(errs...)
+}
 
+// disturb kills and restarts members and moves leadership for a while, with readers on the files.
+func (c *cluster) disturb(length time.Duration, rng *rand.Rand) (kills int, err error) {
 	pause := func(from, to int) { time.Sleep(time.Duration(from+rng.IntN(to-from)) * time.Millisecond) }
-	kills := 0
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		pause(100, 500)
 		m := c.members[rng.IntN(3)]
-		// A long reader of the files: neither an install nor a kill waits for it.
+		// Neither an install nor a kill waits for a long reader of the files.
 		if snap, err := m.store.Snapshot(context.Background()); err == nil {
 			readers.Go(func() {
 				defer snap.Close()
@@ -209,7 +223,7 @@ func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Faults) er
 		}
 		for _, o := range c.members {
 			if err := o.noFailure(); err != nil {
-				return err
+				return kills, err
 			}
 		}
 		switch rng.IntN(4) {
@@ -218,37 +232,26 @@ func chaos(t *testing.T, length time.Duration, seed uint64, h raftlog.Faults) er
 				n.TransferLeadership()
 			}
 		default:
-			c.take(m)
+			c.crash(m)
 			kills++
 			pause(50, 800)
-			c.bring(m)
+			c.launch(m)
 		}
 	}
-	halt()
+	return kills, nil
+}
 
-	// All nodes come to the same state; one more message makes the followers learn of the last commit.
+// converge waits until all members have the same state. One more message tells the followers about the last commit.
+func (c *cluster) converge() (err error) {
 	if _, err := proposeUntil(c, publish("t0", "last")); err != nil {
 		return err
 	}
-	var same error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if same = c.sameState(); same == nil {
-			break
+		if err = c.sameState(); err == nil {
+			return nil
 		}
 	}
-	errs := []error{same}
-	for _, m := range c.members {
-		if err := errors.Join(l.check(m.store), m.noFailure()); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", m.id, err))
-		}
-	}
-	counted.Lock()
-	defer counted.Unlock()
-	t.Logf("%d kills, %d installs, %d acknowledged, %d attempts without an answer", kills, installs, l.told, l.unknown)
-	if l.told == 0 || kills == 0 || (installs == 0 && length > 5*time.Second) {
-		errs = append(errs, errors.New("not enough happened to show anything"))
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (c *cluster) sameState() error {
@@ -261,7 +264,7 @@ func (c *cluster) sameState() error {
 	return nil
 }
 
-// proposeUntil proposes to whoever leads until it is accepted.
+// proposeUntil proposes to the leader until it accepts.
 func proposeUntil(c *cluster, e ...*hubpb.Event) ([]hub.Result, error) {
 	for end := time.Now().Add(20 * time.Second); ; {
 		if n := c.leading(); n != nil {
@@ -307,7 +310,7 @@ func TestFollowerHasNoLeaderToProposeTo(t *testing.T) {
 	}
 }
 
-// Close hands leadership over: the others do not wait for an election timeout.
+// Close hands leadership over, so the others do not wait for an election timeout.
 func TestCloseHandsLeadershipOver(t *testing.T) {
 	c := newCluster(t, 3)
 	for _, m := range c.members {
@@ -328,7 +331,7 @@ func TestCloseHandsLeadershipOver(t *testing.T) {
 		return n != nil && n != lead.node
 	})
 	if took := time.Since(begin); took > time.Second {
-		t.Errorf("took %v", took)
+		t.Errorf("the new leader took %v", took)
 	}
 	c.mu.Lock()
 	delete(c.links, lead)
@@ -339,7 +342,7 @@ func TestCloseHandsLeadershipOver(t *testing.T) {
 	c.mu.Unlock()
 }
 
-// One node grows to three, and a follower's log explains a store that an install moved ahead of it.
+// A cluster grows, and after an install moved a follower's store ahead of its log, the follower still restarts.
 func TestGrowAndRestartAfterInstall(t *testing.T) {
 	c := newCluster(t, 3)
 	for _, m := range c.members {
@@ -358,13 +361,13 @@ func TestGrowAndRestartAfterInstall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := first.node.CutLog(); err != nil {
+	if err := first.node.CompactLog(); err != nil {
 		t.Fatal(err)
 	}
 	joiner := newMember(t, "node-9")
 	joiner.options = first.options
 	c.members = append(c.members, joiner)
-	c.bring(joiner)
+	c.launch(joiner)
 	defer c.kill()
 	if err := first.node.AddVoter(joiner.id, joiner.id); err != nil {
 		t.Fatal(err)
@@ -381,9 +384,9 @@ func TestGrowAndRestartAfterInstall(t *testing.T) {
 			return false
 		}
 	})
-	// Its log begins behind its store now, and is all but empty.
-	c.take(joiner)
-	c.bring(joiner)
+	// Its log now begins beyond its store's position and is almost empty.
+	c.crash(joiner)
+	c.launch(joiner)
 	if _, n := joiner.hash(); n != 50 {
 		t.Errorf("after the restart %d messages", n)
 	}

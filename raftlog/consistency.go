@@ -27,7 +27,7 @@ func (n *Node) checkFiles() error {
 	n.store.View(func(s *hub.State) { cluster, former = s.ClusterID(), s.FormerClusterIDs() })
 	if cluster != "" && n.identity.ClusterID != "" && cluster != n.identity.ClusterID && !n.sameLineage(cluster, former) {
 		return &FileError{File: filepath.Join(dir, identityFile), Hint: hintRestore,
-			Problem: fmt.Sprintf("says cluster %s, but the store holds the state of cluster %s", n.identity.ClusterID, cluster)}
+			Problem: fmt.Sprintf("names cluster %s, but the store holds the state of cluster %s", n.identity.ClusterID, cluster)}
 	}
 
 	first, err := l.FirstIndex()

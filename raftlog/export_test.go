@@ -16,10 +16,10 @@ import (
 	"quorumhub/store"
 )
 
-// LevelPause is how often a leader looks at its members' levels.
+// LevelPause is how often a leader checks its members' levels.
 const LevelPause = levelPause
 
-// Faults are what OpenFaulty puts into a node, and the guards it takes away. The zero value changes nothing.
+// Faults are the faults that OpenFaulty injects into a node, and the guards it removes. The zero value changes nothing.
 type Faults struct {
 	WrapLog     func(raft.LogStore) raft.LogStore // put between raft.db and its guard
 	AfterApply  func(error) error                 // may turn an applied batch into a failed one
@@ -27,7 +27,7 @@ type Faults struct {
 	Level       *uint32                           // the feature level this program claims to know
 
 	PersistWithoutFlush bool // a snapshot does not make the store durable
-	CompactUnchecked    bool // the log is cut beyond what is durable
+	CompactUnchecked    bool // the log is compacted beyond what is durable
 	MetaFromMemory      bool // a snapshot's index is the applied one, not the durable one
 	InstallUnchecked    bool // a received snapshot need not be at the announced index
 	ReadUnverified      bool // a leader answers reads without asking a quorum
@@ -122,7 +122,7 @@ type boastful struct{ positions }
 
 func (b boastful) Durable() store.Position { return b.Applied() }
 
-// uncheckedSnapshots takes every received snapshot for the one announced.
+// uncheckedSnapshots accepts a received snapshot at any index.
 type uncheckedSnapshots struct{ raft.SnapshotStore }
 
 func (u uncheckedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
@@ -149,10 +149,10 @@ func (s uncheckedSink) Close() error {
 // CheckEventLevel refuses an event that needs a higher feature level than the cluster has.
 func CheckEventLevel(e *hubpb.Event, need, has uint32) error { return checkEventLevel(e, need, has) }
 
-// CutLog has raft take a snapshot and cut its log now.
-func (n *Node) CutLog() error { return n.raft.Snapshot().Error() }
+// CompactLog makes raft take a snapshot and compact its log now.
+func (n *Node) CompactLog() error { return n.raft.Snapshot().Error() }
 
-// Send brings a batch into the log past the batcher, as a forwarded or repeated one comes.
+// Send writes a batch to the log without the batcher, like a forwarded or repeated one.
 func (n *Node) Send(origin string, seq uint64, proposals ...[]byte) (hub.BatchResult, error) {
 	return n.batcher.sink.send(&batch{origin: origin, seq: seq, proposals: proposals})
 }
@@ -163,13 +163,13 @@ func (n *Node) AddVoter(id, address string) error {
 
 func (n *Node) TransferLeadership() error { return n.raft.LeadershipTransfer().Error() }
 
-// VerifyTerm asks a quorum whether it knows of no later term.
+// VerifyTerm asks a quorum to confirm that it knows no later term.
 func (n *Node) VerifyTerm(ctx context.Context, term uint64) error { return n.verifyTerm(ctx, term) }
 
-// Raft is the node's raft.
+// Raft returns the node's raft.
 func (n *Node) Raft() *raft.Raft { return n.raft }
 
-// PersistAt persists as for a snapshot with these figures.
+// PersistAt persists as for a snapshot at this position.
 func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configurationIndex uint64) error {
 	sink, err := newSnapshotStore(n.store).Create(1, index, term, c, configurationIndex, nil)
 	if err != nil {
@@ -178,15 +178,15 @@ func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configuration
 	return errors.Join(persister{n}.Persist(sink), sink.Close())
 }
 
-// Sink is where raft puts a snapshot.
+// Sink returns a sink as raft uses it for a snapshot.
 func (n *Node) Sink(index, term uint64, c raft.Configuration, configurationIndex uint64) (raft.SnapshotSink, error) {
 	return newSnapshotStore(n.store).Create(1, index, term, c, configurationIndex, nil)
 }
 
-// Restore is raft's call of the fsm.
+// Restore calls the fsm as raft does.
 func (n *Node) Restore(r io.ReadCloser) error { return n.fsm.Restore(r) }
 
-// ReceiveAndRestore takes a snapshot as one from the leader.
+// ReceiveAndRestore receives a snapshot as if from the leader.
 func (n *Node) ReceiveAndRestore(index, term uint64, from io.Reader) error {
 	s := newSnapshotStore(n.store)
 	sink, err := s.Create(1, index, term, raft.Configuration{}, 1, nil)
@@ -206,7 +206,7 @@ func (n *Node) ReceiveAndRestore(index, term uint64, from io.Reader) error {
 	return errors.Join(n.fsm.Restore(wrapped{r}), r.Close())
 }
 
-// wrapped hides a reader as raft's counting reader does.
+// wrapped hides a reader, like raft's counting reader.
 type wrapped struct{ io.ReadCloser }
 
 func (w wrapped) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
@@ -215,7 +215,7 @@ func (n *Node) AddNonvoter(id, address string) error {
 	return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, 5*time.Second).Error()
 }
 
-// Dial connects with the node at address, for calls.
+// Dial connects to the node at address for calls.
 func (n *Node) Dial(ctx context.Context, address string) error {
 	conn, err := n.port.dial(ctx, streamCalls, address)
 	if err != nil {
@@ -224,10 +224,10 @@ func (n *Node) Dial(ctx context.Context, address string) error {
 	return conn.Close()
 }
 
-// SealValue is the stored form of a value beside the log.
+// SealValue returns the stored form of a value.
 func SealValue(key string, val []byte) []byte { return sealValue([]byte(key), val) }
 
-// VerifiedIndex is the index for which a consistent read waits, as the leader tells it.
+// VerifiedIndex returns the index for which a consistent read waits on the leader.
 func (n *Node) VerifiedIndex() (uint64, error) { return n.verifiedIndex() }
 
 // LogBounds are the first and the last entry of raft's log.

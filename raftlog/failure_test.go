@@ -18,12 +18,12 @@ import (
 
 var errDisk = errors.New("input/output error")
 
-// faultyLog is raft.db with a fault: it fails one write once armed, or holds all up.
+// faultyLog is a raft.db that fails one write once armed, or blocks all writes.
 type faultyLog struct {
 	raft.LogStore
 	armed atomic.Bool
 	held  atomic.Pointer[chan struct{}]
-	calls atomic.Int64 // writes that wait or have waited
+	calls atomic.Int64 // writes that are or were blocked
 }
 
 func (f *faultyLog) StoreLogs(logs []*raft.Log) error {
@@ -32,7 +32,7 @@ func (f *faultyLog) StoreLogs(logs []*raft.Log) error {
 		<-*hold
 	}
 	if f.armed.Swap(false) {
-		return errDisk // only once: the write after a failed fsync may well succeed
+		return errDisk // only once: the write after a failed fsync may succeed
 	}
 	return f.LogStore.StoreLogs(logs)
 }
@@ -42,7 +42,7 @@ func (f *faultyLog) wrap(l raft.LogStore) raft.LogStore {
 	return f
 }
 
-// Invariant I8: the first failed write ends all acknowledgements, and nothing acknowledged before is lost.
+// Invariant I8: after the first failed write nothing is acknowledged, and nothing acknowledged before is lost.
 func TestI8FailedWriteEndsAcknowledgements(t *testing.T) {
 	f := new(faultyLog)
 	m := newMember(t, "node-1")
@@ -72,12 +72,12 @@ func TestI8FailedWriteEndsAcknowledgements(t *testing.T) {
 	select {
 	case err := <-m.fatal:
 		if !errors.Is(err, raftlog.ErrLogFailed) || !errors.Is(err, errDisk) {
-			t.Errorf("Fatal was told %v", err)
+			t.Errorf("Fatal got %v", err)
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("Fatal was not called")
 	}
-	wg.Wait() // every writer got an error: nothing was acknowledged any more
+	wg.Wait() // every writer got an error: nothing more was acknowledged
 	if !errors.Is(node.Err(), errDisk) || node.IsLeader() {
 		t.Errorf("Err %v, IsLeader %v", node.Err(), node.IsLeader())
 	}
@@ -107,12 +107,12 @@ func TestStalledDiskEndsTheNode(t *testing.T) {
 	hold := make(chan struct{})
 	f.held.Store(&hold)
 	if _, err := m.node.Propose(context.Background(), publish("a", "x")); !errors.Is(err, hub.ErrAmbiguous) {
-		t.Errorf("propose to a hung disk: %v", err)
+		t.Errorf("propose with a hung disk: %v", err)
 	}
 	select {
 	case err := <-m.fatal:
 		if !errors.Is(err, raftlog.ErrLogFailed) {
-			t.Errorf("Fatal was told %v", err)
+			t.Errorf("Fatal got %v", err)
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("Fatal was not called")
@@ -122,7 +122,7 @@ func TestStalledDiskEndsTheNode(t *testing.T) {
 	m.kill()
 }
 
-// Futures in raft's channel when it shuts down are answered by nobody. No caller may hang on them.
+// Futures in raft's channel when it shuts down never resolve. No caller may hang on them.
 func TestShutdownWithFuturesInTheChannel(t *testing.T) {
 	f := new(faultyLog)
 	m := newMember(t, "node-1")
@@ -130,18 +130,18 @@ func TestShutdownWithFuturesInTheChannel(t *testing.T) {
 	m.options = func(o *raftlog.Options) { o.MaxInFlight = 8 }
 	m.start()
 	hold := make(chan struct{})
-	f.held.Store(&hold) // raft's main goroutine stands in its first write; the rest stays in its channel
+	f.held.Store(&hold) // blocks raft's main goroutine in its first write; the rest stays in its channel
 	answers := make(chan error, 64)
 	propose := func() {
-		_, err := m.node.Propose(context.Background(), publish("a", strings.Repeat("x", 64<<10))) // enough to leave beside others
+		_, err := m.node.Propose(context.Background(), publish("a", strings.Repeat("x", 64<<10))) // large enough to be sent while others are in flight
 		answers <- err
 	}
 	go propose()
-	eventually(t, "the first write is held up", func() bool { return f.calls.Load() > 0 })
+	eventually(t, "the first write is blocked", func() bool { return f.calls.Load() > 0 })
 	for range 63 {
 		go propose()
 	}
-	eventually(t, "more is in raft's channel", func() bool { return m.node.Stats().InFlight > 1 })
+	eventually(t, "more batches are in raft's channel", func() bool { return m.node.Stats().InFlight > 1 })
 	node := m.node
 	killed := make(chan struct{})
 	go func() {
@@ -185,7 +185,7 @@ func TestCloseWithAHungDisk(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- m.node.Close(ctx) }()
 	if err := <-answer; !errors.Is(err, hub.ErrAmbiguous) {
-		t.Errorf("the proposal under way: %v", err)
+		t.Errorf("the proposal in flight: %v", err)
 	}
 	f.held.Store(nil)
 	close(hold)
@@ -197,7 +197,7 @@ func TestCloseWithAHungDisk(t *testing.T) {
 	}
 }
 
-// An entry that cannot be applied ends the node, and no snapshot may claim that it was.
+// An entry that cannot be applied stops the node, and no snapshot may claim that it was applied.
 func TestFailedApplyEndsTheNode(t *testing.T) {
 	var fail atomic.Bool
 	m := newMember(t, "node-1")
@@ -217,16 +217,16 @@ func TestFailedApplyEndsTheNode(t *testing.T) {
 	}
 	err := <-m.fatal
 	if !errors.Is(err, raftlog.ErrApplyFailed) || !errors.Is(err, hub.ErrCorrupt) {
-		t.Errorf("Fatal was told %v", err)
+		t.Errorf("Fatal got %v", err)
 	}
-	if err := m.node.CutLog(); err == nil {
+	if err := m.node.CompactLog(); err == nil {
 		t.Error("a snapshot was taken after an entry could not be applied")
 	}
 	m.kill()
 }
 
-// A store that can write no more ends the log's cuts, not the log.
-func TestStoreFailureStopsTheCuts(t *testing.T) {
+// When the store can no longer write, the log is no longer compacted, but nothing is lost.
+func TestStoreFailureStopsLogCompaction(t *testing.T) {
 	var broken atomic.Bool
 	m := newMember(t, "node-1")
 	m.options = tiny
@@ -250,8 +250,8 @@ func TestStoreFailureStopsTheCuts(t *testing.T) {
 			broken.Store(true)
 		}
 	}
-	if err := m.node.CutLog(); err == nil {
-		t.Error("the log was cut although the store could not be written")
+	if err := m.node.CompactLog(); err == nil {
+		t.Error("the log was compacted although the store could not be written")
 	}
 	m.kill()
 	broken.Store(false)

@@ -15,10 +15,10 @@ import (
 	"quorumhub/store"
 )
 
-// used is a member that has stopped after some work. cut says whether its log was cut to the last entry.
-func used(t *testing.T, cut bool) *member {
+// stoppedMember returns a member that has stopped after some work. compact compacts its log to the last entry.
+func stoppedMember(t *testing.T, compact bool) *member {
 	m := newMember(t, "node-1")
-	if cut {
+	if compact {
 		m.options = func(o *raftlog.Options) { o.TrailingBytes = -1 }
 	}
 	m.start()
@@ -27,8 +27,8 @@ func used(t *testing.T, cut bool) *member {
 			t.Fatal(err)
 		}
 	}
-	if cut {
-		if err := m.node.CutLog(); err != nil {
+	if compact {
+		if err := m.node.CompactLog(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +36,7 @@ func used(t *testing.T, cut bool) *member {
 	return m
 }
 
-func (m *member) work(t *testing.T, n int) {
+func (m *member) publishAndStop(t *testing.T, n int) {
 	t.Helper()
 	m.start()
 	for range n {
@@ -54,15 +54,17 @@ func remove(t *testing.T, path ...string) {
 	}
 }
 
-// A node whose files are missing or do not belong together says so and does not start.
-func TestFilesThatDoNotFitTogether(t *testing.T) {
-	tests := []struct {
-		name  string
-		cut   bool
-		spoil func(t *testing.T, m *member)
-		file  string
-		says  []string
-	}{
+// damage is a way to damage a stopped member's files.
+type damage struct {
+	name    string
+	compact bool // the log was compacted before
+	spoil   func(t *testing.T, m *member)
+	file    string   // that the error names
+	words   []string // in the error
+}
+
+func logDamages() []damage {
+	return []damage{
 		{"raft.db is missing", false, func(t *testing.T, m *member) {
 			remove(t, m.dir, "raft.db")
 		}, "raft.db", []string{"missing", "backup", "new cluster.node_id"}},
@@ -74,7 +76,7 @@ func TestFilesThatDoNotFitTogether(t *testing.T) {
 		{"raft.db is garbage", false, func(t *testing.T, m *member) {
 			overwrite(t, filepath.Join(m.dir, "raft.db"), 0, 16<<10)
 		}, "raft.db", []string{"damaged", "backup"}},
-		{"raft.db was cut short", false, func(t *testing.T, m *member) {
+		{"raft.db is truncated", false, func(t *testing.T, m *member) {
 			if err := os.Truncate(filepath.Join(m.dir, "raft.db"), 20<<10); err != nil {
 				t.Fatal(err)
 			}
@@ -92,15 +94,20 @@ func TestFilesThatDoNotFitTogether(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.work(t, 20)
+			m.publishAndStop(t, 20)
 			if err := os.WriteFile(filepath.Join(m.dir, "raft.db"), old, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, "raft.db", []string{"older than the store"}},
-		{"the store is missing, the log was cut", true, func(t *testing.T, m *member) {
+	}
+}
+
+func storeAndIdentityDamages() []damage {
+	return []damage{
+		{"the store is missing, the log was compacted", true, func(t *testing.T, m *member) {
 			remove(t, m.dir, "store")
 		}, "raft.db", []string{"store is older", "acknowledged messages are missing"}},
-		{"the store is an older copy, the log was cut", false, func(t *testing.T, m *member) {
+		{"the store is an older copy, the log was compacted", false, func(t *testing.T, m *member) {
 			old := t.TempDir()
 			copyDir(t, filepath.Join(m.dir, "store"), filepath.Join(old, "store"))
 			m.options = func(o *raftlog.Options) { o.TrailingBytes = -1 }
@@ -110,7 +117,7 @@ func TestFilesThatDoNotFitTogether(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := m.node.CutLog(); err != nil {
+			if err := m.node.CompactLog(); err != nil {
 				t.Fatal(err)
 			}
 			m.stop()
@@ -136,11 +143,11 @@ func TestFilesThatDoNotFitTogether(t *testing.T) {
 			m.id = "node-2"
 		}, "node.json", []string{`"node-1"`, `"node-2"`, "cluster.node_id"}},
 		{"another cluster's store", false, func(t *testing.T, m *member) {
-			other := used(t, false)
+			other := stoppedMember(t, false)
 			remove(t, m.dir, "store")
 			copyDir(t, filepath.Join(other.dir, "store"), filepath.Join(m.dir, "store"))
 		}, "node.json", []string{"cluster"}},
-		{"another process holds raft.db", false, func(t *testing.T, m *member) {
+		{"another process has locked raft.db", false, func(t *testing.T, m *member) {
 			db, err := bbolt.Open(filepath.Join(m.dir, "raft.db"), 0o600, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -149,9 +156,13 @@ func TestFilesThatDoNotFitTogether(t *testing.T) {
 			m.options = func(o *raftlog.Options) { o.LockTimeout = 50 * time.Millisecond }
 		}, "raft.db", []string{"another process"}},
 	}
-	for _, tt := range tests {
+}
+
+// A node whose files are missing or do not belong together refuses to start and gives the reason.
+func TestInconsistentFilesAreRefused(t *testing.T) {
+	for _, tt := range append(logDamages(), storeAndIdentityDamages()...) {
 		t.Run(tt.name, func(t *testing.T) {
-			m := used(t, tt.cut)
+			m := stoppedMember(t, tt.compact)
 			tt.spoil(t, m)
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
@@ -159,12 +170,12 @@ func TestFilesThatDoNotFitTogether(t *testing.T) {
 			if err == nil {
 				defer m.stop()
 			}
-			mustProblem(t, err, tt.file, tt.says...)
+			mustProblem(t, err, tt.file, tt.words...)
 		})
 	}
 }
 
-// overwrite puts garbage over a part of a file.
+// overwrite overwrites a part of a file with garbage.
 func overwrite(t *testing.T, path string, from, n int) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -179,9 +190,9 @@ func overwrite(t *testing.T, path string, from, n int) {
 	}
 }
 
-// Damage somewhere inside raft.db is an error or goes unread; it is no crash, and no loss without a word.
+// Damage anywhere in raft.db is an error or in an unused place. It never crashes the process or loses data silently.
 func TestDamagedPagesOfRaftLog(t *testing.T) {
-	m := used(t, false)
+	m := stoppedMember(t, false)
 	path := filepath.Join(m.dir, "raft.db")
 	sound := t.TempDir()
 	copyDir(t, m.dir, sound)
@@ -211,13 +222,13 @@ func TestDamagedPagesOfRaftLog(t *testing.T) {
 		m.stop()
 	}
 	if refused == 0 {
-		t.Error("no damage was noticed")
+		t.Error("no damage was detected")
 	}
 }
 
-// When everything is still in the log, a store that lost its files is built again from it.
-func TestStoreIsRebuiltFromACompleteLog(t *testing.T) {
-	m := used(t, false)
+// While everything is still in the log, a store that lost its files is rebuilt from it.
+func TestStoreIsRebuiltFromCompleteLog(t *testing.T) {
+	m := stoppedMember(t, false)
 	remove(t, m.dir, "store")
 	m.start()
 	defer m.stop()
@@ -226,13 +237,13 @@ func TestStoreIsRebuiltFromACompleteLog(t *testing.T) {
 	}
 }
 
-// A first start may end anywhere. The next one begins again, as long as nothing was founded.
-func TestFirstStartCutShort(t *testing.T) {
+// A first start may be interrupted anywhere. The next start begins again unless a cluster was founded.
+func TestInterruptedFirstStart(t *testing.T) {
 	tests := map[string]func(t *testing.T, m *member){
 		"after node.json": func(t *testing.T, m *member) {
 			write(t, filepath.Join(m.dir, "node.json"), `{"format":1,"id":"node-1","cluster_id":"","created_at":"2026-01-01T00:00:00Z"}`)
 		},
-		"after making raft.db": func(t *testing.T, m *member) {
+		"after creating raft.db": func(t *testing.T, m *member) {
 			write(t, filepath.Join(m.dir, "node.json"), `{"format":1,"id":"node-1","cluster_id":"","created_at":"2026-01-01T00:00:00Z"}`)
 			write(t, filepath.Join(m.dir, "raft.db"), "")
 		},
@@ -256,7 +267,7 @@ func TestFirstStartCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"before node.json learned the cluster's id": func(t *testing.T, m *member) {
+		"before node.json got the cluster's ID": func(t *testing.T, m *member) {
 			m.start()
 			m.kill()
 			write(t, filepath.Join(m.dir, "node.json"), `{"format":1,"id":"node-1","cluster_id":"","created_at":"2026-01-01T00:00:00Z"}`)
@@ -275,7 +286,7 @@ func TestFirstStartCutShort(t *testing.T) {
 			var inState string
 			m.store.View(func(s *hub.State) { inState = s.ClusterID() })
 			if err != nil || id.ClusterID == "" || id.ClusterID != inState {
-				t.Errorf("identity %+v, %v; state says %q", id, err, inState)
+				t.Errorf("identity %+v, %v; the state has %q", id, err, inState)
 			}
 		})
 	}
@@ -288,7 +299,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// A node that waits to be added founds nothing.
+// A node that waits to be added founds no cluster.
 func TestJoiningNodeFoundsNothing(t *testing.T) {
 	m := newMember(t, "node-2")
 	m.options = func(o *raftlog.Options) { o.Join = true; o.Timing.Heartbeat = 20 * time.Millisecond }

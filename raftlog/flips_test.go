@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// Any bit that flips in raft.db keeps the node from starting, with a line that says so, or it was in a place that
-// is not used.
-func TestABitFlippedInTheLogIsFoundAtTheStart(t *testing.T) {
+// Any flipped bit in raft.db keeps the node from starting, with an error, unless it is in an unused place.
+func TestFlippedBitInTheLogIsDetectedAtStart(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
 	for range 20 {
@@ -18,7 +17,7 @@ func TestABitFlippedInTheLogIsFoundAtTheStart(t *testing.T) {
 		}
 	}
 	_, messages := m.hash()
-	m.stop() // everything is flushed, so that raft itself would not look at these entries any more
+	m.stop() // everything is flushed, so raft itself would not read these entries again
 	path := filepath.Join(m.dir, "raft.db")
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -47,7 +46,7 @@ func TestABitFlippedInTheLogIsFoundAtTheStart(t *testing.T) {
 		err := c.open(context.Background())
 		if err == nil {
 			if h, n := c.hash(); n != messages || h == 0 {
-				t.Errorf("a flip at %d: the node starts with %d messages of %d", at, n, messages)
+				t.Errorf("bit flipped at %d: the node starts with %d of %d messages", at, n, messages)
 			}
 			c.stop()
 			continue
@@ -56,7 +55,7 @@ func TestABitFlippedInTheLogIsFoundAtTheStart(t *testing.T) {
 		found++
 	}
 	if found < flips/4 {
-		t.Errorf("%d of %d flips were found", found, flips)
+		t.Errorf("%d of %d flipped bits were detected", found, flips)
 	}
-	t.Logf("%d of %d flips were found, the others were in pages not used", found, flips)
+	t.Logf("%d of %d flipped bits were detected, the others were in unused places", found, flips)
 }

@@ -38,52 +38,20 @@ func identity(t *testing.T, dir string) *raftlog.Identity {
 	return id
 }
 
-// Three nodes die under load. Of what is left of them, the one whose log goes furthest holds everything that was acknowledged,
-// and goes on alone. The others are kept out for ever.
+// survivor is a stopped member and its plan for Recover.
+type survivor struct {
+	*member
+	*raftlog.Plan
+}
+
+// Three nodes die under load. The one with the most advanced log holds everything that was acknowledged, and continues
+// alone. The others are permanently kept out.
 func TestI1RecoverAfterALostQuorum(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
 	l := newLedger()
-	stop := make(chan struct{})
-	var writers sync.WaitGroup
-	for i := range 9 {
-		m := w.members[i%3]
-		writers.Go(func() { l.publish(stop, i, func() *raftlog.Node { return w.node(m) }) })
-	}
-	eventually(t, "messages are acknowledged", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.told > 500
-	})
-	lead := w.leader()
-	for _, m := range w.members {
-		if m != lead {
-			w.take(m)
-		}
-	}
-	w.take(lead)
-	close(stop)
-	writers.Wait()
-
-	type survivor struct {
-		*member
-		*raftlog.Plan
-	}
-	var all []survivor
-	for _, m := range w.members {
-		before := files(t, m.dir)
-		p, err := w.recover(m, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if p.NewCluster != "" || len(p.LeftOut) != 2 || slices.Contains(p.LeftOut, m.id) || p.Cluster != identity(t, m.dir).ClusterID {
-			t.Errorf("the plan for %s: %+v", m.id, p)
-		}
-		if after := files(t, m.dir); before["node.json"] != after["node.json"] || len(before) != len(after) {
-			t.Errorf("the plan for %s changed its files", m.id)
-		}
-		all = append(all, survivor{m, p})
-	}
+	crashUnderLoad(t, w, l)
+	all := plans(t, w)
 	best := slices.MaxFunc(all, func(a, b survivor) int {
 		return cmp.Or(cmp.Compare(a.LastTerm, b.LastTerm), cmp.Compare(a.LastIndex, b.LastIndex))
 	})
@@ -110,10 +78,10 @@ func TestI1RecoverAfterALostQuorum(t *testing.T) {
 		}
 	})
 	if _, err := best.node.Propose(context.Background(), publish("t0", "after")); err != nil {
-		t.Errorf("it does not go on: %v", err)
+		t.Errorf("the recovered node does not accept a message: %v", err)
 	}
-	// The two others come back with all their votes and entries. They would be a quorum of the former cluster, and find no way
-	// to the new one.
+	// The other two return with all their votes and entries. They would be a quorum of the former cluster, but cannot join
+	// the new one.
 	for _, m := range w.members {
 		if m == best.member {
 			continue
@@ -130,7 +98,52 @@ func TestI1RecoverAfterALostQuorum(t *testing.T) {
 	}
 }
 
-// files are a directory's files with their content.
+// crashUnderLoad publishes to all members and then crashes them, the leader last.
+func crashUnderLoad(t *testing.T, w *network, l *ledger) {
+	t.Helper()
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for i := range 9 {
+		m := w.members[i%3]
+		writers.Go(func() { l.publish(stop, i, func() *raftlog.Node { return w.node(m) }) })
+	}
+	eventually(t, "messages are acknowledged", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.acknowledged > 500
+	})
+	lead := w.leader()
+	for _, m := range w.members {
+		if m != lead {
+			w.crash(m)
+		}
+	}
+	w.crash(lead)
+	close(stop)
+	writers.Wait()
+}
+
+// plans returns what Recover would do with each member, which must not change any files.
+func plans(t *testing.T, w *network) (all []survivor) {
+	t.Helper()
+	for _, m := range w.members {
+		before := files(t, m.dir)
+		p, err := w.recover(m, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.NewCluster != "" || len(p.LeftOut) != 2 || slices.Contains(p.LeftOut, m.id) || p.Cluster != identity(t, m.dir).ClusterID {
+			t.Errorf("the plan for %s: %+v", m.id, p)
+		}
+		if after := files(t, m.dir); before["node.json"] != after["node.json"] || len(before) != len(after) {
+			t.Errorf("the plan for %s changed its files", m.id)
+		}
+		all = append(all, survivor{m, p})
+	}
+	return all
+}
+
+// files returns the content of a directory's files by name.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -149,20 +162,18 @@ func files(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// The process can end between any two writes of a recovery.
-func TestRecoverCutShort(t *testing.T) {
+// The process can crash between any two writes of a recovery.
+func TestInterruptedRecover(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		cut  func(t *testing.T, m *member, before, after []byte)
-		// recovered: serve goes on in the new cluster.
-		recovered bool
 	}{
 		{"before node.json was written", func(t *testing.T, m *member, before, _ []byte) {
 			if err := os.WriteFile(filepath.Join(m.dir, "node.json"), before, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, true},
-		{"and done twice", func(t *testing.T, m *member, before, _ []byte) {
+		}},
+		{"and repeated", func(t *testing.T, m *member, before, _ []byte) {
 			if err := os.WriteFile(filepath.Join(m.dir, "node.json"), before, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -174,8 +185,8 @@ func TestRecoverCutShort(t *testing.T) {
 			if err := errors.Join(err, s.Close()); err != nil {
 				t.Fatal(err)
 			}
-		}, true},
-		{"not at all", func(*testing.T, *member, []byte, []byte) {}, true},
+		}},
+		{"not interrupted", func(*testing.T, *member, []byte, []byte) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newNetwork(t, 2)
@@ -199,7 +210,7 @@ func TestRecoverCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.cut(t, m, before, after)
-			for range 2 { // and once more, from flushed files
+			for range 2 { // and once more from flushed files
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				if err := w.open(ctx, m); err != nil {
 					t.Fatal(err)
@@ -211,7 +222,7 @@ func TestRecoverCutShort(t *testing.T) {
 				id := identity(t, m.dir)
 				m.store.View(func(s *hub.State) {
 					if s.ClusterID() != id.ClusterID || len(s.FormerClusterIDs()) == 0 || s.FormerClusterIDs()[0] != id.Former[0] {
-						t.Errorf("node.json says %+v, the state %s after %v", id, s.ClusterID(), s.FormerClusterIDs())
+						t.Errorf("node.json has %+v, the state %s after %v", id, s.ClusterID(), s.FormerClusterIDs())
 					}
 				})
 				m.stop()
@@ -243,7 +254,7 @@ func TestRecoverRefuses(t *testing.T) {
 	mustProblem(t, err, "raft.db", "damaged")
 }
 
-// A node around the state of another cluster is a cluster of its own; without its last file it does not start.
+// A node made from another cluster's state is a cluster of its own. With node.json alone it does not start.
 func TestForceNewCluster(t *testing.T) {
 	old := newMember(t, "node-1")
 	old.start()
@@ -267,7 +278,7 @@ func TestForceNewCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cluster == former {
-		t.Error("the new cluster has the old one's id")
+		t.Error("the new cluster has the old one's ID")
 	}
 	half := newMember(t, "node-7")
 	data, err := json.Marshal(identity(t, m.dir))

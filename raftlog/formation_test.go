@@ -12,7 +12,7 @@ import (
 	"quorumhub/raftlog"
 )
 
-func TestNodesOfOneClusterOnlyMeet(t *testing.T) {
+func TestWrongTokenIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(m *member, o *raftlog.Options)
@@ -27,7 +27,7 @@ func TestNodesOfOneClusterOnlyMeet(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newNetwork(t, 3)
 			w.change = c.change
-			// The two that agree wait for the third; that one gives up.
+			// The two with the same token wait for the third, which gives up.
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
 			var wg sync.WaitGroup
@@ -45,18 +45,18 @@ func TestNodesOfOneClusterOnlyMeet(t *testing.T) {
 				log := w.logs[w.members[id]].String()
 				for _, words := range []string{c.words, "refused a node", "cannot connect to a node"} {
 					if !strings.Contains(log, words) {
-						t.Errorf("the log of %s does not say %q:\n%s", w.members[id].id, words, log)
+						t.Errorf("the log of %s does not contain %q:\n%s", w.members[id].id, words, log)
 					}
 				}
 				if n := strings.Count(log, "\n"); n > 6 {
-					t.Errorf("%d lines for one fault:\n%s", n, log)
+					t.Errorf("%d lines about one problem:\n%s", n, log)
 				}
 			}
 		})
 	}
 }
 
-func TestContradictingPeersDoNotFoundACluster(t *testing.T) {
+func TestContradictoryPeersDoNotFoundACluster(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.change = func(m *member, o *raftlog.Options) {
 		if m.id == "node-2" {
@@ -84,14 +84,14 @@ func TestContradictingPeersDoNotFoundACluster(t *testing.T) {
 	}
 }
 
-func TestAWipedNodeMustComeBackUnderANewID(t *testing.T) {
+func TestWipedNodeNeedsANewID(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
 	f := w.follower()
 	if _, err := f.node.Propose(context.Background(), publish("a", "x")); err != nil {
 		t.Fatal(err)
 	}
-	w.take(f)
+	w.crash(f)
 	f.dir = t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -100,31 +100,31 @@ func TestAWipedNodeMustComeBackUnderANewID(t *testing.T) {
 		t.Fatalf("the wiped node: %v", err)
 	}
 	if _, err := w.leader().node.Propose(context.Background(), publish("a", "y")); err != nil {
-		t.Errorf("the others do not go on: %v", err)
+		t.Errorf("the others do not accept a message: %v", err)
 	}
 }
 
-func TestANodeOfAnotherClusterIsNotLetIn(t *testing.T) {
+func TestNodeOfAnotherClusterIsRefused(t *testing.T) {
 	a, b := newNetwork(t, 3), newNetwork(t, 3)
 	a.start()
 	b.start()
-	// node-3 of the second cluster comes up in place of the first one's.
+	// node-3 of the second cluster starts in place of that of the first.
 	ours, theirs := a.members[2], b.members[2]
-	a.take(ours)
-	b.take(theirs)
+	a.crash(ours)
+	b.crash(theirs)
 	ours.dir = theirs.dir
 	if err := a.open(context.Background(), ours); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range a.members {
-		eventually(t, m.id+" says that the clusters differ", func() bool { return strings.Contains(a.logs[m].String(), "belongs to cluster") })
+		eventually(t, m.id+" reports that the clusters differ", func() bool { return strings.Contains(a.logs[m].String(), "belongs to cluster") })
 	}
 	if _, err := a.members[0].node.Propose(context.Background(), publish("a", "y")); err != nil {
-		t.Errorf("the others do not go on: %v", err)
+		t.Errorf("the others do not accept a message: %v", err)
 	}
 }
 
-func TestAFreshNodeWaitsForTheOthers(t *testing.T) {
+func TestFreshNodeWaitsForItsPeers(t *testing.T) {
 	w := newNetwork(t, 3)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -138,7 +138,7 @@ func TestAFreshNodeWaitsForTheOthers(t *testing.T) {
 			early.Store(true)
 		})
 	}
-	time.Sleep(200 * time.Millisecond) // in which nothing may happen
+	time.Sleep(200 * time.Millisecond) // during which nothing may happen
 	if early.Load() {
 		t.Error("two of three nodes founded a cluster")
 	}

@@ -9,10 +9,10 @@ import (
 )
 
 // A follower's clients get the same error as the leader's own, whatever its text; unknown codes are generic refusals.
-func TestRefusalsAreRecognisedByCode(t *testing.T) {
+func TestRefusalsAreIdentifiedByCode(t *testing.T) {
 	for _, want := range []*hub.Error{hub.ErrOverloaded, hub.ErrDiskFull, hub.ErrStopping} {
 		body := encodeRefusal(want)
-		if got := decodeRefusal(append(body[:1:1], "in other words"...)); got != error(want) {
+		if got := decodeRefusal(append(body[:1:1], "in other words"...)); !errors.Is(got, want) {
 			t.Errorf("%v came back as %v", want, got)
 		}
 	}

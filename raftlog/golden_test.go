@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,11 +17,11 @@ import (
 	"quorumhub/raftlog"
 )
 
-var update = flag.Bool("update", false, "write the golden files that are missing")
+var update = flag.Bool("update", false, "write missing golden files")
 
-// A directory that the first version wrote (node.json, raft.db and the store, all of format 1), killed before its last
-// entries were flushed, still opens: nothing acknowledged is missing and the node goes on. To have it made
-// anew before the first release: delete it and run go test ./raftlog -run Golden -update.
+// A directory written by the first version (node.json, raft.db and the store, all of format 1) and killed before its last
+// entries were flushed still opens: nothing acknowledged is missing and the node works. To recreate it before the first
+// release, delete it and run go test ./raftlog -run Golden -update.
 func TestGoldenDirectory(t *testing.T) {
 	file := filepath.Join("testdata", "golden", "directory-1.tar.gz")
 	if _, err := os.Stat(file); os.IsNotExist(err) && *update {
@@ -111,7 +112,7 @@ func unpack(t *testing.T, file, dir string) {
 	archive := tar.NewReader(packed)
 	for {
 		h, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {

@@ -22,18 +22,18 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// A node that is killed leaves futures that raft answers no more, and whoever waits for them.
+		// A killed node leaves futures that raft never resolves, and goroutines waiting for them.
 		goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"),
 	)
 }
 
-// member is one node with its files, which survive it.
+// member is one node and its files, which outlive it.
 type member struct {
 	t      testing.TB
 	id     string
 	dir    string
 	faults raftlog.Faults
-	// options and files change what start uses.
+	// options and files change the options that start uses.
 	options func(*raftlog.Options)
 	files   func(*store.Options)
 	fatal   chan error
@@ -74,7 +74,7 @@ func (m *member) failed(err error) {
 	}
 }
 
-// noFailure reports what Options.Fatal was told.
+// noFailure returns the error passed to Options.Fatal, if any.
 func (m *member) noFailure() error {
 	select {
 	case err := <-m.fatal:
@@ -113,7 +113,7 @@ func (m *member) stop() {
 	m.node, m.store = nil, nil
 }
 
-// hash is the rolling hash of the state, and the index it stands for.
+// hash returns the state's rolling hash and the number of published messages.
 func (m *member) hash() (hash uint64, messages uint64) {
 	m.store.View(func(s *hub.State) {
 		hash = s.Hash()
@@ -136,13 +136,13 @@ func cursors(n int) *hubpb.Event {
 	}}}
 }
 
-// ledger remembers what publishers were told.
+// ledger records what publishers were told.
 type ledger struct {
-	mu      sync.Mutex
-	acked   map[messageKey]string // to body
-	told    int
-	unknown int // attempts without a clear answer
-	wrong   []string
+	mu           sync.Mutex
+	acked        map[messageKey]string // to body
+	acknowledged int
+	unknown      int // attempts with unknown outcome
+	wrong        []string
 }
 
 type messageKey struct {
@@ -164,10 +164,10 @@ func (l *ledger) record(r hub.Result, body string) {
 		l.wrong = append(l.wrong, fmt.Sprintf("%v acknowledged for two messages", k))
 	}
 	l.acked[k] = body
-	l.told++
+	l.acknowledged++
 }
 
-// publish publishes until stop is closed; node says where to. ids make every body unique.
+// publish publishes to what node returns until stop is closed. Every body is unique.
 func (l *ledger) publish(stop <-chan struct{}, writer int, node func() *raftlog.Node) {
 	ctx := context.Background()
 	for i := 0; ; i++ {
@@ -202,7 +202,7 @@ func (l *ledger) publish(stop <-chan struct{}, writer int, node func() *raftlog.
 	}
 }
 
-// missing counts the acknowledged messages that s does not hold as they were acknowledged.
+// missing counts the acknowledged messages that s does not hold unchanged.
 func (l *ledger) missing(s *store.Store) (missing int, example string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,7 +242,7 @@ func (l *ledger) check(s *store.Store) error {
 	missing, example := l.missing(s)
 	var errs []error
 	if missing > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d acknowledged messages are missing or different, for example: %s", missing, len(l.acked), example))
+		errs = append(errs, fmt.Errorf("%d of %d acknowledged messages are missing or changed, for example: %s", missing, len(l.acked), example))
 	}
 	if len(l.wrong) > 0 {
 		errs = append(errs, fmt.Errorf("wrong answers: %v", l.wrong[:min(3, len(l.wrong))]))
@@ -254,9 +254,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); {
 		if time.Now().After(end) {
-			t.Fatalf("never came true: %s", what)
+			t.Fatalf("timed out waiting: %s", what)
 		}
-		time.Sleep(2 * time.Millisecond) // between two looks at a condition
+		time.Sleep(2 * time.Millisecond) // poll interval
 	}
 }
 
@@ -272,11 +272,11 @@ func mustProblem(t *testing.T, err error, file string, words ...string) {
 	}
 	var fe *raftlog.FileError
 	if !errors.As(err, &fe) || filepath.Base(fe.File) != file || fe.Hint == "" {
-		t.Fatalf("got %T %v, want a FileError about %s with a way out", err, err, file)
+		t.Fatalf("got %T %v, want a FileError about %s with a hint", err, err, file)
 	}
 	for _, w := range words {
 		if !bytes.Contains([]byte(err.Error()), []byte(w)) {
-			t.Errorf("%q does not say %q", err, w)
+			t.Errorf("%q does not contain %q", err, w)
 		}
 	}
 	if bytes.ContainsRune([]byte(err.Error()), '\n') {

@@ -28,17 +28,17 @@ func laggard(t *testing.T, c *cluster, trailing int) *member {
 	}
 	fill(t, c, 30)
 	eventually(t, "the follower has the first entries", func() bool { return c.sameState() == nil })
-	c.take(away)
+	c.crash(away)
 	fill(t, c, 200)
 	eventually(t, "both others have the new entries", func() bool {
 		return others[0].store.Applied().Index == others[1].store.Applied().Index
 	})
 	for _, m := range others { // either may lead next
-		if err := m.node.CutLog(); err != nil {
+		if err := m.node.CompactLog(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.bring(away)
+	c.launch(away)
 	eventually(t, "the follower has caught up", func() bool { return c.sameState() == nil })
 	fill(t, c, 5)
 	eventually(t, "the follower has new entries", func() bool { return c.sameState() == nil })
@@ -65,7 +65,7 @@ func TestI8InstallLeavesNoOldEntries(t *testing.T) {
 		if held := m.store.Durable().Index; last-first > 10 || last < held {
 			t.Errorf("trailing %d: the log has entries %d to %d", trailing, first, last)
 		}
-		c.take(m)
+		c.crash(m)
 		if err := m.open(context.Background()); err != nil {
 			t.Fatalf("trailing %d: it does not start again: %v", trailing, err)
 		}
@@ -79,7 +79,7 @@ func TestI8InstallLeavesNoOldEntries(t *testing.T) {
 func TestI8GapOfAnInstallIsNoDamage(t *testing.T) {
 	c := newCluster(t, 3)
 	m := laggard(t, c, 64)
-	c.take(m)
+	c.crash(m)
 	old := []uint64{1, 2, 3}
 	if err := raftlog.PutEntries(m.dir, old...); err != nil {
 		t.Fatal(err)

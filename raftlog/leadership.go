@@ -165,7 +165,7 @@ func (n *Node) learnCluster() bool {
 		return false // the same on a joining node: its leader already belongs to the new cluster
 	case n.identity.ClusterID != "" && !n.sameLineage(id, former):
 		n.fail(&FileError{File: filepath.Join(n.opts.Dir, identityFile), Hint: hintRestore,
-			Problem: "says cluster " + n.identity.ClusterID + ", but the log is that of cluster " + id})
+			Problem: "names cluster " + n.identity.ClusterID + ", but the log belongs to cluster " + id})
 		return false
 	}
 	known := n.identity

@@ -11,27 +11,27 @@ import (
 	"quorumhub/raftlog"
 )
 
-// The cluster's feature level rises when every member knows a higher one, and not before.
-func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
+// The cluster's feature level rises when every member supports a higher one, and not before.
+func TestFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 	w := newNetwork(t, 3)
 	old := uint32(0)
 	w.members[2].faults.Level = &old
 	w.start()
 	lead := w.leader()
-	eventually(t, "the leader knows what the others know", func() bool {
+	eventually(t, "the leader knows the others' levels", func() bool {
 		members := lead.node.Members()
 		return members[0].FeatureLevel == hub.FeatureLevel && members[1].FeatureLevel == hub.FeatureLevel && members[2].Alive
 	})
 	if _, err := lead.node.Propose(context.Background(), publish("t", "x")); err != nil {
-		t.Errorf("what every program knows is refused: %v", err)
+		t.Errorf("an event of the lowest level is refused: %v", err)
 	}
-	for range 3 { // of the leader's looks
+	for range 3 { // checks by the leader
 		time.Sleep(raftlog.LevelPause)
 		if level := lead.node.FeatureLevel(); level != 0 {
-			t.Fatalf("the level is %d, and one node does not know it", level)
+			t.Fatalf("the level is %d, but one node does not support it", level)
 		}
 	}
-	w.take(w.members[2])
+	w.crash(w.members[2])
 	w.members[2].faults.Level = nil // a newer program
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -39,37 +39,37 @@ func TestTheFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range w.members {
-		eventually(t, m.id+" learns of the new level", func() bool { return m.node.FeatureLevel() == hub.FeatureLevel })
+		eventually(t, m.id+" learns the new level", func() bool { return m.node.FeatureLevel() == hub.FeatureLevel })
 	}
 
-	// From here on the older program is let in no more, whether it has the cluster's data or not.
+	// From now on the older program is refused, whether it has the cluster's data or not.
 	if err := w.members[2].store.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.take(w.members[2])
+	w.crash(w.members[2])
 	w.members[2].faults.Level = &old
 	if err := w.open(ctx, w.members[2]); err == nil || !strings.Contains(err.Error(), "supports feature level 0") || strings.Contains(err.Error(), "\n") {
-		t.Errorf("an older program starts on newer data: %v", err)
+		t.Errorf("an older program starts with newer data: %v", err)
 	}
 	fresh := w.add("node-4")
 	fresh.faults.Level = &old
 	if err := w.open(ctx, fresh); err == nil || !strings.Contains(err.Error(), "node-4 supports feature level 0, but the cluster is at level 1; run the same quorumhub version there as on the other nodes") {
-		t.Errorf("an older program is let in: %v", err)
+		t.Errorf("an older program may join: %v", err)
 	}
 	if _, err := w.leader().node.Propose(ctx, publish("t", "y")); err != nil {
-		t.Errorf("the cluster goes on: %v", err)
+		t.Errorf("the cluster does not accept a message: %v", err)
 	}
 }
 
-// A kind of event that not every member knows is not proposed.
-func TestEventsOfAHigherLevelWait(t *testing.T) {
+// An event that not every member supports is not proposed.
+func TestEventsOfAHigherLevelAreRefused(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
 	defer m.stop()
 	ping := &hubpb.Event{Kind: &hubpb.Event_TopicPinged{TopicPinged: &hubpb.TopicPinged{Topic: "http://a.example/"}}}
 	err := raftlog.CheckEventLevel(ping, hub.FeatureLevel+1, hub.FeatureLevel)
 	if hub.CodeOf(err) != hub.CodeUnavailable || !strings.Contains(err.Error(), "topic_pinged needs feature level 2") {
-		t.Errorf("an event that nobody may know: %v", err)
+		t.Errorf("an event above the cluster's level: %v", err)
 	}
 	if _, err := m.node.Propose(context.Background(), publish("t", "x")); err != nil {
 		t.Error(err)

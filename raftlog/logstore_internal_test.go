@@ -14,11 +14,11 @@ import (
 	"quorumhub/store"
 )
 
-// brokenLog fails or blocks the writes it is told to.
+// brokenLog fails or blocks certain writes.
 type brokenLog struct {
 	raft.LogStore
 	writes atomic.Int64
-	failAt int64         // this write fails, and only this one: so does a disk after a failed fsync
+	failAt int64         // only this write fails: a disk may work again after a failed fsync
 	block  chan struct{} // if set, writes wait for it
 }
 
@@ -73,8 +73,8 @@ func entries(from, to uint64) (out []*raft.Log) {
 	return out
 }
 
-// A disk whose fsync failed once may say yes to the next one, with a hole where the first write was.
-func TestFirstFailedWriteEndsTheLog(t *testing.T) {
+// After a failed fsync the next one may succeed, with a hole where the first write was.
+func TestFirstFailedWriteIsTheLast(t *testing.T) {
 	b := &brokenLog{failAt: 2}
 	l, _, fatal := testLog(t, nil)
 	b.LogStore, l.logs = l.logs, b
@@ -100,11 +100,11 @@ func TestFirstFailedWriteEndsTheLog(t *testing.T) {
 		t.Errorf("last entry %d, %v", last, err)
 	}
 	if f := fatal(); len(f) != 1 || !strings.Contains(f[0].Error(), "raft.db") {
-		t.Errorf("Fatal was told %v", f)
+		t.Errorf("Fatal got %v", f)
 	}
 }
 
-func TestStalledWriteEndsTheLog(t *testing.T) {
+func TestStalledWriteIsTheLast(t *testing.T) {
 	b := &brokenLog{block: make(chan struct{})}
 	l, _, fatal := testLog(t, func(o *Options) { o.StallTimeout = 20 * time.Millisecond })
 	b.LogStore, l.logs = l.logs, b
@@ -112,21 +112,21 @@ func TestStalledWriteEndsTheLog(t *testing.T) {
 	go func() { answer <- l.StoreLogs(entries(1, 1)) }()
 	for end := time.Now().Add(10 * time.Second); len(fatal()) == 0; {
 		if time.Now().After(end) {
-			t.Fatal("the stall was not noticed")
+			t.Fatal("the stall was not detected")
 		}
-		time.Sleep(time.Millisecond) // between two looks
+		time.Sleep(time.Millisecond) // poll interval
 	}
 	close(b.block)
 	if err := <-answer; !errors.Is(err, ErrLogFailed) {
 		t.Errorf("the write that stalled: %v", err)
 	}
 	if len(fatal()) != 1 {
-		t.Errorf("Fatal was told %v", fatal())
+		t.Errorf("Fatal got %v", fatal())
 	}
 }
 
-// Invariant I8, from the log's side: whatever raft believes, nothing goes that is not durable in the store.
-func TestI8LogIsCutOnlyUpToWhatIsDurable(t *testing.T) {
+// Invariant I8 from the log's side: whatever raft believes, only what is durable in the store is deleted.
+func TestI8LogIsCompactedOnlyUpToDurable(t *testing.T) {
 	tests := []struct {
 		name             string
 		applied, durable uint64
@@ -134,11 +134,11 @@ func TestI8LogIsCutOnlyUpToWhatIsDurable(t *testing.T) {
 		refused          bool
 		compacted        uint64
 	}{
-		{"cut up to the durable entry", 80, 50, 1, 50, false, 50},
-		{"cut beyond the durable entry", 80, 50, 1, 51, true, 0},
-		{"cut all, nothing is durable", 100, 0, 1, 100, true, 0},
-		{"drop an uncommitted end", 80, 50, 81, 100, false, 0},
-		{"drop all, nothing was applied", 0, 0, 1, 100, false, 0},
+		{"compact up to the durable entry", 80, 50, 1, 50, false, 50},
+		{"compact beyond the durable entry", 80, 50, 1, 51, true, 0},
+		{"compact all, nothing is durable", 100, 0, 1, 100, true, 0},
+		{"delete an uncommitted suffix", 80, 50, 81, 100, false, 0},
+		{"delete all, nothing was applied", 0, 0, 1, 100, false, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestI8LogIsCutOnlyUpToWhatIsDurable(t *testing.T) {
 	}
 }
 
-// Raft panics when its term cannot be saved. Only its goroutine ends, so that the process ends in good order.
+// Raft panics when it cannot save its term. Only its goroutine ends, so that the process can exit cleanly.
 func TestUnsavedTermEndsOnlyTheGoroutine(t *testing.T) {
 	l, _, fatal := testLog(t, nil)
 	if err := l.close(); err != nil { // every write fails now
@@ -176,15 +176,15 @@ func TestUnsavedTermEndsOnlyTheGoroutine(t *testing.T) {
 	go func() {
 		defer close(ended)
 		l.SetUint64(keyCurrentTerm, 2)
-		t.Error("the goroutine goes on with an unsaved term")
+		t.Error("the goroutine continues with an unsaved term")
 	}()
 	<-ended
 	if len(fatal()) != 1 {
-		t.Errorf("Fatal was told %v", fatal())
+		t.Errorf("Fatal got %v", fatal())
 	}
 }
 
-func TestTruncatedLogIsNoticedAtOpen(t *testing.T) {
+func TestTruncatedLogIsDetectedAtOpen(t *testing.T) {
 	l, _, _ := testLog(t, nil)
 	if err := l.StoreLogs(entries(1, 2000)); err != nil {
 		t.Fatal(err)
@@ -202,9 +202,9 @@ func TestTruncatedLogIsNoticedAtOpen(t *testing.T) {
 	}
 }
 
-// What is damaged is neither given out nor taken in: an entry read with a flipped bit ends the log, one that comes so
-// from another node is refused and may come again.
-func TestADamagedEntryGoesNowhere(t *testing.T) {
+// A damaged entry is neither served nor accepted: reading an entry with a flipped bit fails the log, while one received
+// from another node is refused and may be sent again.
+func TestDamagedEntryIsNeitherServedNorAccepted(t *testing.T) {
 	l, _, fatal := testLog(t, nil)
 	if err := l.StoreLogs(entries(1, 3)); err != nil {
 		t.Fatal(err)
@@ -227,11 +227,11 @@ func TestADamagedEntryGoesNowhere(t *testing.T) {
 		}
 	}
 	if errs := fatal(); len(errs) > 0 {
-		t.Fatalf("the log ended over what others sent: %v", errs)
+		t.Fatalf("the log failed because of a received entry: %v", errs)
 	}
 	bad := good
 	bad.Data = []byte("0123456788")
-	if err := l.logs.StoreLogs([]*raft.Log{&bad}); err != nil { // past the guard, as a flipped bit is
+	if err := l.logs.StoreLogs([]*raft.Log{&bad}); err != nil { // past the guard, like a flipped bit on disk
 		t.Fatal(err)
 	}
 	if err := l.GetLog(2, new(raft.Log)); !errors.Is(err, ErrLogFailed) || len(fatal()) != 1 {

@@ -15,7 +15,7 @@ import (
 	"quorumhub/raftlog"
 )
 
-// growing is a network whose nodes vote soon after they have joined.
+// growing is a network whose nodes get their votes soon after joining.
 func growing(t testing.TB, n int) *network {
 	w := newNetwork(t, n)
 	w.change = func(_ *member, o *raftlog.Options) { o.Autopilot.Stabilization = 200 * time.Millisecond }
@@ -35,7 +35,7 @@ func (w *network) join(id string) *member {
 	return m
 }
 
-// voters are the ids of the voters and of the others, as the leader sees them.
+// voters returns the IDs of the voters and of the other nodes, as the leader sees them.
 func (w *network) voters() (voters, others []string) {
 	for _, m := range w.leader().node.Members() {
 		if m.Voter {
@@ -52,56 +52,56 @@ func (w *network) votersAre(ids ...string) {
 	eventually(w.t, fmt.Sprint("the voters are ", ids), func() bool { v, _ := w.voters(); return slices.Equal(v, ids) })
 }
 
-func (w *network) must(c raftlog.Change) {
+func (w *network) mustChange(c raftlog.Change) {
 	w.t.Helper()
-	if err := w.do(w.leader(), c); err != nil {
+	if err := w.apply(w.leader(), c); err != nil {
 		w.t.Fatalf("%+v: %v", c, err)
 	}
 }
 
-func (w *network) do(m *member, c raftlog.Change) error {
+func (w *network) apply(m *member, c raftlog.Change) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	return m.node.Change(ctx, c)
 }
 
-// refuses checks that a change is refused with one line that says the words.
+// refuses checks that any node refuses a change with code and a one-line error that contains words.
 func (w *network) refuses(c raftlog.Change, code hub.Code, words string) {
 	w.t.Helper()
 	for _, m := range []*member{w.leader(), w.follower()} {
-		err := w.do(m, c)
+		err := w.apply(m, c)
 		if hub.CodeOf(err) != code || err == nil || !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "\n") {
-			w.t.Errorf("%+v asked of %s: %v (%d), want code %d and %q", c, m.id, err, hub.CodeOf(err), code, words)
+			w.t.Errorf("%+v through %s: %v (%d), want code %d and %q", c, m.id, err, hub.CodeOf(err), code, words)
 		}
 	}
 }
 
-// gone waits until a node has learnt that it was removed, and ends it.
-func (w *network) gone(m *member) {
+// awaitRemoved waits until a node has learned that it was removed, and stops it.
+func (w *network) awaitRemoved(m *member) {
 	w.t.Helper()
 	select {
 	case <-m.node.Removed():
 	case <-time.After(20 * time.Second):
 		w.t.Fatalf("%s does not notice that it was removed:\n%s", m.id, w.logs[m])
 	}
-	// Who refuses it is not removed itself.
+	// The nodes that refuse it are not removed themselves.
 	for _, o := range w.members {
 		if o == m || o.node == nil {
 			continue
 		}
-		eventually(w.t, o.id+" does not talk to "+m.id, func() bool { return o.node.Dial(context.Background(), w.address(m)) != nil })
+		eventually(w.t, o.id+" refuses "+m.id, func() bool { return o.node.Dial(context.Background(), w.address(m)) != nil })
 		select {
 		case <-o.node.Removed():
-			w.t.Errorf("%s takes itself for removed", o.id)
+			w.t.Errorf("%s believes it was removed", o.id)
 		default:
 		}
 	}
-	w.take(m)
+	w.crash(m)
 	w.members = slices.DeleteFunc(w.members, func(o *member) bool { return o == m })
 }
 
-// goesOn waits until a node takes a message; a busy machine may be without a leader for a moment.
-func (w *network) goesOn(m *member) {
+// acceptsWrites waits until a node accepts a message: on a busy machine there may briefly be no leader.
+func (w *network) acceptsWrites(m *member) {
 	w.t.Helper()
 	defer func() {
 		if w.t.Failed() {
@@ -110,21 +110,20 @@ func (w *network) goesOn(m *member) {
 			}
 		}
 	}()
-	eventually(w.t, "the cluster takes a message", func() bool {
+	eventually(w.t, "the cluster accepts a message", func() bool {
 		_, err := m.node.Propose(context.Background(), publish("a", "x"))
 		return err == nil
 	})
 }
 
-// From one node to five and back to one, leaders removed on the way, with writers all the time: nothing acknowledged
-// is lost.
+// From one node to five and back to one by removing leaders, with constant writers: nothing acknowledged is lost.
 func TestI1GrowAndShrinkUnderLoad(t *testing.T) {
 	w := growing(t, 1)
 	w.start()
 	l := newLedger()
 	stop := make(chan struct{})
 	var writers sync.WaitGroup
-	node := func() *raftlog.Node { // whichever leads
+	node := func() *raftlog.Node { // the leader
 		w.mu.RLock()
 		defer w.mu.RUnlock()
 		for _, m := range w.members {
@@ -149,7 +148,7 @@ func TestI1GrowAndShrinkUnderLoad(t *testing.T) {
 	}
 	for len(w.members) > 1 {
 		lead := w.leader()
-		w.must(raftlog.Change{Operation: raftlog.RemoveNode, Node: lead.id})
+		w.mustChange(raftlog.Change{Operation: raftlog.RemoveNode, Node: lead.id})
 		select {
 		case <-lead.node.Removed():
 		case <-time.After(20 * time.Second):
@@ -167,37 +166,37 @@ func TestI1GrowAndShrinkUnderLoad(t *testing.T) {
 		t.Error(err)
 	}
 	if v, o := w.voters(); len(v) != 1 || len(o) != 0 {
-		t.Errorf("left are %v and %v", v, o)
+		t.Errorf("remaining voters %v, others %v", v, o)
 	}
-	t.Logf("%d acknowledged, %d attempts without an answer", l.told, l.unknown)
-	if l.told < 50 {
-		t.Error("too little was acknowledged to show anything")
+	t.Logf("%d acknowledged, %d attempts with unknown outcome", l.acknowledged, l.unknown)
+	if l.acknowledged < 50 {
+		t.Error("too few acknowledged messages for a meaningful result")
 	}
 }
 
-func TestARemovedNodeStaysAway(t *testing.T) {
+func TestRemovalIsPermanent(t *testing.T) {
 	w := growing(t, 3)
 	w.start()
 	w.votersAre("node-1", "node-2", "node-3")
 	f := w.follower()
-	asleep := w.members[slices.IndexFunc(w.members, func(m *member) bool { return m != f && m != w.leader() })]
+	absent := w.members[slices.IndexFunc(w.members, func(m *member) bool { return m != f && m != w.leader() })]
 
-	// One that runs notices, and does not start again.
+	// A running node notices its removal, and does not start again.
 	joiner := w.join("node-4")
 	w.votersAre("node-1", "node-2", "node-3", "node-4")
-	eventually(t, "it is on record", func() bool {
-		return w.do(f, raftlog.Change{Operation: raftlog.RemoveNode, Node: "node-4"}) == nil
+	eventually(t, "node-4 is recorded", func() bool {
+		return w.apply(f, raftlog.Change{Operation: raftlog.RemoveNode, Node: "node-4"}) == nil
 	})
 	select {
 	case <-joiner.node.Removed():
 	case <-time.After(20 * time.Second):
-		t.Fatal("it does not notice that it was removed")
+		t.Fatal("node-4 does not notice that it was removed")
 	}
-	w.take(joiner)
+	w.crash(joiner)
 	err := w.open(context.Background(), joiner)
 	mustProblem(t, err, "node.json", "was removed from its cluster", "new cluster.node_id")
 
-	// Nor under its id with other files.
+	// Nor with new data under the same ID.
 	joiner.dir = t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -207,35 +206,35 @@ func TestARemovedNodeStaysAway(t *testing.T) {
 	w.members = slices.DeleteFunc(w.members, func(o *member) bool { return o == joiner })
 	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-4", Address: "127.0.0.1:1"}, hub.CodeConflict, "choose another")
 
-	// One that was down is told when it comes back.
-	w.take(asleep)
+	// A node that was down learns of its removal when it returns.
+	w.crash(absent)
 	eventually(t, "the dead node can be removed", func() bool {
-		return w.do(w.leader(), raftlog.Change{Operation: raftlog.RemoveNode, Node: asleep.id}) == nil
+		return w.apply(w.leader(), raftlog.Change{Operation: raftlog.RemoveNode, Node: absent.id}) == nil
 	})
-	eventually(t, "it is no member", func() bool { return len(w.leader().node.Members()) == 2 })
-	if err := w.leader().node.AwaitRemoval(ctx, asleep.id); err != nil {
+	eventually(t, "it is no longer a member", func() bool { return len(w.leader().node.Members()) == 2 })
+	if err := w.leader().node.AwaitRemoval(ctx, absent.id); err != nil {
 		t.Error(err)
 	}
-	if err := w.open(context.Background(), asleep); err != nil {
+	if err := w.open(context.Background(), absent); err != nil {
 		t.Fatal(err)
 	}
-	w.gone(asleep)
-	w.goesOn(f)
+	w.awaitRemoved(absent)
+	w.acceptsWrites(f)
 }
 
-func TestAWipedLaterMemberMustComeBackUnderANewID(t *testing.T) {
+func TestWipedJoinedNodeNeedsANewID(t *testing.T) {
 	w := growing(t, 3)
 	w.start()
 	m := w.join("node-4")
 	w.votersAre("node-1", "node-2", "node-3", "node-4")
-	w.take(m)
+	w.crash(m)
 	m.dir = t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := w.open(ctx, m); !raftlog.IsRefusal(err) || !strings.Contains(err.Error(), "new cluster.node_id") {
 		t.Fatalf("the wiped node: %v", err)
 	}
-	// Under a new id at the same address it has to wait until the old one is removed.
+	// With a new ID at the same address it must wait until the old node is removed.
 	again := newMember(t, "node-5")
 	again.dir = m.dir + "/new"
 	w.members[3], w.logs[again] = again, new(logBuffer)
@@ -245,14 +244,14 @@ func TestAWipedLaterMemberMustComeBackUnderANewID(t *testing.T) {
 	eventually(t, "it is told what to do", func() bool {
 		return strings.Contains(w.logs[again].String(), "quorumhub cluster remove node-4")
 	})
-	w.must(raftlog.Change{Operation: raftlog.RemoveNode, Node: "node-4"})
+	w.mustChange(raftlog.Change{Operation: raftlog.RemoveNode, Node: "node-4"})
 	if err := <-opened; err != nil {
 		t.Fatal(err)
 	}
 	w.votersAre("node-1", "node-2", "node-3", "node-5")
 }
 
-// A node without a vote holds everything, until an operator gives it one.
+// A non-voter holds all data, and gets a vote only from an operator.
 func TestPermanentNonvoters(t *testing.T) {
 	w := growing(t, 1)
 	own := w.change
@@ -262,24 +261,24 @@ func TestPermanentNonvoters(t *testing.T) {
 	}
 	w.start()
 	m := w.join("node-2")
-	w.goesOn(m)
+	w.acceptsWrites(m)
 	eventually(t, "it has the message", func() bool { _, n := m.hash(); return n > 0 })
-	time.Sleep(time.Second) // five times as long as a voter has to wait
+	time.Sleep(time.Second) // five times as long as a future voter waits
 	if v, o := w.voters(); len(v) != 1 || len(o) != 1 {
 		t.Errorf("voters %v, others %v", v, o)
 	}
 	w.refuses(raftlog.Change{Operation: raftlog.TransferLeadership, Node: "node-2"}, hub.CodeConflict, "is not a voter")
-	w.must(raftlog.Change{Operation: raftlog.PromoteNode, Node: "node-2"})
+	w.mustChange(raftlog.Change{Operation: raftlog.PromoteNode, Node: "node-2"})
 	w.votersAre("node-1", "node-2")
-	w.must(raftlog.Change{Operation: raftlog.TransferLeadership})
-	eventually(t, "the other one leads", func() bool { return w.leader() == m })
-	w.must(raftlog.Change{Operation: raftlog.DemoteNode, Node: "node-2"}) // the leader itself
+	w.mustChange(raftlog.Change{Operation: raftlog.TransferLeadership})
+	eventually(t, "the other node leads", func() bool { return w.leader() == m })
+	w.mustChange(raftlog.Change{Operation: raftlog.DemoteNode, Node: "node-2"}) // the leader itself
 	w.votersAre("node-1")
-	time.Sleep(time.Second) // in which nobody may give it its vote back
+	time.Sleep(time.Second) // during which it must not get its vote back
 	w.votersAre("node-1")
 }
 
-func TestNobodyBreaksTheQuorum(t *testing.T) {
+func TestChangesThatBreakTheQuorumAreRefused(t *testing.T) {
 	w := growing(t, 3)
 	w.start()
 	w.refuses(raftlog.Change{Operation: raftlog.RemoveNode, Node: "node-9"}, hub.CodeNotFound, "its nodes are node-1, node-2, node-3")
@@ -290,9 +289,9 @@ func TestNobodyBreaksTheQuorum(t *testing.T) {
 	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-4", Address: "10.1.2.3:8180"}, hub.CodeInvalid, "plain TCP")
 	w.refuses(raftlog.Change{Operation: raftlog.AddNode, Node: "node-4", Address: w.peers[0].Address}, hub.CodeConflict, "is the address of node-1")
 	dead := w.follower()
-	w.take(dead)
+	w.crash(dead)
 	lead := w.leader()
-	eventually(t, "it is seen to be dead", func() bool {
+	eventually(t, "the leader sees that it is dead", func() bool {
 		return slices.ContainsFunc(lead.node.Members(), func(m raftlog.Member) bool { return m.ID == dead.id && !m.Alive })
 	})
 	for _, m := range w.members {
@@ -302,17 +301,17 @@ func TestNobodyBreaksTheQuorum(t *testing.T) {
 		}
 	}
 	w.refuses(raftlog.Change{Operation: raftlog.TransferLeadership, Node: dead.id}, hub.CodeConflict, "not healthy")
-	eventually(t, "the dead one can be removed", func() bool {
-		return w.do(lead, raftlog.Change{Operation: raftlog.RemoveNode, Node: dead.id}) == nil
+	eventually(t, "the dead node can be removed", func() bool {
+		return w.apply(lead, raftlog.Change{Operation: raftlog.RemoveNode, Node: dead.id}) == nil
 	})
 	eventually(t, "two voters are left", func() bool { v, _ := w.voters(); return len(v) == 2 })
 }
 
-func TestAMovedNodeKeepsItsPlace(t *testing.T) {
+func TestMovedNodeStaysAMember(t *testing.T) {
 	w := growing(t, 3)
 	w.start()
 	for _, moved := range []*member{w.follower(), w.leader()} {
-		w.take(moved)
+		w.crash(moved)
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -330,36 +329,36 @@ func TestAMovedNodeKeepsItsPlace(t *testing.T) {
 		}
 		w.ready(moved)
 		for _, m := range w.members {
-			eventually(t, m.id+" sees it at its new address, and a voter", func() bool {
+			eventually(t, m.id+" sees it at its new address, as a voter", func() bool {
 				return slices.ContainsFunc(m.node.Members(), func(v raftlog.Member) bool {
 					return v.ID == moved.id && v.Address == address && v.Voter && v.Alive
 				})
 			})
 		}
 	}
-	w.goesOn(w.follower())
+	w.acceptsWrites(w.follower())
 }
 
-func TestANodeJoinsWhileTheLeaderDies(t *testing.T) {
+func TestJoinSurvivesTheLeadersDeath(t *testing.T) {
 	w := growing(t, 3)
 	w.start()
-	eventually(t, "all are on record", func() bool { return len(w.leader().known()) == 3 })
+	eventually(t, "all nodes are recorded", func() bool { return len(w.leader().known()) == 3 })
 	lead := w.leader()
 	m := w.add("node-4")
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	opened := make(chan error, 1)
 	go func() { opened <- w.open(ctx, m) }()
-	eventually(t, "it has asked", func() bool { return slices.Contains(lead.known(), "node-4") })
-	w.take(lead)
+	eventually(t, "its request has been recorded", func() bool { return slices.Contains(lead.known(), "node-4") })
+	w.crash(lead)
 	if err := <-opened; err != nil {
 		t.Fatal(err)
 	}
 	w.ready(m)
-	eventually(t, "it votes", func() bool { v, _ := w.voters(); return slices.Contains(v, "node-4") })
+	eventually(t, "it is a voter", func() bool { v, _ := w.voters(); return slices.Contains(v, "node-4") })
 }
 
-// known are the ids of the nodes on record.
+// known returns the IDs of the recorded nodes.
 func (m *member) known() (ids []string) {
 	m.store.View(func(s *hub.State) {
 		for _, n := range s.Nodes() {
@@ -383,7 +382,7 @@ func TestOnlyListedNodesJoin(t *testing.T) {
 	opened := make(chan error, 1)
 	go func() { opened <- w.open(ctx, m) }()
 	eventually(t, "it is told what to do", func() bool { return strings.Contains(w.logs[m].String(), "quorumhub cluster add node-2") })
-	w.must(raftlog.Change{Operation: raftlog.AddNode, Node: "node-2", Address: w.address(m), Nonvoter: true})
+	w.mustChange(raftlog.Change{Operation: raftlog.AddNode, Node: "node-2", Address: w.address(m), Nonvoter: true})
 	if err := <-opened; err != nil {
 		t.Fatal(err)
 	}
@@ -393,15 +392,15 @@ func TestOnlyListedNodesJoin(t *testing.T) {
 	}
 }
 
-func TestWhoMayNotJoinIsTold(t *testing.T) {
+func TestRefusedJoinGivesTheReason(t *testing.T) {
 	for _, c := range []struct {
 		name, words string
 		change      func(o *raftlog.Options)
 	}{
 		{"wrong token", "cluster.token differs from that of", func(o *raftlog.Options) { o.Token = "another" }},
 		{"another key", "secrets.key_file", func(o *raftlog.Options) { o.Shared = "another" }},
-		{"an id that is taken", "new cluster.node_id", func(o *raftlog.Options) { o.ID = "node-2" }},
-		{"address that resolves nowhere", "cannot resolve", func(o *raftlog.Options) {
+		{"an ID that is taken", "new cluster.node_id", func(o *raftlog.Options) { o.ID = "node-2" }},
+		{"unresolvable address", "cannot resolve", func(o *raftlog.Options) {
 			o.Peers = slices.Clone(o.Peers)
 			o.Peers[3].Address = "nowhere.invalid:8180"
 		}},
@@ -413,7 +412,7 @@ func TestWhoMayNotJoinIsTold(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := growing(t, 3)
 			w.start()
-			eventually(t, "all are on record", func() bool { return len(w.leader().known()) == 3 })
+			eventually(t, "all nodes are recorded", func() bool { return len(w.leader().known()) == 3 })
 			m := w.add("node-4")
 			own := w.change
 			w.change = func(_ *member, o *raftlog.Options) {
@@ -426,12 +425,12 @@ func TestWhoMayNotJoinIsTold(t *testing.T) {
 			if !raftlog.IsRefusal(err) || !strings.Contains(err.Error(), c.words) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v, want %q", err, c.words)
 			}
-			w.goesOn(w.members[0])
+			w.acceptsWrites(w.members[0])
 		})
 	}
 }
 
-func TestDeadNodesAreRemovedWhenThatIsWanted(t *testing.T) {
+func TestCleanupOfDeadNodes(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.change = func(_ *member, o *raftlog.Options) {
 		o.Autopilot = raftlog.Autopilot{Stabilization: 200 * time.Millisecond, CleanupDead: 2 * time.Second, MinVoters: 3}
@@ -439,19 +438,19 @@ func TestDeadNodesAreRemovedWhenThatIsWanted(t *testing.T) {
 	w.start()
 	extra := w.join("node-4")
 	w.votersAre("node-1", "node-2", "node-3", "node-4")
-	w.take(extra)
+	w.crash(extra)
 	w.votersAre("node-1", "node-2", "node-3")
-	// The floor holds.
-	w.take(w.follower())
-	time.Sleep(4 * time.Second) // twice as long as a dead node is kept
+	// MinVoters is respected.
+	w.crash(w.follower())
+	time.Sleep(4 * time.Second) // twice CleanupDead
 	w.votersAre("node-1", "node-2", "node-3")
 }
 
-// A node that announces its end is known to all as stopping, and its next run as back.
+// All nodes see a node that announces its stop as stopping, and its next run as running.
 func TestHandover(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
-	eventually(t, "all runs are on record", func() bool {
+	eventually(t, "all runs are recorded", func() bool {
 		started := 0
 		w.leader().store.View(func(s *hub.State) {
 			for _, n := range s.Nodes() {
@@ -467,12 +466,12 @@ func TestHandover(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if !lead.node.Handover(ctx) {
-		t.Fatal("nobody is there to take over")
+		t.Fatal("no successor")
 	}
 	if lead.node.IsLeader() {
 		t.Error("it still leads")
 	}
-	w.goesOn(lead) // until it ends
+	w.acceptsWrites(lead) // until it stops
 	stopping := func(m *member) bool {
 		return slices.ContainsFunc(m.node.Nodes(), func(s hub.NodeStatus) bool { return s.ID == lead.id && s.Draining })
 	}

@@ -10,19 +10,19 @@ import (
 	"quorumhub/store"
 )
 
-// These tests take one guard away at a time and expect the checks of the other tests to object: a guard
-// whose absence nobody notices would be untested.
+// These tests remove one guard at a time and expect the checks of other tests to fail: a guard whose absence goes unnoticed
+// would be untested.
 
-// slowFlush lets the files fall behind the memory, as under load.
+// slowFlush lets the files lag behind the memory, as under load.
 func slowFlush(o *store.Options) { o.FlushInterval = time.Hour }
 
 func TestMutationPersistDoesNotFlush(t *testing.T) {
-	t.Run("the log refuses to be cut", func(t *testing.T) {
+	t.Run("the log refuses to be compacted", func(t *testing.T) {
 		m := newMember(t, "node-1")
 		m.options, m.files = tiny, slowFlush
 		m.faults = raftlog.Faults{PersistWithoutFlush: true}
 		if err := crashLoop(m, 3, 2); !errors.Is(err, raftlog.ErrLogFailed) {
-			t.Errorf("the crash loop says: %v", err)
+			t.Errorf("the crash loop returned: %v", err)
 		}
 	})
 	t.Run("both guards are gone", func(t *testing.T) {
@@ -31,11 +31,11 @@ func TestMutationPersistDoesNotFlush(t *testing.T) {
 		m.faults = raftlog.Faults{PersistWithoutFlush: true, CompactUnchecked: true}
 		err := crashLoop(m, 3, 3)
 		if err == nil {
-			t.Fatal("acknowledged messages were lost and nobody noticed")
+			t.Fatal("acknowledged messages were lost unnoticed")
 		}
 		var fe *raftlog.FileError
 		if !errors.As(err, &fe) {
-			t.Errorf("the crash loop says: %v", err)
+			t.Errorf("the crash loop returned: %v", err)
 		}
 	})
 	t.Run("with the guards", func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestMutationPersistDoesNotFlush(t *testing.T) {
 	})
 }
 
-// laggingFollower has a follower miss messages that the leader then cuts from its log, and brings it back
-// while the leader's files are behind its memory. It returns what the checks object to.
+// laggingFollower makes a follower miss messages that the leader then compacts out of its log, and restarts it while the
+// leader's files lag behind its memory. It returns the first failed check.
 func laggingFollower(t *testing.T, h raftlog.Faults, patience time.Duration) error {
 	c := newCluster(t, 3)
 	for _, m := range c.members {
@@ -62,9 +62,9 @@ func laggingFollower(t *testing.T, h raftlog.Faults, patience time.Duration) err
 	c.start()
 	defer c.kill()
 	l := newLedger()
-	say := func(n int) {
+	publishMore := func(n int) {
 		for i := range n {
-			body := fmt.Sprintf("%d-%d", l.told, i)
+			body := fmt.Sprintf("%d-%d", l.acknowledged, i)
 			res, err := proposeUntil(c, publish("a", body))
 			if err != nil {
 				t.Fatal(err)
@@ -79,24 +79,24 @@ func laggingFollower(t *testing.T, h raftlog.Faults, patience time.Duration) err
 			follower = m
 		}
 	}
-	say(20)
-	c.take(follower)
-	say(20)
-	for _, m := range c.members { // the files hold all up to here, the logs nothing
+	publishMore(20)
+	c.crash(follower)
+	publishMore(20)
+	for _, m := range c.members { // now the files hold everything so far, the logs nothing
 		if m.node == nil {
 			continue
 		}
-		if err := m.node.CutLog(); err != nil {
+		if err := m.node.CompactLog(); err != nil {
 			return err
 		}
 	}
-	say(20) // only in memory and in the log
-	c.bring(follower)
-	eventually(t, "the follower has heard of its leader", func() bool {
+	publishMore(20) // only in memory and in the log
+	c.launch(follower)
+	eventually(t, "the follower knows its leader", func() bool {
 		id, _ := follower.node.Leader()
 		return id != ""
 	})
-	say(1) // comes after what the snapshot claims to hold
+	publishMore(1) // beyond what the snapshot claims to hold
 	end := time.After(patience)
 	for {
 		if follower.store.Applied().Index >= lead.store.Applied().Index {
@@ -122,14 +122,14 @@ func TestMutationSnapshotIndexFromMemory(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("the receiver compares", func(t *testing.T) {
+	t.Run("the receiver compares positions", func(t *testing.T) {
 		if err := laggingFollower(t, raftlog.Faults{MetaFromMemory: true}, time.Second); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the wrong position went unnoticed")
 		}
 	})
 	t.Run("both guards are gone", func(t *testing.T) {
 		if err := laggingFollower(t, raftlog.Faults{MetaFromMemory: true, InstallUnchecked: true}, 20*time.Second); err == nil {
-			t.Error("acknowledged messages were lost and nobody noticed")
+			t.Error("acknowledged messages were lost unnoticed")
 		} else {
 			t.Log(err)
 		}

@@ -51,7 +51,7 @@ func TestClusterIDStaysTheSame(t *testing.T) {
 	var inState string
 	m.store.View(func(s *hub.State) { inState = s.ClusterID() })
 	if !reflect.DeepEqual(first, second) || inState != first.ClusterID {
-		t.Errorf("identity %+v, then %+v; state says %s", first, second, inState)
+		t.Errorf("identity %+v, then %+v; the state has %s", first, second, inState)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestProposalsOfOneCallAreAppliedTogetherInOrder(t *testing.T) {
 	}
 }
 
-func TestRefusalIsAResult(t *testing.T) {
+func TestRefusedEventIsAResult(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
 	defer m.stop()
@@ -81,7 +81,7 @@ func TestRefusalIsAResult(t *testing.T) {
 	}
 }
 
-// Invariant I1: the store has flushed nothing, raft's log alone brings everything back.
+// Invariant I1: if the store has flushed nothing, raft's log alone restores everything.
 func TestI1KillWithoutFlushLosesNothing(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.files = func(o *store.Options) { o.FlushInterval = time.Hour }
@@ -105,14 +105,14 @@ func TestI1KillWithoutFlushLosesNothing(t *testing.T) {
 	}
 }
 
-// tiny makes raft cut its log all the time, to the last entry.
+// tiny makes raft constantly compact its log to the last entry.
 func tiny(o *raftlog.Options) {
 	o.SnapshotInterval, o.SnapshotThreshold = 8*time.Millisecond, 3
 	o.TrailingBytes = -1
 	o.LogCache = 8
 }
 
-// Invariants I1 and I8: publishers all the time, kills at random moments, a log that is cut to the last entry.
+// Invariants I1 and I8: constant publishers, kills at random moments, a log compacted to the last entry.
 func TestI1I8CrashLoopLosesNothing(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.options = tiny
@@ -129,7 +129,7 @@ func rounds(n int) int {
 	return n
 }
 
-// crashLoop kills and starts m under publish load, and returns what the ledger objects to.
+// crashLoop kills and restarts m under publish load, and returns the ledger's first complaint.
 func crashLoop(m *member, rounds int, seed uint64) error {
 	var (
 		l    = newLedger()
@@ -177,14 +177,14 @@ func crashLoop(m *member, rounds int, seed uint64) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	defer m.stop()
-	m.t.Logf("%d rounds, %d acknowledged, %d without an answer", rounds, l.told, l.unknown)
-	if l.told == 0 {
-		return errors.New("nothing was acknowledged: the loop shows nothing")
+	m.t.Logf("%d rounds, %d acknowledged, %d with unknown outcome", rounds, l.acknowledged, l.unknown)
+	if l.acknowledged == 0 {
+		return errors.New("nothing was acknowledged: the result is meaningless")
 	}
 	return errors.Join(l.check(m.store), m.noFailure())
 }
 
-// A batch that comes again is answered, not applied again.
+// A repeated batch is answered but not applied again.
 func TestRepeatedBatchIsAppliedOnce(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
@@ -209,7 +209,7 @@ func TestRepeatedBatchIsAppliedOnce(t *testing.T) {
 	late := send(1, "x") // also after a restart
 	for _, r := range []hub.BatchResult{again, late} {
 		if r.Proposals[0][0] != first.Proposals[0][0] {
-			t.Errorf("repetition answered %+v, the first got %+v", r, first)
+			t.Errorf("the repeated batch got %+v, the first %+v", r, first)
 		}
 	}
 	if second.Proposals[0][0].Offset != 2 {
@@ -220,7 +220,7 @@ func TestRepeatedBatchIsAppliedOnce(t *testing.T) {
 	}
 }
 
-func TestCloseFinishesWhatIsUnderWay(t *testing.T) {
+func TestCloseFinishesProposalsInFlight(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	m := newMember(t, "node-1")
 	m.start()
@@ -236,7 +236,7 @@ func TestCloseFinishesWhatIsUnderWay(t *testing.T) {
 					return
 				}
 				if err != nil {
-					t.Errorf("proposal under way at Close: %v", err)
+					t.Errorf("proposal in flight at Close: %v", err)
 					return
 				}
 				l.record(res[0], body)
@@ -270,7 +270,7 @@ func TestCloseFinishesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestLogIsCutByBytes(t *testing.T) {
+func TestLogIsCompactedByBytes(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.options = func(o *raftlog.Options) {
 		o.SnapshotBytes, o.SnapshotInterval = 1<<20, time.Hour
@@ -284,7 +284,7 @@ func TestLogIsCutByBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the log was cut", func() bool {
+	eventually(t, "the log was compacted", func() bool {
 		s := m.node.Stats()
 		return s.LogFirst > 20 && s.LogLast-s.LogFirst < 40 && s.InFlight == 0 && s.QueuedBytes == 0
 	})
@@ -302,7 +302,7 @@ func TestDiskReserve(t *testing.T) {
 	if _, err := m.node.Propose(context.Background(), publish("a", "x")); !errors.Is(err, hub.ErrDiskFull) {
 		t.Errorf("publish with a full disk: %v", err)
 	}
-	// What follows from accepted work goes on: among it are the events that make room.
+	// Consequences of accepted work are still accepted: some of them free space.
 	if _, err := m.node.Propose(context.Background(), cursors(1)); err != nil {
 		t.Errorf("cursors with a full disk: %v", err)
 	}
@@ -325,7 +325,7 @@ func TestQuietByDefault(t *testing.T) {
 		m.stop()
 	}
 	if b.String() != "" {
-		t.Errorf("an ordinary start and stop logs:\n%s", b.String())
+		t.Errorf("a normal start and stop logs:\n%s", b.String())
 	}
 }
 

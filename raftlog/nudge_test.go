@@ -9,8 +9,8 @@ import (
 	"quorumhub/raftlog"
 )
 
-// A follower learns of a lone write's commit at once, not with raft's next message to it.
-func TestFollowersLearnOfALoneCommitAtOnce(t *testing.T) {
+// A follower learns of a single write's commit at once, not with raft's next message.
+func TestFollowersLearnOfASingleCommitAtOnce(t *testing.T) {
 	const commit, writes = 2 * time.Second, 20
 	w := newNetwork(t, 3)
 	w.change = func(_ *member, o *raftlog.Options) { o.Timing.Commit = commit }
@@ -20,23 +20,23 @@ func TestFollowersLearnOfALoneCommitAtOnce(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	for i := range writes {
-		// A follower answers when it has applied the write itself.
+		// A follower answers once it has applied the write itself.
 		if _, err := m.node.Propose(ctx, publish("t", fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// Without nudges each of them takes one to two times the commit timeout.
+	// Without nudges each write takes one to two commit timeouts.
 	if took := time.Since(begin); took >= writes*commit/2 {
-		t.Errorf("%d writes, one after another through a follower, took %v", writes, took)
+		t.Errorf("%d consecutive writes through a follower took %v", writes, took)
 	}
 }
 
-// A follower that was away learns of the commits too once it is back, and a nudge that it refuses does no harm.
-func TestNudgesReachAFollowerThatComesBack(t *testing.T) {
+// A follower that was away learns of the commits when it returns, and a refused nudge does no harm.
+func TestNudgesReachAReturningFollower(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
 	m := w.follower()
-	w.take(m)
+	w.crash(m)
 	lead := w.leader()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
@@ -49,5 +49,5 @@ func TestNudgesReachAFollowerThatComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.ready(m)
-	eventually(t, "all nodes have the same state", w.same)
+	eventually(t, "all nodes have the same state", w.sameState)
 }

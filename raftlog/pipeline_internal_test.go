@@ -7,8 +7,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// TestAPipelineThatNobodyReadsTakesMore: raft's reader of answers ends at a rejected entry while its sender is sending.
-func TestAPipelineThatNobodyReadsTakesMore(t *testing.T) {
+// Raft stops reading responses at a rejected entry while its sender may still be sending.
+func TestUnreadPipelineAcceptsMore(t *testing.T) {
 	open := func() *raft.NetworkTransport {
 		t.Helper()
 		tr, err := raft.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, nil)
@@ -52,16 +52,16 @@ func TestAPipelineThatNobodyReadsTakesMore(t *testing.T) {
 			t.Fatal(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("the sender waits for somebody to read the answers")
+		t.Fatal("the sender waits for a reader of the responses")
 	}
 	for i := range sent {
 		select {
 		case f := <-p.Consumer():
 			if f.Error() != nil || f.Response().Term != 1 {
-				t.Fatalf("answer %d: %v %+v", i, f.Error(), f.Response())
+				t.Fatalf("response %d: %v %+v", i, f.Error(), f.Response())
 			}
 		case <-time.After(10 * time.Second):
-			t.Fatalf("answer %d does not come", i)
+			t.Fatalf("response %d does not arrive", i)
 		}
 	}
 	for range 2 {

@@ -16,14 +16,14 @@ import (
 	"quorumhub/raftlog"
 )
 
-// network is some members over loopback TCP.
+// network is a set of members connected by loopback TCP.
 type network struct {
 	t       testing.TB
 	members []*member
 	peers   []raftlog.Peer
 	logs    map[*member]*logBuffer
 	change  func(m *member, o *raftlog.Options)
-	mu      sync.RWMutex // guards member.node, and members while others look at it
+	mu      sync.RWMutex // guards member.node, and members while other goroutines read it
 }
 
 type logBuffer struct {
@@ -52,7 +52,7 @@ func newNetwork(t testing.TB, n int) *network {
 	return w
 }
 
-// add makes one more member with an address of its own; it does not start it.
+// add adds a member with its own address, without starting it.
 func (w *network) add(id string) *member {
 	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,7 +80,7 @@ func (w *network) address(m *member) string {
 	return ""
 }
 
-// open starts a member. It returns what Open says.
+// open starts a member and returns Open's error.
 func (w *network) open(ctx context.Context, m *member) error {
 	l, err := net.Listen("tcp", w.address(m))
 	if err != nil {
@@ -102,7 +102,7 @@ func (w *network) open(ctx context.Context, m *member) error {
 	return err
 }
 
-// start starts all members at the same time and waits until they are ready.
+// start starts all members concurrently and waits until they are ready.
 func (w *network) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -142,7 +142,7 @@ func (w *network) node(m *member) *raftlog.Node {
 	return m.node
 }
 
-func (w *network) take(m *member) {
+func (w *network) crash(m *member) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m.kill()
@@ -150,7 +150,7 @@ func (w *network) take(m *member) {
 
 func (w *network) kill() {
 	for _, m := range w.members {
-		w.take(m)
+		w.crash(m)
 	}
 }
 
@@ -179,7 +179,7 @@ func (w *network) follower() *member {
 	return nil
 }
 
-func (w *network) same() bool {
+func (w *network) sameState() bool {
 	h0, n0 := w.members[0].hash()
 	for _, m := range w.members[1:] {
 		if h, n := m.hash(); h != h0 || n != n0 {
@@ -189,7 +189,7 @@ func (w *network) same() bool {
 	return true
 }
 
-func TestThreeNodesFoundAClusterAndTakeWritesAnywhere(t *testing.T) {
+func TestThreeNodesFoundAClusterAndAcceptWritesAnywhere(t *testing.T) {
 	testThreeNodes(t, newNetwork(t, 3))
 }
 
@@ -202,12 +202,12 @@ func testThreeNodes(t *testing.T, w *network) {
 		if err != nil || len(res) != 1 || res[0].Offset != uint64(i+1) {
 			t.Fatalf("propose to %s: %v, %v", m.id, res, err)
 		}
-		// The node that took the write reads it.
+		// The node that accepted the write can read it.
 		if ms, err := m.store.Read(res[0].Topic, uint64(i+1), 1, 1000); err != nil || len(ms) != 1 {
 			t.Errorf("%s does not read its own write: %v, %v", m.id, ms, err)
 		}
 	}
-	eventually(t, "all have the same state", w.same)
+	eventually(t, "all have the same state", w.sameState)
 	lead := w.leader()
 	for _, m := range w.members {
 		eventually(t, "every node sees every node alive", func() bool {
@@ -220,27 +220,27 @@ func testThreeNodes(t *testing.T, w *network) {
 			return len(nodes) == 3 && m.node.Contact() < time.Second && m.node.CaughtUp() && m.node.LeaderID() == lead.id
 		})
 	}
-	// A node that dies is seen, and contact is lost with the quorum.
+	// The leader notices dead nodes, and loses contact with the quorum.
 	for i, m := range w.members {
 		if m == lead {
 			continue
 		}
-		w.take(m)
+		w.crash(m)
 		eventually(t, "the leader sees the dead node", func() bool { return !lead.node.Members()[i].Alive })
 	}
 	eventually(t, "the leader has lost contact", func() bool { return lead.node.Contact() > 500*time.Millisecond })
 	if _, err := lead.node.Propose(context.Background(), publish("a", "x")); !errors.Is(err, hub.ErrNoLeader) && !errors.Is(err, hub.ErrAmbiguous) {
 		t.Errorf("propose without a quorum: %v", err)
 	}
-	eventually(t, "it steps down", func() bool { return lead.node.State() != "leader" })
+	eventually(t, "the leader steps down", func() bool { return lead.node.State() != "leader" })
 	begin = time.Now()
 	if _, err := lead.node.Propose(context.Background(), publish("a", "x")); !errors.Is(err, hub.ErrNoLeader) || time.Since(begin) > 1200*time.Millisecond {
 		t.Errorf("propose without a leader: %v after %v", err, time.Since(begin))
 	}
 }
 
-// Invariant I1 with writers on all nodes while the leader is killed and comes back: nothing acknowledged is lost,
-// and a batch sent again because its fate was unknown is applied once.
+// Invariant I1 with writers on all nodes while leaders are killed and restarted: nothing acknowledged is lost, and a batch
+// sent again because its outcome was unknown is applied once.
 func TestI1WritesOnAllNodesWhileLeadersDie(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
@@ -254,7 +254,7 @@ func TestI1WritesOnAllNodesWhileLeadersDie(t *testing.T) {
 	for range 3 {
 		time.Sleep(300 * time.Millisecond) // of load
 		lead := w.leader()
-		w.take(lead)
+		w.crash(lead)
 		begin := time.Now()
 		w.leader()
 		t.Logf("another leader after %v", time.Since(begin))
@@ -266,18 +266,18 @@ func TestI1WritesOnAllNodesWhileLeadersDie(t *testing.T) {
 	}
 	close(stop)
 	writers.Wait()
-	eventually(t, "all have the same state", w.same)
+	eventually(t, "all have the same state", w.sameState)
 	for _, m := range w.members {
 		if err := errors.Join(l.check(m.store), m.noFailure()); err != nil {
 			t.Errorf("%s: %v", m.id, err)
 		}
 	}
 	_, messages := w.members[0].hash()
-	t.Logf("%d acknowledged, %d without a clear answer, %d in the log", l.told, l.unknown, messages)
-	if l.told < 100 {
-		t.Error("too little was acknowledged to show anything")
+	t.Logf("%d acknowledged, %d with unknown outcome, %d in the log", l.acknowledged, l.unknown, messages)
+	if l.acknowledged < 100 {
+		t.Error("too few acknowledged messages for a meaningful result")
 	}
-	// A body is unique, so a second copy is a batch applied twice.
+	// Bodies are unique, so a second copy is a batch applied twice.
 	bodies := map[string]int{}
 	for topic := hub.TopicID(1); topic <= 3; topic++ {
 		for from := uint64(1); ; {
@@ -317,7 +317,7 @@ func TestForwardedBatchIsAppliedOnce(t *testing.T) {
 	}
 }
 
-func TestStrangersGetNothing(t *testing.T) {
+func TestUnauthenticatedConnectionsLearnNothing(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
 	for _, sent := range []string{
@@ -339,7 +339,7 @@ func TestStrangersGetNothing(t *testing.T) {
 			t.Errorf("%q: the connection stays open", sent)
 		}
 		if strings.Contains(got.String(), "instance") {
-			t.Errorf("%q was answered with %q", sent, got.String())
+			t.Errorf("%q got the response %q", sent, got.String())
 		}
 		conn.Close()
 	}
@@ -348,9 +348,9 @@ func TestStrangersGetNothing(t *testing.T) {
 	}
 }
 
-// A leader that is stopped, not dead, takes connections and answers nothing. Who is on its way to it turns to the
-// next leader as soon as there is one.
-func TestABatchDoesNotWaitForALeaderThatIsSilent(t *testing.T) {
+// A suspended leader accepts connections but never answers. A batch on its way to it must be able to turn to the next leader
+// at once.
+func TestDialGivesUpOnASilentNode(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +362,7 @@ func TestABatchDoesNotWaitForALeaderThatIsSilent(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, cancel)
 	begin := time.Now()
 	if err := w.members[0].node.Dial(ctx, silent.Addr().String()); err == nil {
-		t.Error("it shook hands with nobody")
+		t.Error("the handshake succeeded without an answer")
 	}
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("gave up after %v", took)

@@ -20,9 +20,9 @@ func headOf(m *member, topic string) (head uint64) {
 	return head
 }
 
-// A consistent read on any node sees what was acknowledged on any node before it; one with the index of a write's
-// answer sees that write.
-func TestReadsSeeWhatWasAcknowledged(t *testing.T) {
+// A consistent read on any node sees what any node acknowledged before; a read after AwaitIndex with a write's index sees that
+// write.
+func TestConsistentReadsSeeAcknowledgedWrites(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -70,14 +70,14 @@ func TestReadsSeeWhatWasAcknowledged(t *testing.T) {
 			t.Error(err)
 		}
 		if head := headOf(other, "t"); head < res[0].Offset {
-			t.Errorf("%s reads %d messages at the index of message %d", other.id, head, res[0].Offset)
+			t.Errorf("%s reads %d messages after awaiting message %d", other.id, head, res[0].Offset)
 		}
 	}
 }
 
-// The entries with which raft begins a term never reach a store: where nothing is written after an election, they are no
-// reason to refuse a consistent read.
-func TestReadsNeedNoWriteAfterAnElection(t *testing.T) {
+// Raft's entries at the start of a term never reach a store: without a write after an election, they must not block consistent
+// reads.
+func TestConsistentReadsNeedNoWriteAfterAnElection(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
 	defer func() { m.stop() }()
@@ -89,22 +89,22 @@ func TestReadsNeedNoWriteAfterAnElection(t *testing.T) {
 	eventually(t, "it leads in a new term", m.node.IsLeader)
 	index, err := m.node.VerifiedIndex()
 	if at := m.store.Applied().Index; err != nil || index > at {
-		t.Errorf("a read has to wait for entry %d (%v), and the store is at %d with nothing on its way", index, err, at)
+		t.Errorf("a read must wait for entry %d (%v), but the store is at %d and nothing is in flight", index, err, at)
 	}
 	if err := m.node.Consistent(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if head := headOf(m, "t"); head != 1 {
-		t.Errorf("it reads %d messages, want 1", head)
+		t.Errorf("%d messages, want 1", head)
 	}
 }
 
-// A leader that does not know yet that another one leads answers no consistent read.
-func TestADeposedLeaderAnswersNoConsistentReads(t *testing.T) {
+// A leader that does not know yet that it was deposed serves no consistent reads.
+func TestDeposedLeaderServesNoConsistentReads(t *testing.T) {
 	if err, stale := readFromDeposed(t, raftlog.Faults{}); hub.CodeOf(err) != hub.CodeUnavailable {
 		t.Errorf("a deposed leader answered %v (stale: %v), want hub.ErrNoLeader", err, stale)
 	}
-	// The check can fail: a leader that asks nobody shows an old state.
+	// The check works: a leader that does not ask a quorum serves an old state.
 	if err, stale := readFromDeposed(t, raftlog.Faults{ReadUnverified: true}); err != nil || !stale {
 		t.Errorf("without the guard: %v, stale %v; want a stale answer", err, stale)
 	}
@@ -117,7 +117,7 @@ func readFromDeposed(t *testing.T, h raftlog.Faults) (err error, stale bool) {
 		m.faults = h
 		m.options = func(o *raftlog.Options) {
 			fast(o)
-			if i == 1 { // it believes in itself for long
+			if i == 1 { // remains leader without a quorum for long
 				o.Timing.Heartbeat, o.Timing.Lease = 20*time.Second, 20*time.Second
 			} else {
 				o.Timing.Heartbeat, o.Timing.Lease = 500*time.Millisecond, 300*time.Millisecond
@@ -127,8 +127,8 @@ func readFromDeposed(t *testing.T, h raftlog.Faults) (err error, stale bool) {
 	c.start()
 	defer c.kill()
 	old := c.members[1]
-	eventually(t, "the patient node leads", func() bool {
-		_ = c.leader().node.Raft().LeadershipTransferToServer("node-2", "node-2").Error() // again, if it did not
+	eventually(t, "node-2 leads", func() bool {
+		_ = c.leader().node.Raft().LeadershipTransferToServer("node-2", "node-2").Error() // retries if it failed
 		return old.node.IsLeader()
 	})
 	if _, err := old.node.Propose(context.Background(), publish("t", "1")); err != nil {
@@ -137,13 +137,13 @@ func readFromDeposed(t *testing.T, h raftlog.Faults) (err error, stale bool) {
 	if err := old.node.Consistent(context.Background()); err != nil {
 		t.Errorf("the leader of a quorum: %v", err)
 	}
-	// Nothing passes between it and the others any more, who elect another.
+	// Isolate it from the others, which elect a new leader.
 	c.links[old].DisconnectAll()
 	for _, m := range c.members {
 		c.links[m].Disconnect(c.links[old].LocalAddr())
 	}
 	var acked uint64
-	eventually(t, "the others take a message", func() bool {
+	eventually(t, "the others accept a message", func() bool {
 		for _, m := range c.members {
 			if m == old || !m.node.IsLeader() {
 				continue
@@ -157,13 +157,13 @@ func readFromDeposed(t *testing.T, h raftlog.Faults) (err error, stale bool) {
 		return false
 	})
 	if !old.node.IsLeader() {
-		t.Fatal("the old leader knows already, so nothing is shown")
+		t.Fatal("the old leader already knows that it was deposed, so the result is meaningless")
 	}
 	err = old.node.Consistent(context.Background())
 	return err, headOf(old, "t") < acked
 }
 
-// A quorum that knows of a later term refuses the leader of an earlier one, and so does a quorum that is silent.
+// A quorum that knows a later term does not confirm the leader of an earlier one, nor does a silent quorum.
 func TestOnlyAQuorumOfTheSameTermConfirmsALeader(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.start()
@@ -177,20 +177,20 @@ func TestOnlyAQuorumOfTheSameTermConfirmsALeader(t *testing.T) {
 	if err := lead.node.VerifyTerm(ctx, term-1); err == nil {
 		t.Error("a quorum of a later term confirmed the leader of an earlier one")
 	}
-	w.take(w.follower())
+	w.crash(w.follower())
 	if err := lead.node.VerifyTerm(ctx, term); err != nil {
 		t.Errorf("with one follower gone: %v", err)
 	}
-	w.take(w.follower())
+	w.crash(w.follower())
 	if err := lead.node.VerifyTerm(ctx, term); err == nil {
-		t.Error("nobody answered, and the leader is confirmed")
+		t.Error("the leader was confirmed without answers")
 	}
 	begin := time.Now()
 	if err := lead.node.Consistent(ctx); hub.CodeOf(err) != hub.CodeUnavailable {
 		t.Errorf("a consistent read without a quorum: %v", err)
 	}
 	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("it took %v to refuse it", took)
+		t.Errorf("refusing it took %v", took)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"quorumhub/raftlog"
 )
 
-// Raft asks for its configuration after it has fixed a snapshot's index. By the time of Persist the store may
-// have a newer one, which must stay: also against the index 1, by which a recovery forces one.
+// Raft reads its configuration after fixing a snapshot's index. By the time of Persist the store may have a newer one, which
+// must be kept, even against index 1, which a recovery uses to force one.
 func TestPersistKeepsTheNewerConfiguration(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
@@ -30,11 +30,11 @@ func TestPersistKeepsTheNewerConfiguration(t *testing.T) {
 	}
 	after := m.store.Durable()
 	if after.ConfigurationIndex != before.ConfigurationIndex || !bytes.Equal(after.Configuration, before.Configuration) {
-		t.Errorf("configuration of index %d was replaced by one of index %d", before.ConfigurationIndex, after.ConfigurationIndex)
+		t.Errorf("the configuration at index %d was replaced by one at index %d", before.ConfigurationIndex, after.ConfigurationIndex)
 	}
 }
 
-// Invariant I8: what Persist confirms is in the files, raft's own entries included.
+// Invariant I8: what Persist confirms is in the files, including raft's own entries.
 func TestI8PersistMakesDurable(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.files = slowFlush
@@ -47,7 +47,7 @@ func TestI8PersistMakesDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := m.node.Raft().LastIndex()
-	if err := m.node.CutLog(); err != nil {
+	if err := m.node.CompactLog(); err != nil {
 		t.Fatal(err)
 	}
 	if d := m.store.Durable(); d.Index != last || d.Term != m.node.Raft().CurrentTerm() {
@@ -64,7 +64,7 @@ func TestI8PersistMakesDurable(t *testing.T) {
 	m.stop()
 }
 
-func TestRestoreTakesOnlyItsOwn(t *testing.T) {
+func TestRestoreAcceptsOnlyReceivedSnapshots(t *testing.T) {
 	m := newMember(t, "node-1")
 	m.start()
 	defer m.stop()
@@ -81,14 +81,14 @@ func TestRestoreTakesOnlyItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := m.node.ReceiveAndRestore(at.Index, at.Term, older); err == nil {
-		t.Error("an older snapshot took the place of a newer state")
+		t.Error("an older snapshot replaced a newer state")
 	}
 	newer, err := m.store.Snapshot(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := m.node.ReceiveAndRestore(newer.Position.Index+1, newer.Position.Term, newer); err == nil {
-		t.Error("a snapshot at another index than announced was taken")
+		t.Error("a snapshot at an index other than announced was accepted")
 	}
 	newer.Close()
 	if err := m.store.Flush(context.Background()); err != nil {
@@ -100,7 +100,7 @@ func TestRestoreTakesOnlyItsOwn(t *testing.T) {
 	}
 	defer newer.Close()
 	if err := m.node.ReceiveAndRestore(newer.Position.Index, newer.Position.Term, newer); err != nil {
-		t.Errorf("a good snapshot: %v", err)
+		t.Errorf("a valid snapshot: %v", err)
 	}
 	if _, n := m.hash(); n != 1 {
 		t.Errorf("%d messages after the restore, want 1", n)
@@ -125,7 +125,7 @@ func TestCancelledSnapshotLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Whatever is written after the store refused the stream must not hang.
+	// Writes after the store refused the stream must not hang.
 	for range 100 {
 		if _, err := broken.Write(bytes.Repeat([]byte("junk"), 1<<14)); err != nil {
 			break

@@ -63,7 +63,7 @@ func (a *authority) write(name, kind string, der []byte) string {
 	return path
 }
 
-// issue makes a certificate for a node on loopback addresses, as tools of others do: the id is its common name.
+// issue creates a certificate for a node on loopback, as other tools do: the ID is its common name.
 func (a *authority) issue(name string, change ...func(*x509.Certificate)) *raftlog.TLSFiles {
 	a.t.Helper()
 	key := a.newKey()
@@ -96,7 +96,7 @@ func TestThreeNodesOverMutualTLS(t *testing.T) {
 	testThreeNodes(t, w)
 }
 
-// made is an authority as quorumhub cluster init-ca makes it.
+// made is an authority as created by quorumhub cluster init-ca.
 type made struct {
 	t   *testing.T
 	dir string
@@ -125,14 +125,14 @@ func (m *made) issue(node string, hosts ...string) *raftlog.TLSFiles {
 	return &raftlog.TLSFiles{CA: m.CertFile(), Cert: c.Cert, Key: c.Key}
 }
 
-func TestThreeNodesWithCertificatesOfTheirOwnAuthority(t *testing.T) {
+func TestThreeNodesWithIssuedCertificates(t *testing.T) {
 	a := makeAuthority(t)
 	w := newNetwork(t, 3)
 	w.change = func(m *member, o *raftlog.Options) { o.TLS = a.issue(m.id) }
 	testThreeNodes(t, w)
 }
 
-func TestAnAuthorityOverwritesNothing(t *testing.T) {
+func TestAuthorityOverwritesNothing(t *testing.T) {
 	a := makeAuthority(t)
 	if _, err := raftlog.CreateAuthority(a.dir, time.Hour); err == nil || !strings.Contains(err.Error(), "is not overwritten") {
 		t.Errorf("a second authority: %v", err)
@@ -143,7 +143,7 @@ func TestAnAuthorityOverwritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.NotAfter.After(a.NotAfter()) {
-		t.Errorf("the certificate ends %v, after its authority, %v", c.NotAfter, a.NotAfter())
+		t.Errorf("the certificate expires at %v, after its authority at %v", c.NotAfter, a.NotAfter())
 	}
 	if _, err := a.Issue(dir, "node-1", []string{"127.0.0.1"}, time.Hour); err == nil || !strings.Contains(err.Error(), "is not overwritten") {
 		t.Errorf("a second certificate: %v", err)
@@ -158,16 +158,16 @@ func TestAnAuthorityOverwritesNothing(t *testing.T) {
 	}
 }
 
-// One line on both sides for every way in which certificates do not go together.
-func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
+// Every kind of certificate mismatch is logged in one line on both sides.
+func TestMismatchedCertificatesAreRefused(t *testing.T) {
 	ours, foreign := newAuthority(t), newAuthority(t)
 	expired := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 	}
 	for _, c := range []struct {
 		name           string
-		files          *raftlog.TLSFiles // of who says that it is node-2
-		dialed, dialer string            // what node-1 says of it, when it was dialed and when it dialed
+		files          *raftlog.TLSFiles // of a node that claims to be node-2
+		dialed, dialer string            // what node-1 logs when it is dialed and when it dials
 	}{
 		{"another CA", foreign.issue("node-2"), "not signed by the authority in cluster.tls.ca", "not signed by the authority in cluster.tls.ca"},
 		{"expired", ours.issue("node-2", expired), "renew it with quorumhub cluster issue-cert --renew", "renew it with quorumhub cluster issue-cert --renew"},
@@ -197,18 +197,18 @@ func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
 					if err != nil {
 						return
 					}
-					_ = conn.(*tls.Conn).Handshake() // what node-1 thinks of it is what counts
+					_ = conn.(*tls.Conn).Handshake() // node-1's verdict matters
 					conn.Close()
 				}
 			})
-			wg.Go(func() { _ = w.open(ctx, w.members[0]) }) // waits for node-2 in vain
+			wg.Go(func() { _ = w.open(ctx, w.members[0]) }) // waits for node-2 until cancelled
 			defer wg.Wait()
 			defer l.Close()
 			defer cancel()
 			log := w.logs[w.members[0]]
-			says := func(what, words string) {
+			logs := func(what, words string) {
 				if words != "" {
-					eventually(t, "node-1 says "+words, func() bool {
+					eventually(t, "node-1 logs "+words, func() bool {
 						for l := range strings.Lines(log.String()) {
 							if strings.Contains(l, what) && strings.Contains(l, words) {
 								return true
@@ -218,7 +218,7 @@ func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
 					})
 				}
 			}
-			says("cannot connect to a node", c.dialer)
+			logs("cannot connect to a node", c.dialer)
 			conn, err := tls.Dial("tcp", w.peers[0].Address, &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, NextProtos: []string{"quorumhub"}})
 			if err != nil {
 				t.Fatal(err)
@@ -228,12 +228,12 @@ func TestCertificatesThatDoNotFitAreRefused(t *testing.T) {
 			if _, err := conn.Write(append([]byte{'C', 0, byte(len(hello))}, hello...)); err != nil {
 				t.Fatal(err)
 			}
-			says("refused a", c.dialed)
+			logs("refused a", c.dialed)
 		})
 	}
 }
 
-func TestANodeChecksItsOwnCertificateFirst(t *testing.T) {
+func TestNodeChecksItsOwnCertificate(t *testing.T) {
 	ours, foreign := newAuthority(t), newAuthority(t)
 	mixed := foreign.issue("node-1")
 	mixed.CA = filepath.Join(ours.dir, "ca.pem")
@@ -256,8 +256,8 @@ func TestANodeChecksItsOwnCertificateFirst(t *testing.T) {
 	}
 }
 
-// A renewed certificate is used for new connections, of both directions, without a restart.
-func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
+// A renewed certificate is used for new connections in both directions without a restart.
+func TestRenewedCertificateNeedsNoRestart(t *testing.T) {
 	a := makeAuthority(t)
 	files := map[string]*raftlog.TLSFiles{}
 	w := newNetwork(t, 3)
@@ -285,10 +285,10 @@ func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
 		}
 	}
 	if after := shown(); after.Cmp(before) == 0 {
-		t.Error("node-1 still shows the old certificate")
+		t.Error("node-1 still presents the old certificate")
 	}
 	f := w.follower()
-	w.take(f) // it comes back over new connections
+	w.crash(f) // it comes back over new connections
 	if err := w.open(context.Background(), f); err != nil {
 		t.Fatal(err)
 	}
@@ -298,8 +298,8 @@ func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
 	}
 }
 
-// Who speaks plain TCP to nodes with TLS is told of on both sides, and the others go on.
-func TestPlainTCPDoesNotMeetTLS(t *testing.T) {
+// A node that speaks plain TCP to nodes with TLS is reported on both sides.
+func TestPlainTCPNodeIsRefusedByTLSNodes(t *testing.T) {
 	ours := newAuthority(t)
 	w := newNetwork(t, 3)
 	w.change = func(m *member, o *raftlog.Options) {
@@ -310,7 +310,7 @@ func TestPlainTCPDoesNotMeetTLS(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	told := make(chan struct{})
-	go func() { // that node-3 is turned away must not be cut short by a busy machine
+	go func() { // on a busy machine the refusal of node-3 may take a while
 		defer close(told)
 		for ctx.Err() == nil && !strings.Contains(w.logs[w.members[0]].String(), "TLS") {
 			time.Sleep(10 * time.Millisecond)
@@ -324,7 +324,7 @@ func TestPlainTCPDoesNotMeetTLS(t *testing.T) {
 		}
 	}
 	if log := w.logs[w.members[0]].String(); !strings.Contains(log, "TLS") {
-		t.Errorf("the log of node-1 does not speak of TLS:\n%s", log)
+		t.Errorf("the log of node-1 does not mention TLS:\n%s", log)
 	}
 }
 

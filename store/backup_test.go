@@ -22,7 +22,7 @@ func initialized(id string) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_ClusterInitialized{ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: id}}}
 }
 
-// backup reads a backup of what was applied to s.
+// backup takes a backup of everything applied to s.
 func backup(t testing.TB, s *store.Store) ([]byte, store.BackupMeta) {
 	t.Helper()
 	flush(t, s)
@@ -34,12 +34,12 @@ func backup(t testing.TB, s *store.Store) ([]byte, store.BackupMeta) {
 	defer b.Close()
 	var out bytes.Buffer
 	if n, err := b.WriteTo(&out); err != nil || n != b.Size || int64(out.Len()) != n {
-		t.Fatalf("%d bytes were written, %d said, %d announced: %v", out.Len(), n, b.Size, err)
+		t.Fatalf("%d bytes written, WriteTo returned %d, Size is %d: %v", out.Len(), n, b.Size, err)
 	}
 	return out.Bytes(), b.Meta
 }
 
-// extracted opens a store made from a backup.
+// extracted opens a store extracted from a backup.
 func extracted(t testing.TB, data []byte) *store.Store {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "fsm")
@@ -71,7 +71,7 @@ func TestBackupHoldsEverything(t *testing.T) {
 	s, m := clustered(t, 300)
 	data, meta := backup(t, s)
 	if len(meta.Files) < 3 {
-		t.Errorf("a backup of %d files: expected several segments", len(meta.Files))
+		t.Errorf("the backup has %d files, want several segments", len(meta.Files))
 	}
 	read, err := store.VerifyBackup("a backup", bytes.NewReader(data))
 	if err != nil {
@@ -80,13 +80,13 @@ func TestBackupHoldsEverything(t *testing.T) {
 	var hash string
 	s.View(func(st *hub.State) { hash = fmt.Sprintf("%016x", st.Hash()) })
 	if read.Index != s.Applied().Index || read.StateHash != hash || read.ClusterID != "a cluster" || !read.Complete || !read.TakenAt.Equal(meta.TakenAt) {
-		t.Errorf("read %+v", read)
+		t.Errorf("got %+v", read)
 	}
 	m.check(t, extracted(t, data))
 }
 
-// A backup is of one moment, whatever is applied, flushed and trimmed while it is read.
-func TestBackupIsOfOneMoment(t *testing.T) {
+// A backup is of one position, whatever is applied, flushed and trimmed while it is read.
+func TestBackupIsConsistent(t *testing.T) {
 	s, m := clustered(t, 100)
 	flush(t, s)
 	b, err := s.Backup(t.Context(), store.BackupInfo{})
@@ -118,20 +118,20 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 		_, err := store.VerifyBackup("a backup", bytes.NewReader(bad))
 		switch {
 		case err == nil:
-			// The changed byte was in a field of tar that nobody reads, or padding.
+			// The changed byte was padding, or in a tar field that is not read.
 			if !maps.Equal(contents(t, bad), whole) {
-				t.Errorf("%s: taken, and its content differs", what)
+				t.Errorf("%s: accepted, but its content differs", what)
 			}
 		case strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "a backup"):
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for n := 0; n < len(data)-1024; n += 509 { // the last 1024 bytes say the end once more
+	for n := 0; n < len(data)-1024; n += 509 { // the last 1024 bytes only mark the end
 		if _, err := store.VerifyBackup("a backup", bytes.NewReader(data[:n])); !errors.Is(err, hub.ErrCorrupt) {
 			t.Errorf("%d of %d bytes: %v", n, len(data), err)
 		}
 		if _, err := store.VerifyBackup("a backup", io.MultiReader(bytes.NewReader(data[:n]), brokenReader{})); err == nil {
-			t.Errorf("broken off after %d of %d bytes: taken", n, len(data))
+			t.Errorf("interrupted after %d of %d bytes: accepted", n, len(data))
 		}
 	}
 	for at := 0; at < len(data); at += 97 {
@@ -153,9 +153,9 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 
 type brokenReader struct{}
 
-func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("the line is dead") }
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
 
-// contents are the files that Extract makes.
+// contents returns the content of the files that Extract creates, by name.
 func contents(t *testing.T, data []byte) map[string]string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "fsm")
@@ -177,8 +177,8 @@ func contents(t *testing.T, data []byte) map[string]string {
 	return out
 }
 
-// What a failed Extract leaves is no store.
-func TestExtractOfADamagedBackupIsNoStore(t *testing.T) {
+// A failed Extract leaves no store behind.
+func TestExtractOfADamagedBackupCreatesNoStore(t *testing.T) {
 	s, _ := clustered(t, 5)
 	data, _ := backup(t, s)
 	dir := filepath.Join(t.TempDir(), "fsm")
@@ -187,15 +187,15 @@ func TestExtractOfADamagedBackupIsNoStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if names := files(t, dir, "CURRENT"); len(names) > 0 {
-		t.Errorf("there is %v", names)
+		t.Errorf("left behind: %v", names)
 	}
 	if _, err := store.Extract("a backup", bytes.NewReader(data), dir); err == nil || !strings.Contains(err.Error(), "is not empty") {
-		t.Errorf("over what is there: %v", err)
+		t.Errorf("into a directory that is not empty: %v", err)
 	}
 }
 
-// Backups of format 1 can be restored by every later version. The file may be made anew before the first release: delete it
-// and run go test ./store -run Golden -update.
+// Every later version can restore backups of format 1. To recreate the file before the first release, delete it and run
+// go test ./store -run Golden -update.
 func TestGoldenBackup(t *testing.T) {
 	file := filepath.Join("testdata", "golden", "backup-1.tar.gz")
 	if _, err := os.Stat(file); os.IsNotExist(err) && *update {

@@ -13,7 +13,7 @@ import (
 	"quorumhub/store"
 )
 
-// batchOf is an entry that publishes n messages of size bytes.
+// batchOf returns an entry that publishes n messages of size bytes.
 func batchOf(b testing.TB, w *writer, n, size int) store.Entry {
 	body := bytes.Repeat([]byte("x"), size)
 	events := make([]*hubpb.Event, n)
@@ -23,7 +23,7 @@ func batchOf(b testing.TB, w *writer, n, size int) store.Entry {
 	return w.entry(b, events...)
 }
 
-// What applying costs the goroutine all commits wait for: an entry of 32 messages of 1 KiB.
+// BenchmarkApply measures applying an entry of 32 messages of 1 KiB, on the goroutine that all commits wait for.
 func BenchmarkApply(b *testing.B) {
 	opts := store.Options{Dir: b.TempDir()}
 	s := open(b, opts)
@@ -44,7 +44,7 @@ func BenchmarkApply(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/32, "ns/message")
 }
 
-// 100 lanes read the same fresh messages, as a fan-out does.
+// BenchmarkReadTail measures 100 lanes reading the same recent messages, as a fan-out does.
 func BenchmarkReadTail(b *testing.B) {
 	s := open(b, slow(b.TempDir()))
 	w := newWriter()
@@ -68,7 +68,7 @@ func BenchmarkReadTail(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(100*1024), "ns/message")
 }
 
-// Reading 1 KiB messages from a segment file.
+// BenchmarkReadDisk measures reading 1 KiB messages from a segment file.
 func BenchmarkReadDisk(b *testing.B) {
 	opts := slow(b.TempDir())
 	opts.TailBytes = 1
@@ -88,7 +88,7 @@ func BenchmarkReadDisk(b *testing.B) {
 	}
 }
 
-// Bringing 16 MiB of 1 KiB messages to the disk.
+// BenchmarkFlush measures flushing 16 MiB of 1 KiB messages.
 func BenchmarkFlush(b *testing.B) {
 	opts := slow(b.TempDir())
 	opts.FlushBytes = 1 << 40
@@ -107,7 +107,7 @@ func BenchmarkFlush(b *testing.B) {
 	b.ReportMetric(float64(st.SegmentBytes)/float64(st.FlushedMessages<<10), "disk/payload")
 }
 
-// withSubscriptions fills a store and closes it.
+// withSubscriptions creates a store with n subscriptions and closes it.
 func withSubscriptions(t testing.TB, opts store.Options, n int) {
 	t.Helper()
 	s := open(t, opts)
@@ -131,7 +131,7 @@ func subscribe(t testing.TB, s *store.Store, n int) {
 	}
 }
 
-// Opening a store with 100,000 subscriptions.
+// BenchmarkOpen100kSubscriptions measures opening a store with 100,000 subscriptions.
 func BenchmarkOpen100kSubscriptions(b *testing.B) {
 	opts := slow(b.TempDir())
 	withSubscriptions(b, opts, 100_000)
@@ -142,7 +142,7 @@ func BenchmarkOpen100kSubscriptions(b *testing.B) {
 
 func TestOpenIsQuickWithManySubscriptions(t *testing.T) {
 	n := 100_000
-	if raceDetector { // it makes this ten times slower
+	if raceDetector { // ten times slower
 		n = 10_000
 	}
 	opts := slow(t.TempDir())
@@ -161,7 +161,7 @@ func TestOpenIsQuickWithManySubscriptions(t *testing.T) {
 	}
 }
 
-// A subscription costs at most 1 KiB of memory, with a secret of 32 bytes and URLs of common length.
+// A subscription with a secret of 32 bytes and URLs of typical length takes at most 1 KiB of memory.
 func TestMemoryPerSubscription(t *testing.T) {
 	const n, limit = 20_000, 1 << 10
 	opts := slow(t.TempDir())
@@ -169,9 +169,9 @@ func TestMemoryPerSubscription(t *testing.T) {
 	before := heap()
 	s := open(t, opts)
 	loaded := heap() - before
-	t.Logf("%d bytes a subscription after opening", loaded/n)
+	t.Logf("%d bytes per subscription after opening", loaded/n)
 	if loaded/n > limit {
-		t.Errorf("%d bytes a subscription after opening, want at most %d", loaded/n, limit)
+		t.Errorf("%d bytes per subscription after opening, want at most %d", loaded/n, limit)
 	}
 	crash(t, s)
 
@@ -180,9 +180,9 @@ func TestMemoryPerSubscription(t *testing.T) {
 	subscribe(t, s, n)
 	flush(t, s)
 	fresh := heap() - before
-	t.Logf("%d bytes a subscription as made", fresh/n)
+	t.Logf("%d bytes per subscription after subscribing", fresh/n)
 	if fresh/n > limit {
-		t.Errorf("%d bytes a subscription as made, want at most %d", fresh/n, limit)
+		t.Errorf("%d bytes per subscription after subscribing, want at most %d", fresh/n, limit)
 	}
 	runtime.KeepAlive(s)
 }

@@ -15,14 +15,14 @@ import (
 	"quorumhub/store"
 )
 
-// ledger is what a store held at each position that was durable.
+// ledger records what a store held at each durable position.
 type ledger struct {
 	opts     store.Options
 	rows     map[uint64]map[string]string // by index
 	messages map[hub.TopicID][]hub.Message
 }
 
-// written makes a store of several segments, closes it, and remembers what it held.
+// written creates a store of several segments, closes it, and returns what it held.
 func written(t *testing.T) *ledger {
 	t.Helper()
 	l := &ledger{opts: slow(t.TempDir()), rows: map[uint64]map[string]string{}}
@@ -52,9 +52,9 @@ func written(t *testing.T) *ledger {
 	return l
 }
 
-// judge opens the store and reads everything. It returns "" when what comes back is right or refused with a
-// CorruptError that names file, and what is wrong otherwise.
-func (l *ledger) judge(t *testing.T, file string) (verdict string, refused bool) {
+// check opens the store and reads everything. The verdict is "" if everything is either correct or refused with a
+// CorruptError that names file, and says what is wrong otherwise.
+func (l *ledger) check(t *testing.T, file string) (verdict string, refused bool) {
 	t.Helper()
 	s, err := store.Open(l.opts)
 	if err != nil {
@@ -110,23 +110,23 @@ func putByte(t *testing.T, file string, at int, b byte) {
 func refusal(err error, file string) string {
 	var c *store.CorruptError
 	if !errors.As(err, &c) || !errors.Is(err, hub.ErrCorrupt) {
-		return fmt.Sprintf("an error of another kind: %v", err)
+		return fmt.Sprintf("not a CorruptError: %v", err)
 	}
 	if file != "" && !strings.Contains(c.File, file) && !strings.Contains(c.Problem, file) {
 		return fmt.Sprintf("does not name %s: %v", file, err)
 	}
 	if c.Hint == "" {
-		return "no way out is named"
+		return "the error has no hint"
 	}
 	return ""
 }
 
-// A bit flipped anywhere in any file is refused or has no effect: what is served is always what was written.
+// A flipped bit anywhere in any file is refused or has no effect: what is served is always what was written.
 func TestI8FlippedBitIsNeverServed(t *testing.T) {
 	l := written(t)
 	report, err := store.Inspect(l.opts.Dir)
 	if err != nil || len(report.Problems) > 0 {
-		t.Fatalf("inspection of sound files: %v, %v", err, report)
+		t.Fatalf("inspection of intact files: %v, %v", err, report)
 	}
 	all := files(t, l.opts.Dir, "")
 	seed := uint64(time.Now().UnixNano())
@@ -148,14 +148,14 @@ func TestI8FlippedBitIsNeverServed(t *testing.T) {
 				at = (at&^4095 + rng.IntN(200)) % used // a page's header and elements
 			}
 			putByte(t, file, at, whole[at]^1<<(i%8))
-			verdict, refused := l.judge(t, "")
+			verdict, refused := l.check(t, "")
 			if verdict != "" {
 				t.Errorf("%s, bit %d of byte %d flipped: %s", file, i%8, at, verdict)
 			}
 			if report, err := store.Inspect(l.opts.Dir); err != nil || len(report.Problems) > 0 {
 				found++
 			} else if refused {
-				t.Errorf("%s, byte %d: Inspect finds nothing wrong", file, at)
+				t.Errorf("%s, byte %d: Inspect finds no problem", file, at)
 			}
 			if refused {
 				refusals++
@@ -164,11 +164,11 @@ func TestI8FlippedBitIsNeverServed(t *testing.T) {
 		}
 	}
 	if refusals < 20 {
-		t.Errorf("only %d damages were noticed; the checks are not at work", refusals)
+		t.Errorf("only %d cases of damage were detected; the checks do not work", refusals)
 	}
 	t.Logf("%d files, %d refusals, %d found by Inspect", len(all), refusals, found)
-	if verdict, refused := l.judge(t, ""); verdict != "" || refused {
-		t.Errorf("sound again, but: %s", verdict)
+	if verdict, refused := l.check(t, ""); verdict != "" || refused {
+		t.Errorf("intact again, but: %s", verdict)
 	}
 }
 
@@ -179,12 +179,12 @@ func TestI8DamagedFileIsRefusedAtOpen(t *testing.T) {
 		damage     func(file string) error
 	}{
 		{"state empty", "gen-1/state.db", truncate(0)},
-		{"state cut inside its meta pages", "gen-1/state.db", truncate(5000)},
-		{"state cut", "gen-1/state.db", truncate(20 << 10)},
+		{"state truncated inside its meta pages", "gen-1/state.db", truncate(5000)},
+		{"state truncated", "gen-1/state.db", truncate(20 << 10)},
 		{"state missing", "gen-1/state.db", os.Remove},
 		{"state is something else", "gen-1/state.db", func(f string) error { return os.WriteFile(f, bytes.Repeat([]byte("x"), 1<<16), 0o600) }},
 		{"segment empty", "gen-1/log/2.db", truncate(0)},
-		{"segment cut", "gen-1/log/2.db", truncate(30 << 10)},
+		{"segment truncated", "gen-1/log/2.db", truncate(30 << 10)},
 		{"first segment missing", "gen-1/log", func(f string) error { return os.Remove(f + "/1.db") }},
 		{"last segment missing", "gen-1/log", func(f string) error {
 			all, err := filepath.Glob(f + "/*.db")
@@ -205,7 +205,7 @@ func TestI8DamagedFileIsRefusedAtOpen(t *testing.T) {
 			if err := tt.damage(filepath.Join(l.opts.Dir, tt.file)); err != nil {
 				t.Fatal(err)
 			}
-			verdict, refused := l.judge(t, tt.file)
+			verdict, refused := l.check(t, tt.file)
 			if verdict != "" || !refused {
 				t.Fatalf("refused: %v; %s", refused, verdict)
 			}
@@ -270,7 +270,7 @@ func TestI8DamageWhileRunningIsNeverServed(t *testing.T) {
 				refused++
 			}
 			if refused == 0 {
-				t.Error("nothing was refused; the damage has no effect")
+				t.Error("nothing was refused; the damage had no effect")
 			}
 		})
 	}
@@ -290,13 +290,13 @@ func TestOpenNamesTheFileAnotherProcessHolds(t *testing.T) {
 		t.Fatalf("opened twice: %v", err)
 	}
 	if _, err := store.Inspect(opts.Dir); err == nil {
-		t.Error("inspected a running node")
+		t.Error("Inspect read a running node")
 	}
 	m.check(t, s)
 }
 
-// A first start that was cut short leaves something that the next start may throw away.
-func TestOpenAfterAFirstStartCutShort(t *testing.T) {
+// The next start deletes what an interrupted first start left behind.
+func TestOpenAfterAnInterruptedFirstStart(t *testing.T) {
 	opts := slow(t.TempDir())
 	crash(t, open(t, opts))
 	if err := os.Remove(filepath.Join(opts.Dir, "CURRENT")); err != nil {
@@ -321,8 +321,8 @@ func TestOpenAfterAFirstStartCutShort(t *testing.T) {
 	}
 }
 
-// A crash between the commit of messages and that of the state leaves messages behind the position; they
-// are not served, and a replay writes them again.
+// A crash between the commits of messages and state leaves messages beyond the position. They are not served, and a replay
+// writes them again.
 func TestI8CrashBetweenTheTwoCommits(t *testing.T) {
 	for _, segmentBytes := range []int64{1, 1 << 20} {
 		opts := slow(t.TempDir())
@@ -330,7 +330,7 @@ func TestI8CrashBetweenTheTwoCommits(t *testing.T) {
 		fail := false
 		powerLoss := func(file string) error {
 			if fail && strings.HasSuffix(file, "state.db") {
-				return errors.New("power is gone")
+				return errors.New("power failure")
 			}
 			return nil
 		}

@@ -14,10 +14,10 @@ import (
 	"quorumhub/hub"
 )
 
-var update = flag.Bool("update", false, "write the golden files that are missing")
+var update = flag.Bool("update", false, "write missing golden files")
 
-// A snapshot stream of format 1, as a node of the first version sends it, is still received and installed. To have it
-// made anew before the first release: delete it and run go test ./store -run Golden -update.
+// A snapshot stream of format 1, as sent by the first version, can still be received and installed. To recreate the file
+// before the first release, delete it and run go test ./store -run Golden -update.
 func TestGoldenSnapshot(t *testing.T) {
 	file := filepath.Join("testdata", "golden", "snapshot-1.gz")
 	want := golden{index: 6, term: 1, heads: map[string]uint64{"a": 3, "b": 1}}

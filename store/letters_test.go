@@ -16,19 +16,19 @@ func lettersOf(s *store.Store) (out []hub.DeadLetter) {
 	return out
 }
 
-func kept(t *testing.T, s *store.Store, d hub.DeadLetter, body []byte) {
+func checkLetter(t *testing.T, s *store.Store, d hub.DeadLetter, body []byte) {
 	t.Helper()
 	m, err := s.ReadLetter(t.Context(), &d)
 	if err != nil {
 		t.Fatalf("dead letter %s: %v", d.MessageID(), err)
 	}
 	if m.Topic != d.Topic || m.Offset != d.Offset || m.ContentType != "text/plain" || m.Time == 0 || !bytes.Equal(m.Body, body) {
-		t.Fatalf("dead letter %s is read as %s of %d bytes", d.MessageID(), m.ID(), len(m.Body))
+		t.Fatalf("reading dead letter %s returned %s of %d bytes", d.MessageID(), m.ID(), len(m.Body))
 	}
 }
 
-// The content of a dead letter is there as long as the letter, whatever becomes of the log: trimmed, removed with its
-// topic, a crash before and after, and on a node that got a snapshot.
+// The content of a dead letter exists as long as the letter, whatever happens to the log: a trim, removal of its topic, crashes
+// before and after, and on a node that received a snapshot.
 func TestDeadLettersOutliveTheLog(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.SegmentBytes, opts.TailBytes = 1, 1
@@ -51,15 +51,15 @@ func TestDeadLettersOutliveTheLog(t *testing.T) {
 			t.Fatalf("%d dead letters, want 3", len(letters))
 		}
 		for _, d := range letters {
-			kept(t, s, d, body(int(d.Offset)-1))
+			checkLetter(t, s, d, body(int(d.Offset)-1))
 		}
 	}
 	check(s)
 	apply(t, s, w.entry(t, trimEvent([]hub.Trim{{Topic: 1, Through: 5}, {Topic: 2, Through: 5}})))
-	check(s) // trimmed, the files are still there
+	check(s) // trimmed, but the files still exist
 	flush(t, s)
 	if n := len(segments(t, opts.Dir)); n != 5 {
-		t.Errorf("%d segments are left, want 5", n)
+		t.Errorf("%d segments left, want 5", n)
 	}
 	check(s)
 	crash(t, s)
@@ -72,7 +72,7 @@ func TestDeadLettersOutliveTheLog(t *testing.T) {
 	check(s)
 	flush(t, s)
 	if n := len(segments(t, opts.Dir)); n > 1 {
-		t.Errorf("%d segments are left, want the newest at most", n)
+		t.Errorf("%d segments left, want at most the newest", n)
 	}
 	check(s)
 	crash(t, s)
@@ -86,18 +86,18 @@ func TestDeadLettersOutliveTheLog(t *testing.T) {
 	}
 	s = open(t, opts)
 
-	// What is dropped takes its content with it.
+	// Dropping a letter deletes its content.
 	gone := lettersOf(s)[1]
 	apply(t, s, w.entry(t, &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: []uint64{gone.ID}}}}))
 	if _, err := s.ReadLetter(t.Context(), &gone); err == nil {
-		t.Log("the content is there until the drop is flushed")
+		t.Log("the content exists until the drop is flushed")
 	}
 	flush(t, s)
 	if _, err := s.ReadLetter(t.Context(), &gone); !errors.Is(err, hub.ErrTrimmed) {
 		t.Errorf("a dropped letter: %v", err)
 	}
 	for _, d := range lettersOf(s) {
-		kept(t, s, d, body(int(d.Offset)-1))
+		checkLetter(t, s, d, body(int(d.Offset)-1))
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -107,8 +107,8 @@ func TestDeadLettersOutliveTheLog(t *testing.T) {
 	}
 }
 
-// A node that lags may hear of the trim before it ever wrote the message to a file.
-func TestADeadLetterTrimmedBeforeItsFlush(t *testing.T) {
+// A lagging node may learn of the trim before it has written the message to a file.
+func TestDeadLetterTrimmedBeforeItsFlush(t *testing.T) {
 	opts := slow(t.TempDir())
 	s := open(t, opts)
 	w := newWriter()
@@ -116,7 +116,7 @@ func TestADeadLetterTrimmedBeforeItsFlush(t *testing.T) {
 		publish("a", []byte("hello")),
 		&hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{Subscription: 1, Offset: 1}}},
 		trimEvent([]hub.Trim{{Topic: 1, Through: 1}})))
-	kept(t, s, lettersOf(s)[0], []byte("hello"))
+	checkLetter(t, s, lettersOf(s)[0], []byte("hello"))
 	var surplus []uint64
 	s.View(func(st *hub.State) { surplus = st.SurplusLetters(time.Hour, 0, 0, st.Now().Add(2*time.Hour), 10) })
 	if len(surplus) != 1 {

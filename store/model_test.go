@@ -22,7 +22,7 @@ import (
 
 const origin = "node-1/boot-1"
 
-// writer makes log entries as raft would hand them over.
+// writer creates log entries as raft would pass them to the store.
 type writer struct {
 	index, seq uint64
 	now        int64
@@ -96,12 +96,12 @@ func ended(sub uint64) *hubpb.Event {
 		Subscriptions: []uint64{sub}, Reason: hubpb.EndReason_END_GONE}}}
 }
 
-// model is what a store must be equal to: the fold of the same entries, kept in plain memory.
+// model is what a store must equal: the same entries applied in plain memory.
 type model struct {
 	state    *hub.State
 	messages map[hub.TopicID][]hub.Message // by offset-1
 	parts    [][]byte                      // by number-1
-	uploads  map[string][]byte             // bodies on their way
+	uploads  map[string][]byte             // incomplete blobs
 	index    uint64
 }
 
@@ -129,7 +129,7 @@ func (m *model) apply(t testing.TB, entries ...store.Entry) {
 	}
 }
 
-// rows is a state in bytes.
+// rows returns a state's rows.
 func rows(t testing.TB, st *hub.State) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -143,7 +143,7 @@ func rows(t testing.TB, st *hub.State) map[string]string {
 	return out
 }
 
-// difference says where a store differs from the model, "" where it does not.
+// difference describes the first difference between a store and the model, "" if there is none.
 func (m *model) difference(t testing.TB, s *store.Store) string {
 	t.Helper()
 	var got map[string]string
@@ -196,16 +196,16 @@ func (m *model) difference(t testing.TB, s *store.Store) string {
 	}
 	if first, last := m.state.RetainedParts(); last > 0 {
 		if _, err := s.ReadPart(first-1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
-			return fmt.Sprintf("reading part %d, which was dropped: %v", first-1, err)
+			return fmt.Sprintf("reading dropped part %d: %v", first-1, err)
 		}
 		if _, err := s.ReadPart(last+1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
-			return fmt.Sprintf("reading part %d, which never was: %v", last+1, err)
+			return fmt.Sprintf("reading part %d, which never existed: %v", last+1, err)
 		}
 	}
 	return ""
 }
 
-// sameTimes looks every message up by its time, and by the moments before and after it.
+// sameTimes looks up every message by its time, and by the nanoseconds before and after.
 func sameTimes(s *store.Store, topic *hub.Topic, all []hub.Message) string {
 	for i := range all {
 		for delta := int64(-1); delta <= 1; delta++ {
@@ -215,7 +215,7 @@ func sameTimes(s *store.Store, topic *hub.Topic, all []hub.Message) string {
 				want++
 			}
 			if got, err := s.OffsetAt(topic.ID, time.Unix(0, at)); err != nil || got != want {
-				return fmt.Sprintf("topic %d has its first message not older than %d at %d (%v), want %d", topic.ID, at, got, err, want)
+				return fmt.Sprintf("topic %d: the first message not older than %d is %d (%v), want %d", topic.ID, at, got, err, want)
 			}
 		}
 	}
@@ -246,7 +246,7 @@ func (m *model) check(t testing.TB, s *store.Store) {
 	}
 }
 
-// open opens a store that is closed with the test.
+// open opens a store that is closed when the test ends.
 func open(t testing.TB, opts store.Options) *store.Store {
 	t.Helper()
 	s, err := store.Open(opts)
@@ -268,7 +268,7 @@ func openFaulty(t testing.TB, opts store.Options, beforeCommit func(file string)
 	return s
 }
 
-// slow are options under which nothing is flushed but by Flush.
+// slow returns options under which only Flush flushes.
 func slow(dir string) store.Options {
 	return store.Options{Dir: dir, FlushInterval: time.Hour, LockTimeout: 100 * time.Millisecond}
 }
@@ -294,7 +294,7 @@ func crash(t testing.TB, s *store.Store) {
 	}
 }
 
-// files lists the files below dir whose name ends so.
+// files lists the files below dir whose names have the suffix.
 func files(t testing.TB, dir, suffix string) []string {
 	t.Helper()
 	var out []string
@@ -315,7 +315,7 @@ func segments(t testing.TB, dir string) []string {
 	return slices.DeleteFunc(files(t, dir, ".db"), func(f string) bool { return filepath.Base(filepath.Dir(f)) != "log" })
 }
 
-// await waits until ok holds.
+// await waits until ok returns true.
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -325,7 +325,7 @@ func await(t testing.TB, what string, ok func() bool) {
 	for !ok() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%s did not happen", what)
+			t.Fatalf("timed out waiting: %s", what)
 		case <-tick.C:
 		}
 	}

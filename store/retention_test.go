@@ -18,7 +18,7 @@ import (
 	"quorumhub/store"
 )
 
-// clock is a test's own.
+// clock is a test's own clock.
 type clock struct{ ns atomic.Int64 }
 
 func (c *clock) now() time.Time          { return time.Unix(0, c.ns.Load()) }
@@ -30,7 +30,7 @@ func newClock() *clock {
 	return c
 }
 
-// diskBytes is the space that files below dir really take.
+// diskBytes returns the disk space that files below dir actually use.
 func diskBytes(t *testing.T, dir string) int64 {
 	t.Helper()
 	var n int64
@@ -52,7 +52,7 @@ func trimEvent(trims []hub.Trim) *hubpb.Event {
 	return &hubpb.Event{Kind: &hubpb.Event_LogTrimmed{LogTrimmed: e}}
 }
 
-// filled is a store of ten segments with messages of two topics in each. between is called after each.
+// filled returns a store of ten segments, each with messages of two topics. between is called after each segment.
 func filled(t *testing.T, opts store.Options, between ...func()) (*store.Store, *writer, *model) {
 	t.Helper()
 	s := open(t, opts)
@@ -77,7 +77,7 @@ func fill(t *testing.T, s *store.Store, between ...func()) (*writer, *model) {
 	return w, m
 }
 
-func TestRetentionGivesSpaceBack(t *testing.T) {
+func TestRetentionFreesDiskSpace(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.SegmentBytes, opts.TailBytes = 1, 1
 	s, w, m := filled(t, opts)
@@ -100,7 +100,7 @@ func TestRetentionGivesSpaceBack(t *testing.T) {
 	flush(t, s)
 	m.check(t, s)
 	if n := len(segments(t, opts.Dir)); n > 5 || n < 4 {
-		t.Errorf("%d segments are left, want about half of 10", n)
+		t.Errorf("%d segments left, want about half of 10", n)
 	}
 	if after := diskBytes(t, opts.Dir); after > before*6/10 {
 		t.Errorf("%d bytes on disk after the trim, %d before", after, before)
@@ -116,7 +116,7 @@ func TestTrimCandidates(t *testing.T) {
 	c := newClock()
 	opts := slow(t.TempDir())
 	opts.SegmentAge, opts.Now = 20*time.Second, c.now
-	// A second an entry, 20 s a segment; the tenth is the active one.
+	// One entry per second, 20 s per segment; the tenth is the active one.
 	s, _, _ := filled(t, opts, func() { c.advance(20 * time.Second) })
 	at := func(seconds int) time.Time {
 		return time.Unix(0, newWriter().now).Add(time.Duration(seconds) * time.Second)
@@ -139,9 +139,9 @@ func TestTrimCandidates(t *testing.T) {
 		{"nothing is old", time.Minute, 0, at(60), nil},
 		{"two segments are old", time.Minute, 0, at(101), []uint64{40, 40}},
 		{"all but the active one are old", time.Second, 0, at(190), []uint64{180, 180}},
-		{"nothing is too much", 0, 1 << 40, at(0), nil},
-		{"one byte is too much", 0, 1, at(0), []uint64{180, 180}},
-		{"an active segment too old for it is sealed", time.Second, 0, at(202), []uint64{200, 200}},
+		{"far below the size limit", 0, 1 << 40, at(0), nil},
+		{"far above the size limit", 0, 1, at(0), []uint64{180, 180}},
+		{"an active segment past its age is sealed", time.Second, 0, at(202), []uint64{200, 200}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestTrimCandidates(t *testing.T) {
 	}
 }
 
-// A segment in which everything belongs to topics that are gone goes too.
+// A segment whose messages all belong to removed topics is removed too.
 func TestRetentionAfterDeregistration(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.SegmentBytes = 1
@@ -171,8 +171,8 @@ func TestRetentionAfterDeregistration(t *testing.T) {
 	m.check(t, open(t, opts))
 }
 
-// Files are unlinked when the trim that emptied them is durable, not before: a crash in between would leave
-// a state that lacks messages.
+// Files are unlinked only after the trim that emptied them is durable: otherwise a crash in between would leave a state that
+// lacks messages.
 func TestI1UnlinkAfterTheTrimIsDurable(t *testing.T) {
 	reopens := func(t *testing.T, before func(*store.Store) error) error {
 		opts := slow(t.TempDir())
@@ -180,7 +180,7 @@ func TestI1UnlinkAfterTheTrimIsDurable(t *testing.T) {
 		fail := false
 		s := openFaulty(t, opts, func(string) error {
 			if fail {
-				return errors.New("power is gone")
+				return errors.New("power failure")
 			}
 			return nil
 		})
@@ -204,11 +204,11 @@ func TestI1UnlinkAfterTheTrimIsDurable(t *testing.T) {
 		t.Error(err)
 	}
 	if err := reopens(t, store.UnlinkEarly); !errors.Is(err, hub.ErrCorrupt) {
-		t.Errorf("this test does not notice when files are unlinked early: %v", err)
+		t.Errorf("this test does not detect early unlinking: %v", err)
 	}
 }
 
-// A reader goes on with a file that is unlinked under it.
+// A reader can finish reading a file that is unlinked meanwhile.
 func TestUnlinkedSegmentIsReadToTheEnd(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.SegmentBytes, opts.TailBytes = 1, 1
@@ -234,7 +234,7 @@ func TestUnlinkedSegmentIsReadToTheEnd(t *testing.T) {
 	m.check(t, other)
 }
 
-// A trim moves cursors over the gap and counts it, and all of that is durable.
+// A trim moves cursors past the gap and counts it, durably.
 func TestI9CursorGapIsDurable(t *testing.T) {
 	opts := slow(t.TempDir())
 	s := open(t, opts)
@@ -258,7 +258,7 @@ func TestI9CursorGapIsDurable(t *testing.T) {
 		}
 	})
 	if _, err := s.Read(1, 2, 10, 100); !errors.Is(err, hub.ErrTrimmed) {
-		t.Errorf("reading what was trimmed: %v", err)
+		t.Errorf("reading a trimmed message: %v", err)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestReadLimits(t *testing.T) {
 			for _, tt := range tests {
 				msgs, err := s.Read(tt.topic, tt.from, tt.max, tt.maxBytes)
 				if len(msgs) != tt.want || !errors.Is(err, tt.err) {
-					t.Errorf("Read(%d, %d, %d, %d) gives %d messages and %v, want %d and %v",
+					t.Errorf("Read(%d, %d, %d, %d) returned %d messages and %v, want %d and %v",
 						tt.topic, tt.from, tt.max, tt.maxBytes, len(msgs), err, tt.want, tt.err)
 				}
 				for i, m := range msgs {
@@ -308,9 +308,9 @@ func TestReadLimits(t *testing.T) {
 	}
 }
 
-// Readers at all distances from the head see every message once and in order, while messages are applied,
-// flushed, evicted from memory and trimmed.
-func TestI2ReadersWhileEverythingMoves(t *testing.T) {
+// Readers at any distance from the head see every message once and in order, while messages are applied, flushed, evicted from
+// memory and trimmed.
+func TestI2ReadersDuringFlushesTrimsAndInstalls(t *testing.T) {
 	const total = 2000
 	opts := store.Options{Dir: t.TempDir(), FlushInterval: time.Millisecond, TailBytes: 20 << 10, SegmentBytes: 50 << 10}
 	s := open(t, opts)
@@ -361,6 +361,6 @@ func TestI2ReadersWhileEverythingMoves(t *testing.T) {
 		t.Errorf("%d bytes in memory, limit %d", st.TailBytes, opts.TailBytes)
 	}
 	if left := segments(t, opts.Dir); len(left) == 1 && filepath.Base(left[0]) == "1.db" {
-		t.Error("the log was one segment only")
+		t.Error("the log was only one segment")
 	}
 }

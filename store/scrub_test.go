@@ -11,9 +11,9 @@ import (
 	"quorumhub/store"
 )
 
-// A bit that flips in a message of any segment is found after the next start, without anybody asking for the message; it
-// is never served; and after it was marked the store does not open while the damage is there.
-func TestAFlippedBitInAnySegmentIsFound(t *testing.T) {
+// A flipped bit in a message of any segment is found after the next start without reading the message. The message is never
+// served. Once marked, the store does not open until the damage is repaired.
+func TestScrubFindsAFlippedBitInAnySegment(t *testing.T) {
 	l := written(t)
 	all := segments(t, l.opts.Dir)
 	if len(all) < 3 {
@@ -25,7 +25,7 @@ func TestAFlippedBitInAnySegmentIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		bad := bytes.Clone(data)
-		for i := range bad { // in every page that may hold a body, for old copies are there too
+		for i := range bad { // in every page that may hold a body, including old copies
 			if i%1000 == 500 && i > 16<<10 && bad[i] == bad[i-1] && bad[i] == bad[i+1] && bad[i] != 0 {
 				bad[i] ^= 4
 			}
@@ -42,13 +42,13 @@ func TestAFlippedBitInAnySegmentIsFound(t *testing.T) {
 		}
 		damage := <-found
 		if !errors.Is(damage, hub.ErrCorrupt) || !strings.Contains(damage.Error(), file) || !strings.Contains(damage.Error(), "new node id") || strings.Contains(damage.Error(), "\n") {
-			t.Errorf("told %v", damage)
+			t.Errorf("Damaged got %v", damage)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if verdict, _ := l.judge(t, file); verdict != "" {
-			t.Errorf("it is served: %s", verdict)
+		if verdict, _ := l.check(t, file); verdict != "" {
+			t.Errorf("damage was served: %s", verdict)
 		}
 		if err := store.MarkDamaged(l.opts.Dir, damage); err != nil {
 			t.Fatal(err)
@@ -65,8 +65,8 @@ func TestAFlippedBitInAnySegmentIsFound(t *testing.T) {
 	}
 }
 
-// A sound store is found sound, while it is written to and trimmed.
-func TestScrubFindsNothingInASoundStore(t *testing.T) {
+// Scrubbing an intact store finds no damage while it is written to and trimmed.
+func TestScrubFindsNothingInAnIntactStore(t *testing.T) {
 	l := written(t)
 	opts := l.opts
 	opts.Damaged = func(err error) { t.Error(err) }

@@ -56,10 +56,10 @@ func contentOf(t testing.TB, stream []byte) *store.Store {
 	return s
 }
 
-// A snapshot's position is that of its bytes, however much is applied and flushed meanwhile.
+// A snapshot's position matches its bytes, whatever is applied and flushed meanwhile.
 func TestI8SnapshotIndexMatchesBytes(t *testing.T) {
-	// mismatches runs appliers and flushes beside snapshots, and counts those whose position is not that of
-	// the state in them: every entry publishes one message, so the head tells the index.
+	// mismatches takes snapshots while entries are applied and flushed, and counts those whose position does not match
+	// their state: every entry publishes one message, so the head equals the index.
 	mismatches := func(t *testing.T, take func(*store.Store, context.Context) (*store.Snapshot, error)) int {
 		opts := slow(t.TempDir())
 		opts.FlushInterval = time.Millisecond
@@ -115,7 +115,7 @@ func TestI8SnapshotIndexMatchesBytes(t *testing.T) {
 		t.Errorf("%d snapshots with a wrong position", n)
 	}
 	if mismatches(t, store.SnapshotFromMemory) == 0 {
-		t.Error("this test does not notice a position taken from memory")
+		t.Error("this test does not detect a position taken from memory")
 	}
 }
 
@@ -145,7 +145,7 @@ func TestI8SnapshotHoldsEverythingDurable(t *testing.T) {
 	if got := other.Stats(); got.Segments != 5 {
 		t.Errorf("%d segments, want 5", got.Segments)
 	}
-	// It goes on from there, and survives a restart.
+	// The store continues from there.
 	e := w.entry(t, publish("a", []byte("next")))
 	apply(t, other, e)
 	m.apply(t, e)
@@ -194,12 +194,12 @@ func TestReceiveRefusesADamagedStream(t *testing.T) {
 	flush(t, s)
 	stream := snapshot(t, s)
 	tests := map[string][]byte{
-		"empty":        nil,
-		"other magic":  append([]byte("x"), stream...),
-		"cut manifest": stream[:60],
-		"cut file":     stream[:len(stream)/2],
-		"cut at end":   stream[:len(stream)-1],
-		"path outside": bytes.Replace(stream, []byte(`"log/1.db"`), []byte(`"../../x"`), 1),
+		"empty":              nil,
+		"other magic":        append([]byte("x"), stream...),
+		"truncated manifest": stream[:60],
+		"truncated file":     stream[:len(stream)/2],
+		"truncated at end":   stream[:len(stream)-1],
+		"path outside":       bytes.Replace(stream, []byte(`"log/1.db"`), []byte(`"../../x"`), 1),
 	}
 	for _, at := range []int{25, 60, len(stream) / 3, len(stream) - 20, len(stream) - 1} {
 		bad := bytes.Clone(stream)
@@ -230,7 +230,7 @@ func TestReceiveRefusesADamagedStream(t *testing.T) {
 	}
 }
 
-// Readers of the old files go on while a snapshot is installed, and the last of them removes the files.
+// Readers of the old files continue while a snapshot is installed, and the last of them deletes the files.
 func TestI8InstallDoesNotWaitForReaders(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, slow(dir))
@@ -251,15 +251,15 @@ func TestI8InstallDoesNotWaitForReaders(t *testing.T) {
 		}
 		m.check(t, s)
 		if installs != i+1 {
-			t.Fatalf("told of %d installs, want %d", installs, i+1)
+			t.Fatalf("notified of %d installs, want %d", installs, i+1)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "gen-1")); err != nil {
-		t.Errorf("the files somebody reads are gone: %v", err)
+		t.Errorf("files with a reader were deleted: %v", err)
 	}
 	b, err := io.ReadAll(reader)
 	if err != nil {
-		t.Fatalf("reading on: %v", err)
+		t.Fatalf("reading after the installs: %v", err)
 	}
 	reader.Close()
 	await(t, "the removal of the old files", func() bool {
@@ -267,14 +267,14 @@ func TestI8InstallDoesNotWaitForReaders(t *testing.T) {
 		return len(gens) == 1
 	})
 	m.check(t, contentOf(t, b))
-	// It is current after a restart too.
+	// The installed generation is still current after a restart.
 	crash(t, s)
 	m.check(t, open(t, slow(dir)))
 }
 
-// A flush for the old generation that is under way during an Install neither counts nor reaches the new one.
+// A flush of the old generation in progress during an Install neither counts for the new generation nor writes to it.
 func TestI8FlushRacingInstall(t *testing.T) {
-	// race blocks a flush in its commit, installs a snapshot meanwhile, and tells what is wrong afterwards.
+	// race blocks a flush in its commit, installs a snapshot meanwhile, and returns what is wrong afterwards.
 	race := func(t *testing.T, install func(*store.Store, *store.Incoming) error, flushOnce func(*store.Store, context.Context) error, waits bool) string {
 		source := open(t, slow(t.TempDir()))
 		w, m := newWriter(), newModel()
@@ -297,7 +297,7 @@ func TestI8FlushRacingInstall(t *testing.T) {
 		}
 		s := openFaulty(t, opts, held)
 		armed.Store(true)
-		second := w.entry(t, publish("a", []byte("2"))) // index 2, of a future the snapshot does not know
+		second := w.entry(t, publish("a", []byte("2"))) // index 2, which the snapshot does not contain
 		third := second
 		third.Index = 7
 		apply(t, s, third)
@@ -328,7 +328,7 @@ func TestI8FlushRacingInstall(t *testing.T) {
 		}
 		await(t, "the end of the flush", func() bool { return s.Stats().Flushes > 0 })
 		if d := s.Durable().Index; d != 1 {
-			return fmt.Sprintf("claims to hold index %d, the files hold 1", d)
+			return fmt.Sprintf("claims to be at index %d, but the files are at 1", d)
 		}
 		if d := m.difference(t, s); d != "" {
 			return d
@@ -340,14 +340,14 @@ func TestI8FlushRacingInstall(t *testing.T) {
 		t.Error(d)
 	}
 	if d := race(t, store.InstallDuringFlush, (*store.Store).Flush, false); d != "" {
-		t.Errorf("the check of the generation alone: %s", d)
+		t.Errorf("with only the generation check: %s", d)
 	}
 	if race(t, store.InstallDuringFlush, store.FlushWhateverIsCurrent, false) == "" {
-		t.Error("this test does not notice when a flush counts for the wrong generation")
+		t.Error("this test does not detect a flush that counts for the wrong generation")
 	}
 }
 
-func TestInstallThatCannotSwitchIsADiskError(t *testing.T) {
+func TestFailedSwitchInInstallIsADiskError(t *testing.T) {
 	dir := t.TempDir()
 	opts := slow(dir)
 	var fatal int

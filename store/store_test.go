@@ -16,7 +16,7 @@ import (
 	"quorumhub/store"
 )
 
-// drawEntry makes a random entry that makes sense for the state.
+// drawEntry draws a random entry that is meaningful for the state.
 func drawEntry(rt *rapid.T, t testing.TB, w *writer, m *model) store.Entry {
 	topic := rapid.SampledFrom([]string{"a", "b", "c", "https://example.org/d"}).Draw(rt, "topic")
 	topics := m.state.Topics(0, 0)
@@ -67,8 +67,8 @@ func drawEntry(rt *rapid.T, t testing.TB, w *writer, m *model) store.Entry {
 	return w.entry(t, publish(topic, body), publish("a", body))
 }
 
-// Random events in random batches, with flushes, crashes, restarts, snapshots and trims at random points,
-// leave exactly what the same events leave in plain memory.
+// Random events in random batches, with flushes, crashes, restarts, snapshots and trims at random points, have exactly the
+// same result as in plain memory.
 func TestI1StoreEqualsModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		opts := slow(t.TempDir())
@@ -76,7 +76,7 @@ func TestI1StoreEqualsModel(t *testing.T) {
 		opts.SegmentBytes = int64(rapid.SampledFrom([]int{1, 40 << 10, 1 << 20}).Draw(rt, "segment"))
 		s := open(t, opts)
 		w, m := newWriter(), newModel()
-		var replay []store.Entry // raft's log behind the durable position
+		var replay []store.Entry // raft's log beyond the durable position
 		reopen := func() {
 			s = open(t, opts)
 			at := s.Durable().Index
@@ -131,12 +131,12 @@ func TestI1StoreEqualsModel(t *testing.T) {
 			rt.Fatal(err)
 		}
 		if len(report.Problems) > 0 || report.StateHash != m.state.Hash() || report.Position.Index != m.index {
-			rt.Fatalf("inspection of sound files: %+v", report)
+			rt.Fatalf("inspection of intact files: %+v", report)
 		}
 	})
 }
 
-// Two stores that get the same entries in different batches hold the same rows and the same hash.
+// Two stores that apply the same entries in different batches have the same rows and hash.
 func TestI6SameEntriesSameState(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w, m := newWriter(), newModel()
@@ -165,7 +165,7 @@ func TestI6SameEntriesSameState(t *testing.T) {
 	})
 }
 
-func TestApplyRefusesAnIndexTwice(t *testing.T) {
+func TestApplyRefusesARepeatedIndex(t *testing.T) {
 	s := open(t, slow(t.TempDir()))
 	w := newWriter()
 	e := w.entry(t, publish("a", []byte("1")))
@@ -199,7 +199,7 @@ type recorder struct{ seen []*hub.Effects }
 
 func (r *recorder) Applied(fx *hub.Effects) { r.seen = append(r.seen, fx) }
 
-func TestObserversGetOneEffectsACall(t *testing.T) {
+func TestObserversGetOneEffectsPerCall(t *testing.T) {
 	s := open(t, slow(t.TempDir()))
 	r := &recorder{}
 	s.Observe(r)
@@ -210,7 +210,7 @@ func TestObserversGetOneEffectsACall(t *testing.T) {
 	}
 	msgs, err := s.Read(1, 1, 10, 100)
 	if err != nil || len(msgs) != 2 {
-		t.Fatalf("what was observed is read as %v, %v", msgs, err)
+		t.Fatalf("reading the observed messages returned %v, %v", msgs, err)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestFlushIntervalAndBytes(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		if s.Durable().Index != 0 {
-			t.Fatal("flushed before its time")
+			t.Fatal("flushed too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -236,7 +236,7 @@ func TestFlushIntervalAndBytes(t *testing.T) {
 		apply(t, s, w.entry(t, publish("a", make([]byte, 1001))))
 		synctest.Wait()
 		if s.Durable().Index != 2 {
-			t.Fatal("not flushed though FlushBytes are waiting")
+			t.Fatal("not flushed although FlushBytes are waiting")
 		}
 	})
 }
@@ -247,19 +247,19 @@ func TestWitness(t *testing.T) {
 		data  string
 	}
 	tests := []struct {
-		name             string
-		index, term      uint64
-		conf             conf
-		wantIndex        uint64
-		wantConf         conf
-		nothingToBeSaved bool
+		name        string
+		index, term uint64
+		conf        conf
+		wantIndex   uint64
+		wantConf    conf
+		unchanged   bool
 	}{
-		{name: "a no-op moves the index", index: 12, term: 3, wantIndex: 12, wantConf: conf{5, "old"}},
-		{name: "an old index does not", index: 3, term: 1, wantIndex: 10, wantConf: conf{5, "old"}, nothingToBeSaved: true},
+		{name: "a no-op advances the index", index: 12, term: 3, wantIndex: 12, wantConf: conf{5, "old"}},
+		{name: "an old index does not", index: 3, term: 1, wantIndex: 10, wantConf: conf{5, "old"}, unchanged: true},
 		{name: "a newer configuration", index: 10, term: 2, conf: conf{8, "new"}, wantIndex: 10, wantConf: conf{8, "new"}},
-		{name: "an older configuration is not taken", index: 10, term: 2, conf: conf{4, "older"}, wantIndex: 10, wantConf: conf{5, "old"}, nothingToBeSaved: true},
+		{name: "an older configuration is ignored", index: 10, term: 2, conf: conf{4, "older"}, wantIndex: 10, wantConf: conf{5, "old"}, unchanged: true},
 		{name: "a forced one has index 1", index: 10, term: 2, conf: conf{1, "forced"}, wantIndex: 10, wantConf: conf{1, "forced"}},
-		{name: "the same again changes nothing", index: 10, term: 2, conf: conf{5, "old"}, wantIndex: 10, wantConf: conf{5, "old"}, nothingToBeSaved: true},
+		{name: "a repeated configuration is ignored", index: 10, term: 2, conf: conf{5, "old"}, wantIndex: 10, wantConf: conf{5, "old"}, unchanged: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestWitness(t *testing.T) {
 			flushes := s.Stats().Flushes
 			s.Witness(tt.index, tt.term, []byte(tt.conf.data), tt.conf.index)
 			flush(t, s)
-			if did := s.Stats().Flushes > flushes; did == tt.nothingToBeSaved {
+			if did := s.Stats().Flushes > flushes; did == tt.unchanged {
 				t.Errorf("flushed: %v", did)
 			}
 			crash(t, s)
@@ -282,8 +282,7 @@ func TestWitness(t *testing.T) {
 	}
 }
 
-// A recovery's configuration does not move the index. Deciding by the index whether there is something to
-// flush would lose it.
+// A recovery's configuration does not advance the index. Comparing indexes to decide whether to flush would lose it.
 func TestI8ForcedConfigurationIsFlushed(t *testing.T) {
 	survives := func(t *testing.T, flush func(*store.Store, context.Context) error) bool {
 		dir := t.TempDir()
@@ -303,7 +302,7 @@ func TestI8ForcedConfigurationIsFlushed(t *testing.T) {
 		t.Error("the forced configuration is lost")
 	}
 	if survives(t, store.FlushByIndex) {
-		t.Error("this test does not notice when the index decides about flushing")
+		t.Error("this test does not detect flushing by index")
 	}
 }
 
@@ -334,7 +333,7 @@ func TestFailedCommitIsTheLast(t *testing.T) {
 				t.Fatalf("flush: %v", err)
 			}
 			await(t, "the call of Fatal", func() bool { return s.Stats().Failed })
-			fail = false // the disk seems to work again; it must not be believed
+			fail = false // the disk seems to work again, but must not be trusted
 			before := commits
 			if err := s.Flush(t.Context()); !errors.Is(err, store.ErrFailed) {
 				t.Errorf("second flush: %v", err)
@@ -346,7 +345,7 @@ func TestFailedCommitIsTheLast(t *testing.T) {
 				t.Errorf("snapshot: %v", err)
 			}
 			if !s.Overloaded() {
-				t.Error("takes more work")
+				t.Error("accepts more work")
 			}
 			if d := s.Durable().Index; d != 1 {
 				t.Errorf("durable %d, want 1", d)
@@ -398,8 +397,8 @@ func TestClosedStore(t *testing.T) {
 	}
 }
 
-// While a flush waits for the disk, everything else goes on, and reads see what is being flushed.
-func TestEverythingGoesOnDuringAFlush(t *testing.T) {
+// While a flush waits for the disk, everything else continues, and reads see what is being flushed.
+func TestReadsAndAppliesContinueDuringAFlush(t *testing.T) {
 	opts := slow(t.TempDir())
 	opts.TailBytes = 1
 	for _, file := range []string{"state.db", "1.db"} {

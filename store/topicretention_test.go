@@ -17,7 +17,7 @@ func TestTopicTrims(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			opts := slow(t.TempDir())
 			change(&opts)
-			s, w, _ := filled(t, opts) // 200 messages of 10 KB in topic 1, of a byte in topic 2, a second apart
+			s, w, _ := filled(t, opts) // 200 messages of 10 KB in topic 1, of one byte in topic 2, one second apart
 			now := time.Unix(0, w.now)
 			for range 5 {
 				apply(t, s, w.entry(t, publish("a", bytes.Repeat([]byte("x"), 10_000)))) // not flushed
@@ -47,7 +47,7 @@ func TestTopicTrims(t *testing.T) {
 			within(hub.Retention{MaxAge: duration(time.Nanosecond)}, 2, 200, 200)
 			within(hub.Retention{MaxBytes: size(1_005_000)}, 1, 104, 107)
 			within(hub.Retention{MaxBytes: size(21_000)}, 1, 202, 204)
-			within(hub.Retention{MaxBytes: size(1)}, 1, 204, 204) // the newest stays
+			within(hub.Retention{MaxBytes: size(1)}, 1, 204, 204) // the newest message stays
 			within(hub.Retention{MaxBytes: size(1)}, 2, 199, 199)
 			within(hub.Retention{MaxBytes: size(1_005_000), MaxAge: duration(10 * time.Second)}, 1, 194, 194)
 			within(hub.Retention{MaxAge: duration(time.Second)}, 77, 0, 0) // no such topic

@@ -105,7 +105,7 @@ func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatReq
 			return q, hub.Errorf(hub.CodeInvalid, "Empty value found for parameter '%s'", p)
 		}
 	}
-	if lease := q.params.Get("hub.lease_seconds"); q.params.Has("hub.lease_seconds") && strings.Trim(lease, "0123456789") != "" || lease == "" {
+	if strings.Trim(q.params.Get("hub.lease_seconds"), "0123456789") != "" {
 		q.params.Del("hub.lease_seconds") // malformed, so use the default
 	}
 	return q, nil

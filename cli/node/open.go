@@ -153,11 +153,15 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	return raftlog.Open(ctx, o)
 }
 
+// maxPendingRequests bounds the requests that wait for verification, over all callers: a flood must not fill the state.
+const maxPendingRequests = 100_000
+
 // newService returns the domain with the configured policy, and the guard of its callers, which is nil without access control.
 func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
 	cfg := n.cfg
 	policy := hub.Policy{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		MaxPending:      maxPendingRequests,
 		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
 		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),

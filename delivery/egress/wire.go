@@ -193,7 +193,7 @@ func (w *wire) roundTripDuplex(b *wireBuffers, body []byte) (Response, error) {
 	// The server has decided without the rest of the body.
 	a.reuse = false
 	_ = w.tcp.SetDeadline(longAgo())
-	_ = <-sent
+	<-sent //nolint:errcheck // the response outweighs the error of a body nobody read
 	return a, err
 }
 

@@ -66,7 +66,7 @@ type Reader struct {
 // Fetch gets a topic once, with a fixed neutral Accept, because the content goes to all subscribers (WebSub section
 // 4.1). It follows at most three redirects, none from https to http, and checks each like the first URL.
 func (t *Reader) Fetch(ctx context.Context, in Request) Result {
-	u, err := url.Parse(in.URL)
+	u, err := url.Parse(hub.EscapeURL(in.URL))
 	if err != nil {
 		return Result{Outcome: Failed, Reason: egress.ReasonURL}
 	}
@@ -117,7 +117,7 @@ func redirect(resp *http.Response) (*url.URL, bool) {
 	default:
 		return nil, false
 	}
-	at, err := resp.Request.URL.Parse(resp.Header.Get("Location"))
+	at, err := resp.Request.URL.Parse(hub.EscapeURL(resp.Header.Get("Location")))
 	if err != nil || resp.Header.Get("Location") == "" {
 		return nil, true
 	}

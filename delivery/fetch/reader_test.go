@@ -144,3 +144,25 @@ func TestFetchRedirects(t *testing.T) {
 		}
 	}
 }
+
+// The URL of a topic, and that of a redirect, go out as given, with only that encoded which may not stand in a URL.
+func TestFetchSendsTheURLAsGiven(t *testing.T) {
+	for target, want := range map[string]string{
+		"/{t}%2Fx":               "/%7Bt%7D%2Fx",
+		"/feed?user=josé":        "/feed?user=jos%C3%A9",
+		"/é|%7c?a|b={c}&d[]=%5b": "/%C3%A9%7C%7c?a%7Cb=%7Bc%7D&d[]=%5b",
+	} {
+		s := fake.Record(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/moved" {
+				w.Header()["Location"] = []string{target}
+				w.WriteHeader(http.StatusFound)
+			}
+		})
+		for _, first := range []string{target, "/moved"} {
+			res := topicReader(t).Fetch(t.Context(), fetch.Request{URL: s.URL + first})
+			if reqs := s.All(); res.Outcome != fetch.Content || reqs[len(reqs)-1].URI != want {
+				t.Errorf("%s through %s: %+v by %s, want %s", target, first, res, reqs[len(reqs)-1].URI, want)
+			}
+		}
+	}
+}

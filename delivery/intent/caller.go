@@ -89,7 +89,7 @@ func (o *Caller) Deny(ctx context.Context, callback, topic, reason string) Resul
 
 // get makes the request and reads at most limit bytes of a 2xx response.
 func (o *Caller) get(ctx context.Context, callback, params string, limit int) (Result, []byte) {
-	u, err := url.Parse(callback)
+	u, err := url.Parse(hub.EscapeURL(callback))
 	if err != nil {
 		return Result{Outcome: Refused, Reason: egress.ReasonURL}, nil
 	}

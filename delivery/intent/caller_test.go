@@ -41,6 +41,9 @@ func TestIntentAppendsToTheQuery(t *testing.T) {
 		"":                                  "/?",
 		"?k=v":                              "/?k=v&",
 		"/cb?topic=http%3A%2F%2Ft%2F&hub=h": "/cb?topic=http%3A%2F%2Ft%2F&hub=h&",
+		"/{t}%2Fx":                          "/%7Bt%7D%2Fx?",
+		"/cb?user=josé":                     "/cb?user=jos%C3%A9&",
+		"/é|%7c?a|b={c}&d[]=%5b":            "/%C3%A9%7C%7c?a%7Cb=%7Bc%7D&d[]=%5b&",
 	} {
 		topic := "http://topic.example/a b?x=1&y=\u00e9"
 		res := outbound(t).Ask(t.Context(), intent.Question{Callback: s.URL + path, Mode: "subscribe", Topic: topic,

@@ -78,6 +78,24 @@ func TestBallerinaWire(t *testing.T) {
 	}
 }
 
+// No wish for a lease, however it is said, gets the default in every dialect.
+func TestNoWishForALease(t *testing.T) {
+	for _, profile := range []string{"ballerina", "mosip"} {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			h := newBallerina(t, hubtest.Settings{"hub.profile": profile, "hub.compact_json": false})
+			h.exchange("", "POST", "/hub", formType, "hub.mode=register&hub.topic=orgA-test", 200, accepted)
+			sub := hubtest.NewSubscriber(t)
+			for i, wish := range []string{"", "&hub.lease_seconds=", "&hub.lease_seconds=0"} {
+				h.exchange("", "POST", "/hub", formType, "hub.mode=subscribe&hub.topic=orgA-test&hub.callback="+url.QueryEscape(sub.Callback("/cb"))+wish, 202, accepted)
+				if got := sub.WaitIntent(t, "subscribe", i+1).Value("hub.lease_seconds"); got != "86400" {
+					t.Errorf("with %q the lease is %q seconds, want 86400", wish, got)
+				}
+			}
+		})
+	}
+}
+
 func TestBallerinaSubscription(t *testing.T) {
 	h := newBallerina(t, nil)
 	h.exchange("", "POST", "/hub", formType, "hub.mode=register&hub.topic=orgA-test", 200, accepted)

@@ -78,9 +78,11 @@ func TestRule46DefaultLeaseIsTenDays(t *testing.T) {
 	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{
 		"hub.lease.min": nil, "hub.lease.default": nil, "hub.lease.max": nil,
 	}})
-	s, _ := subscribed(t, n, newTopic(t, n))
-	if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != "864000" {
-		t.Errorf("with no lease requested the lease is %q seconds, want 864000", got)
+	for _, wish := range [][]string{nil, {"hub.lease_seconds", ""}, {"hub.lease_seconds", "0"}} {
+		s, _ := subscribed(t, n, newTopic(t, n), wish...)
+		if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != "864000" {
+			t.Errorf("with %v the lease is %q seconds, want 864000", wish, got)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ var callbackQueries = []string{
 	"/cb?token=AbC%2FdEf%3D%3D&t=http%3A%2F%2Fx%2F%3Fq%3D1",
 	"/cb?a[]=1&a[]=2&a[k]=v",
 	"/cb;v=1?x;y",
-	"/a//b/./c/../d%2Fe/~f/%7Eg?q=/?",
+	"/a//b/.c/d%2Fe/~f/%7Eg?q=/?",
 	"/cb?x=1?y=2",
 	"/cb?hub=1&topic=2",
 	"/cb?q='(quoted)*!$,:@",

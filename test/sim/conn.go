@@ -62,7 +62,7 @@ func (s *stream) finish(at time.Time) {
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
 	for {
-		n, err, next := c.poll(b)
+		n, next, err := c.poll(b)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -80,18 +80,18 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 // poll reads what has arrived. When there is nothing, next is when to look again at the latest; zero: when woken.
-func (c *conn) poll(b []byte) (n int, err error, next time.Time) {
+func (c *conn) poll(b []byte) (n int, next time.Time, err error) {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
 	now, s := time.Now(), c.in
 	cut := c.net.links[direction{c.peer.node, c.node}].cut
 	switch {
 	case c.closed:
-		return 0, net.ErrClosed, next
+		return 0, next, net.ErrClosed
 	case !s.readBy.IsZero() && !now.Before(s.readBy):
-		return 0, os.ErrDeadlineExceeded, next
+		return 0, next, os.ErrDeadlineExceeded
 	case s.reset:
-		return 0, syscall.ECONNRESET, next
+		return 0, next, syscall.ECONNRESET
 	case cut: // mending it wakes
 	case len(s.queue) > 0:
 		if next = s.queue[0].at; !next.After(now) {
@@ -99,17 +99,17 @@ func (c *conn) poll(b []byte) (n int, err error, next time.Time) {
 			if s.queue[0].data = s.queue[0].data[n:]; len(s.queue[0].data) == 0 {
 				s.queue = s.queue[1:]
 			}
-			return n, nil, next
+			return n, next, nil
 		}
 	case s.ends:
 		if next = s.endsAt; !next.After(now) {
-			return 0, io.EOF, next
+			return 0, next, io.EOF
 		}
 	}
 	if !s.readBy.IsZero() && (next.IsZero() || s.readBy.Before(next)) {
 		next = s.readBy
 	}
-	return 0, nil, next
+	return 0, next, nil
 }
 
 // Write implements net.Conn. It never blocks.
