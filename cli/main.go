@@ -47,7 +47,8 @@ type commands struct {
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
 	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
 	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
-	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
+	Help       helpCmd       `cmd:"" group:"tools" help:"Show the help of a command."`
+	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`
 }
 
 // Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT, SIGTERM and
@@ -68,10 +69,10 @@ func Run(ctx context.Context, args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
 		return exit.Failed
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
+	var parsed *kong.Context
+	if args, err = asked(parser.Model, args); err == nil {
+		parsed, err = parser.Parse(args)
 	}
-	parsed, err := parser.Parse(args)
 	if exited {
 		// --help printed its page; errors in the rest of the line no longer matter.
 		return exit.Done

@@ -24,6 +24,8 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	log := newLogger(cfg, s.Err)
+	build := node.ReadBuild()
+	log.Info("starting", "version", build.Version, "commit", build.CommitText(), "go", build.Go, "platform", build.Platform)
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}

@@ -134,18 +134,18 @@ func outboundKeys() []entry {
 			func(c *Config) *string { return &c.Delivery.TLSFile }),
 		egressMode("delivery.egress.mode", "which callbacks the hub may call: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Delivery.Egress.Mode }),
-		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge",
+		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge; this machine only if 127.0.0.0/8 or ::1 is listed by itself",
 			network(), func(c *Config) *[]netip.Prefix { return &c.Delivery.Egress.AllowCIDRs }),
-		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge",
+		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Delivery.Egress.AllowHosts }),
 
 		scalar("fetch.timeout", "15s", "how long fetching a topic after a thin ping may take",
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Fetch.Timeout }),
 		egressMode("fetch.egress.mode", "which topics the hub may fetch: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Fetch.Egress.Mode }),
-		list("fetch.egress.allow_cidrs", "private networks whose topics may be fetched in mode edge",
+		list("fetch.egress.allow_cidrs", "private networks whose topics may be fetched in mode edge; this machine only if 127.0.0.0/8 or ::1 is listed by itself",
 			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
-		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge",
+		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
 	}
 }
@@ -227,9 +227,9 @@ func accessKeys() []entry {
 
 		egressMode("auth.egress.mode", "where token issuers may be: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Auth.Egress.Mode }),
-		list("auth.egress.allow_cidrs", "private networks whose issuers may be called in mode edge",
+		list("auth.egress.allow_cidrs", "private networks whose issuers may be called in mode edge; this machine only if 127.0.0.0/8 or ::1 is listed by itself",
 			network(), func(c *Config) *[]netip.Prefix { return &c.Auth.Egress.AllowCIDRs }),
-		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge",
+		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Auth.Egress.AllowHosts }),
 
 		scalar("log.level", "info", "minimum level that is logged",

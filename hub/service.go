@@ -285,41 +285,6 @@ func (s *Service) TooLarge() *Error {
 	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.policy.MaxMessageBytes)
 }
 
-// Ping accepts a thin ping from its form body: the named topics have changed. When it returns nil, the pings are
-// durable, and the topics that have subscribers will be fetched. The pings of one call are accepted all or none.
-func (s *Service) Ping(ctx context.Context, form url.Values) error {
-	names, err := ParsePing(form, s.namer)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := s.authorize(ctx, ActionPublish, name); err != nil {
-			return err
-		}
-	}
-	var events []*hubpb.Event
-	for _, name := range names {
-		if !s.policy.AutoRegister && !s.known(name) {
-			return Result{Outcome: OutcomeNoTopic}.Err(name)
-		}
-		if s.namer.Hosted(name) {
-			continue // its content is published to this hub; there is nothing to fetch
-		}
-		if u, err := url.Parse(name); err == nil && s.policy.CheckTopic != nil {
-			if err := s.policy.CheckTopic(u); err != nil {
-				return &Error{Code: CodeForbidden, Param: "hub.url", Message: err.Error()}
-			}
-		}
-		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
-			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.policy.AutoRegister}}})
-	}
-	if len(events) == 0 {
-		return nil
-	}
-	_, err = s.proposer.Propose(ctx, events...)
-	return err
-}
-
 // Register registers a topic. A topic that already exists is CodeConflict.
 func (s *Service) Register(ctx context.Context, topic string) error {
 	if err := s.authorize(ctx, ActionRegister, topic); err != nil {

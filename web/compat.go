@@ -47,6 +47,9 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	if limited := s.spend(w, r, classOfMode(q.mode)); limited != nil {
 		err = limited
 	}
+	if err == nil {
+		err = s.Service.Namer().CheckHost("hub.topic", q.params.Get("hub.topic"), r.Host)
+	}
 	if err == nil && q.mode == "publish" {
 		s.publishCompat(w, r, q, start)
 		return
@@ -130,7 +133,7 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 // publishCompat publishes the body, or for an event pings the topic.
 func (s *Server) publishCompat(w http.ResponseWriter, r *http.Request, q compatRequest, start time.Time) {
 	if !q.content {
-		if err := s.Service.Ping(r.Context(), url.Values{"hub.topic": {q.params.Get("hub.topic")}}); err != nil {
+		if _, err := s.Service.Ping(r.Context(), r.Host, url.Values{"hub.topic": {q.params.Get("hub.topic")}}); err != nil {
 			s.metrics.hubRequest("publish", s.failCompat(w, r, q, err), start)
 			return
 		}

@@ -126,8 +126,8 @@ func parseQuery(raw string) publishQuery {
 	return q
 }
 
-// topicName returns the name of the only topic in the query.
-func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
+// topicName returns the name of the only topic in the query. host is the one by which the client has reached the hub.
+func (q *publishQuery) topicName(namer *hub.TopicNamer, host string) (string, error) {
 	switch {
 	case q.modes > 1:
 		return "", hub.ParamErrorf("hub.mode", "is given %d times in the query; expected once", q.modes)
@@ -135,6 +135,9 @@ func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
 		return "", hub.ParamErrorf("hub.topic", "is given %d times in the query; expected once", q.topics)
 	case q.badTopic:
 		return "", hub.ParamErrorf("hub.topic", "has a %% in the query without two hexadecimal digits")
+	}
+	if err := namer.CheckHost("hub.topic", q.topic, host); err != nil {
+		return "", err
 	}
 	return namer.Name("hub.topic", q.topic)
 }

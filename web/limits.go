@@ -119,7 +119,7 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 		return nil
 	}
 	key := callerClass{class: c}
-	if s.Guard != nil && c != classRefused {
+	if s.Guard != nil {
 		if p := auth.CallerOf(r.Context()).Principal; p.Method != auth.MethodAnonymous {
 			key.method, key.authority, key.subject = p.Method, p.Authority, p.Subject
 		}
@@ -128,15 +128,43 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 		key.client = clientAt(w)
 	}
 	a := s.limits.throttle.Spend(key, q.rate, time.Now())
-	h := w.Header()
+	q.report(w.Header(), a)
+	if a.OK {
+		return nil
+	}
+	return q.exhausted(c, a)
+}
+
+// reserveRefusal takes a refused request from the client's budget.
+func (s *Server) reserveRefusal(x *exchange) error {
+	q := &s.limits.common[classRefused]
+	if !q.rate.Limited() {
+		return nil
+	}
+	a := s.limits.throttle.Spend(callerClass{class: classRefused, client: x.client}, q.rate, time.Now())
+	if a.OK {
+		return nil
+	}
+	q.report(x.Header(), a)
+	return q.exhausted(classRefused, a)
+}
+
+// returnRefusal gives back what reserveRefusal took.
+func (s *Server) returnRefusal(x *exchange) {
+	s.limits.throttle.Return(callerClass{class: classRefused, client: x.client}, s.limits.common[classRefused].rate, time.Now())
+}
+
+// report sets the headers of draft-ietf-httpapi-ratelimit-headers.
+func (q *quota) report(h http.Header, a hub.Allowance) {
 	h["Ratelimit-Policy"] = q.policy
 	var buf [64]byte
 	b := append(buf[:0], q.prefix...)
 	b = append(strconv.AppendInt(b, int64(a.Left), 10), ";t="...)
 	h["Ratelimit"] = []string{string(strconv.AppendInt(b, int64(problem.Seconds(a.Full)), 10))}
-	if a.OK {
-		return nil
-	}
+}
+
+// exhausted is the answer to a request beyond the quota.
+func (q *quota) exhausted(c class, a hub.Allowance) error {
 	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: c.String(), RetryAfter: a.Wait,
 		Detail: fmt.Sprintf("too many requests: this node accepts %d in %v from one caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, problem.Seconds(a.Wait))}
 }

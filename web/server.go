@@ -59,7 +59,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
-		queries: newNameCache(), paths: newNameCache(), tooLarge: o.Service.TooLarge()}
+		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
 	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes)
 	s.exchanges.New = func() any { return new(exchange) }
 	var err error

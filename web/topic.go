@@ -21,12 +21,13 @@ func (s *Server) topicBelow(prefix string, r *http.Request) (string, error) {
 	if name := s.paths.get(raw); name != "" {
 		return name, nil
 	}
+	version := s.Service.Namer().Version()
 	name, err := url.PathUnescape(raw)
 	if err != nil {
 		return "", hub.ParamErrorf("topic", "%s has a %% without two hexadecimal digits", problem.Quote(raw))
 	}
 	if name, err = s.Service.Namer().HostedName("topic", name); err == nil {
-		s.paths.put(raw, name)
+		s.paths.put(raw, name, version)
 	}
 	return name, err
 }

@@ -36,7 +36,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	if err := n.openFiles(); err != nil {
 		return nil, err
 	}
-	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
+	namer, err := hub.NewTopicNamer(cfg.PublicURL(), append(n.localURLs(), cfg.HTTP.AliasURLs...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +55,12 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
 	late := NewLateNode()
 	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
 	}
+	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
 		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
 	feed := n.observeLog(id, late)
