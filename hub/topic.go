@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"slices"
+	"strings"
 
 	"quorumhub/hub/hubpb"
 )
@@ -31,6 +32,9 @@ func (s *State) registerTopic(e *hubpb.TopicRegistered) Result {
 // createOwned creates a topic for a principal, unless its quota is reached: the result tells.
 func (s *State) createOwned(name string, c *hubpb.Caller) (*Topic, Result) {
 	owner := c.GetPrincipal()
+	if strings.HasPrefix(name, reservedPrefix) {
+		owner = "" // it is the hub's own
+	}
 	if used := s.held(owner).topics; owner != "" && reached(used, c.GetMaxTopics()) {
 		return nil, quotaReached(QuotaTopics, used, c.GetMaxTopics())
 	}
