@@ -191,6 +191,8 @@ type Message struct {
 	MaxBytes Bytes
 	// KeyHeaders are the publishers' headers kept with a message, for delivery keys.
 	KeyHeaders []string
+	// IdempotencyWindow is how long an Idempotency-Key is remembered.
+	IdempotencyWindow time.Duration
 }
 
 // Streams bounds the readers that follow topics as event streams.

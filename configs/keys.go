@@ -171,6 +171,8 @@ func storedKeys() []entry {
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
 		list("message.key_headers", "publishers' headers kept with each message so that hub.delivery_key can name them, in addition to X-Hub-Key, Ce-Subject and Ce-Partitionkey; the same on every node",
 			textLike("headers", "a header name such as X-Order-Id, but none that carries credentials", parseKeyHeader), func(c *Config) *[]string { return &c.Message.KeyHeaders }),
+		scalar("message.idempotency_window", "1h", "how long an Idempotency-Key is remembered: repeating a publish within this time yields one message; the same on every node",
+			dur, between(dur, time.Second, 7*day), func(c *Config) *time.Duration { return &c.Message.IdempotencyWindow }),
 
 		scalar("streams.max", "4096", "maximum number of event streams open on this node; further ones are refused with 503",
 			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),

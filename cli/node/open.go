@@ -173,10 +173,13 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
-		CheckCallback:   n.clients.callbacks.Policy().CheckURL,
-		Callbacks:       callbackBounds{n.out.verifier},
-		CheckTopic:      n.clients.topics.Policy().CheckURL,
-		Clock:           n.raft.Clock(),
+
+		IdempotencyWindow: cfg.Message.IdempotencyWindow,
+
+		CheckCallback: n.clients.callbacks.Policy().CheckURL,
+		Callbacks:     callbackBounds{n.out.verifier},
+		CheckTopic:    n.clients.topics.Policy().CheckURL,
+		Clock:         n.raft.Clock(),
 	}
 	if n.access != nil {
 		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)

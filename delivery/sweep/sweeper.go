@@ -51,7 +51,7 @@ type LetterRetention struct {
 }
 
 // Sweeper proposes, on the leader, what is due with time: the end of subscriptions whose lease has expired (they get
-// nothing from that moment, swept or not), and the trimming of the message log, the dead letters and abandoned
+// nothing from that moment, swept or not), the pause of those whose API key has expired, and the trimming of the message log, the dead letters and abandoned
 // uploads. All of these are events, so that all nodes drop the same.
 type Sweeper struct {
 	o      Options
@@ -83,6 +83,8 @@ func (s *Sweeper) Start(ctx context.Context) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.work.Add(1)
 	go s.every(ctx, s.o.LeaseInterval, s.sweepLeases)
+	s.work.Add(1)
+	go s.every(ctx, s.o.LeaseInterval, s.sweepKeys)
 	if s.o.Retention != nil {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
@@ -147,6 +149,29 @@ func (s *Sweeper) sweepLeases(ctx context.Context) error {
 			return nil
 		}
 		after = hub.SubscriptionID(expired[maxEnded-1])
+	}
+}
+
+// maxKeys is how many expired API keys one event names.
+const maxKeys = 100
+
+// sweepKeys pauses the subscriptions of API keys that have expired.
+func (s *Sweeper) sweepKeys(ctx context.Context) error {
+	for {
+		var ids []string
+		now := s.o.Clock.Now()
+		s.o.State.View(func(st *hub.State) { ids = st.ExpiredAPIKeys(now, maxKeys) })
+		if len(ids) == 0 {
+			return nil
+		}
+		done, err := retry.ProposeOnce(ctx, s.o.Proposer, &hubpb.Event{Kind: &hubpb.Event_ApiKeysExpired{ApiKeysExpired: &hubpb.ApiKeysExpired{Ids: ids}}})
+		if err != nil {
+			return err
+		}
+		s.o.Log.Info("API keys expired; what they own is paused", "keys", len(ids))
+		if len(ids) < maxKeys || done[0].ID < uint64(len(ids)) { // the log's clock is behind: the rest waits
+			return nil
+		}
 	}
 }
 
