@@ -157,8 +157,8 @@ func storedKeys() []entry {
 	return []entry{
 		scalar("retention.max_age", "7d", "how long messages are kept; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Retention.MaxAge }),
-		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit",
-			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
+		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit, else at least 1MiB and twice message.max_bytes",
+			bytes, zeroOrAtLeast(bytes, 1<<20), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
 
 		scalar("dead_letters.max_age", "30d", "how long dead letters are kept, with their content; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Letters.MaxAge }),
@@ -200,7 +200,7 @@ func storedKeys() []entry {
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
 		scalar("storage.min_free_bytes", "64MiB", "free disk space below which publish requests get 503",
 			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Storage.MinFreeBytes }),
-		scalar("storage.segment_bytes", "256MiB", "size of one file of the message log; retention removes whole files",
+		scalar("storage.segment_bytes", "256MiB", "size of one file of the message log, or an eighth of retention.max_bytes if that is less; retention removes whole files",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.SegmentBytes }),
 		scalar("storage.tail_bytes", "64MiB", "memory for the newest messages",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),

@@ -120,6 +120,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	out.sweeper = sweep.NewSweeper(sweep.Options{
 		State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
 		Retention: o.Store, MaxAge: o.Config.Retention.MaxAge, MaxBytes: int64(o.Config.Retention.MaxBytes),
+		Grown: o.Store.Grown(), DiskShort: o.Raft.DiskShort,
 		Letters: sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
