@@ -16,6 +16,8 @@ type Caller struct {
 	Address       string // of the client, if known
 	// Client identifies unauthenticated callers: an IPv4 address, or the network of an IPv6 address.
 	Client netip.Addr
+	// Settle uses up credentials that are for one use, see Request.Settle; nil for others.
+	Settle func(context.Context) error
 }
 
 // Name identifies the caller: the principal, or the client's address if it is anonymous.
@@ -80,11 +82,15 @@ func NewGuard(g *Gate, rules *RuleSet, audit Audit, log *slog.Logger) *Guard {
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules.Rules() }
 
+// CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
+func (g *Guard) CheckRule(r *Rule) error { return g.rules.settings.CheckRule(r) }
+
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
 
 // Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *DeniedError.
-// It audits refusals and decisions about changes.
+// It audits refusals and decisions about changes. Credentials for one use are used up by the first action that is allowed; the error
+// is a *RefusalError if they were used before.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
 	d := Decide(g.rules.Rules(), c.Principal, a, topic)
@@ -97,7 +103,20 @@ func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	if !d.Allowed {
 		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}
 	}
-	return nil
+	return c.settle(ctx)
+}
+
+// Settle uses up credentials for one use, for what needs no permission.
+func (g *Guard) Settle(ctx context.Context) error {
+	c := CallerOf(ctx)
+	return c.settle(ctx)
+}
+
+func (c *Caller) settle(ctx context.Context) error {
+	if c.Settle == nil {
+		return nil
+	}
+	return c.Settle(ctx)
 }
 
 // Refused logs why credentials were refused, which clients never learn.

@@ -244,10 +244,36 @@ func TestVersionNamesTheToolchain(t *testing.T) {
 	got := run(t, "", "version", "--json")
 	var v map[string]any
 	decode(t, got.out, &v)
-	if got.code != 0 || !strings.HasPrefix(v["go"].(string), "go1.") {
+	if got.code != 0 || !strings.HasPrefix(v["go"].(string), "go1.") || v["version"] == "" {
 		t.Errorf("got %+v", got)
 	}
-	if got := run(t, "", "version"); !strings.HasPrefix(got.out, "quorumhub ") {
-		t.Errorf("got %+v", got)
+	want := run(t, "", "version")
+	if !strings.HasPrefix(want.out, "quorumhub ") || !strings.Contains(want.out, ", commit ") || !strings.Contains(want.out, ", go1.") {
+		t.Errorf("got %+v", want)
+	}
+	for _, word := range []string{"-v", "-V", "--version", "-version"} {
+		if got := run(t, "", word); got != want {
+			t.Errorf("%s: got %+v, want %+v", word, got, want)
+		}
+	}
+}
+
+func TestHelpIsACommandToo(t *testing.T) {
+	for _, c := range [][2][]string{
+		{{"help"}, {"--help"}},
+		{{"help", "publish"}, {"publish", "--help"}},
+		{{"help", "cluster", "add"}, {"cluster", "add", "--help"}},
+		{{"help", "--help"}, {"--help"}},
+	} {
+		got, want := run(t, "", c[0]...), run(t, "", c[1]...)
+		if want.code != 0 || want.out == "" || got != want {
+			t.Errorf("%v: got %+v, want %+v", c[0], got, want)
+		}
+	}
+	if got := run(t, "", "help", "publsh"); got.code != 2 || !strings.Contains(got.err, "publsh") {
+		t.Errorf("an unknown command: %+v", got)
+	}
+	if got := run(t, "", "check", "-v", "--set", "hub.name=x"); strings.HasPrefix(got.out, "quorumhub ") {
+		t.Errorf("-v of a command is not the version: %+v", got)
 	}
 }

@@ -129,33 +129,6 @@ func ParseTopicForm(form url.Values, namer *TopicNamer) (string, error) {
 	return namer.Name("hub.topic", raw)
 }
 
-// maxPingTopics bounds the number of topics in one ping.
-const maxPingTopics = 100
-
-// ParsePing parses the topics of a thin ping from its form body: hub.url, hub.url[] and hub.topic, each of which may
-// be repeated (PubSubHubbub 0.3 and common practice of publishers). Duplicates are dropped.
-func ParsePing(form url.Values, namer *TopicNamer) ([]string, error) {
-	var names []string
-	for _, param := range []string{"hub.url", "hub.url[]", "hub.topic"} {
-		for _, raw := range form[param] {
-			name, err := namer.Name(param, raw)
-			if err != nil {
-				return nil, err
-			}
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-			if len(names) > maxPingTopics {
-				return nil, ParamErrorf(param, "names more than %d topics; send them in several requests", maxPingTopics)
-			}
-		}
-	}
-	if len(names) == 0 {
-		return nil, ParamErrorf("hub.url", "is missing or empty; expected the URL of the changed topic")
-	}
-	return names, nil
-}
-
 // single returns a parameter's value, or "" if it is missing. A repeated parameter is an error, since guessing which
 // value was meant would be worse.
 func single(form url.Values, param string) (string, error) {

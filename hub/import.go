@@ -186,7 +186,7 @@ func (w *importing) subscription(ctx context.Context, i int, sub *ImportedSubscr
 		}
 	}
 	if w.in.Verify {
-		if w.s.pending() >= w.s.maxPending() {
+		if w.s.crowded() {
 			return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 		}
 		return w.add(ctx, i, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})

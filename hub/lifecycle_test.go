@@ -188,7 +188,7 @@ func TestReservedTopics(t *testing.T) {
 		_, err := s.Publish(t.Context(), hub.Publication{Topic: topic, ContentType: "text/plain"})
 		return err
 	}
-	ping := s.Ping(t.Context(), url.Values{"hub.url": {"https://hub.example/topics/hub.events"}})
+	_, ping := s.Ping(t.Context(), "", url.Values{"hub.url": {"https://hub.example/topics/hub.events"}})
 	for what, err := range map[string]error{"publish": publish("hub.events"), "publish elsewhere": publish("hub.x"), "ping": ping,
 		"register": s.Register(t.Context(), "hub.x"), "subscribe": subscribe("hub.x")} {
 		if hub.CodeOf(err) != hub.CodeForbidden || !strings.Contains(fmt.Sprint(err), "hub.") {

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -20,7 +19,7 @@ type Policy struct {
 	AutoRegister    bool // publishing or subscribing to an unknown topic registers it
 	MaxMessageBytes int64
 	// MaxPending bounds the number of requests waiting for verification, so that a flood cannot fill the state;
-	// beyond it requests are refused with CodeUnavailable. 0: 100,000.
+	// beyond it requests are refused with CodeUnavailable. 0: no bound.
 	MaxPending int
 	// SecretGrace is how long a secret keeps signing after a renewal has replaced it, with SchemeStandardWebhooks.
 	SecretGrace time.Duration
@@ -86,6 +85,12 @@ func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 	return s.authorize(ctx, ActionRead, topic)
 }
 
+// AuthorizePublish returns an error if the caller of ctx may not publish to a topic. It is for those who do not want to read
+// the content of a publication first.
+func (s *Service) AuthorizePublish(ctx context.Context, topic string) error {
+	return s.authorize(ctx, ActionPublish, topic)
+}
+
 // Namer returns the converter between topic names and URLs.
 func (s *Service) Namer() *TopicNamer { return s.namer }
 
@@ -106,7 +111,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	if err := s.authorize(ctx, action, r.Topic); err != nil {
 		return err
 	}
-	if s.pending() >= s.maxPending() {
+	if s.crowded() {
 		return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 	}
 	if s.policy.CheckCallback != nil {
@@ -190,13 +195,11 @@ func (s *Service) checkStart(r *SubscribeRequest) error {
 	return r.Start.Check(t, s.now())
 }
 
-func (s *Service) pending() (n int) {
-	s.state.View(func(st *State) { n = st.Counts().Requests })
-	return n
-}
-
-func (s *Service) maxPending() int {
-	return cmp.Or(max(s.policy.MaxPending, 0), 100_000)
+// crowded reports whether as many requests as allowed are waiting for verification.
+func (s *Service) crowded() bool {
+	var pending int
+	s.state.View(func(st *State) { pending = st.Counts().Requests })
+	return s.policy.MaxPending > 0 && pending >= s.policy.MaxPending
 }
 
 // Publication is content to publish.
@@ -206,6 +209,8 @@ type Publication struct {
 	Body           []byte
 	IdempotencyKey string   // empty: none
 	Headers        []Header // those of Policy.KeyHeaders that the publisher sent
+	// Authorized says that AuthorizePublish has just accepted the caller and the topic, so that Publish need not ask again.
+	Authorized bool
 }
 
 // Receipt locates a publication in the log.
@@ -224,8 +229,10 @@ func (r Receipt) MessageID() string {
 // Publish accepts content for distribution. When it returns without an error, the message is durable and will be
 // delivered at least once to every active subscription (invariant I1). The body must not be changed afterwards.
 func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
-	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
-		return Receipt{}, err
+	if !p.Authorized {
+		if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
+			return Receipt{}, err
+		}
 	}
 	if int64(len(p.Body)) > s.policy.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
@@ -286,41 +293,6 @@ func checkContentType(s string) error {
 // TooLarge returns the error for a body over the size limit.
 func (s *Service) TooLarge() *Error {
 	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.policy.MaxMessageBytes)
-}
-
-// Ping accepts a thin ping from its form body: the named topics have changed. When it returns nil, the pings are
-// durable, and the topics that have subscribers will be fetched. The pings of one call are accepted all or none.
-func (s *Service) Ping(ctx context.Context, form url.Values) error {
-	names, err := ParsePing(form, s.namer)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := s.authorize(ctx, ActionPublish, name); err != nil {
-			return err
-		}
-	}
-	var events []*hubpb.Event
-	for _, name := range names {
-		if !s.policy.AutoRegister && !s.known(name) {
-			return Result{Outcome: OutcomeNoTopic}.Err(name)
-		}
-		if s.namer.Hosted(name) {
-			continue // its content is published to this hub; there is nothing to fetch
-		}
-		if u, err := url.Parse(name); err == nil && s.policy.CheckTopic != nil {
-			if err := s.policy.CheckTopic(u); err != nil {
-				return &Error{Code: CodeForbidden, Param: "hub.url", Message: err.Error()}
-			}
-		}
-		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
-			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.policy.AutoRegister}}})
-	}
-	if len(events) == 0 {
-		return nil
-	}
-	_, err = s.proposer.Propose(ctx, events...)
-	return err
 }
 
 // Register registers a topic. A topic that already exists is CodeConflict.

@@ -61,7 +61,6 @@ func (c *cluster) launch(m *member) {
 	own := m.options
 	m.options = func(o *raftlog.Options) {
 		own(o)
-		o.Transport = link
 		if m == c.members[0] {
 			for _, s := range c.members {
 				o.Bootstrap = append(o.Bootstrap, raft.Server{ID: raft.ServerID(s.id), Address: raft.ServerAddress(s.id)})
@@ -70,7 +69,9 @@ func (c *cluster) launch(m *member) {
 			o.Join = true
 		}
 	}
-	defer func() { m.options = own }()
+	faults := m.faults
+	m.faults.Transport = link
+	defer func() { m.options, m.faults = own, faults }()
 	m.start()
 	c.links[m] = link
 	for o, l := range c.links {

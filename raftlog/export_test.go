@@ -19,6 +19,7 @@ const LevelPause = levelPause
 
 // Faults are the faults that OpenFaulty injects into a node, and the guards it removes. The zero value changes nothing.
 type Faults struct {
+	Transport   raft.Transport                    // in place of the in-memory one of a single node
 	WrapLog     func(raft.LogStore) raft.LogStore // put between raft.db and its guard
 	AfterApply  func(error) error                 // may turn an applied batch into a failed one
 	BeforeFlush func() error                      // may fail a flush for a snapshot
@@ -41,6 +42,9 @@ func OpenFaulty(ctx context.Context, opts Options, f Faults) (*Node, error) {
 	n.snapshots = newSnapshotStore(n.engine)
 	if f.InstallUnchecked {
 		n.snapshots = uncheckedSnapshots{n.snapshots}
+	}
+	if f.Transport != nil {
+		n.link = f.Transport
 	}
 	if f.Level != nil {
 		n.level = *f.Level

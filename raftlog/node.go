@@ -39,7 +39,8 @@ type Node struct {
 	fsm       *fsm
 	raft      *raft.Raft
 	snapshots raft.SnapshotStore
-	level     uint32 // feature level of this program
+	link      raft.Transport // connects raft with the other nodes
+	level     uint32         // feature level of this program
 	batcher   *batcher
 	own       *leader
 	port      *port    // nil: no other nodes
@@ -124,6 +125,7 @@ func newNode(opts Options) (*Node, error) {
 	n.members.start(n.ctx)
 	n.view.start()
 	n.snapshots = newSnapshotStore(n.engine)
+	_, n.link = raft.NewInmemTransport(raft.ServerAddress(o.Address)) // without a port there is no other node
 	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
 	return n, nil
 }
@@ -354,7 +356,7 @@ func (n *Node) abort() error {
 	}
 	n.closePort()
 	var errs []error
-	if c, ok := n.opts.Transport.(raft.WithClose); ok && n.raft == nil {
+	if c, ok := n.link.(raft.WithClose); ok && n.raft == nil {
 		errs = append(errs, c.Close())
 	}
 	if n.log != nil {

@@ -27,20 +27,18 @@ type Options struct {
 	ID string
 	// Dir is the directory of node.json and raft.db. It is created if missing.
 	Dir string
-	// Address is where other nodes reach this one (host:port), and the address of the default transport.
+	// Address is where other nodes reach this one (host:port).
 	Address string
 	// Store is opened by the caller, who closes it after closing the Node.
 	Store *store.Store
 
-	// Transport connects the nodes. The Node closes it. nil: an in-memory transport, for a single voter.
-	Transport raft.Transport
 	// Bootstrap is the first configuration of a new cluster. Only a fresh node uses it. Empty: this node alone.
 	Bootstrap []raft.Server
 	// Join keeps a fresh node from founding a cluster; it waits until a leader adds it.
 	Join bool
 
 	// Listener is the cluster port. It carries raft's own streams and calls between nodes. The Node closes it. Plain TCP is
-	// for loopback addresses only. Listener and Transport exclude each other.
+	// for loopback addresses only. nil: the node is on its own.
 	Listener net.Listener
 	// Dial connects to another node's cluster port. nil: this machine's TCP. It is the counterpart of Listener; whoever
 	// provides one usually provides both.
@@ -146,8 +144,6 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("raftlog: Options.Store is nil")
 	case o.MaxInFlight > MaxInFlightLimit:
 		return o, fmt.Errorf("raftlog: Options.MaxInFlight is %d; expected at most %d", o.MaxInFlight, MaxInFlightLimit)
-	case o.Listener != nil && o.Transport != nil:
-		return o, errors.New("raftlog: Options.Listener and Options.Transport exclude each other")
 	case o.Listener != nil && !slices.ContainsFunc(o.Peers, func(p Peer) bool { return p.ID == o.ID }):
 		return o, fmt.Errorf("raftlog: Options.Peers does not list this node, %s", o.ID)
 	case len(o.Bootstrap) > 0 && o.Join:

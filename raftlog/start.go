@@ -19,18 +19,21 @@ func (n *Node) startRaft() (err error) {
 	n.fsm = &fsm{store: n.engine, log: n.log, fail: n.fail, applied: n.progress.reach,
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
 	n.progress.reach(n.store.Applied().Index)
-	link, c := n.transport(), n.raftConfig()
-	if err := n.bootstrap(c, n.snapshots, link); err != nil {
+	if n.port != nil {
+		n.link = n.networkTransport()
+	}
+	c := n.raftConfig()
+	if err := n.bootstrap(c); err != nil {
 		return err
 	}
-	followers := n.assemble(c, link)
+	followers := n.assemble()
 	cache, err := raft.NewLogCache(n.opts.LogCache, n.log)
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot needs n.raft
-	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshots, link)
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshots, n.link)
 	n.reload.Unlock()
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
@@ -40,19 +43,12 @@ func (n *Node) startRaft() (err error) {
 	return nil
 }
 
-// transport connects raft with the other nodes.
-func (n *Node) transport() raft.Transport {
-	if n.port != nil {
-		return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
-			Logger: newRaftLogger(n.opts.Logger, &n.verbose).Named("transport"),
-		})}
-	}
-	if n.opts.Transport != nil {
-		return n.opts.Transport
-	}
-	_, t := raft.NewInmemTransport(raft.ServerAddress(n.opts.Address))
-	return t
+// networkTransport connects raft with the other nodes through the cluster port.
+func (n *Node) networkTransport() raft.Transport {
+	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
+		Logger: newRaftLogger(n.opts.Logger, &n.verbose).Named("transport"),
+	})}
 }
 
 func (n *Node) raftConfig() *raft.Config {
@@ -75,8 +71,8 @@ func (n *Node) raftConfig() *raft.Config {
 }
 
 // assemble builds the path of a proposal: batcher, router, leader.
-func (n *Node) assemble(c *raft.Config, link raft.Transport) (followers *nudger) {
-	followers = newNudger(raft.Server{ID: c.LocalID, Address: link.LocalAddr()}, link, n.servers)
+func (n *Node) assemble() (followers *nudger) {
+	followers = newNudger(raft.Server{ID: raft.ServerID(n.opts.ID), Address: n.link.LocalAddr()}, n.link, n.servers)
 	n.own = newLeader(func(data []byte) raft.ApplyFuture { return n.raft.Apply(data, 0) }, n.opts, followers, n.clock, &n.written, n.ctx.Done())
 	to := sink(n.own)
 	if n.port != nil {
@@ -106,11 +102,11 @@ func (n *Node) runLoops(followers *nudger) {
 }
 
 // bootstrap founds a cluster on a fresh node.
-func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport raft.Transport) error {
+func (n *Node) bootstrap(c *raft.Config) error {
 	if n.opts.Join {
 		return nil
 	}
-	has, err := raft.HasExistingState(n.log, n.log, snapshots)
+	has, err := raft.HasExistingState(n.log, n.log, n.snapshots)
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
@@ -127,9 +123,9 @@ func (n *Node) bootstrap(c *raft.Config, snapshots raft.SnapshotStore, transport
 	}
 	servers := n.opts.Bootstrap
 	if len(servers) == 0 {
-		servers = []raft.Server{{ID: c.LocalID, Address: transport.LocalAddr()}}
+		servers = []raft.Server{{ID: c.LocalID, Address: n.link.LocalAddr()}}
 	}
-	if err := raft.BootstrapCluster(c, n.log, n.log, snapshots, transport, raft.Configuration{Servers: servers}); err != nil {
+	if err := raft.BootstrapCluster(c, n.log, n.log, n.snapshots, n.link, raft.Configuration{Servers: servers}); err != nil {
 		return fmt.Errorf("found the cluster: %w", err)
 	}
 	return nil

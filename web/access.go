@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -46,22 +47,10 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, s.spend(x, r, rt.classOf(r))
 	}
 	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
-	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Body: func() ([]byte, error) { return s.bodyForSignature(x, r) }}
-	if r.TLS != nil {
-		read.Scheme = "https"
-	}
-	p, err := s.Guard.Authenticate(r.Context(), read)
-	if err != nil {
-		var refusal *auth.RefusalError
-		if errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable) {
-			if limited := s.spend(x, r, classRefused); limited != nil {
-				return r, limited
-			}
-			s.Guard.Refused(r.Context(), caller, err)
-		}
+	if err := s.authenticate(x, r, &caller); err != nil {
 		return r, err
 	}
-	caller.Principal = p
+	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
 	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
@@ -76,14 +65,73 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	return r, s.Guard.Allow(r.Context(), action, "")
 }
 
+// authenticate finds out who sent the request. What is refused is taken from the client's budget: before it has cost more than a look
+// at the request, and given back if the credentials are good. So a flood of invalid ones from one address costs little, and neither
+// API keys nor callers known lately suffer from it.
+func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller) error {
+	reserved := false
+	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r) },
+		Afford: func() (err error) {
+			if !reserved {
+				err = s.reserveRefusal(x)
+				reserved = err == nil
+			}
+			return err
+		}}
+	if r.TLS != nil {
+		read.Scheme = "https"
+	}
+	p, err := s.Guard.Authenticate(r.Context(), read)
+	switch {
+	case err == nil && reserved:
+		s.returnRefusal(x)
+	case err != nil && refusedCredentials(err):
+		if !reserved {
+			if limited := s.reserveRefusal(x); limited != nil {
+				return limited
+			}
+		}
+		s.Guard.Refused(r.Context(), *caller, err)
+	case err != nil && reserved:
+		s.returnRefusal(x) // the body could not be read
+	}
+	if err != nil {
+		return err
+	}
+	caller.Principal = p
+	if read.Settle != nil {
+		told := *caller
+		caller.Settle = func(ctx context.Context) error { return s.settle(x, ctx, read.Settle, told) }
+	}
+	return nil
+}
+
+// settle uses up credentials for one use. Used ones count as refused.
+func (s *Server) settle(x *exchange, ctx context.Context, settle func(context.Context) error, caller auth.Caller) error {
+	err := settle(ctx)
+	if err == nil || !refusedCredentials(err) {
+		return err
+	}
+	if limited := s.reserveRefusal(x); limited != nil {
+		return limited
+	}
+	s.Guard.Refused(ctx, caller, err)
+	return err
+}
+
+// refusedCredentials reports whether an error is about credentials that are invalid or cannot be checked.
+func refusedCredentials(err error) bool {
+	var refusal *auth.RefusalError
+	return errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable)
+}
+
 // turnAway answers a caller that was not admitted. Clients of the ballerina profile expect a form from the hub endpoint; MOSIP's
 // clients fetch a fresh token on 401, and only then.
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
-		if q, qerr := s.readCompat(w, r); qerr == nil {
-			_ = s.failCompat(w, r, q, err)
-			return
-		}
+		s.turnAwayCompat(w, r, err)
+		return
 	}
 	s.fail(w, r, err)
 }

@@ -33,7 +33,7 @@ rules:
   - {name: news, may: [read], topics: [news], who: [{anonymous: true}]}
 `
 
-func newGuarded(t *testing.T, more string) *guarded {
+func newGuarded(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
 	t.Helper()
 	text, id, hash, err := auth.GenerateAPIKey()
 	if err != nil {
@@ -51,8 +51,14 @@ func newGuarded(t *testing.T, more string) *guarded {
 		if settings.SignedRequests != nil {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
+		for _, c := range change {
+			c(r, o)
+		}
+		if settings.TokenService != nil {
+			list = append(list, auth.NewRemoteTokens(*settings.TokenService, http.DefaultClient, o.Log, now))
+		}
 		list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(settings.APIKeys, o.State), now))
-		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
+		o.Guard = auth.NewGuard(auth.NewGate(settings, list...), auth.NewRuleSet(settings, o.State, o.Log), auth.AuditAll, o.Log)
 		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
 			return o.Guard.Allow(ctx, auth.Action(a), topic)
 		}
@@ -147,7 +153,7 @@ func TestAuthorization(t *testing.T) {
 		"read news, anonymous":       {g.send("GET", "/topics/news", "").Code, 404},
 		"head, anonymous":            {g.send("HEAD", "/topics/orders/eu", "").Code, 401},
 		"ping, writer":               {form(writer, "hub.mode", "publish", "hub.url", topic), 204},
-		"ping of two, one not":       {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 403},
+		"ping of two, one not":       {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 207},
 		"lists, reader":              {g.send("GET", "/v1/subscriptions", "", as(reader)...).Code, 403},
 		"lists, root":                {g.send("GET", "/v1/subscriptions", "", as(g.root)...).Code, 200},
 		"metrics, anonymous":         {g.send("GET", "/metrics", "").Code, 401},
@@ -288,6 +294,20 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// signedWith makes a request signed by k1.
+func signedWith(t *testing.T, secret, target, body string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
+		Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),
+		Metadata: []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag}},
+		httpsig.SigningKey{Secret: []byte(secret), MetaKeyID: "k1", MetaTag: "websub-hub"}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func TestSignedPublish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	const secret = "a secret of thirty-two bytes or more"
@@ -296,15 +316,7 @@ func TestSignedPublish(t *testing.T) {
 	}
 	g := newGuarded(t, "signed_requests: {keys: [{id: k1, algorithm: hmac-sha256, secret_file: "+path+", scopes: [orders.write]}]}")
 	sign := func(body string) *http.Request {
-		r := httptest.NewRequest(http.MethodPost, publishURL(publicURL+"/topics/orders/eu"), strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
-			Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),
-			Metadata: []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag}},
-			httpsig.SigningKey{Secret: []byte(secret), MetaKeyID: "k1", MetaTag: "websub-hub"}); err != nil {
-			t.Fatal(err)
-		}
-		return r
+		return signedWith(t, secret, publishURL(publicURL+"/topics/orders/eu"), body)
 	}
 	serve := func(r *http.Request) int {
 		w := httptest.NewRecorder()

@@ -74,7 +74,7 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	if m := a.settings.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
-	return auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(a.settings.Rules, state, log), auth.Audit(cfg.Auth.Audit), log)
+	return auth.NewGuard(auth.NewGate(a.settings, list...), auth.NewRuleSet(a.settings, state, log), auth.Audit(cfg.Auth.Audit), log)
 }
 
 // start keeps the issuers' keys up to date until close.

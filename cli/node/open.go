@@ -22,8 +22,8 @@ import (
 )
 
 // Open brings a node to the point where it can serve: files verified, log replayed, cluster joined. A fresh node with peers waits
-// for them. Open releases everything if it fails.
-func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, err error) {
+// for them. Open releases everything if it fails. lines is what log writes to.
+func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *LogWriter) (_ *Node, err error) {
 	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -36,7 +36,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	if err := n.openFiles(); err != nil {
 		return nil, err
 	}
-	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
+	namer, err := hub.NewTopicNamer(cfg.PublicURL(), append(n.localURLs(), cfg.HTTP.AliasURLs...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +55,12 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(), lines.metric())
 	late := NewLateNode()
 	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
 	}
+	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
 		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
 	feed := n.observeLog(id, late)
@@ -155,11 +156,15 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	return raftlog.Open(ctx, o)
 }
 
+// maxPendingRequests bounds the requests that wait for verification, over all callers: a flood must not fill the state.
+const maxPendingRequests = 100_000
+
 // newService returns the domain with the configured policy, and the guard of its callers, which is nil without access control.
 func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
 	cfg := n.cfg
 	policy := hub.Policy{
 		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		MaxPending:      maxPendingRequests,
 		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
 		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),

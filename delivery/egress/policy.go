@@ -151,7 +151,7 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 		return denied("address %s is never allowed (part of %s)", ip, n)
 	}
 	for _, face := range []netip.Addr{ip, inner} {
-		if face.IsValid() && p.isOwn(netip.AddrPortFrom(face, a.Port())) {
+		if face.IsValid() && p.IsOwn(netip.AddrPortFrom(face, a.Port())) {
 			return denied("address %s is one this hub listens on", a)
 		}
 	}
@@ -213,8 +213,8 @@ func portError(port uint16) error {
 	return denied("port %d is not allowed, expected 80, 443 or 1024 to 65535", port)
 }
 
-// isOwn reports whether this process listens on a.
-func (p *Policy) isOwn(a netip.AddrPort) bool {
+// IsOwn reports whether this process listens on a.
+func (p *Policy) IsOwn(a netip.AddrPort) bool {
 	if p.deny[a] {
 		return true
 	}
