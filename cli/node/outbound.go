@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -163,7 +164,15 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 			deny = append(deny, a.AddrPort())
 		}
 	}
-	p, err := egress.NewPolicy(egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
+	o := egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny, ProxyAuth: e.ProxyAuth}
+	if e.Proxy != "" {
+		u, err := url.Parse(e.Proxy)
+		if err != nil {
+			return nil, fmt.Errorf("%s.proxy: %w", key, err)
+		}
+		o.Proxy = u
+	}
+	p, err := egress.NewPolicy(o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
