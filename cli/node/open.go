@@ -98,6 +98,8 @@ func (n *Node) openFiles() (err error) {
 		Dir:           filepath.Join(n.cfg.DataDir, FSMDir),
 		FlushInterval: n.cfg.Storage.FlushInterval,
 		SegmentBytes:  int64(n.cfg.Storage.SegmentBytes),
+		RetainBytes:   int64(n.cfg.Retention.MaxBytes),
+		RetainAge:     n.cfg.Retention.MaxAge,
 		TailBytes:     int64(n.cfg.Storage.TailBytes),
 		Logger:        n.log,
 		Fatal:         n.fail,
