@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -90,14 +91,15 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	topic := ""
+	topic, topics := "", []string(nil)
 	if c.Topic != "" {
 		if topic, err = hub.TopicURL(c.Topic); err != nil {
 			return err
 		}
+		topics = hub.TopicURLs(topic)
 	}
 
-	l := &listening{cmd: c, out: s.Out, notes: s.Out, topic: topic, ended: make(chan error, 1), unsubscribed: make(chan struct{}, 1)}
+	l := &listening{cmd: c, out: s.Out, notes: s.Out, topic: topic, topics: topics, ended: make(chan error, 1), unsubscribed: make(chan struct{}, 1)}
 	if c.JSON {
 		l.notes = s.Err
 	}
@@ -138,6 +140,7 @@ type listening struct {
 	cmd          *listenCmd
 	out, notes   io.Writer
 	topic        string
+	topics       []string // its URLs at the hub's nodes
 	got          int
 	asked        bool        // the hub has accepted the request to subscribe
 	denied       atomic.Bool // and then denied the subscription
@@ -153,7 +156,9 @@ func (l *listening) run(ctx context.Context, hub *client.Client, sub *subscriber
 		overdue = timer.C
 	}
 	if l.topic != "" {
-		sub.Expect("subscribe", l.topic)
+		for _, t := range l.topics {
+			sub.Expect("subscribe", t)
+		}
 		err := hub.SendIntent(ctx, client.Intent{
 			Mode: "subscribe", Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
 		})
@@ -188,7 +193,7 @@ func (l *listening) verification(v subscriber.Verification) {
 	switch {
 	case v.Mode == "denied":
 		fmt.Fprintf(l.notes, "the hub denied %s: %s\n", topic, terminal.Printable(v.Reason))
-		if l.topic != "" && v.Topic == l.topic {
+		if slices.Contains(l.topics, v.Topic) {
 			l.denied.Store(true)
 			l.end(exit.With(exit.Refused, fmt.Errorf("the hub denied the subscription to %s: %s", topic, terminal.Printable(v.Reason))))
 		}
@@ -198,7 +203,7 @@ func (l *listening) verification(v subscriber.Verification) {
 		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, configs.FormatDuration(v.Lease))
 	default:
 		fmt.Fprintf(l.notes, "confirmed: unsubscribe %s\n", topic)
-		if v.Topic == l.topic {
+		if slices.Contains(l.topics, v.Topic) {
 			select {
 			case l.unsubscribed <- struct{}{}:
 			default:
@@ -293,7 +298,9 @@ func errInterrupted() error {
 }
 
 func (l *listening) unsubscribe(ctx context.Context, hub *client.Client, sub *subscriber.Subscriber) error {
-	sub.Expect("unsubscribe", l.topic)
+	for _, t := range l.topics {
+		sub.Expect("unsubscribe", t)
+	}
 	if err := hub.SendIntent(ctx, client.Intent{Mode: "unsubscribe", Topic: l.topic, Callback: sub.CallbackURL()}); err != nil {
 		return err
 	}
