@@ -9,11 +9,15 @@ import (
 // FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
 // A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
 // its level in LevelOf.
-const FeatureLevel = 1
+const FeatureLevel = 2
 
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
-func LevelOf(*hubpb.Event) uint32 {
+func LevelOf(e *hubpb.Event) uint32 {
+	switch e.Kind.(type) {
+	case *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
+		return 2
+	}
 	return 1
 }
 

@@ -114,17 +114,19 @@ type Subscription struct {
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
 	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former       []FormerSecret
-	Signature    string // sha1, sha256, sha384 or sha512; empty: the hub's default
-	LeaseSeconds int64
-	ExpiresAt    time.Time
-	RenewedAt    time.Time
-	created      int64 // Unix nanoseconds; see CreatedAt
-	Cursor       Cursor
-	Assignment   Assignment
-	Group        GroupID      // consumer group, 0: none; its cursor and owner are then the group's
-	Options      *Options     // nil: the defaults
-	Paused       bool         // by an operator: nothing is delivered, the cursor stays, the lease keeps running
-	Extra        []ExtraField // sorted by name; shared and immutable
+	Signature    string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
+	// OperatorSignature is the operator's choice; see SignatureMethod.
+	OperatorSignature string
+	LeaseSeconds      int64
+	ExpiresAt         time.Time
+	RenewedAt         time.Time
+	created           int64 // Unix nanoseconds; see CreatedAt
+	Cursor            Cursor
+	Assignment        Assignment
+	Group             GroupID      // consumer group, 0: none; its cursor and owner are then the group's
+	Options           *Options     // nil: the defaults
+	Paused            bool         // by an operator: nothing is delivered, the cursor stays, the lease keeps running
+	Extra             []ExtraField // sorted by name; shared and immutable
 }
 
 // ExtraField is a field of a subscribe request that the hub keeps without interpreting it.

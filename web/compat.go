@@ -133,6 +133,7 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 	ctx := r.Context()
 	switch q.mode {
 	case "subscribe", "unsubscribe":
+		auth.NoteURL(ctx, "callback", q.params.Get("hub.callback"))
 		return s.Service.Subscribe(ctx, q.params)
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))

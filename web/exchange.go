@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/web/problem"
 )
 
@@ -25,7 +26,9 @@ type exchange struct {
 	signed content // a body read to verify its signature, released at the end
 	reads  Reads   // nil: the request writes nothing
 	client netip.Addr
-	caller callerID // whose shares the request draws on
+	caller auth.Caller // once it is known; its trail is the exchange's
+	trail  auth.Trail
+	shares callerID // whose shares the request draws on
 	unread bool     // the request has a body that was not read to its end
 }
 
@@ -76,7 +79,7 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
 	client := s.clientOf(r)
-	*x = exchange{ResponseWriter: w, client: client, caller: callerID{client: client}, unread: r.ContentLength != 0}
+	*x = exchange{ResponseWriter: w, client: client, shares: callerID{client: client}, unread: r.ContentLength != 0}
 	if writes(r.Method) {
 		x.reads = s.Reads
 	}
@@ -101,15 +104,24 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 		if x.status != 0 {
 			// The response has begun; only closing the connection shows that it is incomplete.
 			s.metrics.request(x.route, http.StatusInternalServerError)
+			x.report(s.Guard, r, http.StatusInternalServerError)
 			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
 		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
 	s.metrics.request(x.route, x.status)
+	x.report(s.Guard, r, x.status)
 	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
+}
+
+// report writes the audit lines of the request.
+func (x *exchange) report(g *auth.Guard, r *http.Request, status int) {
+	if g != nil && x.caller.Principal != nil {
+		g.Report(r.Context(), &x.caller, status)
+	}
 }
 
 // correlationID returns the ID that came with a request, or a new one.

@@ -170,6 +170,7 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	}
 	switch mode {
 	case "subscribe", "unsubscribe":
+		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
 		return s.Service.Subscribe(ctx, form)
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())

@@ -63,6 +63,10 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
 		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
+	members := &memberURLs{id: id, namer: namer, store: n.store}
+	n.store.Observe(members)
+	n.store.OnInstall(members.load)
+	members.load()
 	feed := n.observeLog(id, late)
 	if n.raft, err = n.openRaft(ctx, id); err != nil {
 		return nil, err
@@ -140,6 +144,7 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
+	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
 	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
 	n.cluster = nil
@@ -174,7 +179,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		Clock:           n.raft.Clock(),
 	}
 	if n.access != nil {
-		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.log)
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
 		policy.Authorize = authorize(guard)
 		n.view.issuers = n.access.notReady
 	}

@@ -648,6 +648,8 @@ type Event struct {
 	//	*Event_SecretsReencrypted
 	//	*Event_SealingKeyRetired
 	//	*Event_SubscriptionImported
+	//	*Event_NodeUrlsSet
+	//	*Event_SubscriptionSignatureSet
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1050,6 +1052,24 @@ func (x *Event) GetSubscriptionImported() *SubscriptionImported {
 	return nil
 }
 
+func (x *Event) GetNodeUrlsSet() *NodeUrlsSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeUrlsSet); ok {
+			return x.NodeUrlsSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSubscriptionSignatureSet() *SubscriptionSignatureSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionSignatureSet); ok {
+			return x.SubscriptionSignatureSet
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1214,6 +1234,14 @@ type Event_SubscriptionImported struct {
 	SubscriptionImported *SubscriptionImported `protobuf:"bytes,64,opt,name=subscription_imported,json=subscriptionImported,proto3,oneof"`
 }
 
+type Event_NodeUrlsSet struct {
+	NodeUrlsSet *NodeUrlsSet `protobuf:"bytes,80,opt,name=node_urls_set,json=nodeUrlsSet,proto3,oneof"`
+}
+
+type Event_SubscriptionSignatureSet struct {
+	SubscriptionSignatureSet *SubscriptionSignatureSet `protobuf:"bytes,81,opt,name=subscription_signature_set,json=subscriptionSignatureSet,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1293,6 +1321,10 @@ func (*Event_SecretsReencrypted) isEvent_Kind() {}
 func (*Event_SealingKeyRetired) isEvent_Kind() {}
 
 func (*Event_SubscriptionImported) isEvent_Kind() {}
+
+func (*Event_NodeUrlsSet) isEvent_Kind() {}
+
+func (*Event_SubscriptionSignatureSet) isEvent_Kind() {}
 
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
@@ -2580,6 +2612,59 @@ func (x *SubscriptionPaused) GetPaused() bool {
 	return false
 }
 
+// SubscriptionSignatureSet sets the method of X-Hub-Signature for a subscription that does not choose one itself.
+type SubscriptionSignatureSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // sha1, sha256, sha384 or sha512; empty: the hub's default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionSignatureSet) Reset() {
+	*x = SubscriptionSignatureSet{}
+	mi := &file_hub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionSignatureSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionSignatureSet) ProtoMessage() {}
+
+func (x *SubscriptionSignatureSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionSignatureSet.ProtoReflect.Descriptor instead.
+func (*SubscriptionSignatureSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SubscriptionSignatureSet) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SubscriptionSignatureSet) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
 // RequestVerified completes a request: the subscriber confirmed it or, for MODE_DENIED, was notified.
 type RequestVerified struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -2594,7 +2679,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2691,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2704,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -2660,7 +2745,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2757,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2770,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Candidate) GetNode() string {
@@ -2712,7 +2797,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +2809,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +2822,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -2766,7 +2851,7 @@ type SubscriptionImported struct {
 
 func (x *SubscriptionImported) Reset() {
 	*x = SubscriptionImported{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2863,7 @@ func (x *SubscriptionImported) String() string {
 func (*SubscriptionImported) ProtoMessage() {}
 
 func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2876,7 @@ func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionImported.ProtoReflect.Descriptor instead.
 func (*SubscriptionImported) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubscriptionImported) GetRequest() *SubscriptionRequested {
@@ -2822,7 +2907,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2919,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2932,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2888,7 +2973,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +2985,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +2998,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2937,7 +3022,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3034,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3047,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -3019,7 +3104,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3116,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3129,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -3075,7 +3160,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3172,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3185,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -3150,7 +3235,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3247,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3260,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -3211,7 +3296,7 @@ type NodeRunChanged struct {
 
 func (x *NodeRunChanged) Reset() {
 	*x = NodeRunChanged{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3308,7 @@ func (x *NodeRunChanged) String() string {
 func (*NodeRunChanged) ProtoMessage() {}
 
 func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3321,7 @@ func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRunChanged.ProtoReflect.Descriptor instead.
 func (*NodeRunChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NodeRunChanged) GetNode() string {
@@ -3260,6 +3345,59 @@ func (x *NodeRunChanged) GetRun() NodeRun {
 	return NodeRun_RUN_UNSPECIFIED
 }
 
+// NodeUrlsSet records the URLs under which clients reach a node, so that every node knows topics by all of them.
+type NodeUrlsSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Urls          []string               `protobuf:"bytes,2,rep,name=urls,proto3" json:"urls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeUrlsSet) Reset() {
+	*x = NodeUrlsSet{}
+	mi := &file_hub_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeUrlsSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeUrlsSet) ProtoMessage() {}
+
+func (x *NodeUrlsSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeUrlsSet.ProtoReflect.Descriptor instead.
+func (*NodeUrlsSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *NodeUrlsSet) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeUrlsSet) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3270,7 +3408,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3420,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3433,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -3334,7 +3472,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3484,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3497,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -3460,7 +3598,7 @@ type OpenMessage struct {
 
 func (x *OpenMessage) Reset() {
 	*x = OpenMessage{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3610,7 @@ func (x *OpenMessage) String() string {
 func (*OpenMessage) ProtoMessage() {}
 
 func (x *OpenMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3623,7 @@ func (x *OpenMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenMessage.ProtoReflect.Descriptor instead.
 func (*OpenMessage) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *OpenMessage) GetOffset() uint64 {
@@ -3535,7 +3673,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3685,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3698,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -3654,7 +3792,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +3804,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +3817,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -3727,7 +3865,7 @@ type DeadLetterReplayRequested struct {
 
 func (x *DeadLetterReplayRequested) Reset() {
 	*x = DeadLetterReplayRequested{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3739,7 +3877,7 @@ func (x *DeadLetterReplayRequested) String() string {
 func (*DeadLetterReplayRequested) ProtoMessage() {}
 
 func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3752,7 +3890,7 @@ func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterReplayRequested.ProtoReflect.Descriptor instead.
 func (*DeadLetterReplayRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeadLetterReplayRequested) GetLetters() []uint64 {
@@ -3772,7 +3910,7 @@ type DeadLettersReplayed struct {
 
 func (x *DeadLettersReplayed) Reset() {
 	*x = DeadLettersReplayed{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +3922,7 @@ func (x *DeadLettersReplayed) String() string {
 func (*DeadLettersReplayed) ProtoMessage() {}
 
 func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +3935,7 @@ func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplayed.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplayed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeadLettersReplayed) GetResults() []*ReplayResult {
@@ -3818,7 +3956,7 @@ type ReplayResult struct {
 
 func (x *ReplayResult) Reset() {
 	*x = ReplayResult{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +3968,7 @@ func (x *ReplayResult) String() string {
 func (*ReplayResult) ProtoMessage() {}
 
 func (x *ReplayResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +3981,7 @@ func (x *ReplayResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResult.ProtoReflect.Descriptor instead.
 func (*ReplayResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplayResult) GetLetter() uint64 {
@@ -3878,7 +4016,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3890,7 +4028,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3903,7 +4041,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -3930,7 +4068,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4080,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4093,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -3993,7 +4131,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4143,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4156,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -4128,7 +4266,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4140,7 +4278,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4153,7 +4291,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -4215,7 +4353,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +4365,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +4378,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -4269,7 +4407,7 @@ type AccessRuleSet struct {
 
 func (x *AccessRuleSet) Reset() {
 	*x = AccessRuleSet{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4281,7 +4419,7 @@ func (x *AccessRuleSet) String() string {
 func (*AccessRuleSet) ProtoMessage() {}
 
 func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4294,7 +4432,7 @@ func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleSet.ProtoReflect.Descriptor instead.
 func (*AccessRuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AccessRuleSet) GetName() string {
@@ -4328,7 +4466,7 @@ type AccessRuleRemoved struct {
 
 func (x *AccessRuleRemoved) Reset() {
 	*x = AccessRuleRemoved{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +4478,7 @@ func (x *AccessRuleRemoved) String() string {
 func (*AccessRuleRemoved) ProtoMessage() {}
 
 func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +4491,7 @@ func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRemoved.ProtoReflect.Descriptor instead.
 func (*AccessRuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AccessRuleRemoved) GetName() string {
@@ -4381,7 +4519,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4393,7 +4531,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4406,7 +4544,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -4435,7 +4573,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4447,7 +4585,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4460,7 +4598,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -4488,7 +4626,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +4638,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +4651,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -4541,7 +4679,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +4691,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4704,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -4588,7 +4726,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4600,7 +4738,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +4751,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -4641,7 +4779,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4653,7 +4791,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4666,7 +4804,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -4711,7 +4849,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +4861,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4736,7 +4874,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -4890,7 +5028,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4902,7 +5040,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4915,7 +5053,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4954,7 +5092,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4966,7 +5104,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4979,7 +5117,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5081,35 +5219,36 @@ func (x *TopicRow) GetRetention() *Retention {
 }
 
 type SubscriptionRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Topic         uint64                 `protobuf:"varint,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	TopicRaw      string                 `protobuf:"bytes,3,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
-	Callback      string                 `protobuf:"bytes,4,opt,name=callback,proto3" json:"callback,omitempty"`
-	CallbackKey   string                 `protobuf:"bytes,5,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
-	SealedSecret  []byte                 `protobuf:"bytes,6,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
-	Signature     string                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
-	LeaseSeconds  int64                  `protobuf:"varint,8,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
-	ExpiresAt     int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	CreatedAt     int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	RenewedAt     int64                  `protobuf:"varint,11,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
-	Node          string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // owner; empty: none
-	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	NextNode      string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // takes over once node has released the subscription
-	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
-	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
-	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind started
-	Group         uint64                 `protobuf:"varint,33,opt,name=group,proto3" json:"group,omitempty"`     // consumer group; node, epoch, next_node and rewound are then the group's
-	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
-	FormerSecrets []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
-	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Topic             uint64                 `protobuf:"varint,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	TopicRaw          string                 `protobuf:"bytes,3,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
+	Callback          string                 `protobuf:"bytes,4,opt,name=callback,proto3" json:"callback,omitempty"`
+	CallbackKey       string                 `protobuf:"bytes,5,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
+	SealedSecret      []byte                 `protobuf:"bytes,6,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
+	Signature         string                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
+	LeaseSeconds      int64                  `protobuf:"varint,8,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	ExpiresAt         int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	CreatedAt         int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	RenewedAt         int64                  `protobuf:"varint,11,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
+	Node              string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // owner; empty: none
+	Epoch             uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	NextNode          string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // takes over once node has released the subscription
+	Options           *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
+	Paused            bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
+	Rewound           uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind started
+	Group             uint64                 `protobuf:"varint,33,opt,name=group,proto3" json:"group,omitempty"`     // consumer group; node, epoch, next_node and rewound are then the group's
+	Scheme            string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	FormerSecrets     []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
+	Extra             []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
+	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5260,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5273,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -5284,6 +5423,13 @@ func (x *SubscriptionRow) GetExtra() []*ExtraField {
 	return nil
 }
 
+func (x *SubscriptionRow) GetOperatorSignature() string {
+	if x != nil {
+		return x.OperatorSignature
+	}
+	return ""
+}
+
 // GroupRow is a consumer group: subscriptions of one topic that share a cursor and an owner.
 type GroupRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5302,7 +5448,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5314,7 +5460,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5327,7 +5473,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -5404,7 +5550,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5416,7 +5562,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5429,7 +5575,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -5465,7 +5611,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5623,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +5636,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -5545,7 +5691,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +5703,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5570,7 +5716,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -5697,7 +5843,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5709,7 +5855,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5722,7 +5868,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -5758,7 +5904,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5770,7 +5916,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5783,7 +5929,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -5817,13 +5963,14 @@ type NodeRow struct {
 	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
 	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds when the phase began
+	Urls          []string               `protobuf:"bytes,9,rep,name=urls,proto3" json:"urls,omitempty"`    // under which clients reach it; removed nodes keep theirs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +5982,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +5995,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -5907,6 +6054,13 @@ func (x *NodeRow) GetSince() int64 {
 	return 0
 }
 
+func (x *NodeRow) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -5920,7 +6074,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5932,7 +6086,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5945,7 +6099,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -5993,7 +6147,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6005,7 +6159,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6018,7 +6172,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -6045,7 +6199,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6057,7 +6211,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6070,7 +6224,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -6096,7 +6250,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6108,7 +6262,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6121,7 +6275,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -6143,7 +6297,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6155,7 +6309,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6168,7 +6322,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -6202,7 +6356,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +6368,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +6381,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -6253,7 +6407,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6265,7 +6419,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6278,7 +6432,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -6300,7 +6454,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6312,7 +6466,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6325,7 +6479,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -6366,7 +6520,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6378,7 +6532,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6420,7 +6574,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6432,7 +6586,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6445,7 +6599,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52, 0}
+	return file_hub_proto_rawDescGZIP(), []int{54, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -6486,7 +6640,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6498,7 +6652,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6511,7 +6665,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54, 0}
+	return file_hub_proto_rawDescGZIP(), []int{56, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -6541,7 +6695,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xd0\x18\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xf9\x19\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -6584,7 +6738,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x14sealing_key_switched\x18= \x01(\v2 .quorumhub.v1.SealingKeySwitchedH\x00R\x12sealingKeySwitched\x12S\n" +
 	"\x13secrets_reencrypted\x18> \x01(\v2 .quorumhub.v1.SecretsReencryptedH\x00R\x12secretsReencrypted\x12Q\n" +
 	"\x13sealing_key_retired\x18? \x01(\v2\x1f.quorumhub.v1.SealingKeyRetiredH\x00R\x11sealingKeyRetired\x12Y\n" +
-	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImportedB\x06\n" +
+	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImported\x12?\n" +
+	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
+	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
@@ -6689,7 +6845,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\"P\n" +
 	"\x12SubscriptionPaused\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
-	"\x06paused\x18\x02 \x01(\bR\x06paused\"\xac\x01\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\"V\n" +
+	"\x18SubscriptionSignatureSet\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\"\xac\x01\n" +
 	"\x0fRequestVerified\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12#\n" +
 	"\rverified_from\x18\x02 \x01(\x03R\fverifiedFrom\x12!\n" +
@@ -6739,7 +6898,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
-	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"5\n" +
+	"\vNodeUrlsSet\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04urls\x18\x02 \x03(\tR\x04urls\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xea\x02\n" +
@@ -6899,7 +7061,7 @@ const file_hub_proto_rawDesc = "" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
 	"fetchError\x125\n" +
-	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"\xaf\x05\n" +
+	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"\xde\x05\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -6925,7 +7087,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05group\x18! \x01(\x04R\x05group\x12\x16\n" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12A\n" +
 	"\x0eformer_secrets\x18) \x03(\v2\x1a.quorumhub.v1.FormerSecretR\rformerSecrets\x12.\n" +
-	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"\x93\x02\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12-\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\"\x93\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x12\n" +
@@ -6974,7 +7137,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
-	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xde\x01\n" +
+	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xf2\x01\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -6983,7 +7146,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
 	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
-	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\x12\x12\n" +
+	"\x04urls\x18\t \x03(\tR\x04urls\"\x83\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -7068,7 +7232,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -7101,60 +7265,62 @@ var file_hub_proto_goTypes = []any{
 	(*SubscriptionOptions)(nil),       // 28: quorumhub.v1.SubscriptionOptions
 	(*SubscriptionRewound)(nil),       // 29: quorumhub.v1.SubscriptionRewound
 	(*SubscriptionPaused)(nil),        // 30: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),           // 31: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),                 // 32: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),             // 33: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),      // 34: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),        // 35: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil),     // 36: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),                // 37: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),           // 38: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),              // 39: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),               // 40: quorumhub.v1.NodeChanged
-	(*NodeRunChanged)(nil),            // 41: quorumhub.v1.NodeRunChanged
-	(*CursorsAdvanced)(nil),           // 42: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                    // 43: quorumhub.v1.Cursor
-	(*OpenMessage)(nil),               // 44: quorumhub.v1.OpenMessage
-	(*MessageDeadLettered)(nil),       // 45: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),                   // 46: quorumhub.v1.Attempt
-	(*DeadLetterReplayRequested)(nil), // 47: quorumhub.v1.DeadLetterReplayRequested
-	(*DeadLettersReplayed)(nil),       // 48: quorumhub.v1.DeadLettersReplayed
-	(*ReplayResult)(nil),              // 49: quorumhub.v1.ReplayResult
-	(*DeadLettersDropped)(nil),        // 50: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),               // 51: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 52: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 53: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 54: quorumhub.v1.ApiKeyRevoked
-	(*AccessRuleSet)(nil),             // 55: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 56: quorumhub.v1.AccessRuleRemoved
-	(*NonceClaimed)(nil),              // 57: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 58: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 59: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 60: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 61: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 62: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 63: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 64: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 65: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 66: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 67: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 68: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 69: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),             // 70: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 71: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 72: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 73: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 74: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 75: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 76: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 77: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 78: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 79: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 80: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 81: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),       // 82: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 83: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 84: quorumhub.v1.LogTrimmed.Range
+	(*SubscriptionSignatureSet)(nil),  // 31: quorumhub.v1.SubscriptionSignatureSet
+	(*RequestVerified)(nil),           // 32: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 33: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 34: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 35: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 36: quorumhub.v1.SubscriptionsEnded
+	(*SubscriptionsAssigned)(nil),     // 37: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 38: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 39: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 40: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 41: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 42: quorumhub.v1.NodeRunChanged
+	(*NodeUrlsSet)(nil),               // 43: quorumhub.v1.NodeUrlsSet
+	(*CursorsAdvanced)(nil),           // 44: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 45: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 46: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 47: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 48: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 49: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 50: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 51: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 52: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),               // 53: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 54: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 55: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 56: quorumhub.v1.ApiKeyRevoked
+	(*AccessRuleSet)(nil),             // 57: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 58: quorumhub.v1.AccessRuleRemoved
+	(*NonceClaimed)(nil),              // 59: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 60: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 61: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 62: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 63: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),                // 64: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 65: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 66: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 67: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),           // 68: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 69: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 70: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 71: quorumhub.v1.RequestRow
+	(*DeadLetterRow)(nil),             // 72: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 73: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 74: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 75: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 76: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 77: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 78: quorumhub.v1.AccessRuleRow
+	(*NonceRow)(nil),                  // 79: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 80: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 81: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 82: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 83: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),       // 84: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 85: quorumhub.v1.SecretsReencrypted.Item
+	(*LogTrimmed_Range)(nil),          // 86: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -7165,25 +7331,25 @@ var file_hub_proto_depIdxs = []int32{
 	16, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
 	17, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
 	25, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	31, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	33, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	35, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	42, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	45, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	51, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	52, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	62, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	36, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	38, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	39, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	40, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	41, // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
+	32, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	34, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	36, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	44, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	47, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	53, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	54, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	64, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	37, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	39, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	40, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	41, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	42, // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
 	14, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	53, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	54, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	55, // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	56, // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	57, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	55, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	56, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	57, // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	58, // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	59, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	29, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	30, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	19, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
@@ -7191,61 +7357,63 @@ var file_hub_proto_depIdxs = []int32{
 	21, // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
 	22, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
 	23, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	47, // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
-	48, // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
-	50, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	49, // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	50, // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
+	52, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	13, // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	58, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	59, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	60, // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	61, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
-	34, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	0,  // 43: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	18, // 44: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	82, // 45: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 46: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	24, // 47: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,  // 48: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	28, // 49: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	27, // 50: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	2,  // 51: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	32, // 52: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	25, // 53: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	3,  // 54: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	37, // 55: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	4,  // 56: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	5,  // 57: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	6,  // 58: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	43, // 59: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	44, // 60: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	43, // 61: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	46, // 62: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	49, // 63: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	46, // 64: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	7,  // 65: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	83, // 66: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	84, // 67: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	64, // 68: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	24, // 69: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	28, // 70: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	26, // 71: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	27, // 72: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	28, // 73: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	68, // 74: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	43, // 75: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	25, // 76: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	46, // 77: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	4,  // 78: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	53, // 79: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	55, // 80: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	79, // 81: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	80, // 82: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	81, // 83: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	60, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	61, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	62, // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	63, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	35, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	43, // 43: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	31, // 44: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	0,  // 45: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	18, // 46: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	84, // 47: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	18, // 48: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	24, // 49: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,  // 50: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	28, // 51: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	27, // 52: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	2,  // 53: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	33, // 54: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	25, // 55: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	3,  // 56: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	38, // 57: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	4,  // 58: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	5,  // 59: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	6,  // 60: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	45, // 61: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	46, // 62: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	45, // 63: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	48, // 64: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	51, // 65: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	48, // 66: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	7,  // 67: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	85, // 68: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	86, // 69: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	66, // 70: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	24, // 71: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	28, // 72: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	26, // 73: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	27, // 74: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	28, // 75: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	70, // 76: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	45, // 77: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	25, // 78: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	48, // 79: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	4,  // 80: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	55, // 81: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	57, // 82: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	81, // 83: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	82, // 84: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	83, // 85: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	86, // [86:86] is the sub-list for method output_type
+	86, // [86:86] is the sub-list for method input_type
+	86, // [86:86] is the sub-list for extension type_name
+	86, // [86:86] is the sub-list for extension extendee
+	0,  // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -7294,6 +7462,8 @@ func file_hub_proto_init() {
 		(*Event_SecretsReencrypted)(nil),
 		(*Event_SealingKeyRetired)(nil),
 		(*Event_SubscriptionImported)(nil),
+		(*Event_NodeUrlsSet)(nil),
+		(*Event_SubscriptionSignatureSet)(nil),
 	}
 	file_hub_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
@@ -7302,7 +7472,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   77,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
