@@ -53,7 +53,8 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, err
 	}
 	caller.Trail = &x.trail
-	x.caller = caller
+	x.audited = caller
+	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
 	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
@@ -152,10 +153,8 @@ func refusedCredentials(err error) bool {
 // clients fetch a fresh token on 401, and only then.
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
-		if q, qerr := s.readCompat(w, r); qerr == nil {
-			_ = s.failCompat(w, r, q, err)
-			return
-		}
+		s.turnAwayCompat(w, r, err)
+		return
 	}
 	s.fail(w, r, err)
 }

@@ -33,7 +33,7 @@ rules:
   - {name: news, may: [read], topics: [news], who: [{anonymous: true}]}
 `
 
-func newGuarded(t *testing.T, more string, change ...func(*web.Options)) *guarded {
+func newGuarded(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
 	t.Helper()
 	guard, root, bind := guarding(t, more, change...)
 	g := &guarded{root: root, fixture: newFixture(t, guard)}
@@ -42,7 +42,7 @@ func newGuarded(t *testing.T, more string, change ...func(*web.Options)) *guarde
 }
 
 // guarding returns what makes a server ask for credentials, and the operator's key. Call bind with the server's service.
-func guarding(t *testing.T, more string, change ...func(*web.Options)) (guard func(*hub.Policy, *web.Options), root string, bind func(*hub.Service)) {
+func guarding(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) (guard func(*hub.Policy, *web.Options), root string, bind func(*hub.Service)) {
 	t.Helper()
 	root, id, hash, err := auth.GenerateAPIKey()
 	if err != nil {
@@ -60,7 +60,7 @@ func guarding(t *testing.T, more string, change ...func(*web.Options)) (guard fu
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
 		for _, c := range change {
-			c(o)
+			c(r, o)
 		}
 		if settings.TokenService != nil {
 			list = append(list, auth.NewRemoteTokens(*settings.TokenService, http.DefaultClient, o.Log, time.Now))

@@ -169,11 +169,11 @@ func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64)
 		return nil, release, noLetter(hub.DeadLetterID(id))
 	}
 	size := 4 * int64(d.Size) // the body, its text or base64, and the encoded JSON
-	client := clientAt(w)
-	if err := s.budget.take(client, size); err != nil {
+	caller := callerAt(w)
+	if err := s.budget.take(caller, size); err != nil {
 		return nil, release, err
 	}
-	release = func() { s.budget.give(client, size) }
+	release = func() { s.budget.give(caller, size) }
 	m, err := s.Letters.ReadLetter(r.Context(), &d)
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):

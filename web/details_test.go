@@ -14,7 +14,7 @@ import (
 // What is wrong with the node or with what it depends on is for those who may read the hub's state; that something is wrong is for all.
 func TestHealthTellsDetailsToThoseWhoMayReadThem(t *testing.T) {
 	const secret = "https://idp.internal: dial tcp 10.1.2.3:443: refused"
-	g := newGuarded(t, "", func(o *web.Options) { o.Warnings = func() []string { return []string{"warning: " + secret} } })
+	g := newGuarded(t, "", func(_ *hub.Policy, o *web.Options) { o.Warnings = func() []string { return []string{"warning: " + secret} } })
 	reader := g.key(t, "reader", "orders.read")
 	g.set(func(n *node) { n.notReady, n.alive = []string{"issuer idp: " + secret}, errors.New(secret) })
 	for _, path := range []string{"/health/ready", "/health/live"} {

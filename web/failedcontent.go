@@ -204,11 +204,11 @@ func (s *Server) pulledItem(r *http.Request, sub *hub.Subscription, p *pulled) (
 	if err != nil {
 		return nil, err
 	}
-	size, client := 4*m.Size(), s.clientOf(r)
-	if err := s.budget.take(client, size); err != nil {
+	size, caller := 4*m.Size(), callerID{client: s.clientOf(r)}
+	if err := s.budget.take(caller, size); err != nil {
 		return nil, err
 	}
-	defer s.budget.give(client, size)
+	defer s.budget.give(caller, size)
 	body, err := hub.ReadBody(s.Parts, &m)
 	if err != nil {
 		return nil, err

@@ -22,8 +22,8 @@ import (
 )
 
 // Open brings a node to the point where it can serve: files verified, log replayed, cluster joined. A fresh node with peers waits
-// for them. Open releases everything if it fails.
-func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, err error) {
+// for them. Open releases everything if it fails. lines is what log writes to.
+func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *LogWriter) (_ *Node, err error) {
 	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(), lines.metric())
 	late := NewLateNode()
 	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
