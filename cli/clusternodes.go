@@ -21,7 +21,7 @@ type clusterNodesFlags struct {
 
 // change requests a change and prints words or, with --json, the resulting cluster.
 func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path string, body any, words string) error {
-	return callHub(ctx, s, &f.hubFlags, f.JSON, method, path, body, func(json.RawMessage) (string, error) { return words, nil })
+	return callHub(ctx, s, &f.hubFlags, f.JSON, method, path, body, func(json.RawMessage) (string, error) { return words, nil }, "nodes")
 }
 
 type statusCmd struct{ clusterNodesFlags }
@@ -33,7 +33,7 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, http.MethodGet, "/v1/cluster", nil)
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/cluster", nil, "nodes")
 	if err != nil {
 		return err
 	}

@@ -24,20 +24,30 @@ type hubFlags struct {
 }
 
 func (f *hubFlags) client() (*client.Client, error) {
-	o := client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token}
-	if f.CA != "" {
-		pem, err := os.ReadFile(f.CA)
-		if err != nil {
-			return nil, exit.Usagef("--ca: %v", err)
-		}
-		if o.RootCAs, err = x509.SystemCertPool(); err != nil {
-			o.RootCAs = x509.NewCertPool()
-		}
-		if !o.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, exit.Usagef("--ca: %s contains no certificate; expected PEM", f.CA)
-		}
+	roots, err := f.roots()
+	if err != nil {
+		return nil, err
 	}
-	return client.New(f.Hub, o)
+	return client.New(f.Hub, client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token, RootCAs: roots})
+}
+
+// roots returns the certificate authorities to trust; nil means the system's.
+func (f *hubFlags) roots() (*x509.CertPool, error) {
+	if f.CA == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(f.CA)
+	if err != nil {
+		return nil, exit.Usagef("--ca: %v", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, exit.Usagef("--ca: %s contains no certificate; expected PEM", f.CA)
+	}
+	return roots, nil
 }
 
 // flagDuration is a duration in the configuration's syntax, which also knows days (10d).

@@ -219,9 +219,13 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 	if c.JSON {
 		l.notes = s.Err
 	}
+	roots, err := c.roots()
+	if err != nil {
+		return err
+	}
 	errDone := errors.New("all messages arrived")
 	stream, err := subscriber.NewStream(subscriber.StreamOptions{
-		URLs: c.Stream, Start: c.Start,
+		URLs: c.Stream, Start: c.Start, Token: c.Token, RootCAs: roots,
 		Note: func(text string) { fmt.Fprintln(l.notes, text) },
 		Deliver: func(d subscriber.Delivery) error {
 			l.delivery(d)

@@ -36,23 +36,23 @@ type subscriptionFlags struct {
 }
 
 // operate sends a request about the subscription and prints the response, as JSON or as the text that words makes of it.
-func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error)) error {
+func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error), want ...string) error {
 	if !strings.HasPrefix(f.ID, "s-") {
 		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", f.ID)
 	}
-	return callHub(ctx, s, &f.hubFlags, f.JSON, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body, words)
+	return callHub(ctx, s, &f.hubFlags, f.JSON, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body, words, want...)
 }
 
 type pauseCmd struct{ subscriptionFlags }
 
 func (c *pauseCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " paused", nil })
+	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " paused", nil }, "id")
 }
 
 type resumeCmd struct{ subscriptionFlags }
 
 func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil })
+	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil }, "id")
 }
 
 type signCmd struct {
@@ -102,7 +102,7 @@ func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
 			will = "would continue"
 		}
 		return fmt.Sprintf("%s %s with message %d: %d sent again, %d skipped", c.ID, will, a.NextOffset, a.SentAgain, a.Skipped), nil
-	})
+	}, "next_offset")
 }
 
 type listSubscriptionsCmd struct {
@@ -175,7 +175,7 @@ func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, http.MethodGet, "/v1/subscriptions/"+url.PathEscape(c.ID), nil)
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/subscriptions/"+url.PathEscape(c.ID), nil, "id")
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,12 @@ func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 	return s.authorize(ctx, ActionRead, topic)
 }
 
+// AuthorizePublish returns an error if the caller of ctx may not publish to a topic. It is for those who do not want to read
+// the content of a publication first.
+func (s *Service) AuthorizePublish(ctx context.Context, topic string) error {
+	return s.authorize(ctx, ActionPublish, topic)
+}
+
 // Namer returns the converter between topic names and URLs.
 func (s *Service) Namer() *TopicNamer { return s.namer }
 
@@ -203,6 +209,8 @@ type Publication struct {
 	Body           []byte
 	IdempotencyKey string   // empty: none
 	Headers        []Header // those of Policy.KeyHeaders that the publisher sent
+	// Authorized says that AuthorizePublish has just accepted the caller and the topic, so that Publish need not ask again.
+	Authorized bool
 }
 
 // Receipt locates a publication in the log.
@@ -221,8 +229,10 @@ func (r Receipt) MessageID() string {
 // Publish accepts content for distribution. When it returns without an error, the message is durable and will be
 // delivered at least once to every active subscription (invariant I1). The body must not be changed afterwards.
 func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
-	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
-		return Receipt{}, err
+	if !p.Authorized {
+		if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
+			return Receipt{}, err
+		}
 	}
 	if int64(len(p.Body)) > s.policy.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()

@@ -84,6 +84,8 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 		text, k.ID, k.Hash, err = auth.GenerateAPIKey()
 	}
 	if err == nil {
+		auth.Note(r.Context(), "key", k.ID)
+		auth.Note(r.Context(), "key_name", k.Name)
 		err = s.Service.CreateAPIKey(r.Context(), k)
 	}
 	if err != nil {

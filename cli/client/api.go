@@ -10,13 +10,15 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"quorumhub/cli/exit"
 )
 
-// Call sends a request to the admin API and returns the response body, which may be empty. A body other than nil is sent as JSON.
-func (c *Client) Call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+// Call sends a request to the admin API and returns the response body. A body other than nil is sent as JSON. The response must be a
+// JSON object with the members in want; without any it may also be empty.
+func (c *Client) Call(ctx context.Context, method, path string, body any, want ...string) (json.RawMessage, error) {
 	data := []byte(nil)
 	if body != nil {
 		var err error
@@ -36,7 +38,29 @@ func (c *Client) Call(ctx context.Context, method, path string, body any) (json.
 	if err != nil {
 		return nil, err
 	}
+	if err := a.proves(want); err != nil {
+		return nil, c.Unexpected(strings.SplitN(path, "?", 2)[0], err)
+	}
 	return a.Body, nil
+}
+
+// proves returns an error unless a response to a request to the admin API is one of a hub.
+func (a *response) proves(want []string) error {
+	members := map[string]json.RawMessage{}
+	if len(a.Body) > 0 || len(want) > 0 {
+		if err := json.Unmarshal(a.Body, &members); err != nil {
+			return a.foreign("without a JSON object")
+		}
+	}
+	for _, name := range want {
+		if _, ok := members[name]; !ok {
+			return a.foreign(fmt.Sprintf("without %q", name))
+		}
+	}
+	if len(want) == 0 && a.Header.Get("X-Correlation-Id") == "" {
+		return a.foreign("without X-Correlation-Id")
+	}
+	return nil
 }
 
 // OpenBackup starts a backup; the caller reads and closes the response body. The client's timeout limits the wait for the response
@@ -53,7 +77,7 @@ func (c *Client) OpenBackup(ctx context.Context) (*http.Response, error) {
 	return resp, err
 }
 
-// Copy copies a response of any length to w. patience limits the wait for its first byte and for each further read.
+// Copy copies a response of any length, JSON line by line, to w. patience limits the wait for its first byte and for each further read.
 func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
 	outer := ctx
 	ctx, cancel := context.WithCancel(outer)
@@ -72,6 +96,9 @@ func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, 
 		return err
 	}
 	defer resp.Body.Close()
+	if kind := resp.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/x-ndjson") {
+		return c.Unexpected(strings.SplitN(path, "?", 2)[0], fmt.Errorf("it is %q instead of application/x-ndjson; is this a quorumhub?", kind))
+	}
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := resp.Body.Read(buf)
@@ -118,7 +145,7 @@ func (c *Client) List(ctx context.Context, path string, query url.Values) ([]jso
 		query = url.Values{}
 	}
 	for seen := map[string]bool{}; ; {
-		body, err := c.Call(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+		body, err := c.Call(ctx, http.MethodGet, path+"?"+query.Encode(), nil, "items")
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +181,7 @@ type ClusterState struct {
 
 // Cluster returns the cluster as this node sees it.
 func (c *Client) Cluster(ctx context.Context) (*ClusterState, error) {
-	body, err := c.Call(ctx, http.MethodGet, "/v1/cluster", nil)
+	body, err := c.Call(ctx, http.MethodGet, "/v1/cluster", nil, "nodes")
 	if err != nil {
 		return nil, err
 	}

@@ -117,6 +117,14 @@ func (c *Client) do(req *http.Request) (*response, error) {
 	return &response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
+// accepted is the body with which a hub confirms what it does at once.
+const accepted = "hub.mode=accepted"
+
+// foreign returns the error for a successful response that no hub sends. lack says what is missing.
+func (a *response) foreign(lack string) error {
+	return fmt.Errorf("%d %s; is this a quorumhub?", a.Status, lack)
+}
+
 // exchange sends a request; the caller reads and closes the response body.
 func (c *Client) exchange(via *http.Client, req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "quorumhub-cli")
@@ -169,15 +177,22 @@ func (c *Client) Unexpected(path string, err error) error {
 	return fmt.Errorf("unexpected response from %s%s: %w", c.base, path, err)
 }
 
-// form posts a form to the hub's endpoint.
-func (c *Client) form(ctx context.Context, form url.Values) error {
+// form posts a form to the hub's endpoint. A hub's response has the given status or says hub.mode=accepted; with status 0 it must say
+// so.
+func (c *Client) form(ctx context.Context, form url.Values, status int) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint(), strings.NewReader(form.Encode()))
 	if err != nil {
 		return fmt.Errorf("build the request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	_, err = c.do(req)
-	return err
+	a, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	if a.Status != status && strings.TrimSpace(string(a.Body)) != accepted {
+		return c.Unexpected("/hub", a.foreign("without "+accepted))
+	}
+	return nil
 }
 
 // Message is the content to publish.
@@ -225,7 +240,11 @@ func (c *Client) post(ctx context.Context, target string, m Message) (string, er
 	if err != nil {
 		return "", err
 	}
-	return a.Header.Get("X-Hub-Message-Id"), nil
+	id := a.Header.Get("X-Hub-Message-Id")
+	if id == "" {
+		return "", c.Unexpected(strings.TrimPrefix(strings.SplitN(target, "?", 2)[0], c.base), a.foreign("without a message ID"))
+	}
+	return id, nil
 }
 
 func (c *Client) send(ctx context.Context, target string, m Message) (*response, error) {
@@ -242,17 +261,17 @@ func (c *Client) send(ctx context.Context, target string, m Message) (*response,
 
 // Ping tells the hub that a topic has changed.
 func (c *Client) Ping(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}})
+	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}}, http.StatusNoContent)
 }
 
 // Register registers a topic.
 func (c *Client) Register(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}})
+	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}}, 0)
 }
 
 // Deregister removes a topic and its messages.
 func (c *Client) Deregister(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}})
+	return c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}}, 0)
 }
 
 // Intent is a request to subscribe or unsubscribe.
@@ -282,5 +301,5 @@ func (c *Client) SendIntent(ctx context.Context, i Intent) error {
 	for name, values := range i.More {
 		form[name] = values
 	}
-	return c.form(ctx, form)
+	return c.form(ctx, form, http.StatusAccepted)
 }

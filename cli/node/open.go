@@ -22,8 +22,8 @@ import (
 )
 
 // Open brings a node to the point where it can serve: files verified, log replayed, cluster joined. A fresh node with peers waits
-// for them. Open releases everything if it fails.
-func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, err error) {
+// for them. Open releases everything if it fails. lines is what log writes to.
+func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *LogWriter) (_ *Node, err error) {
 	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -55,7 +55,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(), lines.metric())
 	late := NewLateNode()
 	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		Clock:           n.raft.Clock(),
 	}
 	if n.access != nil {
-		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.log)
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
 		policy.Authorize = authorize(guard)
 		n.view.issuers = n.access.notReady
 	}
