@@ -115,7 +115,7 @@ func checkKeyRequest(name string, scopes, roles []string) error {
 
 func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/auth/keys/")
-	if err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r)); err != nil {
+	if _, err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r), false); err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -76,7 +76,7 @@ func guarding(t *testing.T, more string, change ...func(*hub.Policy, *web.Option
 type claims struct{ service **hub.Service }
 
 func (c claims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
-	return (*c.service).ClaimNonce(ctx, nonce, until)
+	return (*c.service).ClaimNonce(ctx, "", nonce, until)
 }
 
 func hexOf(b []byte) string {

@@ -135,7 +135,8 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 	switch q.mode {
 	case "subscribe", "unsubscribe":
 		auth.NoteURL(ctx, "callback", q.params.Get("hub.callback"))
-		return s.Service.Subscribe(ctx, q.params)
+		_, err := s.Service.Subscribe(ctx, q.params)
+		return err
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
 	if err != nil {

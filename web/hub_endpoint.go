@@ -185,7 +185,8 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	switch mode {
 	case "subscribe", "unsubscribe":
 		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
-		return s.Service.Subscribe(ctx, form)
+		_, err := s.Service.Subscribe(ctx, form)
+		return err
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())
 	if err != nil {

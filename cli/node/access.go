@@ -137,7 +137,7 @@ type nonceClaims struct{ service func() *hub.Service }
 
 // Claim implements auth.Nonces.
 func (n nonceClaims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
-	return n.service().ClaimNonce(ctx, nonce, until)
+	return n.service().ClaimNonce(ctx, "", nonce, until)
 }
 
 // serverTLS returns the settings for HTTPS, or nil if the configuration is for plain HTTP.

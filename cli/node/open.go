@@ -98,6 +98,8 @@ func (n *Node) openFiles() (err error) {
 		Dir:           filepath.Join(n.cfg.DataDir, FSMDir),
 		FlushInterval: n.cfg.Storage.FlushInterval,
 		SegmentBytes:  int64(n.cfg.Storage.SegmentBytes),
+		RetainBytes:   int64(n.cfg.Retention.MaxBytes),
+		RetainAge:     n.cfg.Retention.MaxAge,
 		TailBytes:     int64(n.cfg.Storage.TailBytes),
 		Logger:        n.log,
 		Fatal:         n.fail,
@@ -173,10 +175,13 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
-		CheckCallback:   n.clients.callbacks.Policy().CheckURL,
-		Callbacks:       callbackBounds{n.out.verifier},
-		CheckTopic:      n.clients.topics.Policy().CheckURL,
-		Clock:           n.raft.Clock(),
+
+		IdempotencyWindow: cfg.Message.IdempotencyWindow,
+
+		CheckCallback: n.clients.callbacks.Policy().CheckURL,
+		Callbacks:     callbackBounds{n.out.verifier},
+		CheckTopic:    n.clients.topics.Policy().CheckURL,
+		Clock:         n.raft.Clock(),
 	}
 	if n.access != nil {
 		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
