@@ -10,6 +10,7 @@ func TestSubscriptionCommands(t *testing.T) {
 	answer := func(w http.ResponseWriter, r request) {
 		switch {
 		case r.Method == http.MethodDelete:
+			w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 			w.WriteHeader(http.StatusNoContent)
 		case strings.HasSuffix(r.Path, "/rewind") && strings.Contains(r.Body, "99"):
 			w.Header().Set("Content-Type", "application/problem+json")
