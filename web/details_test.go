@@ -14,7 +14,9 @@ import (
 // What is wrong with the node or with what it depends on is for those who may read the hub's state; that something is wrong is for all.
 func TestHealthTellsDetailsToThoseWhoMayReadThem(t *testing.T) {
 	const secret = "https://idp.internal: dial tcp 10.1.2.3:443: refused"
-	g := newGuarded(t, "", func(_ *hub.Policy, o *web.Options) { o.Warnings = func() []string { return []string{"warning: " + secret} } })
+	g := newGuarded(t, "", func(_ *hub.Policy, o *web.Options) {
+		o.Warnings = func() []string { return []string{"warning: " + secret} }
+	})
 	reader := g.key(t, "reader", "orders.read")
 	g.set(func(n *node) { n.notReady, n.alive = []string{"issuer idp: " + secret}, errors.New(secret) })
 	for _, path := range []string{"/health/ready", "/health/live"} {
@@ -43,7 +45,7 @@ func TestHealthTellsDetailsToThoseWhoMayReadThem(t *testing.T) {
 func TestRefusalsDoNotRevealRules(t *testing.T) {
 	g := newGuarded(t, "")
 	reader := g.key(t, "reader", "orders.read")
-	for path, method := range map[string]string{"/topics/orders/eu": "POST", "/v1/auth/keys": "GET", "/v1/cluster/leave": "POST"} {
+	for path, method := range map[string]string{"/topics/orders/eu": "POST", "/v1/auth/rules": "GET", "/v1/cluster/leave": "POST"} {
 		body := want(t, g.send(method, path, "x", "X-API-Key", reader), 403)
 		for _, word := range []string{"orders.write", "root", "scope", "role"} {
 			if strings.Contains(body, word) {
