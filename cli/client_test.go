@@ -211,6 +211,9 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"listen everywhere", []string{"listen", "--addr", "0.0.0.0:0"}, 2, "--callback-url"},
 		{"listen with a bad callback", []string{"listen", "--callback-url", "x"}, 2, "--callback-url"},
 		{"unsubscribe from nothing", []string{"listen", "--unsubscribe-on-exit"}, 2, "--topic"},
+		{"keep nothing", []string{"listen", "--keep"}, 2, "--keep needs --topic"},
+		{"keep and leave", []string{"listen", "--topic", "x", "--keep", "--unsubscribe-on-exit"}, 2, "can't be used together"},
+		{"keep a stream", []string{"listen", "--stream", "http://h/topics/x", "--keep"}, 2, "--stream makes no subscription"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

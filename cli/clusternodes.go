@@ -182,5 +182,8 @@ type leaveCmd struct{ clusterNodesFlags }
 
 // Run removes the node at --hub, whose process then exits.
 func (c *leaveCmd) Run(ctx context.Context, s Streams) error {
-	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub+" has left the cluster and is exiting")
+	if len(c.Hub) != 1 {
+		return exit.Usagef("--hub: got %d nodes, expected the one that is to leave", len(c.Hub))
+	}
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub[0]+" has left the cluster and is exiting")
 }

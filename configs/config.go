@@ -164,6 +164,9 @@ type Egress struct {
 	AllowCIDRs []netip.Prefix
 	// AllowHosts are lower-case host names; "*.example.org" matches every name below example.org.
 	AllowHosts []string
+	// Proxy is the URL of the proxy that makes all connections; empty: none. ProxyAuth is user:password for it.
+	Proxy     string
+	ProxyAuth string
 }
 
 // Fetch configures how topics are fetched after a thin ping.
@@ -191,6 +194,8 @@ type Message struct {
 	MaxBytes Bytes
 	// KeyHeaders are the publishers' headers kept with a message, for delivery keys.
 	KeyHeaders []string
+	// IdempotencyWindow is how long an Idempotency-Key is remembered.
+	IdempotencyWindow time.Duration
 }
 
 // Streams bounds the readers that follow topics as event streams.

@@ -22,7 +22,7 @@ const (
 const (
 	FailedNotOwner     = "not_owner"      // it belongs to another principal
 	FailedUnknownTopic = "unknown-topic"  // the topic was removed, or never existed
-	FailedGroup        = "group_conflict" // the consumer group has another mode, window or key
+	FailedGroup        = "group-conflict" // the consumer group has another mode, window or key
 	FailedQuota        = "quota"          // a quota of whoever asked is reached
 )
 

@@ -21,6 +21,10 @@ func LevelOf(e *hubpb.Event) uint32 {
 	if needsOwners(e) {
 		return levelOwners
 	}
+	switch e.Kind.(type) {
+	case *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
+		return 2
+	}
 	return 1
 }
 

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"slices"
+	"time"
 
 	"quorumhub/hub/hubpb"
 )
@@ -93,6 +94,22 @@ func (s *State) expireAPIKeys(e *hubpb.ApiKeysExpired, fx *Effects) Result {
 		n++
 	}
 	return Result{ID: n}
+}
+
+// ExpiredAPIKeys returns, in order, at most max API keys that have expired at now and whose subscriptions have not been
+// paused for it (hubpb.ApiKeysExpired).
+func (s *State) ExpiredAPIKeys(now time.Time, max int) []string {
+	if !s.hasOwners() {
+		return nil
+	}
+	var ids []string
+	for id, k := range s.access.keys {
+		if at := k.GetKey().GetExpiresAt(); at != 0 && at <= now.UnixNano() && k.EndedAt == 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids[:min(len(ids), max)]
 }
 
 // reassign gives subscriptions another owner, with their dead letters. A consumer group goes along with a member whose

@@ -18,7 +18,7 @@ func topicFromRow(r *hubpb.TopicRow) *Topic {
 
 func (s *Subscription) row() *hubpb.SubscriptionRow {
 	r := &hubpb.SubscriptionRow{Id: uint64(s.ID), Topic: uint64(s.Topic), TopicRaw: s.TopicRaw, Callback: s.Callback,
-		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, LeaseSeconds: s.LeaseSeconds,
+		CallbackKey: s.CallbackKey, SealedSecret: s.SealedSecret, Signature: s.Signature, OperatorSignature: s.OperatorSignature, LeaseSeconds: s.LeaseSeconds,
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: s.created, RenewedAt: nanos(s.RenewedAt),
 		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
 		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former), Owner: s.Owner, PauseReason: s.PauseReason}
@@ -30,7 +30,7 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 
 func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 	return &Subscription{ID: SubscriptionID(r.Id), Topic: TopicID(r.Topic), TopicRaw: r.TopicRaw, Callback: r.Callback,
-		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, LeaseSeconds: r.LeaseSeconds,
+		CallbackKey: r.CallbackKey, SealedSecret: r.SealedSecret, Signature: r.Signature, OperatorSignature: r.OperatorSignature, LeaseSeconds: r.LeaseSeconds,
 		ExpiresAt: timeOf(r.ExpiresAt), created: r.CreatedAt, RenewedAt: timeOf(r.RenewedAt),
 		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
 		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra),

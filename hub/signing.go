@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/url"
 	"strings"
@@ -83,4 +84,20 @@ func formerFromPB(rows []*hubpb.FormerSecret) (out []FormerSecret) {
 		out = append(out, FormerSecret{r.Sealed, timeOf(r.Until)})
 	}
 	return out
+}
+
+// SignatureMethod returns the method of X-Hub-Signature: the operator's choice, or else the subscriber's; empty: the
+// hub's default.
+func (s *Subscription) SignatureMethod() string { return cmp.Or(s.OperatorSignature, s.Signature) }
+
+// setSignature sets the operator's choice of a signature method, which renewals keep.
+func (s *State) setSignature(e *hubpb.SubscriptionSignatureSet, fx *Effects) Result {
+	sub := s.subs[SubscriptionID(e.Subscription)]
+	if sub == nil {
+		return Result{Outcome: OutcomeStale}
+	}
+	sub.OperatorSignature = e.Method
+	s.touch(TableSubscription, e.Subscription)
+	fx.Subscriptions = append(fx.Subscriptions, s.view(sub))
+	return Result{ID: e.Subscription}
 }

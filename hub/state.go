@@ -200,6 +200,10 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.admitNode(k.NodeAdmitted, fx)
 	case *hubpb.Event_NodeChanged:
 		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_NodeUrlsSet:
+		return s.setNodeURLs(k.NodeUrlsSet, fx)
+	case *hubpb.Event_SubscriptionSignatureSet:
+		return s.setSignature(k.SubscriptionSignatureSet, fx)
 	case *hubpb.Event_NodeRunChanged:
 		return s.changeNodeRun(k.NodeRunChanged, fx)
 	case *hubpb.Event_NonceClaimed:

@@ -119,19 +119,21 @@ type Subscription struct {
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
 	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former       []FormerSecret
-	Signature    string // sha1, sha256, sha384 or sha512; empty: the hub's default
-	LeaseSeconds int64
-	ExpiresAt    time.Time
-	RenewedAt    time.Time
-	created      int64 // Unix nanoseconds; see CreatedAt
-	Cursor       Cursor
-	Assignment   Assignment
-	Group        GroupID      // consumer group, 0: none; its cursor and owner are then the group's
-	Options      *Options     // nil: the defaults
-	Paused       bool         // nothing is delivered, the cursor stays, the lease keeps running
-	PauseReason  PauseReason  // of a paused one
-	Owner        string       // principal, empty: none
-	Extra        []ExtraField // sorted by name; shared and immutable
+	Signature    string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
+	// OperatorSignature is the operator's choice; see SignatureMethod.
+	OperatorSignature string
+	LeaseSeconds      int64
+	ExpiresAt         time.Time
+	RenewedAt         time.Time
+	created           int64 // Unix nanoseconds; see CreatedAt
+	Cursor            Cursor
+	Assignment        Assignment
+	Group             GroupID      // consumer group, 0: none; its cursor and owner are then the group's
+	Options           *Options     // nil: the defaults
+	Paused            bool         // nothing is delivered, the cursor stays, the lease keeps running
+	PauseReason       PauseReason  // of a paused one
+	Owner             string       // principal, empty: none
+	Extra             []ExtraField // sorted by name; shared and immutable
 }
 
 // PauseReason is why a subscription is paused.

@@ -709,6 +709,8 @@ type Event struct {
 	//	*Event_ApiKeysExpired
 	//	*Event_OwnerEnded
 	//	*Event_SubscriptionsReassigned
+	//	*Event_NodeUrlsSet
+	//	*Event_SubscriptionSignatureSet
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1138,6 +1140,24 @@ func (x *Event) GetSubscriptionsReassigned() *SubscriptionsReassigned {
 	return nil
 }
 
+func (x *Event) GetNodeUrlsSet() *NodeUrlsSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeUrlsSet); ok {
+			return x.NodeUrlsSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSubscriptionSignatureSet() *SubscriptionSignatureSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionSignatureSet); ok {
+			return x.SubscriptionSignatureSet
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1314,6 +1334,14 @@ type Event_SubscriptionsReassigned struct {
 	SubscriptionsReassigned *SubscriptionsReassigned `protobuf:"bytes,67,opt,name=subscriptions_reassigned,json=subscriptionsReassigned,proto3,oneof"`
 }
 
+type Event_NodeUrlsSet struct {
+	NodeUrlsSet *NodeUrlsSet `protobuf:"bytes,80,opt,name=node_urls_set,json=nodeUrlsSet,proto3,oneof"`
+}
+
+type Event_SubscriptionSignatureSet struct {
+	SubscriptionSignatureSet *SubscriptionSignatureSet `protobuf:"bytes,81,opt,name=subscription_signature_set,json=subscriptionSignatureSet,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1399,6 +1427,10 @@ func (*Event_ApiKeysExpired) isEvent_Kind() {}
 func (*Event_OwnerEnded) isEvent_Kind() {}
 
 func (*Event_SubscriptionsReassigned) isEvent_Kind() {}
+
+func (*Event_NodeUrlsSet) isEvent_Kind() {}
+
+func (*Event_SubscriptionSignatureSet) isEvent_Kind() {}
 
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
@@ -2884,6 +2916,59 @@ func (x *SubscriptionPaused) GetOwner() string {
 	return ""
 }
 
+// SubscriptionSignatureSet sets the method of X-Hub-Signature for a subscription that does not choose one itself.
+type SubscriptionSignatureSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // sha1, sha256, sha384 or sha512; empty: the hub's default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionSignatureSet) Reset() {
+	*x = SubscriptionSignatureSet{}
+	mi := &file_hub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionSignatureSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionSignatureSet) ProtoMessage() {}
+
+func (x *SubscriptionSignatureSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionSignatureSet.ProtoReflect.Descriptor instead.
+func (*SubscriptionSignatureSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SubscriptionSignatureSet) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SubscriptionSignatureSet) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
 // RequestVerified completes a request: the subscriber confirmed it or, for MODE_DENIED, was notified.
 type RequestVerified struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -2898,7 +2983,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +2995,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3008,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -2964,7 +3049,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3061,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3074,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Candidate) GetNode() string {
@@ -3018,7 +3103,7 @@ type RequestFailed struct {
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3115,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3128,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -3086,7 +3171,7 @@ type SubscriptionImported struct {
 
 func (x *SubscriptionImported) Reset() {
 	*x = SubscriptionImported{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +3183,7 @@ func (x *SubscriptionImported) String() string {
 func (*SubscriptionImported) ProtoMessage() {}
 
 func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +3196,7 @@ func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionImported.ProtoReflect.Descriptor instead.
 func (*SubscriptionImported) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubscriptionImported) GetRequest() *SubscriptionRequested {
@@ -3143,7 +3228,7 @@ type SubscriptionsEnded struct {
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3240,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3253,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -3220,7 +3305,7 @@ type OwnerEnded struct {
 
 func (x *OwnerEnded) Reset() {
 	*x = OwnerEnded{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3317,7 @@ func (x *OwnerEnded) String() string {
 func (*OwnerEnded) ProtoMessage() {}
 
 func (x *OwnerEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3330,7 @@ func (x *OwnerEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerEnded.ProtoReflect.Descriptor instead.
 func (*OwnerEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *OwnerEnded) GetOwner() string {
@@ -3296,7 +3381,7 @@ type SubscriptionsReassigned struct {
 
 func (x *SubscriptionsReassigned) Reset() {
 	*x = SubscriptionsReassigned{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3393,7 @@ func (x *SubscriptionsReassigned) String() string {
 func (*SubscriptionsReassigned) ProtoMessage() {}
 
 func (x *SubscriptionsReassigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3406,7 @@ func (x *SubscriptionsReassigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsReassigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsReassigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SubscriptionsReassigned) GetSubscriptions() []uint64 {
@@ -3362,7 +3447,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3459,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3472,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -3411,7 +3496,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3508,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3521,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -3493,7 +3578,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3505,7 +3590,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3518,7 +3603,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -3549,7 +3634,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3646,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,7 +3659,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -3624,7 +3709,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3636,7 +3721,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3649,7 +3734,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -3685,7 +3770,7 @@ type NodeRunChanged struct {
 
 func (x *NodeRunChanged) Reset() {
 	*x = NodeRunChanged{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3782,7 @@ func (x *NodeRunChanged) String() string {
 func (*NodeRunChanged) ProtoMessage() {}
 
 func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3795,7 @@ func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRunChanged.ProtoReflect.Descriptor instead.
 func (*NodeRunChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeRunChanged) GetNode() string {
@@ -3734,6 +3819,59 @@ func (x *NodeRunChanged) GetRun() NodeRun {
 	return NodeRun_RUN_UNSPECIFIED
 }
 
+// NodeUrlsSet records the URLs under which clients reach a node, so that every node knows topics by all of them.
+type NodeUrlsSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Urls          []string               `protobuf:"bytes,2,rep,name=urls,proto3" json:"urls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeUrlsSet) Reset() {
+	*x = NodeUrlsSet{}
+	mi := &file_hub_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeUrlsSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeUrlsSet) ProtoMessage() {}
+
+func (x *NodeUrlsSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeUrlsSet.ProtoReflect.Descriptor instead.
+func (*NodeUrlsSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NodeUrlsSet) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeUrlsSet) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3744,7 +3882,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +3894,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +3907,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -3808,7 +3946,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3820,7 +3958,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3833,7 +3971,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -3934,7 +4072,7 @@ type OpenMessage struct {
 
 func (x *OpenMessage) Reset() {
 	*x = OpenMessage{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4084,7 @@ func (x *OpenMessage) String() string {
 func (*OpenMessage) ProtoMessage() {}
 
 func (x *OpenMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4097,7 @@ func (x *OpenMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenMessage.ProtoReflect.Descriptor instead.
 func (*OpenMessage) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *OpenMessage) GetOffset() uint64 {
@@ -4009,7 +4147,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4021,7 +4159,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4034,7 +4172,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -4128,7 +4266,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4140,7 +4278,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4153,7 +4291,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -4201,7 +4339,7 @@ type DeadLetterReplayRequested struct {
 
 func (x *DeadLetterReplayRequested) Reset() {
 	*x = DeadLetterReplayRequested{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4213,7 +4351,7 @@ func (x *DeadLetterReplayRequested) String() string {
 func (*DeadLetterReplayRequested) ProtoMessage() {}
 
 func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4226,7 +4364,7 @@ func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterReplayRequested.ProtoReflect.Descriptor instead.
 func (*DeadLetterReplayRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeadLetterReplayRequested) GetLetters() []uint64 {
@@ -4246,7 +4384,7 @@ type DeadLettersReplayed struct {
 
 func (x *DeadLettersReplayed) Reset() {
 	*x = DeadLettersReplayed{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4258,7 +4396,7 @@ func (x *DeadLettersReplayed) String() string {
 func (*DeadLettersReplayed) ProtoMessage() {}
 
 func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4271,7 +4409,7 @@ func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplayed.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplayed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeadLettersReplayed) GetResults() []*ReplayResult {
@@ -4292,7 +4430,7 @@ type ReplayResult struct {
 
 func (x *ReplayResult) Reset() {
 	*x = ReplayResult{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4442,7 @@ func (x *ReplayResult) String() string {
 func (*ReplayResult) ProtoMessage() {}
 
 func (x *ReplayResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4455,7 @@ func (x *ReplayResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResult.ProtoReflect.Descriptor instead.
 func (*ReplayResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReplayResult) GetLetter() uint64 {
@@ -4352,7 +4490,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +4502,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +4515,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -4405,7 +4543,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4555,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4568,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -4475,7 +4613,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +4625,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4500,7 +4638,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -4611,7 +4749,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4623,7 +4761,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4636,7 +4774,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -4707,7 +4845,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4719,7 +4857,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4732,7 +4870,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -4766,7 +4904,7 @@ type ApiKeysExpired struct {
 
 func (x *ApiKeysExpired) Reset() {
 	*x = ApiKeysExpired{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4778,7 +4916,7 @@ func (x *ApiKeysExpired) String() string {
 func (*ApiKeysExpired) ProtoMessage() {}
 
 func (x *ApiKeysExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4791,7 +4929,7 @@ func (x *ApiKeysExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeysExpired.ProtoReflect.Descriptor instead.
 func (*ApiKeysExpired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ApiKeysExpired) GetIds() []string {
@@ -4813,7 +4951,7 @@ type AccessRuleSet struct {
 
 func (x *AccessRuleSet) Reset() {
 	*x = AccessRuleSet{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4825,7 +4963,7 @@ func (x *AccessRuleSet) String() string {
 func (*AccessRuleSet) ProtoMessage() {}
 
 func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4838,7 +4976,7 @@ func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleSet.ProtoReflect.Descriptor instead.
 func (*AccessRuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AccessRuleSet) GetName() string {
@@ -4872,7 +5010,7 @@ type AccessRuleRemoved struct {
 
 func (x *AccessRuleRemoved) Reset() {
 	*x = AccessRuleRemoved{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4884,7 +5022,7 @@ func (x *AccessRuleRemoved) String() string {
 func (*AccessRuleRemoved) ProtoMessage() {}
 
 func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4897,7 +5035,7 @@ func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRemoved.ProtoReflect.Descriptor instead.
 func (*AccessRuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AccessRuleRemoved) GetName() string {
@@ -4926,7 +5064,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4938,7 +5076,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4951,7 +5089,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -4987,7 +5125,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +5137,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +5150,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -5040,7 +5178,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5052,7 +5190,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5065,7 +5203,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -5093,7 +5231,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5105,7 +5243,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5118,7 +5256,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -5140,7 +5278,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5152,7 +5290,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5165,7 +5303,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -5193,7 +5331,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5205,7 +5343,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5218,7 +5356,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -5265,7 +5403,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5277,7 +5415,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5290,7 +5428,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -5458,7 +5596,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5470,7 +5608,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5483,7 +5621,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -5524,7 +5662,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5536,7 +5674,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5549,7 +5687,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5665,37 +5803,38 @@ func (x *TopicRow) GetProvisional() bool {
 }
 
 type SubscriptionRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Topic         uint64                 `protobuf:"varint,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	TopicRaw      string                 `protobuf:"bytes,3,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
-	Callback      string                 `protobuf:"bytes,4,opt,name=callback,proto3" json:"callback,omitempty"`
-	CallbackKey   string                 `protobuf:"bytes,5,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
-	SealedSecret  []byte                 `protobuf:"bytes,6,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
-	Signature     string                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
-	LeaseSeconds  int64                  `protobuf:"varint,8,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
-	ExpiresAt     int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	CreatedAt     int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	RenewedAt     int64                  `protobuf:"varint,11,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
-	Node          string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // owner; empty: none
-	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	NextNode      string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // takes over once node has released the subscription
-	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
-	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
-	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind started
-	Group         uint64                 `protobuf:"varint,33,opt,name=group,proto3" json:"group,omitempty"`     // consumer group; node, epoch, next_node and rewound are then the group's
-	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
-	FormerSecrets []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
-	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
-	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
-	PauseReason   PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Topic             uint64                 `protobuf:"varint,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	TopicRaw          string                 `protobuf:"bytes,3,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
+	Callback          string                 `protobuf:"bytes,4,opt,name=callback,proto3" json:"callback,omitempty"`
+	CallbackKey       string                 `protobuf:"bytes,5,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
+	SealedSecret      []byte                 `protobuf:"bytes,6,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
+	Signature         string                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
+	LeaseSeconds      int64                  `protobuf:"varint,8,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	ExpiresAt         int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	CreatedAt         int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	RenewedAt         int64                  `protobuf:"varint,11,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
+	Node              string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // owner; empty: none
+	Epoch             uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	NextNode          string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // takes over once node has released the subscription
+	Options           *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
+	Paused            bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
+	Rewound           uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind started
+	Group             uint64                 `protobuf:"varint,33,opt,name=group,proto3" json:"group,omitempty"`     // consumer group; node, epoch, next_node and rewound are then the group's
+	Scheme            string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	FormerSecrets     []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
+	Extra             []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
+	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
+	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
+	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5707,7 +5846,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5720,7 +5859,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -5884,6 +6023,13 @@ func (x *SubscriptionRow) GetPauseReason() PauseReason {
 	return PauseReason_PAUSE_OPERATOR
 }
 
+func (x *SubscriptionRow) GetOperatorSignature() string {
+	if x != nil {
+		return x.OperatorSignature
+	}
+	return ""
+}
+
 // GroupRow is a consumer group: subscriptions of one topic that share a cursor and an owner.
 type GroupRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5903,7 +6049,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6061,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6074,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6012,7 +6158,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6024,7 +6170,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6037,7 +6183,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -6073,7 +6219,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6085,7 +6231,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6098,7 +6244,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -6151,7 +6297,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6163,7 +6309,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6176,7 +6322,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -6295,7 +6441,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6307,7 +6453,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6320,7 +6466,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -6454,7 +6600,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6466,7 +6612,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +6625,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -6515,7 +6661,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6527,7 +6673,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6540,7 +6686,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -6574,13 +6720,14 @@ type NodeRow struct {
 	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
 	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds when the phase began
+	Urls          []string               `protobuf:"bytes,9,rep,name=urls,proto3" json:"urls,omitempty"`    // under which clients reach it; removed nodes keep theirs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6592,7 +6739,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6605,7 +6752,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -6664,6 +6811,13 @@ func (x *NodeRow) GetSince() int64 {
 	return 0
 }
 
+func (x *NodeRow) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -6679,7 +6833,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6691,7 +6845,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6704,7 +6858,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -6767,7 +6921,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6779,7 +6933,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6792,7 +6946,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -6826,7 +6980,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6838,7 +6992,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6851,7 +7005,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -6879,7 +7033,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6891,7 +7045,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6904,7 +7058,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -6940,7 +7094,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6952,7 +7106,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6965,7 +7119,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -6999,7 +7153,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7011,7 +7165,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7024,7 +7178,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -7050,7 +7204,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7062,7 +7216,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7075,7 +7229,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -7097,7 +7251,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7109,7 +7263,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7122,7 +7276,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -7163,7 +7317,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7175,7 +7329,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7217,7 +7371,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7229,7 +7383,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7242,7 +7396,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56, 0}
+	return file_hub_proto_rawDescGZIP(), []int{58, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -7283,7 +7437,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7295,7 +7449,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7308,7 +7462,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58, 0}
+	return file_hub_proto_rawDescGZIP(), []int{60, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -7338,7 +7492,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xbb\x1a\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xe4\x1b\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -7385,7 +7539,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x10api_keys_expired\x18A \x01(\v2\x1c.quorumhub.v1.ApiKeysExpiredH\x00R\x0eapiKeysExpired\x12;\n" +
 	"\vowner_ended\x18B \x01(\v2\x18.quorumhub.v1.OwnerEndedH\x00R\n" +
 	"ownerEnded\x12b\n" +
-	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassignedB\x06\n" +
+	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12?\n" +
+	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
+	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
 	"\x04kind\"\xa8\x02\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
@@ -7517,7 +7673,10 @@ const file_hub_proto_rawDesc = "" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\x121\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\x06reason\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\"\xac\x01\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"V\n" +
+	"\x18SubscriptionSignatureSet\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\"\xac\x01\n" +
 	"\x0fRequestVerified\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12#\n" +
 	"\rverified_from\x18\x02 \x01(\x03R\fverifiedFrom\x12!\n" +
@@ -7582,7 +7741,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
-	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"5\n" +
+	"\vNodeUrlsSet\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04urls\x18\x02 \x03(\tR\x04urls\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xea\x02\n" +
@@ -7752,7 +7914,7 @@ const file_hub_proto_rawDesc = "" +
 	"fetchError\x125\n" +
 	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
-	"\vprovisional\x18G \x01(\bR\vprovisional\"\x83\x06\n" +
+	"\vprovisional\x18G \x01(\bR\vprovisional\"\xb2\x06\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -7780,7 +7942,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eformer_secrets\x18) \x03(\v2\x1a.quorumhub.v1.FormerSecretR\rformerSecrets\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
-	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\"\xa9\x02\n" +
+	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x12\n" +
@@ -7847,7 +8010,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
-	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xde\x01\n" +
+	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xf2\x01\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -7856,7 +8019,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
 	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
-	"\x05since\x18\b \x01(\x03R\x05since\"\xb1\x01\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\x12\x12\n" +
+	"\x04urls\x18\t \x03(\tR\x04urls\"\xb1\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -7953,7 +8117,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -7988,170 +8152,174 @@ var file_hub_proto_goTypes = []any{
 	(*SubscriptionOptions)(nil),       // 30: quorumhub.v1.SubscriptionOptions
 	(*SubscriptionRewound)(nil),       // 31: quorumhub.v1.SubscriptionRewound
 	(*SubscriptionPaused)(nil),        // 32: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),           // 33: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),                 // 34: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),             // 35: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),      // 36: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),        // 37: quorumhub.v1.SubscriptionsEnded
-	(*OwnerEnded)(nil),                // 38: quorumhub.v1.OwnerEnded
-	(*SubscriptionsReassigned)(nil),   // 39: quorumhub.v1.SubscriptionsReassigned
-	(*SubscriptionsAssigned)(nil),     // 40: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),                // 41: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),           // 42: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),              // 43: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),               // 44: quorumhub.v1.NodeChanged
-	(*NodeRunChanged)(nil),            // 45: quorumhub.v1.NodeRunChanged
-	(*CursorsAdvanced)(nil),           // 46: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                    // 47: quorumhub.v1.Cursor
-	(*OpenMessage)(nil),               // 48: quorumhub.v1.OpenMessage
-	(*MessageDeadLettered)(nil),       // 49: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),                   // 50: quorumhub.v1.Attempt
-	(*DeadLetterReplayRequested)(nil), // 51: quorumhub.v1.DeadLetterReplayRequested
-	(*DeadLettersReplayed)(nil),       // 52: quorumhub.v1.DeadLettersReplayed
-	(*ReplayResult)(nil),              // 53: quorumhub.v1.ReplayResult
-	(*DeadLettersDropped)(nil),        // 54: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),               // 55: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 56: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 57: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 58: quorumhub.v1.ApiKeyRevoked
-	(*ApiKeysExpired)(nil),            // 59: quorumhub.v1.ApiKeysExpired
-	(*AccessRuleSet)(nil),             // 60: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 61: quorumhub.v1.AccessRuleRemoved
-	(*NonceClaimed)(nil),              // 62: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 63: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 64: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 65: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 66: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 67: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 68: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 69: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 70: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 71: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 72: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 73: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 74: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 75: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 76: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 77: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 78: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 79: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 80: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 81: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 82: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 83: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 84: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 85: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 86: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 87: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),       // 88: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 89: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 90: quorumhub.v1.LogTrimmed.Range
+	(*SubscriptionSignatureSet)(nil),  // 33: quorumhub.v1.SubscriptionSignatureSet
+	(*RequestVerified)(nil),           // 34: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 35: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 36: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 37: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 38: quorumhub.v1.SubscriptionsEnded
+	(*OwnerEnded)(nil),                // 39: quorumhub.v1.OwnerEnded
+	(*SubscriptionsReassigned)(nil),   // 40: quorumhub.v1.SubscriptionsReassigned
+	(*SubscriptionsAssigned)(nil),     // 41: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 42: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 43: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 44: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 45: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 46: quorumhub.v1.NodeRunChanged
+	(*NodeUrlsSet)(nil),               // 47: quorumhub.v1.NodeUrlsSet
+	(*CursorsAdvanced)(nil),           // 48: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 49: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 50: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 51: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 52: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 53: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 54: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 55: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 56: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),               // 57: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 58: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 59: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 60: quorumhub.v1.ApiKeyRevoked
+	(*ApiKeysExpired)(nil),            // 61: quorumhub.v1.ApiKeysExpired
+	(*AccessRuleSet)(nil),             // 62: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 63: quorumhub.v1.AccessRuleRemoved
+	(*NonceClaimed)(nil),              // 64: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 65: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 66: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 67: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 68: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),                // 69: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 70: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 71: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 72: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),           // 73: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 74: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 75: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 76: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 77: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 78: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 79: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 80: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 81: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 82: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 83: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 84: quorumhub.v1.AccessRuleRow
+	(*NonceRow)(nil),                  // 85: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 86: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 87: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 88: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 89: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),       // 90: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 91: quorumhub.v1.SecretsReencrypted.Item
+	(*LogTrimmed_Range)(nil),          // 92: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	10, // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	11, // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	12, // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	14, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	17, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	18, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	19, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	27, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	33, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	35, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	37, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	46, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	49, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	55, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	56, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	67, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	40, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	42, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	43, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	44, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	45, // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
-	16, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	57, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	58, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	60, // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	61, // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	62, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	31, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	32, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	21, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	22, // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
-	23, // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
-	24, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	25, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	51, // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
-	52, // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
-	54, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	15, // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	63, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	64, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	65, // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	66, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
-	36, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	59, // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
-	38, // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
-	39, // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
-	0,  // 46: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13, // 47: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20, // 48: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13, // 49: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	88, // 50: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13, // 51: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20, // 52: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13, // 53: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26, // 54: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,  // 55: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30, // 56: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29, // 57: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13, // 58: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,  // 59: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,  // 60: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	34, // 61: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27, // 62: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,  // 63: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,  // 64: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	41, // 65: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,  // 66: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,  // 67: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,  // 68: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	47, // 69: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	48, // 70: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	47, // 71: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	50, // 72: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	53, // 73: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	50, // 74: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13, // 75: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,  // 76: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13, // 77: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13, // 78: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	89, // 79: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	90, // 80: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	69, // 81: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26, // 82: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	30, // 83: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28, // 84: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29, // 85: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,  // 86: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30, // 87: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	73, // 88: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	47, // 89: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27, // 90: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,  // 91: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	50, // 92: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,  // 93: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	57, // 94: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	60, // 95: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	85, // 96: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	86, // 97: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	87, // 98: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	99, // [99:99] is the sub-list for method output_type
-	99, // [99:99] is the sub-list for method input_type
-	99, // [99:99] is the sub-list for extension type_name
-	99, // [99:99] is the sub-list for extension extendee
-	0,  // [0:99] is the sub-list for field type_name
+	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	11,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	12,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	14,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	17,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	18,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	19,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	27,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	34,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	36,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	38,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	48,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	57,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	58,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	69,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	45,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	46,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
+	16,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
+	59,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	60,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	62,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	63,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	64,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	31,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	32,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	21,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	22,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
+	23,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
+	24,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	25,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	53,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	54,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
+	56,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	15,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
+	65,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	66,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	67,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	68,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	37,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	61,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
+	39,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
+	40,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
+	47,  // 46: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	33,  // 47: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	0,   // 48: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 49: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 50: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 51: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	90,  // 52: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 53: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	20,  // 54: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 55: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 56: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 57: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 58: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 59: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 60: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 61: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 62: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 63: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 64: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 65: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 66: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 67: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 68: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 69: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 70: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 71: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 72: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 73: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 74: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 75: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 76: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 77: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 78: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 79: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 80: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	91,  // 81: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	92,  // 82: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	71,  // 83: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	26,  // 84: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	30,  // 85: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 86: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 87: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 88: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 89: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	75,  // 90: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 91: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 92: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 93: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 94: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 95: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	59,  // 96: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	62,  // 97: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	87,  // 98: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	88,  // 99: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	89,  // 100: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	101, // [101:101] is the sub-list for method output_type
+	101, // [101:101] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -8203,6 +8371,8 @@ func file_hub_proto_init() {
 		(*Event_ApiKeysExpired)(nil),
 		(*Event_OwnerEnded)(nil),
 		(*Event_SubscriptionsReassigned)(nil),
+		(*Event_NodeUrlsSet)(nil),
+		(*Event_SubscriptionSignatureSet)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
@@ -8211,7 +8381,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   82,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
