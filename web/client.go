@@ -99,6 +99,13 @@ func (c *clientCounts) enter(client netip.Addr, most int) bool {
 	return true
 }
 
+// count returns how many a client has open.
+func (c *clientCounts) count(client netip.Addr) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.by[client]
+}
+
 func (c *clientCounts) leave(client netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -81,6 +81,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.reads = s.Reads
 	}
 	w.Header()[correlationHeader] = []string{correlationID(r)}
+	if conn := connOfRequest(r); conn != nil {
+		conn.serves()
+		defer conn.served()
+	}
 	defer s.finish(x, r)
 	if len(r.Header) > maxHeaderNames {
 		// A map of many small fields takes thirty times their bytes, so do not hold one while a body arrives.
