@@ -20,13 +20,14 @@ const correlationHeader = "X-Correlation-Id"
 // exchange is one request and its response. It records the route and the status.
 type exchange struct {
 	http.ResponseWriter
-	route  *route
-	status int     // 0 until the response has begun
-	signed content // a body read to verify its signature, released at the end
-	reads  Reads   // nil: the request writes nothing
-	client netip.Addr
-	caller callerID // whose shares the request draws on
-	unread bool     // the request has a body that was not read to its end
+	route   *route
+	status  int     // 0 until the response has begun
+	signed  content // a body read to verify its signature, released at the end
+	reads   Reads   // nil: the request writes nothing
+	client  netip.Addr
+	caller  callerID // whose shares the request draws on
+	unread  bool     // the request has a body that was not read to its end
+	closing bool     // the connection ends with this request
 }
 
 // unreadGrace is how long a connection may take for the rest of a body that nobody reads: net/http reads it before it sends the
@@ -51,7 +52,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 // begin records the status. The response to a write carries a log index at or after the write.
 func (x *exchange) begin(status int) {
 	x.status = status
-	if x.unread && x.Header()["Connection"] == nil {
+	if x.unread && (x.closing || x.Header()["Connection"] == nil) {
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
 	}
 	if x.reads == nil || status >= 300 {
@@ -84,6 +85,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if conn := connOfRequest(r); conn != nil {
 		conn.serves()
 		defer conn.served()
+		if x.closing = framedTwice(r, conn); x.closing {
+			w.Header()["Connection"] = []string{"close"}
+		}
 	}
 	defer s.finish(x, r)
 	if len(r.Header) > maxHeaderNames {

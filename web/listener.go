@@ -86,6 +86,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		conn := &slotConn{Conn: c, listener: l, client: client}
 		conn.waits()
+		conn.head.expected.Store(true)
 		l.mu.Lock()
 		l.open[conn] = struct{}{}
 		l.mu.Unlock()
@@ -187,6 +188,14 @@ type slotConn struct {
 	once     sync.Once
 	serving  atomic.Int32 // requests that handlers are working on
 	since    atomic.Int64 // when it last began to wait for a request, or for the rest of a request's header
+	head     head
+}
+
+// Read keeps the beginning of each request.
+func (c *slotConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.head.saw(b[:n])
+	return n, err
 }
 
 // waits records that the connection waits for a request from now on.
@@ -223,6 +232,9 @@ func (c *slotConn) served() {
 func connState(c net.Conn, state http.ConnState) {
 	if conn := connOf(c); conn != nil && (state == http.StateIdle || state == http.StateActive) {
 		conn.waits()
+		if state == http.StateIdle {
+			conn.head.expected.Store(true)
+		}
 	}
 }
 
