@@ -36,6 +36,8 @@ type BatchReceipt struct {
 	First     uint64
 	Count     int
 	Duplicate bool // already published under this idempotency key
+	// KeysForgotten is as in Receipt.
+	KeysForgotten int
 }
 
 // MessageID returns the ID of message i, counting from 0.
@@ -57,6 +59,7 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 		return BatchReceipt{}, err
 	}
 	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.policy.AutoRegister}
+	ev.Caller, ev.KeyWindow = s.publisher(ctx, b.Topic, b.IdempotencyKey)
 	for i := range b.Items {
 		ev.Items = append(ev.Items, &hubpb.BatchPublished_Item{ContentType: b.Items[i].ContentType, Body: b.Items[i].Body})
 	}
@@ -71,7 +74,8 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if err != nil {
 		return BatchReceipt{}, err
 	}
-	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate}, nil
+	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate,
+		KeysForgotten: int(res.ID)}, nil
 }
 
 func checkBatch(items []Item) error {

@@ -69,6 +69,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
 	if q.mode == "subscribe" || q.mode == "unsubscribe" {
 		status = http.StatusAccepted
+		s.tellLease(w.Header(), q.mode, q.params)
 	}
 	writeCompat(w, status, "hub.mode=accepted")
 }
@@ -133,7 +134,9 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 	ctx := r.Context()
 	switch q.mode {
 	case "subscribe", "unsubscribe":
-		return s.Service.Subscribe(ctx, q.params)
+		auth.NoteURL(ctx, "callback", q.params.Get("hub.callback"))
+		_, err := s.Service.Subscribe(ctx, q.params)
+		return err
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
 	if err != nil {

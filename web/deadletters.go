@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 )
@@ -292,6 +293,14 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 			return a, hub.ParamErrorf("body", "selects no dead letters; %s", expected)
 		}
 		return a, hub.ParamErrorf("all", "is combined with a filter; expected one of the two")
+	}
+	for _, name := range []string{"topic", "callback", "subscription", "status", "reason", "since", "until"} {
+		switch value := fields.Get(name); {
+		case name == "callback" && value != "":
+			auth.NoteURL(r.Context(), name, value)
+		case value != "":
+			auth.Note(r.Context(), name, value)
+		}
 	}
 	a.DryRun, a.Expect = in.DryRun, -1
 	if in.Expect != nil {

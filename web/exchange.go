@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/web/problem"
 )
 
@@ -25,9 +26,11 @@ type exchange struct {
 	signed  content // a body read to verify its signature, released at the end
 	reads   Reads   // nil: the request writes nothing
 	client  netip.Addr
-	caller  callerID // whose shares the request draws on
-	unread  bool     // the request has a body that was not read to its end
-	closing bool     // the connection ends with this request
+	caller  callerID    // whose shares the request draws on
+	unread  bool        // the request has a body that was not read to its end
+	closing bool        // the connection ends with this request
+	audited auth.Caller // once it is known; its trail is the exchange's
+	trail   auth.Trail
 }
 
 // unreadGrace is how long a connection may take for the rest of a body that nobody reads: net/http reads it before it sends the
@@ -109,15 +112,24 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 		if x.status != 0 {
 			// The response has begun; only closing the connection shows that it is incomplete.
 			s.metrics.request(x.route, http.StatusInternalServerError)
+			x.report(s.Guard, r, http.StatusInternalServerError)
 			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
 		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
 	s.metrics.request(x.route, x.status)
+	x.report(s.Guard, r, x.status)
 	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
+}
+
+// report writes the audit lines of the request.
+func (x *exchange) report(g *auth.Guard, r *http.Request, status int) {
+	if g != nil && x.audited.Principal != nil {
+		g.Report(r.Context(), &x.audited, status)
+	}
 }
 
 // correlationID returns the ID that came with a request, or a new one.
