@@ -80,7 +80,7 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 	if c.To == "-" {
 		say = s.Err
 	}
-	_, err = fmt.Fprintf(say, "%s: %d bytes from %s, cluster %s up to entry %d, %s; keep sealing key %s in a separate place\n", c.To, in.read, meta.Node,
+	_, err = fmt.Fprintf(say, "%s: %s from %s, cluster %s up to entry %d, %s; keep sealing key %s in a separate place\n", c.To, terminal.Bytes(in.read), meta.Node,
 		meta.ClusterID, meta.Index, moment(meta.LogTime), meta.SecretsKey)
 	return err
 }
@@ -126,8 +126,8 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.read += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = exit.With(exit.Unreachable, fmt.Errorf("the transfer ended after %d of %d bytes and %v (%w); the hub limits a backup to %s seconds and drops readers that stall",
-			b.read, b.size, time.Since(b.began).Round(time.Second), err, terminal.Printable(b.limit)))
+		b.err = exit.With(exit.Unreachable, fmt.Errorf("the transfer ended after %s of %s and %s (%w); the hub limits a backup to %s seconds and drops readers that stall",
+			terminal.Bytes(b.read), terminal.Bytes(b.size), terminal.Duration(time.Since(b.began).Round(time.Second)), err, terminal.Printable(b.limit)))
 	}
 	return n, err
 }

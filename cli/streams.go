@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync/atomic"
 	"syscall"
+
+	"quorumhub/cli/terminal"
 )
 
 // Streams holds a command's input, output and environment.
@@ -38,6 +40,15 @@ func (o *output) err() error {
 		return *p
 	}
 	return nil
+}
+
+// table returns an empty table for standard output, coloured if that is a terminal and nobody minds.
+func (s *Streams) table() *terminal.Table {
+	out := s.Out
+	if o, ok := out.(*output); ok {
+		out = o.Writer
+	}
+	return &terminal.Table{Coloured: terminal.Colours(out, s.Env)}
 }
 
 // nobodyReads reports whether an error means that the reader of a pipe is gone.
