@@ -22,6 +22,7 @@ type subscriptionsCmd struct {
 	Pause  pauseCmd             `cmd:"" help:"Pause deliveries to a subscription. It keeps its cursor, and its lease keeps running."`
 	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
+	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for software that knows only one."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
@@ -50,6 +51,20 @@ type resumeCmd struct{ subscriptionFlags }
 
 func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
 	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil }, "id")
+}
+
+type signCmd struct {
+	subscriptionFlags
+	Method string `required:"" enum:"sha1,sha256,sha384,sha512,default" help:"sha1, sha256, sha384, sha512, or default for what the subscriber asked for or else the hub's default." placeholder:"METHOD"`
+}
+
+func (c *signCmd) Run(ctx context.Context, s Streams) error {
+	body := struct {
+		Method string `json:"method"`
+	}{strings.TrimSuffix(c.Method, "default")}
+	return c.operate(ctx, s, http.MethodPut, "/signature", body, func(json.RawMessage) (string, error) {
+		return c.ID + " is signed with " + strings.Replace(c.Method, "default", "what its subscriber asked for, or else the hub's default", 1), nil
+	})
 }
 
 type endCmd struct{ subscriptionFlags }

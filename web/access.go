@@ -53,7 +53,8 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, err
 	}
 	caller.Trail = &x.trail
-	x.caller, x.shares = caller, callerOf(caller.Principal, x.client)
+	x.audited = caller
+	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
 	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
