@@ -145,7 +145,7 @@ func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
 		text, err = os.ReadFile(c.File)
 	}
 	if err != nil {
-		return exit.Usagef("FILE: %v", err)
+		return exit.Usagef("%v", err)
 	}
 	settings, err := auth.ParseSettings(text)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -89,14 +90,17 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 func writeBackup(in io.Reader, name string, to []age.Recipient) (_ *store.BackupMeta, err error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(name)))
 	if err != nil {
-		return nil, err
+		return nil, atFile("--to", name, err)
 	}
 	defer func() { err = errors.Join(err, f.Cleanup()) }()
 	meta, err := copyBackup(in, f, to)
+	if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Path == f.Name() {
+		return nil, atFile("--to", name, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return meta, f.CloseAtomicallyReplace()
+	return meta, atFile("--to", name, f.CloseAtomicallyReplace())
 }
 
 // copyBackup verifies a backup while copying it, encrypted for the recipients in to if there are any.
