@@ -64,7 +64,7 @@ func (c *signCmd) Run(ctx context.Context, s Streams) error {
 	}{strings.TrimSuffix(c.Method, "default")}
 	return c.operate(ctx, s, http.MethodPut, "/signature", body, func(json.RawMessage) (string, error) {
 		return c.ID + " is signed with " + strings.Replace(c.Method, "default", "what its subscriber asked for, or else the hub's default", 1), nil
-	})
+	}, "id")
 }
 
 type endCmd struct{ subscriptionFlags }

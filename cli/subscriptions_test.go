@@ -11,6 +11,7 @@ func TestSubscriptionCommands(t *testing.T) {
 		w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 		switch {
 		case r.Method == http.MethodDelete:
+			w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 			w.WriteHeader(http.StatusNoContent)
 		case strings.HasSuffix(r.Path, "/rewind") && strings.Contains(r.Body, "99"):
 			w.Header().Set("Content-Type", "application/problem+json")
