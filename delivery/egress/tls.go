@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"quorumhub/configs/syntax"
 )
 
 // TLSRule configures TLS for some hosts. Files are PEM.
@@ -64,7 +66,7 @@ func LoadTLSRules(path string) (*TLSRules, error) {
 	}
 	var rules []TLSRule
 	if err := yaml.UnmarshalWithOptions(text, &rules, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("delivery.tls_file %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return nil, fmt.Errorf("delivery.tls_file %s: %w", path, syntax.Explain(text, err))
 	}
 	t, err := NewTLSRules(rules)
 	if err != nil {
