@@ -151,16 +151,21 @@ func (a *Signatures) Authenticate(_ context.Context, r *Request) (*Principal, er
 	if err := r.afford(); err != nil {
 		return nil, err
 	}
-	body, err := r.Body()
-	if err != nil {
-		return nil, err
-	}
-	base, err := signatureBase(r, input, len(body) > 0)
+	base, covered, err := signatureBase(r, input)
 	if err != nil {
 		return nil, err
 	}
 	if !key.verify([]byte(base), signature) {
 		return nil, refuse(MethodSignature, "invalid signature with key %s", key.ID)
+	}
+	body, err := r.Body() // only now: it costs memory and time
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > 0 {
+		if err := mustCover(covered, "content-digest", "content-type"); err != nil {
+			return nil, err
+		}
 	}
 	// Also without a body, so that removing one on the way is noticed.
 	if len(body) > 0 || r.HTTP.Header["Content-Digest"] != nil {
@@ -283,43 +288,45 @@ func (a *Signatures) checkParams(p params) error {
 }
 
 // signatureBase builds the text that was signed (RFC 9421 section 2.5).
-func signatureBase(r *Request, input httpsfv.InnerList, hasBody bool) (string, error) {
+func signatureBase(r *Request, input httpsfv.InnerList) (base string, covered []string, err error) {
 	var b strings.Builder
-	var covered []string
 	for _, item := range input.Items {
 		name, ok := item.Value.(string)
 		if !ok || len(item.Params.Names()) > 0 {
-			return "", refuse(MethodSignature, "a component is not a string or has parameters")
+			return "", nil, refuse(MethodSignature, "a component is not a string or has parameters")
 		}
 		if slices.Contains(covered, name) {
-			return "", refuse(MethodSignature, "duplicate component %q", clip(name))
+			return "", nil, refuse(MethodSignature, "duplicate component %q", clip(name))
 		}
 		covered = append(covered, name)
 		value, err := component(r, name)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		b.WriteString(strconv.Quote(name))
 		b.WriteString(": ")
 		b.WriteString(value)
 		b.WriteByte('\n')
 	}
-	need := []string{"@method", "@authority", "@path", "@query"}
-	if hasBody {
-		need = append(need, "content-digest", "content-type")
-	}
-	for _, n := range need {
-		if !slices.Contains(covered, n) {
-			return "", refuse(MethodSignature, "does not cover %s", n)
-		}
+	if err := mustCover(covered, "@method", "@authority", "@path", "@query"); err != nil {
+		return "", nil, err
 	}
 	text, err := httpsfv.Marshal(httpsfv.List{input})
 	if err != nil {
-		return "", refuse(MethodSignature, "Signature-Input: %v", err)
+		return "", nil, refuse(MethodSignature, "Signature-Input: %v", err)
 	}
 	b.WriteString(`"@signature-params": `)
 	b.WriteString(text)
-	return b.String(), nil
+	return b.String(), covered, nil
+}
+
+func mustCover(covered []string, names ...string) error {
+	for _, n := range names {
+		if !slices.Contains(covered, n) {
+			return refuse(MethodSignature, "does not cover %s", n)
+		}
+	}
+	return nil
 }
 
 // component returns the value of a covered component (RFC 9421 sections 2.1 and 2.2).

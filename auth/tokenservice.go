@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -87,6 +88,7 @@ const (
 	maxQuestions     = 32   // in flight at a time
 	clientQuestions  = 8    // of them, for one client; its further ones wait
 	probeRetryMax    = 30 * time.Second
+	serviceDown      = 10 * time.Minute // how long a stream goes on while the service does not answer
 	serviceTokenSkew = 30 * time.Second // how far its clock may be behind a token's exp
 )
 
@@ -143,6 +145,27 @@ func (t *RemoteTokens) Authenticate(ctx context.Context, r *Request) (*Principal
 		return nil, err
 	}
 	return t.check(ctx, r, raw)
+}
+
+// again returns a check whether a token that was accepted just now still is. While the service does not answer the last answer holds,
+// for serviceDown at most.
+func (t *RemoteTokens) again(p *Principal, raw string) func(context.Context) (*Principal, error) {
+	var accepted atomic.Pointer[time.Time]
+	begin := t.now()
+	accepted.Store(&begin)
+	return func(ctx context.Context) (*Principal, error) {
+		now, err := t.check(ctx, &Request{}, raw)
+		at := t.now()
+		switch {
+		case err == nil:
+			accepted.Store(&at)
+		case errors.Is(err, ErrUnavailable) && at.Sub(*accepted.Load()) > serviceDown:
+			return nil, refuse(MethodToken, "token service %s has not answered for %s", t.service.Name, serviceDown)
+		case errors.Is(err, ErrUnavailable):
+			return p, nil
+		}
+		return now, err
+	}
 }
 
 func (t *RemoteTokens) check(ctx context.Context, r *Request, raw string) (*Principal, error) {
@@ -245,9 +268,7 @@ func (t *RemoteTokens) verdict(ctx context.Context, r *Request, raw string, exp 
 	if dated {
 		p.Until = exp
 	}
-	p.again = func(ctx context.Context) (*Principal, error) {
-		return t.check(ctx, &Request{}, raw)
-	}
+	p.again = t.again(p, raw)
 	q.verdict.until = t.now().Add(t.service.Cache)
 	if dated && exp.Before(q.verdict.until) {
 		q.verdict.until = exp

@@ -88,6 +88,7 @@ func TestSubscribeAndUnsubscribeSendTheForm(t *testing.T) {
 		},
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease", "0"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease="}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
+		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--signature-method", "sha1"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb", "hub.signature_method": "sha1"}},
 		{[]string{"unsubscribe", "news", "http://127.0.0.1:9/cb"}, map[string]string{"hub.mode": "unsubscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 	}
 	for _, tt := range tests {
@@ -211,6 +212,9 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"listen everywhere", []string{"listen", "--addr", "0.0.0.0:0"}, 2, "--callback-url"},
 		{"listen with a bad callback", []string{"listen", "--callback-url", "x"}, 2, "--callback-url"},
 		{"unsubscribe from nothing", []string{"listen", "--unsubscribe-on-exit"}, 2, "--topic"},
+		{"keep nothing", []string{"listen", "--keep"}, 2, "--keep needs --topic"},
+		{"keep and leave", []string{"listen", "--topic", "x", "--keep", "--unsubscribe-on-exit"}, 2, "can't be used together"},
+		{"keep a stream", []string{"listen", "--stream", "http://h/topics/x", "--keep"}, 2, "--stream makes no subscription"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

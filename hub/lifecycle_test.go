@@ -182,7 +182,8 @@ func TestReservedTopics(t *testing.T) {
 	a := &asked{State: hub.NewState()}
 	s := hub.NewService(hub.Policy{Leases: hub.LeasePolicy{Min: time.Second, Default: time.Hour, Max: time.Hour}, MaxMessageBytes: 100}, namer, a, a, nil)
 	subscribe := func(topic string) error {
-		return s.Subscribe(t.Context(), url.Values{"hub.mode": {"subscribe"}, "hub.topic": {"https://hub.example/topics/" + topic}, "hub.callback": {cb}})
+		_, err := s.Subscribe(t.Context(), url.Values{"hub.mode": {"subscribe"}, "hub.topic": {"https://hub.example/topics/" + topic}, "hub.callback": {cb}})
+		return err
 	}
 	publish := func(topic string) error {
 		_, err := s.Publish(t.Context(), hub.Publication{Topic: topic, ContentType: "text/plain"})

@@ -39,7 +39,7 @@ func (s *Service) Ping(ctx context.Context, host string, form url.Values) (refus
 		}
 		proposed = append(proposed, t)
 		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
-			TopicPinged: &hubpb.TopicPinged{Topic: t.Name, AutoRegister: s.policy.AutoRegister}}})
+			TopicPinged: &hubpb.TopicPinged{Topic: t.Name, AutoRegister: s.policy.AutoRegister, Caller: s.pinger(ctx, t.Name)}}})
 	}
 	if len(events) > 0 {
 		results, err := s.proposer.Propose(ctx, events...)

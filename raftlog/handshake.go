@@ -30,6 +30,8 @@ type hello struct {
 	To       string `json:"to,omitempty"` // ID of the node it wants to reach
 	Token    string `json:"token,omitempty"`
 	Level    uint32 `json:"level"` // feature level of its program
+	// Settings should be the same on every node.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // welcome is the other half. A refusal reveals nothing about the refusing node.
@@ -42,6 +44,8 @@ type welcome struct {
 	Node     string  `json:"node,omitempty"`
 	Instance string  `json:"instance,omitempty"`
 	Level    uint32  `json:"level"`
+	// Settings should be the same on every node.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // refusal names the rule on which two nodes disagree.
@@ -88,6 +92,7 @@ type self struct {
 	former       []string          // IDs of the clusters from which this one was restored or recovered
 	level        uint32            // feature level of this program
 	clusterLevel uint32            // feature level of the cluster
+	settings     map[string]string // see Options.Settings
 }
 
 // checkLevel refuses a node whose feature level is below the cluster's: it could not read the log.
@@ -141,7 +146,7 @@ func (s *self) checkHello(h *hello, token string) *refusedError {
 
 // dialHandshake is the dialing side of the handshake: it sends a hello and checks the welcome.
 func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
-	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level})
+	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level, Settings: me.settings})
 	if err != nil {
 		return nil, fmt.Errorf("send hello: %w", err)
 	}

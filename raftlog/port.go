@@ -40,7 +40,8 @@ type port struct {
 	serve     func(conn net.Conn, from string)
 	onRefusal func(*refusedError) // called when another node refuses this one or the reverse; it must be quick
 
-	clusters sync.Map // by node ID: the cluster the node claimed when it last dialed
+	clusters  sync.Map // by node ID: the cluster the node claimed when it last dialed
+	agreement agreement
 
 	raft     chan net.Conn
 	closed   chan struct{}
@@ -67,6 +68,8 @@ func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
 		conns:   map[net.Conn]struct{}{},
 		logged:  map[string]time.Time{},
 		heard:   map[string]time.Time{},
+
+		agreement: agreement{log: o.Logger, differs: map[string][]string{}},
 	}
 	p.self.Store(me)
 	if p.tls == nil {
@@ -198,7 +201,8 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from str
 		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
 	p.clusters.Store(h.Node, h.Cluster)
-	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level}
+	p.agreement.compare(me.settings, h.Node, h.Settings)
+	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level, Settings: me.settings}
 	if err := writeHello(conn, nil, &w); err != nil {
 		return nil, 0, "", err
 	}
@@ -276,6 +280,7 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	if !stop() {
 		return fail(ctx.Err())
 	}
+	p.agreement.compare(me.settings, w.Node, w.Settings)
 	return conn, raw.SetDeadline(time.Time{})
 }
 

@@ -18,6 +18,8 @@ import (
 // action in changes.
 type access struct {
 	public  bool        // open to everybody, even if credentials are required elsewhere
+	details bool        // public, but shows more to callers with valid credentials
+	limited bool        // public, and takes from the client's budget for reads
 	byTopic bool        // the handler authorizes each topic
 	reads   auth.Action // instead of auth.ActionView
 	changes auth.Action
@@ -41,7 +43,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 			Detail: "is a different site; browsers may change this hub only from its own pages"}
 	}
 	if rt.access.public {
-		return r, nil
+		return s.admitAnybody(x, r, rt)
 	}
 	if s.Guard == nil {
 		return r, s.spend(x, r, rt.classOf(r))
@@ -50,6 +52,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err := s.authenticate(x, r, &caller); err != nil {
 		return r, err
 	}
+	caller.Trail = &x.trail
+	x.audited = caller
+	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
 	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
@@ -61,7 +66,26 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 			action = rt.access.reads
 		}
 	}
+	if action != auth.ActionView {
+		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
+	}
 	return r, s.Guard.Allow(r.Context(), action, "")
+}
+
+// admitAnybody admits the caller of a public route. Invalid credentials make nobody less than anonymous: a health check must not fail
+// because of them.
+func (s *Server) admitAnybody(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
+	if rt.access.limited {
+		return r, s.spend(x, r, classRead)
+	}
+	if s.Guard == nil || !rt.access.details {
+		return r, nil
+	}
+	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
+	if s.authenticate(x, r, &caller) != nil {
+		return r, nil
+	}
+	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
 }
 
 // authenticate finds out who sent the request. What is refused is taken from the client's budget: before it has cost more than a look
@@ -129,10 +153,8 @@ func refusedCredentials(err error) bool {
 // clients fetch a fresh token on 401, and only then.
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
-		if q, qerr := s.readCompat(w, r); qerr == nil {
-			_ = s.failCompat(w, r, q, err)
-			return
-		}
+		s.turnAwayCompat(w, r, err)
+		return
 	}
 	s.fail(w, r, err)
 }
@@ -164,7 +186,11 @@ func (s *Server) accessProblem(err error) *problem.Details {
 	case errors.As(err, &denied) && denied.Principal.Method == auth.MethodAnonymous:
 		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied):
-		return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
+		detail := denied.Brief()
+		if s.Guard.May(denied.Principal, auth.ActionAuth) {
+			detail = denied.Error()
+		}
+		return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: detail, Challenges: s.Guard.ChallengesFor(err)}
 	case errors.Is(err, auth.ErrUnavailable):
 		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "credentials cannot be checked now; try again shortly", RetryAfter: 5 * time.Second}
 	}

@@ -84,6 +84,8 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 		text, k.ID, k.Hash, err = auth.GenerateAPIKey()
 	}
 	if err == nil {
+		auth.Note(r.Context(), "key", k.ID)
+		auth.Note(r.Context(), "key_name", k.Name)
 		err = s.Service.CreateAPIKey(r.Context(), k)
 	}
 	if err != nil {
@@ -113,7 +115,7 @@ func checkKeyRequest(name string, scopes, roles []string) error {
 
 func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/auth/keys/")
-	if err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r)); err != nil {
+	if _, err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r), false); err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -14,16 +14,18 @@ const (
 	formType = "application/x-www-form-urlencoded"
 	// maxFormBytes is the largest form. It has room for 100 topics in one ping.
 	maxFormBytes = 256 << 10
+	// refusedFormBytes is the largest form that is looked at to answer a caller who was refused already.
+	refusedFormBytes = 4 << 10
 	// maxFormParams bounds the memory that decoding a form takes.
 	maxFormParams = 1000
 )
 
-// readForm reads the request's form body. Query parameters are never part of it (WebSub 5.1).
-func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+// readForm reads the request's form body of at most limit bytes. Query parameters are never part of it (WebSub 5.1).
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, limit int64) (url.Values, error) {
 	if err := checkFormType(r); err != nil {
 		return nil, err
 	}
-	body, err := s.readBody(w, r, maxFormBytes, hub.Errorf(hub.CodeTooLarge, "body: the form exceeds %d bytes", maxFormBytes))
+	body, err := s.readBody(w, r, limit, hub.Errorf(hub.CodeTooLarge, "body: the form exceeds %d bytes", limit))
 	defer body.release()
 	if err != nil {
 		return nil, err

@@ -40,7 +40,11 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		strayMode = q.modes > 0
 	}
 	start := time.Now()
-	form, err := s.readForm(w, r)
+	var form url.Values
+	err := s.mayAsk(r)
+	if err == nil {
+		form, err = s.readForm(w, r, maxFormBytes)
+	}
 	if strayMode && len(form["hub.mode"]) == 0 {
 		// The client put the request in the query instead of the body.
 		err = hub.ParamErrorf("hub.mode", "is in the query; expected the parameters in the form body (%s)", formType)
@@ -78,6 +82,14 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		_, _ = w.Write([]byte("accepted; the callback will be asked to confirm\n"))
 	}
+}
+
+// mayAsk refuses a caller who may do nothing that a form can ask for, before the form is read.
+func (s *Server) mayAsk(r *http.Request) error {
+	if s.Guard == nil {
+		return nil
+	}
+	return s.Guard.AllowSome(r.Context(), auth.ActionSubscribe, auth.ActionUnsubscribe, auth.ActionPublish, auth.ActionRegister, auth.ActionDeregister)
 }
 
 // classOfMode returns the class of a form. Invalid forms count as requests to subscribe.
@@ -158,7 +170,9 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	}
 	switch mode {
 	case "subscribe", "unsubscribe":
-		return s.Service.Subscribe(ctx, form)
+		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
+		_, err := s.Service.Subscribe(ctx, form)
+		return err
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())
 	if err != nil {

@@ -30,7 +30,7 @@ func TestRefusedRequestsCostBeforeTheyAreChecked(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	defer service.Close()
-	g := newGuarded(t, "token_service: {name: manager, url: '"+service.URL+"'}", func(o *web.Options) {
+	g := newGuarded(t, "token_service: {name: manager, url: '"+service.URL+"'}", func(_ *hub.Policy, o *web.Options) {
 		o.Limits.Refused = hub.Rate{Requests: budget, Per: time.Hour}
 	})
 	const here, elsewhere = "203.0.113.7:1", "203.0.113.8:1"
@@ -85,7 +85,7 @@ func TestNoncesAreForThoseWhoMayAsk(t *testing.T) {
 	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := newGuarded(t, "signed_requests: {keys: [{id: k1, algorithm: hmac-sha256, secret_file: "+path+", scopes: [orders.write]}]}", func(o *web.Options) {
+	g := newGuarded(t, "signed_requests: {keys: [{id: k1, algorithm: hmac-sha256, secret_file: "+path+", scopes: [orders.write]}]}", func(_ *hub.Policy, o *web.Options) {
 		o.Limits = web.Limits{Publish: hub.Rate{Requests: 6, Per: time.Hour}, Refused: hub.Rate{Requests: 3, Per: time.Hour}}
 	})
 	g.clock.advance(time.Since(g.clock.Now()))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"quorumhub/auth"
 )
 
 // Why a stream's context ended, besides the reader's disconnecting.
@@ -14,8 +16,21 @@ var (
 
 // stillAllowed returns an error once the caller in ctx may no longer read a topic. Otherwise it returns the time at which the
 // caller's credentials end by themselves, or the zero time if nothing is known to end them.
+//
+// The credentials are checked again, so a key that was revoked, a token that its service no longer knows and a role that was taken away
+// end it like a rule that is gone. While they cannot be checked the caller stays who it was.
 func (s *Server) stillAllowed(ctx context.Context, topic string) (until time.Time, err error) {
-	return time.Time{}, s.Service.AuthorizeRead(ctx, topic)
+	caller := auth.CallerOf(ctx)
+	now, err := caller.Principal.Again(ctx)
+	switch {
+	case errors.Is(err, auth.ErrUnavailable):
+	case err != nil:
+		return time.Time{}, err
+	default:
+		caller.Principal = now
+		ctx = auth.WithCaller(ctx, caller)
+	}
+	return caller.Principal.Until, s.Service.AuthorizeRead(ctx, topic)
 }
 
 // watchRights ends a stream with errForbidden once its reader may no longer read the topic. It asks once a heartbeat and when the

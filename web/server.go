@@ -60,7 +60,11 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
 		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
-	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes)
+	bodies := 0
+	if o.Guard != nil {
+		bodies = o.CallerBodies
+	}
+	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes, bodies)
 	s.exchanges.New = func() any { return new(exchange) }
 	var err error
 	if s.metrics, err = newMetrics(o.Registry, s.budget); err != nil {

@@ -89,12 +89,12 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !m.IsBlob() {
-		size, client := int64(len(m.Body)), clientAt(w)
-		if err := s.budget.take(client, size); err != nil {
+		size, caller := int64(len(m.Body)), callerAt(w)
+		if err := s.budget.take(caller, size); err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		defer s.budget.give(client, size)
+		defer s.budget.give(caller, size)
 	}
 	h.Set("Content-Type", m.ContentType)
 	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))

@@ -37,6 +37,12 @@ type PolicyOptions struct {
 	// DenyAddrs lists addresses that no mode allows: those this process listens on. An unspecified address (0.0.0.0,
 	// ::) stands for every address of this machine.
 	DenyAddrs []netip.AddrPort
+	// Proxy is the URL of a proxy that makes all connections (CONNECT); nil: connections are direct. The policy then judges
+	// the proxy's address, and of targets what their URLs show: names that belong to local networks must be in AllowHosts.
+	// Loopback addresses are never reached through it.
+	Proxy *url.URL
+	// ProxyAuth is user:password for the proxy; empty: none.
+	ProxyAuth string
 }
 
 // Policy decides which addresses outbound requests may reach. It is checked twice: CheckURL cheaply when a URL is
@@ -48,6 +54,7 @@ type Policy struct {
 	hosts    []string // lower case; ".example" for suffixes
 	deny     map[netip.AddrPort]bool
 	denyPort map[uint16]bool // ports this process listens on at an unspecified address
+	proxy    *proxy          // nil: none
 }
 
 // NewPolicy validates the options. Errors name the option and what is expected.
@@ -92,7 +99,15 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		}
 		p.deny[netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())] = true
 	}
-	return p, nil
+	if o.Proxy == nil {
+		if o.ProxyAuth != "" {
+			return nil, fmt.Errorf("egress proxy_auth has no effect without proxy: set that as well")
+		}
+		return p, nil
+	}
+	var err error
+	p.proxy, err = newProxy(o.Proxy, o.ProxyAuth)
+	return p, err
 }
 
 // CheckURL reports whether u may become a callback or topic URL, without resolving its name. It checks the scheme,
@@ -115,6 +130,9 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	port, err := urlPort(u)
 	if err != nil {
 		return err
+	}
+	if p.proxy != nil {
+		return p.checkProxied(host, port)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Zone() != "" {
