@@ -3,6 +3,7 @@ package cli
 import (
 	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ const maxInputBytes = 32 << 20
 
 // hubFlags are shared by every command that talks to a hub.
 type hubFlags struct {
-	Hub     string       `help:"The hub's URL." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Hub     []string     `help:"The hub's URL. With the URLs of several of its nodes (repeated, or separated by commas), another one is asked when one cannot answer, as far as that is safe." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
 	Token   string       `help:"The API key or access token to authenticate with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
 	CA      string       `name:"ca" help:"A PEM file of CA certificates to trust in addition to the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
 	Timeout flagDuration `name:"request-timeout" help:"How long to wait for the hub's response." default:"30s" placeholder:"DURATION"`
@@ -78,6 +79,14 @@ func (l *flagLease) UnmarshalText(text []byte) error {
 		return fmt.Errorf("got %q, expected at least 1s", text)
 	}
 	return nil
+}
+
+// noteLease says so if a hub grants another lease than it was asked for.
+func noteLease(w io.Writer, asked, granted time.Duration) {
+	if asked == 0 || granted == 0 || granted == asked.Truncate(time.Second) {
+		return
+	}
+	fmt.Fprintf(w, "the lease will be %s, not %s: the hub keeps leases within hub.lease.min and hub.lease.max\n", configs.FormatDuration(granted), configs.FormatDuration(asked))
 }
 
 // configFlags are shared by every command that reads a node's configuration.

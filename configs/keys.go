@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,6 +93,9 @@ func hubKeys() []entry {
 		scalar("hub.signature", "sha256", "method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
+		list("hub.signature_hosts", "methods of X-Hub-Signature for callbacks at hosts whose software knows only one, such as old.example.org=sha1; goes before hub.signature, not before what a subscriber asks for",
+			signatureHost(), func(c *Config) *[]SignatureHost { return &c.Hub.SignatureHosts }),
+
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
@@ -138,6 +142,10 @@ func outboundKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Delivery.Egress.AllowCIDRs }),
 		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Delivery.Egress.AllowHosts }),
+		scalar("delivery.egress.proxy", "", "proxy through which callbacks are called (CONNECT), which then decides about addresses; empty: none",
+			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Delivery.Egress.Proxy }),
+		scalar("delivery.egress.proxy_auth", "", "user:password for the proxy; never shown",
+			secret(), userPassword(), func(c *Config) *string { return &c.Delivery.Egress.ProxyAuth }),
 
 		scalar("fetch.timeout", "15s", "how long fetching a topic after a thin ping may take",
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Fetch.Timeout }),
@@ -147,6 +155,10 @@ func outboundKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
 		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
+		scalar("fetch.egress.proxy", "", "proxy through which topics are called (CONNECT), which then decides about addresses; empty: none",
+			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Fetch.Egress.Proxy }),
+		scalar("fetch.egress.proxy_auth", "", "user:password for the proxy; never shown",
+			secret(), userPassword(), func(c *Config) *string { return &c.Fetch.Egress.ProxyAuth }),
 	}
 }
 
@@ -157,8 +169,8 @@ func storedKeys() []entry {
 	return []entry{
 		scalar("retention.max_age", "7d", "how long messages are kept; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Retention.MaxAge }),
-		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit",
-			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
+		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit, else at least 1MiB and twice message.max_bytes",
+			bytes, zeroOrAtLeast(bytes, 1<<20), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
 
 		scalar("dead_letters.max_age", "30d", "how long dead letters are kept, with their content; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Letters.MaxAge }),
@@ -193,7 +205,7 @@ func storedKeys() []entry {
 			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.CallbackHost }),
 		scalar("limits.pending", "5000", "requests waiting for verification, for callbacks at one host and per caller; 0: only the overall limit of 100000 applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Pending }),
-		scalar("limits.connections", "4096", "connections open from one client address, except trusted proxies; further ones are closed; 0: only the overall limit applies",
+		scalar("limits.connections", "1536", "connections open from one client address (IPv6: its /64 network), except trusted proxies; further ones are closed; by default an eighth of all; 0: only the overall limit applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Connections }),
 		scalar("limits.streams", "1024", "event streams open from one client address; further ones are refused with 429; 0: only streams.max applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Streams }),
@@ -202,7 +214,7 @@ func storedKeys() []entry {
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
 		scalar("storage.min_free_bytes", "64MiB", "free disk space below which publish requests get 503",
 			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Storage.MinFreeBytes }),
-		scalar("storage.segment_bytes", "256MiB", "size of one file of the message log; retention removes whole files",
+		scalar("storage.segment_bytes", "256MiB", "size of one file of the message log, or an eighth of retention.max_bytes if that is less; retention removes whole files",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.SegmentBytes }),
 		scalar("storage.tail_bytes", "64MiB", "memory for the newest messages",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),
@@ -233,6 +245,10 @@ func accessKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Auth.Egress.AllowCIDRs }),
 		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Auth.Egress.AllowHosts }),
+		scalar("auth.egress.proxy", "", "proxy through which issuers are called (CONNECT), which then decides about addresses; empty: none",
+			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Auth.Egress.Proxy }),
+		scalar("auth.egress.proxy_auth", "", "user:password for the proxy; never shown",
+			secret(), userPassword(), func(c *Config) *string { return &c.Auth.Egress.ProxyAuth }),
 
 		scalar("log.level", "info", "minimum level that is logged",
 			text(), oneOf("debug", "info", "warn", "error"), func(c *Config) *string { return &c.Log.Level }),
@@ -342,6 +358,35 @@ func network() kind[netip.Prefix] {
 
 func hostPattern() kind[string] {
 	return textLike("hosts", "a host name such as feeds.example.org or *.example.org", parseHostPattern)
+}
+
+func proxyURL() kind[string] {
+	return textLike("proxy", "the URL of a proxy such as http://proxy.example.org:3128, or empty", func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		v, err := parseBaseURL(s)
+		if u, broken := url.Parse(v); err == nil && (broken != nil || u.Path != "") {
+			err = fmt.Errorf("%q contains a path", s)
+		}
+		return v, err
+	})
+}
+
+func userPassword() rule[string] {
+	return rule[string]{"user:password, or empty", func(s string) bool {
+		user, _, ok := strings.Cut(s, ":")
+		return s == "" || ok && user != "" && !strings.ContainsFunc(s, unicode.IsControl)
+	}}
+}
+
+func signatureHost() kind[SignatureHost] {
+	return kind[SignatureHost]{
+		name: "host=method", expect: "host=method such as old.example.org=sha1 or *.example.org=sha512; methods are sha1, sha256, sha384 and sha512",
+		parse:  parseSignatureHost,
+		format: SignatureHost.String,
+		json:   func(h SignatureHost) any { return h.String() },
+	}
 }
 
 func egressMode(name, doc string, field func(*Config) *string) entry {

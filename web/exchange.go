@@ -21,15 +21,16 @@ const correlationHeader = "X-Correlation-Id"
 // exchange is one request and its response. It records the route and the status.
 type exchange struct {
 	http.ResponseWriter
-	route  *route
-	status int     // 0 until the response has begun
-	signed content // a body read to verify its signature, released at the end
-	reads  Reads   // nil: the request writes nothing
-	client netip.Addr
-	caller auth.Caller // once it is known; its trail is the exchange's
-	trail  auth.Trail
-	shares callerID // whose shares the request draws on
-	unread bool     // the request has a body that was not read to its end
+	route   *route
+	status  int     // 0 until the response has begun
+	signed  content // a body read to verify its signature, released at the end
+	reads   Reads   // nil: the request writes nothing
+	client  netip.Addr
+	caller  callerID    // whose shares the request draws on
+	unread  bool        // the request has a body that was not read to its end
+	closing bool        // the connection ends with this request
+	audited auth.Caller // once it is known; its trail is the exchange's
+	trail   auth.Trail
 }
 
 // unreadGrace is how long a connection may take for the rest of a body that nobody reads: net/http reads it before it sends the
@@ -54,7 +55,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 // begin records the status. The response to a write carries a log index at or after the write.
 func (x *exchange) begin(status int) {
 	x.status = status
-	if x.unread && x.Header()["Connection"] == nil {
+	if x.unread && (x.closing || x.Header()["Connection"] == nil) {
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
 	}
 	if x.reads == nil || status >= 300 {
@@ -79,11 +80,18 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
 	client := s.clientOf(r)
-	*x = exchange{ResponseWriter: w, client: client, shares: callerID{client: client}, unread: r.ContentLength != 0}
+	*x = exchange{ResponseWriter: w, client: client, caller: callerID{client: client}, unread: r.ContentLength != 0}
 	if writes(r.Method) {
 		x.reads = s.Reads
 	}
 	w.Header()[correlationHeader] = []string{correlationID(r)}
+	if conn := connOfRequest(r); conn != nil {
+		conn.serves()
+		defer conn.served()
+		if x.closing = framedTwice(r, conn); x.closing {
+			w.Header()["Connection"] = []string{"close"}
+		}
+	}
 	defer s.finish(x, r)
 	if len(r.Header) > maxHeaderNames {
 		// A map of many small fields takes thirty times their bytes, so do not hold one while a body arrives.
@@ -119,8 +127,8 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 
 // report writes the audit lines of the request.
 func (x *exchange) report(g *auth.Guard, r *http.Request, status int) {
-	if g != nil && x.caller.Principal != nil {
-		g.Report(r.Context(), &x.caller, status)
+	if g != nil && x.audited.Principal != nil {
+		g.Report(r.Context(), &x.audited, status)
 	}
 }
 

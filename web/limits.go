@@ -184,7 +184,7 @@ func callerAt(w http.ResponseWriter) callerID {
 	if !ok {
 		return callerID{}
 	}
-	return x.shares
+	return x.caller
 }
 
 // clientAt returns the client of the exchange that w belongs to.

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,15 +26,11 @@ func (c *Client) Call(ctx context.Context, method, path string, body any, want .
 			return nil, fmt.Errorf("build the request: %w", err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("build the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
+	header := map[string]string{"Accept": "application/json"}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		header["Content-Type"] = "application/json"
 	}
-	a, err := c.do(req)
+	a, err := c.do(ctx, call{method: method, target: below(path), header: header, body: data, again: repeatable(method, path)})
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +38,18 @@ func (c *Client) Call(ctx context.Context, method, path string, body any, want .
 		return nil, c.Unexpected(strings.SplitN(path, "?", 2)[0], err)
 	}
 	return a.Body, nil
+}
+
+// repeatable reports whether a request to the admin API does the same twice as once, with the same response. To delete something twice
+// is an error, and what creates or moves something does it again.
+func repeatable(method, path string) bool {
+	switch method {
+	case http.MethodGet, http.MethodPut:
+		return true
+	case http.MethodPost:
+		return slices.Contains([]string{"pause", "resume", "promote", "demote", "explain", "import", "reencrypt"}, path[strings.LastIndexByte(path, '/')+1:])
+	}
+	return false
 }
 
 // proves returns an error unless a response to a request to the admin API is one of a hub.
@@ -70,7 +78,7 @@ func (c *Client) OpenBackup(ctx context.Context) (*http.Response, error) {
 	transport.ResponseHeaderTimeout = c.http.Timeout
 	patient := *c.http
 	patient.Transport, patient.Timeout = transport, 0
-	resp, err := c.get(ctx, &patient, "/v1/backup")
+	resp, err := c.exchange(ctx, call{method: http.MethodGet, target: below("/v1/backup"), again: true, via: &patient})
 	if err != nil {
 		transport.CloseIdleConnections()
 	}
@@ -86,12 +94,12 @@ func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, 
 	defer idle.Stop()
 	patient := *c.http
 	patient.Timeout = 0
-	resp, err := c.get(ctx, &patient, path)
+	resp, err := c.exchange(ctx, call{method: http.MethodGet, target: below(path), again: true, via: &patient})
 	switch {
 	case err != nil && outer.Err() != nil:
 		return outer.Err()
 	case err != nil && ctx.Err() != nil:
-		return exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: no response within %s", c.base, patience))
+		return exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: no response within %s", c.base(), patience))
 	case err != nil:
 		return err
 	}
@@ -112,29 +120,11 @@ func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, 
 		case outer.Err() != nil:
 			return outer.Err()
 		case err != nil && ctx.Err() != nil:
-			return exit.With(exit.Timeout, fmt.Errorf("hub at %s sent nothing for %s; the output is incomplete", c.base, patience))
+			return exit.With(exit.Timeout, fmt.Errorf("hub at %s sent nothing for %s; the output is incomplete", c.base(), patience))
 		case err != nil:
-			return exit.With(exit.Unreachable, fmt.Errorf("response of the hub at %s was cut off; the output is incomplete: %w", c.base, err))
+			return exit.With(exit.Unreachable, fmt.Errorf("response of the hub at %s was cut off; the output is incomplete: %w", c.base(), err))
 		}
 	}
-}
-
-// get sends a GET request with another HTTP client than the usual one and returns a response with a status of 2xx.
-func (c *Client) get(ctx context.Context, via *http.Client, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("build the request: %w", err)
-	}
-	resp, err := c.exchange(via, req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode/100 != 2 {
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a part of the explanation is better than none
-		return nil, refusal(resp, body)
-	}
-	return resp, nil
 }
 
 // List fetches all pages of a list of the admin API.

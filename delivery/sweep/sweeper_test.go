@@ -133,7 +133,7 @@ func TestSweeper(t *testing.T) {
 			t.Errorf("%d subscriptions and first offset %d left, want 1 and 4", n, first)
 		}
 		var ended int
-		for _, ev := range e.Events {
+		for _, ev := range e.Events() {
 			if x := ev.GetSubscriptionsEnded(); x != nil {
 				ended++
 				if x.Reason != hubpb.EndReason_END_EXPIRED {
@@ -144,7 +144,6 @@ func TestSweeper(t *testing.T) {
 		if ended != 2 {
 			t.Errorf("%d events, want 2", ended)
 		}
-		_ = s
 	})
 }
 
