@@ -54,7 +54,8 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
 		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB", "rate": "77/7s",
 		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
-		"proxy": "http://proxy77.example:3128", "list of peers": "n77=127.0.0.1:8180", "list of host=method": "host77.example=sha1", "list of durations": "7.777s",
+		"proxy":         "http://proxy77.example:3128",
+		"list of peers": "n77=127.0.0.1:8180", "list of host=method": "host77.example=sha1", "list of durations": "7.777s",
 	}
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",

@@ -360,15 +360,6 @@ func hostPattern() kind[string] {
 	return textLike("hosts", "a host name such as feeds.example.org or *.example.org", parseHostPattern)
 }
 
-func signatureHost() kind[SignatureHost] {
-	return kind[SignatureHost]{
-		name: "host=method", expect: "host=method such as old.example.org=sha1 or *.example.org=sha512; methods are sha1, sha256, sha384 and sha512",
-		parse:  parseSignatureHost,
-		format: SignatureHost.String,
-		json:   func(h SignatureHost) any { return h.String() },
-	}
-}
-
 func proxyURL() kind[string] {
 	return textLike("proxy", "the URL of a proxy such as http://proxy.example.org:3128, or empty", func(s string) (string, error) {
 		if s == "" {
@@ -387,6 +378,15 @@ func userPassword() rule[string] {
 		user, _, ok := strings.Cut(s, ":")
 		return s == "" || ok && user != "" && !strings.ContainsFunc(s, unicode.IsControl)
 	}}
+}
+
+func signatureHost() kind[SignatureHost] {
+	return kind[SignatureHost]{
+		name: "host=method", expect: "host=method such as old.example.org=sha1 or *.example.org=sha512; methods are sha1, sha256, sha384 and sha512",
+		parse:  parseSignatureHost,
+		format: SignatureHost.String,
+		json:   func(h SignatureHost) any { return h.String() },
+	}
 }
 
 func egressMode(name, doc string, field func(*Config) *string) entry {
