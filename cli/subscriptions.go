@@ -24,6 +24,7 @@ type subscriptionsCmd struct {
 	Pause  pauseCmd             `cmd:"" help:"Pause deliveries to a subscription. It keeps its cursor, and its lease keeps running."`
 	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
+	Assign reassignCmd          `cmd:"" name:"reassign" help:"Give subscriptions another owner, such as those of a revoked key."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
@@ -94,6 +95,7 @@ type listSubscriptionsCmd struct {
 	hubFlags
 	Topic    string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback string `help:"Only those of this callback." placeholder:"URL"`
+	Mine     bool   `help:"Only your own. So it is anyway unless you may see all (admin.view)."`
 	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
@@ -104,6 +106,9 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 	}
 	if c.Callback != "" {
 		query.Set("callback", c.Callback)
+	}
+	if c.Mine {
+		query.Set("mine", "true")
 	}
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
 		"ID\tSTATE\tTOPIC\tCALLBACK\tMODE\tNODE\tCURSOR\tLAG\tLEASE ENDS",
@@ -183,6 +188,12 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	line("topic", "%s", terminal.OneLine(d.Topic))
 	line("callback", "%s", terminal.OneLine(d.Callback))
 	line("created", "%s, lease ends %s", terminal.OrDash(d.CreatedAt), terminal.OrDash(d.LeaseExpiresAt))
+	if d.Owner != "" {
+		line("owner", "%s", terminal.OneLine(d.Owner))
+	}
+	if d.PauseReason != "" {
+		line("paused because of", "%s", terminal.OneLine(d.PauseReason))
+	}
 	line("signed", "%t", d.Signed)
 	line("node", "%s", terminal.OrDash(d.Node))
 	line("cursor", "%d, lag %d", d.Cursor, d.Lag)

@@ -172,6 +172,12 @@ func (c *Client) Unexpected(path string, err error) error {
 // form posts a form to the hub's endpoint. A hub's response has the given status or says hub.mode=accepted; with status 0 it must say
 // so.
 func (c *Client) form(ctx context.Context, form url.Values, status int) error {
+	_, err := c.answer(ctx, form, status)
+	return err
+}
+
+// answer is form, and returns the response.
+func (c *Client) answer(ctx context.Context, form url.Values, status int) (*response, error) {
 	topics := map[string]string{}
 	for _, param := range []string{"hub.topic", "hub.url"} {
 		if form.Has(param) {
@@ -189,12 +195,12 @@ func (c *Client) form(ctx context.Context, form url.Values, status int) error {
 		again: form.Get("hub.mode") != "deregister", // which fails the second time
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if a.Status != status && strings.TrimSpace(string(a.Body)) != accepted {
-		return c.Unexpected("/hub", a.foreign("without "+accepted))
+		return nil, c.Unexpected("/hub", a.foreign("without "+accepted))
 	}
-	return nil
+	return a, nil
 }
 
 // Message is the content to publish.
@@ -295,6 +301,12 @@ type Intent struct {
 
 // SendIntent sends an intent. Success means that the hub will verify it with the callback, not that the callback has confirmed it.
 func (c *Client) SendIntent(ctx context.Context, i Intent) error {
+	_, err := c.Ask(ctx, i)
+	return err
+}
+
+// Ask is SendIntent, and returns how to find the request. See Settled.
+func (c *Client) Ask(ctx context.Context, i Intent) (Accepted, error) {
 	form := url.Values{"hub.mode": {i.Mode}, "hub.topic": {i.Topic}, "hub.callback": {i.Callback}}
 	if i.Lease > 0 {
 		form.Set("hub.lease_seconds", fmt.Sprint(int64(i.Lease/time.Second)))
@@ -308,5 +320,9 @@ func (c *Client) SendIntent(ctx context.Context, i Intent) error {
 	for name, values := range i.More {
 		form[name] = values
 	}
-	return c.form(ctx, form, http.StatusAccepted)
+	a, err := c.answer(ctx, form, http.StatusAccepted)
+	if err != nil {
+		return Accepted{}, err
+	}
+	return Accepted{ID: a.Header.Get("X-Hub-Request-Id"), index: a.Header.Get("X-Hub-Index")}, nil
 }
