@@ -159,14 +159,16 @@ func (l *listening) run(ctx context.Context, hub *client.Client, sub *subscriber
 		for _, t := range l.topics {
 			sub.Expect("subscribe", t)
 		}
+		var granted time.Duration
 		err := hub.SendIntent(ctx, client.Intent{
-			Mode: "subscribe", Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
+			Mode: "subscribe", Granted: &granted, Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
 		})
 		if err != nil {
 			return err
 		}
 		l.asked = true
 		fmt.Fprintf(l.notes, "asked %s to subscribe to %s\n", hub.Endpoint(), l.topic)
+		noteLease(l.notes, time.Duration(l.cmd.Lease), granted)
 	}
 	select {
 	case err := <-l.ended:

@@ -24,6 +24,7 @@ type subscribeCmd struct {
 	Key      string    `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
 	Group    string    `help:"The consumer group to join." placeholder:"NAME"`
 	Rate     float64   `help:"The maximum number of messages per second." placeholder:"N"`
+	Method   string    `name:"signature-method" help:"The only method of X-Hub-Signature that the receiver knows: sha1, sha256, sha384 or sha512." placeholder:"METHOD"`
 	Scheme   string    `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
 	JSON     bool      `name:"json" help:"Print JSON."`
 }
@@ -31,7 +32,7 @@ type subscribeCmd struct {
 // options returns the request parameters that WebSub does not define.
 func (c *subscribeCmd) options() url.Values {
 	more := url.Values{}
-	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group} {
+	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group, "hub.signature_method": c.Method} {
 		if value != "" {
 			more.Set(name, value)
 		}
@@ -82,10 +83,13 @@ func sendIntent(ctx context.Context, s Streams, flags hubFlags, wait waitFlag, a
 	if i.Topic, err = hub.TopicURL(i.Topic); err != nil {
 		return err
 	}
+	var granted time.Duration
+	i.Granted = &granted
 	request, err := hub.Ask(ctx, i)
 	if err != nil {
 		return err
 	}
+	noteLease(s.Err, i.Lease, granted)
 	outcome := client.Unknown
 	if wait.Wait > 0 {
 		bound, cancel := context.WithTimeout(ctx, time.Duration(wait.Wait))

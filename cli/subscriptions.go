@@ -25,6 +25,7 @@ type subscriptionsCmd struct {
 	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
 	Assign reassignCmd          `cmd:"" name:"reassign" help:"Give subscriptions another owner, such as those of a revoked key."`
+	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for software that knows only one."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
@@ -53,6 +54,20 @@ type resumeCmd struct{ subscriptionFlags }
 
 func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
 	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil }, "id")
+}
+
+type signCmd struct {
+	subscriptionFlags
+	Method string `required:"" enum:"sha1,sha256,sha384,sha512,default" help:"sha1, sha256, sha384, sha512, or default for what the subscriber asked for or else the hub's default." placeholder:"METHOD"`
+}
+
+func (c *signCmd) Run(ctx context.Context, s Streams) error {
+	body := struct {
+		Method string `json:"method"`
+	}{strings.TrimSuffix(c.Method, "default")}
+	return c.operate(ctx, s, http.MethodPut, "/signature", body, func(json.RawMessage) (string, error) {
+		return c.ID + " is signed with " + strings.Replace(c.Method, "default", "what its subscriber asked for, or else the hub's default", 1), nil
+	}, "id")
 }
 
 type endCmd struct{ subscriptionFlags }

@@ -93,6 +93,9 @@ func hubKeys() []entry {
 		scalar("hub.signature", "sha256", "method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
+		list("hub.signature_hosts", "methods of X-Hub-Signature for callbacks at hosts whose software knows only one, such as old.example.org=sha1; goes before hub.signature, not before what a subscriber asks for",
+			signatureHost(), func(c *Config) *[]SignatureHost { return &c.Hub.SignatureHosts }),
+
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
@@ -375,6 +378,15 @@ func userPassword() rule[string] {
 		user, _, ok := strings.Cut(s, ":")
 		return s == "" || ok && user != "" && !strings.ContainsFunc(s, unicode.IsControl)
 	}}
+}
+
+func signatureHost() kind[SignatureHost] {
+	return kind[SignatureHost]{
+		name: "host=method", expect: "host=method such as old.example.org=sha1 or *.example.org=sha512; methods are sha1, sha256, sha384 and sha512",
+		parse:  parseSignatureHost,
+		format: SignatureHost.String,
+		json:   func(h SignatureHost) any { return h.String() },
+	}
 }
 
 func egressMode(name, doc string, field func(*Config) *string) entry {

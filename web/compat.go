@@ -69,6 +69,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
 	if q.mode == "subscribe" || q.mode == "unsubscribe" {
 		status = http.StatusAccepted
+		s.tellLease(w.Header(), q.mode, q.params)
 	}
 	writeCompat(w, status, "hub.mode=accepted")
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"quorumhub/auth"
@@ -78,6 +79,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	default:
 		// Identical for every accepted request, because it must not anticipate the verification (WebSub 5.1.2).
 		h := w.Header()
+		s.tellLease(h, mode, form)
 		h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 		w.WriteHeader(http.StatusAccepted)
 		_, _ = w.Write([]byte("accepted; the callback will be asked to confirm\n"))
@@ -90,6 +92,18 @@ func (s *Server) mayAsk(r *http.Request) error {
 		return nil
 	}
 	return s.Guard.AllowSome(r.Context(), auth.ActionSubscribe, auth.ActionUnsubscribe, auth.ActionPublish, auth.ActionRegister, auth.ActionDeregister)
+}
+
+// leaseHeader tells a subscriber which lease it will be asked to confirm, since that may differ from its wish.
+const leaseHeader = "X-Hub-Lease-Seconds"
+
+func (s *Server) tellLease(h http.Header, mode string, form url.Values) {
+	if mode != "subscribe" {
+		return
+	}
+	if seconds, err := s.Service.Policy().Leases.Grant(form.Get("hub.lease_seconds")); err == nil {
+		h[leaseHeader] = []string{strconv.FormatInt(seconds, 10)}
+	}
 }
 
 // classOfMode returns the class of a form. Invalid forms count as requests to subscribe.

@@ -94,7 +94,7 @@ func (c *Client) Settled(ctx context.Context, a Accepted, i Intent) (Outcome, er
 	if a.ID == "" {
 		return Unknown, nil
 	}
-	query := url.Values{"topic": {i.Topic}, "callback": {i.Callback}}
+	query := url.Values{"topic": {c.topicAt(c.base(), i.Topic)}, "callback": {i.Callback}}
 	if a.index != "" {
 		query.Set("min_index", a.index)
 	}

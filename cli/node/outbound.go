@@ -88,7 +88,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	out := &Outbound{}
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
-		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature,
+		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature, SignatureFor: o.Config.Hub.SignatureFor,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
 		Timeout:     o.Config.Delivery.Timeout,
