@@ -49,7 +49,10 @@ type usageCmd struct {
 }
 
 // used is an amount and its limit.
-type used struct{ Used, Limit int }
+type used struct {
+	Used  int `json:"used"`
+	Limit int `json:"limit"`
+}
 
 func (u used) String() string {
 	if u.Limit == 0 {
