@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"quorumhub/configs/syntax"
 )
 
 // Settings is the content of auth.file: who vouches for callers, and what callers may do. The file must be the same on every
@@ -71,7 +73,7 @@ func ParseSettings(text []byte) (*Settings, error) {
 	s := &Settings{}
 	if len(bytes.TrimSpace(text)) > 0 {
 		if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
-			return nil, fmt.Errorf("%s", strings.TrimSpace(yaml.FormatError(err, false, true)))
+			return nil, syntax.Explain(text, err)
 		}
 	}
 	if err := s.check(); err != nil {

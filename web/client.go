@@ -102,6 +102,7 @@ func (c *counts[K]) enter(client K, most int) bool {
 	return true
 }
 
+// count returns how many a client has open.
 func (c *counts[K]) count(client K) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -124,7 +124,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	if r.Method == http.MethodHead {
 		return
 	}
-	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
+	if c := connOfRequest(r); c != nil {
 		_ = c.SetWriteBuffer(streamSendBuffer) // failing costs only kernel memory
 	}
 	defer out.Close()
@@ -377,9 +377,6 @@ func (st *stream) why(err error) string {
 	st.s.Log.Error("stream aborted", "topic", uint64(st.topic.Topic()), "offset", st.next, "error", err)
 	return endFailed
 }
-
-// connKey is the key of the connection in a request's context.
-type connKey struct{}
 
 // messageEvent is the data of a message event. Exactly one of body, body_base64 and body_url is set; body_url is relative to the
 // stream's URL.
