@@ -314,3 +314,40 @@ func TestSubscriptionsPauseWithTheirRule(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a route does with one thing, it does not do it for a stranger: one with every right that tenants have.
+func TestRoutesAboutOneThingAreForItsOwner(t *testing.T) {
+	o := newOwned(t, "")
+	o.ask(t, o.alice, "subscribe", "https://alice.example/cb")
+	o.ledger.verify(t)
+	want(t, o.as(o.alice, "POST", "/topics/orders/eu", "x"), 200)
+	o.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{Subscription: 1, Offset: 2, Attempts: 3, Status: 404}}})
+	for _, rt := range o.Routes() {
+		method, path, _ := strings.Cut(rt, " ")
+		if !strings.Contains(path, "{") || path == "/topics/{name}" {
+			continue
+		}
+		id, body := "s-1", "{}"
+		switch {
+		case strings.HasSuffix(path, "/rewind"):
+			body = `{"to":"earliest"}`
+		case strings.Contains(path, "dead-letters"):
+			id = "d-1"
+		case strings.Contains(path, "/keys/"):
+			id = o.alice[4:16]
+		}
+		w := o.as(o.bob, method, strings.NewReplacer("{id}", id, "{name}", "orders/eu").Replace(path), body, "Content-Type", "application/json")
+		if w.Code != 403 && w.Code != 404 {
+			t.Errorf("%s for a stranger: %d %s", rt, w.Code, w.Body)
+		}
+	}
+	if got := idsOf(o.list(t, o.root, "/v1/subscriptions")); got != "s-1" {
+		t.Errorf("left: %s", got)
+	}
+	if got := idsOf(o.list(t, o.alice, "/v1/dead-letters")); !strings.HasPrefix(got, "d-") {
+		t.Errorf("the owner's dead letters: %q", got)
+	}
+	if got := o.list(t, o.bob, "/v1/dead-letters"); len(got) != 0 {
+		t.Errorf("a stranger's dead letters: %v", got)
+	}
+}
