@@ -323,8 +323,8 @@ func writeDelivery(w io.Writer, d subscriber.Delivery, full bool) error {
 	if d.Duplicate {
 		signature += ", repeated"
 	}
-	_, err := fmt.Fprintf(w, "%s  message %s  %s  %d bytes  signature %s\n%s\n",
-		d.Time.Format("15:04:05.000"), terminal.OrDash(d.MessageID), terminal.OrDash(d.ContentType), len(d.Body), signature, bodyText(d.Body, full))
+	_, err := fmt.Fprintf(w, "%s  message %s  %s  %s  signature %s\n%s\n",
+		d.Time.Format("15:04:05.000"), terminal.OrDash(d.MessageID), terminal.OrDash(d.ContentType), terminal.Bytes(int64(len(d.Body))), signature, bodyText(d.Body, full))
 	return err
 }
 
@@ -343,7 +343,7 @@ func bodyText(body []byte, full bool) string {
 	}
 	text := "    " + strings.ReplaceAll(strings.TrimRight(terminal.Printable(string(shown)), "\n"), "\n", "\n    ")
 	if len(shown) < len(body) {
-		text += fmt.Sprintf("\n    … %d more bytes", len(body)-len(shown))
+		text += fmt.Sprintf("\n    … %s more", terminal.Bytes(int64(len(body)-len(shown))))
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 
 func TestSubscriptionCommands(t *testing.T) {
 	answer := func(w http.ResponseWriter, r request) {
+		w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 		switch {
 		case r.Method == http.MethodDelete:
 			w.Header().Set("X-Correlation-Id", "0123456789abcdef")

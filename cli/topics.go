@@ -35,7 +35,7 @@ func ownLimits(t *client.Topic) string {
 			out = append(out, "age "+terminal.OneLine(t.Retention.MaxAge))
 		}
 		if t.Retention.MaxBytes != nil {
-			out = append(out, "size "+configs.Bytes(*t.Retention.MaxBytes).String())
+			out = append(out, "size "+terminal.Bytes(*t.Retention.MaxBytes))
 		}
 	}
 	return strings.Join(out, ", ")
@@ -43,7 +43,7 @@ func ownLimits(t *client.Topic) string {
 
 func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/topics", nil,
-		"TOPIC\tMESSAGES\tFIRST\tHEAD\tSUBSCRIPTIONS\tOWN LIMITS",
+		"TOPIC\tMESSAGES KEPT\tFIRST OFFSET\tHEAD OFFSET\tSUBSCRIPTIONS\tOWN LIMITS",
 		func(t client.Topic) string {
 			kept := uint64(0)
 			if t.FirstOffset > 0 && t.HeadOffset >= t.FirstOffset {

@@ -59,7 +59,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err == nil {
-		err = s.dispatchCompat(s.withCaller(w, r), q)
+		err = s.dispatchCompat(w, s.withCaller(w, r), q)
 	}
 	if err != nil {
 		s.metrics.hubRequest(q.mode, s.failCompat(w, r, q, err), start)
@@ -130,12 +130,15 @@ func (s *Server) readCompat(w http.ResponseWriter, r *http.Request, limit int64)
 	return q, nil
 }
 
-func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
+func (s *Server) dispatchCompat(w http.ResponseWriter, r *http.Request, q compatRequest) error {
 	ctx := r.Context()
 	switch q.mode {
 	case "subscribe", "unsubscribe":
 		auth.NoteURL(ctx, "callback", q.params.Get("hub.callback"))
-		_, err := s.Service.Subscribe(ctx, q.params)
+		id, err := s.Service.Subscribe(ctx, q.params)
+		if err == nil {
+			w.Header()[requestHeader] = []string{id.String()}
+		}
 		return err
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
@@ -220,11 +223,26 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	if s.Profile == ProfileMOSIP && status < 500 && status != http.StatusTooManyRequests {
 		status = http.StatusOK
 	}
-	writeCompat(w, status, "hub.mode=denied&hub.reason="+problem.OneLine(reason))
+	writeCompat(w, status, "hub.mode=denied&hub.reason="+formValue(reason))
 	return &problem.Details{Status: status, Code: "denied", Detail: reason}
 }
 
-// writeCompat answers with a form. Like those hubs, it does not encode values.
+// formValue encodes text as a value in a form. Those hubs do not encode reasons at all, so the texts that clients know stay as they
+// are; but text from a request must not add a parameter or change what is read.
+func formValue(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c < ' ' || c >= 0x7f || strings.IndexByte("%&=+;#", c) >= 0:
+			fmt.Fprintf(&b, "%%%02X", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// writeCompat answers with a form, whose values are encoded already.
 func writeCompat(w http.ResponseWriter, status int, form string) {
 	writeBare(w, status, formType, form)
 }

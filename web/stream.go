@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 	"quorumhub/web/sse"
@@ -106,6 +107,19 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		return
 	}
 	defer s.streams.readers.leave(client)
+	if s.Guard != nil {
+		principal := auth.CallerOf(r.Context()).Principal.ID
+		most := s.Guard.Quotas(r.Context(), principal).Streams
+		switch {
+		case principal == "":
+		case !s.streams.principals.enter(principal, most):
+			s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: most, Used: most},
+				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quotas in auth.file)", most)})
+			return
+		default:
+			defer s.streams.principals.leave(principal)
+		}
+	}
 
 	w.Header().Set("Vary", "Accept")
 	w.Header().Set("Link", s.links(name, nil))
