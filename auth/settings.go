@@ -24,7 +24,9 @@ type Settings struct {
 	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
 	// Links say that some principals are one. The first of each list owns what any of them makes.
 	Links map[string][]string `yaml:"links"`
-	Rules []Rule              `yaml:"rules"`
+	// Quotas limit what principals may have: by default, by role, and by principal.
+	Quotas map[string]QuotaSetting `yaml:"quotas"`
+	Rules  []Rule                  `yaml:"rules"`
 }
 
 // Issuer is an OAuth2 authorization server whose access tokens are accepted.
@@ -135,6 +137,9 @@ func (s *Settings) check() error {
 	}
 	if err := s.checkLinks(); err != nil {
 		return fmt.Errorf("links: %w", err)
+	}
+	if err := s.checkQuotas(); err != nil {
+		return fmt.Errorf("quotas: %w", err)
 	}
 	return s.checkRules(names)
 }

@@ -63,7 +63,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	case mode == "publish":
 		refused, err = s.Service.Ping(s.withCaller(w, r).Context(), r.Host, form)
 	default:
-		err = s.dispatch(s.withCaller(w, r), mode, form)
+		err = s.dispatch(w, s.withCaller(w, r), mode, form)
 	}
 	if err != nil {
 		p := s.fail(w, r, err)
@@ -175,7 +175,7 @@ func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Reques
 	return r.WithContext(auth.WithCaller(r.Context(), auth.Caller{Principal: auth.Anonymous(), Client: clientAt(w)}))
 }
 
-func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, mode string, form url.Values) error {
 	ctx := r.Context()
 	for _, raw := range form["hub.topic"] {
 		if err := s.Service.Namer().CheckHost("hub.topic", raw, r.Host); err != nil {
@@ -185,7 +185,10 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	switch mode {
 	case "subscribe", "unsubscribe":
 		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
-		_, err := s.Service.Subscribe(ctx, form)
+		id, err := s.Service.Subscribe(ctx, form)
+		if err == nil {
+			w.Header()[requestHeader] = []string{id.String()}
+		}
 		return err
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())
