@@ -129,6 +129,7 @@ func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
 		l.callback, l.callbackKey = s.Callback, s.CallbackKey
 		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.Signature, webhooksOf(s)
+		l.headers = s.SealedHeaders
 		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
 		l.gen++
 		l.endpoint, l.spare = nil, nil
