@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"net"
 	"net/netip"
 	"net/textproto"
 	"net/url"
@@ -258,7 +257,7 @@ func callbackPatterns(callback string) []string {
 	if strings.Contains(host, ":") {
 		name = "[" + host + "]"
 	}
-	out := []string{NormalizeURL(callback), net.JoinHostPort(host, port), name}
+	out := []string{NormalizeURL(callback), name + ":" + port, name}
 	if _, err := netip.ParseAddr(host); err == nil {
 		return out
 	}
@@ -268,7 +267,7 @@ func callbackPatterns(callback string) []string {
 			return out
 		}
 		host = below
-		out = append(out, "*."+net.JoinHostPort(host, port), "*."+host)
+		out = append(out, "*."+host+":"+port, "*."+host)
 	}
 }
 
