@@ -108,8 +108,27 @@ type Hub struct {
 	Signature string
 	// SubscriberHeaders lets subscribers choose headers for requests to their callbacks.
 	SubscriberHeaders bool
+	// SignatureHosts are the methods for callbacks at particular hosts.
+	SignatureHosts []SignatureHost
 	// CompactJSON removes the whitespace between the tokens of JSON content.
 	CompactJSON bool
+}
+
+// SignatureHost is the method of X-Hub-Signature for callbacks at a host: a name or an address, or *. and a domain.
+type SignatureHost struct{ Host, Method string }
+
+// String returns it as written in a configuration: host=method.
+func (h SignatureHost) String() string { return h.Host + "=" + h.Method }
+
+// SignatureFor returns the method of X-Hub-Signature for callbacks at a host, in lower case, that ask for none.
+func (h *Hub) SignatureFor(host string) string {
+	for _, s := range h.SignatureHosts {
+		domain, below := strings.CutPrefix(s.Host, "*")
+		if s.Host == host || below && strings.HasSuffix(host, domain) {
+			return s.Method
+		}
+	}
+	return h.Signature
 }
 
 // Lease bounds the lease of a subscription; a request outside Min..Max is clamped.

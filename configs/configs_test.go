@@ -54,7 +54,8 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
 		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB", "rate": "77/7s",
 		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
-		"proxy": "http://proxy77.example:3128", "list of peers": "n77=127.0.0.1:8180", "list of durations": "7.777s",
+		"proxy":         "http://proxy77.example:3128",
+		"list of peers": "n77=127.0.0.1:8180", "list of host=method": "host77.example=sha1", "list of durations": "7.777s",
 	}
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
@@ -200,7 +201,8 @@ func TestMistakesAreReportedWithOriginAndExpectation(t *testing.T) {
 		{"overload wait out of range", "", "", "delivery.retry.overload_wait=-1s", []string{`delivery.retry.overload_wait: got "-1s", expected a duration from 0s to 1d`}},
 		{"tail below message", "", "", "storage.tail_bytes=64KiB", []string{"storage.tail_bytes: got", "expected at least message.max_bytes (1MiB)"}},
 		{"given twice", "data_dir: a\nhub: {profile: native}\nhub.profile: native\n", "", "", []string{"hub.yaml:3: hub.profile: given twice in this file"}},
-		{"broken YAML", "http:\n  addr: \"127.0.0.1\n", "", "", []string{"hub.yaml:", "not valid YAML"}},
+		{"broken YAML", "http:\n  addr: \"127.0.0.1\n", "", "", []string{`hub.yaml:2:9: not valid YAML: a quoted text begins here and does not end, expected another "`}},
+		{"indented too far", "http:\n  addr: 127.0.0.1:1\n   public_url: http://h\n", "", "", []string{"hub.yaml:3:4: not valid YAML: indented by 3 spaces, expected 2 as in line 2"}},
 		{"not a mapping", "- a\n- b\n", "", "", []string{"hub.yaml:1: expected keys and values"}},
 		{"second document", "data_dir: a\n---\ndata_dir: b\n", "", "", []string{"a second document starts here"}},
 		{"alias", "data_dir: &x a\nsecrets: {key_file: *x}\n", "", "", []string{"data_dir: expected a plain value", "secrets.key_file: expected a plain value"}},
@@ -444,6 +446,24 @@ func TestDuration(t *testing.T) {
 	for _, text := range []string{"", "5", "d", "-1d", "1d-1h", "1d+1h", "1.5d", "106752d", "106751d24h", "1h1d"} {
 		if got, err := configs.ParseDuration(text); err == nil {
 			t.Errorf("%q parses as %s", text, got)
+		}
+	}
+}
+
+func TestSignatureHosts(t *testing.T) {
+	c, err := configs.Load(configs.Source{Set: []string{"hub.signature=sha512", "hub.signature_hosts=Old.example.org=SHA1, *.example.com=sha384, 127.0.0.1=sha256, [::1]=sha1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{"old.example.org": "sha1", "new.example.org": "sha512", "a.example.com": "sha384", "a.b.example.com": "sha384",
+		"example.com": "sha512", "notexample.com": "sha512", "127.0.0.1": "sha256", "::1": "sha1", "": "sha512"} {
+		if got := c.Hub.SignatureFor(host); got != want {
+			t.Errorf("%s is signed with %s, want %s", host, got, want)
+		}
+	}
+	for _, bad := range []string{"old.example.org", "old.example.org=md5", "=sha1", "*=sha1", "a b=sha1", "http://x/=sha1"} {
+		if _, err := configs.Load(configs.Source{Set: []string{"hub.signature_hosts=" + bad}}); err == nil || !strings.Contains(err.Error(), "host=method such as old.example.org=sha1") {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

@@ -93,6 +93,9 @@ func hubKeys() []entry {
 		scalar("hub.signature", "sha256", "method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
+		list("hub.signature_hosts", "methods of X-Hub-Signature for callbacks at hosts whose software knows only one, such as old.example.org=sha1; goes before hub.signature, not before what a subscriber asks for",
+			signatureHost(), func(c *Config) *[]SignatureHost { return &c.Hub.SignatureHosts }),
+
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
@@ -204,7 +207,7 @@ func storedKeys() []entry {
 			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.CallbackHost }),
 		scalar("limits.pending", "5000", "requests waiting for verification, for callbacks at one host and per caller; 0: only the overall limit of 100000 applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Pending }),
-		scalar("limits.connections", "4096", "connections open from one client address, except trusted proxies; further ones are closed; 0: only the overall limit applies",
+		scalar("limits.connections", "1536", "connections open from one client address (IPv6: its /64 network), except trusted proxies; further ones are closed; by default an eighth of all; 0: only the overall limit applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Connections }),
 		scalar("limits.streams", "1024", "event streams open from one client address; further ones are refused with 429; 0: only streams.max applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Streams }),
@@ -377,6 +380,15 @@ func userPassword() rule[string] {
 		user, _, ok := strings.Cut(s, ":")
 		return s == "" || ok && user != "" && !strings.ContainsFunc(s, unicode.IsControl)
 	}}
+}
+
+func signatureHost() kind[SignatureHost] {
+	return kind[SignatureHost]{
+		name: "host=method", expect: "host=method such as old.example.org=sha1 or *.example.org=sha512; methods are sha1, sha256, sha384 and sha512",
+		parse:  parseSignatureHost,
+		format: SignatureHost.String,
+		json:   func(h SignatureHost) any { return h.String() },
+	}
 }
 
 func egressMode(name, doc string, field func(*Config) *string) entry {

@@ -106,9 +106,17 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 // SignatureMethods returns the methods of X-Hub-Signature (WebSub 7.1), weakest first.
 func SignatureMethods() []string { return []string{"sha1", "sha256", "sha384", "sha512"} }
 
-// chooseSignature returns the strongest method that a subscriber lists in hub.hash_algorithms, an extension for
-// subscribers that support only some of them. Without it the hub's default applies.
+// chooseSignature returns the method that a subscriber asks for in hub.signature_method, or else the strongest that it
+// lists in hub.hash_algorithms: extensions for subscribers that support only some of them. Without either the hub's
+// default applies.
 func chooseSignature(form url.Values) (string, error) {
+	method, err := single(form, signatureMethodParam)
+	if err != nil {
+		return "", err
+	}
+	if method, err = ParseSignatureMethod(signatureMethodParam, method); err != nil || method != "" {
+		return method, err
+	}
 	const param = "hub.hash_algorithms"
 	list, err := single(form, param)
 	if err != nil || !form.Has(param) {
@@ -122,6 +130,18 @@ func chooseSignature(form url.Values) (string, error) {
 		return "", ParamErrorf(param, "%s contains no method this hub supports; expected one or more of sha1, sha256, sha384, sha512", quote(list))
 	}
 	return SignatureMethods()[best], nil
+}
+
+const signatureMethodParam = "hub.signature_method"
+
+// ParseSignatureMethod returns a method of X-Hub-Signature as the hub spells it; an empty one is none. Errors are
+// *Error and name param.
+func ParseSignatureMethod(param, text string) (string, error) {
+	method := strings.ToLower(text)
+	if method != "" && !slices.Contains(SignatureMethods(), method) {
+		return "", ParamErrorf(param, "is %s; expected sha1, sha256, sha384 or sha512", quote(text))
+	}
+	return method, nil
 }
 
 // ParseTopicForm parses the topic of a register or deregister request from its form body.

@@ -72,7 +72,7 @@ func (s *Server) listAttempts(w http.ResponseWriter, r *http.Request) {
 	var v *DeliveryView
 	if err == nil {
 		s.State.View(func(st *hub.State) {
-			if _, ok := st.Subscription(id); !ok {
+			if sub, ok := st.Subscription(id); !ok || !s.owns(r.Context(), sub.Owner) {
 				err = noSubscription(id.String())
 			}
 		})

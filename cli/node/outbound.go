@@ -92,7 +92,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.credentials = credential.NewBook(credential.Options{State: o.Store, Secrets: o.Secrets, Client: o.Callbacks, Clock: o.Raft, UserAgent: agent})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
-		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature,
+		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature, SignatureFor: o.Config.Hub.SignatureFor,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Credentials: out.credentials,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
@@ -140,7 +140,7 @@ func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error
 	if cfg.Delivery.TLSFile == "" {
 		return nil, nil //nolint:nilnil // nil means no settings for particular hosts
 	}
-	rules, err := egress.LoadTLSRules(cfg.Delivery.TLSFile)
+	rules, err := loadTLSRules(cfg.Delivery.TLSFile)
 	if err != nil {
 		return nil, err
 	}
