@@ -87,6 +87,7 @@ func (s *Server) table() []*route {
 	}
 	routes = append(routes, s.accessRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
+	routes = append(routes, s.callbackRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
