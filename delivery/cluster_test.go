@@ -256,8 +256,13 @@ func (c *fleet) candidates() (out []*hubpb.Candidate) {
 // subscribe makes a subscription as if it had been verified, and returns its owner.
 func (c *fleet) subscribe(topic, callback string) *fleetNode {
 	c.T.Helper()
+	return c.subscribeWith(topic, callback, nil)
+}
+
+func (c *fleet) subscribeWith(topic, callback string, options *hubpb.SubscriptionOptions) *fleetNode {
+	c.T.Helper()
 	id := c.propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 36000, AutoRegister: true}}}).ID
+		Mode: hub.ModeSubscribe, Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 36000, AutoRegister: true, Options: options}}}).ID
 	return c.owner(hub.SubscriptionID(c.propose(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{
 		Request: id, VerifiedFrom: time.Now().UnixNano(), Candidates: c.candidates()}}}).ID))
 }

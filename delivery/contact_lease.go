@@ -16,7 +16,7 @@ func (d *Dispatcher) outOfTouchLocked() bool {
 	return d.lapsed || d.now() >= d.leaseUntil
 }
 
-// InTouch reports whether this node may send: it has recently heard from the leader and has caught up with the log.
+// InTouch reports whether this node may send: its contact with the leader is recent and it has caught up with the log.
 func (d *Dispatcher) InTouch() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -27,17 +27,31 @@ func (d *Dispatcher) InTouch() bool {
 // process that was suspended sends nothing when it resumes, whichever goroutine wakes first.
 func (d *Dispatcher) keepLease(ctx context.Context) {
 	defer d.loops.Done()
-	tick := time.NewTicker(d.o.Lease / 8)
-	defer tick.Stop()
 	for {
 		d.checkLease(ctx)
+		wait := time.NewTimer(d.nextCheck())
 		select {
-		case <-tick.C:
+		case <-wait.C:
 		case <-ctx.Done():
+			wait.Stop()
 			return
 		}
 	}
 }
+
+// nextCheck returns the time until the next checkLease, which must not be late to cut off what is in flight.
+func (d *Dispatcher) nextCheck() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	usual := d.o.Lease / 8
+	if d.cutFor == d.leaseUntil {
+		return usual
+	}
+	return min(usual, max(0, d.cutAtLocked()-d.now()))
+}
+
+// cutAtLocked returns when requests in flight are cut off unless the lease is extended. A short lapse cuts nothing off.
+func (d *Dispatcher) cutAtLocked() time.Duration { return d.leaseUntil + d.o.Lease/3 }
 
 // checkLease extends the lease by the last contact. An expired lease is not extended, because contact alone does not
 // mean that this node has heard everything decided meanwhile. It is renewed by meeting a mark of this node's own in
@@ -56,7 +70,11 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 		d.mu.Unlock()
 		return
 	}
-	if now >= d.leaseUntil+d.o.Lease/3 { // a short lapse cuts nothing off
+	limit := d.o.Lease // for the mark, which must not delay the cut
+	if left := d.cutAtLocked() - now; left > 0 {
+		limit = min(limit, left)
+	} else {
+		d.cutFor = d.leaseUntil
 		for _, w := range d.running {
 			w.cutLocked(errOutOfTouch)
 		}
@@ -67,7 +85,7 @@ func (d *Dispatcher) checkLease(ctx context.Context) {
 	if contact >= d.o.Lease {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.o.Lease)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, err := d.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_DeliveryResumed{
 		DeliveryResumed: &hubpb.DeliveryResumed{Node: d.o.Node, Mark: mark}}})
@@ -101,6 +119,10 @@ func (d *Dispatcher) metLocked(r hub.Resumed) {
 
 // resume ends a lapse: everything decided before since has been applied here.
 func (d *Dispatcher) resume(since time.Duration) {
+	if !d.resumedOnce {
+		d.load(d.restartLocked)
+		d.resumedOnce = true
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.leaseUntil = since + d.o.Lease; d.now() >= d.leaseUntil {

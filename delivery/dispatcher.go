@@ -42,7 +42,7 @@ type DispatcherOptions struct {
 	// have been given its subscriptions by then, and resumes once it has caught up with the log (invariant I4). nil:
 	// there is no other node and never will be.
 	Contact func() time.Duration
-	Lease   time.Duration // 0: DefaultLease; must be well below placement.Options.MoveAfter
+	Lease   time.Duration // 0: hub.ContactLease; must be well below placement.Options.MoveAfter
 
 	// Attempted, if set, is called after every attempt, concurrently. It must not block.
 	Attempted func(topic hub.TopicID, r PushResult)
@@ -93,9 +93,12 @@ type Dispatcher struct {
 	urgent     bool          // a released subscription waits to be handed over
 	lapsed     bool          // out of touch; nothing is sent
 	leaseUntil time.Duration // on the dispatcher's own clock
-	lastMark   uint64        // of the last hubpb.DeliveryResumed proposed
-	resumed    chan uint64   // marks seen in the log
-	endLease   context.CancelFunc
+	cutFor     time.Duration // the leaseUntil whose end has cut off what was in flight
+	// resumedOnce: a lease was held in this run, so that no cursor in the log is older than the lanes. keepLease only.
+	resumedOnce bool
+	lastMark    uint64      // of the last hubpb.DeliveryResumed proposed
+	resumed     chan uint64 // marks seen in the log
+	endLease    context.CancelFunc
 
 	ctx     context.Context
 	abort   context.CancelCauseFunc
@@ -114,7 +117,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	o.SlowAfter = cmp.Or(o.SlowAfter, 100*time.Millisecond)
 	o.CursorFlush = cmp.Or(o.CursorFlush, 250*time.Millisecond)
-	o.Lease = cmp.Or(o.Lease, DefaultLease)
+	o.Lease = cmp.Or(o.Lease, hub.ContactLease)
 	if o.Concurrency <= 0 {
 		o.Concurrency = 256
 	}
@@ -146,7 +149,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 // in flight at once; Close is the orderly way and must be called in either case.
 func (d *Dispatcher) Start(ctx context.Context) {
 	d.ctx, d.abort = context.WithCancelCause(ctx)
-	d.load(false)
+	d.load(nil)
 	d.mu.Lock()
 	d.started, d.wakeAt = true, forever
 	d.scheduleLocked()

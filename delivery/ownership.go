@@ -10,19 +10,19 @@ import (
 // Reload adopts a state that replaced the previous one, after a snapshot was installed. It must not run concurrently
 // with Applied.
 func (d *Dispatcher) Reload() {
-	d.load(true)
+	d.load(d.forgetLocked)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.scheduleLocked()
 }
 
-// load adopts the state. If replaced is true, subscriptions missing from the state are gone; otherwise they may have
-// been applied since.
+// load adopts the state, after prepareLocked has compared the lanes with it. Lanes that the state lacks may have been
+// applied since it was read, unless nothing is applied meanwhile.
 //
 // State and Applied can overtake each other: an entry may be in the state before Applied sees it, and Applied may see
 // one while the state is being read. So load and Applied record in late the epoch under which another node got a
 // subscription, and anything older is ignored. At most one call of Applied can lag behind.
-func (d *Dispatcher) load(replaced bool) {
+func (d *Dispatcher) load(prepareLocked func([]hub.Subscription, []hub.Topic)) {
 	d.mu.Lock()
 	d.loading = true
 	if d.late == nil {
@@ -38,8 +38,8 @@ func (d *Dispatcher) load(replaced bool) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if replaced {
-		d.forgetLocked(subs, topics)
+	if prepareLocked != nil {
+		prepareLocked(subs, topics)
 	}
 	for i := range topics {
 		d.growLocked(topics[i].ID, topics[i].Head, 0)
@@ -51,6 +51,17 @@ func (d *Dispatcher) load(replaced bool) {
 		}
 	}
 	d.loading = false
+}
+
+// restartLocked drops the lanes that the state is about, so that they start from the cursors in it: what this node
+// wrote in its run before may have come from the log after Start. It must run before anything is sent in this run. All lanes go
+// before the first comes back, because the members of a group share a cursor.
+func (d *Dispatcher) restartLocked(subs []hub.Subscription, _ []hub.Topic) {
+	for i := range subs {
+		if l := d.lanes[subs[i].ID]; l != nil && l.epoch <= subs[i].Assignment.Epoch {
+			d.dropLocked(l, errMoved)
+		}
+	}
 }
 
 // forgetLocked drops lanes and topics that the state no longer has.

@@ -95,8 +95,8 @@ type CallbackBounds interface {
 type NodeStatus struct {
 	ID    string
 	Alive bool // it answers the leader; the leader itself is always alive
-	// DeadFor is how long the leader has had no contact with a node that is not alive. If there has been none since
-	// this leader took over, it counts from that moment; for the previous leader it counts from its last contact.
+	// DeadFor is how long, at least, a node that is not alive has been without a new contact (see Cluster.Contact). It
+	// counts from the node's last report to this leader, and not from before the last contact of any earlier leader.
 	DeadFor time.Duration
 	// Draining: the node is stopping or leaving. It gets no more subscriptions, and others take over those it has.
 	Draining bool
@@ -109,8 +109,12 @@ type Cluster interface {
 	// Nodes returns all members, including this node and non-voters, in order of ID. It is meaningful on the leader
 	// only.
 	Nodes() []NodeStatus
-	// Contact returns the time since this node last heard from the leader or, on the leader, from a quorum: a bound
-	// on the age of this node's view of the cluster. It is 0 on an only voter, and the longest Duration before the
-	// first contact.
+	// Contact returns the age of this node's last contact: the last moment up to which it can prove that no leader, now
+	// or later, counts its silence (NodeStatus.DeadFor) from an earlier one. It is 0 on an only voter, and the longest
+	// Duration before the first contact.
 	Contact() time.Duration
 }
+
+// ContactLease is how long after its last contact a node may deliver. A node whose lease has ended starts to deliver again
+// only after it has met a mark of its own in the log (State.Resumed).
+const ContactLease = 1500 * time.Millisecond

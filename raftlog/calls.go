@@ -26,6 +26,7 @@ const (
 	methodChange    byte = 5  // see Change
 	methodReadIndex byte = 20 // see handleReadIndex
 	methodTerm      byte = 21 // see handleTerm
+	methodContact   byte = 22 // see handleReport
 	methodNodeCall  byte = 32 // see Node.Call
 
 	statusOK        byte = 0
@@ -145,6 +146,16 @@ func (c *caller) call(ctx context.Context, address string, lane int, method byte
 	return s.call(ctx, method, body)
 }
 
+// drop closes the connection of a lane if it was opened before a call that got no response.
+func (c *caller) drop(address string, lane int, before time.Time) {
+	c.mu.Lock()
+	l := c.lines[lineKey{address, lane}]
+	c.mu.Unlock()
+	if s := l.alive(); s != nil && s.began.Before(before) {
+		s.conn.Close()
+	}
+}
+
 // callLine holds one connection, and opens a new one when it has ended.
 type callLine struct {
 	turn    chan struct{} // held while dialing
@@ -178,7 +189,7 @@ func (l *callLine) session(ctx context.Context, dial func() (net.Conn, error)) (
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, waiting: map[uint64]chan frame{}, over: make(chan struct{})}
+	s := &session{conn: conn, began: time.Now(), waiting: map[uint64]chan frame{}, over: make(chan struct{})}
 	go s.read() // ends with the connection; the port closes that at the latest
 	l.mu.Lock()
 	l.current = s
@@ -189,6 +200,7 @@ func (l *callLine) session(ctx context.Context, dial func() (net.Conn, error)) (
 // session is one connection with its calls in flight.
 type session struct {
 	conn    net.Conn
+	began   time.Time
 	writing sync.Mutex
 	over    chan struct{} // closed when the connection has ended
 
@@ -227,6 +239,9 @@ func (s *session) read() {
 
 func (s *session) call(ctx context.Context, method byte, body []byte) (byte, []byte, error) {
 	ch := make(chan frame, 1)
+	if err := ctx.Err(); err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", errNotSent, err)
+	}
 	s.mu.Lock()
 	s.next++
 	number := s.next

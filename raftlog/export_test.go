@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
@@ -231,3 +233,26 @@ func SealValue(key string, val []byte) []byte { return sealValue([]byte(key), va
 
 // VerifiedIndex returns the index for which a consistent read waits on the leader.
 func (n *Node) VerifiedIndex() (uint64, error) { return n.verifiedIndex() }
+
+// LogBounds are the first and the last entry of raft's log.
+func (n *Node) LogBounds() (first, last uint64) { return n.log.bounds() }
+
+// PutEntries writes entries to raft's log in a directory whose node does not run.
+func PutEntries(dir string, indexes ...uint64) error {
+	db, err := raftboltdb.NewBoltStore(filepath.Join(dir, logFile))
+	if err != nil {
+		return err
+	}
+	var logs []*raft.Log
+	for _, i := range indexes {
+		logs = append(logs, &raft.Log{Index: i, Term: 1, Type: raft.LogNoop})
+	}
+	err = sealEntries(logs)
+	if err == nil {
+		err = chunks{db}.StoreLogs(logs)
+	}
+	return errors.Join(err, db.Close())
+}
+
+// CloseLogFile closes the file behind what Faults.WrapLog is given, so that writing to it fails.
+func CloseLogFile(l raft.LogStore) error { return l.(chunks).LogStore.(*raftboltdb.BoltStore).Close() }

@@ -343,7 +343,9 @@ func (n *Node) serveCalls(conn net.Conn, from string) {
 		case methodReadIndex:
 			return n.handleReadIndex()
 		case methodTerm:
-			return n.handleTerm()
+			return n.handleTerm(body)
+		case methodContact:
+			return n.handleReport(from, body)
 		case methodNodeCall:
 			return n.handleNodeCall(body)
 		}

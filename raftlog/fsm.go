@@ -27,6 +27,7 @@ type engine interface {
 type fsm struct {
 	store    engine
 	log      *logStore
+	cached   raft.LogStore // log with the entries that raft keeps in memory
 	fail     func(error)
 	snapshot func() (raft.FSMSnapshot, error)
 	applied  func(index uint64) // called once the entry is visible in the store
@@ -115,6 +116,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	if err := f.store.Install(in.snapshot); err != nil {
+		return err
+	}
+	if err := supersede(f.cached, in.snapshot.Position.Index); err != nil {
 		return err
 	}
 	f.applied(in.snapshot.Position.Index)

@@ -50,7 +50,8 @@ type logStore struct {
 
 	failed  atomic.Pointer[error]
 	once    sync.Once
-	started atomic.Bool // raft runs
+	started atomic.Bool   // raft runs
+	term    atomic.Uint64 // raft's, as last saved or read; 0 when there is none
 
 	entries atomic.Uint64 // written since Open
 	bytes   atomic.Uint64 // size of their data
@@ -114,14 +115,14 @@ func openLog(o Options, create bool, fail func(error)) (l *logStore, err error) 
 		full:  make(chan struct{}, 1),
 		limit: uint64(o.SnapshotBytes),
 	}
-	if err := l.check(); err != nil {
-		return nil, errors.Join(damaged(path, err), db.Close())
-	}
 	c, err := l.mark64(keyCompacted)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	l.compacted.Store(c)
+	if err := l.check(); err != nil {
+		return nil, errors.Join(damaged(path, err), db.Close())
+	}
 	return l, nil
 }
 
@@ -139,9 +140,24 @@ func (l *logStore) check() error {
 	if err != nil {
 		return err
 	}
+	superseded, err := l.superseded()
+	if err != nil {
+		return err
+	}
+	if first > 0 && last <= superseded {
+		return supersede(l, superseded) // whether it is damaged does not matter any more
+	}
 	for i := first; i > 0 && i <= last; i++ {
 		var e raft.Log
-		if err := l.logs.GetLog(i, &e); err != nil {
+		err := l.logs.GetLog(i, &e)
+		if errors.Is(err, raft.ErrLogNotFound) && i <= superseded {
+			if err := supersede(l, superseded); err != nil {
+				return err
+			}
+			i = superseded
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
 		if err := checkEntry(i, &e); err != nil {
@@ -149,6 +165,30 @@ func (l *logStore) check() error {
 		}
 	}
 	return nil
+}
+
+// superseded returns the index up to which a snapshot that was installed stands in for the entries, 0 without one.
+func (l *logStore) superseded() (uint64, error) {
+	installed, err := l.mark64(keyInstalled)
+	if err != nil || installed == 0 {
+		return 0, err
+	}
+	return min(installed, l.state.Durable().Index), nil
+}
+
+// supersede drops the entries up to a snapshot that was installed. Raft itself leaves some of them, as many as it leaves
+// when it cuts its log: behind them the log would have a gap, and they may be entries that were never committed, which this
+// node would send to others if it came to lead.
+func supersede(log raft.LogStore, index uint64) error {
+	first, err := log.FirstIndex()
+	if err != nil || first == 0 || first > index {
+		return err
+	}
+	last, err := log.LastIndex()
+	if err != nil {
+		return err
+	}
+	return log.DeleteRange(first, min(last, index))
 }
 
 // checkLogFile finds damage over which bbolt would crash the process when it opens the file for writing: a file shorter
@@ -324,10 +364,18 @@ func (l *logStore) Set(key, val []byte) error {
 }
 
 // SetUint64 implements raft.StableStore. Raft panics when it cannot save its term. Once raft runs, its goroutine ends here
-// instead, and Options.Fatal lets the process exit cleanly.
+// instead, and Options.Fatal lets the process exit cleanly. A term that is saved already is not saved again: NewRaft does
+// that on the goroutine of Open's caller, which must not end.
 func (l *logStore) SetUint64(key []byte, val uint64) error {
+	isTerm := string(key) == string(keyCurrentTerm)
+	if isTerm && val == l.term.Load() {
+		return nil
+	}
 	err := l.Set(key, binary.BigEndian.AppendUint64(nil, val))
-	if err != nil && string(key) == string(keyCurrentTerm) && l.started.Load() {
+	switch {
+	case isTerm && err == nil:
+		l.term.Store(val)
+	case isTerm && l.started.Load():
 		runtime.Goexit()
 	}
 	return err
@@ -357,7 +405,11 @@ func (l *logStore) GetUint64(key []byte) (val uint64, err error) {
 	if len(b) != 8 {
 		return 0, l.poison(fmt.Errorf("%s: read %s: %w: value has %d bytes, expected 8", l.path, key, ErrLogFailed, len(b)))
 	}
-	return binary.BigEndian.Uint64(b), nil
+	val = binary.BigEndian.Uint64(b)
+	if string(key) == string(keyCurrentTerm) {
+		l.term.Store(val)
+	}
+	return val, nil
 }
 
 // mark64 is GetUint64, but returns 0 for a key that was never set.

@@ -24,8 +24,6 @@ const (
 	beginning     = 5 * time.Second        // during this long after the start
 	// silence is how long a node may leave requests unanswered and still count as alive.
 	silence = 1500 * time.Millisecond
-	// verifyPause is how often a leader verifies that a quorum still follows it.
-	verifyPause = 300 * time.Millisecond
 	// lagAllowed is how many entries a follower may be behind and still count as caught up: those in flight.
 	lagAllowed = 256
 )
@@ -42,13 +40,13 @@ type Member struct {
 	Address string // for other nodes
 	Voter   bool
 	Leader  bool
-	// Alive: the node answered recently and, if this node leads, its heartbeats reach it.
+	// Alive: the node answered recently and, if this node leads, its heartbeats reach it and its reports arrive.
 	Alive bool
 	// Silent is how long the node has not answered, counted from when the last answered request was sent, or from this node's
 	// start. 0 for this node. On the leader raft's own messages count as requests: a node that answers those hears from the
 	// leader and keeps working, even if other connections fail.
 	Silent time.Duration
-	// Contact is how long ago the node last heard from the leader, as it reported itself. Negative: never, or not known.
+	// Contact is the age of the node's last contact (hub.Cluster), as it reported itself. Negative: never, or not known.
 	Contact time.Duration
 	// Healthy: alive, and caught up with the leader except for entries in flight.
 	Healthy bool
@@ -69,10 +67,11 @@ type statusResponse struct {
 	Applied  uint64        `json:"applied"`
 	Hash     uint64        `json:"hash,string"`
 	LastTerm uint64        `json:"last_term"` // of its log
-	Contact  time.Duration `json:"contact"`   // nanoseconds since it heard from the leader; negative: never
+	Contact  time.Duration `json:"contact"`   // nanoseconds, see hub.Cluster; negative: never
 	Instance string        `json:"instance"`
-	Level    uint32        `json:"level"` // feature level of its program
-	Clock    int64         `json:"clock"` // Unix nanoseconds, by the machine's own clock
+	Level    uint32        `json:"level"`   // feature level of its program
+	Reports  bool          `json:"reports"` // it reports to the leader, and accepts reports when it leads
+	Clock    int64         `json:"clock"`   // Unix nanoseconds, by the machine's own clock
 }
 
 // clusterView is what this node knows about the others.
@@ -81,6 +80,7 @@ type clusterView struct {
 	mu      sync.Mutex
 	nodes   map[string]*seenNode
 	failing map[string]time.Time // on the leader: since when a node has not answered heartbeats
+	reports map[string]report    // on the leader: the last report of each node
 }
 
 type seenNode struct {
@@ -93,7 +93,7 @@ type seenNode struct {
 
 func (v *clusterView) start() {
 	v.since = time.Now()
-	v.nodes, v.failing = map[string]*seenNode{}, map[string]time.Time{}
+	v.nodes, v.failing, v.reports = map[string]*seenNode{}, map[string]time.Time{}, map[string]report{}
 }
 
 // servers returns raft's newest configuration, ordered by ID.
@@ -110,10 +110,12 @@ func (n *Node) servers() []raft.Server {
 // Nodes implements hub.Cluster.
 func (n *Node) Nodes() []hub.NodeStatus {
 	var out []hub.NodeStatus
-	for _, m := range n.Members() {
+	members := n.Members()
+	for i := range members {
+		m := &members[i]
 		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving, Weight: m.Weight}
 		if !m.Alive {
-			s.DeadFor = m.Silent
+			s.DeadFor = n.unheard(m)
 		}
 		out = append(out, s)
 	}
@@ -122,7 +124,7 @@ func (n *Node) Nodes() []hub.NodeStatus {
 
 // Members lists the nodes of the cluster as this node sees them, ordered by ID. It does not contact them.
 func (n *Node) Members() []Member {
-	leader, leads := n.LeaderID(), n.raft.State() == raft.Leader
+	leader, leads, reign := n.LeaderID(), n.raft.State() == raft.Leader, n.currentReign()
 	nodes := n.nodes()
 	offsets := n.clock.offsets(n.opts.ID)
 	var out []Member
@@ -141,7 +143,7 @@ func (n *Node) Members() []Member {
 			n.view.mu.Lock()
 			if seen := n.view.nodes[m.ID]; seen != nil && !seen.asked.IsZero() {
 				m.Silent = time.Since(seen.asked)
-				m.Alive = n.view.aliveLocked(m.ID, leads)
+				m.Alive = n.view.aliveLocked(m.ID, leads) && (reign == nil || !seen.status.Reports || n.reportsLocked(m.ID, reign))
 				m.Contact = seen.status.Contact
 				if since, failing := n.view.failing[m.ID]; leads && failing {
 					// It answers this node but not the leader's heartbeats: count from when it last heard from the leader.
@@ -206,30 +208,6 @@ func (n *Node) position() (index, hash uint64) {
 	return index, hash
 }
 
-// Contact implements hub.Cluster. For a leader it is the time since it last sent what a quorum then confirmed; for another
-// node, the time since it last heard from a leader. 0 for the only voter.
-func (n *Node) Contact() time.Duration {
-	const never = math.MaxInt64
-	switch {
-	case n.isRemoved():
-		return never
-	case n.onlyVoter():
-		return 0
-	case !n.clockSettled():
-		return never // leases cannot be judged yet
-	}
-	if n.raft.State() == raft.Leader {
-		if at := n.contact.Load(); at != nil {
-			return time.Since(*at)
-		}
-		return never
-	}
-	if at := n.raft.LastContact(); !at.IsZero() {
-		return time.Since(at)
-	}
-	return never
-}
-
 // CaughtUp reports whether this node leads, or follows a leader and has applied all but the newest of the leader's entries.
 func (n *Node) CaughtUp() bool {
 	id := n.LeaderID()
@@ -247,7 +225,7 @@ func (n *Node) handleStatus() (status byte, out []byte) {
 		return statusRefused, []byte("starting")
 	}
 	a := statusResponse{Description: n.opts.Describe(), Instance: n.port.self.Load().instance, Contact: n.Contact(),
-		Level: n.level, Clock: n.opts.Clock.Now().UnixNano()}
+		Level: n.level, Reports: true, Clock: n.opts.Clock.Now().UnixNano()}
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}
@@ -275,7 +253,8 @@ func (n *Node) watchMembers() {
 		defer n.raft.DeregisterObserver(observer)
 		n.watchHeartbeats(seen)
 	})
-	n.owned.Go(n.watchQuorum)
+	n.owned.Go(n.keepReign)
+	n.owned.Go(n.keepContact)
 	n.owned.Go(n.pollMembers)
 }
 
@@ -300,26 +279,9 @@ func (n *Node) watchHeartbeats(seen <-chan raft.Observation) {
 			}
 			n.view.mu.Unlock()
 			if d, ok := o.Data.(raft.LeaderObservation); ok && d.LeaderID != "" {
+				n.leaderChanged.tell()
 				n.opts.Logger.Info("leader elected", "leader", string(d.LeaderID), "term", n.raft.CurrentTerm())
 			}
-		}
-	}
-}
-
-// watchQuorum updates Contact while this node leads.
-func (n *Node) watchQuorum() {
-	tick := time.NewTicker(verifyPause)
-	defer tick.Stop()
-	for {
-		if n.raft.State() != raft.Leader {
-			n.contact.Store(nil)
-		} else if at := time.Now(); await(n.ctx, n.raft.VerifyLeader()) == nil {
-			n.contact.Store(&at)
-		}
-		select {
-		case <-n.ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }
@@ -364,6 +326,7 @@ func (n *Node) pollMembers() {
 			}
 		}
 		maps.DeleteFunc(n.view.nodes, func(id string, _ *seenNode) bool { return !members[id] })
+		maps.DeleteFunc(n.view.reports, func(id string, _ report) bool { return !members[id] })
 		n.view.mu.Unlock()
 		n.setClock()
 		select {

@@ -67,14 +67,17 @@ type Node struct {
 	view      clusterView
 	members   membership
 
-	forwarded atomic.Int64              // bytes of other nodes' batches in flight
-	contact   atomic.Pointer[time.Time] // see Contact
-	formation formation
-	reading   *readGate     // for consistent reads on this node
-	verifying *readGate     // for those that ask this node as leader
-	founded   bool          // the node belongs to a cluster or founds one; set before raft runs
-	ready     chan struct{} // see Ready
-	reload    sync.Mutex    // guards reloading raft's configuration; also held until raft is set
+	forwarded     atomic.Int64          // bytes of other nodes' batches in flight
+	contact       latest                // see Contact
+	reign         atomic.Pointer[reign] // nil: this node does not lead
+	confirmed     *confirmations
+	leaderChanged leaderChange
+	formation     formation
+	reading       *readGate     // for consistent reads on this node
+	verifying     *readGate     // for those that ask this node as leader
+	founded       bool          // the node belongs to a cluster or founds one; set before raft runs
+	ready         chan struct{} // see Ready
+	reload        sync.Mutex    // guards reloading raft's configuration; also held until raft is set
 
 	notify    chan bool // from raft: leadership gained or lost
 	owned     sync.WaitGroup
@@ -124,6 +127,7 @@ func newNode(opts Options) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.members.start(n.ctx)
 	n.view.start()
+	n.confirmed, n.leaderChanged = newConfirmations(n.view.since), newLeaderChange()
 	n.snapshots = newSnapshotStore(n.engine)
 	_, n.link = raft.NewInmemTransport(raft.ServerAddress(o.Address)) // without a port there is no other node
 	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)

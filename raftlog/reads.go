@@ -151,13 +151,21 @@ func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 	if n.caller == nil {
 		return await(ctx, n.raft.VerifyLeader())
 	}
+	return n.askVoters(ctx, methodTerm, nil, func(answer []byte) bool {
+		its, size := binary.Uvarint(answer)
+		return size > 0 && its == term
+	})
+}
+
+// askVoters asks all other voters, and returns nil when a quorum agrees, this node included.
+func (n *Node) askVoters(ctx context.Context, method byte, question []byte, agrees func(answer []byte) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
 	voters, agreed := 0, 0
 	servers := n.servers()
-	answers := make(chan bool, len(servers))
+	answers := make(chan []byte, len(servers)) // nil: none
 	for _, s := range servers {
 		switch {
 		case s.Suffrage != raft.Voter:
@@ -166,9 +174,11 @@ func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 			agreed++
 		default:
 			asking.Go(func() {
-				status, body, err := n.caller.call(ctx, string(s.Address), 0, methodTerm, nil)
-				its, size := binary.Uvarint(body)
-				answers <- err == nil && status == statusOK && size > 0 && its == term
+				status, answer, err := n.caller.call(ctx, string(s.Address), 0, method, question)
+				if err != nil || status != statusOK {
+					answer = nil
+				}
+				answers <- answer
 			})
 		}
 		voters++
@@ -178,8 +188,8 @@ func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 			return errors.New("no quorum answered")
 		}
 		select {
-		case yes := <-answers:
-			if yes {
+		case answer := <-answers:
+			if agrees(answer) {
 				agreed++
 			}
 		case <-ctx.Done():
@@ -187,13 +197,6 @@ func (n *Node) verifyTerm(ctx context.Context, term uint64) error {
 		}
 	}
 	return nil
-}
-
-func (n *Node) handleTerm() (status byte, out []byte) {
-	if !n.running.Load() {
-		return statusRefused, []byte("starting")
-	}
-	return statusOK, binary.AppendUvarint(nil, n.raft.CurrentTerm())
 }
 
 // readGate answers many callers with one request. A request serves only callers that arrived before it was sent.

@@ -16,7 +16,11 @@ func (n *Node) startRaft() (err error) {
 			err = damaged(filepath.Join(n.opts.Dir, logFile), fmt.Errorf("%v", p))
 		}
 	}()
-	n.fsm = &fsm{store: n.engine, log: n.log, fail: n.fail, applied: n.progress.reach,
+	cache, err := raft.NewLogCache(n.opts.LogCache, n.log)
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.fsm = &fsm{store: n.engine, log: n.log, cached: cache, fail: n.fail, applied: n.progress.reach,
 		snapshot: func() (raft.FSMSnapshot, error) { return persister{n}, nil }}
 	n.progress.reach(n.store.Applied().Index)
 	if n.port != nil {
@@ -27,10 +31,6 @@ func (n *Node) startRaft() (err error) {
 		return err
 	}
 	followers := n.assemble()
-	cache, err := raft.NewLogCache(n.opts.LogCache, n.log)
-	if err != nil {
-		return fmt.Errorf("raft: %w", err)
-	}
 	n.log.started.Store(true)
 	n.reload.Lock() // raft's goroutines run before NewRaft returns, and a snapshot needs n.raft
 	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.log, n.snapshots, n.link)

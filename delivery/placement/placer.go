@@ -17,7 +17,7 @@ import (
 )
 
 // DefaultMoveAfter is the default of Options.MoveAfter. By then a node has stopped sending, because its contact lease
-// (delivery.DefaultLease) has expired and its attempts in flight have been cut off.
+// (hub.ContactLease) has expired and its attempts in flight have been cut off.
 const DefaultMoveAfter = 2500 * time.Millisecond
 
 // Options configures a Placer. Fields without a default are required.
