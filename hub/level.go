@@ -9,7 +9,11 @@ import (
 // FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
 // A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
 // its level in LevelOf.
-const FeatureLevel = 1
+const FeatureLevel = 2
+
+// levelOwners is the level from which what principals make belongs to them, requests that failed are kept, and
+// idempotency keys are bounded.
+const levelOwners = 2
 
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.

@@ -27,7 +27,9 @@ func wire(n *network) *wires {
 		w.ids[p.Address] = p.ID
 	}
 	n.change = func(m *member, o *raftlog.Options) {
-		o.Dial = func(ctx context.Context, kind, address string) (net.Conn, error) { return w.dial(ctx, kind, m.id, address) }
+		o.Dial = func(ctx context.Context, kind, address string) (net.Conn, error) {
+			return w.dial(ctx, kind, m.id, address)
+		}
 	}
 	return w
 }

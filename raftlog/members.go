@@ -296,6 +296,9 @@ func (n *Node) pollMembers() {
 		leads := n.raft.State() == raft.Leader
 		members := map[string]bool{}
 		servers := n.servers()
+		if n.vouched.reviewDue() {
+			asking.Go(func() { n.askMembers(n.ctx) })
+		}
 		if n.LeaderID() == "" {
 			servers = n.withPeers(servers) // the configuration may be outdated
 		}

@@ -73,6 +73,8 @@ type Node struct {
 	confirmed     *confirmations
 	leaderChanged leaderChange
 	formation     formation
+	vouched       vouched
+	raftRuns      chan struct{} // closed when running is set
 	reading       *readGate     // for consistent reads on this node
 	verifying     *readGate     // for those that ask this node as leader
 	founded       bool          // the node belongs to a cluster or founds one; set before raft runs
@@ -122,7 +124,7 @@ func newNode(opts Options) (*Node, error) {
 	}
 	n := &Node{
 		opts: o, store: o.Store, engine: o.Store, level: hub.FeatureLevel, clock: newClusterClock(o.Clock),
-		ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID(),
+		ready: make(chan struct{}), raftRuns: make(chan struct{}), notify: make(chan bool, 16), boot: randomID(),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.members.start(n.ctx)

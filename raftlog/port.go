@@ -35,10 +35,13 @@ type port struct {
 	address   string // where other nodes dial this one
 	token     string
 	tls       *TLSFiles // nil: plain TCP, loopback only
+	shared    *secrets  // what proves membership then
 	log       *slog.Logger
 	self      atomic.Pointer[self]
-	serve     func(conn net.Conn, from string)
-	onRefusal func(*refusedError) // called when another node refuses this one or the reverse; it must be quick
+	serve     func(conn net.Conn, from visitor)
+	admit     func(kind byte, from visitor) *refusedError // decides about a new connection
+	stays     func(from visitor) bool                     // asked for whatever arrives on one of raft's streams
+	onRefusal func(*refusedError)                         // called when another node refuses this one or the reverse; it must be quick
 
 	clusters sync.Map // by node ID: the cluster the node claimed when it last dialed
 
@@ -58,9 +61,10 @@ var _ raft.StreamLayer = (*port)(nil)
 
 // newPort takes over the listener; it accepts nothing before open. serve gets each connection that carries calls, on its own
 // goroutine.
-func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
+func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) {
 	p := &port{
 		listener: o.Listener, connect: o.Dial, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
+		shared:  newSecrets(o.Token, o.Secrets),
 		raft:    make(chan net.Conn),
 		closed:  make(chan struct{}),
 		pending: make(chan struct{}, maxPending),
@@ -149,7 +153,7 @@ func (p *port) handleConn(raw net.Conn) {
 	switch kind {
 	case streamRaft:
 		select {
-		case p.raft <- conn:
+		case p.raft <- &memberConn{Conn: conn, stays: func() bool { return p.stays(from) }}:
 		case <-p.closed:
 			conn.Close()
 		}
@@ -160,53 +164,83 @@ func (p *port) handleConn(raw net.Conn) {
 }
 
 // acceptHandshake is the handshake of the listening side.
-func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from string, err error) {
+func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from visitor, err error) {
 	conn = &trackedConn{Conn: raw, port: p, raw: raw}
 	peer := raw
 	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
 	if p.tls != nil {
 		t := tls.Server(raw, p.tls.server())
 		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
 			p.logOnce("refused a connection: TLS handshake failed", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
-			return nil, 0, "", err
+			return nil, 0, from, err
 		}
 		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
 	}
 	var first [1]byte
 	if _, err := conn.Read(first[:]); err != nil {
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
 	kind = first[0]
 	if kind != streamRaft && kind != streamCalls {
 		p.logOnce("refused a connection: not a quorumhub node", "remote", raw.RemoteAddr().String())
-		return nil, 0, "", errors.New("not a quorumhub node")
+		return nil, 0, from, errors.New("not a quorumhub node")
 	}
 	var h hello
 	if err := readHello(conn, &h); err != nil {
 		p.logOnce("refused a connection: unreadable handshake", "remote", raw.RemoteAddr().String(), "error", err)
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
+	from = visitor{id: h.Node, boot: h.Boot}
 	me := p.self.Load()
-	r := checkPeer(peer, h.Node)
-	if r == nil {
-		r = me.checkHello(&h, p.token)
+	from.proven, err = p.examine(conn, peer, kind, me, &h)
+	var r *refusedError
+	if err == nil {
+		if r = me.checkHello(&h); r == nil {
+			r = p.admit(kind, from)
+		}
+	} else if !errors.As(err, &r) {
+		return nil, 0, from, err
 	}
 	if r != nil {
 		p.logOnce("refused a node", "node", oneLine(h.Node), "reason", string(r.what), "error", oneLine(r.text))
-		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
+		return nil, 0, from, errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
 	p.clusters.Store(h.Node, h.Cluster)
 	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level}
 	if err := writeHello(conn, nil, &w); err != nil {
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
-	return conn, kind, h.Node, raw.SetDeadline(time.Time{})
+	return conn, kind, from, raw.SetDeadline(time.Time{})
 }
 
-// dial connects to the node at address for kind. The error wraps a *refusedError if either node refuses the other.
-func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, error) {
+// examine finds out whether the dialing node is what it claims: one of the nodes that hold the cluster's secrets and, with TLS,
+// the very node its certificate names.
+func (p *port) examine(conn, peer net.Conn, kind byte, me *self, h *hello) (proven bool, err error) {
+	r := checkPeer(peer, h.Node)
+	if r == nil {
+		r = me.checkVersion(h.Version)
+	}
+	switch {
+	case r != nil:
+	case p.tls != nil:
+		r = me.checkToken(h.Token, p.token)
+		proven = r == nil
+	case h.Nonce == "": // a program that knows no proofs
+		r = me.checkToken(h.Token, p.token)
+		proven = r == nil && (p.token != "" || me.clusterLevel == levelUnproven)
+	default:
+		proven, r, err = p.shared.challengeVisitor(conn, purpose{kind, h.Open}, me, h)
+	}
+	if r != nil {
+		return false, r
+	}
+	return proven, err
+}
+
+// dial connects to the node at address. The error wraps a *refusedError if either node refuses the other.
+func (p *port) dial(ctx context.Context, why purpose, address string) (net.Conn, error) {
 	select {
 	case <-p.closed:
 		return nil, net.ErrClosed
@@ -266,7 +300,11 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	case !loopback(raw.RemoteAddr()):
 		return fail(refuse(refusedPlain, "%s is on another machine, but plain TCP is allowed only for loopback addresses; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
-	w, err := dialHandshake(conn, kind, me, me.ids[address], p.token)
+	shared := p.shared
+	if p.tls != nil {
+		shared = nil
+	}
+	w, err := dialHandshake(conn, why, me, me.ids[address], p.token, shared)
 	if err != nil {
 		return fail(classifyTLS(address, err)) // with TLS 1.3 the other side's verdict on this node's certificate arrives only now
 	}
@@ -368,7 +406,7 @@ func (p *port) Accept() (net.Conn, error) {
 func (p *port) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, helloTimeout))
 	defer cancel()
-	conn, err := p.dial(ctx, streamRaft, string(address))
+	conn, err := p.dial(ctx, purpose{kind: streamRaft}, string(address))
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ func (n *Node) startRaft() (err error) {
 		return fmt.Errorf("raft: %w", err)
 	}
 	n.running.Store(true)
+	close(n.raftRuns)
 	n.runLoops(followers)
 	return nil
 }
