@@ -377,6 +377,9 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 
 // handleRefusal is called when another node refuses this one or the reverse. It notices that this node was removed.
 func (n *Node) handleRefusal(r *refusedError) {
+	if r.what == refusedProof {
+		n.unproven.note()
+	}
 	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return
 	}

@@ -74,6 +74,7 @@ type Node struct {
 	leaderChanged leaderChange
 	formation     formation
 	vouched       vouched
+	unproven      lasting       // refusals for lack of a common secret
 	raftRuns      chan struct{} // closed when running is set
 	reading       *readGate     // for consistent reads on this node
 	verifying     *readGate     // for those that ask this node as leader

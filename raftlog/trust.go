@@ -235,6 +235,41 @@ func (n *Node) knownPeers(servers []raft.Server) (peers []Peer) {
 	return slices.DeleteFunc(peers, func(p Peer) bool { return p.ID == n.opts.ID })
 }
 
+// lasting measures how long something has been happening again and again. Safe for concurrent use.
+type lasting struct {
+	mu          sync.Mutex
+	first, last time.Time
+}
+
+// lastingGap ends what happens again and again.
+const lastingGap = 2 * time.Second
+
+// note records that it has just happened, and returns for how long it has.
+func (l *lasting) note() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Sub(l.last) > lastingGap {
+		l.first = now
+	}
+	l.last = now
+	return now.Sub(l.first)
+}
+
+// so returns for how long it has been happening, 0 if it no longer does.
+func (l *lasting) so() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.last) > lastingGap {
+		return 0
+	}
+	return l.last.Sub(l.first)
+}
+
+// LacksSecret reports whether the other nodes have been refusing this one, or the reverse, for some time because they have no
+// secret in common.
+func (n *Node) LacksSecret() bool { return n.unproven.so() >= patience }
+
 // memberConn is one of raft's streams from another node, which ends when that node is no member any more.
 type memberConn struct {
 	net.Conn
