@@ -4,7 +4,9 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/quorumhub . && mkdir -m 700 /out/data
+# The image has no .git: docker build --build-arg VERSION=$(git describe --tags --always) --build-arg COMMIT=$(git rev-parse HEAD) .
+ARG VERSION= COMMIT=
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X quorumhub/cli/node.linkedVersion=$VERSION -X quorumhub/cli/node.linkedCommit=$COMMIT" -o /out/quorumhub . && mkdir -m 700 /out/data
 
 FROM scratch
 # The certificate authorities for https callbacks and topics.

@@ -11,6 +11,10 @@ REST := . ./cli/... ./test/...
 # Pinned: a newer golangci-lint may find more.
 LINT := v2.15.0
 
+# What quorumhub version says; the toolchain does not see a work tree whose .git is a file or belongs to somebody else.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+
 FUZZTIME ?= 30s
 CHAOS_ROUNDS ?= 25
 CHAOS_FAULTS ?= 12
@@ -27,7 +31,7 @@ demo: ## show the whole job on three throw-away nodes, including a crash
 	go run . demo
 
 build: ## build bin/quorumhub
-	go build -trimpath -ldflags '-s -w' -o bin/quorumhub .
+	go build -trimpath -ldflags '-s -w -X quorumhub/cli/node.linkedVersion=$(VERSION) -X quorumhub/cli/node.linkedCommit=$(COMMIT)' -o bin/quorumhub .
 
 deps: ## install what the tests need and this machine lacks
 	@test/deps.sh

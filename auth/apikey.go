@@ -100,6 +100,11 @@ func (k *APIKeys) Authenticate(_ context.Context, r *Request) (*Principal, error
 	if !ok || !strings.HasPrefix(text, apiKeyPrefix) || len(text) > 128 {
 		return nil, refuse(MethodAPIKey, "not of the form %s<id>_<secret>", apiKeyPrefix)
 	}
+	return k.check(id, secret)
+}
+
+// check returns who has a key now.
+func (k *APIKeys) check(id, secret string) (*Principal, error) {
 	key, known := k.lookup.APIKey(id)
 	sum := sha256.Sum256([]byte(secret))
 	want := key.Hash
@@ -116,7 +121,8 @@ func (k *APIKeys) Authenticate(_ context.Context, r *Request) (*Principal, error
 	case !key.ExpiresAt.IsZero() && !k.now().Before(key.ExpiresAt):
 		return nil, refuse(MethodAPIKey, "key %s (%s) expired at %s", id, key.Name, key.ExpiresAt.UTC().Format(time.RFC3339))
 	}
-	return &Principal{Method: MethodAPIKey, Subject: key.Name, User: key.Name, Scopes: key.Scopes, Roles: key.Roles}, nil
+	return &Principal{Method: MethodAPIKey, ID: identity("key", id), Subject: key.Name, User: key.Name, Scopes: key.Scopes, Roles: key.Roles,
+		Until: key.ExpiresAt, again: func(context.Context) (*Principal, error) { return k.check(id, secret) }}, nil
 }
 
 func presentedKey(r *http.Request) (string, error) {

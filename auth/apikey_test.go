@@ -117,7 +117,7 @@ func TestClientCertificates(t *testing.T) {
 func TestGateRefusesAnyInvalidCredentials(t *testing.T) {
 	keys := auth.NewAPIKeys(keyTable{}, time.Now)
 	certs := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"})
-	gate := auth.NewGate(keys, certs)
+	gate := auth.NewGate(&auth.Settings{}, keys, certs)
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "printer"}}
 	r := httptest.NewRequest(http.MethodPost, "/hub", nil)
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}

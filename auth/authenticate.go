@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 )
 
@@ -15,6 +16,21 @@ type Request struct {
 	// Host and Scheme are those the client addressed, from the connection or a trusted proxy.
 	Host, Scheme string
 	Body         func() ([]byte, error)
+	// Client is the address the sender is counted under, for its share of what all callers use.
+	Client netip.Addr
+	// Afford is called once before credentials cost anything: a body, a signature, a question to somebody else. Its error, for a
+	// client of which too much was refused lately, is passed on as it is. nil: everything is affordable.
+	Afford func() error
+	// Settle is set by an authenticator whose credentials are for one use. Call it when the caller is known to be allowed what it
+	// asks and before doing it; a *RefusalError means that they were used before.
+	Settle func(context.Context) error
+}
+
+func (r *Request) afford() error {
+	if r.Afford == nil {
+		return nil
+	}
+	return r.Afford()
 }
 
 // Authenticator recognises one kind of credential. Safe for concurrent use.
@@ -49,10 +65,14 @@ func refuse(m Method, format string, args ...any) error {
 // for invalid ones.
 type Gate struct {
 	authenticators []Authenticator
+	links          links
 }
 
-// NewGate makes a Gate. List authenticators of a single request before those of a whole connection.
-func NewGate(a ...Authenticator) *Gate { return &Gate{authenticators: a} }
+// NewGate makes a Gate. List authenticators of a single request before those of a whole connection. The settings' links apply to
+// the principals.
+func NewGate(s *Settings, a ...Authenticator) *Gate {
+	return &Gate{authenticators: a, links: s.links()}
+}
 
 // Authenticate returns who sent the request, or Anonymous if it carries no credentials.
 func (g *Gate) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
@@ -64,7 +84,10 @@ func (g *Gate) Authenticate(ctx context.Context, r *Request) (*Principal, error)
 		case err != nil:
 			return nil, err
 		}
-		return p, nil
+		if err := p.checkID(); err != nil {
+			return nil, err
+		}
+		return g.links.apply(p), nil
 	}
 	return Anonymous(), nil
 }

@@ -34,7 +34,10 @@ func Decide(rules []Rule, p *Principal, a Action, topic string) Decision {
 		if !r.covers(a) {
 			continue
 		}
-		for _, bound := range r.matches(a, topic) {
+		for _, bound := range r.matches(a, topic, p.ID) {
+			if len(r.Who) == 0 {
+				return Decision{Allowed: true, Rule: r.Name}
+			}
 			for j := range r.Who {
 				missing := r.Who[j].missing(p, bound)
 				if len(missing) == 0 {
@@ -51,7 +54,7 @@ func Decide(rules []Rule, p *Principal, a Action, topic string) Decision {
 
 // matches returns the bindings of the patterns that match the topic. An operator's action needs no topic; it then matches with
 // an empty binding.
-func (r *Rule) matches(a Action, topic string) []map[string]string {
+func (r *Rule) matches(a Action, topic, owner string) []map[string]string {
 	if topic == "" {
 		if strings.HasPrefix(string(a), "admin.") {
 			return []map[string]string{nil}
@@ -60,7 +63,7 @@ func (r *Rule) matches(a Action, topic string) []map[string]string {
 	}
 	var out []map[string]string
 	for _, pattern := range r.Topics {
-		if bound, ok := match(pattern, topic); ok {
+		if bound, ok := match(pattern, topic, owner); ok {
 			out = append(out, bound)
 		}
 	}

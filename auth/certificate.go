@@ -49,7 +49,8 @@ func (c *Certificates) Authenticate(_ context.Context, r *Request) (*Principal, 
 	if err != nil {
 		return nil, err
 	}
-	return &Principal{Method: MethodCertificate, Subject: name, User: name, Roles: c.mapping.Roles}, nil
+	return &Principal{Method: MethodCertificate, ID: identity("cert", name), Subject: name, User: name, Roles: c.mapping.Roles,
+		Until: tls.PeerCertificates[0].NotAfter}, nil
 }
 
 // subject returns the certificate's only name of the selected kind. With two, their order would decide who the caller is.

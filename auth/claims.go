@@ -6,10 +6,15 @@ import (
 )
 
 // ClaimMapping maps a token's claims to a principal. Each field is a list of JSON pointers (RFC 6901), such as /scope or
-// /realm_access/roles. Client and User come from the first pointer that resolves; Scopes and Roles are collected from all of
-// them, from arrays of strings and from strings of words separated by spaces or commas.
+// /realm_access/roles. Subject and User take one pointer each, since names of two claims could be mistaken for each other; Client
+// comes from the first pointer that resolves; Scopes and Roles are collected from all of them, from arrays of strings and from
+// strings of words separated by spaces or commas.
 type ClaimMapping struct {
-	Client []string `yaml:"client"`
+	// Subject is who the caller is at the issuer and owns what it makes. It must be stable: sub, unless an operator knows better.
+	Subject []string `yaml:"subject"`
+	Client  []string `yaml:"client"`
+	// User is the name that rules compare with parts of a topic. Default: sub. Claims such as preferred_username can often be
+	// chosen by their user.
 	User   []string `yaml:"user"`
 	Scopes []string `yaml:"scopes"`
 	Roles  []string `yaml:"roles"`
@@ -20,8 +25,9 @@ func (m *ClaimMapping) setDefaults() {
 		field *[]string
 		def   []string
 	}{
+		{&m.Subject, []string{"/sub"}},
 		{&m.Client, []string{"/client_id", "/azp"}},
-		{&m.User, []string{"/preferred_username", "/sub"}},
+		{&m.User, []string{"/sub"}},
 		{&m.Scopes, []string{"/scope", "/scp"}},
 		{&m.Roles, []string{"/roles", "/realm_access/roles"}},
 	} {
@@ -32,8 +38,16 @@ func (m *ClaimMapping) setDefaults() {
 }
 
 func (m *ClaimMapping) check() error {
-	for name, list := range map[string][]string{"client": m.Client, "user": m.User, "scopes": m.Scopes, "roles": m.Roles} {
-		for _, p := range list {
+	for _, of := range []struct {
+		name string
+		list []string
+		one  bool
+	}{{"subject", m.Subject, true}, {"user", m.User, true}, {"client", m.Client, false}, {"scopes", m.Scopes, false}, {"roles", m.Roles, false}} {
+		name := of.name
+		if of.one && len(of.list) != 1 {
+			return fmt.Errorf("claims.%s: names %d claims; expected one, such as [/sub], because a name from one claim could pass for the same name from another", name, len(of.list))
+		}
+		for _, p := range of.list {
 			if !strings.HasPrefix(p, "/") {
 				return fmt.Errorf("claims.%s: %q is not a JSON pointer; expected for example /scope or /realm_access/roles", name, p)
 			}

@@ -34,8 +34,9 @@ type GEOKey struct {
 	// NonceLength replaces UUID nonces by exactly so many letters, digits and dashes. With a variable length, somebody on the
 	// way could move the boundary between nonce and body.
 	NonceLength int `yaml:"nonce_length"`
-	// Usernames are the users the key may speak for; empty: all. SourceSystem and TargetSystem must match the request unless
-	// they are empty.
+	// Usernames are the users the key may speak for; empty: none, so its requests must not name any. SourceSystem, which also is
+	// the client's name, and TargetSystem must match the request unless they are
+	// empty.
 	Usernames    []string `yaml:"usernames"`
 	SourceSystem string   `yaml:"source_system"`
 	TargetSystem string   `yaml:"target_system"`
@@ -109,8 +110,8 @@ func NewGEO(s GEOAuth, nonces Nonces, now func() time.Time) *GEO {
 // Challenge names the scheme.
 func (g *GEO) Challenge() string { return `GEO-Auth realm="quorumhub"` }
 
-// Authenticate checks form, key, time, signature and nonce, in this order.
-func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+// Authenticate checks form, key, time and signature, in this order. The nonce is claimed by Request.Settle.
+func (g *GEO) Authenticate(_ context.Context, r *Request) (*Principal, error) {
 	claimed, err := geoClaimOf(r)
 	if err != nil {
 		return nil, err
@@ -123,13 +124,21 @@ func (g *GEO) Authenticate(ctx context.Context, r *Request) (*Principal, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := r.afford(); err != nil {
+		return nil, err
+	}
+	if claimed.withBody {
+		body, err := r.Body()
+		if err != nil {
+			return nil, err
+		}
+		claimed.signed += string(body)
+	}
 	if !key.verify(claimed.signed, claimed.signature) {
 		return nil, refuse(MethodGEO, "invalid signature with key %s", key.ID)
 	}
-	if err := claimNonce(ctx, g.nonces, MethodGEO, key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew)); err != nil {
-		return nil, err
-	}
-	return &Principal{Method: MethodGEO, Subject: key.ID, User: claimed.fields["geo-username"], Client: claimed.fields["geo-source-system-name"],
+	r.Settle = claimLater(g.nonces, MethodGEO, key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew))
+	return &Principal{Method: MethodGEO, ID: key.principal(claimed.fields["geo-username"]), Subject: key.ID, User: claimed.fields["geo-username"], Client: key.SourceSystem,
 		Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 
@@ -159,10 +168,19 @@ func (g *GEO) checkFields(c *geoClaim, key *GEOKey) (expires time.Time, _ error)
 			return expires, refuse(MethodGEO, "%s %q, but key %s is for %q", f.name, clip(c.fields[f.name]), key.ID, f.want)
 		}
 	}
-	if len(key.Usernames) > 0 && !slices.Contains(key.Usernames, c.fields["geo-username"]) {
-		return expires, refuse(MethodGEO, "key %s may not speak for user %q", key.ID, clip(c.fields["geo-username"]))
+	if user := c.fields["geo-username"]; user != "" && !slices.Contains(key.Usernames, user) {
+		return expires, refuse(MethodGEO, "key %s may not speak for user %q, which its usernames do not list", key.ID, clip(user))
 	}
 	return expires, nil
+}
+
+// principal returns the ID of the key or, if it speaks for one, of its user.
+func (k *GEOKey) principal(user string) string {
+	id := identity("signed:geo-auth", strings.NewReplacer("%", "%25", "/", "%2F").Replace(k.ID))
+	if user == "" {
+		return id
+	}
+	return identity(id, user)
 }
 
 // verify checks a signature in hex, base64 or base64url.

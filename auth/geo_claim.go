@@ -12,6 +12,7 @@ type geoClaim struct {
 	fields    map[string]string // without the signature
 	signature string
 	signed    string // the exact text that was signed
+	withBody  bool   // followed by the body
 }
 
 var geoFields = [...]string{"geo-username", "geo-key-id", "geo-source-system-name", "geo-target-system-name", "geo-expires-by", "geo-nonce", "geo-signature"}
@@ -43,11 +44,7 @@ func geoClaimOf(r *Request) (*geoClaim, error) {
 	case query != "":
 		return nil, refuse(MethodGEO, "signed in the header, which does not cover the query")
 	}
-	body, err := r.Body()
-	if err != nil {
-		return nil, err
-	}
-	return geoBody(header, body)
+	return geoBody(header)
 }
 
 func geoHeader(h http.Header) (value string, there bool, err error) {
@@ -68,7 +65,7 @@ func geoHeader(h http.Header) (value string, there bool, err error) {
 }
 
 // geoBody parses a signed POST. The signed text is the header up to the signature, verbatim, followed by the body.
-func geoBody(header string, body []byte) (*geoClaim, error) {
+func geoBody(header string) (*geoClaim, error) {
 	const mark = ",geo-signature="
 	at := strings.LastIndex(header, mark)
 	if at < 0 {
@@ -94,7 +91,7 @@ func geoBody(header string, body []byte) (*geoClaim, error) {
 	if header[at-1] == ' ' || header[at-1] == '\t' {
 		return nil, refuse(MethodGEO, "whitespace between geo-nonce and the signature")
 	}
-	c.signed = header[:at] + string(body)
+	c.signed, c.withBody = header[:at], true
 	return c, c.complete()
 }
 

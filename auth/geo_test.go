@@ -41,6 +41,7 @@ func (m *memory) Claim(_ context.Context, nonce [32]byte, until time.Time) (bool
 }
 
 const (
+	geoUser   = "      usernames: [geo]\n"
 	geoSecret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	geoNonce  = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 	geoBiz    = "transactionId=10&sequenceId=123&status=COMPLETED"
@@ -48,6 +49,16 @@ const (
 
 // geoTime is shortly before the reference requests expire.
 var geoTime = time.UnixMilli(1368200000000).Add(-time.Minute)
+
+// admitted authenticates a request and does what it asks.
+func admitted(t *testing.T, a auth.Authenticator, r *auth.Request) (*auth.Principal, error) {
+	t.Helper()
+	p, err := a.Authenticate(t.Context(), r)
+	if err == nil && r.Settle != nil {
+		err = r.Settle(t.Context())
+	}
+	return p, err
+}
 
 func geo(t *testing.T, n auth.Nonces, change string) *auth.GEO {
 	t.Helper()
@@ -93,8 +104,8 @@ func TestGEOReferenceVectors(t *testing.T) {
 		"POST":                    request("POST", "/x", geoBiz, "GEO-Auth", header+",geo-signature="+postSignature),
 		"POST, Authorization":     request("POST", "/x", geoBiz, "Authorization", "GEO-Auth "+header+",geo-signature="+postSignature),
 	} {
-		p, err := geo(t, &memory{}, "").Authenticate(t.Context(), r)
-		if err != nil || p.String() != "geo-auth:GEOSystem" || p.User != "geo" || p.Client != "INT" {
+		p, err := geo(t, &memory{}, geoUser+"      source_system: INT\n").Authenticate(t.Context(), r)
+		if err != nil || p.String() != "geo-auth:GEOSystem" || p.User != "geo" || p.Client != "INT" || p.ID != "signed:geo-auth/GEOSystem/geo" {
 			t.Errorf("%s: %v, %v", name, p, err)
 		}
 	}
@@ -113,7 +124,7 @@ func TestGEORefusals(t *testing.T) {
 		return request("GET", "/x?"+query+"&geo-signature="+geoSign(plain), "")
 	}
 	replace := func(old, with string) string { return strings.Replace(header, old, with, 1) }
-	if _, err := geo(t, &memory{}, "").Authenticate(t.Context(), signed(header, geoBiz)); err != nil {
+	if _, err := geo(t, &memory{}, geoUser).Authenticate(t.Context(), signed(header, geoBiz)); err != nil {
 		t.Fatal(err)
 	}
 
@@ -153,7 +164,7 @@ func TestGEORefusals(t *testing.T) {
 		if name == "bad escape" {
 			c.r.HTTP.URL.RawQuery, c.want = "a=%zz&geo-signature=x", "encoded"
 		}
-		_, err := geo(t, &memory{}, "").Authenticate(t.Context(), c.r)
+		_, err := geo(t, &memory{}, geoUser).Authenticate(t.Context(), c.r)
 		var refusal *auth.RefusalError
 		if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, c.want) {
 			t.Errorf("%s: %v; want a refusal with %q", name, err, c.want)
@@ -166,6 +177,14 @@ func TestGEORefusals(t *testing.T) {
 	}
 	if _, err := geo(t, &memory{}, limited).Authenticate(t.Context(), signed(replace("geo-username=geo", "geo-username=alice"), geoBiz)); err == nil {
 		t.Error("a key was accepted from a system it is not for")
+	}
+	// What the key's holder writes names nobody whom the settings do not.
+	if p, err := geo(t, &memory{}, "").Authenticate(t.Context(), signed(header, geoBiz)); err == nil {
+		t.Errorf("a key without usernames spoke for %s", p.User)
+	}
+	nobody := "geo-source-system-name=HRMS," + strings.Replace(header, "geo-username=geo,", "", 1)
+	if p, err := geo(t, &memory{}, "").Authenticate(t.Context(), signed(nobody, geoBiz)); err != nil || p.User != "" || p.Client != "" || p.ID != "signed:geo-auth/GEOSystem" {
+		t.Errorf("a request that names no user: %+v, %v", p, err)
 	}
 }
 
@@ -188,7 +207,7 @@ func TestReplay(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			_, err := g.Authenticate(t.Context(), good())
+			_, err := admitted(t, g, good())
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -203,7 +222,7 @@ func TestReplay(t *testing.T) {
 		t.Errorf("%d of 20 copies were accepted, want 1", accepted)
 	}
 	n.err = errors.New("no leader")
-	if _, err := g.Authenticate(t.Context(), good()); !errors.Is(err, auth.ErrUnavailable) {
+	if _, err := admitted(t, g, good()); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("while nonces cannot be claimed: %v, want ErrUnavailable", err)
 	}
 	for _, until := range n.used {

@@ -16,6 +16,10 @@ type Caller struct {
 	Address       string // of the client, if known
 	// Client identifies unauthenticated callers: an IPv4 address, or the network of an IPv6 address.
 	Client netip.Addr
+	// Settle uses up credentials that are for one use, see Request.Settle; nil for others.
+	Settle func(context.Context) error
+	// Trail collects what the request does for Guard.Report; nil: audit lines are written at once.
+	Trail *Trail
 }
 
 // Name identifies the caller: the principal, or the client's address if it is anonymous.
@@ -55,55 +59,77 @@ func (d *DeniedError) Error() string {
 	return fmt.Sprintf("%s is not allowed: %s", d.Action, d.Decision.Reason())
 }
 
-// Audit selects which decisions are logged.
-type Audit string
-
-// Levels of auditing. Both include refusals.
-const (
-	AuditAll     Audit = "all"     // every change, publishing included
-	AuditControl Audit = "control" // every change but publishing
-)
+// Brief is Error for callers who may not read the rules: it does not say what would suffice.
+func (d *DeniedError) Brief() string {
+	if d.Principal.Method == MethodAnonymous {
+		return d.Error()
+	}
+	return string(d.Action) + " is not allowed; an operator finds the reason with quorumhub auth explain and in the audit log"
+}
 
 // Guard authenticates and authorizes every request, and writes the audit log. Safe for concurrent use.
 type Guard struct {
 	*Gate
 	rules *RuleSet
 	audit Audit
+	node  string
 	log   *slog.Logger
 }
 
-// NewGuard makes a Guard.
-func NewGuard(g *Gate, rules *RuleSet, audit Audit, log *slog.Logger) *Guard {
-	return &Guard{Gate: g, rules: rules, audit: audit, log: log}
+// NewGuard makes a Guard. node is the ID of the node that audit lines name.
+func NewGuard(g *Gate, rules *RuleSet, audit Audit, node string, log *slog.Logger) *Guard {
+	return &Guard{Gate: g, rules: rules, audit: audit, node: node, log: log}
 }
 
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules.Rules() }
 
+// CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
+func (g *Guard) CheckRule(r *Rule) error { return g.rules.settings.CheckRule(r) }
+
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
 
+// May reports whether the rules allow a principal an action on the hub. It audits nothing.
+func (g *Guard) May(p *Principal, a Action) bool {
+	return Decide(g.rules.Rules(), p, a, "").Allowed
+}
+
 // Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *DeniedError.
-// It audits refusals and decisions about changes.
+// It audits refusals and decisions about changes. Credentials for one use are used up by the first action that is allowed; the error
+// is a *RefusalError if they were used before.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
 	d := Decide(g.rules.Rules(), c.Principal, a, topic)
 	reading := a == ActionRead || a == ActionView
 	if !d.Allowed || !reading && (a != ActionPublish || g.audit == AuditAll) {
-		g.log.LogAttrs(ctx, slog.LevelInfo, "audit", slog.String("principal", clip(c.Principal.String())), slog.String("action", string(a)),
-			slog.String("topic", clip(topic)), slog.Bool("allowed", d.Allowed), slog.String("reason", d.Reason()),
-			slog.String("correlation_id", c.CorrelationID), slog.String("address", c.Address))
+		if done := (act{a, topic, d}); !c.Trail.add(done) {
+			g.line(ctx, &c, &done, nil, outcomeAllowed, 0)
+		}
 	}
 	if !d.Allowed {
 		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}
 	}
-	return nil
+	return c.settle(ctx)
+}
+
+// Settle uses up credentials for one use, for what needs no permission.
+func (g *Guard) Settle(ctx context.Context) error {
+	c := CallerOf(ctx)
+	return c.settle(ctx)
+}
+
+func (c *Caller) settle(ctx context.Context) error {
+	if c.Settle == nil {
+		return nil
+	}
+	return c.Settle(ctx)
 }
 
 // Refused logs why credentials were refused, which clients never learn.
 func (g *Guard) Refused(ctx context.Context, c Caller, err error) {
 	g.log.LogAttrs(ctx, slog.LevelWarn, "credentials refused", slog.String("reason", err.Error()),
-		slog.String("correlation_id", c.CorrelationID), slog.String("address", c.Address))
+		slog.String("correlation_id", c.CorrelationID), slog.String("address", c.Address), slog.String("node", g.node))
 }
 
 // ChallengesFor returns the WWW-Authenticate values for an error (RFC 9110 section 11.6.1, RFC 6750 section 3).

@@ -18,14 +18,11 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v3/jwk"
 )
 
 // Limits on what is read from an issuer, and how often.
 const (
 	maxKeySetBytes  = 256 << 10
-	maxKeys         = 50
 	fetchTimeout    = 10 * time.Second
 	refreshMin      = 5 * time.Minute
 	refreshMax      = 15 * time.Minute
@@ -44,6 +41,8 @@ type KeySet struct {
 	log    *slog.Logger
 	now    func() time.Time
 	wake   chan chan struct{} // asks Run for a fetch, which closes the channel when done
+
+	reported string // of the last fetch; Run and Probe, which are not called at once, own it
 
 	mu         sync.Mutex
 	keys       []issuerKey
@@ -122,38 +121,39 @@ func (s *KeySet) readyLocked() error {
 	return nil
 }
 
-// Key returns the key that verifies a token with the given kid and alg. It waits for one fetch at most.
-func (s *KeySet) Key(ctx context.Context, kid, alg string) (crypto.PublicKey, error) {
-	key, wait, err := s.find(kid, alg, true)
+// Keys returns the keys that may have signed a token with the given kid and alg: one, or more if the issuer gave them one kid. It
+// waits for one fetch at most.
+func (s *KeySet) Keys(ctx context.Context, kid, alg string) ([]crypto.PublicKey, error) {
+	keys, wait, err := s.find(kid, alg, true)
 	if wait == nil {
-		return key, err
+		return keys, err
 	}
 	select {
 	case <-wait:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("issuer %s: %w: %w", s.issuer.Name, ErrUnavailable, ctx.Err())
 	}
-	key, _, err = s.find(kid, alg, false)
-	return key, err
+	keys, _, err = s.find(kid, alg, false)
+	return keys, err
 }
 
-// find looks up a key. With mayAsk it starts a fetch for an unknown key, unless there was one recently; wait is closed when the
+// find looks up keys. With mayAsk it starts a fetch for an unknown key, unless there was one recently; wait is closed when the
 // fetch ends.
-func (s *KeySet) find(kid, alg string, mayAsk bool) (_ crypto.PublicKey, wait <-chan struct{}, _ error) {
+func (s *KeySet) find(kid, alg string, mayAsk bool) (_ []crypto.PublicKey, wait <-chan struct{}, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.readyLocked(); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	var found []issuerKey
+	var found []crypto.PublicKey
 	for _, k := range s.keys {
 		if (kid == "" || k.kid == kid) && fits(k, alg) {
-			found = append(found, k)
+			found = append(found, k.key)
 		}
 	}
 	switch {
-	case len(found) == 1:
-		return found[0].key, nil, nil
+	case len(found) == 1, len(found) > 1 && kid != "":
+		return found, nil, nil
 	case len(found) > 1:
 		return nil, nil, refuse(MethodToken, "no kid, and issuer %s has %d keys for %s", s.issuer.Name, len(found), alg)
 	case s.inProgress != nil && mayAsk:
@@ -229,11 +229,21 @@ func (s *KeySet) read(ctx context.Context) ([]issuerKey, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	keys, err := parseKeys(body)
+	keys, skipped, err := parseKeys(body)
+	s.report(skipped)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", at, err)
 	}
 	return keys, freshFor(head), nil
+}
+
+// report warns of keys that are not used, once for as long as they are the same.
+func (s *KeySet) report(skipped []string) {
+	text := strings.Join(skipped, "; ")
+	if text != "" && text != s.reported {
+		s.log.Warn("some of an issuer's keys are not used", "issuer", s.issuer.Name, "keys", text)
+	}
+	s.reported = text
 }
 
 func (s *KeySet) get(ctx context.Context, at string) ([]byte, http.Header, error) {
@@ -255,46 +265,6 @@ func (s *KeySet) get(ctx context.Context, at string) ([]byte, http.Header, error
 		return nil, nil, fmt.Errorf("%s: %w", at, err)
 	}
 	return body, resp.Header, nil
-}
-
-// parseKeys returns the public signature keys of a set. It refuses the whole set if a kid occurs twice or a key is too weak,
-// because then something is wrong with it. (jwx refuses RSA below 2048 bits.)
-func parseKeys(body []byte) ([]issuerKey, error) {
-	set, err := jwk.Parse(body, jwk.WithMaxKeys(maxKeys), jwk.WithRejectDuplicateKID(true))
-	if err != nil {
-		return nil, fmt.Errorf("key set: %w", err)
-	}
-	var out []issuerKey
-	for i := range set.Len() {
-		k, _ := set.Key(i)
-		if use, ok := k.KeyUsage(); ok && use != "sig" {
-			continue
-		}
-		public, err := k.PublicKey()
-		if err != nil {
-			return nil, fmt.Errorf("key %d: %w", i+1, err)
-		}
-		var raw any
-		if err := jwk.Export(public, &raw); err != nil {
-			continue // of a type that verifies nothing here
-		}
-		kid, _ := k.KeyID()
-		ik := issuerKey{kid: kid}
-		if alg, ok := k.Algorithm(); ok {
-			ik.alg = alg.String()
-		}
-		switch key := raw.(type) {
-		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
-			ik.key = key
-		default:
-			continue // whoever can read a symmetric key here could have signed with it
-		}
-		out = append(out, ik)
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("none of the %d keys is a public signature key", set.Len())
-	}
-	return out, nil
 }
 
 // retryPause returns how long to wait after a number of failures: exponential with jitter, longest at most.

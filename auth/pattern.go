@@ -17,6 +17,8 @@ func checkPattern(pattern string) (map[string]bool, error) {
 		switch {
 		case is && !validVariable(name):
 			return nil, fmt.Errorf("%q: expected lower-case letters and underscores in braces", s)
+		case is && rest && name == ownerName:
+			return nil, fmt.Errorf("%q: expected {owner}, which stands for the whole ID", s)
 		case is && bound[name]:
 			return nil, fmt.Errorf("duplicate {%s}", name)
 		case (s == "**" || rest) && i < len(segments)-1:
@@ -24,7 +26,7 @@ func checkPattern(pattern string) (map[string]bool, error) {
 		case !is && s != "*" && s != "**" && strings.ContainsAny(s, "*{}"):
 			return nil, fmt.Errorf("%q: *, ** and {name} must be whole segments", s)
 		}
-		if is {
+		if is && name != ownerName {
 			bound[name] = true
 		}
 	}
@@ -44,13 +46,27 @@ func validVariable(s string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
-// match compares a topic name with a pattern, segment by segment. Wildcards never match an empty segment, such as the one in
+// ownerName is the name of the caller's ID in patterns.
+const (
+	ownerName    = "owner"
+	ownerSegment = "{" + ownerName + "}"
+)
+
+// match compares a topic name with a pattern, segment by segment. owner is the caller's ID. Wildcards never match an empty segment, such as the one in
 // https://; only an empty segment does.
-func match(pattern, topic string) (map[string]string, bool) {
+func match(pattern, topic, owner string) (map[string]string, bool) {
 	var bound map[string]string
 	for pattern != "" || topic != "" {
 		want, patternRest, morePattern := strings.Cut(pattern, "/")
 		got, topicRest, moreTopic := strings.Cut(topic, "/")
+		if want == ownerSegment {
+			// Literally, and possibly over several segments: nothing in an ID is a wildcard.
+			after, is := strings.CutPrefix(topic, owner)
+			if owner == "" || !is || after != "" && after[0] != '/' {
+				return nil, false
+			}
+			want, got, topicRest, moreTopic = "", "", strings.TrimPrefix(after, "/"), after != ""
+		}
 		name, rest, is := placeholder(want)
 		if want == "**" || rest {
 			if topic == "" {

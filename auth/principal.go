@@ -1,8 +1,12 @@
 package auth
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Method is how a caller proved its identity.
@@ -21,6 +25,8 @@ const (
 // Principal is an authenticated caller, or the anonymous one. Treat it as immutable.
 type Principal struct {
 	Method Method
+	// ID is <authority>/<subject>, such as issuer:idp/123 or key/0123456789ab: who owns what the caller makes. Empty: nobody.
+	ID string
 	// Authority vouches for the names: the issuer's name in the settings, or empty for the hub itself.
 	Authority string
 	// Subject is the caller's stable name at its authority: sub, the key's name, or the certificate's URI or DNS name.
@@ -29,6 +35,51 @@ type Principal struct {
 	Client, User string
 	Scopes       []string
 	Roles        []string
+	// Until is when the credential ends; zero: that is not known in advance.
+	Until time.Time
+
+	aliases []string                                  // IDs that auth.file says are this principal, too
+	again   func(context.Context) (*Principal, error) // see Again; nil: nothing changes before Until
+}
+
+// Again checks the credential once more, long after its request. It returns the principal as it is now, a *RefusalError if the
+// credential is no longer valid, or ErrUnavailable (wrapped) if that cannot be checked now. It does not look at Until.
+func (p *Principal) Again(ctx context.Context) (*Principal, error) {
+	if p.again == nil {
+		return p, nil
+	}
+	now, err := p.again(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.aliases != nil {
+		one := *now
+		one.ID, one.aliases = p.ID, p.aliases
+		now = &one
+	}
+	return now, nil
+}
+
+// MaxIDBytes is the longest ID of a principal.
+const MaxIDBytes = 512
+
+// identity makes the ID of a principal.
+func identity(authority, subject string) string { return authority + "/" + subject }
+
+// checkID refuses names that no log line or list could show unambiguously.
+func (p *Principal) checkID() error {
+	switch {
+	case len(p.ID) > MaxIDBytes:
+		return refuse(p.Method, "principal of %d bytes; expected at most %d", len(p.ID), MaxIDBytes)
+	case !utf8.ValidString(p.ID) || strings.ContainsFunc(p.ID, unicode.IsControl):
+		return refuse(p.Method, "principal %q has control characters", clip(p.ID))
+	}
+	return nil
+}
+
+// Is reports whether id names the principal.
+func (p *Principal) Is(id string) bool {
+	return id != "" && (p.ID == id || slices.Contains(p.aliases, id))
 }
 
 // Anonymous returns the principal of a caller without credentials.

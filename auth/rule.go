@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ const (
 	ActionSubscribe     = Action(hub.ActionSubscribe)
 	ActionUnsubscribe   = Action(hub.ActionUnsubscribe)
 	ActionRead          = Action(hub.ActionRead)
+	ActionGroupJoin     = Action("group.join")          // add members to another principal's consumer group
 	ActionView          = Action("admin.view")          // lists, cluster, metrics
 	ActionSubscriptions = Action("admin.subscriptions") // pause, resume, end, rewind
 	ActionDeadLetters   = Action("admin.dead-letters")  // read, replay, drop
@@ -31,7 +33,7 @@ const (
 )
 
 // actions lists all actions. It is never changed.
-var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead,
+var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead, ActionGroupJoin,
 	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys}
 
 // Rule grants callers actions on topics. Without a rule nothing is allowed, and no rule revokes what another one grants.
@@ -40,10 +42,10 @@ type Rule struct {
 	// May lists actions; "admin.*" means all of the operator's, "*" means all actions.
 	May []string `yaml:"may" json:"may"`
 	// Topics are patterns for topic names. A segment (between slashes) may be *, which matches any one segment; the last may be
-	// **, which matches one or more. {name} matches like *, {name...} like **, and Who may refer to what they matched. Only
-	// rules on admin.* may leave it empty.
+	// **, which matches one or more. {name} matches like *, {name...} like **, and Who may refer to what they matched. {owner}
+	// stands for the caller's own ID, such as issuer:idp/123. Only rules on admin.* may leave it empty.
 	Topics []string `yaml:"topics" json:"topics,omitempty"`
-	// Who lists callers; one match is enough.
+	// Who lists callers; one match is enough. If every pattern has {owner} it may be empty, which means every principal.
 	Who []Who `yaml:"who" json:"who"`
 }
 
@@ -52,12 +54,15 @@ type Rule struct {
 type Who struct {
 	Anonymous bool   `yaml:"anonymous" json:"anonymous,omitempty"` // everybody, with or without credentials
 	Method    Method `yaml:"method" json:"method,omitempty"`
+	Principal string `yaml:"principal" json:"principal,omitempty"` // <authority>/<subject>
 	Issuer    string `yaml:"issuer" json:"issuer,omitempty"`
 	Subject   string `yaml:"subject" json:"subject,omitempty"`
 	Client    string `yaml:"client" json:"client,omitempty"`
 	User      string `yaml:"user" json:"user,omitempty"`
 	Scope     string `yaml:"scope" json:"scope,omitempty"`
 	Role      string `yaml:"role" json:"role,omitempty"`
+
+	source source // set by Settings.pin: who vouches for the names above
 }
 
 // Check reports the first mistake in a rule.
@@ -78,8 +83,8 @@ func (r *Rule) Check() error {
 	if onTopics && len(r.Topics) == 0 {
 		return fmt.Errorf("%s: topics: is empty; ** matches all topics", r.Name)
 	}
-	if len(r.Who) == 0 {
-		return fmt.Errorf("%s: who: is empty; anonymous: true matches everybody", r.Name)
+	if len(r.Who) == 0 && !r.ofOwners() {
+		return fmt.Errorf("%s: who: is empty, which needs {owner} in every pattern of topics; anonymous: true matches everybody", r.Name)
 	}
 	var common map[string]bool // names that every pattern binds
 	for i, t := range r.Topics {
@@ -116,14 +121,29 @@ func (w *Who) check(bound map[string]bool) error {
 	default:
 		return fmt.Errorf("method: %q; expected %s, %s, %s, %s or %s", w.Method, MethodToken, MethodAPIKey, MethodCertificate, MethodSignature, MethodGEO)
 	}
+	if w.Principal != "" && len(placeholders(w.Principal)) == 0 {
+		if err := (*Settings)(nil).checkPrincipal(w.Principal); err != nil {
+			return err
+		}
+	}
 	for _, part := range w.parts() {
 		for _, name := range placeholders(part.want) {
+			if name == ownerName {
+				return fmt.Errorf("%s: {owner} is the caller; expected it in topics only", part.name)
+			}
 			if !bound[name] {
 				return fmt.Errorf("%s: {%s} is not bound by every pattern of topics", part.name, name)
 			}
 		}
 	}
 	return nil
+}
+
+// ofOwners reports whether the rule is about topics that contain their owner's ID.
+func (r *Rule) ofOwners() bool {
+	return len(r.Topics) > 0 && !slices.ContainsFunc(r.Topics, func(t string) bool {
+		return !slices.Contains(strings.Split(t, "/"), ownerSegment)
+	})
 }
 
 type whoPart struct {
@@ -134,8 +154,9 @@ type whoPart struct {
 // parts returns the comparisons a Who asks for.
 func (w *Who) parts() []whoPart {
 	all := [...]whoPart{
-		{"method", string(w.Method), func(p *Principal, s string) bool { return string(p.Method) == s }},
-		{"issuer", w.Issuer, func(p *Principal, s string) bool { return p.Authority == s }},
+		{"method", string(cmp.Or(w.Method, w.source.method)), func(p *Principal, s string) bool { return string(p.Method) == s }},
+		{"principal", w.Principal, (*Principal).Is},
+		{"issuer", cmp.Or(w.Issuer, w.source.authority), func(p *Principal, s string) bool { return p.Authority == s }},
 		{"subject", w.Subject, func(p *Principal, s string) bool { return p.Subject == s }},
 		{"client", w.Client, func(p *Principal, s string) bool { return p.Client == s }},
 		{"user", w.User, func(p *Principal, s string) bool { return p.User == s }},

@@ -11,10 +11,10 @@ import (
 
 // RuleSet holds the rules in force: those of auth.file and those set while the hub runs. Safe for concurrent use.
 type RuleSet struct {
-	file  []Rule
-	state hub.StateReader
-	log   *slog.Logger
-	cache atomic.Pointer[rulesAt]
+	settings *Settings
+	state    hub.StateReader
+	log      *slog.Logger
+	cache    atomic.Pointer[rulesAt]
 }
 
 type rulesAt struct {
@@ -23,8 +23,8 @@ type rulesAt struct {
 }
 
 // NewRuleSet combines the rules of auth.file with those of the state.
-func NewRuleSet(file []Rule, state hub.StateReader, log *slog.Logger) *RuleSet {
-	return &RuleSet{file: file, state: state, log: log}
+func NewRuleSet(s *Settings, state hub.StateReader, log *slog.Logger) *RuleSet {
+	return &RuleSet{settings: s, state: state, log: log}
 }
 
 // Rules returns the rules in force now. The slice must not be changed.
@@ -37,20 +37,25 @@ func (s *RuleSet) Rules() []Rule {
 	}
 	var stored []hub.AccessRule
 	s.state.View(func(st *hub.State) { stored, version = st.AccessRules(), st.AccessVersion() })
-	rules := slices.Clone(s.file)
+	rules := slices.Clone(s.settings.Rules)
 	for _, r := range StoredRules(stored) {
 		if s.fromFile(r.Name) {
 			s.log.Warn("rule ignored: auth.file defines a rule of the same name", "rule", r.Name)
 			continue
 		}
-		rules = append(rules, r)
+		pinned, err := s.settings.pin(r)
+		if err != nil {
+			s.log.Warn("rule ignored: auth.file leaves open whom it names", "rule", r.Name, "error", err)
+			continue
+		}
+		rules = append(rules, pinned)
 	}
 	s.cache.Store(&rulesAt{version, rules})
 	return rules
 }
 
 func (s *RuleSet) fromFile(name string) bool {
-	return slices.ContainsFunc(s.file, func(r Rule) bool { return r.Name == name })
+	return slices.ContainsFunc(s.settings.Rules, func(r Rule) bool { return r.Name == name })
 }
 
 // StoredRules decodes rules of the state. It skips rules this version does not understand, so that they grant nothing.

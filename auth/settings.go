@@ -20,7 +20,9 @@ type Settings struct {
 	ClientCertificates *CertificateMapping `yaml:"client_certificates"`
 	SignedRequests     *SignedRequests     `yaml:"signed_requests"`
 	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
-	Rules              []Rule              `yaml:"rules"`
+	// Links say that some principals are one. The first of each list owns what any of them makes.
+	Links map[string][]string `yaml:"links"`
+	Rules []Rule              `yaml:"rules"`
 }
 
 // Issuer is an OAuth2 authorization server whose access tokens are accepted.
@@ -129,22 +131,49 @@ func (s *Settings) check() error {
 			return fmt.Errorf("geo_auth: %w", err)
 		}
 	}
+	if err := s.checkLinks(); err != nil {
+		return fmt.Errorf("links: %w", err)
+	}
+	return s.checkRules(names)
+}
+
+// checkRules checks the rules. authorities are the names that rules may give as issuer.
+func (s *Settings) checkRules(authorities map[string]bool) error {
 	seen := map[string]bool{}
 	for i := range s.Rules {
-		if err := s.Rules[i].Check(); err != nil {
+		r := &s.Rules[i]
+		if err := r.Check(); err != nil {
 			return fmt.Errorf("rules[%d]: %w", i, err)
 		}
-		if seen[s.Rules[i].Name] {
-			return fmt.Errorf("rules[%d]: duplicate name %q", i, s.Rules[i].Name)
+		var err error
+		if *r, err = s.pin(*r); err != nil {
+			return fmt.Errorf("rules[%d]: %w", i, err)
 		}
-		seen[s.Rules[i].Name] = true
-		for _, w := range s.Rules[i].Who {
-			if w.Issuer != "" && !names[w.Issuer] {
-				return fmt.Errorf("rules[%d] (%s): unknown issuer %q; expected a name under issuers or token_service", i, s.Rules[i].Name, w.Issuer)
+		if seen[r.Name] {
+			return fmt.Errorf("rules[%d]: duplicate name %q", i, r.Name)
+		}
+		seen[r.Name] = true
+		for _, w := range r.Who {
+			if w.Issuer != "" && !authorities[w.Issuer] {
+				return fmt.Errorf("rules[%d] (%s): unknown issuer %q; expected a name under issuers or token_service", i, r.Name, w.Issuer)
+			}
+			if w.Principal != "" && len(placeholders(w.Principal)) == 0 {
+				if err := s.checkPrincipal(w.Principal); err != nil {
+					return fmt.Errorf("rules[%d] (%s): %w", i, r.Name, err)
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// CheckRule reports the first mistake in a rule, and whether these settings leave it open whom it names.
+func (s *Settings) CheckRule(r *Rule) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	_, err := s.pin(*r)
+	return err
 }
 
 func (is *Issuer) check() error {

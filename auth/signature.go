@@ -105,7 +105,7 @@ func (k *SigningKey) load() (err error) {
 
 // Signatures authenticates requests signed with RFC 9421. A signature must cover @method, @authority, @path and @query, and with
 // a body also content-digest (RFC 9530) and content-type. It must have the parameters created, expires, nonce, keyid and tag. No
-// component may have parameters. The nonce is claimed only if everything else is valid.
+// component may have parameters. The nonce is claimed by Request.Settle.
 type Signatures struct {
 	settings SignedRequests
 	keys     map[string]*SigningKey
@@ -126,7 +126,7 @@ func NewSignatures(s SignedRequests, nonces Nonces, now func() time.Time) *Signa
 func (a *Signatures) Challenge() string { return "" }
 
 // Authenticate checks the request's signature.
-func (a *Signatures) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+func (a *Signatures) Authenticate(_ context.Context, r *Request) (*Principal, error) {
 	if r.HTTP.Header["Signature-Input"] == nil && r.HTTP.Header["Signature"] == nil {
 		return nil, ErrNotMine
 	}
@@ -148,16 +148,24 @@ func (a *Signatures) Authenticate(ctx context.Context, r *Request) (*Principal, 
 	if p.alg != "" && p.alg != key.Algorithm {
 		return nil, refuse(MethodSignature, "alg %q; key %s is for %s", clip(p.alg), key.ID, key.Algorithm)
 	}
-	body, err := r.Body()
-	if err != nil {
+	if err := r.afford(); err != nil {
 		return nil, err
 	}
-	base, err := signatureBase(r, input, len(body) > 0)
+	base, covered, err := signatureBase(r, input)
 	if err != nil {
 		return nil, err
 	}
 	if !key.verify([]byte(base), signature) {
 		return nil, refuse(MethodSignature, "invalid signature with key %s", key.ID)
+	}
+	body, err := r.Body() // only now: it costs memory and time
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > 0 {
+		if err := mustCover(covered, "content-digest", "content-type"); err != nil {
+			return nil, err
+		}
 	}
 	// Also without a body, so that removing one on the way is noticed.
 	if len(body) > 0 || r.HTTP.Header["Content-Digest"] != nil {
@@ -165,10 +173,8 @@ func (a *Signatures) Authenticate(ctx context.Context, r *Request) (*Principal, 
 			return nil, err
 		}
 	}
-	if err := claimNonce(ctx, a.nonces, MethodSignature, key.ID, p.nonce, p.expires.Add(signatureSkew)); err != nil {
-		return nil, err
-	}
-	return &Principal{Method: MethodSignature, Subject: key.Subject, User: key.User, Scopes: key.Scopes, Roles: key.Roles}, nil
+	r.Settle = claimLater(a.nonces, MethodSignature, key.ID, p.nonce, p.expires.Add(signatureSkew))
+	return &Principal{Method: MethodSignature, ID: identity("signed:rfc9421", key.ID), Subject: key.Subject, User: key.User, Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 
 // pick returns the only signature with the hub's tag. Signatures with other tags are for somebody else.
@@ -282,43 +288,45 @@ func (a *Signatures) checkParams(p params) error {
 }
 
 // signatureBase builds the text that was signed (RFC 9421 section 2.5).
-func signatureBase(r *Request, input httpsfv.InnerList, hasBody bool) (string, error) {
+func signatureBase(r *Request, input httpsfv.InnerList) (base string, covered []string, err error) {
 	var b strings.Builder
-	var covered []string
 	for _, item := range input.Items {
 		name, ok := item.Value.(string)
 		if !ok || len(item.Params.Names()) > 0 {
-			return "", refuse(MethodSignature, "a component is not a string or has parameters")
+			return "", nil, refuse(MethodSignature, "a component is not a string or has parameters")
 		}
 		if slices.Contains(covered, name) {
-			return "", refuse(MethodSignature, "duplicate component %q", clip(name))
+			return "", nil, refuse(MethodSignature, "duplicate component %q", clip(name))
 		}
 		covered = append(covered, name)
 		value, err := component(r, name)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		b.WriteString(strconv.Quote(name))
 		b.WriteString(": ")
 		b.WriteString(value)
 		b.WriteByte('\n')
 	}
-	need := []string{"@method", "@authority", "@path", "@query"}
-	if hasBody {
-		need = append(need, "content-digest", "content-type")
-	}
-	for _, n := range need {
-		if !slices.Contains(covered, n) {
-			return "", refuse(MethodSignature, "does not cover %s", n)
-		}
+	if err := mustCover(covered, "@method", "@authority", "@path", "@query"); err != nil {
+		return "", nil, err
 	}
 	text, err := httpsfv.Marshal(httpsfv.List{input})
 	if err != nil {
-		return "", refuse(MethodSignature, "Signature-Input: %v", err)
+		return "", nil, refuse(MethodSignature, "Signature-Input: %v", err)
 	}
 	b.WriteString(`"@signature-params": `)
 	b.WriteString(text)
-	return b.String(), nil
+	return b.String(), covered, nil
+}
+
+func mustCover(covered []string, names ...string) error {
+	for _, n := range names {
+		if !slices.Contains(covered, n) {
+			return refuse(MethodSignature, "does not cover %s", n)
+		}
+	}
+	return nil
 }
 
 // component returns the value of a covered component (RFC 9421 sections 2.1 and 2.2).
@@ -420,7 +428,8 @@ func (k *SigningKey) verify(base, signature []byte) bool {
 		return ecdsa.Verify(key, digest, new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:]))
 	case *rsa.PublicKey:
 		sum := sha512.Sum512(base)
-		return rsa.VerifyPSS(key, crypto.SHA512, sum[:], signature, &rsa.PSSOptions{SaltLength: 64}) == nil
+		// RFC 9421 section 3.3.1 asks for a salt of 64 bytes, but common signers use the greatest that fits; its length proves nothing.
+		return rsa.VerifyPSS(key, crypto.SHA512, sum[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
 	}
 	return false
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
@@ -27,7 +28,14 @@ type Tokens struct {
 	issuers map[string]*tokenIssuer // by iss
 	cookies []string
 	now     func() time.Time
+
+	mu    sync.Mutex
+	known verdicts // tokens that were verified lately
 }
+
+// tokenCache is how long a verified token is accepted without verifying it again: a key that its issuer withdraws is trusted for as
+// much longer.
+const tokenCache = 30 * time.Second
 
 type tokenIssuer struct {
 	Issuer
@@ -57,6 +65,10 @@ func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	if err != nil {
 		return nil, err
 	}
+	key := sha256.Sum256([]byte(cookie + "\x00" + raw))
+	if p := t.remembered(key); p != nil {
+		return p, nil
+	}
 	head, claims, err := decodeToken(raw)
 	if err != nil {
 		return nil, err
@@ -71,21 +83,60 @@ func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	if err := is.checkHeader(head); err != nil {
 		return nil, err
 	}
-	alg, _ := jwa.LookupSignatureAlgorithm(head.Alg)
-	key, err := is.keys.Key(ctx, head.Kid, head.Alg)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := jws.VerifyCompactFast(key, []byte(raw), alg); err != nil {
-		return nil, refuse(MethodToken, "invalid signature for issuer %s", is.Name)
-	}
 	if err := is.checkClaims(claims, t.now()); err != nil {
 		return nil, err
 	}
 	if err := is.checkBinding(claims, r.HTTP); err != nil {
 		return nil, err
 	}
-	return is.principal(claims)
+	p, err := is.principal(claims)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.afford(); err != nil {
+		return nil, err
+	}
+	if err := is.verify(ctx, raw, head); err != nil {
+		return nil, err
+	}
+	if _, bound := claims["cnf"]; !bound { // one that is bound depends on the connection, too
+		t.remember(key, p)
+	}
+	return p, nil
+}
+
+// verify checks a token's signature.
+func (is *tokenIssuer) verify(ctx context.Context, raw string, head tokenHeader) error {
+	alg, _ := jwa.LookupSignatureAlgorithm(head.Alg)
+	keys, err := is.keys.Keys(ctx, head.Kid, head.Alg)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if _, err := jws.VerifyCompactFast(key, []byte(raw), alg); err == nil {
+			return nil
+		}
+	}
+	return refuse(MethodToken, "invalid signature for issuer %s", is.Name)
+}
+
+func (t *Tokens) remembered(key [sha256.Size]byte) *Principal {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v, ok := t.known.get(key); ok && t.now().Before(v.until) {
+		return v.principal
+	}
+	return nil
+}
+
+func (t *Tokens) remember(key [sha256.Size]byte, p *Principal) {
+	until := t.now().Add(tokenCache)
+	if p.Until.Before(until) {
+		until = p.Until
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known.put(key, verdict{principal: p, until: until})
 }
 
 // find returns the token of a request and the name of its cookie, if it came in one.
@@ -229,11 +280,16 @@ func (is *tokenIssuer) checkBinding(c tokenClaims, r *http.Request) error {
 }
 
 func (is *tokenIssuer) principal(c tokenClaims) (*Principal, error) {
-	p := &Principal{Method: MethodToken, Authority: is.Name, Subject: c.text("sub")}
-	if p.Subject == "" {
-		return nil, refuse(MethodToken, "sub is missing")
-	}
+	p := &Principal{Method: MethodToken, Authority: is.Name}
 	var err error
+	if p.Subject, err = is.Claims.first(c, is.Claims.Subject); err != nil {
+		return nil, err
+	}
+	if p.Subject == "" {
+		return nil, refuse(MethodToken, "%s is missing, which names the caller", is.Claims.Subject[0])
+	}
+	p.ID = identity("issuer:"+is.Name, p.Subject)
+	p.Until, _ = c.time("exp")
 	if p.Client, err = is.Claims.first(c, is.Claims.Client); err != nil {
 		return nil, err
 	}

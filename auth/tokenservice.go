@@ -10,8 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -84,7 +86,9 @@ const (
 	maxVerdictBytes  = 64 << 10
 	maxVerdicts      = 8192 // remembered, of each kind
 	maxQuestions     = 32   // in flight at a time
+	clientQuestions  = 8    // of them, for one client; its further ones wait
 	probeRetryMax    = 30 * time.Second
+	serviceDown      = 10 * time.Minute // how long a stream goes on while the service does not answer
 	serviceTokenSkew = 30 * time.Second // how far its clock may be behind a token's exp
 )
 
@@ -101,6 +105,7 @@ type RemoteTokens struct {
 	good    verdicts // apart from bad, so that a flood of invalid tokens evicts no valid ones
 	bad     verdicts
 	asking  map[[sha256.Size]byte]*question
+	clients map[netip.Addr]*clientShare
 	reached bool  // the service has answered once
 	failing error // of the last request; nil if it was answered
 }
@@ -112,6 +117,12 @@ type verdict struct {
 	until     time.Time
 }
 
+// clientShare is the slots of one client.
+type clientShare struct {
+	slots chan struct{}
+	users int // that hold one or wait for one
+}
+
 type question struct {
 	done    chan struct{}
 	verdict verdict
@@ -121,7 +132,7 @@ type question struct {
 // NewRemoteTokens makes an Authenticator that asks s. client decides which hosts may be called and must not follow redirects.
 func NewRemoteTokens(s TokenService, client *http.Client, log *slog.Logger, now func() time.Time) *RemoteTokens {
 	return &RemoteTokens{service: s, client: client, log: log, now: now, slots: make(chan struct{}, maxQuestions),
-		asking: map[[sha256.Size]byte]*question{}}
+		asking: map[[sha256.Size]byte]*question{}, clients: map[netip.Addr]*clientShare{}}
 }
 
 // Challenge is empty: no HTTP authentication scheme covers cookies.
@@ -133,13 +144,42 @@ func (t *RemoteTokens) Authenticate(ctx context.Context, r *Request) (*Principal
 	if err != nil {
 		return nil, err
 	}
+	return t.check(ctx, r, raw)
+}
+
+// again returns a check whether a token that was accepted just now still is. While the service does not answer the last answer holds,
+// for serviceDown at most.
+func (t *RemoteTokens) again(p *Principal, raw string) func(context.Context) (*Principal, error) {
+	var accepted atomic.Pointer[time.Time]
+	begin := t.now()
+	accepted.Store(&begin)
+	return func(ctx context.Context) (*Principal, error) {
+		now, err := t.check(ctx, &Request{}, raw)
+		at := t.now()
+		switch {
+		case err == nil:
+			accepted.Store(&at)
+		case errors.Is(err, ErrUnavailable) && at.Sub(*accepted.Load()) > serviceDown:
+			return nil, refuse(MethodToken, "token service %s has not answered for %s", t.service.Name, serviceDown)
+		case errors.Is(err, ErrUnavailable):
+			return p, nil
+		}
+		return now, err
+	}
+}
+
+func (t *RemoteTokens) check(ctx context.Context, r *Request, raw string) (*Principal, error) {
 	// The token's own exp is not proven, so it may only shorten the token's life.
 	exp, dated := expiry(raw)
 	if dated && t.now().After(exp.Add(serviceTokenSkew)) {
 		return nil, refuse(MethodToken, "expired at %s", exp.UTC().Format(time.RFC3339))
 	}
-	v, err := t.verdict(ctx, raw, exp, dated)
-	if err != nil {
+	v, err := t.verdict(ctx, r, raw, exp, dated)
+	var spent *notAffordedError
+	switch {
+	case errors.As(err, &spent):
+		return nil, spent.error
+	case err != nil:
 		return nil, fmt.Errorf("token service %s: %w: %w", t.service.Name, ErrUnavailable, err)
 	}
 	return v.principal, v.refusal
@@ -181,7 +221,7 @@ func expiry(raw string) (time.Time, bool) {
 }
 
 // verdict returns the service's answer about a token, from memory if that is fresh.
-func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, dated bool) (verdict, error) {
+func (t *RemoteTokens) verdict(ctx context.Context, r *Request, raw string, exp time.Time, dated bool) (verdict, error) {
 	key := sha256.Sum256([]byte(raw))
 	t.mu.Lock()
 	if v, ok := t.rememberedLocked(key); ok {
@@ -197,6 +237,11 @@ func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, d
 			return verdict{}, ctx.Err()
 		}
 	}
+	// Under the lock, so that whoever asks can afford it; others would share the failure.
+	if err := r.afford(); err != nil {
+		t.mu.Unlock()
+		return verdict{}, &notAffordedError{err}
+	}
 	q := &question{done: make(chan struct{}), err: errors.New("the request was abandoned")}
 	t.asking[key] = q
 	t.mu.Unlock()
@@ -208,7 +253,7 @@ func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, d
 	}()
 
 	// Others wait for this answer, so it must outlive the request that happened to ask first.
-	q.verdict, q.err = t.ask(context.WithoutCancel(ctx), raw)
+	q.verdict, q.err = t.ask(context.WithoutCancel(ctx), r.Client, raw)
 	if q.err != nil {
 		return verdict{}, q.err
 	}
@@ -219,6 +264,11 @@ func (t *RemoteTokens) verdict(ctx context.Context, raw string, exp time.Time, d
 		t.bad.put(key, q.verdict)
 		return q.verdict, nil
 	}
+	p := q.verdict.principal
+	if dated {
+		p.Until = exp
+	}
+	p.again = t.again(p, raw)
 	q.verdict.until = t.now().Add(t.service.Cache)
 	if dated && exp.Before(q.verdict.until) {
 		q.verdict.until = exp
@@ -236,10 +286,44 @@ func (t *RemoteTokens) rememberedLocked(key [sha256.Size]byte) (verdict, bool) {
 	return verdict{}, false
 }
 
+// notAffordedError is an error of Request.Afford.
+type notAffordedError struct{ error }
+
+// enter waits for one of a client's slots. leave gives it back.
+func (t *RemoteTokens) enter(ctx context.Context, client netip.Addr) (leave func(), _ error) {
+	t.mu.Lock()
+	s := t.clients[client]
+	if s == nil {
+		s = &clientShare{slots: make(chan struct{}, clientQuestions)}
+		t.clients[client] = s
+	}
+	s.users++
+	t.mu.Unlock()
+	done := func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if s.users--; s.users == 0 {
+			delete(t.clients, client)
+		}
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return func() { <-s.slots; done() }, nil
+	case <-ctx.Done():
+		done()
+		return nil, fmt.Errorf("%d requests of this client are already in flight", clientQuestions)
+	}
+}
+
 // ask asks the service about a token. An empty raw only checks that it answers.
-func (t *RemoteTokens) ask(ctx context.Context, raw string) (verdict, error) {
+func (t *RemoteTokens) ask(ctx context.Context, client netip.Addr, raw string) (verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.service.Timeout)
 	defer cancel()
+	leave, err := t.enter(ctx, client)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer leave()
 	select {
 	case t.slots <- struct{}{}:
 		defer func() { <-t.slots }()
@@ -315,7 +399,7 @@ func (t *RemoteTokens) parse(body []byte) (verdict, error) {
 	if user == "" || len(user) > 255 || strings.ContainsFunc(user, unicode.IsControl) {
 		return verdict{}, fmt.Errorf("invalid userId %q; %s", clip(user), expected)
 	}
-	p := &Principal{Method: MethodToken, Authority: t.service.Name, Subject: user, User: user}
+	p := &Principal{Method: MethodToken, ID: identity("token-service:"+t.service.Name, user), Authority: t.service.Name, Subject: user, User: user}
 	for role := range strings.SplitSeq(answer.Response.Role, ",") {
 		if role = strings.TrimSpace(role); role != "" {
 			p.Roles = append(p.Roles, role)
@@ -331,7 +415,7 @@ func (t *RemoteTokens) Run(ctx context.Context) {
 		if t.Ready() == nil {
 			return
 		}
-		_, err := t.ask(ctx, "")
+		_, err := t.ask(ctx, netip.Addr{}, "")
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -346,7 +430,7 @@ func (t *RemoteTokens) Run(ctx context.Context) {
 
 // Probe asks the service once, to check that it answers.
 func (t *RemoteTokens) Probe(ctx context.Context) error {
-	if _, err := t.ask(ctx, ""); err != nil {
+	if _, err := t.ask(ctx, netip.Addr{}, ""); err != nil {
 		return fmt.Errorf("token service %s: %w", t.service.Name, err)
 	}
 	return nil

@@ -91,7 +91,7 @@ func (c *createKeyCmd) Run(ctx context.Context, s Streams) error {
 		var made struct{ Key string }
 		err := json.Unmarshal(raw, &made)
 		return terminal.OneLine(made.Key), err
-	})
+	}, "key")
 }
 
 type revokeKeyCmd struct {
@@ -155,7 +155,7 @@ func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
 	}
 	for _, r := range settings.Rules {
 		if err := callHub(ctx, s, &c.hubFlags, false, http.MethodPut, "/v1/auth/rules/"+url.PathEscape(r.Name), r,
-			func(json.RawMessage) (string, error) { return r.Name + " set", nil }); err != nil {
+			func(json.RawMessage) (string, error) { return r.Name + " set", nil }, "name"); err != nil {
 			return fmt.Errorf("rule %s: %w", r.Name, err)
 		}
 	}
@@ -203,7 +203,7 @@ func (c *explainCmd) Run(ctx context.Context, s Streams) error {
 			verdict = ""
 		}
 		return terminal.OneLine(verdict + out.Reason), err
-	})
+	}, "allowed")
 }
 
 type whoAmICmd struct {
@@ -226,5 +226,5 @@ func (c *whoAmICmd) Run(ctx context.Context, s Streams) error {
 			}
 		}
 		return strings.TrimSuffix(b.String(), "\n"), err
-	})
+	}, "method")
 }

@@ -8,14 +8,15 @@ import (
 	"text/tabwriter"
 )
 
-// callHub sends one request to the admin API and prints the response, as JSON ({} if empty) or as the text that words makes of it.
-func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error)) error {
+// callHub sends one request to the admin API and prints the response, as JSON ({} if empty) or as the text that words makes of it. want
+// lists the members that the response must have.
+func callHub(ctx context.Context, s Streams, flags *hubFlags, asJSON bool, method, path string, body any, words func(json.RawMessage) (string, error), want ...string) error {
 	hub, err := flags.client()
 	if err != nil {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, method, path, body)
+	answer, err := hub.Call(ctx, method, path, body, want...)
 	if err != nil {
 		return err
 	}

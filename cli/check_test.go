@@ -113,7 +113,7 @@ func TestBashCompletes(t *testing.T) {
 		"quorumhub pub":                  "publish",
 		"quorumhub s":                    "subscriptions",
 		"quorumhub publish --th":         "--thin",
-		"quorumhub listen --unsub":       "--unsubscribe-on-exit",
+		"quorumhub listen --callb":       "--callback-url",
 		"quorumhub completion f":         "fish",
 		"quorumhub apply --dr":           "--dry-run",
 		"quorumhub listen --topic x --h": "--hub",
@@ -134,7 +134,7 @@ func TestOtherShellsGetEveryCommandAndFlag(t *testing.T) {
 		if got.code != 0 {
 			t.Fatalf("got %+v", got)
 		}
-		for _, want := range []string{"publish", "listen", "demo", "thin", "unsubscribe-on-exit", "bash zsh fish"} {
+		for _, want := range []string{"publish", "listen", "demo", "thin", "callback-url", "bash zsh fish"} {
 			if !strings.Contains(got.out, want) {
 				t.Errorf("%s: %s is missing", shell, want)
 			}

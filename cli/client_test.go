@@ -88,6 +88,7 @@ func TestSubscribeAndUnsubscribeSendTheForm(t *testing.T) {
 		},
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease", "0"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease="}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
+		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--signature-method", "sha1"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb", "hub.signature_method": "sha1"}},
 		{[]string{"unsubscribe", "news", "http://127.0.0.1:9/cb"}, map[string]string{"hub.mode": "unsubscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 	}
 	for _, tt := range tests {
@@ -211,6 +212,9 @@ func TestExitCodesTellWhatFailed(t *testing.T) {
 		{"listen everywhere", []string{"listen", "--addr", "0.0.0.0:0"}, 2, "--callback-url"},
 		{"listen with a bad callback", []string{"listen", "--callback-url", "x"}, 2, "--callback-url"},
 		{"unsubscribe from nothing", []string{"listen", "--unsubscribe-on-exit"}, 2, "--topic"},
+		{"keep nothing", []string{"listen", "--keep"}, 2, "--keep needs --topic"},
+		{"keep and leave", []string{"listen", "--topic", "x", "--keep", "--unsubscribe-on-exit"}, 2, "can't be used together"},
+		{"keep a stream", []string{"listen", "--stream", "http://h/topics/x", "--keep"}, 2, "--stream makes no subscription"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -244,10 +248,36 @@ func TestVersionNamesTheToolchain(t *testing.T) {
 	got := run(t, "", "version", "--json")
 	var v map[string]any
 	decode(t, got.out, &v)
-	if got.code != 0 || !strings.HasPrefix(v["go"].(string), "go1.") {
+	if got.code != 0 || !strings.HasPrefix(v["go"].(string), "go1.") || v["version"] == "" {
 		t.Errorf("got %+v", got)
 	}
-	if got := run(t, "", "version"); !strings.HasPrefix(got.out, "quorumhub ") {
-		t.Errorf("got %+v", got)
+	want := run(t, "", "version")
+	if !strings.HasPrefix(want.out, "quorumhub ") || !strings.Contains(want.out, ", commit ") || !strings.Contains(want.out, ", go1.") {
+		t.Errorf("got %+v", want)
+	}
+	for _, word := range []string{"-v", "-V", "--version", "-version"} {
+		if got := run(t, "", word); got != want {
+			t.Errorf("%s: got %+v, want %+v", word, got, want)
+		}
+	}
+}
+
+func TestHelpIsACommandToo(t *testing.T) {
+	for _, c := range [][2][]string{
+		{{"help"}, {"--help"}},
+		{{"help", "publish"}, {"publish", "--help"}},
+		{{"help", "cluster", "add"}, {"cluster", "add", "--help"}},
+		{{"help", "--help"}, {"--help"}},
+	} {
+		got, want := run(t, "", c[0]...), run(t, "", c[1]...)
+		if want.code != 0 || want.out == "" || got != want {
+			t.Errorf("%v: got %+v, want %+v", c[0], got, want)
+		}
+	}
+	if got := run(t, "", "help", "publsh"); got.code != 2 || !strings.Contains(got.err, "publsh") {
+		t.Errorf("an unknown command: %+v", got)
+	}
+	if got := run(t, "", "check", "-v", "--set", "hub.name=x"); strings.HasPrefix(got.out, "quorumhub ") {
+		t.Errorf("-v of a command is not the version: %+v", got)
 	}
 }

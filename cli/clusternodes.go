@@ -21,7 +21,7 @@ type clusterNodesFlags struct {
 
 // change requests a change and prints words or, with --json, the resulting cluster.
 func (f *clusterNodesFlags) change(ctx context.Context, s Streams, method, path string, body any, words string) error {
-	return callHub(ctx, s, &f.hubFlags, f.JSON, method, path, body, func(json.RawMessage) (string, error) { return words, nil })
+	return callHub(ctx, s, &f.hubFlags, f.JSON, method, path, body, func(json.RawMessage) (string, error) { return words, nil }, "nodes")
 }
 
 type statusCmd struct{ clusterNodesFlags }
@@ -33,7 +33,7 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, http.MethodGet, "/v1/cluster", nil)
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/cluster", nil, "nodes")
 	if err != nil {
 		return err
 	}
@@ -182,5 +182,8 @@ type leaveCmd struct{ clusterNodesFlags }
 
 // Run removes the node at --hub, whose process then exits.
 func (c *leaveCmd) Run(ctx context.Context, s Streams) error {
-	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub+" has left the cluster and is exiting")
+	if len(c.Hub) != 1 {
+		return exit.Usagef("--hub: got %d nodes, expected the one that is to leave", len(c.Hub))
+	}
+	return c.change(ctx, s, http.MethodPost, "/v1/cluster/leave", nil, "the node at "+c.Hub[0]+" has left the cluster and is exiting")
 }

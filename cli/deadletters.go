@@ -149,7 +149,7 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, http.MethodGet, path, nil)
+	answer, err := hub.Call(ctx, http.MethodGet, path, nil, "id")
 	if err != nil {
 		return err
 	}
@@ -250,8 +250,12 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 	if err != nil {
 		return err
 	}
-	path := "/v1/dead-letters/" + action
+	path, want := "/v1/dead-letters/"+action, []string{"matched"}
 	if body == nil {
+		want = nil
+		if method == http.MethodPost {
+			want = []string{"id"}
+		}
 		if path, err = letterPath(c.ID); err != nil {
 			return err
 		}
@@ -268,7 +272,7 @@ func (c *letterActionFlags) act(ctx context.Context, s Streams, method, below, a
 	if body != nil {
 		given = body
 	}
-	answer, err := hub.Call(ctx, method, path, given)
+	answer, err := hub.Call(ctx, method, path, given, want...)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ const aLetter = `{"id":"d-3","subscription":"s-2","topic":"news","callback":"htt
 
 func TestDeadLetterCommands(t *testing.T) {
 	answer := func(w http.ResponseWriter, r request) {
+		w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 		switch {
 		case r.Method == http.MethodDelete:
 			w.WriteHeader(http.StatusNoContent)
@@ -36,6 +37,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		case strings.HasSuffix(r.Path, "/drop"):
 			_, _ = w.Write([]byte(`{"matched":12,"ended":2,"dropped":12,"dry_run":false}`))
 		case strings.HasSuffix(r.Path, "/export"):
+			w.Header().Set("Content-Type", "application/x-ndjson")
 			_, _ = w.Write([]byte(aLetter + "}\n" + aLetter + "}\n"))
 		default:
 			_, _ = w.Write([]byte(`{"items":[` + aLetter + `}],"next":""}`))

@@ -52,30 +52,26 @@ func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 	if err := cluster.Start(starting); err != nil {
 		return err
 	}
-	if err := writeNodes(s.Out, cluster); err != nil {
-		return err
-	}
+	writeNodes(s.Out, cluster)
 	watchNodes(ctx, s.Out, cluster)
 	fmt.Fprintln(s.Out, "stopping")
 	return nil
 }
 
-func writeNodes(w io.Writer, c *local.Cluster) error {
+// writeNodes prints the nodes. If nobody can read that, they serve all the same.
+func writeNodes(w io.Writer, c *local.Cluster) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NODE\tHUB\tRAFT\tPID\tLOG")
 	for _, n := range c.Nodes {
 		fmt.Fprintf(table, "%s\t%s/hub\t%s\t%d\t%s\n", n.ID, n.URL(), n.ClusterAddr, n.PID(), n.LogFile())
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
+	_ = table.Flush() // see above
 	hub := ""
 	if first := c.Nodes[0].URL() + "/hub"; first != client.DefaultURL {
 		hub = " --hub " + first
 	}
-	_, err := fmt.Fprintf(w, "\nready; press Ctrl-C to stop. Try in two other terminals:\n"+
+	fmt.Fprintf(w, "\nready; press Ctrl-C to stop. Try in two other terminals:\n"+
 		"  quorumhub listen%s --topic news --secret s3cret\n  quorumhub publish%s news --data hello\n", hub, hub)
-	return err
 }
 
 // watchNodes reports every node that exits, until ctx ends.

@@ -17,27 +17,37 @@ const maxInputBytes = 32 << 20
 
 // hubFlags are shared by every command that talks to a hub.
 type hubFlags struct {
-	Hub     string       `help:"The hub's URL." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Hub     []string     `help:"The hub's URL. With the URLs of several of its nodes (repeated, or separated by commas), another one is asked when one cannot answer, as far as that is safe." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
 	Token   string       `help:"The API key or access token to authenticate with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
 	CA      string       `name:"ca" help:"A PEM file of CA certificates to trust in addition to the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
 	Timeout flagDuration `name:"request-timeout" help:"How long to wait for the hub's response." default:"30s" placeholder:"DURATION"`
 }
 
 func (f *hubFlags) client() (*client.Client, error) {
-	o := client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token}
-	if f.CA != "" {
-		pem, err := os.ReadFile(f.CA)
-		if err != nil {
-			return nil, exit.Usagef("--ca: %v", err)
-		}
-		if o.RootCAs, err = x509.SystemCertPool(); err != nil {
-			o.RootCAs = x509.NewCertPool()
-		}
-		if !o.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, exit.Usagef("--ca: %s contains no certificate; expected PEM", f.CA)
-		}
+	roots, err := f.roots()
+	if err != nil {
+		return nil, err
 	}
-	return client.New(f.Hub, o)
+	return client.New(f.Hub, client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token, RootCAs: roots})
+}
+
+// roots returns the certificate authorities to trust; nil means the system's.
+func (f *hubFlags) roots() (*x509.CertPool, error) {
+	if f.CA == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(f.CA)
+	if err != nil {
+		return nil, exit.Usagef("--ca: %v", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, exit.Usagef("--ca: %s contains no certificate; expected PEM", f.CA)
+	}
+	return roots, nil
 }
 
 // flagDuration is a duration in the configuration's syntax, which also knows days (10d).

@@ -37,7 +37,7 @@ func (f *keysFlags) ask(ctx context.Context, method, path string, body any) (*ke
 		return nil, err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, method, path, body)
+	answer, err := hub.Call(ctx, method, path, body, "keys", "nodes")
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (f *keysFlags) reencrypt(ctx context.Context, s Streams) error {
 	defer hub.Close()
 	total := 0
 	for {
-		answer, err := hub.Call(ctx, http.MethodPost, "/v1/keys/reencrypt", nil)
+		answer, err := hub.Call(ctx, http.MethodPost, "/v1/keys/reencrypt", nil, "left")
 		if err != nil {
 			return err
 		}

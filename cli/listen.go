@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -35,7 +37,8 @@ type listenCmd struct {
 	Lease             flagLease    `help:"The lease to request; the hub may choose another. 0: the hub's default." placeholder:"DURATION"`
 	Count             int          `short:"n" help:"Exit after this many messages, not counting duplicates and messages with a bad signature." placeholder:"N"`
 	Timeout           flagDuration `help:"Fail with exit code 5 after this long." placeholder:"DURATION"`
-	UnsubscribeOnExit bool         `help:"Unsubscribe before exiting."`
+	Keep              bool         `help:"Leave the subscription when exiting. Without this flag, listen unsubscribes." xor:"exit"`
+	UnsubscribeOnExit bool         `hidden:"" xor:"exit" help:"The default, for scripts that say so."`
 	Full              bool         `help:"Print whole bodies."`
 	JSON              bool         `name:"json" help:"Print one JSON object per delivery, and nothing else, to standard output."`
 }
@@ -44,7 +47,7 @@ type listenCmd struct {
 func (c *listenCmd) Help() string {
 	return `Examples:
 
-    quorumhub listen --topic news --secret s3cret
+    quorumhub listen --topic news --secret s3cret           # Ctrl-C unsubscribes
     quorumhub listen --topic news --count 3 --timeout 10s --json
     quorumhub listen --stream http://10.0.0.1:8080/topics/news --stream http://10.0.0.2:8080/topics/news --start earliest
     quorumhub listen --addr 127.0.0.1:9000        # and elsewhere: quorumhub subscribe news http://127.0.0.1:9000/callback`
@@ -54,10 +57,12 @@ func (c *listenCmd) validate() error {
 	switch {
 	case c.Count < 0:
 		return exit.Usagef("--count: expected a positive number")
-	case len(c.Stream) > 0 && (c.Topic != "" || c.CallbackURL != "" || c.Lease > 0 || c.UnsubscribeOnExit || c.signed()):
-		return exit.Usagef("--stream makes no subscription, so it cannot be combined with --topic, --callback-url, --lease, --secret or --unsubscribe-on-exit")
+	case len(c.Stream) > 0 && (c.Topic != "" || c.CallbackURL != "" || c.Lease > 0 || c.Keep || c.UnsubscribeOnExit || c.signed()):
+		return exit.Usagef("--stream makes no subscription, so it cannot be combined with --topic, --callback-url, --lease, --secret or --keep")
 	case len(c.Stream) == 0 && c.Start != "":
 		return exit.Usagef("--start needs --stream")
+	case c.Keep && c.Topic == "":
+		return exit.Usagef("--keep needs --topic")
 	case c.UnsubscribeOnExit && c.Topic == "":
 		return exit.Usagef("--unsubscribe-on-exit needs --topic")
 	case c.Lease > 0 && c.Topic == "":
@@ -86,14 +91,15 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	topic := ""
+	topic, topics := "", []string(nil)
 	if c.Topic != "" {
 		if topic, err = hub.TopicURL(c.Topic); err != nil {
 			return err
 		}
+		topics = hub.TopicURLs(topic)
 	}
 
-	l := &listening{cmd: c, out: s.Out, notes: s.Out, topic: topic, ended: make(chan error, 1), unsubscribed: make(chan struct{}, 1)}
+	l := &listening{cmd: c, out: s.Out, notes: s.Out, topic: topic, topics: topics, ended: make(chan error, 1), unsubscribed: make(chan struct{}, 1)}
 	if c.JSON {
 		l.notes = s.Err
 	}
@@ -107,12 +113,26 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	fmt.Fprintf(l.notes, "listening as %s\n", sub.CallbackURL())
 	err = l.run(ctx, hub, sub, secret)
 
-	if c.UnsubscribeOnExit {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
-		defer cancel()
-		err = errors.Join(err, l.unsubscribe(last, hub, sub))
+	return errors.Join(err, l.leave(ctx, hub, sub), sub.Close())
+}
+
+// leave ends the subscription, if there may be one, or says that it stays.
+func (l *listening) leave(ctx context.Context, hub *client.Client, sub *subscriber.Subscriber) error {
+	if !l.asked || l.denied.Load() {
+		return nil
 	}
-	return errors.Join(err, sub.Close())
+	after := "quorumhub unsubscribe " + l.cmd.Topic + " " + sub.CallbackURL()
+	if l.cmd.Keep {
+		fmt.Fprintf(l.notes, "the subscription stays, and the hub keeps trying to deliver until its lease ends; end it with: %s\n", after)
+		return nil
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if err := l.unsubscribe(last, hub, sub); err != nil {
+		return fmt.Errorf("unsubscribe: %w; the subscription may stay until its lease ends; end it with: %s", err, after)
+	}
+	fmt.Fprintln(l.notes, "unsubscribed")
+	return nil
 }
 
 // listening is one run of listen. The subscriber never calls delivery and verification concurrently.
@@ -120,7 +140,10 @@ type listening struct {
 	cmd          *listenCmd
 	out, notes   io.Writer
 	topic        string
+	topics       []string // its URLs at the hub's nodes
 	got          int
+	asked        bool        // the hub has accepted the request to subscribe
+	denied       atomic.Bool // and then denied the subscription
 	ended        chan error
 	unsubscribed chan struct{}
 }
@@ -133,13 +156,16 @@ func (l *listening) run(ctx context.Context, hub *client.Client, sub *subscriber
 		overdue = timer.C
 	}
 	if l.topic != "" {
-		sub.Expect("subscribe", l.topic)
+		for _, t := range l.topics {
+			sub.Expect("subscribe", t)
+		}
 		err := hub.SendIntent(ctx, client.Intent{
 			Mode: "subscribe", Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
 		})
 		if err != nil {
 			return err
 		}
+		l.asked = true
 		fmt.Fprintf(l.notes, "asked %s to subscribe to %s\n", hub.Endpoint(), l.topic)
 	}
 	select {
@@ -167,7 +193,8 @@ func (l *listening) verification(v subscriber.Verification) {
 	switch {
 	case v.Mode == "denied":
 		fmt.Fprintf(l.notes, "the hub denied %s: %s\n", topic, terminal.Printable(v.Reason))
-		if l.topic != "" && v.Topic == l.topic {
+		if slices.Contains(l.topics, v.Topic) {
+			l.denied.Store(true)
 			l.end(exit.With(exit.Refused, fmt.Errorf("the hub denied the subscription to %s: %s", topic, terminal.Printable(v.Reason))))
 		}
 	case !v.Confirmed:
@@ -176,7 +203,7 @@ func (l *listening) verification(v subscriber.Verification) {
 		fmt.Fprintf(l.notes, "confirmed: subscribe %s for %s\n", topic, configs.FormatDuration(v.Lease))
 	default:
 		fmt.Fprintf(l.notes, "confirmed: unsubscribe %s\n", topic)
-		if v.Topic == l.topic {
+		if slices.Contains(l.topics, v.Topic) {
 			select {
 			case l.unsubscribed <- struct{}{}:
 			default:
@@ -219,9 +246,13 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 	if c.JSON {
 		l.notes = s.Err
 	}
+	roots, err := c.roots()
+	if err != nil {
+		return err
+	}
 	errDone := errors.New("all messages arrived")
 	stream, err := subscriber.NewStream(subscriber.StreamOptions{
-		URLs: c.Stream, Start: c.Start,
+		URLs: c.Stream, Start: c.Start, Token: c.Token, RootCAs: roots,
 		Note: func(text string) { fmt.Fprintln(l.notes, text) },
 		Deliver: func(d subscriber.Delivery) error {
 			l.delivery(d)
@@ -267,15 +298,17 @@ func errInterrupted() error {
 }
 
 func (l *listening) unsubscribe(ctx context.Context, hub *client.Client, sub *subscriber.Subscriber) error {
-	sub.Expect("unsubscribe", l.topic)
+	for _, t := range l.topics {
+		sub.Expect("unsubscribe", t)
+	}
 	if err := hub.SendIntent(ctx, client.Intent{Mode: "unsubscribe", Topic: l.topic, Callback: sub.CallbackURL()}); err != nil {
-		return fmt.Errorf("unsubscribe: %w", err)
+		return err
 	}
 	select {
 	case <-l.unsubscribed:
 		return nil
 	case <-ctx.Done():
-		return exit.With(exit.Timeout, errors.New("unsubscribe: timed out waiting for the hub to ask for confirmation"))
+		return exit.With(exit.Timeout, errors.New("timed out waiting for the hub to ask for confirmation"))
 	}
 }
 

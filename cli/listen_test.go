@@ -209,7 +209,7 @@ func TestListenSubscribesAndEndsAfterTheWantedMessages(t *testing.T) {
 			deliverAll(hub.URL, topicOf(hub), callback, problems)
 		})
 	})
-	l := startListen(t, "--hub", hub.URL+"/hub", "--topic", "news", "--secret", testSecret, "--count", "2", "--timeout", "20s", "--unsubscribe-on-exit", "--json")
+	l := startListen(t, "--hub", hub.URL+"/hub", "--topic", "news", "--secret", testSecret, "--count", "2", "--timeout", "20s", "--json")
 	var got []string
 	for range 5 {
 		var d struct {
@@ -337,4 +337,77 @@ func TestListenWithoutTopicConfirmsAnyIntent(t *testing.T) {
 	if status, _, _ := ask(t.Context(), callback, intentOf("nonsense", "http://t.example/", "abc")); status != 400 {
 		t.Errorf("an unknown mode got status %d", status)
 	}
+}
+
+// confirmingHub accepts every intent and asks the callback to confirm it. It records what was confirmed.
+func confirmingHub(t *testing.T) (hub *scriptedHub, confirmed func() string) {
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	modes := ""
+	hub = newScriptedHub(t, func(w http.ResponseWriter, r request) {
+		w.WriteHeader(http.StatusAccepted)
+		work.Go(func() {
+			status, _, err := ask(context.Background(), r.Form.Get("hub.callback"), intentOf(r.Form.Get("hub.mode"), r.Form.Get("hub.topic"), "x"))
+			mu.Lock()
+			defer mu.Unlock()
+			modes += fmt.Sprintf("%s %d %v ", r.Form.Get("hub.mode"), status, err)
+		})
+	})
+	return hub, func() string {
+		work.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		return modes
+	}
+}
+
+// However listen ends, it leaves no subscription behind; with --keep it leaves one and says how to end it. What cannot be ended is
+// told, too.
+func TestListenLeavesNoSubscriptionBehind(t *testing.T) {
+	const both = "subscribe 200 <nil> unsubscribe 200 <nil> "
+	for name, c := range map[string]struct {
+		args      []string
+		stop      bool
+		code      int
+		confirmed string
+		last      string
+	}{
+		"interrupted":                {nil, true, 0, both, "unsubscribed"},
+		"interrupted while counting": {[]string{"--count", "1"}, true, 130, both, "unsubscribed"},
+		"timed out":                  {[]string{"--count", "1", "--timeout", "300ms"}, false, 5, both, "unsubscribed"},
+		"kept":                       {[]string{"--keep"}, true, 0, "subscribe 200 <nil> ", "end it with: quorumhub unsubscribe news http://127.0.0.1:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hub, confirmed := confirmingHub(t)
+			l := startListen(t, append([]string{"--hub", hub.URL, "--topic", "news"}, c.args...)...)
+			l.callback(t)
+			for range 2 { // that it asked, and that it confirmed, in any order
+				l.line(t)
+			}
+			if c.stop {
+				l.stop()
+			}
+			code := l.code(t)
+			last := ""
+			for line := range l.lines {
+				last = line
+			}
+			if got := confirmed(); code != c.code || got != c.confirmed || !strings.Contains(last, c.last) {
+				t.Errorf("exit code %d after %q, the last line %q; want %d, %q, %q; %s", code, got, last, c.code, c.confirmed, c.last, l.errs)
+			}
+		})
+	}
+	t.Run("the hub is gone", func(t *testing.T) {
+		hub, confirmed := confirmingHub(t)
+		l := startListen(t, "--hub", hub.URL, "--topic", "news")
+		l.callback(t)
+		l.line(t)
+		l.line(t)
+		confirmed()
+		hub.Close()
+		l.stop()
+		if code := l.code(t); code != 3 || !strings.Contains(l.errs.String(), "may stay until its lease ends; end it with: quorumhub unsubscribe news") {
+			t.Errorf("exit code %d: %s", code, l.errs)
+		}
+	})
 }

@@ -20,7 +20,7 @@ import (
 
 // TestMain makes the test binary behave like the program, because dev and demo run their own executable with serve.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "dev") {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") { // go test passes only flags
 		os.Exit(cli.Main(os.Args[1:]))
 	}
 	os.Exit(m.Run())

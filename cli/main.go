@@ -14,6 +14,7 @@ import (
 	"quorumhub/cli/bench"
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
+	"quorumhub/cli/node"
 )
 
 // commands is the root of the command line: one field and one file for each command.
@@ -47,7 +48,8 @@ type commands struct {
 	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
 	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
 	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
-	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version."`
+	Help       helpCmd       `cmd:"" group:"tools" help:"Show the help of a command."`
+	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`
 }
 
 // Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT, SIGTERM and
@@ -57,6 +59,8 @@ func Main(args []string) int {
 	defer stop()
 	// The first signal stops the command gracefully; a second one is no longer caught and kills the process.
 	context.AfterFunc(ctx, stop)
+	// A write to a pipe whose reader is gone is an error like any other, and not the end of the process.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()})
 }
 
@@ -68,10 +72,10 @@ func Run(ctx context.Context, args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "quorumhub: %v\n", err)
 		return exit.Failed
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
+	var parsed *kong.Context
+	if args, err = asked(parser.Model, args); err == nil {
+		parsed, err = parser.Parse(args)
 	}
-	parsed, err := parser.Parse(args)
 	if exited {
 		// --help printed its page; errors in the rest of the line no longer matter.
 		return exit.Done
@@ -86,14 +90,40 @@ func Run(ctx context.Context, args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "try: %s\n", hint)
 		return exit.Usage
 	}
-	parsed.BindTo(ctx, (*context.Context)(nil))
-	if err := parsed.Run(s, parser.Model); err != nil {
-		if text := err.Error(); text != "" {
-			fmt.Fprintf(s.Err, "quorumhub: %s\n", strings.ReplaceAll(text, "\n", "\nquorumhub: "))
-		}
-		return exit.CodeOf(err)
+	return execute(ctx, parsed, s, parser.Model)
+}
+
+// execute runs a command and prints its error. A command whose output cannot be written ends: quietly if nobody reads it any more. A
+// hub goes on.
+func execute(ctx context.Context, parsed *kong.Context, s Streams, model *kong.Application) int {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := &output{Writer: s.Out, failed: cancel}
+	hub := parsed.Command() == "serve" || parsed.Command() == "dev"
+	if !hub {
+		s.Out = out
 	}
-	return exit.Done
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	err := parsed.Run(s, model)
+	switch unwritten := out.err(); {
+	case unwritten == nil:
+	case nobodyReads(unwritten):
+		return exit.Unread
+	default:
+		err = fmt.Errorf("write to standard output: %w", unwritten)
+	}
+	if err == nil {
+		return exit.Done
+	}
+	if hub { // one that failed must end even if nobody reads why
+		last := node.NewLogWriter(s.Err)
+		defer last.Close()
+		s.Err = last
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(s.Err, "quorumhub: %s\n", strings.ReplaceAll(text, "\n", "\nquorumhub: "))
+	}
+	return exit.CodeOf(err)
 }
 
 func newParser(root *commands, s Streams, onExit func(int)) (*kong.Kong, error) {

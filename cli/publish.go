@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"mime"
@@ -47,6 +48,9 @@ func (c *publishCmd) Run(ctx context.Context, s Streams) error {
 	topic, err := hub.TopicURL(c.Topic)
 	if err != nil {
 		return err
+	}
+	if c.IdempotencyKey == "" && !c.Thin && hub.Nodes() > 1 {
+		c.IdempotencyKey = rand.Text() // so that another node may be asked without publishing twice
 	}
 	if c.Thin {
 		if c.IdempotencyKey != "" || c.ContentType != "" {

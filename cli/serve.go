@@ -23,11 +23,15 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(cfg, s.Err)
+	lines := node.NewLogWriter(s.Err)
+	defer lines.Close()
+	log := newLogger(cfg, lines)
+	build := node.ReadBuild()
+	log.Info("starting", "version", build.Version, "commit", build.CommitText(), "go", build.Go, "platform", build.Platform)
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	n, err := node.Open(ctx, cfg, log)
+	n, err := node.Open(ctx, cfg, log, lines)
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"sync/atomic"
+	"syscall"
 )
 
 // Streams holds a command's input, output and environment.
@@ -11,6 +14,35 @@ type Streams struct {
 	Out, Err io.Writer
 	// Env holds NAME=value lines.
 	Env []string
+}
+
+// output is a command's standard output. It remembers the first failure to write to it and reports that once, because most commands
+// print in passing. Safe for concurrent use if the writer below is.
+type output struct {
+	io.Writer
+	failure atomic.Pointer[error]
+	failed  func()
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil && o.failure.CompareAndSwap(nil, &err) {
+		o.failed()
+	}
+	return n, err
+}
+
+// err returns the first failure, or nil.
+func (o *output) err() error {
+	if p := o.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// nobodyReads reports whether an error means that the reader of a pipe is gone.
+func nobodyReads(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
 }
 
 // writeJSON prints one value as indented JSON.

@@ -22,6 +22,7 @@ type subscribeCmd struct {
 	Key      string    `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
 	Group    string    `help:"The consumer group to join." placeholder:"NAME"`
 	Rate     float64   `help:"The maximum number of messages per second." placeholder:"N"`
+	Method   string    `name:"signature-method" help:"The only method of X-Hub-Signature that the receiver knows: sha1, sha256, sha384 or sha512." placeholder:"METHOD"`
 	Scheme   string    `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
 	JSON     bool      `name:"json" help:"Print JSON."`
 }
@@ -29,7 +30,7 @@ type subscribeCmd struct {
 // options returns the request parameters that WebSub does not define.
 func (c *subscribeCmd) options() url.Values {
 	more := url.Values{}
-	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group} {
+	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group, "hub.signature_method": c.Method} {
 		if value != "" {
 			more.Set(name, value)
 		}

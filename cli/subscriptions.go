@@ -24,6 +24,7 @@ type subscriptionsCmd struct {
 	Pause  pauseCmd             `cmd:"" help:"Pause deliveries to a subscription. It keeps its cursor, and its lease keeps running."`
 	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
+	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for software that knows only one."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
@@ -35,23 +36,37 @@ type subscriptionFlags struct {
 }
 
 // operate sends a request about the subscription and prints the response, as JSON or as the text that words makes of it.
-func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error)) error {
+func (f *subscriptionFlags) operate(ctx context.Context, s Streams, method, action string, body any, words func(json.RawMessage) (string, error), want ...string) error {
 	if !strings.HasPrefix(f.ID, "s-") {
 		return exit.Usagef("ID: got %q, expected the ID of a subscription such as s-17", f.ID)
 	}
-	return callHub(ctx, s, &f.hubFlags, f.JSON, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body, words)
+	return callHub(ctx, s, &f.hubFlags, f.JSON, method, "/v1/subscriptions/"+url.PathEscape(f.ID)+action, body, words, want...)
 }
 
 type pauseCmd struct{ subscriptionFlags }
 
 func (c *pauseCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " paused", nil })
+	return c.operate(ctx, s, http.MethodPost, "/pause", nil, func(json.RawMessage) (string, error) { return c.ID + " paused", nil }, "id")
 }
 
 type resumeCmd struct{ subscriptionFlags }
 
 func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
-	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil })
+	return c.operate(ctx, s, http.MethodPost, "/resume", nil, func(json.RawMessage) (string, error) { return c.ID + " resumed", nil }, "id")
+}
+
+type signCmd struct {
+	subscriptionFlags
+	Method string `required:"" enum:"sha1,sha256,sha384,sha512,default" help:"sha1, sha256, sha384, sha512, or default for what the subscriber asked for or else the hub's default." placeholder:"METHOD"`
+}
+
+func (c *signCmd) Run(ctx context.Context, s Streams) error {
+	body := struct {
+		Method string `json:"method"`
+	}{strings.TrimSuffix(c.Method, "default")}
+	return c.operate(ctx, s, http.MethodPut, "/signature", body, func(json.RawMessage) (string, error) {
+		return c.ID + " is signed with " + strings.Replace(c.Method, "default", "what its subscriber asked for, or else the hub's default", 1), nil
+	})
 }
 
 type endCmd struct{ subscriptionFlags }
@@ -87,7 +102,7 @@ func (c *rewindCmd) Run(ctx context.Context, s Streams) error {
 			will = "would continue"
 		}
 		return fmt.Sprintf("%s %s with message %d: %d sent again, %d skipped", c.ID, will, a.NextOffset, a.SentAgain, a.Skipped), nil
-	})
+	}, "next_offset")
 }
 
 type listSubscriptionsCmd struct {
@@ -160,7 +175,7 @@ func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, http.MethodGet, "/v1/subscriptions/"+url.PathEscape(c.ID), nil)
+	answer, err := hub.Call(ctx, http.MethodGet, "/v1/subscriptions/"+url.PathEscape(c.ID), nil, "id")
 	if err != nil {
 		return err
 	}

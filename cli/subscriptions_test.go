@@ -27,6 +27,9 @@ func TestSubscriptionCommands(t *testing.T) {
 		code int
 		says string
 	}{
+		{[]string{"sign", "s-3", "--method", "sha1"}, "PUT /v1/subscriptions/s-3/signature {\"method\":\"sha1\"}", 0, "s-3 is signed with sha1\n"},
+		{[]string{"sign", "s-3", "--method", "default"}, "PUT /v1/subscriptions/s-3/signature {\"method\":\"\"}", 0, "s-3 is signed with what its subscriber asked for, or else the hub's default\n"},
+		{[]string{"sign", "s-3", "--method", "md5"}, "", 2, "--method"},
 		{[]string{"pause", "s-3"}, "POST /v1/subscriptions/s-3/pause ", 0, "s-3 paused\n"},
 		{[]string{"resume", "s-3"}, "POST /v1/subscriptions/s-3/resume ", 0, "s-3 resumed\n"},
 		{[]string{"end", "s-3"}, "DELETE /v1/subscriptions/s-3 ", 0, "s-3 ended; the hub notifies its callback\n"},

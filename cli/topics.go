@@ -86,7 +86,7 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	defer hub.Close()
-	answer, err := hub.Call(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits})
+	answer, err := hub.Call(ctx, http.MethodPut, "/v1/topics/"+url.PathEscape(c.Topic), map[string]any{"retention": limits}, "name")
 	if err != nil {
 		return err
 	}

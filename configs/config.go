@@ -106,8 +106,27 @@ type Hub struct {
 	SecretGrace time.Duration
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
+	// SignatureHosts are the methods for callbacks at particular hosts.
+	SignatureHosts []SignatureHost
 	// CompactJSON removes the whitespace between the tokens of JSON content.
 	CompactJSON bool
+}
+
+// SignatureHost is the method of X-Hub-Signature for callbacks at a host: a name or an address, or *. and a domain.
+type SignatureHost struct{ Host, Method string }
+
+// String returns it as written in a configuration: host=method.
+func (h SignatureHost) String() string { return h.Host + "=" + h.Method }
+
+// SignatureFor returns the method of X-Hub-Signature for callbacks at a host, in lower case, that ask for none.
+func (h *Hub) SignatureFor(host string) string {
+	for _, s := range h.SignatureHosts {
+		domain, below := strings.CutPrefix(s.Host, "*")
+		if s.Host == host || below && strings.HasSuffix(host, domain) {
+			return s.Method
+		}
+	}
+	return h.Signature
 }
 
 // Lease bounds the lease of a subscription; a request outside Min..Max is clamped.
@@ -164,6 +183,9 @@ type Egress struct {
 	AllowCIDRs []netip.Prefix
 	// AllowHosts are lower-case host names; "*.example.org" matches every name below example.org.
 	AllowHosts []string
+	// Proxy is the URL of the proxy that makes all connections; empty: none. ProxyAuth is user:password for it.
+	Proxy     string
+	ProxyAuth string
 }
 
 // Fetch configures how topics are fetched after a thin ping.
@@ -191,6 +213,8 @@ type Message struct {
 	MaxBytes Bytes
 	// KeyHeaders are the publishers' headers kept with a message, for delivery keys.
 	KeyHeaders []string
+	// IdempotencyWindow is how long an Idempotency-Key is remembered.
+	IdempotencyWindow time.Duration
 }
 
 // Streams bounds the readers that follow topics as event streams.

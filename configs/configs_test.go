@@ -54,14 +54,16 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
 		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB", "rate": "77/7s",
 		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
-		"list of peers": "n77=127.0.0.1:8180", "list of durations": "7.777s",
+		"proxy":         "http://proxy77.example:3128",
+		"list of peers": "n77=127.0.0.1:8180", "list of host=method": "host77.example=sha1", "list of durations": "7.777s",
 	}
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
 		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
-		"storage.tail_bytes": "77MiB", "cluster.token": "t77", "cluster.admission": "listed", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
+		"storage.tail_bytes": "77MiB", "retention.max_bytes": "77MiB",
+		"delivery.egress.proxy_auth": "u77:p", "fetch.egress.proxy_auth": "u77:p", "auth.egress.proxy_auth": "u77:p", "cluster.token": "t77", "cluster.admission": "listed", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
 	}
 	for _, k := range configs.Keys() {
 		v, ok := special[k.Name]
@@ -233,6 +235,19 @@ func TestMistakesAreReportedWithOriginAndExpectation(t *testing.T) {
 	}
 }
 
+func TestRetentionMustHoldMessages(t *testing.T) {
+	for set, want := range map[string]string{
+		"retention.max_bytes=0": "", "retention.max_bytes=2MiB": "",
+		"retention.max_bytes=1MiB":   `retention.max_bytes: got "1MiB", which cannot hold messages of message.max_bytes (1MiB); expected at least twice as much, or 0`,
+		"retention.max_bytes=100KiB": `retention.max_bytes: got "100KiB", expected a size 0 or of at least 1MiB`,
+	} {
+		_, err := configs.Load(configs.Source{Set: []string{set}})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", set, err, want)
+		}
+	}
+}
+
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	_, err := configs.Load(configs.Source{
 		File: writeFile(t, "nonsense: 1\nlog:\n  level: loud\n"),
@@ -361,7 +376,7 @@ func TestSampleMatchesTheKeyListAndTheDefaults(t *testing.T) {
 func TestYAMLRoundTrip(t *testing.T) {
 	want, err := configs.Load(configs.Source{Set: []string{
 		"http.alias_urls=http://127.0.0.1:8080,http://127.0.0.1:8081", "delivery.egress.allow_hosts=*.lan", "data_dir=/tmp/with \"quotes\" and: colon #5",
-		"retention.max_age=36h", "retention.max_bytes=1000", "cluster.node_id=true", "secrets.key_file=- x",
+		"retention.max_age=36h", "retention.max_bytes=10000000", "cluster.node_id=true", "secrets.key_file=- x",
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -430,6 +445,24 @@ func TestDuration(t *testing.T) {
 	for _, text := range []string{"", "5", "d", "-1d", "1d-1h", "1d+1h", "1.5d", "106752d", "106751d24h", "1h1d"} {
 		if got, err := configs.ParseDuration(text); err == nil {
 			t.Errorf("%q parses as %s", text, got)
+		}
+	}
+}
+
+func TestSignatureHosts(t *testing.T) {
+	c, err := configs.Load(configs.Source{Set: []string{"hub.signature=sha512", "hub.signature_hosts=Old.example.org=SHA1, *.example.com=sha384, 127.0.0.1=sha256, [::1]=sha1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{"old.example.org": "sha1", "new.example.org": "sha512", "a.example.com": "sha384", "a.b.example.com": "sha384",
+		"example.com": "sha512", "notexample.com": "sha512", "127.0.0.1": "sha256", "::1": "sha1", "": "sha512"} {
+		if got := c.Hub.SignatureFor(host); got != want {
+			t.Errorf("%s is signed with %s, want %s", host, got, want)
+		}
+	}
+	for _, bad := range []string{"old.example.org", "old.example.org=md5", "=sha1", "*=sha1", "a b=sha1", "http://x/=sha1"} {
+		if _, err := configs.Load(configs.Source{Set: []string{"hub.signature_hosts=" + bad}}); err == nil || !strings.Contains(err.Error(), "host=method such as old.example.org=sha1") {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

@@ -95,6 +95,15 @@ func atLeast[T cmp.Ordered](k kind[T], lowest T) rule[T] {
 	}
 }
 
+// zeroOrAtLeast is for limits of which 0 means none.
+func zeroOrAtLeast[T cmp.Ordered](k kind[T], lowest T) rule[T] {
+	var none T
+	return rule[T]{
+		expect: "0 or of at least " + k.format(lowest),
+		ok:     func(v T) bool { return v == none || v >= lowest },
+	}
+}
+
 func oneOf(values ...string) rule[string] {
 	names := slices.Clone(values)
 	for i, v := range names {

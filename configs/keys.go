@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,6 +93,9 @@ func hubKeys() []entry {
 		scalar("hub.signature", "sha256", "method of X-Hub-Signature",
 			text(), oneOf("sha256", "sha1", "sha384", "sha512"), func(c *Config) *string { return &c.Hub.Signature }),
 
+		list("hub.signature_hosts", "methods of X-Hub-Signature for callbacks at hosts whose software knows only one, such as old.example.org=sha1; goes before hub.signature, not before what a subscriber asks for",
+			signatureHost(), func(c *Config) *[]SignatureHost { return &c.Hub.SignatureHosts }),
+
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
@@ -134,19 +138,27 @@ func outboundKeys() []entry {
 			func(c *Config) *string { return &c.Delivery.TLSFile }),
 		egressMode("delivery.egress.mode", "which callbacks the hub may call: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Delivery.Egress.Mode }),
-		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge",
+		list("delivery.egress.allow_cidrs", "private networks whose callbacks may be called in mode edge; this machine only if 127.0.0.0/8 or ::1 is listed by itself",
 			network(), func(c *Config) *[]netip.Prefix { return &c.Delivery.Egress.AllowCIDRs }),
-		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge",
+		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Delivery.Egress.AllowHosts }),
+		scalar("delivery.egress.proxy", "", "proxy through which callbacks are called (CONNECT), which then decides about addresses; empty: none",
+			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Delivery.Egress.Proxy }),
+		scalar("delivery.egress.proxy_auth", "", "user:password for the proxy; never shown",
+			secret(), userPassword(), func(c *Config) *string { return &c.Delivery.Egress.ProxyAuth }),
 
 		scalar("fetch.timeout", "15s", "how long fetching a topic after a thin ping may take",
 			dur, between(dur, 10*time.Millisecond, 5*time.Minute), func(c *Config) *time.Duration { return &c.Fetch.Timeout }),
 		egressMode("fetch.egress.mode", "which topics the hub may fetch: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Fetch.Egress.Mode }),
-		list("fetch.egress.allow_cidrs", "private networks whose topics may be fetched in mode edge",
+		list("fetch.egress.allow_cidrs", "private networks whose topics may be fetched in mode edge; this machine only if 127.0.0.0/8 or ::1 is listed by itself",
 			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
-		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge",
+		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
+		scalar("fetch.egress.proxy", "", "proxy through which topics are called (CONNECT), which then decides about addresses; empty: none",
+			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Fetch.Egress.Proxy }),
+		scalar("fetch.egress.proxy_auth", "", "user:password for the proxy; never shown",
+			secret(), userPassword(), func(c *Config) *string { return &c.Fetch.Egress.ProxyAuth }),
 	}
 }
 
@@ -157,8 +169,8 @@ func storedKeys() []entry {
 	return []entry{
 		scalar("retention.max_age", "7d", "how long messages are kept; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Retention.MaxAge }),
-		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit",
-			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
+		scalar("retention.max_bytes", "10GiB", "maximum size of the message log; 0: no limit, else at least 1MiB and twice message.max_bytes",
+			bytes, zeroOrAtLeast(bytes, 1<<20), func(c *Config) *Bytes { return &c.Retention.MaxBytes }),
 
 		scalar("dead_letters.max_age", "30d", "how long dead letters are kept, with their content; 0: no limit",
 			dur, atLeast(dur, 0), func(c *Config) *time.Duration { return &c.Letters.MaxAge }),
@@ -171,6 +183,8 @@ func storedKeys() []entry {
 			bytes, between(bytes, 1<<10, 64<<20), func(c *Config) *Bytes { return &c.Message.MaxBytes }),
 		list("message.key_headers", "publishers' headers kept with each message so that hub.delivery_key can name them, in addition to X-Hub-Key, Ce-Subject and Ce-Partitionkey; the same on every node",
 			textLike("headers", "a header name such as X-Order-Id, but none that carries credentials", parseKeyHeader), func(c *Config) *[]string { return &c.Message.KeyHeaders }),
+		scalar("message.idempotency_window", "1h", "how long an Idempotency-Key is remembered: repeating a publish within this time yields one message; the same on every node",
+			dur, between(dur, time.Second, 7*day), func(c *Config) *time.Duration { return &c.Message.IdempotencyWindow }),
 
 		scalar("streams.max", "4096", "maximum number of event streams open on this node; further ones are refused with 503",
 			num, between(num, 1, 1<<20), func(c *Config) *int { return &c.Streams.Max }),
@@ -200,7 +214,7 @@ func storedKeys() []entry {
 			dur, between(dur, time.Millisecond, 10*time.Second), func(c *Config) *time.Duration { return &c.Storage.FlushInterval }),
 		scalar("storage.min_free_bytes", "64MiB", "free disk space below which publish requests get 503",
 			bytes, atLeast(bytes, 0), func(c *Config) *Bytes { return &c.Storage.MinFreeBytes }),
-		scalar("storage.segment_bytes", "256MiB", "size of one file of the message log; retention removes whole files",
+		scalar("storage.segment_bytes", "256MiB", "size of one file of the message log, or an eighth of retention.max_bytes if that is less; retention removes whole files",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.SegmentBytes }),
 		scalar("storage.tail_bytes", "64MiB", "memory for the newest messages",
 			bytes, between(bytes, 64<<10, 1<<40), func(c *Config) *Bytes { return &c.Storage.TailBytes }),
@@ -227,10 +241,14 @@ func accessKeys() []entry {
 
 		egressMode("auth.egress.mode", "where token issuers may be: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Auth.Egress.Mode }),
-		list("auth.egress.allow_cidrs", "private networks whose issuers may be called in mode edge",
+		list("auth.egress.allow_cidrs", "private networks whose issuers may be called in mode edge; this machine only if 127.0.0.0/8 or ::1 is listed by itself",
 			network(), func(c *Config) *[]netip.Prefix { return &c.Auth.Egress.AllowCIDRs }),
-		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge",
+		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Auth.Egress.AllowHosts }),
+		scalar("auth.egress.proxy", "", "proxy through which issuers are called (CONNECT), which then decides about addresses; empty: none",
+			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Auth.Egress.Proxy }),
+		scalar("auth.egress.proxy_auth", "", "user:password for the proxy; never shown",
+			secret(), userPassword(), func(c *Config) *string { return &c.Auth.Egress.ProxyAuth }),
 
 		scalar("log.level", "info", "minimum level that is logged",
 			text(), oneOf("debug", "info", "warn", "error"), func(c *Config) *string { return &c.Log.Level }),
@@ -340,6 +358,35 @@ func network() kind[netip.Prefix] {
 
 func hostPattern() kind[string] {
 	return textLike("hosts", "a host name such as feeds.example.org or *.example.org", parseHostPattern)
+}
+
+func proxyURL() kind[string] {
+	return textLike("proxy", "the URL of a proxy such as http://proxy.example.org:3128, or empty", func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		v, err := parseBaseURL(s)
+		if u, broken := url.Parse(v); err == nil && (broken != nil || u.Path != "") {
+			err = fmt.Errorf("%q contains a path", s)
+		}
+		return v, err
+	})
+}
+
+func userPassword() rule[string] {
+	return rule[string]{"user:password, or empty", func(s string) bool {
+		user, _, ok := strings.Cut(s, ":")
+		return s == "" || ok && user != "" && !strings.ContainsFunc(s, unicode.IsControl)
+	}}
+}
+
+func signatureHost() kind[SignatureHost] {
+	return kind[SignatureHost]{
+		name: "host=method", expect: "host=method such as old.example.org=sha1 or *.example.org=sha512; methods are sha1, sha256, sha384 and sha512",
+		parse:  parseSignatureHost,
+		format: SignatureHost.String,
+		json:   func(h SignatureHost) any { return h.String() },
+	}
 }
 
 func egressMode(name, doc string, field func(*Config) *string) entry {

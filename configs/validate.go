@@ -94,6 +94,11 @@ func (c *Config) relations() []relation {
 			fmt.Sprintf("got %d durations, expected at most %d; the last one repeats", len(retry.Schedule), maxRetryWaits),
 		},
 		{
+			"retention.max_bytes", "message.max_bytes", c.Retention.MaxBytes == 0 || c.Retention.MaxBytes >= 2*c.Message.MaxBytes,
+			fmt.Sprintf("got %q, which cannot hold messages of message.max_bytes (%s); expected at least twice as much, or 0 for no limit",
+				c.Retention.MaxBytes, c.Message.MaxBytes),
+		},
+		{
 			"storage.tail_bytes", "message.max_bytes", c.Storage.TailBytes >= c.Message.MaxBytes,
 			fmt.Sprintf("got %q, expected at least message.max_bytes (%s)", c.Storage.TailBytes, c.Message.MaxBytes),
 		},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -212,6 +213,21 @@ func parseHostPattern(s string) (string, error) {
 		}
 	}
 	return s, nil
+}
+
+func parseSignatureHost(s string) (SignatureHost, error) {
+	host, method, _ := strings.Cut(s, "=")
+	h := SignatureHost{Host: strings.TrimSpace(host), Method: strings.ToLower(strings.TrimSpace(method))}
+	if !slices.Contains([]string{"sha1", "sha256", "sha384", "sha512"}, h.Method) {
+		return h, fmt.Errorf("%q is not a method", h.Method)
+	}
+	if a, err := netip.ParseAddr(strings.Trim(h.Host, "[]")); err == nil {
+		h.Host = a.String()
+		return h, nil
+	}
+	var err error
+	h.Host, err = parseHostPattern(h.Host)
+	return h, err
 }
 
 // parseBaseURL parses a URL to which a topic name or path can be appended, and removes the trailing slash.

@@ -39,15 +39,22 @@ func (d *Dispatcher) keepLease(ctx context.Context) {
 	}
 }
 
-// nextCheck returns the time until the next checkLease, which must not be late to cut off what is in flight.
+// lastLook is how long before the end of the lease the contact is looked at once more.
+const lastLook = 10 * time.Millisecond
+
+// nextCheck returns the time until the next checkLease: in time to extend the lease by the newest contact, and to cut off
+// what is in flight.
 func (d *Dispatcher) nextCheck() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	usual := d.o.Lease / 8
-	if d.cutFor == d.leaseUntil {
-		return usual
+	wait, now := d.o.Lease/8, d.now()
+	if left := d.leaseUntil - lastLook - now; left > 0 {
+		wait = min(wait, left)
 	}
-	return min(usual, max(0, d.cutAtLocked()-d.now()))
+	if d.cutFor != d.leaseUntil {
+		wait = min(wait, max(0, d.cutAtLocked()-now))
+	}
+	return wait
 }
 
 // cutAtLocked returns when requests in flight are cut off unless the lease is extended. A short lapse cuts nothing off.

@@ -77,7 +77,7 @@ func TestCursorsAreCoalesced(t *testing.T) {
 		}
 		r.after(3 * time.Second)
 		var flushes int
-		for _, e := range r.Events {
+		for _, e := range r.Events() {
 			if c := e.GetCursorsAdvanced(); c != nil {
 				flushes++
 				if c.Node != "node-1" || len(c.Cursors) != 50 || c.Cursors[0].Offset != 20 || c.Cursors[0].Delivered != 20 {

@@ -16,6 +16,9 @@ type DispatcherOptions struct {
 	Node      string // this node's ID, stamped into cursor events
 	HubURL    string // rel=hub of deliveries: the hub's public URL, the same on all nodes
 	Signature string // the method for subscriptions that name none; empty: sha256
+	// SignatureFor returns the method for callbacks at a host (its name in lower case, without a port) whose
+	// subscriptions name none. nil: Signature.
+	SignatureFor func(host string) string
 
 	Namer    *hub.TopicNamer
 	State    hub.StateReader

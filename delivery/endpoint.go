@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"quorumhub/delivery/egress"
@@ -44,6 +46,14 @@ func (d *Dispatcher) warmUnlocks(l *lane) PushResult {
 	return PushResult{}
 }
 
+// signatureFor returns the signature method for a callback whose subscription names none.
+func (o *DispatcherOptions) signatureFor(callback string) string {
+	if u, err := url.Parse(callback); err == nil && o.SignatureFor != nil {
+		return o.SignatureFor(strings.ToLower(u.Hostname()))
+	}
+	return o.Signature
+}
+
 func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, PushResult, error) {
 	var signer *Signer
 	var webhooks *WebhookSigner
@@ -57,7 +67,7 @@ func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, Pus
 			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, fmt.Errorf("open the subscription's secret: %w", err)
 		}
 		if c.signature == "" {
-			c.signature = d.o.Signature
+			c.signature = d.o.signatureFor(callback)
 		}
 		if signer, err = NewSigner(c.signature, secret); err != nil {
 			return nil, PushResult{Outcome: PushDown, Reason: egress.ReasonSecret}, err

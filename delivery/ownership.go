@@ -128,7 +128,7 @@ func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	l.paused = s.Paused
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
 		l.callback, l.callbackKey = s.Callback, s.CallbackKey
-		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.Signature, webhooksOf(s)
+		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.SignatureMethod(), webhooksOf(s)
 		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
 		l.gen++
 		l.endpoint, l.spare = nil, nil

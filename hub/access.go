@@ -2,7 +2,6 @@ package hub
 
 import (
 	"cmp"
-	"container/heap"
 	"slices"
 	"time"
 
@@ -27,7 +26,8 @@ type APIKey struct {
 	Roles     []string
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero: never
-	By        string    // principal who created it
+	By        string    // who created it, for people
+	Owner     string    // principal who created it, empty: none
 }
 
 // AccessRule is an access rule set at run time. The hub stores it; interpreting it is up to the caller.
@@ -42,12 +42,14 @@ type AccessRule struct {
 type access struct {
 	keys   map[string]*hubpb.ApiKeyRow
 	rules  map[string]*hubpb.AccessRuleRow
-	nonces map[string]int64 // expiry, Unix nanoseconds
+	nonces map[string]nonceUse
 	expiry nonceHeap
+	shares map[string]*nonceShare // by principal
 }
 
 func newAccess() access {
-	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.AccessRuleRow{}, nonces: map[string]int64{}}
+	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.AccessRuleRow{}, nonces: map[string]nonceUse{},
+		shares: map[string]*nonceShare{}}
 }
 
 func (s *State) createAPIKey(e *hubpb.ApiKeyCreated) Result {
@@ -57,20 +59,33 @@ func (s *State) createAPIKey(e *hubpb.ApiKeyCreated) Result {
 	case len(s.access.keys) >= MaxAPIKeys:
 		return Result{Outcome: OutcomeFull}
 	}
+	owner := e.GetCaller().GetPrincipal()
+	if used := s.held(owner).apiKeys; owner != "" && reached(used, e.Caller.GetMaxApiKeys()) {
+		return quotaReached(QuotaAPIKeys, used, e.Caller.GetMaxApiKeys())
+	}
+	if e.Caller != nil {
+		e.Caller = &hubpb.Caller{Principal: owner} // its limits were for this event
+	}
 	s.access.keys[e.Id] = &hubpb.ApiKeyRow{Key: e, CreatedAt: s.meta.Now}
+	s.hold(owner, func(h *holding) { h.apiKeys++ })
 	s.meta.AccessVersion++
 	s.touchName(TableAPIKey, e.Id)
 	return Result{}
 }
 
-func (s *State) revokeAPIKey(e *hubpb.ApiKeyRevoked) Result {
-	if s.access.keys[e.Id] == nil {
+// revokeAPIKey removes an API key. What it owns is paused, or ends.
+func (s *State) revokeAPIKey(e *hubpb.ApiKeyRevoked, fx *Effects) Result {
+	k := s.access.keys[e.Id]
+	if k == nil {
 		return Result{Outcome: OutcomeNotFound}
 	}
+	s.hold(k.GetKey().GetCaller().GetPrincipal(), func(h *holding) { h.apiKeys-- })
 	delete(s.access.keys, e.Id)
 	s.meta.AccessVersion++
 	s.touchName(TableAPIKey, e.Id)
-	return Result{}
+	ids := s.ofOwner(KeyPrincipal(e.Id), nil)
+	s.stopOwned(ids, PauseOwnerEnded, e.EndSubscriptions, fx)
+	return Result{ID: uint64(len(ids))}
 }
 
 func (s *State) setRule(e *hubpb.AccessRuleSet) Result {
@@ -90,28 +105,6 @@ func (s *State) removeRule(e *hubpb.AccessRuleRemoved) Result {
 	delete(s.access.rules, e.Name)
 	s.meta.AccessVersion++
 	s.touchName(TableAccessRule, e.Name)
-	return Result{}
-}
-
-// claimNonce consumes a nonce. A nonce that has expired by the log's clock is never fresh, known or not: it may have
-// been forgotten.
-func (s *State) claimNonce(e *hubpb.NonceClaimed) Result {
-	a := &s.access
-	for len(a.expiry) > 0 && a.expiry[0].until <= s.meta.Now {
-		gone := heap.Pop(&a.expiry).(nonceExpiry)
-		delete(a.nonces, gone.nonce)
-		s.touchName(TableNonce, gone.nonce)
-	}
-	nonce := string(e.Nonce)
-	if _, used := a.nonces[nonce]; used || e.Until <= s.meta.Now {
-		return Result{Outcome: OutcomeStale}
-	}
-	if len(a.nonces) >= MaxNonces {
-		return Result{Outcome: OutcomeFull}
-	}
-	a.nonces[nonce] = e.Until
-	heap.Push(&a.expiry, nonceExpiry{e.Until, nonce})
-	s.touchName(TableNonce, nonce)
 	return Result{}
 }
 
@@ -153,7 +146,7 @@ func (s *State) AccessRules() []AccessRule {
 func apiKeyFromRow(r *hubpb.ApiKeyRow) APIKey {
 	k := r.GetKey()
 	return APIKey{ID: k.GetId(), Name: k.GetName(), Hash: k.GetHash(), Scopes: k.GetScopes(), Roles: k.GetRoles(),
-		CreatedAt: timeOf(r.CreatedAt), ExpiresAt: timeOf(k.GetExpiresAt()), By: k.GetBy()}
+		CreatedAt: timeOf(r.CreatedAt), ExpiresAt: timeOf(k.GetExpiresAt()), By: k.GetBy(), Owner: k.GetCaller().GetPrincipal()}
 }
 
 func (a *access) row(k RowKey) proto.Message {
@@ -167,8 +160,8 @@ func (a *access) row(k RowKey) proto.Message {
 			return r
 		}
 	case TableNonce:
-		if until, ok := a.nonces[k.Name]; ok {
-			return &hubpb.NonceRow{Until: until}
+		if n, ok := a.nonces[k.Name]; ok {
+			return &hubpb.NonceRow{Until: n.until, Owner: n.owner, At: n.at}
 		}
 	}
 	return nil
@@ -195,30 +188,7 @@ func (a *access) load(k RowKey, value []byte) error {
 	case TableAccessRule:
 		return decodeRow(value, func(r *hubpb.AccessRuleRow) { a.rules[k.Name] = r })
 	case TableNonce:
-		return decodeRow(value, func(r *hubpb.NonceRow) {
-			a.nonces[k.Name] = r.Until
-			heap.Push(&a.expiry, nonceExpiry{r.Until, k.Name})
-		})
+		return decodeRow(value, func(r *hubpb.NonceRow) { a.addNonce(k.Name, nonceUse{r.Until, shared(r.Owner), r.At}) })
 	}
 	return nil
-}
-
-type nonceExpiry struct {
-	until int64
-	nonce string
-}
-
-// nonceHeap is a min-heap by expiry. Nonces that expire at the same time are removed together, so their relative
-// order does not matter.
-type nonceHeap []nonceExpiry
-
-func (h nonceHeap) Len() int           { return len(h) }
-func (h nonceHeap) Less(i, j int) bool { return h[i].until < h[j].until }
-func (h nonceHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *nonceHeap) Push(x any)        { *h = append(*h, x.(nonceExpiry)) }
-func (h *nonceHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return last
 }

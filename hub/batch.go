@@ -27,6 +27,7 @@ type Batch struct {
 	Topic          string
 	Items          []Item
 	IdempotencyKey string // of the batch as a whole; empty: none
+	Authorized     bool   // as in Publication
 }
 
 // BatchReceipt locates a batch in the log: Count messages at consecutive offsets, starting at First.
@@ -35,6 +36,8 @@ type BatchReceipt struct {
 	First     uint64
 	Count     int
 	Duplicate bool // already published under this idempotency key
+	// KeysForgotten is as in Receipt.
+	KeysForgotten int
 }
 
 // MessageID returns the ID of message i, counting from 0.
@@ -47,13 +50,16 @@ func (r BatchReceipt) MessageID(i int) string {
 // durable; after an error none was published, except that ErrAmbiguous leaves this open for the batch as a whole. The
 // bodies must not be changed afterwards.
 func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, error) {
-	if err := s.authorize(ctx, ActionPublish, b.Topic); err != nil {
-		return BatchReceipt{}, err
+	if !b.Authorized {
+		if err := s.authorize(ctx, ActionPublish, b.Topic); err != nil {
+			return BatchReceipt{}, err
+		}
 	}
 	if err := checkBatch(b.Items); err != nil {
 		return BatchReceipt{}, err
 	}
 	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.policy.AutoRegister}
+	ev.Caller, ev.KeyWindow = s.publisher(ctx, b.Topic, b.IdempotencyKey)
 	for i := range b.Items {
 		ev.Items = append(ev.Items, &hubpb.BatchPublished_Item{ContentType: b.Items[i].ContentType, Body: b.Items[i].Body})
 	}
@@ -68,7 +74,8 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if err != nil {
 		return BatchReceipt{}, err
 	}
-	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate}, nil
+	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate,
+		KeysForgotten: int(res.ID)}, nil
 }
 
 func checkBatch(items []Item) error {

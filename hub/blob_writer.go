@@ -129,6 +129,7 @@ func (s *Service) PublishBlob(ctx context.Context, p Publication, w *BlobWriter)
 	}
 	ev := &hubpb.BlobPublished{Topic: p.Topic, ContentType: p.ContentType, Blob: w.id, Parts: w.parts, Size: uint64(w.size),
 		AutoRegister: s.policy.AutoRegister}
+	ev.Caller, ev.KeyWindow = s.publisher(ctx, p.Topic, p.IdempotencyKey)
 	var err error
 	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
 		return Receipt{}, err
@@ -149,7 +150,7 @@ func (s *Service) PublishBlob(ctx context.Context, p Publication, w *BlobWriter)
 	if err := res.Err(p.Topic); err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{Topic: res.Topic, Offset: res.Offset, Duplicate: res.Outcome == OutcomeDuplicate}, nil
+	return receipt(res), nil
 }
 
 // BodyReader reads a message's body, inline or blob, holding no more in memory than it is asked for. Not safe for

@@ -39,6 +39,7 @@ type DeadLetter struct {
 	Tries []Attempt
 	// FirstPart is the first part of a blob, which is kept as long as the letter; 0 if the body is inline.
 	FirstPart uint64
+	Owner     string // principal that owned the subscription, empty: none
 	// Replaying is when a replay was requested that is still outstanding; zero: none.
 	Replaying time.Time
 }
@@ -86,6 +87,11 @@ func (l *letters) remove(d *DeadLetter) {
 	l.bytes -= d.Size
 }
 
+func (s *State) removeLetter(d *DeadLetter) {
+	s.letters.remove(d)
+	s.countLetter(d, -1)
+}
+
 // deadLetter records a message given up; the subscription continues after it.
 func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
@@ -100,11 +106,12 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
 		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: shared(e.Reason), At: timeOf(s.meta.Now),
 		PublishedAt: timeOf(e.PublishedAt), Size: e.Size, ContentType: shared(e.ContentType), Tries: attemptsFrom(e.Tries),
-		FirstPart: s.topics[sub.Topic].firstPart(e.Offset)}
+		FirstPart: s.topics[sub.Topic].firstPart(e.Offset), Owner: sub.Owner}
 	s.letters.insert(d)
+	s.countLetter(d, 1)
 	s.touch(TableDeadLetter, d.ID)
 	if old := s.letters.byID[d.ID-min(d.ID, maxDeadLetters)]; old != nil {
-		s.letters.remove(old)
+		s.removeLetter(old)
 		s.touch(TableDeadLetter, old.ID)
 	}
 	if e.Cursor == nil {
@@ -150,7 +157,7 @@ func (s *State) recordReplays(e *hubpb.DeadLettersReplayed) Result {
 		}
 		s.touch(TableDeadLetter, d.ID)
 		if t.Delivered {
-			s.letters.remove(d)
+			s.removeLetter(d)
 			continue
 		}
 		if !d.Replaying.IsZero() {
@@ -176,7 +183,7 @@ func (s *State) dropLetters(e *hubpb.DeadLettersDropped) Result {
 	n := uint64(0)
 	for _, id := range e.Letters {
 		if d := s.letters.byID[id]; d != nil {
-			s.letters.remove(d)
+			s.removeLetter(d)
 			s.touch(TableDeadLetter, id)
 			n++
 		}
@@ -274,7 +281,7 @@ func (a *Attempt) Proto() *hubpb.Attempt {
 func (d *DeadLetter) row() *hubpb.DeadLetterRow {
 	r := &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
 		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback,
-		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying), FirstPart: d.FirstPart}
+		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying), FirstPart: d.FirstPart, Owner: d.Owner}
 	for i := range d.Tries {
 		r.Tries = append(r.Tries, d.Tries[i].Proto())
 	}
@@ -285,5 +292,5 @@ func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
 	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
 		Attempts: r.Attempts, Status: r.Status, Reason: shared(r.Reason), At: timeOf(r.At), TopicName: shared(r.TopicName),
 		Callback: shared(r.Callback), Size: r.Size, PublishedAt: timeOf(r.PublishedAt), ContentType: shared(r.ContentType), Tries: attemptsFrom(r.Tries),
-		Replaying: timeOf(r.ReplayingSince), FirstPart: r.FirstPart}
+		Replaying: timeOf(r.ReplayingSince), FirstPart: r.FirstPart, Owner: shared(r.Owner)}
 }

@@ -12,6 +12,7 @@ type Effects struct {
 	Ended         []Ended          // removed
 	Requests      []Request        // recorded, to be verified
 	Settled       []RequestID      // requests no longer pending: verified, failed or replaced
+	Failed        []FailedRequest  // requests that came to nothing
 	Pinged        []TopicID        // topics with a fetch due
 	Trims         []Trim           // messages dropped by retention
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward

@@ -29,6 +29,8 @@ type Error struct {
 	Message string
 	// RetryAfter is how long to wait before the next try, with CodeLimited.
 	RetryAfter time.Duration
+	// Quota tells which of the caller's quotas is reached; nil: none. A rate is CodeLimited, an amount CodeForbidden.
+	Quota *QuotaUse
 }
 
 func (e *Error) Error() string {

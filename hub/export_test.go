@@ -7,3 +7,6 @@ func (s *State) GroupMembers(id GroupID) int {
 	}
 	return 0
 }
+
+// JSON returns the bytes of a lifecycle message.
+func (e *Lifecycle) JSON() []byte { return e.appendJSON(nil) }

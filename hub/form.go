@@ -102,9 +102,17 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 // SignatureMethods returns the methods of X-Hub-Signature (WebSub 7.1), weakest first.
 func SignatureMethods() []string { return []string{"sha1", "sha256", "sha384", "sha512"} }
 
-// chooseSignature returns the strongest method that a subscriber lists in hub.hash_algorithms, an extension for
-// subscribers that support only some of them. Without it the hub's default applies.
+// chooseSignature returns the method that a subscriber asks for in hub.signature_method, or else the strongest that it
+// lists in hub.hash_algorithms: extensions for subscribers that support only some of them. Without either the hub's
+// default applies.
 func chooseSignature(form url.Values) (string, error) {
+	method, err := single(form, signatureMethodParam)
+	if err != nil {
+		return "", err
+	}
+	if method, err = ParseSignatureMethod(signatureMethodParam, method); err != nil || method != "" {
+		return method, err
+	}
 	const param = "hub.hash_algorithms"
 	list, err := single(form, param)
 	if err != nil || !form.Has(param) {
@@ -120,6 +128,18 @@ func chooseSignature(form url.Values) (string, error) {
 	return SignatureMethods()[best], nil
 }
 
+const signatureMethodParam = "hub.signature_method"
+
+// ParseSignatureMethod returns a method of X-Hub-Signature as the hub spells it; an empty one is none. Errors are
+// *Error and name param.
+func ParseSignatureMethod(param, text string) (string, error) {
+	method := strings.ToLower(text)
+	if method != "" && !slices.Contains(SignatureMethods(), method) {
+		return "", ParamErrorf(param, "is %s; expected sha1, sha256, sha384 or sha512", quote(text))
+	}
+	return method, nil
+}
+
 // ParseTopicForm parses the topic of a register or deregister request from its form body.
 func ParseTopicForm(form url.Values, namer *TopicNamer) (string, error) {
 	raw, err := single(form, "hub.topic")
@@ -127,33 +147,6 @@ func ParseTopicForm(form url.Values, namer *TopicNamer) (string, error) {
 		return "", err
 	}
 	return namer.Name("hub.topic", raw)
-}
-
-// maxPingTopics bounds the number of topics in one ping.
-const maxPingTopics = 100
-
-// ParsePing parses the topics of a thin ping from its form body: hub.url, hub.url[] and hub.topic, each of which may
-// be repeated (PubSubHubbub 0.3 and common practice of publishers). Duplicates are dropped.
-func ParsePing(form url.Values, namer *TopicNamer) ([]string, error) {
-	var names []string
-	for _, param := range []string{"hub.url", "hub.url[]", "hub.topic"} {
-		for _, raw := range form[param] {
-			name, err := namer.Name(param, raw)
-			if err != nil {
-				return nil, err
-			}
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-			if len(names) > maxPingTopics {
-				return nil, ParamErrorf(param, "names more than %d topics; send them in several requests", maxPingTopics)
-			}
-		}
-	}
-	if len(names) == 0 {
-		return nil, ParamErrorf("hub.url", "is missing or empty; expected the URL of the changed topic")
-	}
-	return names, nil
 }
 
 // single returns a parameter's value, or "" if it is missing. A repeated parameter is an error, since guessing which

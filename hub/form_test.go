@@ -187,8 +187,18 @@ func TestPingForm(t *testing.T) {
 		{url.Values{"hub.topic": {"https://example.com/a"}}, []string{"https://example.com/a"}},
 		{url.Values{"hub.url": {"https://example.com/a"}, "hub.topic": {"HTTPS://example.com:443/%61"}}, []string{"https://example.com/a"}},
 		{url.Values{"hub.url": {"https://hub.example/topics/news"}}, []string{"news"}},
+		{url.Values{"hub.url": {"https://example.com/a,https://example.com/b"}}, []string{"https://example.com/a", "https://example.com/b"}},
+		{url.Values{"hub.url[]": {"https://example.com/a , HTTP://example.com/b,https://example.com/a"}, "hub.topic": {"https://example.com/c,https://hub.example/topics/x"}},
+			[]string{"https://example.com/a", "http://example.com/b", "https://example.com/c", "x"}},
+		{url.Values{"hub.url": {"https://example.com/a,b"}}, []string{"https://example.com/a,b"}},
+		{url.Values{"hub.url": {"https://example.com/a?x=,&u=b,https://example.com/c,"}}, []string{"https://example.com/a?x=,&u=b", "https://example.com/c,"}},
+		{url.Values{"hub.url": {"https://example.com/known,https://example.com/b"}}, []string{"https://example.com/known,https://example.com/b"}},
 	} {
-		got, err := hub.ParsePing(tc.form, namer(t))
+		topics, err := hub.ParsePing(tc.form, namer(t), func(name string) bool { return name == "https://example.com/known,https://example.com/b" })
+		var got []string
+		for _, p := range topics {
+			got = append(got, p.Name)
+		}
 		if err != nil || !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %v, %v, want %v", tc.form.Encode(), got, err, tc.want)
 		}
@@ -205,9 +215,10 @@ func TestPingForm(t *testing.T) {
 		{url.Values{"hub.url": {""}}, "hub.url"},
 		{url.Values{"hub.url": {"https://example.com/"}, "hub.topic": {"x"}}, "hub.topic"},
 		{url.Values{"hub.url[]": {"x"}}, "hub.url[]"},
+		{url.Values{"hub.url": {"https://example.com/a,https://u@example.com/b"}}, "hub.url"},
 		{many, "hub.url"},
 	} {
-		_, err := hub.ParsePing(tc.form, namer(t))
+		_, err := hub.ParsePing(tc.form, namer(t), func(string) bool { return false })
 		wantParam(t, err, tc.param)
 	}
 }

@@ -41,7 +41,7 @@ func fill(m protoreflect.Message) {
 func sampleValue(f protoreflect.FieldDescriptor, empty func() protoreflect.Value) protoreflect.Value {
 	number := 10 + uint64(f.Number())
 	switch f.Name() {
-	case "id", "topic", "subscription", "subscriptions", "request", "group", "epoch", "epochs", "first", "offset", "seq", "through", "level":
+	case "id", "topic", "subscription", "subscriptions", "request", "group", "epoch", "epochs", "first", "offset", "seq", "through", "level", "number":
 		number = 1
 	}
 	text := string(f.Name())

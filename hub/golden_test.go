@@ -74,21 +74,22 @@ const howToUpdate = "; add it with: go test ./hub -run Golden -update"
 // rowTables maps the name of a row message to a key in its table.
 func rowTables() map[string]hub.RowKey {
 	return map[string]hub.RowKey{
-		"MetaRow":         {Table: hub.TableMeta},
-		"TopicRow":        {Table: hub.TableTopic, ID: 1},
-		"SubscriptionRow": {Table: hub.TableSubscription, ID: 1},
-		"CursorRow":       {Table: hub.TableCursor, ID: 1},
-		"RequestRow":      {Table: hub.TableRequest, ID: 1},
-		"DeadLetterRow":   {Table: hub.TableDeadLetter, ID: 1},
-		"IdempotencyRow":  {Table: hub.TableIdempotency, ID: 1, Name: "key"},
-		"OriginRow":       {Table: hub.TableOrigin, Name: "origin"},
-		"GroupRow":        {Table: hub.TableGroup, ID: 1},
-		"PendingBlobRow":  {Table: hub.TablePendingBlob, Name: "blob"},
-		"MessageBlobRow":  {Table: hub.TableMessageBlob, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
-		"NodeRow":         {Table: hub.TableNode, Name: "node"},
-		"ApiKeyRow":       {Table: hub.TableAPIKey, Name: "id"},
-		"AccessRuleRow":   {Table: hub.TableAccessRule, Name: "name"},
-		"NonceRow":        {Table: hub.TableNonce, Name: "nonce"},
+		"MetaRow":          {Table: hub.TableMeta},
+		"TopicRow":         {Table: hub.TableTopic, ID: 1},
+		"SubscriptionRow":  {Table: hub.TableSubscription, ID: 1},
+		"CursorRow":        {Table: hub.TableCursor, ID: 1},
+		"RequestRow":       {Table: hub.TableRequest, ID: 1},
+		"FailedRequestRow": {Table: hub.TableFailedRequest, ID: 1},
+		"DeadLetterRow":    {Table: hub.TableDeadLetter, ID: 1},
+		"IdempotencyRow":   {Table: hub.TableIdempotency, ID: 1, Name: "key"},
+		"OriginRow":        {Table: hub.TableOrigin, Name: "origin"},
+		"GroupRow":         {Table: hub.TableGroup, ID: 1},
+		"PendingBlobRow":   {Table: hub.TablePendingBlob, Name: "blob"},
+		"MessageBlobRow":   {Table: hub.TableMessageBlob, ID: 1, Name: "\x00\x00\x00\x00\x00\x00\x00\x01"},
+		"NodeRow":          {Table: hub.TableNode, Name: "node"},
+		"ApiKeyRow":        {Table: hub.TableAPIKey, Name: "id"},
+		"AccessRuleRow":    {Table: hub.TableAccessRule, Name: "name"},
+		"NonceRow":         {Table: hub.TableNonce, Name: "nonce"},
 	}
 }
 
@@ -97,7 +98,8 @@ type goldenEvent struct {
 	Entry   string          `json:"entry"` // as stored in the log, in hex
 	Event   json.RawMessage `json:"event"`
 	Results []hub.Result    `json:"results"`
-	Hash    string          `json:"hash"` // of the state afterwards
+	Hash    string          `json:"hash"`            // of the state afterwards
+	Level   uint32          `json:"level,omitempty"` // feature level of goldenState; the first files have none
 }
 
 // goldenRow is a row as stored in the state file, in hex.
@@ -110,13 +112,20 @@ type goldenRow struct {
 const goldenTime = 1_800_000_000_000_000_000
 
 // goldenState is a small state that most events can act on: topic 1 with two messages, subscription 1 and the pending
-// request 1.
-func goldenState(t *testing.T) *hub.State {
+// request 1. From level 2 on the subscription has an owner.
+func goldenState(t *testing.T, level uint32) *hub.State {
 	t.Helper()
 	s := hub.NewState()
+	var caller *hubpb.Caller
+	if level > 0 {
+		caller = &hubpb.Caller{Principal: "owner"}
+		if _, err := s.Apply(goldenEntry(t, 50, levelSet(level)), new(hub.Effects)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	subscribe := func(callback string) *hubpb.Event {
 		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-			Mode: hubpb.Mode_MODE_SUBSCRIBE, Topic: "topic", Callback: callback, CallbackKey: callback, LeaseSeconds: 3600}}}
+			Mode: hubpb.Mode_MODE_SUBSCRIBE, Topic: "topic", Callback: callback, CallbackKey: callback, LeaseSeconds: 3600, Caller: caller}}}
 	}
 	publish := &hubpb.Event{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{
 		Topic: "topic", ContentType: "text/plain", Body: []byte("body")}}}
@@ -162,12 +171,12 @@ func TestGoldenEvents(t *testing.T) {
 			}
 			if !writeGolden(t, "events", name, missing, func() any {
 				entry := goldenEntry(t, 100, sample)
-				s := goldenState(t)
+				s := goldenState(t, hub.FeatureLevel)
 				res, err := s.Apply(entry, new(hub.Effects))
 				if err != nil {
 					t.Fatal(err)
 				}
-				return goldenEvent{hex.EncodeToString(entry), jsonOf(t, sample), res[0].Proposals[0], fmt.Sprintf("%016x", s.Hash())}
+				return goldenEvent{hex.EncodeToString(entry), jsonOf(t, sample), res[0].Proposals[0], fmt.Sprintf("%016x", s.Hash()), hub.FeatureLevel}
 			}) {
 				t.Errorf("the event kind %s has no golden file for %s%s", name, strings.Join(missing.names(), ", "), howToUpdate)
 			}
@@ -194,7 +203,7 @@ func checkGoldenEvent(t *testing.T, file, kind string, missing fields) {
 	if hub.EventName(got) != kind || !proto.Equal(got, want) {
 		t.Errorf("%s is decoded as %v, want %v", file, got, want)
 	}
-	s := goldenState(t)
+	s := goldenState(t, g.Level)
 	res, err := s.Apply(data, new(hub.Effects))
 	if err != nil {
 		t.Fatalf("%s: %v", file, err)

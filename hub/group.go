@@ -16,6 +16,7 @@ type group struct {
 	topic      TopicID
 	name       string
 	order      Options // mode, window and key, on which all members agree
+	owner      string  // principal that owns its first member, empty: none
 	Cursor     Cursor  // shared progress; delivery statistics are the members' own
 	Assignment Assignment
 	members    []SubscriptionID // sorted
@@ -177,7 +178,8 @@ func (s *State) leave(sub *Subscription) {
 
 // regroup applies the group and order that a subscription asks for. A change starts a new epoch, since messages in
 // flight were sent under the old settings.
-func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candidate, fx *Effects) {
+// The owner is who asked; it adopts the subscription and its group if they have none.
+func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candidate, owner string, fx *Effects) {
 	old := Options{}
 	if sub.Options != nil {
 		old = *sub.Options
@@ -201,6 +203,7 @@ func (s *State) regroup(sub *Subscription, o Options, candidates []*hubpb.Candid
 	case g == nil && !old.SameOrder(&o):
 		s.restart(s.unitOf(sub))
 	}
+	s.adopt(sub, owner, g)
 	s.touch(TableSubscription, uint64(sub.ID))
 	s.touch(TableCursor, uint64(sub.ID))
 	s.report(s.unitOf(sub), fx)
@@ -220,10 +223,10 @@ func (s *State) restart(u unit) {
 func (g *group) row() *hubpb.GroupRow {
 	a := &g.Assignment
 	return &hubpb.GroupRow{Id: uint64(g.id), Topic: uint64(g.topic), Name: g.name, Options: g.order.pb(""),
-		Node: a.Node, Epoch: a.Epoch, NextNode: a.Next, Rewound: a.Rewound, Cursor: g.Cursor.row(0)}
+		Node: a.Node, Epoch: a.Epoch, NextNode: a.Next, Rewound: a.Rewound, Cursor: g.Cursor.row(0), Owner: g.owner}
 }
 
 func groupFromRow(r *hubpb.GroupRow) *group {
 	return &group{id: GroupID(r.Id), topic: TopicID(r.Topic), name: r.Name, order: optionsFromPB(r.Options),
-		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Cursor: cursorFromRow(r.Cursor)}
+		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Cursor: cursorFromRow(r.Cursor), owner: shared(r.Owner)}
 }

@@ -112,7 +112,8 @@ func TestGroupMembersMustAgree(t *testing.T) {
 		for i := 0; i < len(more); i += 2 {
 			f.Set(more[i], more[i+1])
 		}
-		return s.Subscribe(t.Context(), f)
+		_, err := s.Subscribe(t.Context(), f)
+		return err
 	}
 	w.join(cb+"k", 0, &hubpb.SubscriptionOptions{Group: "k", Mode: hub.DeliveryKeyed, Window: 4, Key: "json:/a"})
 	for param, params := range map[string][]string{

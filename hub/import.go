@@ -163,7 +163,7 @@ func (w *importing) subscription(ctx context.Context, i int, sub *ImportedSubscr
 	var there, pending bool
 	w.s.state.View(func(st *State) {
 		have, there = st.SubscriptionByKey(r.Topic, r.CallbackKey)
-		_, pending = st.requestByKey[requestKey{r.Topic, r.CallbackKey}]
+		_, pending = st.requestByKey[requestKey{r.Topic, r.CallbackKey, ""}]
 	})
 	switch {
 	case there && !have.Expired(now):
@@ -189,6 +189,7 @@ func (w *importing) subscription(ctx context.Context, i int, sub *ImportedSubscr
 		if w.s.crowded() {
 			return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 		}
+		ev.Caller = w.s.operator()
 		return w.add(ctx, i, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 	}
 	imported := &hubpb.SubscriptionImported{Request: ev}
@@ -222,7 +223,7 @@ func (s *Service) importRequest(sub *ImportedSubscription) (*hubpb.SubscriptionR
 			return nil, nil, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}
-	if err := s.checkOptions(r); err != nil {
+	if err := s.checkOptions(r, s.operator()); err != nil {
 		return nil, nil, err
 	}
 	more := url.Values{}

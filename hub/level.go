@@ -17,12 +17,58 @@ const levelOwners = 2
 
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
-func LevelOf(*hubpb.Event) uint32 {
+func LevelOf(e *hubpb.Event) uint32 {
+	if needsOwners(e) {
+		return levelOwners
+	}
+	switch e.Kind.(type) {
+	case *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
+		return 2
+	}
 	return 1
+}
+
+// needsOwners reports whether an event is of a kind, or has a field, of levelOwners.
+func needsOwners(e *hubpb.Event) bool {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_MessagePublished:
+		return k.MessagePublished.Caller != nil || k.MessagePublished.KeyWindow != 0
+	case *hubpb.Event_BatchPublished:
+		return k.BatchPublished.Caller != nil || k.BatchPublished.KeyWindow != 0
+	case *hubpb.Event_BlobPublished:
+		return k.BlobPublished.Caller != nil || k.BlobPublished.KeyWindow != 0
+	case *hubpb.Event_TopicRegistered:
+		return k.TopicRegistered.Caller != nil
+	case *hubpb.Event_TopicPinged:
+		return k.TopicPinged.Caller != nil
+	case *hubpb.Event_SubscriptionRequested:
+		return k.SubscriptionRequested.Caller != nil
+	case *hubpb.Event_SubscriptionImported:
+		return k.SubscriptionImported.GetRequest().GetCaller() != nil
+	case *hubpb.Event_SubscriptionRewound:
+		return k.SubscriptionRewound.Owner != ""
+	case *hubpb.Event_SubscriptionPaused:
+		return k.SubscriptionPaused.Owner != "" || k.SubscriptionPaused.Reason != hubpb.PauseReason_PAUSE_OPERATOR
+	case *hubpb.Event_SubscriptionsEnded:
+		return k.SubscriptionsEnded.Owner != "" || k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_OWNER
+	case *hubpb.Event_ApiKeyCreated:
+		return k.ApiKeyCreated.Caller != nil
+	case *hubpb.Event_ApiKeyRevoked:
+		return k.ApiKeyRevoked.EndSubscriptions
+	case *hubpb.Event_NonceClaimed:
+		return k.NonceClaimed.Caller != nil
+	case *hubpb.Event_ApiKeysExpired, *hubpb.Event_OwnerEnded, *hubpb.Event_SubscriptionsReassigned:
+		return true
+	}
+	return false
 }
 
 // FeatureLevel returns the level that every member of the cluster knows, or 0 before they have agreed on one.
 func (s *State) FeatureLevel() uint32 { return s.meta.FeatureLevel }
+
+// hasOwners reports whether the fold follows the rules of levelOwners. Events that any program may write must be
+// folded as that program does until every member knows the rules.
+func (s *State) hasOwners() bool { return s.meta.FeatureLevel >= levelOwners }
 
 // knownLevel returns an error if the cluster has moved past the feature level of this program.
 func knownLevel(e *hubpb.FeatureLevelSet) error {
@@ -35,6 +81,9 @@ func knownLevel(e *hubpb.FeatureLevelSet) error {
 func (s *State) setLevel(e *hubpb.FeatureLevelSet) Result {
 	if e.Level <= s.FeatureLevel() {
 		return Result{Outcome: OutcomeStale}
+	}
+	if s.meta.FeatureLevel < levelOwners && e.Level >= levelOwners {
+		s.idempotency.settleOrder()
 	}
 	s.meta.FeatureLevel = e.Level
 	return Result{}

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -32,6 +31,10 @@ const (
 	LifecyclePaused    = "subscription.paused"
 	LifecycleResumed   = "subscription.resumed"
 	LifecycleEnded     = "subscription.ended"
+	// A request came to nothing: the hub refused it, or its callback did not confirm it.
+	LifecycleDenied     = "subscription.denied"
+	LifecycleUnverified = "subscription.verification_failed"
+	LifecycleReassigned = "subscription.reassigned" // it has another owner
 )
 
 // Lifecycle is a message of EventsTopic: something that happened to a subscription. It is written in the same step of
@@ -42,9 +45,9 @@ const (
 type Lifecycle struct {
 	ID           string `json:"id"` // the message's ID, as in X-Hub-Message-Id
 	Type         string `json:"type"`
-	Time         string `json:"time"`         // RFC 3339, the log's time
-	Subscription string `json:"subscription"` // s-17
-	Topic        string `json:"topic"`        // topic name
+	Time         string `json:"time"`                   // RFC 3339, the log's time
+	Subscription string `json:"subscription,omitempty"` // s-17; of a request without a subscription this and cursor and lease_expires_at are missing
+	Topic        string `json:"topic"`                  // topic name
 	Callback     string `json:"callback"`
 	Node         string `json:"node,omitempty"` // owner
 	Cursor       uint64 `json:"cursor"`         // this message and all before it need no further attempt
@@ -62,7 +65,13 @@ type Lifecycle struct {
 	GapThrough  uint64 `json:"gap_through,omitempty"`
 	GapMessages uint64 `json:"gap_messages,omitempty"`
 
-	Reason string `json:"reason,omitempty"` // exhausted: class of the last failure; ended: unsubscribed, gone, operator or topic_deregistered
+	Request string `json:"request,omitempty"` // denied and verification_failed: ID of the request, r-17; Status and Attempts are its callback's
+	Mode    string `json:"mode,omitempty"`    // denied and verification_failed: subscribe or unsubscribe
+
+	// Reason is, if exhausted: the class of the last failure; paused: owner, owner_ended or not_allowed, empty for an
+	// operator; ended: unsubscribed, gone, operator, owner, owner_ended or topic_deregistered; denied and
+	// verification_failed: why the request came to nothing.
+	Reason string `json:"reason,omitempty"`
 }
 
 // checkReserved keeps clients from using the hub's own topics.
@@ -92,11 +101,32 @@ func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*
 	if add != nil {
 		add(&e)
 	}
-	body, err := json.Marshal(&e)
-	if err != nil {
-		panic(err) // strings and numbers always encode
+	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+}
+
+// announceFailed announces a request that came to nothing. Of a subscription that belongs to somebody else it tells
+// that one's ID, and not who asked.
+func (s *State) announceFailed(f *FailedRequest, fx *Effects) {
+	t := s.topics[s.topicByName[EventsTopic]]
+	if t == nil {
+		return
 	}
-	s.append(t, Message{ContentType: "application/json", Body: body}, fx)
+	kind := LifecycleUnverified
+	switch f.Reason {
+	case FailedNotOwner, FailedUnknownTopic, FailedGroup, FailedQuota:
+		kind = LifecycleDenied
+	}
+	tell := func(e *Lifecycle) {
+		e.Request, e.Mode, e.Reason, e.Status, e.Attempts = f.ID.String(), f.ModeName(), f.Reason, f.Status, f.Attempts
+	}
+	if id, ok := s.subByKey[subscriptionKey{s.topicByName[f.TopicName], f.CallbackKey}]; ok {
+		s.announce(kind, s.subs[id], fx, tell)
+		return
+	}
+	m := Message{Topic: t.ID, Offset: t.Head + 1}
+	e := Lifecycle{ID: m.ID(), Type: kind, Time: stamp(s.meta.Now), Topic: f.TopicName, Callback: f.Callback}
+	tell(&e)
+	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
 }
 
 // stamp formats a time of the fold (Unix nanoseconds) for JSON.

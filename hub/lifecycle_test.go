@@ -182,13 +182,14 @@ func TestReservedTopics(t *testing.T) {
 	a := &asked{State: hub.NewState()}
 	s := hub.NewService(hub.Policy{Leases: hub.LeasePolicy{Min: time.Second, Default: time.Hour, Max: time.Hour}, MaxMessageBytes: 100}, namer, a, a, nil)
 	subscribe := func(topic string) error {
-		return s.Subscribe(t.Context(), url.Values{"hub.mode": {"subscribe"}, "hub.topic": {"https://hub.example/topics/" + topic}, "hub.callback": {cb}})
+		_, err := s.Subscribe(t.Context(), url.Values{"hub.mode": {"subscribe"}, "hub.topic": {"https://hub.example/topics/" + topic}, "hub.callback": {cb}})
+		return err
 	}
 	publish := func(topic string) error {
 		_, err := s.Publish(t.Context(), hub.Publication{Topic: topic, ContentType: "text/plain"})
 		return err
 	}
-	ping := s.Ping(t.Context(), url.Values{"hub.url": {"https://hub.example/topics/hub.events"}})
+	_, ping := s.Ping(t.Context(), "", url.Values{"hub.url": {"https://hub.example/topics/hub.events"}})
 	for what, err := range map[string]error{"publish": publish("hub.events"), "publish elsewhere": publish("hub.x"), "ping": ping,
 		"register": s.Register(t.Context(), "hub.x"), "subscribe": subscribe("hub.x")} {
 		if hub.CodeOf(err) != hub.CodeForbidden || !strings.Contains(fmt.Sprint(err), "hub.") {

@@ -2,7 +2,9 @@ package hub
 
 import (
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -12,10 +14,21 @@ const MaxTopicNameBytes = 512
 
 // TopicNamer converts between topic URLs and topic names. A topic hosted by the hub, at <base>/topics/<name>, is
 // known by its bare name, so that its identity does not depend on the hub's address. Any other topic is known by its
-// normalised URL.
+// normalised URL. Safe for concurrent use.
 type TopicNamer struct {
-	bases []string // normalised, each ending in "/topics/"; the first is the public one
-	bare  bool
+	public string // the first of bases
+	bare   bool
+	// own reports whether the hub answers at a URL's host and port itself; nil: nothing but its bases is known.
+	own func(*url.URL) bool
+
+	known *atomic.Pointer[hubURLs]
+}
+
+// hubURLs are the URLs under which the hub is reached. It is immutable.
+type hubURLs struct {
+	configured []string // normalised, each ending in "/topics/"; the first is the public one
+	bases      []string // configured, and those of other nodes
+	version    uint64
 }
 
 // TakeBareNames makes Name accept the bare name of a hosted topic. Call it before the namer is used.
@@ -28,30 +41,103 @@ func (n *TopicNamer) takingBareNames() *TopicNamer {
 	return &bare
 }
 
-// NewTopicNamer returns a namer for the hub's public URL and other URLs under which it is reached, such as those of
-// other nodes. The error names the invalid URL.
+// RecogniseOwn makes Name refuse URLs that lead to the hub itself but are none of its topics. own reports whether this
+// process answers at a URL's host and port. Call it before the namer is used.
+func (n *TopicNamer) RecogniseOwn(own func(*url.URL) bool) { n.own = own }
+
+// NewTopicNamer returns a namer for the hub's public URL and other URLs under which it is reached. Where a URL names
+// this machine (localhost, 127.0.0.1, ::1), it may also be reached by the other names. The error names the invalid
+// URL.
 func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {
-	n := &TopicNamer{}
+	u := &hubURLs{}
 	for _, base := range append([]string{publicURL}, aliases...) {
 		if _, err := ParseURL("public URL", base); err != nil {
 			return nil, err
 		}
-		n.bases = append(n.bases, strings.TrimSuffix(NormalizeURL(base), "/")+"/topics/")
+		u.configured = append(u.configured, topicsBelow(base))
 	}
+	u.bases = withLoopbackNames(u.configured)
+	n := &TopicNamer{public: u.bases[0], known: new(atomic.Pointer[hubURLs])}
+	n.known.Store(u)
 	return n, nil
 }
+
+// SetMembers makes the URLs of other nodes, as public URLs or aliases, name the same hosted topics as this node's.
+// Invalid ones are ignored.
+func (n *TopicNamer) SetMembers(urls []string) {
+	old := n.known.Load()
+	bases := slices.Clone(old.configured)
+	for _, u := range urls {
+		if _, err := ParseURL("", u); err == nil {
+			bases = append(bases, topicsBelow(u))
+		}
+	}
+	if bases = withLoopbackNames(bases); !slices.Equal(bases, old.bases) {
+		n.known.Store(&hubURLs{configured: old.configured, bases: bases, version: old.version + 1})
+	}
+}
+
+// Version changes whenever Name may return something else than before.
+func (n *TopicNamer) Version() uint64 { return n.known.Load().version }
+
+// Bases returns the URLs under which the hub is reached, each without a trailing slash: its own, its aliases, those of
+// the other nodes, and for those on this machine its other names. The first is the public one.
+func (n *TopicNamer) Bases() []string {
+	bases := slices.Clone(n.known.Load().bases)
+	for i, b := range bases {
+		bases[i] = strings.TrimSuffix(b, topicsPath)
+	}
+	return bases
+}
+
+const topicsPath = "/topics/"
+
+func topicsBelow(base string) string { return strings.TrimSuffix(NormalizeURL(base), "/") + topicsPath }
+
+// withLoopbackNames returns the bases, each once, with the other names of this machine for those that have one.
+func withLoopbackNames(bases []string) (out []string) {
+	for _, b := range bases {
+		if !slices.Contains(out, b) {
+			out = append(out, b)
+		}
+	}
+	for _, b := range bases {
+		scheme, rest, _ := strings.Cut(b, "://")
+		for _, host := range loopbackNames() {
+			tail, ok := strings.CutPrefix(rest, host)
+			if !ok || tail[0] != ':' && tail[0] != '/' {
+				continue
+			}
+			for _, other := range loopbackNames() {
+				if alias := scheme + "://" + other + tail; !slices.Contains(out, alias) {
+					out = append(out, alias)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func loopbackNames() [3]string { return [...]string{"127.0.0.1", "localhost", "[::1]"} }
 
 // Name returns the name of the topic that a client calls raw in the parameter param. Errors are *Error and name
 // param.
 func (n *TopicNamer) Name(param, raw string) (string, error) {
-	if n.bare && raw != "" && !looksLikeURL(raw) {
-		return n.HostedName(param, raw)
+	if raw != "" && !looksLikeURL(raw) {
+		name, err := n.HostedName(param, raw)
+		switch {
+		case n.bare:
+			return name, err
+		case err == nil && !strings.Contains(raw, ":/"):
+			return "", ParamErrorf(param, "%s is not an absolute http or https URL; this hub's topic of that name is %s", quote(raw), n.URL(name))
+		}
 	}
-	if _, err := ParseURL(param, raw); err != nil {
+	u, err := ParseURL(param, raw)
+	if err != nil {
 		return "", err
 	}
 	normal := NormalizeURL(raw)
-	for _, base := range n.bases {
+	for _, base := range n.known.Load().bases {
 		rest, ok := strings.CutPrefix(normal, base)
 		if !ok {
 			continue
@@ -65,7 +151,36 @@ func (n *TopicNamer) Name(param, raw string) (string, error) {
 		}
 		return n.HostedName(param, name)
 	}
+	if n.own != nil && n.own(u) {
+		return "", n.misaddressed(param, raw, normal)
+	}
 	return normal, nil
+}
+
+// CheckHost returns an error if raw calls a topic of this hub by the host and port at which a client has reached the
+// hub, though these are none that its URLs have: the hub would take it for a foreign topic.
+func (n *TopicNamer) CheckHost(param, raw, host string) error {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok || len(host) == 0 || len(rest) <= len(host) || !strings.EqualFold(rest[:len(host)], host) || !strings.HasPrefix(rest[len(host):], topicsPath) {
+		return nil
+	}
+	if name, err := n.Name(param, raw); err != nil || n.Hosted(name) {
+		return err
+	}
+	return n.misaddressed(param, raw, NormalizeURL(scheme+"://"+rest))
+}
+
+// misaddressed returns the error for the URL of a foreign topic that leads to this hub.
+func (n *TopicNamer) misaddressed(param, raw, normal string) error {
+	_, rest, _ := strings.Cut(normal, "://")
+	base, name, ok := strings.Cut(rest, topicsPath)
+	if name, err := url.PathUnescape(name); ok && err == nil && !strings.Contains(base, "/") {
+		if name, err = n.HostedName(param, name); err == nil {
+			return ParamErrorf(param, "%s leads to this hub, where the topic's URL is %s; use that one, or list the other address in http.alias_urls",
+				quoteURL(raw), n.URL(name))
+		}
+	}
+	return ParamErrorf(param, "%s leads to this hub, whose topics have URLs such as %s", quoteURL(raw), n.URL("news"))
 }
 
 // HostedName validates the (unescaped) name of a topic under /topics/. A name that is itself an http or https URL
@@ -101,7 +216,7 @@ func (n *TopicNamer) URL(name string) string {
 	for i, s := range segments {
 		segments[i] = url.PathEscape(s)
 	}
-	return n.bases[0] + strings.Join(segments, "/")
+	return n.public + strings.Join(segments, "/")
 }
 
 // Hosted reports whether the topic of that name is hosted by the hub.

@@ -1,6 +1,8 @@
 package hub_test
 
 import (
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +45,118 @@ func TestTopicNames(t *testing.T) {
 			continue
 		}
 		wantParam(t, err, "hub.topic")
+	}
+}
+
+// Whatever this machine is called in the hub's URL or in a topic's, it is the same topic.
+func TestLoopbackNamesAreTheHub(t *testing.T) {
+	for _, base := range []string{"http://127.0.0.1:8080", "http://localhost:8080", "http://LOCALHOST:8080/", "http://[::1]:8080"} {
+		for _, publicURL := range []string{base, "https://hub.example"} {
+			n, err := hub.NewTopicNamer(publicURL, base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for raw, want := range map[string]string{
+				"http://127.0.0.1:8080/topics/news": "news", "http://localhost:8080/topics/news": "news", "http://[::1]:8080/topics/a%20b": "a b",
+				"http://Localhost:8080/topics/a/b": "a/b", "http://[0:0:0:0:0:0:0:1]:8080/topics/x": "http://[0:0:0:0:0:0:0:1]:8080/topics/x",
+				"http://localhost:8081/topics/news": "http://localhost:8081/topics/news", "http://localhost/topics/news": "http://localhost/topics/news",
+				"http://localhost.example:8080/topics/news": "http://localhost.example:8080/topics/news",
+			} {
+				if got, err := n.Name("hub.topic", raw); err != nil || got != want {
+					t.Errorf("hub %s: %s is named %q (%v), want %q", base, raw, got, err, want)
+				}
+			}
+			if got, want := n.URL("news"), strings.TrimSuffix(hub.NormalizeURL(publicURL), "/")+"/topics/news"; got != want {
+				t.Errorf("hub %s: the topic's URL is %s, want %s", publicURL, got, want)
+			}
+		}
+	}
+}
+
+// A name that is no URL, and a URL that leads to the hub and is none of its topics', are refused with the right URL.
+func TestWrongTopicURLsAreRefusedWithTheRightOne(t *testing.T) {
+	n := namer(t)
+	n.RecogniseOwn(func(u *url.URL) bool { return u.Host == "10.0.0.9:8080" || u.Hostname() == "machine" })
+	for raw, right := range map[string]string{
+		"news":                               "https://hub.example/topics/news",
+		"orders/new":                         "https://hub.example/topics/orders/new",
+		"a b é":                              "https://hub.example/topics/a%20b%20%C3%A9",
+		"http://10.0.0.9:8080/topics/news":   "https://hub.example/topics/news",
+		"http://machine/topics/a%2Fb":        "https://hub.example/topics/a/b",
+		"http://machine/news":                "https://hub.example/topics/news",
+		"http://10.0.0.9:8080/x/topics/blog": "https://hub.example/topics/news",
+		"http://10.0.0.9:8080":               "https://hub.example/topics/news",
+	} {
+		_, err := n.Name("hub.topic", raw)
+		if err == nil {
+			t.Errorf("%s is accepted", raw)
+			continue
+		}
+		wantParam(t, err, "hub.topic")
+		if !strings.Contains(err.Error(), right) {
+			t.Errorf("%s: %v, want a word about %s", raw, err, right)
+		}
+	}
+	for _, c := range []struct {
+		raw, host string
+		ok        bool
+	}{
+		{"http://hub.internal:8080/topics/news", "hub.internal:8080", false},
+		{"HTTP://Hub.internal:8080/topics/news", "hub.INTERNAL:8080", false},
+		{"http://hub.internal:8080/topics/news", "hub.example", true}, // another server's topic
+		{"https://hub.example/topics/news", "hub.example", true},
+		{"http://10.0.0.1:8080/base/topics/news", "10.0.0.1:8080", true},
+		{"https://example.com/feed", "example.com", true}, // one server in front of both
+		{"https://example.com", "example.com", true},
+		{"news", "hub.example", true},
+		{"https://example.com/topics/x", "", true},
+	} {
+		err := n.CheckHost("hub.url", c.raw, c.host)
+		if (err == nil) != c.ok {
+			t.Errorf("%s by way of %s: %v", c.raw, c.host, err)
+		}
+		if err != nil {
+			wantParam(t, err, "hub.url")
+			if !strings.Contains(err.Error(), "https://hub.example/topics/news") {
+				t.Errorf("%s by way of %s: %v", c.raw, c.host, err)
+			}
+		}
+	}
+}
+
+// The URLs of other nodes name the same topics as this node's.
+func TestMembersURLsNameTheSameTopics(t *testing.T) {
+	n := namer(t)
+	name := func(raw string) string {
+		got, err := n.Name("hub.topic", raw)
+		if err != nil {
+			t.Errorf("%s: %v", raw, err)
+		}
+		return got
+	}
+	const other, local = "http://10.0.0.2:8080/hub/topics/a/b", "http://localhost:9090/topics/a/b"
+	if name(other) != other {
+		t.Errorf("%s is named %q before anything is known of other nodes", other, name(other))
+	}
+	before := n.Version()
+	n.SetMembers([]string{"http://10.0.0.2:8080/hub/", "http://127.0.0.1:9090", "ftp://no", ""})
+	if name(other) != "a/b" || name(local) != "a/b" || name("https://hub.example/topics/a/b") != "a/b" || n.Version() == before {
+		t.Errorf("named %q and %q in version %d", name(other), name(local), n.Version())
+	}
+	if got := n.URL("a/b"); got != "https://hub.example/topics/a/b" {
+		t.Errorf("the topic's URL is %s", got)
+	}
+	if got := n.Bases(); got[0] != "https://hub.example" || !slices.Contains(got, "http://10.0.0.2:8080/hub") || !slices.Contains(got, "http://localhost:9090") {
+		t.Errorf("bases %v", got)
+	}
+	before = n.Version()
+	n.SetMembers([]string{"http://10.0.0.2:8080/hub", "http://127.0.0.1:9090"})
+	if n.Version() != before {
+		t.Error("the same URLs count as a change")
+	}
+	n.SetMembers(nil)
+	if name(other) != other || n.Version() == before {
+		t.Errorf("%s is still named %q", other, name(other))
 	}
 }
 

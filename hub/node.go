@@ -19,6 +19,7 @@ type Node struct {
 	Since    time.Time // when Phase began, by the leader's clock
 	Boot     string    // its newest run
 	Stopping bool      // this run has announced that it is stopping
+	URLs     []string  // under which clients reach it, without /topics/; a removed node's stay known
 }
 
 // NodePhase is a stage of a node's membership.
@@ -117,6 +118,20 @@ func (s *State) changeNodeRun(e *hubpb.NodeRunChanged, fx *Effects) Result {
 	return Result{}
 }
 
+// MaxNodeURLs is how many URLs of one node are recorded.
+const MaxNodeURLs = 32
+
+// setNodeURLs records the URLs under which clients reach a node.
+func (s *State) setNodeURLs(e *hubpb.NodeUrlsSet, fx *Effects) Result {
+	n := s.nodes[e.Node]
+	if n == nil || n.Phase == NodeRemoved {
+		return Result{Outcome: OutcomeStale}
+	}
+	n.URLs = slices.Clone(e.Urls[:min(len(e.Urls), MaxNodeURLs)])
+	s.changedNode(n, fx)
+	return Result{}
+}
+
 func (s *State) changedNode(n *Node, fx *Effects) {
 	s.nodesChanged++
 	s.touchName(TableNode, n.ID)
@@ -125,10 +140,10 @@ func (s *State) changedNode(n *Node, fx *Effects) {
 
 func (n *Node) row() *hubpb.NodeRow {
 	return &hubpb.NodeRow{Node: n.ID, Instance: n.Instance, Address: n.Address, Voter: n.Voter, Phase: n.Phase, Boot: n.Boot,
-		Stopping: n.Stopping, Since: nanos(n.Since)}
+		Stopping: n.Stopping, Since: nanos(n.Since), Urls: n.URLs}
 }
 
 func nodeFromRow(r *hubpb.NodeRow) *Node {
 	return &Node{ID: r.Node, Instance: r.Instance, Address: r.Address, Voter: r.Voter, Phase: r.Phase, Boot: r.Boot,
-		Stopping: r.Stopping, Since: timeOf(r.Since)}
+		Stopping: r.Stopping, Since: timeOf(r.Since), URLs: r.Urls}
 }

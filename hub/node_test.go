@@ -1,6 +1,9 @@
 package hub_test
 
 import (
+	"fmt"
+	"reflect"
+	"slices"
 	"testing"
 
 	"quorumhub/hub"
@@ -26,7 +29,7 @@ func (w *world) node(id string) hub.Node {
 	if !ok {
 		w.Errorf("%s is not known", id)
 	}
-	if back, _ := reloaded(w, w.State).Node(id); back != n {
+	if back, _ := reloaded(w, w.State).Node(id); !reflect.DeepEqual(back, n) {
 		w.Errorf("after a restart %s is %+v, want %+v", id, back, n)
 	}
 	return n
@@ -74,6 +77,47 @@ func TestNodeRemovalIsPermanent(t *testing.T) {
 	w.apply(nodeChanged("node-9", hub.NodeLeaving, 0))
 	if _, ok := w.Node("node-9"); ok {
 		t.Error("a change created an unknown node")
+	}
+}
+
+func TestNodeURLs(t *testing.T) {
+	w := newWorld(t)
+	set := func(node string, urls ...string) *hubpb.Event {
+		return &hubpb.Event{Kind: &hubpb.Event_NodeUrlsSet{NodeUrlsSet: &hubpb.NodeUrlsSet{Node: node, Urls: urls}}}
+	}
+	w.apply(set("node-1", "http://unknown"))
+	if _, ok := w.Node("node-1"); ok {
+		t.Error("URLs created an unknown node")
+	}
+	w.apply(admitted("node-1", "a", true))
+	w.apply(set("node-1", "http://a", "http://alias"))
+	if n := w.node("node-1"); !slices.Equal(n.URLs, []string{"http://a", "http://alias"}) {
+		t.Errorf("%+v", n)
+	}
+	if len(w.fx.Nodes) != 1 || len(w.fx.Nodes[0].URLs) != 2 {
+		t.Errorf("the effects report %+v", w.fx.Nodes)
+	}
+	w.apply(admitted("node-1", "a", true))
+	w.apply(runChanged("node-1", "run-2", hubpb.NodeRun_RUN_STARTED))
+	if n := w.node("node-1"); len(n.URLs) != 2 {
+		t.Errorf("another run forgot the URLs: %+v", n)
+	}
+	var many []string
+	for i := range hub.MaxNodeURLs + 10 {
+		many = append(many, fmt.Sprint("http://", i))
+	}
+	w.apply(set("node-1", many...))
+	if n := w.node("node-1"); len(n.URLs) != hub.MaxNodeURLs {
+		t.Errorf("%d URLs", len(n.URLs))
+	}
+	w.apply(set("node-1", "http://a"))
+	w.apply(nodeChanged("node-1", hub.NodeRemoved, 0))
+	w.apply(set("node-1"))
+	if n := w.node("node-1"); !slices.Equal(n.URLs, []string{"http://a"}) {
+		t.Errorf("a removed node's URLs are no longer known: %+v", n)
+	}
+	if level := hub.LevelOf(set("node-1")); level != 2 {
+		t.Errorf("level %d: older programs stop at this event", level)
 	}
 }
 

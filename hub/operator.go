@@ -14,7 +14,8 @@ type Rewind struct {
 }
 
 // Rewind moves a subscription's cursor back or forward; with dryRun it only computes the effect. An unknown
-// subscription is CodeNotFound, a position outside the topic's range CodeInvalid.
+// subscription, and one that the caller may not manage, is CodeNotFound, a position outside the topic's range
+// CodeInvalid.
 func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID, to Position, dryRun bool) (Rewind, error) {
 	var sub Subscription
 	var t Topic
@@ -24,7 +25,7 @@ func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID
 			t, _ = st.TopicByID(sub.Topic)
 		}
 	})
-	if !known {
+	if !known || !s.MayManage(ctx, sub.Owner) {
 		return Rewind{}, noSubscription(id)
 	}
 	if err := to.Check(t, s.now()); err != nil {
@@ -39,26 +40,54 @@ func (s *Service) Rewind(ctx context.Context, times TimeIndex, id SubscriptionID
 		return r, nil
 	}
 	return r, s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRewound{
-		SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor}}})
+		SubscriptionRewound: &hubpb.SubscriptionRewound{Subscription: uint64(id), Offset: cursor, Owner: s.guard(ctx)}}})
 }
 
 // Pause stops the deliveries of a subscription, or resumes them where they stopped. Its lease keeps running. Pausing
-// a paused subscription changes nothing; an unknown one is CodeNotFound.
+// a paused subscription changes nothing; an unknown one, and one that the caller may not manage, is CodeNotFound. An
+// owner who is no operator resumes only what it has paused itself; anything else is CodeForbidden.
 func (s *Service) Pause(ctx context.Context, id SubscriptionID, paused bool) error {
-	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{
-		SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused}}})
+	sub, err := s.managed(ctx, id)
+	if err != nil {
+		return err
+	}
+	ev := &hubpb.SubscriptionPaused{Subscription: uint64(id), Paused: paused, Owner: s.guard(ctx)}
+	if ev.Owner != "" {
+		if ev.Reason = PauseOwner; !paused {
+			ev.Reason = PauseOperator
+		}
+		if !paused && sub.Paused && sub.PauseReason != PauseOwner {
+			return notYours(id, sub.PauseReason)
+		}
+	}
+	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{SubscriptionPaused: ev}})
 }
 
-// End ends a subscription by decision of the hub; its callback is notified with hub.mode=denied (WebSub 5.2). An
-// unknown subscription is CodeNotFound.
+func notYours(id SubscriptionID, reason PauseReason) error {
+	return Errorf(CodeForbidden, "%s is paused (%s), and only an operator of the hub can resume it", id, PauseReasonName(reason))
+}
+
+// End ends a subscription; its callback is notified with hub.mode=denied (WebSub 5.2). An unknown subscription, and
+// one that the caller may not manage, is CodeNotFound.
 func (s *Service) End(ctx context.Context, id SubscriptionID) error {
-	known := false
-	s.state.View(func(st *State) { _, known = st.Subscription(id) })
-	if !known {
-		return noSubscription(id)
+	if _, err := s.managed(ctx, id); err != nil {
+		return err
 	}
-	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: &hubpb.SubscriptionsEnded{
-		Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_OPERATOR}}})
+	ev := &hubpb.SubscriptionsEnded{Subscriptions: []uint64{uint64(id)}, Reason: hubpb.EndReason_END_OPERATOR, Owner: s.guard(ctx)}
+	if ev.Owner != "" {
+		ev.Reason = hubpb.EndReason_END_OWNER
+	}
+	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: ev}})
+}
+
+// managed returns a subscription that the caller of ctx may manage. Any other is CodeNotFound.
+func (s *Service) managed(ctx context.Context, id SubscriptionID) (sub Subscription, err error) {
+	known := false
+	s.state.View(func(st *State) { sub, known = st.Subscription(id) })
+	if !known || !s.MayManage(ctx, sub.Owner) {
+		return Subscription{}, noSubscription(id)
+	}
+	return sub, nil
 }
 
 func (s *Service) operate(ctx context.Context, id SubscriptionID, ev *hubpb.Event) error {
@@ -77,7 +106,7 @@ func noSubscription(id SubscriptionID) error {
 // can no longer change it (invariant I4).
 func (s *State) rewind(e *hubpb.SubscriptionRewound, fx *Effects) Result {
 	sub := s.subs[SubscriptionID(e.Subscription)]
-	if sub == nil {
+	if sub == nil || e.Owner != "" && e.Owner != sub.Owner {
 		return Result{Outcome: OutcomeStale}
 	}
 	u := s.unitOf(sub)
@@ -93,15 +122,35 @@ func (s *State) pause(e *hubpb.SubscriptionPaused, fx *Effects) Result {
 	if sub == nil {
 		return Result{Outcome: OutcomeStale}
 	}
-	if sub.Paused != e.Paused {
-		sub.Paused = e.Paused
-		s.touch(TableSubscription, e.Subscription)
-		fx.Subscriptions = append(fx.Subscriptions, s.view(sub))
-		kind := LifecycleResumed
-		if sub.Paused {
-			kind = LifecyclePaused
-		}
-		s.announce(kind, sub, fx, nil)
+	if e.Owner != "" && e.Owner != sub.Owner {
+		return Result{Outcome: OutcomeStale}
 	}
+	if e.Owner != "" && sub.Paused && sub.PauseReason != PauseOwner && !e.Paused {
+		return Result{Outcome: OutcomeNotOwner}
+	}
+	s.setPaused(sub, e.Paused, e.Reason, fx)
 	return Result{ID: e.Subscription}
+}
+
+// setPaused stops or resumes a subscription. The reason of a pause that is already there gives way only to that of a
+// decision by the hub.
+func (s *State) setPaused(sub *Subscription, paused bool, reason PauseReason, fx *Effects) {
+	if !paused {
+		reason = PauseOperator
+	}
+	if sub.Paused == paused && (reason == sub.PauseReason || reason <= PauseOwner) {
+		return
+	}
+	sub.Paused, sub.PauseReason = paused, reason
+	s.touch(TableSubscription, uint64(sub.ID))
+	fx.Subscriptions = append(fx.Subscriptions, s.view(sub))
+	if !paused {
+		s.announce(LifecycleResumed, sub, fx, nil)
+		return
+	}
+	s.announce(LifecyclePaused, sub, fx, func(e *Lifecycle) {
+		if reason != PauseOperator {
+			e.Reason = PauseReasonName(reason)
+		}
+	})
 }

@@ -18,6 +18,10 @@ const (
 	// OutcomeGroupConflict: the other members of the consumer group use another mode, window or key.
 	OutcomeGroupConflict
 	OutcomeKeyRetired // the secret is sealed with a key that has been retired; nothing changed
+	// OutcomeNotOwner: it belongs to another principal, who alone may change it.
+	OutcomeNotOwner
+	// OutcomeQuota: a quota of the caller is reached: ID names it, Offset is what is in use, and Topic the limit.
+	OutcomeQuota
 )
 
 // Result is the outcome of one event and what it created.
@@ -25,7 +29,7 @@ type Result struct {
 	Outcome Outcome
 	Topic   TopicID
 	Offset  uint64 // of the published message
-	ID      uint64 // of the created request, subscription or dead letter
+	ID      uint64 // of the created request, subscription or dead letter; of a message: idempotency keys forgotten for its own
 }
 
 // BatchResult holds the results of one batch of an entry: one list per proposal, one result per event.
@@ -45,13 +49,17 @@ func (r Result) Err(name string) error {
 	case OutcomeTopicExists:
 		return Errorf(CodeConflict, "topic %q is already registered", name)
 	case OutcomeKeyConflict:
-		return Errorf(CodeUnprocessable, "Idempotency-Key was used within the last day with other content for topic %q; use a new key", name)
+		return Errorf(CodeUnprocessable, "Idempotency-Key was used before with other content for topic %q; use a new key", name)
 	case OutcomeStale:
 		return Errorf(CodeConflict, "it has been replaced by something newer")
 	case OutcomeGroupConflict:
 		return Errorf(CodeConflict, "the consumer group has another delivery mode, window or key")
 	case OutcomeKeyRetired:
 		return Errorf(CodeUnavailable, "the sealing key has just been rotated; try again")
+	case OutcomeNotOwner:
+		return Errorf(CodeForbidden, "%q belongs to another principal", name)
+	case OutcomeQuota:
+		return overQuota(r.quotaUse())
 	case OutcomeForgotten:
 		return ErrAmbiguous
 	case OutcomeNotFound:

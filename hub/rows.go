@@ -16,21 +16,22 @@ import (
 type Table uint8
 
 const (
-	TableMeta         Table = 1
-	TableTopic        Table = 2
-	TableSubscription Table = 3
-	TableCursor       Table = 4
-	TableRequest      Table = 5
-	TableDeadLetter   Table = 6
-	TableIdempotency  Table = 7
-	TableOrigin       Table = 8
-	TableNode         Table = 16
-	TableAPIKey       Table = 20
-	TableAccessRule   Table = 21
-	TableNonce        Table = 22
-	TableGroup        Table = 24
-	TablePendingBlob  Table = 40
-	TableMessageBlob  Table = 41
+	TableMeta          Table = 1
+	TableTopic         Table = 2
+	TableSubscription  Table = 3
+	TableCursor        Table = 4
+	TableRequest       Table = 5
+	TableDeadLetter    Table = 6
+	TableIdempotency   Table = 7
+	TableOrigin        Table = 8
+	TableNode          Table = 16
+	TableAPIKey        Table = 20
+	TableAccessRule    Table = 21
+	TableNonce         Table = 22
+	TableGroup         Table = 24
+	TableFailedRequest Table = 25
+	TablePendingBlob   Table = 40
+	TableMessageBlob   Table = 41
 )
 
 // RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
@@ -50,7 +51,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t == TablePendingBlob || t == TableMessageBlob
+		t == TableGroup || t == TableFailedRequest || t == TablePendingBlob || t == TableMessageBlob
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -112,11 +113,16 @@ func (s *State) row(k RowKey) proto.Message {
 		}
 	case TableIdempotency:
 		if e := s.idempotency.byKey[idempotencyKey{TopicID(k.ID), k.Name}]; e != nil {
-			return &hubpb.IdempotencyRow{Topic: k.ID, Key: []byte(k.Name), ContentHash: e.contentHash, Offset: e.offset, At: e.at}
+			return &hubpb.IdempotencyRow{Topic: k.ID, Key: []byte(k.Name), ContentHash: e.contentHash, Offset: e.offset, At: e.at,
+				Owner: e.owner, Number: e.number}
 		}
 	case TableGroup:
 		if g := s.groups[GroupID(k.ID)]; g != nil {
 			return g.row()
+		}
+	case TableFailedRequest:
+		if f := s.failed.byNumber[k.ID]; f != nil {
+			return f.row()
 		}
 	case TableOrigin:
 		if o := s.origins[k.Name]; o != nil {
@@ -169,6 +175,9 @@ func (s *State) keys() []RowKey {
 	for id := range s.requests {
 		keys = append(keys, RowKey{Table: TableRequest, ID: uint64(id)})
 	}
+	for n := range s.failed.byNumber {
+		keys = append(keys, RowKey{Table: TableFailedRequest, ID: n})
+	}
 	for id := range s.letters.byID {
 		keys = append(keys, RowKey{Table: TableDeadLetter, ID: id})
 	}
@@ -194,6 +203,7 @@ type Loader struct {
 	s       *State
 	cursors map[SubscriptionID]Cursor
 	blobs   []*hubpb.MessageBlobRow
+	keys    []*idempotent
 }
 
 // NewLoader returns a Loader without rows.
@@ -218,6 +228,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		return decodeRow(value, func(r *hubpb.TopicRow) {
 			t := topicFromRow(r)
 			s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+			s.hold(t.Owner, func(h *holding) { h.topics++ })
 		})
 	case TableSubscription:
 		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
@@ -231,15 +242,22 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			req := requestFromRow(r)
 			s.requests[req.ID] = req
 			if req.Mode != ModeDenied {
-				s.requestByKey[requestKey{req.TopicName, req.CallbackKey}] = req.ID
+				s.requestByKey[req.key()] = req.ID
+				s.hold(req.Owner, func(h *holding) { h.requests++ })
 			}
 		})
 	case TableDeadLetter:
-		return decodeRow(value, func(r *hubpb.DeadLetterRow) { s.letters.insert(deadLetterFromRow(r)) })
+		return decodeRow(value, func(r *hubpb.DeadLetterRow) {
+			d := deadLetterFromRow(r)
+			s.letters.insert(d)
+			s.countLetter(d, 1)
+		})
+	case TableFailedRequest:
+		return decodeRow(value, func(r *hubpb.FailedRequestRow) { s.failed.insert(failedRequestFromRow(r)) })
 	case TableIdempotency:
 		return decodeRow(value, func(r *hubpb.IdempotencyRow) {
-			s.idempotency.insert(&idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
-				contentHash: r.ContentHash, offset: r.Offset, at: r.At})
+			l.keys = append(l.keys, &idempotent{idempotencyKey: idempotencyKey{TopicID(r.Topic), string(r.Key)},
+				contentHash: r.ContentHash, offset: r.Offset, at: r.At, owner: shared(r.Owner), number: r.Number})
 		})
 	case TableGroup:
 		return decodeRow(value, func(r *hubpb.GroupRow) {
@@ -257,7 +275,11 @@ func (l *Loader) add(k RowKey, value []byte) error {
 	case TableNode:
 		return decodeRow(value, func(r *hubpb.NodeRow) { s.nodes[r.Node] = nodeFromRow(r) })
 	case TableAPIKey, TableAccessRule, TableNonce:
-		return s.access.load(k, value)
+		if err := s.access.load(k, value); err != nil || k.Table != TableAPIKey {
+			return err
+		}
+		s.hold(s.access.keys[k.Name].GetKey().GetCaller().GetPrincipal(), func(h *holding) { h.apiKeys++ })
+		return nil
 	}
 	return fmt.Errorf("unknown table %d", k.Table)
 }
@@ -289,6 +311,7 @@ func (l *Loader) State() (*State, error) {
 		sub.TopicName, sub.Cursor = t.Name, c
 		t.subscriptions = append(t.subscriptions, id)
 		s.shareStrings(sub, t)
+		s.hold(sub.Owner, func(h *holding) { h.subscriptions = append(h.subscriptions, id) })
 		if g := s.groups[sub.Group]; g != nil {
 			g.members = append(g.members, id)
 			s.grouped++
@@ -305,9 +328,7 @@ func (l *Loader) State() (*State, error) {
 	if err := l.addMessageBlobs(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(s.idempotency.order, func(a, b *idempotent) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.topic, b.topic), cmp.Compare(a.offset, b.offset))
-	})
+	s.idempotency.load(l.keys)
 	return s, nil
 }
 

@@ -36,6 +36,21 @@ type Policy struct {
 	// Authorize refuses what the caller of ctx may not do with a topic. It is called before anything is looked up, so
 	// that its answer does not reveal what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
+	// Principal returns who calls, as <authority>/<subject> of at most MaxPrincipalBytes bytes: whatever the call makes
+	// belongs to it. An empty string, or a nil Principal, is nobody: what is made has no owner.
+	Principal func(ctx context.Context) string
+	// Operator reports whether the caller of ctx may act on what others own. nil: everybody may, since nobody owns
+	// anything.
+	Operator func(ctx context.Context) bool
+	// Quotas returns the limits of a principal. It is called with the principal of ctx, except for nonces, which are
+	// claimed before the request's context carries one. nil: no limits.
+	Quotas func(ctx context.Context, principal string) Quotas
+	// Refused is told, on the node that was asked, of a request that was accepted like any other and came to nothing
+	// because the subscription or consumer group belongs to somebody else: the caller must not learn it, the audit log
+	// must. nil: nobody is told.
+	Refused func(ctx context.Context, r *FailedRequest)
+	// IdempotencyWindow is how long an Idempotency-Key is remembered, in whole seconds. 0: an hour.
+	IdempotencyWindow time.Duration
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
 	// Clock decides whether a time is in the future; nil: the machine's.
@@ -53,6 +68,9 @@ const (
 	ActionSubscribe   Action = "subscribe"
 	ActionUnsubscribe Action = "unsubscribe"
 	ActionRead        Action = "read"
+	// ActionJoinGroup lets a principal's subscriptions join consumer groups that others own. It is asked in addition to
+	// ActionSubscribe, and a refusal is not told to the caller.
+	ActionJoinGroup Action = "group.join"
 )
 
 // Service turns requests into events and decides what a WebSub hub accepts (W3C Recommendation). It does not know how
@@ -85,36 +103,43 @@ func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 	return s.authorize(ctx, ActionRead, topic)
 }
 
+// AuthorizePublish returns an error if the caller of ctx may not publish to a topic. It is for those who do not want to read
+// the content of a publication first.
+func (s *Service) AuthorizePublish(ctx context.Context, topic string) error {
+	return s.authorize(ctx, ActionPublish, topic)
+}
+
 // Namer returns the converter between topic names and URLs.
 func (s *Service) Namer() *TopicNamer { return s.namer }
 
 // Policy returns the settings in force.
 func (s *Service) Policy() Policy { return s.policy }
 
-// Subscribe accepts a subscribe or unsubscribe request from its form body. When it returns nil, the request is
-// durable and will be verified; the caller never learns the result of the verification (WebSub 5.1.2).
-func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
+// Subscribe accepts a subscribe or unsubscribe request from its form body. When it returns no error, the request is
+// durable and will be verified; its ID finds what comes of it (State.Request, State.FailedRequest). A request about
+// what belongs to another principal is accepted likewise, and has failed already.
+func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, error) {
 	r, err := ParseSubscribe(form, s.namer, s.policy.Leases)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	action := ActionSubscribe
 	if r.Mode == ModeUnsubscribe {
 		action = ActionUnsubscribe
 	}
 	if err := s.authorize(ctx, action, r.Topic); err != nil {
-		return err
+		return 0, err
 	}
 	if s.crowded() {
-		return Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
+		return 0, Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
 	}
 	if s.policy.CheckCallback != nil {
 		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
-			return &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
+			return 0, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}
 	if err := s.admit(ctx, r); err != nil {
-		return err
+		return 0, err
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
@@ -126,17 +151,21 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 	if r.Start != nil {
 		start = r.Start.String()
 		if err := s.checkStart(r); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if err := s.checkOptions(r); err != nil {
-		return err
+	ev.Caller = s.subscriber(ctx, r)
+	if err := s.checkOptions(r, ev.Caller); err != nil {
+		return 0, err
+	}
+	if err := s.checkPending(r, ev.Caller); err != nil {
+		return 0, err
 	}
 	ev.Options = r.Options.pb(start)
 	if s.policy.KeepExtra {
 		fields, err := extraFields(form)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		ev.Extra = extraPB(fields)
 	}
@@ -147,27 +176,32 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) error {
 const sealTries = 3
 
 // request seals the secret of a request and proposes it.
-func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.SubscriptionRequested) (err error) {
+func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.SubscriptionRequested) (id RequestID, err error) {
 	for tries := 1; ; tries++ {
 		if r.Secret != nil {
 			if ev.SealedSecret, err = s.secrets.Seal(r.Secret, SecretBinding(r.Topic, r.CallbackKey)); err != nil {
-				return fmt.Errorf("seal hub.secret: %w", err)
+				return 0, fmt.Errorf("seal hub.secret: %w", err)
 			}
 		}
 		res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 		switch {
 		case err != nil:
-			return err
+			return 0, err
 		case res[0].Outcome == OutcomeKeyRetired && tries < sealTries:
 			continue // retired while the request was in flight; another key is in use by now
+		case res[0].Outcome == OutcomeNotOwner:
+			id = RequestID(res[0].ID)
+			s.refused(ctx, r, ev.Caller, id)
+			return id, nil
 		}
 		if err := res[0].Err(r.Topic); err != nil {
-			return err
+			return 0, err
 		}
+		id = RequestID(res[0].ID)
 		if s.policy.Callbacks != nil {
-			s.policy.Callbacks.Accepted(ctx, RequestID(res[0].ID))
+			s.policy.Callbacks.Accepted(ctx, id)
 		}
-		return nil
+		return id, nil
 	}
 }
 
@@ -203,6 +237,8 @@ type Publication struct {
 	Body           []byte
 	IdempotencyKey string   // empty: none
 	Headers        []Header // those of Policy.KeyHeaders that the publisher sent
+	// Authorized says that AuthorizePublish has just accepted the caller and the topic, so that Publish need not ask again.
+	Authorized bool
 }
 
 // Receipt locates a publication in the log.
@@ -210,6 +246,9 @@ type Receipt struct {
 	Topic     TopicID
 	Offset    uint64
 	Duplicate bool // already published under this idempotency key
+	// KeysForgotten is how many idempotency keys, the oldest ones, were forgotten before their time so that this one
+	// could be remembered: the publisher, or all together, have reached the bound.
+	KeysForgotten int
 }
 
 // MessageID returns the ID that every delivery of the message carries.
@@ -221,8 +260,10 @@ func (r Receipt) MessageID() string {
 // Publish accepts content for distribution. When it returns without an error, the message is durable and will be
 // delivered at least once to every active subscription (invariant I1). The body must not be changed afterwards.
 func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
-	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
-		return Receipt{}, err
+	if !p.Authorized {
+		if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
+			return Receipt{}, err
+		}
 	}
 	if int64(len(p.Body)) > s.policy.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
@@ -234,6 +275,7 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 		return s.publishInParts(ctx, p)
 	}
 	ev := &hubpb.MessagePublished{Topic: p.Topic, ContentType: p.ContentType, Body: p.Body, AutoRegister: s.policy.AutoRegister}
+	ev.Caller, ev.KeyWindow = s.publisher(ctx, p.Topic, p.IdempotencyKey)
 	var err error
 	if ev.Headers, err = keptHeaders(p.Headers); err != nil {
 		return Receipt{}, err
@@ -248,7 +290,11 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{Topic: res.Topic, Offset: res.Offset, Duplicate: res.Outcome == OutcomeDuplicate}, nil
+	return receipt(res), nil
+}
+
+func receipt(res Result) Receipt {
+	return Receipt{Topic: res.Topic, Offset: res.Offset, Duplicate: res.Outcome == OutcomeDuplicate, KeysForgotten: int(res.ID)}
 }
 
 // publishInParts publishes a body in memory as a blob.
@@ -285,54 +331,19 @@ func (s *Service) TooLarge() *Error {
 	return Errorf(CodeTooLarge, "the content is larger than %d bytes (message.max_bytes)", s.policy.MaxMessageBytes)
 }
 
-// Ping accepts a thin ping from its form body: the named topics have changed. When it returns nil, the pings are
-// durable, and the topics that have subscribers will be fetched. The pings of one call are accepted all or none.
-func (s *Service) Ping(ctx context.Context, form url.Values) error {
-	names, err := ParsePing(form, s.namer)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := s.authorize(ctx, ActionPublish, name); err != nil {
-			return err
-		}
-	}
-	var events []*hubpb.Event
-	for _, name := range names {
-		if !s.policy.AutoRegister && !s.known(name) {
-			return Result{Outcome: OutcomeNoTopic}.Err(name)
-		}
-		if s.namer.Hosted(name) {
-			continue // its content is published to this hub; there is nothing to fetch
-		}
-		if u, err := url.Parse(name); err == nil && s.policy.CheckTopic != nil {
-			if err := s.policy.CheckTopic(u); err != nil {
-				return &Error{Code: CodeForbidden, Param: "hub.url", Message: err.Error()}
-			}
-		}
-		events = append(events, &hubpb.Event{Kind: &hubpb.Event_TopicPinged{
-			TopicPinged: &hubpb.TopicPinged{Topic: name, AutoRegister: s.policy.AutoRegister}}})
-	}
-	if len(events) == 0 {
-		return nil
-	}
-	_, err = s.proposer.Propose(ctx, events...)
-	return err
-}
-
 // Register registers a topic. A topic that already exists is CodeConflict.
 func (s *Service) Register(ctx context.Context, topic string) error {
 	if err := s.authorize(ctx, ActionRegister, topic); err != nil {
 		return err
 	}
-	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic}}})
+	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: topic, Caller: s.caller(ctx)}}})
 	return err
 }
 
 // Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are notified (WebSub 5.2).
-// An unknown topic is CodeNotFound.
+// Its owner needs no other permission. An unknown topic is CodeNotFound.
 func (s *Service) Deregister(ctx context.Context, topic string) error {
-	if err := s.authorize(ctx, ActionDeregister, topic); err != nil {
+	if err := s.authorize(ctx, ActionDeregister, topic); err != nil && !s.OwnsTopic(ctx, topic) {
 		return err
 	}
 	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
@@ -362,7 +373,7 @@ func (s *Service) now() time.Time {
 
 // checkOptions returns an error for options that contradict the other members of the consumer group, and for a key
 // that names a header which is not kept.
-func (s *Service) checkOptions(r *SubscribeRequest) error {
+func (s *Service) checkOptions(r *SubscribeRequest, c *hubpb.Caller) error {
 	o := &r.Options
 	if name, ok := KeyHeader(o.Key); ok && name != contentTypeHeader && !slices.Contains(s.policy.KeyHeaders, name) {
 		return ParamErrorf("hub.delivery_key", "names the header %s, which is not kept with messages; expected one of %s (message.key_headers)",
@@ -380,6 +391,9 @@ func (s *Service) checkOptions(r *SubscribeRequest) error {
 			return
 		}
 		sub, _ := st.SubscriptionByKey(r.Topic, r.CallbackKey)
+		if st.foreign(r.pending(c), nanos(s.now())) {
+			return // whoever asks does not learn about the group
+		}
 		fits = st.joins(t.ID, sub.ID, o)
 		have, _ = st.GroupOrder(r.Topic, o.Group)
 	})

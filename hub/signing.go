@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"cmp"
+	"context"
 	"encoding/base64"
 	"net/url"
 	"strings"
@@ -83,4 +85,31 @@ func formerFromPB(rows []*hubpb.FormerSecret) (out []FormerSecret) {
 		out = append(out, FormerSecret{r.Sealed, timeOf(r.Until)})
 	}
 	return out
+}
+
+// SignatureMethod returns the method of X-Hub-Signature: the operator's choice, or else the subscriber's; empty: the
+// hub's default.
+func (s *Subscription) SignatureMethod() string { return cmp.Or(s.OperatorSignature, s.Signature) }
+
+// SetSignature sets the method of X-Hub-Signature for a subscription whose software knows only one, in place of what the
+// subscriber asked for; empty: no longer. An unknown subscription is CodeNotFound.
+func (s *Service) SetSignature(ctx context.Context, id SubscriptionID, method string) error {
+	method, err := ParseSignatureMethod("method", method)
+	if err != nil {
+		return err
+	}
+	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionSignatureSet{
+		SubscriptionSignatureSet: &hubpb.SubscriptionSignatureSet{Subscription: uint64(id), Method: method}}})
+}
+
+// setSignature sets the operator's choice of a signature method, which renewals keep.
+func (s *State) setSignature(e *hubpb.SubscriptionSignatureSet, fx *Effects) Result {
+	sub := s.subs[SubscriptionID(e.Subscription)]
+	if sub == nil {
+		return Result{Outcome: OutcomeStale}
+	}
+	sub.OperatorSignature = e.Method
+	s.touch(TableSubscription, e.Subscription)
+	fx.Subscriptions = append(fx.Subscriptions, s.view(sub))
+	return Result{ID: e.Subscription}
 }

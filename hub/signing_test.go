@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 )
 
 func TestSignatureScheme(t *testing.T) {
@@ -74,5 +75,45 @@ func TestFormerSecrets(t *testing.T) {
 	w.advance(2 * time.Minute)
 	if s := renew("l", scheme, 60); kept(s) != "k" || !s.Former[0].Until.Equal(w.now.Add(time.Minute)) {
 		t.Errorf("kept %q until %v", kept(s), s.Former[0].Until)
+	}
+}
+
+// The operator's choice of a method goes before the subscriber's, survives renewals, and can be taken back.
+func TestOperatorsSignatureMethod(t *testing.T) {
+	w := newWorld(t)
+	renew := func(method string) hub.SubscriptionID {
+		e := requested(hub.ModeSubscribe, "news", cb, 10*86400, "secret")
+		e.GetSubscriptionRequested().Signature = method
+		return hub.SubscriptionID(w.apply(w.verified(w.apply(e).ID)).ID)
+	}
+	id := renew("sha512")
+	set := func(method string) *hubpb.Event {
+		return &hubpb.Event{Kind: &hubpb.Event_SubscriptionSignatureSet{SubscriptionSignatureSet: &hubpb.SubscriptionSignatureSet{Subscription: uint64(id), Method: method}}}
+	}
+	for i, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, "sha512"},
+		{func() { w.apply(set("sha1")) }, "sha1"},
+		{func() { renew("sha512") }, "sha1"},
+		{func() { renew("") }, "sha1"},
+		{func() { w.apply(set("")) }, ""},
+		{func() { renew("sha384") }, "sha384"},
+	} {
+		step.do()
+		sub := w.sub(id)
+		back, _ := reloaded(t, w.State).Subscription(id)
+		if sub.SignatureMethod() != step.want || back.SignatureMethod() != step.want {
+			t.Errorf("step %d: %q, after a restart %q, want %q", i, sub.SignatureMethod(), back.SignatureMethod(), step.want)
+		}
+	}
+	e := set("sha1")
+	e.GetSubscriptionSignatureSet().Subscription = 99
+	if r := w.apply(e); r.Outcome != hub.OutcomeStale {
+		t.Errorf("an unknown subscription: outcome %d", r.Outcome)
+	}
+	if hub.LevelOf(e) != 2 {
+		t.Error("older programs stop at this event")
 	}
 }

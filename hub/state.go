@@ -19,7 +19,9 @@ type State struct {
 	subs         map[SubscriptionID]*Subscription
 	subByKey     map[subscriptionKey]SubscriptionID
 	requests     map[RequestID]*Request
-	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request per subscription
+	requestByKey map[requestKey]RequestID // subscribe and unsubscribe: one pending request per subscription and principal
+	failed       failedRequests
+	holdings     map[string]*holding // by principal
 	letters      letters
 	origins      map[string]*origin
 	pendingBlobs map[string]*pendingBlob // by ID
@@ -43,6 +45,7 @@ type subscriptionKey struct {
 type requestKey struct {
 	topic    string
 	callback string
+	owner    string
 }
 
 // NewState returns the state before the first event.
@@ -54,6 +57,8 @@ func NewState() *State {
 		subByKey:     map[subscriptionKey]SubscriptionID{},
 		requests:     map[RequestID]*Request{},
 		requestByKey: map[requestKey]RequestID{},
+		failed:       newFailedRequests(),
+		holdings:     map[string]*holding{},
 		groups:       map[GroupID]*group{},
 		groupByKey:   map[groupKey]GroupID{},
 		letters:      newLetters(),
@@ -195,6 +200,10 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.admitNode(k.NodeAdmitted, fx)
 	case *hubpb.Event_NodeChanged:
 		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_NodeUrlsSet:
+		return s.setNodeURLs(k.NodeUrlsSet, fx)
+	case *hubpb.Event_SubscriptionSignatureSet:
+		return s.setSignature(k.SubscriptionSignatureSet, fx)
 	case *hubpb.Event_NodeRunChanged:
 		return s.changeNodeRun(k.NodeRunChanged, fx)
 	case *hubpb.Event_NonceClaimed:
@@ -202,11 +211,17 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_ApiKeyCreated:
 		return s.createAPIKey(k.ApiKeyCreated)
 	case *hubpb.Event_ApiKeyRevoked:
-		return s.revokeAPIKey(k.ApiKeyRevoked)
+		return s.revokeAPIKey(k.ApiKeyRevoked, fx)
 	case *hubpb.Event_AccessRuleSet:
 		return s.setRule(k.AccessRuleSet)
 	case *hubpb.Event_AccessRuleRemoved:
 		return s.removeRule(k.AccessRuleRemoved)
+	case *hubpb.Event_ApiKeysExpired:
+		return s.expireAPIKeys(k.ApiKeysExpired, fx)
+	case *hubpb.Event_OwnerEnded:
+		return s.endOwner(k.OwnerEnded, fx)
+	case *hubpb.Event_SubscriptionsReassigned:
+		return s.reassign(k.SubscriptionsReassigned, fx)
 	case *hubpb.Event_FeatureLevelSet:
 		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_SealingKeyAnnounced:

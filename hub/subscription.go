@@ -13,13 +13,24 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	if s.retiredKey(e.SealedSecret) {
 		return Result{Outcome: OutcomeKeyRetired}
 	}
-	key := requestKey{e.Topic, e.CallbackKey}
-	if old, ok := s.requestByKey[key]; ok {
+	r := requestFromPB(e)
+	if s.foreign(&r, s.meta.Now) {
+		// Nothing is asked of the callback: whatever it answered would be about a subscription of somebody else.
+		s.numberRequest(&r)
+		s.fail(&r, FailedNotOwner, 0, 0, fx)
+		return Result{Outcome: OutcomeNotOwner, ID: uint64(r.ID)}
+	}
+	old, replaces := s.requestByKey[r.key()]
+	if used := s.held(r.Owner).requests; !replaces && r.Owner != "" && reached(used, r.caller.GetMaxRequests()) {
+		return quotaReached(QuotaRequests, used, r.caller.GetMaxRequests())
+	}
+	if replaces {
 		s.settle(old, fx)
 	}
-	r := s.addRequest(requestFromPB(e), fx)
-	s.requestByKey[key] = r.ID
-	return Result{ID: uint64(r.ID)}
+	added := s.addRequest(r, fx)
+	s.requestByKey[added.key()] = added.ID
+	s.hold(added.Owner, func(h *holding) { h.requests++ })
+	return Result{ID: uint64(added.ID)}
 }
 
 func requestFromPB(e *hubpb.SubscriptionRequested) Request {
@@ -27,14 +38,21 @@ func requestFromPB(e *hubpb.SubscriptionRequested) Request {
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature, Scheme: e.Scheme, SecretGrace: e.SecretGrace,
 		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
-		Extra: extraFromPB(e.Extra),
+		Extra: extraFromPB(e.Extra), Owner: e.GetCaller().GetPrincipal(), caller: e.Caller,
 	}
 }
 
-func (s *State) addRequest(r Request, fx *Effects) *Request {
+// key identifies the request that a later one of the same principal replaces.
+func (r *Request) key() requestKey { return requestKey{r.TopicName, r.CallbackKey, r.Owner} }
+
+func (s *State) numberRequest(r *Request) {
 	s.meta.NextRequest++
 	r.ID = RequestID(s.meta.NextRequest)
 	r.RequestedAt = timeOf(s.meta.Now)
+}
+
+func (s *State) addRequest(r Request, fx *Effects) *Request {
+	s.numberRequest(&r)
 	s.requests[r.ID] = &r
 	s.touch(TableRequest, uint64(r.ID))
 	fx.Requests = append(fx.Requests, r)
@@ -44,9 +62,9 @@ func (s *State) addRequest(r Request, fx *Effects) *Request {
 // settle removes a request that needs no further action.
 func (s *State) settle(id RequestID, fx *Effects) {
 	r := s.requests[id]
-	key := requestKey{r.TopicName, r.CallbackKey}
-	if s.requestByKey[key] == id {
+	if key := r.key(); s.requestByKey[key] == id {
 		delete(s.requestByKey, key)
+		s.hold(r.Owner, func(h *holding) { h.requests-- })
 	}
 	delete(s.requests, id)
 	s.touch(TableRequest, uint64(id))
@@ -61,13 +79,25 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 		return Result{Outcome: OutcomeStale}
 	}
 	s.settle(r.ID, fx)
+	if s.foreign(r, e.VerifiedFrom) {
+		s.fail(r, FailedNotOwner, 0, 0, fx)
+		return Result{Outcome: OutcomeNotOwner, ID: e.Request}
+	}
 	switch r.Mode {
 	case ModeSubscribe:
-		t := s.findTopic(r.TopicName, r.AutoRegister)
-		if t == nil {
-			return Result{Outcome: OutcomeNoTopic}
+		t, res := s.subscribedTopic(r)
+		if t != nil {
+			res = s.subscribe(t, r, e, LifecycleVerified, fx)
 		}
-		return s.subscribe(t, r, e, LifecycleVerified, fx)
+		switch res.Outcome { //nolint:exhaustive // the others are none of a refusal
+		case OutcomeNoTopic:
+			s.fail(r, FailedUnknownTopic, 0, 0, fx)
+		case OutcomeGroupConflict:
+			s.fail(r, FailedGroup, 0, 0, fx)
+		case OutcomeQuota:
+			s.fail(r, FailedQuota, 0, 0, fx)
+		}
+		return res
 	case ModeUnsubscribe:
 		if id, ok := s.subByKey[subscriptionKey{s.topicByName[r.TopicName], r.CallbackKey}]; ok {
 			s.endSubscription(id, hubpb.EndReason_END_UNSUBSCRIBED, fx)
@@ -76,6 +106,22 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 	default: // a denial notice changes no subscription
 	}
 	return Result{}
+}
+
+// subscribedTopic returns the topic of a request, and creates it if the request may. Without a topic the result tells
+// why.
+func (s *State) subscribedTopic(r *Request) (*Topic, Result) {
+	if t := s.findTopic(r.TopicName, false); t != nil {
+		return t, Result{}
+	}
+	if !r.AutoRegister {
+		return nil, Result{Outcome: OutcomeNoTopic}
+	}
+	t, res := s.createOwned(r.TopicName, r.caller)
+	if t != nil {
+		t.Provisional = t.Owner != ""
+	}
+	return t, res
 }
 
 // subscribe creates or renews a subscription. created is the lifecycle type announced for a new one.
@@ -90,6 +136,9 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 	}
 	if r.Options.Group != "" && !s.joins(t.ID, id, &r.Options) {
 		return Result{Outcome: OutcomeGroupConflict, Topic: t.ID}
+	}
+	if used := len(s.held(r.Owner).subscriptions); !renewal && r.Owner != "" && reached(used, r.caller.GetMaxSubscriptions()) {
+		return quotaReached(QuotaSubscriptions, used, r.caller.GetMaxSubscriptions())
 	}
 	var sub *Subscription
 	if renewal {
@@ -114,9 +163,12 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
-	s.regroup(sub, r.Options, e.Candidates, fx)
+	s.regroup(sub, r.Options, e.Candidates, r.Owner, fx)
 	if renewal {
 		s.announce(LifecycleRenewed, sub, fx, nil)
+		if sub.Paused && sub.PauseReason == PauseNotAllowed && r.Owner == sub.Owner {
+			s.setPaused(sub, false, PauseOperator, fx) // whoever asked is allowed again
+		}
 	} else {
 		s.announce(created, sub, fx, nil)
 	}
@@ -124,11 +176,12 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 }
 
 func (s *State) requestFailed(e *hubpb.RequestFailed, fx *Effects) Result {
-	id := RequestID(e.Request)
-	if s.requests[id] == nil {
+	r := s.requests[RequestID(e.Request)]
+	if r == nil {
 		return Result{Outcome: OutcomeStale}
 	}
-	s.settle(id, fx)
+	s.settle(r.ID, fx)
+	s.fail(r, e.Reason, e.Status, e.Attempts, fx)
 	return Result{}
 }
 
@@ -148,8 +201,14 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 		if i < len(e.Epochs) && s.unitOf(sub).assignment.Epoch != e.Epochs[i] {
 			continue
 		}
-		if e.Reason == hubpb.EndReason_END_OPERATOR {
+		if e.Owner != "" && e.Owner != sub.Owner {
+			continue
+		}
+		switch e.Reason { //nolint:exhaustive // the others are known to the callback, or found by it
+		case hubpb.EndReason_END_OPERATOR:
 			s.denyNotice(sub, "ended by the operator of the hub", fx)
+		case hubpb.EndReason_END_OWNER:
+			s.denyNotice(sub, "ended by its owner", fx)
 		}
 		s.endSubscription(id, e.Reason, fx)
 	}
@@ -163,6 +222,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	} else {
 		s.count(s.topics[sub.Topic], sub.Assignment.Node, -1)
 	}
+	s.disown(sub)
 	delete(s.subs, id)
 	delete(s.subByKey, subscriptionKey{sub.Topic, sub.CallbackKey})
 	t := s.topics[sub.Topic]

@@ -65,6 +65,19 @@ func (t *Throttle[K]) Spend(key K, rate Rate, now time.Time) Allowance {
 	return Allowance{OK: true, Left: int((rate.Per - (next - at)) / each), Full: next - at}
 }
 
+// Return gives back one request that Spend took and that turned out to cost nothing.
+func (t *Throttle[K]) Return(key K, rate Rate, now time.Time) {
+	if !rate.Limited() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.known[key]; e != nil { // a bucket that was evicted is full
+		b := e.Value.(*bucket[K]) //nolint:forcetypeassert // it holds nothing else
+		b.full = max(b.full-max(rate.Per/time.Duration(rate.Requests), 1), now.Sub(t.begin))
+	}
+}
+
 // Keys returns the number of remembered keys.
 func (t *Throttle[K]) Keys() int {
 	t.mu.Lock()

@@ -89,3 +89,23 @@ func TestThrottleUnderConcurrency(t *testing.T) {
 		t.Errorf("%d requests were accepted, want 500", taken.Load())
 	}
 }
+
+// What is returned can be spent again, and nobody has more than a full bucket.
+func TestThrottleReturns(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	rate := hub.Rate{Requests: 2, Per: time.Hour}
+	th := hub.NewThrottle[string](10, begin)
+	th.Return("nobody", rate, begin)
+	for range 5 {
+		if !th.Spend("a", rate, begin).OK {
+			t.Fatal("what was returned is not there")
+		}
+		th.Return("a", rate, begin)
+	}
+	th.Return("a", rate, begin)
+	for i, want := range []bool{true, true, false} {
+		if got := th.Spend("a", rate, begin).OK; got != want {
+			t.Errorf("request %d: %v, want %v", i+1, got, want)
+		}
+	}
+}

@@ -21,8 +21,45 @@ func (s *State) registerTopic(e *hubpb.TopicRegistered) Result {
 	if id, ok := s.topicByName[e.Topic]; ok {
 		return Result{Outcome: OutcomeTopicExists, Topic: id}
 	}
-	return Result{Topic: s.createTopic(e.Topic).ID}
+	t, refused := s.createOwned(e.Topic, e.Caller)
+	if t == nil {
+		return refused
+	}
+	return Result{Topic: t.ID}
 }
+
+// createOwned creates a topic for a principal, unless its quota is reached: the result tells.
+func (s *State) createOwned(name string, c *hubpb.Caller) (*Topic, Result) {
+	owner := c.GetPrincipal()
+	if used := s.held(owner).topics; owner != "" && reached(used, c.GetMaxTopics()) {
+		return nil, quotaReached(QuotaTopics, used, c.GetMaxTopics())
+	}
+	t := s.createTopic(name)
+	s.ownTopic(t, owner)
+	return t, Result{}
+}
+
+// publishedTopic returns the topic that a caller publishes to, and creates it if create is set. Without a topic the
+// result tells why. The first to publish to a topic that nobody has registered becomes its owner.
+func (s *State) publishedTopic(name string, create bool, c *hubpb.Caller) (*Topic, Result) {
+	t := s.findTopic(name, false)
+	switch {
+	case t == nil && create:
+		return s.createOwned(name, c)
+	case t == nil:
+		return nil, Result{Outcome: OutcomeNoTopic}
+	case c.GetPrincipal() != "" && t.unclaimed() && t.Owner != c.GetPrincipal():
+		if used := s.held(c.Principal).topics; reached(used, c.MaxTopics) {
+			return nil, quotaReached(QuotaTopics, used, c.MaxTopics)
+		}
+		s.ownTopic(t, c.Principal)
+	}
+	t.Provisional = t.Provisional && c.GetPrincipal() == ""
+	return t, Result{}
+}
+
+// unclaimed reports whether the first publisher becomes the topic's owner.
+func (t *Topic) unclaimed() bool { return t.Head == 0 && (t.Owner == "" || t.Provisional) }
 
 func (s *State) createTopic(name string) *Topic {
 	s.meta.NextTopic++
@@ -56,6 +93,7 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
 	s.forgetBlobs(t, t.Head)
+	s.ownTopic(t, "")
 	delete(s.topics, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
@@ -86,18 +124,20 @@ type publication interface {
 	GetAutoRegister() bool
 	GetIdempotencyKey() []byte
 	GetContentHash() []byte
+	GetKeyWindow() uint32
+	GetCaller() *hubpb.Caller
 }
 
 // publishOnce finds the topic and calls write unless the idempotency key is known. write returns the offset of the
 // first message, or false if the content is no longer complete.
 func (s *State) publishOnce(e publication, write func(t *Topic) (offset uint64, ok bool)) Result {
-	t := s.findTopic(e.GetTopic(), e.GetAutoRegister())
+	t, refused := s.publishedTopic(e.GetTopic(), e.GetAutoRegister(), e.GetCaller())
 	if t == nil {
-		return Result{Outcome: OutcomeNoTopic}
+		return refused
 	}
 	key := e.GetIdempotencyKey()
 	if len(key) > 0 {
-		if r, known := s.idempotency.seen(s, t.ID, key, e.GetContentHash()); known {
+		if r, known := s.idempotency.seen(s, t.ID, e); known {
 			return r
 		}
 	}
@@ -105,10 +145,11 @@ func (s *State) publishOnce(e publication, write func(t *Topic) (offset uint64, 
 	if !ok {
 		return Result{Outcome: OutcomeStale, Topic: t.ID}
 	}
+	r := Result{Topic: t.ID, Offset: offset}
 	if len(key) > 0 {
-		s.idempotency.add(s, t.ID, key, e.GetContentHash(), offset)
+		r.ID = uint64(s.idempotency.add(s, t.ID, e, offset))
 	}
-	return Result{Topic: t.ID, Offset: offset}
+	return r
 }
 
 func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
@@ -129,9 +170,9 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 // ping records that a topic has changed and must be fetched. Without subscribers there is no need to fetch, and the
 // ping counts as answered.
 func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
-	t := s.findTopic(e.Topic, e.AutoRegister)
+	t, refused := s.publishedTopic(e.Topic, e.AutoRegister, e.Caller)
 	if t == nil {
-		return Result{Outcome: OutcomeNoTopic}
+		return refused
 	}
 	t.Ping++
 	if len(t.subscriptions) == 0 {

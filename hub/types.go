@@ -2,6 +2,7 @@ package hub
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -44,6 +45,10 @@ type Topic struct {
 	LinkSelf           string // rel=self discovered by the fetch; empty: the topic's own URL
 
 	Retention Retention // limits of its own
+
+	Owner string // principal that registered it or first published to it, empty: none
+	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
+	Provisional bool
 
 	blobs []blobRef // retained messages whose body is a blob, in order of offset
 
@@ -114,17 +119,37 @@ type Subscription struct {
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
 	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former       []FormerSecret
-	Signature    string // sha1, sha256, sha384 or sha512; empty: the hub's default
-	LeaseSeconds int64
-	ExpiresAt    time.Time
-	RenewedAt    time.Time
-	created      int64 // Unix nanoseconds; see CreatedAt
-	Cursor       Cursor
-	Assignment   Assignment
-	Group        GroupID      // consumer group, 0: none; its cursor and owner are then the group's
-	Options      *Options     // nil: the defaults
-	Paused       bool         // by an operator: nothing is delivered, the cursor stays, the lease keeps running
-	Extra        []ExtraField // sorted by name; shared and immutable
+	Signature    string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
+	// OperatorSignature is the operator's choice; see SignatureMethod.
+	OperatorSignature string
+	LeaseSeconds      int64
+	ExpiresAt         time.Time
+	RenewedAt         time.Time
+	created           int64 // Unix nanoseconds; see CreatedAt
+	Cursor            Cursor
+	Assignment        Assignment
+	Group             GroupID      // consumer group, 0: none; its cursor and owner are then the group's
+	Options           *Options     // nil: the defaults
+	Paused            bool         // nothing is delivered, the cursor stays, the lease keeps running
+	PauseReason       PauseReason  // of a paused one
+	Owner             string       // principal, empty: none
+	Extra             []ExtraField // sorted by name; shared and immutable
+}
+
+// PauseReason is why a subscription is paused.
+type PauseReason = hubpb.PauseReason
+
+// Reasons of a pause.
+const (
+	PauseOperator   = hubpb.PauseReason_PAUSE_OPERATOR    // or not recorded
+	PauseOwner      = hubpb.PauseReason_PAUSE_OWNER       // by its owner
+	PauseOwnerEnded = hubpb.PauseReason_PAUSE_OWNER_ENDED // the owner's credential has ended
+	PauseNotAllowed = hubpb.PauseReason_PAUSE_NOT_ALLOWED // the rule that allowed it is gone
+)
+
+// PauseReasonName returns the reason as lists and events spell it.
+func PauseReasonName(r PauseReason) string {
+	return strings.ToLower(strings.TrimPrefix(r.String(), "PAUSE_"))
 }
 
 // ExtraField is a field of a subscribe request that the hub keeps without interpreting it.
@@ -186,6 +211,8 @@ type Request struct {
 	RequestedAt  time.Time
 	Reason       string // ModeDenied: sent to the callback as hub.reason
 	Extra        []ExtraField
+	Owner        string        // principal who asked, empty: none
+	caller       *hubpb.Caller // whose rights and limits apply; nil: none
 }
 
 // Modes of a Request.

@@ -166,6 +166,13 @@ func (n *Node) Warnings() []string {
 			out = append(out, fmt.Sprintf("the clock of %s is %s; the cluster uses the other nodes' clocks; check NTP on %s", id, offsetText(offsets[id]), id))
 		}
 	}
+	if n.port != nil {
+		var ids []string
+		for _, s := range n.servers() {
+			ids = append(ids, string(s.ID))
+		}
+		out = append(out, n.port.agreement.warnings(ids)...)
+	}
 	return out
 }
 

@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"quorumhub/hub"
@@ -14,7 +15,8 @@ const (
 	handoverPause    = 50 * time.Millisecond
 )
 
-// announceRun announces this run of the node to a cluster that knows the node, and its address if that has changed.
+// announceRun announces this run of the node to a cluster that knows the node, its address if that has changed, and its URLs as
+// soon as every member knows what they are.
 func (n *Node) announceRun() {
 	tick := time.NewTicker(announceInterval)
 	defer tick.Stop()
@@ -32,12 +34,27 @@ func (n *Node) announceRun() {
 		}
 		switch known, ok := n.nodes()[n.opts.ID]; {
 		case !ok:
-		case known.Boot == n.boot:
-			return
-		default:
+		case known.Boot != n.boot:
 			_ = n.recordRun(n.ctx, hubpb.NodeRun_RUN_STARTED) // the next round checks whether it is in the log
+		case n.urlsKnown():
+			return
+		case n.URLsPending():
+			_, _ = n.Propose(n.ctx, n.urlsEvent())
 		}
 	}
+}
+
+func (n *Node) urlsEvent() *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_NodeUrlsSet{NodeUrlsSet: &hubpb.NodeUrlsSet{Node: n.opts.ID, Urls: n.opts.URLs}}}
+}
+
+func (n *Node) urlsKnown() bool {
+	return slices.Equal(n.nodes()[n.opts.ID].URLs, n.opts.URLs[:min(len(n.opts.URLs), hub.MaxNodeURLs)])
+}
+
+// URLsPending reports whether the other nodes do not know this node's URLs yet, although all could.
+func (n *Node) URLsPending() bool {
+	return n.port != nil && n.FeatureLevel() >= hub.LevelOf(n.urlsEvent()) && !n.urlsKnown()
 }
 
 // recordRun writes the stage of this run of the node to the log.

@@ -34,6 +34,8 @@ type hello struct {
 	Boot     string `json:"boot,omitempty"`  // identifies the run of its program
 	Open     bool   `json:"open,omitempty"`  // for calls that need no membership
 	Nonce    string `json:"nonce,omitempty"` // with plain TCP: it proves that it belongs to the cluster, and asks for the same
+	// Settings should be the same on every node.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // welcome is the other half. A refusal reveals nothing about the refusing node; a challenge, after which another welcome
@@ -48,6 +50,8 @@ type welcome struct {
 	Node     string  `json:"node,omitempty"`
 	Instance string  `json:"instance,omitempty"`
 	Level    uint32  `json:"level"`
+	// Settings should be the same on every node.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // refusal names the rule on which two nodes disagree.
@@ -99,6 +103,7 @@ type self struct {
 	former       []string          // IDs of the clusters from which this one was restored or recovered
 	level        uint32            // feature level of this program
 	clusterLevel uint32            // feature level of the cluster
+	settings     map[string]string // see Options.Settings
 }
 
 // checkLevel refuses a node whose feature level is below the cluster's: it could not read the log.
@@ -162,7 +167,8 @@ func (s *self) checkHello(h *hello) *refusedError {
 
 // dialHandshake is the dialing side of the handshake: it sends a hello and checks the welcome. shared is nil with TLS.
 func dialHandshake(conn net.Conn, p purpose, me *self, to, token string, shared *secrets) (*welcome, error) {
-	h := hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level, Boot: me.boot, Open: p.open}
+	h := hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level, Boot: me.boot, Open: p.open,
+		Settings: me.settings}
 	if shared != nil {
 		h.Nonce = randomID() + randomID()
 		if me.clusterLevel != levelUnproven {

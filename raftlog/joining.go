@@ -299,7 +299,7 @@ func (n *Node) self() *self {
 }
 
 func (n *Node) selfLocked() *self {
-	s := &self{id: n.opts.ID, boot: n.boot, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former, level: n.level, clusterLevel: n.FeatureLevel(),
+	s := &self{id: n.opts.ID, boot: n.boot, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former, level: n.level, clusterLevel: n.FeatureLevel(), settings: settingsOf(n.opts.Settings),
 		members: map[string]string{}, removed: map[string]bool{}, ids: map[string]string{}, fresh: !n.founded && !n.opts.Join && n.identity.ClusterID == ""}
 	if n.founded || s.cluster != "" {
 		maps.Copy(s.members, n.identity.Members)

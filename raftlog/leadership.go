@@ -125,6 +125,9 @@ func (n *Node) establish() bool {
 			return false
 		}
 	}
+	if n.port == nil {
+		n.raiseLevel() // there is nobody to ask, and a hub that has just started should be able to do everything
+	}
 	if !n.learnCluster() {
 		return false
 	}

@@ -28,7 +28,7 @@ import (
 // So no constant stands for how long messages travel, elections take or processes are stopped.
 const (
 	// contactPause is how often a node reports to the leader, and how often a leader asks the voters.
-	contactPause = 150 * time.Millisecond
+	contactPause = 200 * time.Millisecond
 	// contactRetry is how soon a node reports again to a leader that could not answer yet.
 	contactRetry = 25 * time.Millisecond
 	// laneContact is the connection for reports, which is dropped when a report is not answered in time.

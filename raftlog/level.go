@@ -8,8 +8,12 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// levelPause is how often a leader checks whether all members know a higher feature level.
-const levelPause = time.Second
+const (
+	// levelPause is how often a leader checks whether all members know a higher feature level,
+	levelPause = time.Second
+	// firstLevelPause the same before there is any level: a new cluster can do little without one.
+	firstLevelPause = 50 * time.Millisecond
+)
 
 // FeatureLevel returns the level that all members know, 0 before they have agreed on one.
 func (n *Node) FeatureLevel() (level uint32) {
@@ -50,18 +54,23 @@ func (n *Node) checkLevel() error {
 // watchLevel raises the cluster's level when this node leads and every member knows a higher one, and keeps the port's copy of
 // it current, which keeps out nodes with a lower level.
 func (n *Node) watchLevel() {
-	tick := time.NewTicker(levelPause)
-	defer tick.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
 	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-next.C:
+		}
 		if n.IsLeader() {
 			n.raiseLevel()
 		}
 		n.publishLevel()
-		select {
-		case <-n.ctx.Done():
-			return
-		case <-tick.C:
+		pause := levelPause
+		if n.FeatureLevel() == 0 {
+			pause = firstLevelPause
 		}
+		next.Reset(pause)
 	}
 }
 
@@ -73,11 +82,12 @@ func (n *Node) raiseLevel() {
 		}
 		least = min(least, m.FeatureLevel)
 	}
-	if least <= n.FeatureLevel() {
+	has := n.FeatureLevel()
+	if least <= has {
 		return
 	}
 	_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: least}}})
-	if err == nil {
+	if err == nil && has > 0 { // that a new cluster has one is not worth a line
 		n.opts.Logger.Info("feature level raised; every node supports it", "level", least)
 	} // otherwise the next round tries again
 }

@@ -77,3 +77,27 @@ func TestEventsOfAHigherLevelAreRefused(t *testing.T) {
 	}
 	eventually(t, "the only voter sets its level", func() bool { return m.node.FeatureLevel() == hub.FeatureLevel })
 }
+
+// While one member knows level 1 only, nothing of level 2 is proposed: it would stop that member, or be overlooked by it.
+func TestOwnersWaitForTheOldestProgram(t *testing.T) {
+	m := newMember(t, "node-1")
+	old := uint32(1)
+	m.faults.Level = &old
+	m.start()
+	defer m.stop()
+	eventually(t, "the only voter sets its level", func() bool { return m.node.FeatureLevel() == old })
+	caller := &hubpb.Caller{Principal: "key/k-1"}
+	for _, e := range []*hubpb.Event{
+		{Kind: &hubpb.Event_OwnerEnded{OwnerEnded: &hubpb.OwnerEnded{Owner: "key/k-1"}}},
+		{Kind: &hubpb.Event_MessagePublished{MessagePublished: &hubpb.MessagePublished{Topic: "t", KeyWindow: 1}}},
+		{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: "t", Caller: caller}}},
+		{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{Topic: "t", Caller: caller}}},
+	} {
+		if _, err := m.node.Propose(context.Background(), e); hub.CodeOf(err) != hub.CodeUnavailable {
+			t.Errorf("%s: %v", hub.EventName(e), err)
+		}
+	}
+	if _, err := m.node.Propose(context.Background(), publish("t", "x")); err != nil {
+		t.Error(err)
+	}
+}

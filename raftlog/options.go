@@ -59,6 +59,10 @@ type Options struct {
 	// Keys returns the IDs of all sealing keys this node holds. When the node joins, the leader compares them with those the
 	// state needs. nil: Shared is compared instead.
 	Keys func() []string
+	// URLs are those under which clients reach this node. Every node learns them through the log.
+	URLs []string
+	// Settings should be the same on every node; nodes compare them in each handshake and warn of differences.
+	Settings []Setting
 	// Describe returns what other nodes are told about this one, besides what raftlog knows itself. It must be quick.
 	Describe func() Description
 	// HandleCall answers other nodes' Node.Call. It must be quick and safe for concurrent use. nil: calls are refused.

@@ -43,7 +43,8 @@ type port struct {
 	stays     func(from visitor) bool                     // asked for whatever arrives on one of raft's streams
 	onRefusal func(*refusedError)                         // called when another node refuses this one or the reverse; it must be quick
 
-	clusters sync.Map // by node ID: the cluster the node claimed when it last dialed
+	clusters  sync.Map // by node ID: the cluster the node claimed when it last dialed
+	agreement agreement
 
 	raft     chan net.Conn
 	closed   chan struct{}
@@ -71,6 +72,8 @@ func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) 
 		conns:   map[net.Conn]struct{}{},
 		logged:  map[string]time.Time{},
 		heard:   map[string]time.Time{},
+
+		agreement: agreement{log: o.Logger, differs: map[string][]string{}},
 	}
 	p.self.Store(me)
 	if p.tls == nil {
@@ -207,8 +210,11 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from vis
 		p.logOnce("refused a node", "node", oneLine(h.Node), "reason", string(r.what), "error", oneLine(r.text))
 		return nil, 0, from, errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
-	p.clusters.Store(h.Node, h.Cluster)
-	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level}
+	if from.proven {
+		p.clusters.Store(h.Node, h.Cluster)
+		p.agreement.compare(me.settings, h.Node, h.Settings)
+	}
+	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level, Settings: me.settings}
 	if err := writeHello(conn, nil, &w); err != nil {
 		return nil, 0, from, err
 	}
@@ -314,6 +320,7 @@ func (p *port) dial(ctx context.Context, why purpose, address string) (net.Conn,
 	if !stop() {
 		return fail(ctx.Err())
 	}
+	p.agreement.compare(me.settings, w.Node, w.Settings)
 	return conn, raw.SetDeadline(time.Time{})
 }
 

@@ -28,6 +28,9 @@ type Stats struct {
 	DiskFull      bool
 }
 
+// DiskShort reports whether less disk space is free than the reserve.
+func (n *Node) DiskShort() bool { return n.diskFull.Load() }
+
 // Stats returns the figures. They are not a consistent snapshot.
 func (n *Node) Stats() Stats {
 	s := Stats{

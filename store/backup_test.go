@@ -141,7 +141,7 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 	}
 	for _, c := range []struct{ old, new, words string }{
 		{`"format": 1`, `"format": 2`, "this program supports format 1"},
-		{`"feature_level": 1`, `"feature_level": 9`, "this program supports level 1"},
+		{`"feature_level": 1`, `"feature_level": 9`, "this program supports level 2"},
 		{`log/1.db`, `log/../.`, "files that do not belong to a store"},
 	} {
 		bad := bytes.Replace(data, []byte(c.old), []byte(c.new), 1)

@@ -26,6 +26,7 @@ type boltFile struct {
 type boltOptions struct {
 	readOnly    bool
 	mmapBytes   int64
+	allocBytes  int // by which the file grows; 0: bbolt's default
 	lockTimeout time.Duration
 }
 
@@ -50,6 +51,9 @@ func createBolt(path string, opts boltOptions, f func(tx *bbolt.Tx) error) error
 	db, err := bbolt.Open(tmp, 0o600, opts.bolt())
 	if err != nil {
 		return err
+	}
+	if opts.allocBytes > 0 {
+		db.AllocSize = opts.allocBytes
 	}
 	err = db.Update(f)
 	if err := errors.Join(err, db.Close()); err != nil {
@@ -103,6 +107,9 @@ func openWhole(path string, opts boltOptions) (*boltFile, error) {
 		bf.db, err = bbolt.Open(path, 0o600, o)
 		return err
 	})
+	if err == nil && opts.allocBytes > 0 {
+		bf.db.AllocSize = opts.allocBytes
+	}
 	if err != nil {
 		var c *CorruptError
 		if errors.As(err, &c) && bf.raw != nil {

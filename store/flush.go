@@ -62,6 +62,7 @@ func (s *Store) flushOnce() error {
 		return nil
 	}
 	s.figures.flushed(time.Since(start), b)
+	s.notifyGrown()
 	s.mu.Lock()
 	s.advanceLocked()
 	s.mu.Unlock()
@@ -98,6 +99,7 @@ func (s *Store) takeBatch() (*batch, error) {
 	s.pending = nil
 	s.sealActive(s.opts.Now())
 	if s.trimmed.Swap(false) {
+		s.sealUnretained()
 		b.dead = s.deadSegments()
 	}
 	return b, nil
@@ -132,22 +134,36 @@ func (s *Store) countLocked(b *batch, log func()) {
 // commit commits messages first, then rows and position in one transaction. A crash in between leaves messages beyond
 // the position; replaying raft's log writes them again. log records the commit in the message log.
 func (s *Store) commit(b *batch) (log func(), err error) {
-	var seg *segment
-	var ranges map[hub.TopicID]span
-	var size int64
-	count := len(b.messages)
-	if count > 0 {
-		if seg, err = s.activeSegment(b.gen); err != nil {
+	var done []written
+	for rest := b.messages; len(rest) > 0; {
+		seg, err := s.activeSegment(b.gen)
+		if err != nil {
 			return nil, err
 		}
-		if ranges, size, err = seg.write(s.disk, b.messages); err != nil {
+		n := s.opts.fit(rest, seg.size)
+		w := written{segment: seg, full: n < len(rest)}
+		if w.ranges, w.size, err = seg.write(s.disk, rest[:n]); err != nil {
 			return nil, err
+		}
+		done, rest = append(done, w), rest[n:]
+		if w.full {
+			s.log.mu.Lock()
+			s.log.active = nil
+			s.log.mu.Unlock()
 		}
 	}
 	if err := s.writeState(b); err != nil {
 		return nil, err
 	}
-	return func() { s.log.flushed(count, seg, ranges, size) }, nil
+	return func() { s.log.flushed(len(b.messages), done) }, nil
+}
+
+// written is what a flush has done to one segment.
+type written struct {
+	segment *segment
+	ranges  map[hub.TopicID]span // afterwards
+	size    int64
+	full    bool // the rest of the flush went to the next segment
 }
 
 func (s *Store) relative(path string) string {

@@ -110,12 +110,26 @@ func (o *Options) openGeneration(dir string, number uint64) (*generation, *conte
 				}
 			}
 			c.topics, err = indexTopics(filepath.Join(dir, logDir), c.state, c.segments)
+			if c.active != nil && c.active.runsAhead(c.topics) {
+				c.active.sealed, c.active = true, nil
+			}
 		}
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, g.release(c.segments))
 	}
 	return g, c, nil
+}
+
+// runsAhead reports whether a crash left messages in the segment that the state does not know yet. They are written again,
+// perhaps to several segments: added to these, a range would have holes.
+func (seg *segment) runsAhead(topics map[hub.TopicID]*topicLog) bool {
+	for id, r := range seg.ranges {
+		if t := topics[id]; t != nil && r.hi > t.head {
+			return true
+		}
+	}
+	return false
 }
 
 // own registers an open file of the generation.

@@ -106,17 +106,18 @@ func (l *messageLog) dropFirstLocked(t *topicLog) {
 	}
 }
 
-// flushed records that the next n messages in order are durable in seg, with seg's new ranges and size.
-func (l *messageLog) flushed(n int, seg *segment, ranges map[hub.TopicID]span, size int64) {
+// flushed records that the next n messages in order are durable, and what was written to segments.
+func (l *messageLog) flushed(n int, done []written) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if seg != nil {
-		for id, s := range ranges {
-			if s != seg.ranges[id] {
-				l.topics[id].addSpan(spanRef{s.lo, s.hi, seg})
+	for _, w := range done {
+		for id, s := range w.ranges {
+			if s != w.segment.ranges[id] {
+				l.topics[id].addSpan(spanRef{s.lo, s.hi, w.segment})
 			}
 		}
-		seg.ranges, seg.size = ranges, size
+		w.segment.ranges, w.segment.size = w.ranges, w.size
+		w.segment.sealed = w.segment.sealed || w.full
 	}
 	l.durable += n
 	l.evictLocked()

@@ -21,6 +21,12 @@ type Options struct {
 	SegmentBytes int64
 	SegmentAge   time.Duration
 
+	// RetainBytes and RetainAge are what retention keeps of the message log; 0: no limit. Segments are sealed at an eighth of
+	// them if that is sooner, and a flush that exceeds the eighth is divided, so that dropping whole segments stays close to
+	// the limit. Grown reports segments that use more than RetainBytes.
+	RetainBytes int64
+	RetainAge   time.Duration
+
 	// TailBytes is the size of the newest messages kept in memory, default 64 MiB. Unflushed messages stay in memory in any
 	// case.
 	TailBytes int64
@@ -43,12 +49,29 @@ type Options struct {
 	Now func() time.Time
 }
 
+const (
+	// segmentShare is how many segments RetainBytes and RetainAge are divided into at least.
+	segmentShare = 8
+	// minSegmentShare keeps the fixed cost of a file small against its content.
+	minSegmentShare = 64 << 10
+)
+
+// segmentShare returns the bytes that one segment may use of RetainBytes.
+func (o *Options) segmentShare() int64 { return max(o.RetainBytes/segmentShare, minSegmentShare) }
+
 func (o Options) withDefaults() Options {
 	o.FlushInterval = cmp.Or(o.FlushInterval, 200*time.Millisecond)
 	o.SegmentAge = cmp.Or(o.SegmentAge, time.Hour)
 	o.LockTimeout = cmp.Or(o.LockTimeout, 2*time.Second)
 	o.FlushBytes = cmp.Or(o.FlushBytes, 32<<20)
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, 256<<20)
+	if o.RetainBytes > 0 {
+		o.SegmentBytes = min(o.SegmentBytes, o.segmentShare())
+		o.FlushBytes = min(o.FlushBytes, o.RetainBytes)
+	}
+	if o.RetainAge > 0 {
+		o.SegmentAge = min(o.SegmentAge, o.RetainAge/segmentShare)
+	}
 	o.TailBytes = cmp.Or(o.TailBytes, 64<<20)
 	o.MaxUnflushedBytes = cmp.Or(o.MaxUnflushedBytes, 256<<20)
 	if o.Logger == nil {

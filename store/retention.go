@@ -28,6 +28,44 @@ func (s *Store) sealActive(now time.Time) {
 	s.trimmed.Store(true)
 }
 
+// Grown receives a value after a flush that left more than RetainBytes in segments: TrimCandidates may have something to
+// offer.
+func (s *Store) Grown() <-chan struct{} { return s.grown }
+
+// notifyGrown is called after each flush.
+func (s *Store) notifyGrown() {
+	if s.opts.RetainBytes <= 0 {
+		return
+	}
+	s.log.mu.RLock()
+	total := s.log.segmentBytesLocked()
+	s.log.mu.RUnlock()
+	if total > s.opts.RetainBytes {
+		signal(s.grown)
+	}
+}
+
+func (l *messageLog) segmentBytesLocked() (total int64) {
+	for _, seg := range l.segments {
+		total += seg.size
+	}
+	return total
+}
+
+// fit returns how many of the messages go to a segment that uses size bytes already, at least one.
+func (o *Options) fit(msgs []hub.Message, size int64) int {
+	if o.RetainBytes <= 0 {
+		return len(msgs)
+	}
+	left := o.segmentShare() - size
+	for i := range msgs {
+		if left -= int64(sumSize + recordKeySize + hub.RecordSize(&msgs[i])); left < 0 {
+			return max(i, 1)
+		}
+	}
+	return len(msgs)
+}
+
 // TrimCandidates returns which messages retention may drop at now: those in segments whose newest message is older than
 // maxAge, and those in the oldest segments while all segments together use more than maxBytes of disk. A limit of 0 does
 // not apply. The active segment is never offered; TrimCandidates first seals it if its size or age requires. The result
@@ -36,10 +74,8 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 	s.sealActive(now)
 	s.log.mu.RLock()
 	defer s.log.mu.RUnlock()
-	var total int64
-	for _, seg := range s.log.segments {
-		total += seg.size
-	}
+	total := s.log.segmentBytesLocked()
+	var parts int64
 	through := map[hub.TopicID]uint64{}
 	for _, seg := range s.log.segments {
 		old := maxAge > 0 && seg.newest() < now.Add(-maxAge).UnixNano()
@@ -47,7 +83,11 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 		if !seg.sealed || !(old || large) {
 			break // offsets increase with the segments: later ones must not be dropped first
 		}
-		total -= seg.size
+		// The parts of a large message may fill segments before its own, which go when it goes.
+		if parts += seg.size; !seg.holdsPartsOnly() {
+			total -= parts
+			parts = 0
+		}
 		for id, r := range seg.ranges {
 			if t := s.log.topics[id]; t != nil && r.hi >= t.first {
 				through[id] = max(through[id], min(r.hi, t.head))
@@ -62,6 +102,11 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 	return out
 }
 
+func (seg *segment) holdsPartsOnly() bool {
+	_, parts := seg.ranges[partsTopic]
+	return parts && len(seg.ranges) == 1
+}
+
 // newest returns the time of the newest message in Unix nanoseconds.
 func (seg *segment) newest() int64 {
 	var t int64
@@ -69,6 +114,18 @@ func (seg *segment) newest() int64 {
 		t = max(t, r.newest)
 	}
 	return t
+}
+
+// sealUnretained seals the active segment if none of its messages is retained and it is worth its removal.
+func (s *Store) sealUnretained() {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	seg := s.log.active
+	if seg == nil || len(seg.ranges) == 0 || seg.size < min(s.opts.SegmentBytes/2, 1<<20) || s.log.retained(seg) {
+		return
+	}
+	seg.sealed = true
+	s.log.active = nil
 }
 
 // deadSegments returns the sealed segments without retained messages.
@@ -114,6 +171,7 @@ func (s *Store) unlinkDead(g *generation, dead []*segment) error {
 		}
 	}
 	s.log.mu.Unlock()
+	var freed int64
 	for _, seg := range dead {
 		if err := os.Remove(seg.file.path); err != nil {
 			return fmt.Errorf("unlink segment: %w", err)
@@ -121,7 +179,8 @@ func (s *Store) unlinkDead(g *generation, dead []*segment) error {
 		if err := seg.file.release(); err != nil {
 			return err
 		}
-		s.opts.Logger.Info("retention dropped a log segment", "file", s.relative(seg.file.path), "bytes", seg.size)
+		freed += seg.size
 	}
+	s.opts.Logger.Info("retention dropped log segments", "segments", len(dead), "last", s.relative(dead[len(dead)-1].file.path), "bytes", freed)
 	return syncDir(filepath.Join(g.dir, logDir))
 }

@@ -60,6 +60,7 @@ func (o *Options) segmentBolt(readOnly bool) boltOptions {
 	if !readOnly {
 		// A flush can exceed SegmentBytes. If the map were too small, the flusher would wait for readers.
 		opts.mmapBytes = 2*o.SegmentBytes + 2*o.MaxUnflushedBytes
+		opts.allocBytes = int(min(o.SegmentBytes/4, 16<<20)) // 16 MiB is the default of bbolt
 	}
 	return opts
 }

@@ -61,9 +61,7 @@ func (s *Store) Stats() Stats {
 	s.log.mu.RLock()
 	st.TailBytes, st.TailMessages = s.log.bytes, len(s.log.order)-s.log.stale
 	st.Segments = len(s.log.segments)
-	for _, seg := range s.log.segments {
-		st.SegmentBytes += seg.size
-	}
+	st.SegmentBytes = s.log.segmentBytesLocked()
 	s.log.mu.RUnlock()
 	st.OpenSnapshots, st.OldestSnapshot = s.snapshots.figures()
 	return st

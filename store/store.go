@@ -49,6 +49,7 @@ type Store struct {
 	unflushed atomic.Int64
 	wake      chan struct{} // something changed
 	urgent    chan struct{} // flush now
+	grown     chan struct{} // see Grown
 	stop      chan struct{}
 	stopOnce  sync.Once
 	stopped   sync.WaitGroup
@@ -78,7 +79,7 @@ func Open(opts Options) (*Store, error) {
 func newStore(opts Options) *Store {
 	s := &Store{
 		opts: opts.withDefaults(), progress: make(chan struct{}),
-		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), grown: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	s.disk = localDisk{&s.opts}
 	s.log = &messageLog{limit: s.opts.TailBytes}

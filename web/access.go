@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 // action in changes.
 type access struct {
 	public  bool        // open to everybody, even if credentials are required elsewhere
+	details bool        // public, but shows more to callers with valid credentials
+	limited bool        // public, and takes from the client's budget for reads
 	byTopic bool        // the handler authorizes each topic
 	reads   auth.Action // instead of auth.ActionView
 	changes auth.Action
@@ -40,28 +43,18 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 			Detail: "is a different site; browsers may change this hub only from its own pages"}
 	}
 	if rt.access.public {
-		return r, nil
+		return s.admitAnybody(x, r, rt)
 	}
 	if s.Guard == nil {
 		return r, s.spend(x, r, rt.classOf(r))
 	}
 	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
-	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Body: func() ([]byte, error) { return s.bodyForSignature(x, r) }}
-	if r.TLS != nil {
-		read.Scheme = "https"
-	}
-	p, err := s.Guard.Authenticate(r.Context(), read)
-	if err != nil {
-		var refusal *auth.RefusalError
-		if errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable) {
-			if limited := s.spend(x, r, classRefused); limited != nil {
-				return r, limited
-			}
-			s.Guard.Refused(r.Context(), caller, err)
-		}
+	if err := s.authenticate(x, r, &caller); err != nil {
 		return r, err
 	}
-	caller.Principal = p
+	caller.Trail = &x.trail
+	x.audited = caller
+	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
 	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
@@ -73,17 +66,95 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 			action = rt.access.reads
 		}
 	}
+	if action != auth.ActionView {
+		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
+	}
 	return r, s.Guard.Allow(r.Context(), action, "")
+}
+
+// admitAnybody admits the caller of a public route. Invalid credentials make nobody less than anonymous: a health check must not fail
+// because of them.
+func (s *Server) admitAnybody(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
+	if rt.access.limited {
+		return r, s.spend(x, r, classRead)
+	}
+	if s.Guard == nil || !rt.access.details {
+		return r, nil
+	}
+	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
+	if s.authenticate(x, r, &caller) != nil {
+		return r, nil
+	}
+	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
+}
+
+// authenticate finds out who sent the request. What is refused is taken from the client's budget: before it has cost more than a look
+// at the request, and given back if the credentials are good. So a flood of invalid ones from one address costs little, and neither
+// API keys nor callers known lately suffer from it.
+func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller) error {
+	reserved := false
+	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r) },
+		Afford: func() (err error) {
+			if !reserved {
+				err = s.reserveRefusal(x)
+				reserved = err == nil
+			}
+			return err
+		}}
+	if r.TLS != nil {
+		read.Scheme = "https"
+	}
+	p, err := s.Guard.Authenticate(r.Context(), read)
+	switch {
+	case err == nil && reserved:
+		s.returnRefusal(x)
+	case err != nil && refusedCredentials(err):
+		if !reserved {
+			if limited := s.reserveRefusal(x); limited != nil {
+				return limited
+			}
+		}
+		s.Guard.Refused(r.Context(), *caller, err)
+	case err != nil && reserved:
+		s.returnRefusal(x) // the body could not be read
+	}
+	if err != nil {
+		return err
+	}
+	caller.Principal = p
+	if read.Settle != nil {
+		told := *caller
+		caller.Settle = func(ctx context.Context) error { return s.settle(x, ctx, read.Settle, told) }
+	}
+	return nil
+}
+
+// settle uses up credentials for one use. Used ones count as refused.
+func (s *Server) settle(x *exchange, ctx context.Context, settle func(context.Context) error, caller auth.Caller) error {
+	err := settle(ctx)
+	if err == nil || !refusedCredentials(err) {
+		return err
+	}
+	if limited := s.reserveRefusal(x); limited != nil {
+		return limited
+	}
+	s.Guard.Refused(ctx, caller, err)
+	return err
+}
+
+// refusedCredentials reports whether an error is about credentials that are invalid or cannot be checked.
+func refusedCredentials(err error) bool {
+	var refusal *auth.RefusalError
+	return errors.As(err, &refusal) || errors.Is(err, auth.ErrUnavailable)
 }
 
 // turnAway answers a caller that was not admitted. Clients of the ballerina profile expect a form from the hub endpoint; MOSIP's
 // clients fetch a fresh token on 401, and only then.
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
-		if q, qerr := s.readCompat(w, r); qerr == nil {
-			_ = s.failCompat(w, r, q, err)
-			return
-		}
+		s.turnAwayCompat(w, r, err)
+		return
 	}
 	s.fail(w, r, err)
 }
@@ -115,7 +186,11 @@ func (s *Server) accessProblem(err error) *problem.Details {
 	case errors.As(err, &denied) && denied.Principal.Method == auth.MethodAnonymous:
 		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied):
-		return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: denied.Error(), Challenges: s.Guard.ChallengesFor(err)}
+		detail := denied.Brief()
+		if s.Guard.May(denied.Principal, auth.ActionAuth) {
+			detail = denied.Error()
+		}
+		return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: detail, Challenges: s.Guard.ChallengesFor(err)}
 	case errors.Is(err, auth.ErrUnavailable):
 		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "credentials cannot be checked now; try again shortly", RetryAfter: 5 * time.Second}
 	}

@@ -84,6 +84,8 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 		text, k.ID, k.Hash, err = auth.GenerateAPIKey()
 	}
 	if err == nil {
+		auth.Note(r.Context(), "key", k.ID)
+		auth.Note(r.Context(), "key_name", k.Name)
 		err = s.Service.CreateAPIKey(r.Context(), k)
 	}
 	if err != nil {
@@ -113,7 +115,7 @@ func checkKeyRequest(name string, scopes, roles []string) error {
 
 func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/auth/keys/")
-	if err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r)); err != nil {
+	if _, err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r), false); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -160,7 +162,11 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		rule.Name = name
-		if cerr := rule.Check(); cerr != nil {
+		check := rule.Check
+		if s.Guard != nil {
+			check = func() error { return s.Guard.CheckRule(&rule) }
+		}
+		if cerr := check(); cerr != nil {
 			err = hub.ParamErrorf("rule", "%s", cerr.Error())
 		}
 	}
@@ -192,6 +198,7 @@ func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
 // principalItem is a principal in requests and responses.
 type principalItem struct {
 	Method    auth.Method `json:"method"`
+	ID        string      `json:"principal,omitempty"`
 	Authority string      `json:"issuer,omitempty"`
 	Subject   string      `json:"subject,omitempty"`
 	Client    string      `json:"client,omitempty"`
@@ -201,11 +208,17 @@ type principalItem struct {
 }
 
 func itemOf(p *auth.Principal) principalItem {
-	return principalItem{p.Method, p.Authority, p.Subject, p.Client, p.User, p.Scopes, p.Roles}
+	return principalItem{p.Method, p.ID, p.Authority, p.Subject, p.Client, p.User, p.Scopes, p.Roles}
 }
 
 // whoAmI shows callers who they are to the hub.
 func (s *Server) whoAmI(w http.ResponseWriter, r *http.Request) {
+	if s.Guard != nil {
+		if err := s.Guard.Settle(r.Context()); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+	}
 	writeJSON(w, http.StatusOK, itemOf(auth.CallerOf(r.Context()).Principal))
 }
 
@@ -230,7 +243,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	p := auth.CallerOf(r.Context()).Principal
 	if in.Principal != nil {
-		p = &auth.Principal{Method: in.Principal.Method, Authority: in.Principal.Authority, Subject: in.Principal.Subject, Client: in.Principal.Client,
+		p = &auth.Principal{Method: in.Principal.Method, ID: in.Principal.ID, Authority: in.Principal.Authority, Subject: in.Principal.Subject, Client: in.Principal.Client,
 			User: in.Principal.User, Scopes: in.Principal.Scopes, Roles: in.Principal.Roles}
 	}
 	out := struct {

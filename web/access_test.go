@@ -33,9 +33,18 @@ rules:
   - {name: news, may: [read], topics: [news], who: [{anonymous: true}]}
 `
 
-func newGuarded(t *testing.T, more string) *guarded {
+func newGuarded(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
 	t.Helper()
-	text, id, hash, err := auth.GenerateAPIKey()
+	guard, root, bind := guarding(t, more, change...)
+	g := &guarded{root: root, fixture: newFixture(t, guard)}
+	bind(g.Service)
+	return g
+}
+
+// guarding returns what makes a server ask for credentials, and the operator's key. Call bind with the server's service.
+func guarding(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) (guard func(*hub.Policy, *web.Options), root string, bind func(*hub.Service)) {
+	t.Helper()
+	root, id, hash, err := auth.GenerateAPIKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,27 +53,30 @@ func newGuarded(t *testing.T, more string) *guarded {
 		t.Fatal(err)
 	}
 	var service *hub.Service
-	g := &guarded{root: text}
-	g.fixture = newFixture(t, func(r *hub.Policy, o *web.Options) {
+	return func(r *hub.Policy, o *web.Options) {
 		now := o.Clock.Now
 		list := []auth.Authenticator{}
 		if settings.SignedRequests != nil {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
+		for _, c := range change {
+			c(r, o)
+		}
+		if settings.TokenService != nil {
+			list = append(list, auth.NewRemoteTokens(*settings.TokenService, http.DefaultClient, o.Log, time.Now))
+		}
 		list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(settings.APIKeys, o.State), now))
-		o.Guard = auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(settings.Rules, o.State, o.Log), auth.AuditAll, o.Log)
+		o.Guard = auth.NewGuard(auth.NewGate(settings, list...), auth.NewRuleSet(settings, o.State, o.Log), auth.AuditAll, "node-1", o.Log)
 		r.Authorize = func(ctx context.Context, a hub.Action, topic string) error {
 			return o.Guard.Allow(ctx, auth.Action(a), topic)
 		}
-	})
-	service = g.Service
-	return g
+	}, root, func(s *hub.Service) { service = s }
 }
 
 type claims struct{ service **hub.Service }
 
 func (c claims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
-	return (*c.service).ClaimNonce(ctx, nonce, until)
+	return (*c.service).ClaimNonce(ctx, "", nonce, until)
 }
 
 func hexOf(b []byte) string {
@@ -147,7 +159,7 @@ func TestAuthorization(t *testing.T) {
 		"read news, anonymous":       {g.send("GET", "/topics/news", "").Code, 404},
 		"head, anonymous":            {g.send("HEAD", "/topics/orders/eu", "").Code, 401},
 		"ping, writer":               {form(writer, "hub.mode", "publish", "hub.url", topic), 204},
-		"ping of two, one not":       {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 403},
+		"ping of two, one not":       {form(writer, "hub.mode", "publish", "hub.url", topic, "hub.url", "https://other.example/"), 207},
 		"lists, reader":              {g.send("GET", "/v1/subscriptions", "", as(reader)...).Code, 403},
 		"lists, root":                {g.send("GET", "/v1/subscriptions", "", as(g.root)...).Code, 200},
 		"metrics, anonymous":         {g.send("GET", "/metrics", "").Code, 401},
@@ -271,21 +283,80 @@ func TestKeysAndRulesAPI(t *testing.T) {
 	}
 }
 
+// Each audit line says who did what to what, with which outcome, and where to find the rest.
 func TestAudit(t *testing.T) {
 	g := newGuarded(t, "")
-	writer := g.key(t, "writer", "orders.write")
-	g.send("POST", "/topics/orders/eu", "x", "X-API-Key", writer, "X-Correlation-Id", "good-1")
-	g.send("POST", "/topics/secret", "x", "X-API-Key", writer, "X-Correlation-Id", "bad-1")
+	writer, reader := g.key(t, "writer", "orders.write"), g.key(t, "reader", "orders.read")
+	as := func(key, id string, more ...string) []string {
+		return append(more, "X-API-Key", key, "X-Correlation-Id", id)
+	}
+	const callback = "https://s.example/cb?token=hidden"
+	g.send("POST", "/topics/orders/eu", "x", as(writer, "publish-1")...)
+	g.send("POST", "/topics/secret", "x", as(writer, "publish-2")...)
+	g.send("POST", "/topics/orders/eu", "x", as(writer, "publish-3", "Content-Type", "a\x01b")...)
+	for mode, id := range map[string]string{"subscribe": "sub-1", "unsubscribe": "sub-2"} {
+		g.send("POST", "/hub", encode("hub.mode", mode, "hub.topic", publicURL+"/topics/orders/eu", "hub.callback", callback), as(reader, id, "Content-Type", formType)...)
+	}
+	made := g.send("POST", "/v1/auth/keys", `{"name":"meter"}`, as(g.root, "key-1")...).Body.String()
+	_, id, _ := strings.Cut(made, `"id":"`)
+	id = id[:12]
+	g.send("DELETE", "/v1/auth/keys/"+id, "", as(g.root, "key-2")...)
+	g.send("DELETE", "/v1/auth/keys/"+id, "", as(g.root, "key-3")...)
+	g.send("PUT", "/v1/auth/rules/prices", `{"may":["read"],"topics":["prices"],"who":[{"role":"x"}]}`, as(g.root, "rule-1")...)
+	g.send("POST", "/v1/subscriptions/s-7/pause", "", as(g.root, "pause-1")...)
+	g.send("DELETE", "/v1/subscriptions/s-7", "", as(reader, "end-1")...)
+	g.send("POST", "/v1/dead-letters/drop", `{"topic":"orders/eu","callback":"`+callback+`"}`, as(g.root, "drop-1", "Content-Type", "application/json")...)
+	g.send("POST", "/v1/cluster/nodes", `{"node":"node-9","address":"10.0.0.9:1"}`, as(g.root, "node-1")...)
+	g.send("POST", "/topics/orders/eu", "x", "X-Correlation-Id", "nobody-1")
 	text := g.logged.String()
-	for _, line := range []string{
-		`principal=api-key:root action=admin.auth topic="" allowed=true reason="allowed by rule root"`,
-		`principal=api-key:writer action=publish topic=orders/eu allowed=true reason="allowed by rule writers" correlation_id=good-1`,
-		`principal=api-key:writer action=publish topic=secret allowed=false reason="no rule allows it" correlation_id=bad-1`,
+	for correlation, wants := range map[string][]string{
+		"publish-1": {"actor=key/" + writer[4:16], "name=writer", "action=publish", "object.topic=orders/eu", "outcome=done", "status=200", "writers"},
+		"publish-2": {"actor=key/" + writer[4:16], "action=publish", "object.topic=secret", "outcome=denied", "status=403"},
+		"publish-3": {"action=publish", "object.topic=orders/eu", "outcome=failed", "status=400"},
+		"sub-1":     {"actor=key/" + reader[4:16], "action=subscribe", "object.topic=orders/eu", "object.callback=https://s.example/cb?...", "outcome=done", "status=202"},
+		"sub-2":     {"action=unsubscribe", "object.callback=https://s.example/cb?...", "outcome=done"},
+		"key-1":     {"action=admin.auth", "object.key=" + id, "object.key_name=meter", "outcome=done", "status=201"},
+		"key-2":     {"action=admin.auth", `object.request="DELETE /v1/auth/keys/` + id + `"`, "outcome=done", "status=204"},
+		"key-3":     {"action=admin.auth", `object.request="DELETE /v1/auth/keys/` + id + `"`, "outcome=failed", "status=404"},
+		"rule-1":    {"action=admin.auth", `object.request="PUT /v1/auth/rules/prices"`, "outcome=done"},
+		"pause-1":   {"action=admin.subscriptions", `object.request="POST /v1/subscriptions/s-7/pause"`, "outcome=failed", "status=404"},
+		"end-1":     {"action=admin.subscriptions", `object.request="DELETE /v1/subscriptions/s-7"`, "outcome=denied"},
+		"drop-1":    {"action=admin.dead-letters", "object.topic=orders/eu", "object.callback=https://s.example/cb?..."},
+		"node-1":    {"action=admin.cluster", `object.request="POST /v1/cluster/nodes"`},
+		"nobody-1":  {"actor=anonymous", "action=publish", "object.topic=orders/eu", "outcome=denied", "status=401"},
 	} {
-		if !strings.Contains(text, line) {
-			t.Errorf("the log lacks %s\n%s", line, text)
+		var line string
+		for l := range strings.Lines(text) {
+			if strings.Contains(l, "msg=audit") && strings.Contains(l, "correlation_id="+correlation+" ") {
+				line += l
+			}
+		}
+		for _, want := range append(wants, "node=node-1", "address=") {
+			if !strings.Contains(line, want) {
+				t.Errorf("%s: the audit line lacks %s: %s", correlation, want, line)
+			}
+		}
+		if strings.Count(line, "\n") != 1 {
+			t.Errorf("%s: %d audit lines, want one", correlation, strings.Count(line, "\n"))
 		}
 	}
+	if strings.Contains(text, "hidden") {
+		t.Error("the query of a callback is in the log")
+	}
+}
+
+// signedWith makes a request signed by k1.
+func signedWith(t *testing.T, secret, target, body string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
+		Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),
+		Metadata: []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag}},
+		httpsig.SigningKey{Secret: []byte(secret), MetaKeyID: "k1", MetaTag: "websub-hub"}); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func TestSignedPublish(t *testing.T) {
@@ -296,15 +367,7 @@ func TestSignedPublish(t *testing.T) {
 	}
 	g := newGuarded(t, "signed_requests: {keys: [{id: k1, algorithm: hmac-sha256, secret_file: "+path+", scopes: [orders.write]}]}")
 	sign := func(body string) *http.Request {
-		r := httptest.NewRequest(http.MethodPost, publishURL(publicURL+"/topics/orders/eu"), strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
-			Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),
-			Metadata: []httpsig.Metadata{httpsig.MetaCreated, httpsig.MetaExpires, httpsig.MetaNonce, httpsig.MetaKeyID, httpsig.MetaTag}},
-			httpsig.SigningKey{Secret: []byte(secret), MetaKeyID: "k1", MetaTag: "websub-hub"}); err != nil {
-			t.Fatal(err)
-		}
-		return r
+		return signedWith(t, secret, publishURL(publicURL+"/topics/orders/eu"), body)
 	}
 	serve := func(r *http.Request) int {
 		w := httptest.NewRecorder()

@@ -42,12 +42,15 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic stri
 	var body content
 	err := s.spend(w, r, classPublish)
 	if err == nil {
+		err = s.Service.AuthorizePublish(r.Context(), topic) // before the body is read
+	}
+	if err == nil {
 		b, body, err = s.readBatch(w, r)
 	}
 	defer func() { body.release() }()
 	var receipt hub.BatchReceipt
 	if err == nil {
-		b.Topic = topic
+		b.Topic, b.Authorized = topic, true
 		receipt, err = s.Service.PublishBatch(r.Context(), b)
 	}
 	if err != nil {

@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// blobUploadBytes is the memory of an upload: what was read, and its encoded copy on the way to the log.
-	blobUploadBytes = 2 * (hub.MaxInlineBytes + 1)
+	// blobCopyBytes is the memory of an upload besides what was read: the encoded copy on the way to the log.
+	blobCopyBytes = hub.MaxInlineBytes + 1
+	// blobUploadBytes is the memory of an upload.
+	blobUploadBytes = 2 * blobCopyBytes
 	// blobWriteBytes is the memory of a download, and what a client must take within downloadTime.
 	blobWriteBytes = 32 << 10
 	downloadTime   = 30 * time.Second
@@ -29,53 +31,48 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 	if err := checkEncoding(r); err != nil {
 		return hub.Receipt{}, 0, err
 	}
-	client := clientAt(w)
-	if err := s.budget.take(client, blobUploadBytes); err != nil {
-		return hub.Receipt{}, 0, err
-	}
-	defer s.budget.give(client, blobUploadBytes)
 	control := http.NewResponseController(w)
 	limit := s.Service.Policy().MaxMessageBytes
-	buf := make([]byte, hub.MaxInlineBytes+1)
+	body := content{budget: s.budget, caller: callerAt(w)}
+	defer body.release()
 	var up *hub.BlobWriter
-	have, ended := 0, false
-	for !ended {
+	for ended := false; !ended; {
 		_ = control.SetReadDeadline(time.Now().Add(s.BodyTimeout)) // fails without a connection, as in tests
-		for have < len(buf) && !ended {
-			n, err := r.Body.Read(buf[have:])
-			have += n
-			if err == io.EOF { // not errors.Is: a truncated body is a different error
-				ended = true
-			} else if err != nil {
-				return hub.Receipt{}, 0, unreadable(err)
-			}
+		var err error
+		if ended, err = body.fill(r.Body, hub.MaxInlineBytes+1); err != nil {
+			return hub.Receipt{}, 0, err
 		}
 		if up == nil {
-			if ended && have <= hub.MaxInlineBytes {
+			if ended && len(body.bytes) <= hub.MaxInlineBytes {
 				break
 			}
-			var err error
+			if err := s.budget.take(body.caller, blobCopyBytes); err != nil {
+				return hub.Receipt{}, 0, err
+			}
+			defer s.budget.give(body.caller, blobCopyBytes)
 			if up, err = s.Service.NewBlobWriter(r.Context(), p.Topic, p.ContentType); err != nil {
 				return hub.Receipt{}, 0, err
 			}
 		}
-		for have >= hub.MaxPartBytes || ended && have > 0 {
+		for have := len(body.bytes); have >= hub.MaxPartBytes || ended && have > 0; have = len(body.bytes) {
 			if up.Size()+int64(have) > limit {
 				return hub.Receipt{}, 0, s.tooLarge
 			}
 			part := min(have, hub.MaxPartBytes)
-			if err := up.WritePart(r.Context(), buf[:part]); err != nil {
+			if err := up.WritePart(r.Context(), body.bytes[:part]); err != nil {
 				return hub.Receipt{}, 0, err
 			}
-			have = copy(buf, buf[part:have])
+			body.bytes = body.bytes[:copy(body.bytes, body.bytes[part:])]
 		}
 	}
+	body.arrived()
+	bodyRead(w)
 	// The request's original deadlines are for a body of one part.
 	_, _ = control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(answerTime))
 	if up == nil {
-		p.Body = buf[:have]
+		p.Body = body.bytes
 		receipt, err := s.Service.Publish(r.Context(), p)
-		return receipt, int64(have), err
+		return receipt, int64(len(p.Body)), err
 	}
 	receipt, err := s.Service.PublishBlob(r.Context(), p, up)
 	return receipt, up.Size(), err

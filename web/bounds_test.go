@@ -82,15 +82,13 @@ func TestClientBodyBudget(t *testing.T) {
 	refused := make(chan string, 100)
 	for range 60 { // 12 MiB
 		c := r.dialFrom(t, "127.0.0.66")
-		if _, err := io.WriteString(c, head); err != nil {
-			t.Fatal(err)
-		}
 		go func() {
+			_, _ = io.WriteString(c, head+strings.Repeat("x", size-1)) // fails if it was refused meanwhile
 			resp, _ := io.ReadAll(io.LimitReader(c, 16))
 			refused <- string(resp)
 		}()
 	}
-	for range 60 - 10 { // a quarter of 8 MiB has room for ten
+	for range 60 - 5 { // an eighth of 8 MiB has room for five
 		select {
 		case got := <-refused:
 			if !strings.HasPrefix(got, "HTTP/1.1 429") {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -15,46 +14,79 @@ import (
 	"quorumhub/web/problem"
 )
 
-// budget is a number of bytes that all requests share, and of which one client may use a share. Taking never waits.
+// budget is a number of bytes that all requests share, and of which one caller may use a share. Taking never waits.
 type budget struct {
 	limit, share int64
+	bodies       int // that one caller may be slow to send at a time; 0: no limit
 
-	mu   sync.Mutex
-	used int64
-	by   map[netip.Addr]int64
+	mu    sync.Mutex
+	used  int64
+	by    map[callerID]int64
+	under map[callerID]int // bodies under way
 }
 
-// shares is the number of shares in a budget, so that one client that is slow to send leaves the rest to others.
-const shares = 4
+// shares is the number of shares in what callers share, so that one that is slow to send leaves nearly all of it to others.
+const shares = 8
 
-func newBudget(limit, largest int64) *budget {
-	return &budget{limit: limit, share: max(limit/shares, 4*largest, blobUploadBytes), by: map[netip.Addr]int64{}}
+func newBudget(limit, largest int64, bodies int) *budget {
+	return &budget{limit: limit, share: max(limit/shares, largest, blobUploadBytes), bodies: bodies,
+		by: map[callerID]int64{}, under: map[callerID]int{}}
 }
 
-// take reserves n bytes for a client. An error means that there is no room now.
-func (b *budget) take(client netip.Addr, n int64) error {
+// take reserves n bytes for a caller. An error means that there is no room now.
+func (b *budget) take(caller callerID, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.used+n > b.limit {
 		return hub.ErrOverloaded
 	}
-	held := b.by[client] + n
+	held := b.by[caller] + n
 	if held > b.share {
-		return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: "bodies", RetryAfter: time.Second, HangUp: true,
-			Detail: "too many request bodies from this client are in flight at this node; send fewer at a time"}
+		return tooManyBodies("the bodies of this caller that are in flight at this node exceed its share of %d bytes (%d are in use); send fewer at a time",
+			b.share, b.by[caller])
 	}
-	b.by[client] = held
+	b.by[caller] = held
 	b.used += n
 	return nil
 }
 
-func (b *budget) give(client netip.Addr, n int64) {
+func (b *budget) give(caller callerID, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= n
-	if b.by[client] -= n; b.by[client] == 0 {
-		delete(b.by, client)
+	if b.by[caller] -= n; b.by[caller] == 0 {
+		delete(b.by, caller)
 	}
+}
+
+// enter counts a body that did not come with its request, until leave.
+func (b *budget) enter(caller callerID) error {
+	if b.bodies <= 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.under[caller] >= b.bodies {
+		return tooManyBodies("this node is receiving %d request bodies from this caller already (at most %d); send fewer at a time", b.under[caller], b.bodies)
+	}
+	b.under[caller]++
+	return nil
+}
+
+func (b *budget) leave(caller callerID) {
+	if b.bodies <= 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.under[caller]--; b.under[caller] == 0 {
+		delete(b.under, caller)
+	}
+}
+
+func tooManyBodies(format string, args ...any) error {
+	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: "bodies", RetryAfter: time.Second, HangUp: true,
+		Detail: fmt.Sprintf(format, args...)}
 }
 
 // inUse returns the bytes taken.
@@ -64,28 +96,41 @@ func (b *budget) inUse() int64 {
 	return b.used
 }
 
-// content is a whole body in memory, counted against the budget until release.
+// content is a body in memory, counted against the budget until release.
 type content struct {
-	bytes  []byte
-	held   int64
-	client netip.Addr
-	budget *budget
+	bytes   []byte
+	held    int64
+	waiting bool // it counts as under way
+	caller  callerID
+	budget  *budget
 }
 
 func (c *content) release() {
 	if c.held > 0 {
-		c.budget.give(c.client, c.held)
+		c.budget.give(c.caller, c.held)
 		c.held = 0
+	}
+	c.arrived()
+}
+
+// arrived says that nothing more is read.
+func (c *content) arrived() {
+	if c.waiting {
+		c.budget.leave(c.caller)
+		c.waiting = false
 	}
 }
 
-// firstChunk is the initial buffer for a body of unknown length.
-const firstChunk = 16 << 10
+// firstChunk is the initial buffer for a larger body, and chunkGrowth how many times what has arrived is reserved from then on.
+const (
+	firstChunk  = 16 << 10
+	chunkGrowth = 4
+)
 
 // readBody reads the request's body of at most limit bytes; tooLarge is the error for a longer one. Release the content, even
 // after an error.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) (content, error) {
-	c := content{budget: s.budget, client: clientAt(w)}
+	c := content{budget: s.budget, caller: callerAt(w)}
 	if err := checkEncoding(r); err != nil {
 		return c, err
 	}
@@ -99,40 +144,57 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64, t
 	if err := c.read(r.Body, n, limit, tooLarge); err != nil {
 		return c, err
 	}
+	bodyRead(w)
 	// Otherwise the server's deadline for the body would cancel the request's context while the message is being written. This
 	// fails without a connection, as in tests.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return c, nil
 }
 
+// read reads a body of n bytes, or of unknown length if n is negative.
 func (c *content) read(body io.Reader, n, limit int64, tooLarge error) error {
-	size := n
+	most := n
 	if n < 0 {
-		size = min(firstChunk, limit+1)
+		most = limit + 1
 	}
-	if err := c.grow(size); err != nil {
+	defer c.arrived()
+	ended, err := c.fill(body, most)
+	have := int64(len(c.bytes))
+	switch {
+	case err != nil:
 		return err
+	case have > limit:
+		return tooLarge
+	case ended && have < n:
+		return badBody("ended after %d of %d bytes", have, n)
 	}
+	return nil
+}
+
+// fill reads until c holds most bytes or the body ends, and reports whether it ended.
+func (c *content) fill(body io.Reader, most int64) (ended bool, err error) {
 	for {
-		got, err := body.Read(c.bytes[len(c.bytes):cap(c.bytes)])
-		c.bytes = c.bytes[:len(c.bytes)+got]
 		have := int64(len(c.bytes))
+		if have == most {
+			return false, nil
+		}
+		if have == int64(cap(c.bytes)) {
+			if err := c.grow(min(max(firstChunk, chunkGrowth*have), most)); err != nil {
+				return false, err
+			}
+		}
+		got, err := body.Read(c.bytes[have:cap(c.bytes)])
+		c.bytes = c.bytes[:have+int64(got)]
 		switch {
-		case have > limit:
-			return tooLarge
-		case err == nil && have == n:
-			return nil
 		case err == io.EOF: // not errors.Is: a wrapped EOF would be a failure
-			if n > have {
-				return badBody("ended after %d of %d bytes", have, n)
-			}
-			return nil
+			return true, nil
 		case err != nil:
-			return unreadable(err)
-		case len(c.bytes) == cap(c.bytes):
-			if err := c.grow(min(2*have, limit+1)); err != nil {
-				return err
+			return false, unreadable(err)
+		case !c.waiting && have+int64(got) < most:
+			if err := c.budget.enter(c.caller); err != nil {
+				return false, err
 			}
+			c.waiting = true
 		}
 	}
 }
@@ -156,7 +218,7 @@ func checkEncoding(r *http.Request) error {
 
 // grow makes room for size bytes in total and counts them.
 func (c *content) grow(size int64) error {
-	if err := c.budget.take(c.client, size-c.held); err != nil {
+	if err := c.budget.take(c.caller, size-c.held); err != nil {
 		return err
 	}
 	c.held = size

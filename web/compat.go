@@ -43,9 +43,16 @@ type compatRequest struct {
 // postCompat is the hub endpoint of the profiles ballerina and mosip.
 func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	q, err := s.readCompat(w, r)
+	if err := s.mayAsk(r); err != nil {
+		s.metrics.hubRequest("", s.turnAwayCompat(w, r, err), start)
+		return
+	}
+	q, err := s.readCompat(w, r, maxFormBytes)
 	if limited := s.spend(w, r, classOfMode(q.mode)); limited != nil {
 		err = limited
+	}
+	if err == nil {
+		err = s.Service.Namer().CheckHost("hub.topic", q.params.Get("hub.topic"), r.Host)
 	}
 	if err == nil && q.mode == "publish" {
 		s.publishCompat(w, r, q, start)
@@ -66,8 +73,19 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	writeCompat(w, status, "hub.mode=accepted")
 }
 
-// readCompat reads the parameters: from the query if the body is content, and else from the body.
-func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatRequest, err error) {
+// turnAwayCompat answers a caller who was refused before the request was read. What the answer looks like depends on the mode, for
+// which a short form is read if it is there already.
+func (s *Server) turnAwayCompat(w http.ResponseWriter, r *http.Request, err error) *problem.Details {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
+	q, qerr := s.readCompat(w, r, refusedFormBytes)
+	if qerr != nil {
+		return s.fail(w, r, err)
+	}
+	return s.failCompat(w, r, q, err)
+}
+
+// readCompat reads the parameters: from the query if the body is content, and else from the body, of at most limit bytes.
+func (s *Server) readCompat(w http.ResponseWriter, r *http.Request, limit int64) (q compatRequest, err error) {
 	given := r.Header.Get("Content-Type")
 	kind, _, merr := mime.ParseMediaType(given)
 	if merr != nil {
@@ -78,7 +96,7 @@ func (s *Server) readCompat(w http.ResponseWriter, r *http.Request) (q compatReq
 	case publisher != "" && publisher != "publish" && publisher != "event":
 		return q, hub.Errorf(hub.CodeInvalid, "Invalid value for header %s", publisherHeader)
 	case kind == formType && publisher != "publish":
-		q.params, err = s.readForm(w, r)
+		q.params, err = s.readForm(w, r, limit)
 	case slices.Contains([]string{formType, "application/json", "application/xml", "application/octet-stream", "text/plain"}, kind):
 		q.content = true
 		q.params, err = parseForm(r.URL.RawQuery)
@@ -115,7 +133,9 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 	ctx := r.Context()
 	switch q.mode {
 	case "subscribe", "unsubscribe":
-		return s.Service.Subscribe(ctx, q.params)
+		auth.NoteURL(ctx, "callback", q.params.Get("hub.callback"))
+		_, err := s.Service.Subscribe(ctx, q.params)
+		return err
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))
 	if err != nil {
@@ -130,7 +150,7 @@ func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
 // publishCompat publishes the body, or for an event pings the topic.
 func (s *Server) publishCompat(w http.ResponseWriter, r *http.Request, q compatRequest, start time.Time) {
 	if !q.content {
-		if err := s.Service.Ping(r.Context(), url.Values{"hub.topic": {q.params.Get("hub.topic")}}); err != nil {
+		if _, err := s.Service.Ping(r.Context(), r.Host, url.Values{"hub.topic": {q.params.Get("hub.topic")}}); err != nil {
 			s.metrics.hubRequest("publish", s.failCompat(w, r, q, err), start)
 			return
 		}

@@ -22,7 +22,7 @@ func (s *Server) compatRoutes() []*route {
 	if s.Profile == ProfileMOSIP {
 		// Public, because it requires the subscriber's own signature.
 		pull := map[string]http.HandlerFunc{http.MethodGet: s.getFailedContent}
-		routes = append(routes, &route{name: "failed_content", paths: []string{"/websub/sync/failedmessage"}, methods: pull, access: access{public: true}})
+		routes = append(routes, &route{name: "failed_content", paths: []string{"/websub/sync/failedmessage"}, methods: pull, access: access{public: true, limited: true}})
 	}
 	return routes
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 )
@@ -168,11 +169,11 @@ func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64)
 		return nil, release, noLetter(hub.DeadLetterID(id))
 	}
 	size := 4 * int64(d.Size) // the body, its text or base64, and the encoded JSON
-	client := clientAt(w)
-	if err := s.budget.take(client, size); err != nil {
+	caller := callerAt(w)
+	if err := s.budget.take(caller, size); err != nil {
 		return nil, release, err
 	}
-	release = func() { s.budget.give(client, size) }
+	release = func() { s.budget.give(caller, size) }
 	m, err := s.Letters.ReadLetter(r.Context(), &d)
 	switch {
 	case errors.Is(err, hub.ErrTrimmed):
@@ -292,6 +293,14 @@ func (s *Server) readLetterAction(w http.ResponseWriter, r *http.Request) (a hub
 			return a, hub.ParamErrorf("body", "selects no dead letters; %s", expected)
 		}
 		return a, hub.ParamErrorf("all", "is combined with a filter; expected one of the two")
+	}
+	for _, name := range []string{"topic", "callback", "subscription", "status", "reason", "since", "until"} {
+		switch value := fields.Get(name); {
+		case name == "callback" && value != "":
+			auth.NoteURL(r.Context(), name, value)
+		case value != "":
+			auth.Note(r.Context(), name, value)
+		}
 	}
 	a.DryRun, a.Expect = in.DryRun, -1
 	if in.Expect != nil {

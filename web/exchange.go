@@ -10,7 +10,9 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strconv"
+	"time"
 
+	"quorumhub/auth"
 	"quorumhub/web/problem"
 )
 
@@ -19,12 +21,20 @@ const correlationHeader = "X-Correlation-Id"
 // exchange is one request and its response. It records the route and the status.
 type exchange struct {
 	http.ResponseWriter
-	route  *route
-	status int     // 0 until the response has begun
-	signed content // a body read to verify its signature, released at the end
-	reads  Reads   // nil: the request writes nothing
-	client netip.Addr
+	route   *route
+	status  int     // 0 until the response has begun
+	signed  content // a body read to verify its signature, released at the end
+	reads   Reads   // nil: the request writes nothing
+	client  netip.Addr
+	caller  callerID    // whose shares the request draws on
+	unread  bool        // the request has a body that was not read to its end
+	audited auth.Caller // once it is known; its trail is the exchange's
+	trail   auth.Trail
 }
+
+// unreadGrace is how long a connection may take for the rest of a body that nobody reads: net/http reads it before it sends the
+// response.
+const unreadGrace = time.Second
 
 // WriteHeader records the status.
 func (x *exchange) WriteHeader(code int) {
@@ -44,11 +54,21 @@ func (x *exchange) Write(b []byte) (int, error) {
 // begin records the status. The response to a write carries a log index at or after the write.
 func (x *exchange) begin(status int) {
 	x.status = status
+	if x.unread && x.Header()["Connection"] == nil {
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
+	}
 	if x.reads == nil || status >= 300 {
 		return
 	}
 	if index := x.reads.Written(); index > 0 {
 		x.Header()[indexHeader] = []string{strconv.FormatUint(index, 10)}
+	}
+}
+
+// bodyRead records that the body of w's request was read to its end.
+func bodyRead(w http.ResponseWriter) {
+	if x, ok := w.(*exchange); ok {
+		x.unread = false
 	}
 }
 
@@ -58,7 +78,8 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // ServeHTTP handles one request. A panic in a handler fails that request only.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
-	*x = exchange{ResponseWriter: w, client: s.clientOf(r)}
+	client := s.clientOf(r)
+	*x = exchange{ResponseWriter: w, client: client, caller: callerID{client: client}, unread: r.ContentLength != 0}
 	if writes(r.Method) {
 		x.reads = s.Reads
 	}
@@ -83,15 +104,24 @@ func (s *Server) finish(x *exchange, r *http.Request) {
 		if x.status != 0 {
 			// The response has begun; only closing the connection shows that it is incomplete.
 			s.metrics.request(x.route, http.StatusInternalServerError)
+			x.report(s.Guard, r, http.StatusInternalServerError)
 			x.signed.release()
 			panic(http.ErrAbortHandler)
 		}
 		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
 	s.metrics.request(x.route, x.status)
+	x.report(s.Guard, r, x.status)
 	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
+}
+
+// report writes the audit lines of the request.
+func (x *exchange) report(g *auth.Guard, r *http.Request, status int) {
+	if g != nil && x.audited.Principal != nil {
+		g.Report(r.Context(), &x.audited, status)
+	}
 }
 
 // correlationID returns the ID that came with a request, or a new one.

@@ -42,10 +42,7 @@ func (s *Server) getFailedContent(w http.ResponseWriter, r *http.Request) {
 	q, err := s.readFailedContent(r)
 	var sub hub.Subscription
 	if err == nil {
-		var ok bool
-		if sub, ok, err = s.Service.SignedBySubscriber(q.topic, q.callbackKey, q.signed, q.mac); err == nil && !ok {
-			err = hub.ParamErrorf(subscriberSignature, "does not hold for this topic and callback")
-		}
+		sub, err = s.signedBySubscriber(w, q)
 	}
 	var offsets []pulled
 	if err == nil {
@@ -56,6 +53,25 @@ func (s *Server) getFailedContent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.writeFailedContent(w, r, &sub, offsets)
+}
+
+// signedBySubscriber returns the subscription whose secret signed a request. A wrong signature takes from the client's budget for
+// refused requests, before anything is computed.
+func (s *Server) signedBySubscriber(w http.ResponseWriter, q failedContentRequest) (hub.Subscription, error) {
+	x, _ := w.(*exchange)
+	if err := s.reserveRefusal(x); err != nil {
+		return hub.Subscription{}, err
+	}
+	sub, ok, err := s.Service.SignedBySubscriber(q.topic, q.callbackKey, q.signed, q.mac)
+	switch {
+	case err != nil:
+		s.returnRefusal(x)
+	case !ok:
+		err = hub.ParamErrorf(subscriberSignature, "does not hold for this topic and callback")
+	default:
+		s.returnRefusal(x)
+	}
+	return sub, err
 }
 
 func (s *Server) readFailedContent(r *http.Request) (q failedContentRequest, err error) {
@@ -188,11 +204,11 @@ func (s *Server) pulledItem(r *http.Request, sub *hub.Subscription, p *pulled) (
 	if err != nil {
 		return nil, err
 	}
-	size, client := 4*m.Size(), s.clientOf(r)
-	if err := s.budget.take(client, size); err != nil {
+	size, caller := 4*m.Size(), callerID{client: s.clientOf(r)}
+	if err := s.budget.take(caller, size); err != nil {
 		return nil, err
 	}
-	defer s.budget.give(client, size)
+	defer s.budget.give(caller, size)
 	body, err := hub.ReadBody(s.Parts, &m)
 	if err != nil {
 		return nil, err

@@ -14,16 +14,18 @@ const (
 	formType = "application/x-www-form-urlencoded"
 	// maxFormBytes is the largest form. It has room for 100 topics in one ping.
 	maxFormBytes = 256 << 10
+	// refusedFormBytes is the largest form that is looked at to answer a caller who was refused already.
+	refusedFormBytes = 4 << 10
 	// maxFormParams bounds the memory that decoding a form takes.
 	maxFormParams = 1000
 )
 
-// readForm reads the request's form body. Query parameters are never part of it (WebSub 5.1).
-func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+// readForm reads the request's form body of at most limit bytes. Query parameters are never part of it (WebSub 5.1).
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, limit int64) (url.Values, error) {
 	if err := checkFormType(r); err != nil {
 		return nil, err
 	}
-	body, err := s.readBody(w, r, maxFormBytes, hub.Errorf(hub.CodeTooLarge, "body: the form exceeds %d bytes", maxFormBytes))
+	body, err := s.readBody(w, r, limit, hub.Errorf(hub.CodeTooLarge, "body: the form exceeds %d bytes", limit))
 	defer body.release()
 	if err != nil {
 		return nil, err
@@ -126,8 +128,8 @@ func parseQuery(raw string) publishQuery {
 	return q
 }
 
-// topicName returns the name of the only topic in the query.
-func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
+// topicName returns the name of the only topic in the query. host is the one by which the client has reached the hub.
+func (q *publishQuery) topicName(namer *hub.TopicNamer, host string) (string, error) {
 	switch {
 	case q.modes > 1:
 		return "", hub.ParamErrorf("hub.mode", "is given %d times in the query; expected once", q.modes)
@@ -135,6 +137,9 @@ func (q *publishQuery) topicName(namer *hub.TopicNamer) (string, error) {
 		return "", hub.ParamErrorf("hub.topic", "is given %d times in the query; expected once", q.topics)
 	case q.badTopic:
 		return "", hub.ParamErrorf("hub.topic", "has a %% in the query without two hexadecimal digits")
+	}
+	if err := namer.CheckHost("hub.topic", q.topic, host); err != nil {
+		return "", err
 	}
 	return namer.Name("hub.topic", q.topic)
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/web/problem"
 )
 
@@ -41,12 +42,15 @@ type healthBody struct {
 }
 
 // getLive fails only once the node has been stuck for Options.LiveGrace, so that only a restart helps.
-func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) getLive(w http.ResponseWriter, r *http.Request) {
 	err := s.Node.Alive()
 	body := healthBody{Status: "live", Reasons: []string{}}
 	status := http.StatusOK
 	if err != nil {
 		body.Reasons = append(body.Reasons, problem.OneLine(err.Error()))
+	}
+	if !s.mayView(r) {
+		body = body.brief()
 	}
 	if s.liveness.dead(err, s.Clock.Now(), s.LiveGrace) {
 		body.Status, status = "not_live", http.StatusServiceUnavailable
@@ -55,15 +59,37 @@ func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) {
 }
 
 // getReady fails while requests should go to another node.
-func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) getReady(w http.ResponseWriter, r *http.Request) {
 	reasons := s.Node.NotReady()
 	if s.draining.Load() {
 		reasons = append(reasons, "this node is stopping")
 	}
-	if len(reasons) == 0 {
-		writeJSON(w, http.StatusOK, healthBody{"ready", []string{}, s.Warnings()})
-		return
+	body, status := healthBody{"ready", []string{}, s.Warnings()}, http.StatusOK
+	if len(reasons) > 0 {
+		body.Status, body.Reasons, status = "not_ready", reasons, http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "1")
 	}
-	w.Header().Set("Retry-After", "1")
-	writeJSON(w, http.StatusServiceUnavailable, healthBody{"not_ready", reasons, s.Warnings()})
+	if !s.mayView(r) {
+		body = body.brief()
+	}
+	writeJSON(w, status, body)
+}
+
+// noDetails stands for reasons and warnings, which name addresses and errors of other systems.
+const noDetails = "callers who may do admin.view see the details here, and the node's log has them"
+
+// brief returns the body for callers who may not read details.
+func (b healthBody) brief() healthBody {
+	if len(b.Reasons) > 0 {
+		b.Reasons = []string{noDetails}
+	}
+	if len(b.Warnings) > 0 {
+		b.Warnings = []string{noDetails}
+	}
+	return b
+}
+
+// mayView reports whether the caller of a public route may read the hub's state.
+func (s *Server) mayView(r *http.Request) bool {
+	return s.Guard == nil || s.Guard.May(auth.CallerOf(r.Context()).Principal, auth.ActionView)
 }

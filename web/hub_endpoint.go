@@ -21,7 +21,8 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		}
 		q := parseQuery(raw)
 		if q.mode == "publish" {
-			name, err := q.topicName(s.Service.Namer())
+			version := s.Service.Namer().Version()
+			name, err := q.topicName(s.Service.Namer(), r.Host)
 			batch := false
 			if err == nil {
 				batch, err = q.isBatch()
@@ -31,7 +32,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			if err == nil {
-				s.queries.put(raw, name)
+				s.queries.put(raw, name, version)
 			}
 			s.publish(w, r, name, err)
 			return
@@ -39,7 +40,11 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		strayMode = q.modes > 0
 	}
 	start := time.Now()
-	form, err := s.readForm(w, r)
+	var form url.Values
+	err := s.mayAsk(r)
+	if err == nil {
+		form, err = s.readForm(w, r, maxFormBytes)
+	}
 	if strayMode && len(form["hub.mode"]) == 0 {
 		// The client put the request in the query instead of the body.
 		err = hub.ParamErrorf("hub.mode", "is in the query; expected the parameters in the form body (%s)", formType)
@@ -51,7 +56,12 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	if limited := s.spend(w, r, classOfMode(mode)); limited != nil {
 		err = limited
 	}
-	if err == nil {
+	var refused []hub.PingedTopic
+	switch {
+	case err != nil:
+	case mode == "publish":
+		refused, err = s.Service.Ping(s.withCaller(w, r).Context(), r.Host, form)
+	default:
 		err = s.dispatch(s.withCaller(w, r), mode, form)
 	}
 	if err != nil {
@@ -62,7 +72,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	s.metrics.hubRequest(mode, nil, start)
 	switch mode {
 	case "publish":
-		w.WriteHeader(http.StatusNoContent)
+		s.writePinged(w, refused)
 	case "register", "deregister":
 		writeAccepted(w)
 	default:
@@ -72,6 +82,14 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		_, _ = w.Write([]byte("accepted; the callback will be asked to confirm\n"))
 	}
+}
+
+// mayAsk refuses a caller who may do nothing that a form can ask for, before the form is read.
+func (s *Server) mayAsk(r *http.Request) error {
+	if s.Guard == nil {
+		return nil
+	}
+	return s.Guard.AllowSome(r.Context(), auth.ActionSubscribe, auth.ActionUnsubscribe, auth.ActionPublish, auth.ActionRegister, auth.ActionDeregister)
 }
 
 // classOfMode returns the class of a form. Invalid forms count as requests to subscribe.
@@ -104,6 +122,37 @@ func modeOf(form url.Values) (string, error) {
 	return "", hub.ParamErrorf(param, "is %s; %s", problem.Quote(v[0]), expected)
 }
 
+// refusedPing describes a topic that was not announced, to a publisher that named several.
+type refusedPing struct {
+	Topic  string `json:"topic"`
+	Status int    `json:"status"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// writePinged answers a ping: 204, which some publishers take for the only success, or 207 with the topics that were not announced.
+func (s *Server) writePinged(w http.ResponseWriter, refused []hub.PingedTopic) {
+	if len(refused) == 0 {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	list := make([]refusedPing, len(refused))
+	for i, t := range refused {
+		p := s.accessProblem(t.Err)
+		if p == nil {
+			p = problem.Of(t.Err)
+		}
+		if p == nil {
+			p = problem.Internal(idOf(w))
+			s.Log.Error("ping failed", "error", t.Err, "correlation_id", idOf(w))
+		}
+		list[i] = refusedPing{problem.OneLine(t.URL), p.Status, p.Code, problem.OneLine(p.Error())}
+	}
+	writeJSON(w, http.StatusMultiStatus, struct {
+		Refused []refusedPing `json:"refused"`
+	}{list})
+}
+
 // withCaller attaches an anonymous caller to the request unless a Guard has already attached one.
 func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Request {
 	if s.Guard != nil {
@@ -114,11 +163,16 @@ func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Reques
 
 func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	ctx := r.Context()
+	for _, raw := range form["hub.topic"] {
+		if err := s.Service.Namer().CheckHost("hub.topic", raw, r.Host); err != nil {
+			return err
+		}
+	}
 	switch mode {
 	case "subscribe", "unsubscribe":
-		return s.Service.Subscribe(ctx, form)
-	case "publish":
-		return s.Service.Ping(ctx, form)
+		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
+		_, err := s.Service.Subscribe(ctx, form)
+		return err
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())
 	if err != nil {

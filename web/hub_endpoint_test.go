@@ -1,7 +1,11 @@
 package web_test
 
 import (
+	"encoding/json"
+	"errors"
 	"net/http"
+	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -277,5 +281,89 @@ func TestNoRedirects(t *testing.T) {
 		if w.Code >= 300 && w.Code < 400 || w.Header().Get("Location") != "" {
 			t.Errorf("POST %s gets %d with Location %q", path, w.Code, w.Header().Get("Location"))
 		}
+	}
+}
+
+// A client that reaches the hub by an address the hub does not know, and calls a topic by it, is told the topic's URL instead of
+// being given a foreign topic.
+func TestTopicsCalledByAnUnknownAddressOfTheHub(t *testing.T) {
+	const hubAt, called = "http://hub.internal:8080/hub", "http://hub.internal:8080/topics/news"
+	for _, profile := range []web.Profile{web.ProfileNative, web.ProfileBallerina} {
+		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profile = profile })
+		for _, tc := range []struct{ name, target, contentType, body string }{
+			{"subscribe", hubAt, formType, subscribeForm("hub.topic", called)},
+			{"unsubscribe", hubAt, formType, subscribeForm("hub.topic", called, "hub.mode", "unsubscribe")},
+			{"register", hubAt, formType, encode("hub.mode", "register", "hub.topic", called)},
+			{"thin ping", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called)},
+			{"thin ping of several", hubAt, formType, encode("hub.mode", "publish", "hub.topic", called, "hub.url", called+"-2")},
+			{"content", hubAt + "?hub.mode=publish&hub.topic=" + url.QueryEscape(called), "text/plain", "x"},
+			{"batch", hubAt + "?hub.mode=publish&hub.batch=true&hub.topic=" + url.QueryEscape(called), "application/x-ndjson", "{}"},
+		} {
+			w := f.send(http.MethodPost, tc.target, tc.body, "Content-Type", tc.contentType)
+			if profile != web.ProfileNative && tc.name == "batch" {
+				continue // not in that dialect
+			}
+			if w.Code != 400 || !strings.Contains(w.Body.String(), publicURL+"/topics/news") {
+				t.Errorf("%s, %s: %d %s", profile, tc.name, w.Code, w.Body)
+			}
+		}
+		if n := f.ledger.state.Counts().Topics; n != 0 {
+			t.Errorf("%s: %d topics were made", profile, n)
+		}
+	}
+}
+
+// One topic of a ping that is unknown or refused keeps none of the others from being announced.
+func TestPingAnnouncesWhatItMay(t *testing.T) {
+	f := newFixture(t, func(p *hub.Policy, _ *web.Options) {
+		p.AutoRegister = false
+		p.CheckTopic = func(u *url.URL) error {
+			if u.Hostname() == "10.0.0.1" {
+				return errors.New("the address is not allowed")
+			}
+			return nil
+		}
+	})
+	const known, hosted = "https://example.com/feed", publicURL + "/topics/news"
+	for _, topic := range []string{known, hosted, "http://10.0.0.1/feed"} {
+		want(t, f.form("hub.mode", "register", "hub.topic", topic), 200)
+	}
+	pings := func() (n uint64) {
+		f.ledger.View(func(st *hub.State) { topic, _ := st.TopicByName(known); n = topic.Ping })
+		return n
+	}
+	for i, body := range []string{
+		encode("hub.mode", "publish", "hub.url", known, "hub.url", "https://example.com/unknown", "hub.url", "http://10.0.0.1/feed", "hub.topic", hosted),
+		encode("hub.mode", "publish", "hub.url", "https://example.com/unknown,http://10.0.0.1/feed,"+known+","+hosted),
+	} {
+		var got struct {
+			Refused []struct {
+				Topic  string `json:"topic"`
+				Status int    `json:"status"`
+				Code   string `json:"code"`
+				Detail string `json:"detail"`
+			} `json:"refused"`
+		}
+		answer := want(t, f.send(http.MethodPost, "/hub", body, "Content-Type", formType), 207)
+		if err := json.Unmarshal([]byte(answer), &got); err != nil {
+			t.Fatalf("%v in %s", err, answer)
+		}
+		status := map[string]int{}
+		for _, r := range got.Refused {
+			if status[r.Topic] = r.Status; r.Code == "" || r.Detail == "" {
+				t.Errorf("%+v does not say why", r)
+			}
+		}
+		if !reflect.DeepEqual(status, map[string]int{"https://example.com/unknown": 404, "http://10.0.0.1/feed": 403}) {
+			t.Errorf("refused: %v", status)
+		}
+		if pings() != uint64(i+1) {
+			t.Errorf("%d pings after %d requests", pings(), i+1)
+		}
+	}
+	want(t, f.form("hub.mode", "publish", "hub.url", known+","+hosted), 204)
+	body := want(t, f.form("hub.mode", "publish", "hub.url", "https://example.com/x,https://example.com/y"), 404)
+	if !strings.Contains(body, "https://example.com/x") || !strings.Contains(body, "other") {
+		t.Errorf("nothing is accepted: %s", body)
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -46,6 +48,8 @@ func (s *Server) postImport(w http.ResponseWriter, r *http.Request) {
 	in, err := s.readImport(w, r)
 	var done []hub.Imported
 	if err == nil {
+		auth.Note(r.Context(), "topics", strconv.Itoa(len(in.Topics)))
+		auth.Note(r.Context(), "subscriptions", strconv.Itoa(len(in.Subscriptions)))
 		done, err = s.Service.Import(r.Context(), in)
 	}
 	if err != nil {

@@ -28,11 +28,16 @@ type running struct {
 
 func start(t *testing.T, change ...func(*hub.Policy, *web.Options)) *running {
 	t.Helper()
+	return serve(t, newFixture(t, change...))
+}
+
+func serve(t *testing.T, f *fixture) *running {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{fixture: newFixture(t, change...), addr: ln.Addr().String(), served: make(chan error, 1)}
+	r := &running{fixture: f, addr: ln.Addr().String(), served: make(chan error, 1)}
 	tr := &http.Transport{}
 	r.client = &http.Client{Transport: tr}
 	ctx, cancel := context.WithCancel(t.Context())

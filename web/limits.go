@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -45,12 +46,25 @@ func (c class) String() string {
 // maxCallers bounds the buckets, which take about 4 MiB.
 const maxCallers = 16384
 
-// callerClass identifies a bucket. The strings are empty for an address.
+// callerID identifies whose limits and shares a request draws on: a principal's or, for callers without credentials, an
+// address's.
+type callerID struct {
+	principal string
+	client    netip.Addr // without a principal
+}
+
+// callerOf returns the ID of a principal, or of the client if it is anonymous.
+func callerOf(p *auth.Principal, client netip.Addr) callerID {
+	if p.Method == auth.MethodAnonymous {
+		return callerID{client: client}
+	}
+	return callerID{principal: cmp.Or(p.ID, p.String())}
+}
+
+// callerClass identifies a bucket.
 type callerClass struct {
-	class              class
-	method             auth.Method
-	authority, subject string
-	client             netip.Addr
+	class  class
+	caller callerID
 }
 
 // quota is a rate and its headers.
@@ -118,27 +132,59 @@ func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
 	if !q.rate.Limited() {
 		return nil
 	}
-	key := callerClass{class: c}
-	if s.Guard != nil && c != classRefused {
-		if p := auth.CallerOf(r.Context()).Principal; p.Method != auth.MethodAnonymous {
-			key.method, key.authority, key.subject = p.Method, p.Authority, p.Subject
-		}
+	a := s.limits.throttle.Spend(callerClass{c, callerAt(w)}, q.rate, time.Now())
+	q.report(w.Header(), a)
+	if a.OK {
+		return nil
 	}
-	if key.method == "" {
-		key.client = clientAt(w)
+	return q.exhausted(c, a)
+}
+
+// reserveRefusal takes a refused request from the client's budget.
+func (s *Server) reserveRefusal(x *exchange) error {
+	q := &s.limits.common[classRefused]
+	if !q.rate.Limited() {
+		return nil
 	}
-	a := s.limits.throttle.Spend(key, q.rate, time.Now())
-	h := w.Header()
+	a := s.limits.throttle.Spend(refusalsOf(x.client), q.rate, time.Now())
+	if a.OK {
+		return nil
+	}
+	q.report(x.Header(), a)
+	return q.exhausted(classRefused, a)
+}
+
+// returnRefusal gives back what reserveRefusal took.
+func (s *Server) returnRefusal(x *exchange) {
+	s.limits.throttle.Return(refusalsOf(x.client), s.limits.common[classRefused].rate, time.Now())
+}
+
+func refusalsOf(client netip.Addr) callerClass {
+	return callerClass{classRefused, callerID{client: client}}
+}
+
+// report sets the headers of draft-ietf-httpapi-ratelimit-headers.
+func (q *quota) report(h http.Header, a hub.Allowance) {
 	h["Ratelimit-Policy"] = q.policy
 	var buf [64]byte
 	b := append(buf[:0], q.prefix...)
 	b = append(strconv.AppendInt(b, int64(a.Left), 10), ";t="...)
 	h["Ratelimit"] = []string{string(strconv.AppendInt(b, int64(problem.Seconds(a.Full)), 10))}
-	if a.OK {
-		return nil
-	}
+}
+
+// exhausted is the answer to a request beyond the quota.
+func (q *quota) exhausted(c class, a hub.Allowance) error {
 	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", Limit: c.String(), RetryAfter: a.Wait,
 		Detail: fmt.Sprintf("too many requests: this node accepts %d in %v from one caller (limits.%s); try again in %d s", q.rate.Requests, q.rate.Per, c, problem.Seconds(a.Wait))}
+}
+
+// callerAt returns the caller of the exchange that w belongs to.
+func callerAt(w http.ResponseWriter) callerID {
+	x, ok := w.(*exchange)
+	if !ok {
+		return callerID{}
+	}
+	return x.caller
 }
 
 // clientAt returns the client of the exchange that w belongs to.

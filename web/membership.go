@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 )
 
@@ -37,6 +38,8 @@ func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
 		case in.Address == "":
 			return hub.ParamErrorf("address", "is missing; expected the host:port where other nodes reach it")
 		}
+		auth.Note(ctx, "node", in.Node)
+		auth.Note(ctx, "node_address", in.Address)
 		return m.AddNode(ctx, in.Node, in.Address, in.Voter == nil || *in.Voter)
 	})
 }
@@ -63,7 +66,10 @@ func (s *Server) transferLeadership(w http.ResponseWriter, r *http.Request) {
 	in := struct {
 		Node string `json:"node"`
 	}{}
-	s.changeNodes(w, r, &in, `{"node": "node-2"} or {}`, func(ctx context.Context, m Membership) error { return m.TransferLeadership(ctx, in.Node) })
+	s.changeNodes(w, r, &in, `{"node": "node-2"} or {}`, func(ctx context.Context, m Membership) error {
+		auth.Note(ctx, "node", in.Node)
+		return m.TransferLeadership(ctx, in.Node)
+	})
 }
 
 // nodeInPath returns the ID in /v1/cluster/nodes/<id> and below.

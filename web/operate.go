@@ -91,6 +91,29 @@ func (s *Server) setPaused(w http.ResponseWriter, r *http.Request, paused bool) 
 	s.showSubscription(w, r, id.String())
 }
 
+// setSignature sets the signature method of a subscription: {"method": "sha1"}. It answers with the subscription after the change.
+func (s *Server) setSignature(w http.ResponseWriter, r *http.Request) {
+	const expected = `expected JSON such as {"method": "sha1"}; an empty method leaves the choice to the subscriber and the hub`
+	var in struct {
+		Method *string `json:"method"`
+	}
+	id, err := subscriptionInPath(r)
+	if err == nil {
+		err = s.readJSON(w, r, maxShortJSONBytes, &in, expected)
+	}
+	if err == nil && in.Method == nil {
+		err = hub.ParamErrorf("method", "is missing; %s", expected)
+	}
+	if err == nil {
+		err = s.Service.SetSignature(r.Context(), id, *in.Method)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.showSubscription(w, r, id.String())
+}
+
 // endSubscription ends a subscription and notifies its callback (WebSub 5.2).
 func (s *Server) endSubscription(w http.ResponseWriter, r *http.Request) {
 	id, err := subscriptionInPath(r)

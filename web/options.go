@@ -59,6 +59,8 @@ type Options struct {
 	// BudgetBytes bounds the bodies in memory, of requests and responses together. 0: the larger of 64 MiB and 16 times the
 	// largest message.
 	BudgetBytes int64
+	// CallerBodies bounds the bodies of one caller that are under way at a time, if there is a Guard. 0: 32.
+	CallerBodies int
 	// MaxConnections bounds open connections; more wait to be accepted. 0: 8192 + StreamMax.
 	MaxConnections int
 	// ClientConnections bounds the connections of one client address, trusted proxies excepted, and ClientStreams its event
@@ -202,6 +204,7 @@ func (o *Options) setDefaults() error {
 		o.Registry = prometheus.NewRegistry()
 	}
 	o.BudgetBytes = cmp.Or(o.BudgetBytes, max(64<<20, 16*o.Service.Policy().MaxMessageBytes))
+	o.CallerBodies = cmp.Or(o.CallerBodies, 32)
 	o.BodyTimeout = cmp.Or(o.BodyTimeout, 30*time.Second)
 	o.StopGrace = cmp.Or(o.StopGrace, 10*time.Second)
 	o.StreamMax = cmp.Or(o.StreamMax, 4096)

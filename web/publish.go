@@ -37,7 +37,10 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 	if nameErr != nil {
 		return hub.Receipt{}, 0, nameErr
 	}
-	p := hub.Publication{Topic: topic, ContentType: "application/octet-stream"}
+	if err := s.Service.AuthorizePublish(r.Context(), topic); err != nil {
+		return hub.Receipt{}, 0, err // before the body is read
+	}
+	p := hub.Publication{Topic: topic, ContentType: "application/octet-stream", Authorized: true}
 	switch given := r.Header["Content-Type"]; {
 	case len(given) == 1 && given[0] != "":
 		p.ContentType = given[0]

@@ -59,8 +59,12 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
-		queries: newNameCache(), paths: newNameCache(), tooLarge: o.Service.TooLarge()}
-	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes)
+		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
+	bodies := 0
+	if o.Guard != nil {
+		bodies = o.CallerBodies
+	}
+	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes, bodies)
 	s.exchanges.New = func() any { return new(exchange) }
 	var err error
 	if s.metrics, err = newMetrics(o.Registry, s.budget); err != nil {

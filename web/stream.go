@@ -26,6 +26,8 @@ const (
 	streamTurn = 64
 	// streamSendBuffer bounds what the kernel buffers for a reader that does not read.
 	streamSendBuffer = 64 << 10
+	// endGrace is how long a reader may take for the rest of a stream that must end.
+	endGrace = time.Second
 	// reconnectMin and reconnectSpread set the delay before readers reconnect, so that those of a stopping node do not all
 	// reconnect at once.
 	reconnectMin    = 500 * time.Millisecond
@@ -72,11 +74,10 @@ func wantsStream(accept []string) bool {
 // stream is one reader of one topic. Its fields belong to the handler's goroutine.
 type stream struct {
 	*sse.Writer
-	s       *Server
-	topic   *sse.Watch
-	next    uint64    // offset of the next message
-	touch   time.Time // when the node was last in touch with the cluster
-	allowed time.Time // when the reader was last authorized
+	s     *Server
+	topic *sse.Watch
+	next  uint64    // offset of the next message
+	touch time.Time // when the node was last in touch with the cluster
 }
 
 // getStream streams a topic: first the messages from the start position on, then every new one. Each event has its message ID, from
@@ -112,23 +113,35 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
 		_ = c.SetWriteBuffer(streamSendBuffer) // failing costs only kernel memory
 	}
-	now := s.Clock.Now()
-	st := &stream{Writer: out, s: s, touch: now, allowed: now}
+	defer out.Close()
+	st := &stream{Writer: out, s: s, touch: s.Clock.Now()}
 	st.topic = s.Feed.Watch(t.ID, s.State)
 	defer st.topic.Close()
-	// End the stream when the node stops, because net/http waits for this handler.
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(s.streams.stopping, cancel)()
+	s.streams.ended(st.serve(r.Context(), name, t.ID, start))
+}
 
-	reason := st.run(ctx, name, t.ID, start)
-	if reason == endClient && s.streams.stopping.Err() != nil {
-		reason = endStopping
+// serve sends until the stream ends, and returns the reason. Whatever the stream is doing, it ends when the node stops, for which
+// net/http waits, and when the reader may no longer read the topic.
+func (st *stream) serve(ctx context.Context, name string, topic hub.TopicID, from streamFrom) string {
+	ctx, end := context.WithCancelCause(ctx)
+	watched := st.s.watchRights(ctx, name, end)
+	defer func() { end(nil); <-watched }()
+	defer context.AfterFunc(st.s.streams.stopping, func() { end(errStopping) })()
+	defer context.AfterFunc(ctx, func() { st.Finish(endGrace) })()
+
+	reason := st.run(ctx, topic, from)
+	if reason == endClient || reason == endSlow {
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, errStopping):
+			reason = endStopping
+		case errors.Is(cause, errForbidden):
+			reason = endDenied
+		}
 	}
 	if reason != endClient && reason != endSlow {
 		_ = st.Event("end", "", endEvent{reason}) // the connection closes in any case
 	}
-	s.streams.ended(reason)
+	return reason
 }
 
 // streamFrom is the position a stream begins at.
@@ -250,23 +263,19 @@ func (st *stream) lastID() string {
 }
 
 // run sends until the stream ends, and returns the reason.
-func (st *stream) run(ctx context.Context, name string, topic hub.TopicID, from streamFrom) (reason string) {
+func (st *stream) run(ctx context.Context, topic hub.TopicID, from streamFrom) (reason string) {
 	if err := st.begin(ctx, topic, from); err != nil {
 		return st.why(err)
 	}
 	beat := time.NewTimer(st.s.StreamHeartbeat)
 	defer beat.Stop()
 	for {
-		if now := st.s.Clock.Now(); now.Sub(st.allowed) >= st.s.StreamHeartbeat {
-			// Keys may be revoked and rules may change during a stream.
-			if err := st.s.Service.AuthorizeRead(ctx, name); err != nil {
-				return endDenied
-			}
-			st.allowed = now
-		}
 		head, gone, changed := st.topic.Progress()
 		sent := st.next <= head
 		for n := 1; st.next <= head && !gone; n++ {
+			if ctx.Err() != nil {
+				return endClient
+			}
 			if err := st.message(ctx); err != nil {
 				return st.why(err)
 			}

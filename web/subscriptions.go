@@ -63,13 +63,15 @@ type subscriptionDetail struct {
 	RenewedAt    *time.Time `json:"renewed_at"`
 	Signed       bool       `json:"signed"`
 	Signature    string     `json:"signature"`
-	Scheme       string     `json:"signature_scheme"`
-	Delivered    uint64     `json:"delivered"`
-	Failures     uint64     `json:"failures"`
-	Attempts     uint32     `json:"attempts"`
-	FailingSince *time.Time `json:"failing_since"`
-	Gap          uint64     `json:"gap"`
-	DeadLetters  uint64     `json:"dead_letters"`
+	// OperatorSignature is set if an operator chose Signature.
+	OperatorSignature string     `json:"operator_signature,omitempty"`
+	Scheme            string     `json:"signature_scheme"`
+	Delivered         uint64     `json:"delivered"`
+	Failures          uint64     `json:"failures"`
+	Attempts          uint32     `json:"attempts"`
+	FailingSince      *time.Time `json:"failing_since"`
+	Gap               uint64     `json:"gap"`
+	DeadLetters       uint64     `json:"dead_letters"`
 	// Oldest is when the oldest undelivered message was published; null if there is none.
 	Oldest        *time.Time    `json:"oldest_undelivered_at"`
 	OldestAge     float64       `json:"oldest_undelivered_seconds"`
@@ -189,7 +191,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 		if ok {
 			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
 				CreatedAt: moment(sub.CreatedAt()), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
-				Signature: sub.Signature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
+				Signature: sub.SignatureMethod(), OperatorSignature: sub.OperatorSignature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
 				Attempts: sub.Cursor.Attempts, Gap: sub.Cursor.Gap, DeadLetters: sub.Cursor.DeadLetters, Options: optionsOf(sub.Options)}
 			out.Ahead = sub.Cursor.Ahead()
 			if since := sub.Cursor.FailingSince; since != 0 {

@@ -21,12 +21,13 @@ func (s *Server) topicBelow(prefix string, r *http.Request) (string, error) {
 	if name := s.paths.get(raw); name != "" {
 		return name, nil
 	}
+	version := s.Service.Namer().Version()
 	name, err := url.PathUnescape(raw)
 	if err != nil {
 		return "", hub.ParamErrorf("topic", "%s has a %% without two hexadecimal digits", problem.Quote(raw))
 	}
 	if name, err = s.Service.Namer().HostedName("topic", name); err == nil {
-		s.paths.put(raw, name)
+		s.paths.put(raw, name, version)
 	}
 	return name, err
 }
@@ -88,12 +89,12 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !m.IsBlob() {
-		size, client := int64(len(m.Body)), clientAt(w)
-		if err := s.budget.take(client, size); err != nil {
+		size, caller := int64(len(m.Body)), callerAt(w)
+		if err := s.budget.take(caller, size); err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		defer s.budget.give(client, size)
+		defer s.budget.give(caller, size)
 	}
 	h.Set("Content-Type", m.ContentType)
 	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))

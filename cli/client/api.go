@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,13 +9,16 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"quorumhub/cli/exit"
 )
 
-// Call sends a request to the admin API and returns the response body, which may be empty. A body other than nil is sent as JSON.
-func (c *Client) Call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+// Call sends a request to the admin API and returns the response body. A body other than nil is sent as JSON. The response must be a
+// JSON object with the members in want; without any it may also be empty.
+func (c *Client) Call(ctx context.Context, method, path string, body any, want ...string) (json.RawMessage, error) {
 	data := []byte(nil)
 	if body != nil {
 		var err error
@@ -24,19 +26,49 @@ func (c *Client) Call(ctx context.Context, method, path string, body any) (json.
 			return nil, fmt.Errorf("build the request: %w", err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("build the request: %w", err)
-	}
-	req.Header.Set("Accept", "application/json")
+	header := map[string]string{"Accept": "application/json"}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		header["Content-Type"] = "application/json"
 	}
-	a, err := c.do(req)
+	a, err := c.do(ctx, call{method: method, target: below(path), header: header, body: data, again: repeatable(method, path)})
 	if err != nil {
 		return nil, err
 	}
+	if err := a.proves(want); err != nil {
+		return nil, c.Unexpected(strings.SplitN(path, "?", 2)[0], err)
+	}
 	return a.Body, nil
+}
+
+// repeatable reports whether a request to the admin API does the same twice as once, with the same response. To delete something twice
+// is an error, and what creates or moves something does it again.
+func repeatable(method, path string) bool {
+	switch method {
+	case http.MethodGet, http.MethodPut:
+		return true
+	case http.MethodPost:
+		return slices.Contains([]string{"pause", "resume", "promote", "demote", "explain", "import", "reencrypt"}, path[strings.LastIndexByte(path, '/')+1:])
+	}
+	return false
+}
+
+// proves returns an error unless a response to a request to the admin API is one of a hub.
+func (a *response) proves(want []string) error {
+	members := map[string]json.RawMessage{}
+	if len(a.Body) > 0 || len(want) > 0 {
+		if err := json.Unmarshal(a.Body, &members); err != nil {
+			return a.foreign("without a JSON object")
+		}
+	}
+	for _, name := range want {
+		if _, ok := members[name]; !ok {
+			return a.foreign(fmt.Sprintf("without %q", name))
+		}
+	}
+	if len(want) == 0 && a.Header.Get("X-Correlation-Id") == "" {
+		return a.foreign("without X-Correlation-Id")
+	}
+	return nil
 }
 
 // OpenBackup starts a backup; the caller reads and closes the response body. The client's timeout limits the wait for the response
@@ -46,14 +78,14 @@ func (c *Client) OpenBackup(ctx context.Context) (*http.Response, error) {
 	transport.ResponseHeaderTimeout = c.http.Timeout
 	patient := *c.http
 	patient.Transport, patient.Timeout = transport, 0
-	resp, err := c.get(ctx, &patient, "/v1/backup")
+	resp, err := c.exchange(ctx, call{method: http.MethodGet, target: below("/v1/backup"), again: true, via: &patient})
 	if err != nil {
 		transport.CloseIdleConnections()
 	}
 	return resp, err
 }
 
-// Copy copies a response of any length to w. patience limits the wait for its first byte and for each further read.
+// Copy copies a response of any length, JSON line by line, to w. patience limits the wait for its first byte and for each further read.
 func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, w io.Writer) error {
 	outer := ctx
 	ctx, cancel := context.WithCancel(outer)
@@ -62,16 +94,19 @@ func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, 
 	defer idle.Stop()
 	patient := *c.http
 	patient.Timeout = 0
-	resp, err := c.get(ctx, &patient, path)
+	resp, err := c.exchange(ctx, call{method: http.MethodGet, target: below(path), again: true, via: &patient})
 	switch {
 	case err != nil && outer.Err() != nil:
 		return outer.Err()
 	case err != nil && ctx.Err() != nil:
-		return exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: no response within %s", c.base, patience))
+		return exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: no response within %s", c.base(), patience))
 	case err != nil:
 		return err
 	}
 	defer resp.Body.Close()
+	if kind := resp.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/x-ndjson") {
+		return c.Unexpected(strings.SplitN(path, "?", 2)[0], fmt.Errorf("it is %q instead of application/x-ndjson; is this a quorumhub?", kind))
+	}
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := resp.Body.Read(buf)
@@ -85,29 +120,11 @@ func (c *Client) Copy(ctx context.Context, path string, patience time.Duration, 
 		case outer.Err() != nil:
 			return outer.Err()
 		case err != nil && ctx.Err() != nil:
-			return exit.With(exit.Timeout, fmt.Errorf("hub at %s sent nothing for %s; the output is incomplete", c.base, patience))
+			return exit.With(exit.Timeout, fmt.Errorf("hub at %s sent nothing for %s; the output is incomplete", c.base(), patience))
 		case err != nil:
-			return exit.With(exit.Unreachable, fmt.Errorf("response of the hub at %s was cut off; the output is incomplete: %w", c.base, err))
+			return exit.With(exit.Unreachable, fmt.Errorf("response of the hub at %s was cut off; the output is incomplete: %w", c.base(), err))
 		}
 	}
-}
-
-// get sends a GET request with another HTTP client than the usual one and returns a response with a status of 2xx.
-func (c *Client) get(ctx context.Context, via *http.Client, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("build the request: %w", err)
-	}
-	resp, err := c.exchange(via, req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode/100 != 2 {
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a part of the explanation is better than none
-		return nil, refusal(resp, body)
-	}
-	return resp, nil
 }
 
 // List fetches all pages of a list of the admin API.
@@ -118,7 +135,7 @@ func (c *Client) List(ctx context.Context, path string, query url.Values) ([]jso
 		query = url.Values{}
 	}
 	for seen := map[string]bool{}; ; {
-		body, err := c.Call(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+		body, err := c.Call(ctx, http.MethodGet, path+"?"+query.Encode(), nil, "items")
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +171,7 @@ type ClusterState struct {
 
 // Cluster returns the cluster as this node sees it.
 func (c *Client) Cluster(ctx context.Context) (*ClusterState, error) {
-	body, err := c.Call(ctx, http.MethodGet, "/v1/cluster", nil)
+	body, err := c.Call(ctx, http.MethodGet, "/v1/cluster", nil, "nodes")
 	if err != nil {
 		return nil, err
 	}

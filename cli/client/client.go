@@ -3,7 +3,6 @@
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -12,9 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/cli/exit"
@@ -27,10 +29,17 @@ const DefaultURL = "http://127.0.0.1:8080/hub"
 // maxResponseBytes limits what is read of one response.
 const maxResponseBytes = 32 << 20
 
-// Client talks to one hub. It is safe for concurrent use.
+// topicsPath is where a hub hosts topics.
+const topicsPath = "/topics/"
+
+// dialPatience limits the wait for a connection to one of several nodes.
+const dialPatience = 3 * time.Second
+
+// Client talks to one hub, through any of the nodes it knows. It is safe for concurrent use.
 type Client struct {
-	base      string // without a trailing slash
-	token     string // empty: no credentials
+	bases     []string     // of the nodes, without a trailing slash
+	at        atomic.Int64 // index of the node that answered last
+	token     string       // empty: no credentials
 	transport *http.Transport
 	http      *http.Client
 }
@@ -45,21 +54,32 @@ type Options struct {
 	RootCAs *x509.CertPool
 }
 
-// New returns a client of a hub, given its endpoint (http://host/hub) or its base URL.
-func New(hub string, o Options) (*Client, error) {
-	u, err := url.Parse(hub)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, exit.Usagef("--hub: got %q, expected the URL of a hub such as %s", hub, DefaultURL)
+// New returns a client of a hub, given the endpoint (http://host/hub) or the base URL of one or more of its nodes.
+func New(nodes []string, o Options) (*Client, error) {
+	var bases []string
+	for _, node := range nodes {
+		u, err := url.Parse(strings.TrimSpace(node))
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, exit.Usagef("--hub: got %q, expected the URL of a hub such as %s", node, DefaultURL)
+		}
+		u.RawQuery, u.Fragment = "", ""
+		base := strings.TrimSuffix(strings.TrimRight(u.String(), "/"), "/hub")
+		if !slices.Contains(bases, base) {
+			bases = append(bases, base)
+		}
 	}
-	u.RawQuery, u.Fragment = "", ""
-	trimmed := strings.TrimRight(u.String(), "/")
-	base := strings.TrimSuffix(trimmed, "/hub")
+	if len(bases) == 0 {
+		return nil, exit.Usagef("--hub: expected the URL of a hub such as %s", DefaultURL)
+	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second}
 	if o.RootCAs != nil {
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs}
 	}
+	if len(bases) > 1 {
+		transport.DialContext = (&net.Dialer{Timeout: dialPatience}).DialContext
+	}
 	return &Client{
-		base: base, token: o.Token, transport: transport,
+		bases: bases, token: o.Token, transport: transport,
 		http: &http.Client{
 			Timeout: o.Timeout,
 			// Following a redirect would turn a POST into a GET, and the hub never sends one.
@@ -72,11 +92,11 @@ func New(hub string, o Options) (*Client, error) {
 // Close closes idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Base returns the hub's base URL, without a trailing slash.
-func (c *Client) Base() string { return c.base }
+// Base returns the base URL of the node that answered last, without a trailing slash.
+func (c *Client) Base() string { return c.base() }
 
-// Endpoint returns the hub's endpoint, which publishers and subscribers use.
-func (c *Client) Endpoint() string { return c.base + "/hub" }
+// Endpoint returns that node's endpoint, which publishers and subscribers use.
+func (c *Client) Endpoint() string { return c.base() + "/hub" }
 
 // TopicURL returns the URL of a topic, given its URL or the name of a topic hosted by the hub.
 func (c *Client) TopicURL(topic string) (string, error) {
@@ -90,7 +110,7 @@ func (c *Client) TopicURL(topic string) (string, error) {
 	for i, s := range segments {
 		segments[i] = url.PathEscape(s)
 	}
-	return c.base + "/topics/" + strings.Join(segments, "/"), nil
+	return c.base() + topicsPath + strings.Join(segments, "/"), nil
 }
 
 // response is a successful response.
@@ -100,47 +120,33 @@ type response struct {
 	Body   []byte
 }
 
-// do sends a request. It turns every status other than 2xx into an error with its exit code.
-func (c *Client) do(req *http.Request) (*response, error) {
-	resp, err := c.exchange(c.http, req)
+// do sends a call and reads the response.
+func (c *Client) do(ctx context.Context, k call) (*response, error) {
+	resp, err := c.exchange(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	if err != nil {
-		return nil, exit.With(exit.Unreachable, fmt.Errorf("read the response of the hub at %s: %w", c.base, err))
-	}
-	if resp.StatusCode/100 != 2 {
-		return nil, refusal(resp, body)
+		return nil, exit.With(exit.Unreachable, fmt.Errorf("read the response of the hub at %s: %w", c.base(), err))
 	}
 	return &response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
-// exchange sends a request; the caller reads and closes the response body.
-func (c *Client) exchange(via *http.Client, req *http.Request) (*http.Response, error) {
-	req.Header.Set("User-Agent", "quorumhub-cli")
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	resp, err := via.Do(req)
-	if err != nil {
-		if req.Context().Err() != nil {
-			return nil, req.Context().Err()
-		}
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return nil, exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: %w", c.base, err))
-	}
-	return resp, nil
+// accepted is the body with which a hub confirms what it does at once.
+const accepted = "hub.mode=accepted"
+
+// foreign returns the error for a successful response that no hub sends. lack says what is missing.
+func (a *response) foreign(lack string) error {
+	return fmt.Errorf("%d %s; is this a quorumhub?", a.Status, lack)
 }
 
 // ErrCannotServe is a response with a status of 5xx: the hub is up, and the same request may succeed later.
 var ErrCannotServe = errors.New("hub unavailable")
 
-func refusal(resp *http.Response, body []byte) error {
+// refusalText returns the explanation of a response with a status other than 2xx.
+func refusalText(resp *http.Response, body []byte) string {
 	text, _, _ := strings.Cut(strings.TrimSpace(terminal.Printable(string(body[:min(len(body), 500)]))), "\n")
 	if text == "" {
 		text = http.StatusText(resp.StatusCode)
@@ -155,29 +161,40 @@ func refusal(resp *http.Response, body []byte) error {
 			text = terminal.Printable(problem.Param) + ": " + text
 		}
 	}
-	if resp.StatusCode >= 500 {
-		if after := resp.Header.Get("Retry-After"); after != "" {
-			text += fmt.Sprintf(" (retry in %s s)", terminal.Printable(after))
-		}
-		return exit.With(exit.Unreachable, fmt.Errorf("%w: %d %s", ErrCannotServe, resp.StatusCode, text))
-	}
-	return exit.With(exit.Refused, fmt.Errorf("the hub refused: %d %s", resp.StatusCode, text))
+	return text
 }
 
 // Unexpected returns the error for a response that could not be understood. path is relative to the base URL.
 func (c *Client) Unexpected(path string, err error) error {
-	return fmt.Errorf("unexpected response from %s%s: %w", c.base, path, err)
+	return fmt.Errorf("unexpected response from %s%s: %w", c.base(), path, err)
 }
 
-// form posts a form to the hub's endpoint.
-func (c *Client) form(ctx context.Context, form url.Values) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint(), strings.NewReader(form.Encode()))
-	if err != nil {
-		return fmt.Errorf("build the request: %w", err)
+// form posts a form to the hub's endpoint. A hub's response has the given status or says hub.mode=accepted; with status 0 it must say
+// so.
+func (c *Client) form(ctx context.Context, form url.Values, status int) error {
+	topics := map[string]string{}
+	for _, param := range []string{"hub.topic", "hub.url"} {
+		if form.Has(param) {
+			topics[param] = form.Get(param)
+		}
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	_, err = c.do(req)
-	return err
+	a, err := c.do(ctx, call{
+		method: http.MethodPost, target: below("/hub"), header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+		form: func(base string) []byte {
+			for param, topic := range topics {
+				form.Set(param, c.topicAt(base, topic))
+			}
+			return []byte(form.Encode())
+		},
+		again: form.Get("hub.mode") != "deregister", // which fails the second time
+	})
+	if err != nil {
+		return err
+	}
+	if a.Status != status && strings.TrimSpace(string(a.Body)) != accepted {
+		return c.Unexpected("/hub", a.foreign("without "+accepted))
+	}
+	return nil
 }
 
 // Message is the content to publish.
@@ -190,19 +207,17 @@ type Message struct {
 
 // Publish posts content to the hub's endpoint and returns the message ID.
 func (c *Client) Publish(ctx context.Context, topicURL string, m Message) (string, error) {
-	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {topicURL}}
-	return c.post(ctx, c.Endpoint()+"?"+query.Encode(), m)
+	return c.post(ctx, c.publishing(topicURL), m)
 }
 
 // PublishHosted posts content to the URL of a hosted topic and returns the message ID.
 func (c *Client) PublishHosted(ctx context.Context, topicURL string, m Message) (string, error) {
-	return c.post(ctx, topicURL, m)
+	return c.post(ctx, func(base string) string { return c.topicAt(base, topicURL) }, m)
 }
 
 // PublishBatch publishes several messages, all or none. It returns the response body and the message IDs.
 func (c *Client) PublishBatch(ctx context.Context, topicURL string, m Message) (raw []byte, ids []string, err error) {
-	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {topicURL}, "hub.batch": {"true"}}
-	a, err := c.send(ctx, c.Endpoint()+"?"+query.Encode(), m)
+	a, err := c.send(ctx, c.publishing(topicURL, "hub.batch", "true"), m)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -220,39 +235,50 @@ func (c *Client) PublishBatch(ctx context.Context, topicURL string, m Message) (
 	return a.Body, ids, nil
 }
 
-func (c *Client) post(ctx context.Context, target string, m Message) (string, error) {
+// publishing returns the target of a publish.
+func (c *Client) publishing(topicURL string, more ...string) func(string) string {
+	return func(base string) string {
+		query := url.Values{"hub.mode": {"publish"}, "hub.topic": {c.topicAt(base, topicURL)}}
+		for i := 0; i < len(more); i += 2 {
+			query.Set(more[i], more[i+1])
+		}
+		return base + "/hub?" + query.Encode()
+	}
+}
+
+func (c *Client) post(ctx context.Context, target func(string) string, m Message) (string, error) {
 	a, err := c.send(ctx, target, m)
 	if err != nil {
 		return "", err
 	}
-	return a.Header.Get("X-Hub-Message-Id"), nil
+	id := a.Header.Get("X-Hub-Message-Id")
+	if id == "" {
+		return "", c.Unexpected("/hub", a.foreign("without a message ID"))
+	}
+	return id, nil
 }
 
-func (c *Client) send(ctx context.Context, target string, m Message) (*response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(m.Body))
-	if err != nil {
-		return nil, fmt.Errorf("build the request: %w", err)
-	}
-	req.Header.Set("Content-Type", m.ContentType)
+func (c *Client) send(ctx context.Context, target func(string) string, m Message) (*response, error) {
+	header := map[string]string{"Content-Type": m.ContentType}
 	if m.IdempotencyKey != "" {
-		req.Header.Set("Idempotency-Key", m.IdempotencyKey)
+		header["Idempotency-Key"] = m.IdempotencyKey
 	}
-	return c.do(req)
+	return c.do(ctx, call{method: http.MethodPost, target: target, header: header, body: m.Body, again: m.IdempotencyKey != ""})
 }
 
 // Ping tells the hub that a topic has changed.
 func (c *Client) Ping(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}})
+	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}}, http.StatusNoContent)
 }
 
 // Register registers a topic.
 func (c *Client) Register(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}})
+	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}}, 0)
 }
 
 // Deregister removes a topic and its messages.
 func (c *Client) Deregister(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}})
+	return c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}}, 0)
 }
 
 // Intent is a request to subscribe or unsubscribe.
@@ -282,5 +308,5 @@ func (c *Client) SendIntent(ctx context.Context, i Intent) error {
 	for name, values := range i.More {
 		form[name] = values
 	}
-	return c.form(ctx, form)
+	return c.form(ctx, form, http.StatusAccepted)
 }

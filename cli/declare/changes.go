@@ -30,7 +30,7 @@ func (ch *Change) Apply(ctx context.Context, c *client.Client) error {
 
 // removeUnused removes a topic, unless it has gained a subscription since the plan was made.
 func removeUnused(ctx context.Context, c *client.Client, name string) error {
-	raw, err := c.Call(ctx, http.MethodGet, topicPath(name)+"?consistent=true", nil)
+	raw, err := c.Call(ctx, http.MethodGet, topicPath(name)+"?consistent=true", nil, "name")
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func ResolveTopics(ctx context.Context, c *client.Client, have *Settings, want *
 
 // nameOf returns the name under which the hub knows a topic's URL, or "" if the caller may not ask.
 func nameOf(ctx context.Context, c *client.Client, target string) (string, error) {
-	raw, err := c.Call(ctx, http.MethodPost, "/v1/auth/explain", map[string]string{"action": "topic.register", "topic": target})
+	raw, err := c.Call(ctx, http.MethodPost, "/v1/auth/explain", map[string]string{"action": "topic.register", "topic": target}, "allowed")
 	if exit.CodeOf(err) == exit.Refused {
 		return "", nil
 	}

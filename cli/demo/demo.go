@@ -109,7 +109,7 @@ func (d *show) startHub(ctx context.Context) error {
 	d.say("ready after %s:", seconds(time.Since(begin)))
 	for _, node := range d.cluster.Nodes {
 		d.say("  %s %s/hub (process %d)", node.ID, node.URL(), node.PID())
-		client, err := client.New(node.URL(), client.Options{Timeout: 3 * time.Second})
+		client, err := client.New([]string{node.URL()}, client.Options{Timeout: 3 * time.Second})
 		if err != nil {
 			return err
 		}

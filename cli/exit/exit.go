@@ -20,6 +20,7 @@ const (
 	Timeout     = 5
 	Differs     = 6
 	Interrupted = 130
+	Unread      = 141
 )
 
 // Code is an exit code and its meaning.
@@ -39,6 +40,7 @@ func Codes() []Code {
 		{Timeout, "timed out"},
 		{Differs, "apply --dry-run: the hub differs from the files"},
 		{Interrupted, "interrupted before the command finished"},
+		{Unread, "nobody reads the output any more, such as after | head"},
 	}
 }
 

@@ -71,7 +71,7 @@ func (r *Run) sendBatch(ctx context.Context, batch []*Record) error {
 	body["topics"], body["subscriptions"] = topics, subs
 	end := time.Now().Add(importPatience)
 	for {
-		raw, err := r.Hub.Call(ctx, http.MethodPost, "/v1/import", body)
+		raw, err := r.Hub.Call(ctx, http.MethodPost, "/v1/import", body, "topics", "subscriptions")
 		if err == nil {
 			r.answered = true
 			return r.settle(batch, raw)

@@ -48,7 +48,7 @@ func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
 }
 
 // wire returns the guard. service is called only when a nonce is claimed, so it may be set later.
-func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, log *slog.Logger) *auth.Guard {
+func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, node string, log *slog.Logger) *auth.Guard {
 	now := time.Now
 	var list []auth.Authenticator
 	nonces := nonceClaims{service}
@@ -74,7 +74,7 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	if m := a.settings.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
-	return auth.NewGuard(auth.NewGate(list...), auth.NewRuleSet(a.settings.Rules, state, log), auth.Audit(cfg.Auth.Audit), log)
+	return auth.NewGuard(auth.NewGate(a.settings, list...), auth.NewRuleSet(a.settings, state, log), auth.Audit(cfg.Auth.Audit), node, log)
 }
 
 // start keeps the issuers' keys up to date until close.
@@ -137,7 +137,7 @@ type nonceClaims struct{ service func() *hub.Service }
 
 // Claim implements auth.Nonces.
 func (n nonceClaims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
-	return n.service().ClaimNonce(ctx, nonce, until)
+	return n.service().ClaimNonce(ctx, "", nonce, until)
 }
 
 // serverTLS returns the settings for HTTPS, or nil if the configuration is for plain HTTP.

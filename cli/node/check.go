@@ -39,7 +39,7 @@ func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, e
 		return nil, err
 	}
 	defer a.client.Close()
-	a.wire(cfg, nil, nil, quiet)
+	a.wire(cfg, nil, nil, "", quiet)
 	probes := make([]func(context.Context) error, 0, len(a.sources)+1)
 	for _, s := range a.sources {
 		probes = append(probes, s.Probe)

@@ -97,6 +97,9 @@ func (v *clusterView) NotReady() []string {
 	case !v.node.CaughtUp():
 		why = append(why, "this node has not caught up with the leader")
 	}
+	if v.node.URLsPending() {
+		why = append(why, "the other nodes do not know the URLs of this one yet")
+	}
 	if !v.delivering.Load() {
 		why = append(why, "deliveries have not started")
 	}

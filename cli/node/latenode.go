@@ -14,6 +14,7 @@ type raftNode interface {
 	hub.Proposer
 	hub.Cluster
 	Clock() hub.Clock
+	DiskShort() bool
 }
 
 // LateNode stands in for the raft node until it is open. Observers of the log must be registered before the log is replayed, and they
@@ -69,6 +70,16 @@ func (n *LateNode) Contact() time.Duration {
 		return n.to.Contact()
 	default:
 		return math.MaxInt64
+	}
+}
+
+// DiskShort reports whether the node's disk is short of space; false before Set.
+func (n *LateNode) DiskShort() bool {
+	select {
+	case <-n.ready:
+		return n.to.DiskShort()
+	default:
+		return false
 	}
 }
 

@@ -22,8 +22,8 @@ import (
 )
 
 // Open brings a node to the point where it can serve: files verified, log replayed, cluster joined. A fresh node with peers waits
-// for them. Open releases everything if it fails.
-func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, err error) {
+// for them. Open releases everything if it fails. lines is what log writes to.
+func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *LogWriter) (_ *Node, err error) {
 	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -36,7 +36,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 	if err := n.openFiles(); err != nil {
 		return nil, err
 	}
-	namer, err := hub.NewTopicNamer(cfg.PublicURL(), cfg.HTTP.AliasURLs...)
+	namer, err := hub.NewTopicNamer(cfg.PublicURL(), append(n.localURLs(), cfg.HTTP.AliasURLs...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +55,18 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger) (_ *Node, 
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(), lines.metric())
 	late := NewLateNode()
 	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
 		return nil, err
 	}
+	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
 		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
+	members := &memberURLs{id: id, namer: namer, store: n.store}
+	n.store.Observe(members)
+	n.store.OnInstall(members.load)
+	members.load()
 	feed := n.observeLog(id, late)
 	if n.raft, err = n.openRaft(ctx, id); err != nil {
 		return nil, err
@@ -93,6 +98,8 @@ func (n *Node) openFiles() (err error) {
 		Dir:           filepath.Join(n.cfg.DataDir, FSMDir),
 		FlushInterval: n.cfg.Storage.FlushInterval,
 		SegmentBytes:  int64(n.cfg.Storage.SegmentBytes),
+		RetainBytes:   int64(n.cfg.Retention.MaxBytes),
+		RetainAge:     n.cfg.Retention.MaxAge,
 		TailBytes:     int64(n.cfg.Storage.TailBytes),
 		Logger:        n.log,
 		Fatal:         n.fail,
@@ -139,6 +146,7 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	o.Listener, o.Token, o.Shared, o.Describe = n.cluster, c.Token, secrets.ID(), n.view.describe
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
+	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
 	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
 	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
@@ -168,13 +176,16 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		MaxMessageBytes: int64(cfg.Message.MaxBytes),
 		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SecretGrace:     cfg.Hub.SecretGrace,
-		CheckCallback:   n.clients.callbacks.Policy().CheckURL,
-		Callbacks:       callbackBounds{n.out.verifier},
-		CheckTopic:      n.clients.topics.Policy().CheckURL,
-		Clock:           n.raft.Clock(),
+
+		IdempotencyWindow: cfg.Message.IdempotencyWindow,
+
+		CheckCallback: n.clients.callbacks.Policy().CheckURL,
+		Callbacks:     callbackBounds{n.out.verifier},
+		CheckTopic:    n.clients.topics.Policy().CheckURL,
+		Clock:         n.raft.Clock(),
 	}
 	if n.access != nil {
-		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.log)
+		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
 		policy.Authorize = authorize(guard)
 		n.view.issuers = n.access.notReady
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,7 +88,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	out := &Outbound{}
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
-		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature,
+		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature, SignatureFor: o.Config.Hub.SignatureFor,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
 		Timeout:     o.Config.Delivery.Timeout,
@@ -120,6 +121,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	out.sweeper = sweep.NewSweeper(sweep.Options{
 		State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
 		Retention: o.Store, MaxAge: o.Config.Retention.MaxAge, MaxBytes: int64(o.Config.Retention.MaxBytes),
+		Grown: o.Store.Grown(), DiskShort: o.Raft.DiskShort,
 		Letters: sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
@@ -162,7 +164,15 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 			deny = append(deny, a.AddrPort())
 		}
 	}
-	p, err := egress.NewPolicy(egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny})
+	o := egress.PolicyOptions{Mode: egress.Mode(e.Mode), AllowCIDRs: e.AllowCIDRs, AllowHosts: e.AllowHosts, DenyAddrs: deny, ProxyAuth: e.ProxyAuth}
+	if e.Proxy != "" {
+		u, err := url.Parse(e.Proxy)
+		if err != nil {
+			return nil, fmt.Errorf("%s.proxy: %w", key, err)
+		}
+		o.Proxy = u
+	}
+	p, err := egress.NewPolicy(o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -36,7 +35,7 @@ type ClientOptions struct {
 }
 
 // Client is the guarded HTTP client: the Policy has allowed the concrete address of every connection it makes, right
-// before the dial. It follows no redirects, uses no proxy, keeps no cookies and decodes nothing. RoundTrip and
+// before the dial. It follows no redirects, uses no proxy but the Policy's, keeps no cookies and decodes nothing. RoundTrip and
 // HTTPClient go through net/http; Post uses connections of the Client's own, made by the same dialer. Safe for
 // concurrent use.
 type Client struct {
@@ -61,16 +60,9 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 			return p.checkDial(ctx, network, address)
 		},
 	}
-	// The only way out: both kinds of connections are made here.
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, fmt.Errorf("dial %s: %w", address, err)
-		}
-		return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
-	}
+	dial := p.dialer(d, o.TLS) // the only way out: both kinds of connections are made by it
 	return &Client{policy: p, wires: newWirePool(dial, o), rules: o.TLS, byRule: map[*tls.Config]*http.Transport{}, transport: &http.Transport{
-		Proxy:                  nil, // never from the environment: the guard would check the proxy's address only
+		Proxy:                  nil, // never from the environment; dial uses the configured one
 		DialContext:            dial,
 		TLSClientConfig:        noteCertificateRequests(&tls.Config{MinVersion: tls.VersionTLS12}),
 		ForceAttemptHTTP2:      true,
@@ -163,6 +155,9 @@ func (p *Policy) checkDial(ctx context.Context, network, address string) error {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return denied("address %q is not host:port", address)
+	}
+	if ctx.Value(viaProxy{}) != nil {
+		return p.checkProxyDial(a)
 	}
 	host, _ := ctx.Value(dialHost{}).(string)
 	if _, err := netip.ParseAddr(host); err == nil {

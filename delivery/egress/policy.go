@@ -18,8 +18,8 @@ type Mode string
 const (
 	// ModePublic allows addresses of the public internet only. It is the default.
 	ModePublic Mode = "public"
-	// ModeEdge allows the public internet and those private, shared and loopback addresses that AllowCIDRs lists or
-	// that a host in AllowHosts resolves to.
+	// ModeEdge allows the public internet and those private and shared addresses that AllowCIDRs lists or that a host
+	// in AllowHosts resolves to. Loopback addresses have a permission of their own: see AllowCIDRs.
 	ModeEdge Mode = "edge"
 	// ModeDevLoopback is ModeEdge plus loopback addresses, for a cluster on one machine.
 	ModeDevLoopback Mode = "dev-loopback"
@@ -28,7 +28,8 @@ const (
 // PolicyOptions configures an egress policy. The zero value is ModePublic.
 type PolicyOptions struct {
 	Mode Mode
-	// AllowCIDRs lists non-public addresses that may be called. Not with ModePublic.
+	// AllowCIDRs lists non-public addresses that may be called. Not with ModePublic. Loopback addresses are opened only
+	// by networks that contain nothing else (127.0.0.0/8 or a part of it, ::1/128), not by a wider one or a name.
 	AllowCIDRs []netip.Prefix
 	// AllowHosts lists names whose addresses may be called even if they are not public: "hooks.example" is that name
 	// only; ".example" and "*.example" are all names below it. Not with ModePublic.
@@ -36,6 +37,12 @@ type PolicyOptions struct {
 	// DenyAddrs lists addresses that no mode allows: those this process listens on. An unspecified address (0.0.0.0,
 	// ::) stands for every address of this machine.
 	DenyAddrs []netip.AddrPort
+	// Proxy is the URL of a proxy that makes all connections (CONNECT); nil: connections are direct. The policy then judges
+	// the proxy's address, and of targets what their URLs show: names that belong to local networks must be in AllowHosts.
+	// Loopback addresses are never reached through it.
+	Proxy *url.URL
+	// ProxyAuth is user:password for the proxy; empty: none.
+	ProxyAuth string
 }
 
 // Policy decides which addresses outbound requests may reach. It is checked twice: CheckURL cheaply when a URL is
@@ -47,6 +54,7 @@ type Policy struct {
 	hosts    []string // lower case; ".example" for suffixes
 	deny     map[netip.AddrPort]bool
 	denyPort map[uint16]bool // ports this process listens on at an unspecified address
+	proxy    *proxy          // nil: none
 }
 
 // NewPolicy validates the options. Errors name the option and what is expected.
@@ -66,7 +74,7 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		if !c.IsValid() {
 			return nil, fmt.Errorf("egress allow_cidrs: %q is not a network such as 10.0.0.0/8", c)
 		}
-		for _, n := range neverAllowed() {
+		for _, n := range never {
 			if n.Bits() <= c.Bits() && n.Contains(c.Addr()) {
 				return nil, fmt.Errorf("egress allow_cidrs: %s is never allowed (part of %s)", c, n)
 			}
@@ -91,7 +99,15 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		}
 		p.deny[netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())] = true
 	}
-	return p, nil
+	if o.Proxy == nil {
+		if o.ProxyAuth != "" {
+			return nil, fmt.Errorf("egress proxy_auth has no effect without proxy: set that as well")
+		}
+		return p, nil
+	}
+	var err error
+	p.proxy, err = newProxy(o.Proxy, o.ProxyAuth)
+	return p, err
 }
 
 // CheckURL reports whether u may become a callback or topic URL, without resolving its name. It checks the scheme,
@@ -115,6 +131,9 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	if err != nil {
 		return err
 	}
+	if p.proxy != nil {
+		return p.checkProxied(host, port)
+	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Zone() != "" {
 			return denied("address %q has a zone, which is not allowed", host)
@@ -127,9 +146,9 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	if !portAllowed(port) {
 		return portError(port)
 	}
-	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) && !p.hostAllowed(host) &&
+	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) &&
 		!p.allowsPrivate(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !p.allowsPrivate(netip.IPv6Loopback()) {
-		return denied("host %q is this machine, which egress mode %s does not allow", host, p.mode)
+		return denied("host %q is this machine, which egress mode %s does not allow unless allow_cidrs lists 127.0.0.0/8 or ::1", host, p.mode)
 	}
 	return nil
 }
@@ -146,15 +165,16 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 	}
 	// An IPv6 address that leads to an IPv4 one must pass as both.
 	inner, wraps := embedded(ip)
-	for _, n := range neverAllowed() {
-		if n.Contains(ip) || wraps && n.Contains(inner) {
-			return denied("address %s is never allowed (part of %s)", ip, n)
-		}
+	if n, ok := isNever(ip); ok {
+		return denied("address %s is never allowed (part of %s)", ip, n)
 	}
 	for _, face := range []netip.Addr{ip, inner} {
-		if face.IsValid() && p.isOwn(netip.AddrPortFrom(face, a.Port())) {
+		if face.IsValid() && p.IsOwn(netip.AddrPortFrom(face, a.Port())) {
 			return denied("address %s is one this hub listens on", a)
 		}
+	}
+	if p.mode == ModeEdge && (ip.IsLoopback() || wraps && inner.IsLoopback()) && !p.allowsLoopback(ip, inner) {
+		return denied("address %s is this machine, which egress mode edge allows only if allow_cidrs lists it by itself (127.0.0.0/8 or ::1)", ip)
 	}
 	exempt := host != "" && p.hostAllowed(host)
 	if wraps {
@@ -177,11 +197,19 @@ func (p *Policy) allowsPrivate(ip netip.Addr) bool {
 		return true
 	}
 	for _, c := range p.cidrs {
-		if c.Contains(ip) {
+		if c.Contains(ip) && (!ip.IsLoopback() || isLoopbackOnly(c)) {
 			return true
 		}
 	}
 	return false
+}
+
+// allowsLoopback reports whether what is on this machine may be called at ip, or at inner where ip leads.
+func (p *Policy) allowsLoopback(ip, inner netip.Addr) bool {
+	if ip.IsLoopback() {
+		return p.allowsPrivate(ip)
+	}
+	return p.allowsPrivate(inner)
 }
 
 func (p *Policy) hostAllowed(host string) bool {
@@ -203,8 +231,8 @@ func portError(port uint16) error {
 	return denied("port %d is not allowed, expected 80, 443 or 1024 to 65535", port)
 }
 
-// isOwn reports whether this process listens on a.
-func (p *Policy) isOwn(a netip.AddrPort) bool {
+// IsOwn reports whether this process listens on a.
+func (p *Policy) IsOwn(a netip.AddrPort) bool {
 	if p.deny[a] {
 		return true
 	}

@@ -35,6 +35,9 @@ func addressCases() []addressCase {
 		{"2001:0:5db8:d822::f5fe:fdfc", false, false, true, true},  // Teredo, client 10.1.2.3
 		{"2001:0:5db8:d822::3f57:fefe", false, false, false, true}, // Teredo, client 192.168.1.1
 		{"::10.1.2.3", false, false, false, true},                  // IPv4-compatible
+		{"::ffff:0:10.1.2.3", false, false, false, true},           // IPv4-translated
+		{"2606:4700::5efe:c0a8:101", false, false, false, true},    // ISATAP, 192.168.1.1
+		{"2606:4700::5efe:808:808", true, true, true, true},        // ISATAP, 8.8.8.8
 		{"172.16.0.1", false, false, false, true},
 		{"192.168.1.1", false, false, false, true},
 		{"100.64.0.1", false, false, false, true},
@@ -48,11 +51,17 @@ func addressCases() []addressCase {
 		{"3fff::1", false, false, false, true},
 		{"2001:db8::1", false, false, false, true},
 
-		{"127.0.0.1", false, true, true, true},
-		{"127.9.9.9", false, true, false, true},
-		{"::1", false, true, false, true},
-		{"::ffff:127.0.0.1", false, true, true, true},
-		{"64:ff9b::127.0.0.1", false, true, true, true},
+		{"127.0.0.1", false, true, true, false},
+		{"127.9.9.9", false, true, false, false},
+		{"::1", false, true, false, false},
+		{"::ffff:127.0.0.1", false, true, true, false},
+		{"64:ff9b::127.0.0.1", false, true, true, false},
+		{"64:ff9b:1::127.0.0.1", false, false, true, false},
+		{"2002:7f00:1::1", false, false, true, false},              // 6to4 of 127.0.0.1
+		{"::127.0.0.1", false, false, false, false},                // IPv4-compatible
+		{"::ffff:0:127.0.0.1", false, false, false, false},         // IPv4-translated
+		{"2001:0:5db8:d822::80ff:fffe", false, false, true, false}, // Teredo, client 127.0.0.1
+		{"2606:4700::5efe:7f00:1", false, true, true, false},       // ISATAP, 127.0.0.1
 
 		{"0.0.0.0", false, false, false, false},
 		{"0.1.2.3", false, false, false, false},
@@ -77,6 +86,20 @@ func addressCases() []addressCase {
 		{"fe80::1%eth0", false, false, false, false},
 		{"febf::1", false, false, false, false},
 		{"fd00:ec2::254", false, false, false, false},
+		{"fd00:ec2::23", false, false, false, false},
+		{"fd20:ce::254", false, false, false, false},
+		{"fd20:ce::253", false, false, true, true},
+		{"fd00:42::42", false, false, false, false},
+		{"fd00:a9fe:a9fe::1", false, false, false, false},
+		{"fd00:c1::a9fe:a9fe", false, false, false, false},
+		{"64:ff9b::168.63.129.16", false, false, false, false},
+		{"64:ff9b:1::100.100.100.200", false, false, false, false},
+		{"64:ff9b:1:a9fe:a9:fe00::", false, false, false, false},   // 169.254.169.254 after a prefix of 48 bits
+		{"64:ff9b:1:a9:fe:a9fe::", false, false, false, false},     // after one of 56
+		{"64:ff9b:1:0:a9:fea9:fe00:0", false, false, false, false}, // after one of 64
+		{"::ffff:0:169.254.169.254", false, false, false, false},
+		{"2606:4700::5efe:a9fe:a9fe", false, false, false, false},
+		{"2606:4700::200:5efe:a9fe:a9fe", false, false, false, false},
 		{"ff02::1", false, false, false, false},
 	}
 }
@@ -122,6 +145,30 @@ func TestEgressListedHosts(t *testing.T) {
 	}
 }
 
+// TestEgressNamesOpenNoLoopback: whoever controls a listed name, or its zone, must not reach what listens on this
+// machine for this machine only. Neither does a wide network open it: loopback is listed by itself.
+func TestEgressNamesOpenNoLoopback(t *testing.T) {
+	hosts := []string{"hooks.corp", "*.plant.example", "localhost"}
+	wide := []string{"0.0.0.0/0", "126.0.0.0/7", "::/0", "::/127", "64:ff9b:1::/48"}
+	named := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowHosts: hosts, AllowCIDRs: fake.Prefixes(t, wide...)})
+	listed := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowHosts: hosts,
+		AllowCIDRs: fake.Prefixes(t, append(wide, "127.0.0.0/16", "::1/128")...)})
+	for _, addr := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::7f00:1"} {
+		a := netip.AddrPortFrom(netip.MustParseAddr(addr), 9000)
+		for _, host := range []string{"hooks.corp", "HOOKS.corp", "a.plant.example", "localhost", ""} {
+			if err := named.CheckAddr(a, host); err == nil || !strings.Contains(err.Error(), "allow_cidrs lists") {
+				t.Errorf("%s at %s, which nothing lists: %v, want a message that says what to list", host, addr, err)
+			}
+			if err := listed.CheckAddr(a, host); err != nil {
+				t.Errorf("%s at %s, which is listed: %v", host, addr, err)
+			}
+		}
+	}
+	if err := listed.CheckAddr(netip.MustParseAddrPort("127.1.0.1:9000"), "hooks.corp"); err == nil {
+		t.Error("127.1.0.1 is allowed, but only 127.0.0.0/16 is listed")
+	}
+}
+
 func TestEgressPorts(t *testing.T) {
 	p := fake.Policy(t, egress.PolicyOptions{})
 	for port, want := range map[uint16]bool{0: false, 22: false, 25: false, 80: true, 443: true, 1023: false, 1024: true, 65535: true} {
@@ -148,7 +195,8 @@ func TestEgressOwnListeners(t *testing.T) {
 func TestEgressCheckURL(t *testing.T) {
 	public := fake.Policy(t, egress.PolicyOptions{})
 	dev := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeDevLoopback})
-	edge := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowHosts: []string{"localhost"}})
+	named := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowHosts: []string{"localhost"}})
+	edge := fake.Policy(t, egress.PolicyOptions{Mode: egress.ModeEdge, AllowCIDRs: fake.Prefixes(t, "127.0.0.2/32", "::1/128")})
 	const ok = ""
 	for _, c := range []struct {
 		p    *egress.Policy
@@ -198,8 +246,11 @@ func TestEgressCheckURL(t *testing.T) {
 		{dev, "http://[::1]:9000/", ok},
 		{dev, "http://10.0.0.1:9000/", "not a public"},
 		{dev, "http://2130706433:9000/", "IPv4 address"},
+		{named, "http://localhost:9000/", "is this machine"},
+		{named, "http://127.0.0.1:9000/", "is this machine"},
 		{edge, "http://localhost:9000/", ok},
-		{edge, "http://127.0.0.1:9000/", "not a public"},
+		{edge, "http://127.0.0.2:9000/", ok},
+		{edge, "http://127.0.0.1:9000/", "is this machine"},
 	} {
 		u, err := url.Parse(c.url)
 		if err != nil {

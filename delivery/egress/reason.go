@@ -32,6 +32,7 @@ const (
 	ReasonEncoding    Reason = "encoding"   // encoded content that was not requested
 	ReasonURL         Reason = "bad-url"    // not usable as a URL
 	ReasonUnreadable  Reason = "unreadable" // this node's log cannot supply the message
+	ReasonProxy       Reason = "proxy"      // the configured proxy cannot be reached or refuses the target
 	ReasonSecret      Reason = "bad-secret" // this node's keys do not open the sealed secret
 )
 
@@ -48,6 +49,8 @@ func Classify(ctx context.Context, err error) Reason {
 		return ReasonNone
 	case errors.As(err, &den):
 		return ReasonDenied
+	case errors.Is(err, errProxy) && ctx.Err() == nil:
+		return ReasonProxy
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return ReasonTimeout
 	case ctx.Err() != nil:

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -379,22 +380,47 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	if denied || res.Outcome != Confirmed {
 		reason := string(res.Reason)
 		if denied {
-			reason = "unknown-topic"
+			reason = hub.FailedUnknownTopic
 		}
-		event = &hubpb.Event{Kind: &hubpb.Event_RequestFailed{RequestFailed: &hubpb.RequestFailed{Request: uint64(r.ID), Reason: reason}}}
+		event = &hubpb.Event{Kind: &hubpb.Event_RequestFailed{RequestFailed: &hubpb.RequestFailed{Request: uint64(r.ID), Reason: reason,
+			Status: int32(res.Status), Attempts: uint32(t.attempts)}}}
 	}
-	v.o.Log.Info("request settled", "request", r.ID.String(), "mode", r.ModeName(), "topic", r.TopicName,
-		"confirmed", !denied && res.Outcome == Confirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
+	v.logOutcome(t, res, denied)
 	// Not ctx: it ends when the outcome is applied, which may be before Record returns.
 	out, err := v.rec.Record(v.ctx, "outcome of "+r.ID.String(), event)
-	if err == nil && out[0].Outcome == hub.OutcomeGroupConflict {
-		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, "the consumer group has another delivery mode, window or key")
-	}
-	if err == nil && out[0].Outcome == hub.OutcomeNoTopic {
-		// The topic was removed during verification; the subscriber would wait in vain.
-		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
+	if err == nil && !denied {
+		v.denyRefused(r, out[0].Outcome)
 	}
 	return false, 0
+}
+
+// logOutcome logs what came of a request. A callback's query may hold a secret, so it is left out.
+func (v *Verifier) logOutcome(t *verification, res Result, denied bool) {
+	r := &t.req
+	confirmed := !denied && res.Outcome == Confirmed
+	level := slog.LevelInfo
+	if !confirmed && r.Mode != hub.ModeDenied {
+		level = slog.LevelWarn
+	}
+	callback, _, _ := strings.Cut(r.Callback, "?")
+	if u, err := url.Parse(callback); err == nil {
+		callback = u.Redacted()
+	}
+	v.o.Log.Log(v.ctx, level, "request settled", "request", r.ID.String(), "mode", r.ModeName(), "topic", r.TopicName, "callback", callback,
+		"confirmed", confirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
+}
+
+// denyRefused tells a callback that confirmed a request which the state then refused: the subscriber would wait in
+// vain. Of what belongs to somebody else it is not told.
+func (v *Verifier) denyRefused(r *hub.Request, outcome hub.Outcome) {
+	switch outcome { //nolint:exhaustive // the others are no refusals, or not the subscriber's business
+	case hub.OutcomeGroupConflict:
+		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, "the consumer group has another delivery mode, window or key")
+	case hub.OutcomeNoTopic:
+		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
+	case hub.OutcomeQuota:
+		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, "a quota of the subscriber is reached")
+	}
 }
 
 // start returns the cursor of a new subscription: the topic's head, unless the subscriber asked for another position.

@@ -1,8 +1,11 @@
 package intent_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -385,4 +388,40 @@ func (r *verifierRig) requestFrom(callback, start string) {
 
 func TestCloseWithoutStart(*testing.T) {
 	intent.NewVerifier(intent.Options{}).Close()
+}
+
+// What came of a failed verification stays in the state with what the callback answered, and is a warning that names the
+// callback without its query.
+func TestFailedVerificationIsExplained(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer   fake.Answer
+		reason   string
+		status   int32
+		attempts uint32
+	}{
+		"refused":         {fake.Answer{Status: 404}, "http-status", 404, 1},
+		"broken":          {fake.Answer{Status: 503}, "http-status", 503, 3},
+		"wrong challenge": {fake.Answer{Status: 200}, "wrong-challenge", 200, 1},
+		"unreachable":     {fake.Answer{Err: io.EOF}, "unreachable", 0, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			tune := func(o *intent.Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) }
+			verifying(t, func(string, int, string) fake.Answer { return tc.answer }, tune, func(r *verifierRig) {
+				if _, err := r.Propose(t.Context(), &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}}}); err != nil {
+					t.Fatal(err)
+				}
+				r.Request(fake.Want{Topic: "t", Callback: fake.Callback + "?token=hidden"})
+				r.after(time.Minute)
+				var failed []hub.FailedRequest
+				r.View(func(s *hub.State) { failed = s.FailedRequests(hub.RequestFilter{All: true}, 0, 0) })
+				if len(failed) != 1 || failed[0].Reason != tc.reason || failed[0].Status != tc.status || failed[0].Attempts != tc.attempts || failed[0].Callback != fake.Callback+"?token=hidden" {
+					t.Errorf("%+v", failed)
+				}
+			})
+			if text := log.String(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "callback="+fake.Callback) || strings.Contains(text, "hidden") {
+				t.Errorf("logged %s", text)
+			}
+		})
+	}
 }

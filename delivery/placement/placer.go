@@ -16,9 +16,9 @@ import (
 	"quorumhub/hub/hubpb"
 )
 
-// DefaultMoveAfter is the default of Options.MoveAfter. By then a node has stopped sending, because its contact lease
-// (hub.ContactLease) has expired and its attempts in flight have been cut off.
-const DefaultMoveAfter = 2500 * time.Millisecond
+// DefaultMoveAfter is the default of Options.MoveAfter. By then a node has stopped sending: two seconds after its last
+// contact, when its lease (hub.ContactLease) and a third of it are over, its attempts in flight are cut off.
+const DefaultMoveAfter = 2300 * time.Millisecond
 
 // Options configures a Placer. Fields without a default are required.
 type Options struct {

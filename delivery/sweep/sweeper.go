@@ -3,6 +3,7 @@ package sweep
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -37,6 +38,11 @@ type Options struct {
 	MaxBytes          int64         // 0: no bound
 	RetentionInterval time.Duration // 0: a quarter of the shorter age, from 1 s to 1 min
 
+	// Grown receives a value when the log may have exceeded MaxBytes; nil: only the interval counts.
+	Grown <-chan struct{}
+	// DiskShort reports whether the disk is short of space. All of retention is then due every second; nil: it never is.
+	DiskShort func() bool
+
 	BlobIdle time.Duration // after which an unfinished upload is dropped; 0: 10 min
 
 	// Letters bounds the stored dead letters.
@@ -51,7 +57,7 @@ type LetterRetention struct {
 }
 
 // Sweeper proposes, on the leader, what is due with time: the end of subscriptions whose lease has expired (they get
-// nothing from that moment, swept or not), and the trimming of the message log, the dead letters and abandoned
+// nothing from that moment, swept or not), the pause of those whose API key has expired, and the trimming of the message log, the dead letters and abandoned
 // uploads. All of these are events, so that all nodes drop the same.
 type Sweeper struct {
 	o      Options
@@ -83,15 +89,59 @@ func (s *Sweeper) Start(ctx context.Context) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.work.Add(1)
 	go s.every(ctx, s.o.LeaseInterval, s.sweepLeases)
+	s.work.Add(1)
+	go s.every(ctx, s.o.LeaseInterval, s.sweepKeys)
 	if s.o.Retention != nil {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
+	}
+	if s.o.Grown != nil && s.o.Retention != nil && s.o.MaxBytes > 0 {
+		s.work.Add(1)
+		go s.whenGrown(ctx)
 	}
 	s.work.Add(1)
 	go s.every(ctx, s.o.RetentionInterval, s.sweepBlobs)
 	if s.o.Letters != (LetterRetention{}) {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLetters)
+	}
+	if s.o.DiskShort != nil {
+		s.work.Add(1)
+		go s.every(ctx, shortInterval, s.sweepShort)
+	}
+}
+
+// shortInterval is how often a disk that is short of space is looked at.
+const shortInterval = time.Second
+
+// sweepShort applies all of retention while the disk is short of space.
+func (s *Sweeper) sweepShort(ctx context.Context) error {
+	if !s.o.DiskShort() {
+		return nil
+	}
+	err := s.sweepBlobs(ctx)
+	if s.o.Letters != (LetterRetention{}) {
+		err = errors.Join(err, s.sweepLetters(ctx))
+	}
+	if s.o.Retention != nil {
+		err = errors.Join(err, s.sweepLog(ctx))
+	}
+	return err
+}
+
+// whenGrown applies the hub's size as soon as the log has exceeded it: until the next interval a publisher could fill the
+// disk.
+func (s *Sweeper) whenGrown(ctx context.Context) {
+	defer s.work.Done()
+	for {
+		select {
+		case <-s.o.Grown:
+		case <-ctx.Done():
+			return
+		}
+		s.attempt(ctx, func(ctx context.Context) error {
+			return s.dropFromLog(ctx, s.o.Retention.TrimCandidates(0, s.o.MaxBytes, s.o.Clock.Now()))
+		})
 	}
 }
 
@@ -113,12 +163,17 @@ func (s *Sweeper) every(ctx context.Context, interval time.Duration, sweep func(
 		case <-ctx.Done():
 			return
 		}
-		if !s.o.Leadership.IsLeader() {
-			continue
-		}
-		if err := sweep(ctx); err != nil && ctx.Err() == nil {
-			s.o.Log.Warn("cannot sweep; will retry at the next interval", "error", err)
-		}
+		s.attempt(ctx, sweep)
+	}
+}
+
+// attempt sweeps if this node leads.
+func (s *Sweeper) attempt(ctx context.Context, sweep func(context.Context) error) {
+	if !s.o.Leadership.IsLeader() {
+		return
+	}
+	if err := sweep(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.Warn("cannot sweep; will retry at the next interval", "error", err)
 	}
 }
 
@@ -150,10 +205,40 @@ func (s *Sweeper) sweepLeases(ctx context.Context) error {
 	}
 }
 
+// maxKeys is how many expired API keys one event names.
+const maxKeys = 100
+
+// sweepKeys pauses the subscriptions of API keys that have expired.
+func (s *Sweeper) sweepKeys(ctx context.Context) error {
+	for {
+		var ids []string
+		now := s.o.Clock.Now()
+		s.o.State.View(func(st *hub.State) { ids = st.ExpiredAPIKeys(now, maxKeys) })
+		if len(ids) == 0 {
+			return nil
+		}
+		done, err := retry.ProposeOnce(ctx, s.o.Proposer, &hubpb.Event{Kind: &hubpb.Event_ApiKeysExpired{ApiKeysExpired: &hubpb.ApiKeysExpired{Ids: ids}}})
+		if err != nil {
+			return err
+		}
+		s.o.Log.Info("API keys expired; what they own is paused", "keys", len(ids))
+		if len(ids) < maxKeys || done[0].ID < uint64(len(ids)) { // the log's clock is behind: the rest waits
+			return nil
+		}
+	}
+}
+
 func (s *Sweeper) sweepLog(ctx context.Context) error {
 	trims, err := s.trims(s.o.Clock.Now())
-	if err != nil || len(trims) == 0 {
+	if err != nil {
 		return err
+	}
+	return s.dropFromLog(ctx, trims)
+}
+
+func (s *Sweeper) dropFromLog(ctx context.Context, trims []hub.Trim) error {
+	if len(trims) == 0 {
+		return nil
 	}
 	e := &hubpb.LogTrimmed{Reason: "retention"}
 	for _, t := range trims {

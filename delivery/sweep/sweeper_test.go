@@ -133,7 +133,7 @@ func TestSweeper(t *testing.T) {
 			t.Errorf("%d subscriptions and first offset %d left, want 1 and 4", n, first)
 		}
 		var ended int
-		for _, ev := range e.Events {
+		for _, ev := range e.Events() {
 			if x := ev.GetSubscriptionsEnded(); x != nil {
 				ended++
 				if x.Reason != hubpb.EndReason_END_EXPIRED {
@@ -144,10 +144,63 @@ func TestSweeper(t *testing.T) {
 		if ended != 2 {
 			t.Errorf("%d events, want 2", ended)
 		}
-		_ = s
 	})
 }
 
 func TestCloseWithoutStart(*testing.T) {
 	sweep.NewSweeper(sweep.Options{}).Close()
+}
+
+// What an API key owns is paused once the key has expired, on the leader and once.
+func TestSubscriptionsOfExpiredKeysArePaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fake.NewEngine(t)
+		s := sweep.NewSweeper(sweep.Options{State: e, Proposer: e, Leadership: e, Clock: hub.SystemClock{}, Log: fake.Discard()})
+		propose := func(events ...*hubpb.Event) []hub.Result {
+			t.Helper()
+			res, err := e.Propose(t.Context(), events...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return res
+		}
+		propose(&hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}}})
+		const keys = 250 // more than one event holds
+		var subscriptions []hub.SubscriptionID
+		for i := range keys {
+			id := fmt.Sprint("k", i)
+			res := propose(&hubpb.Event{Kind: &hubpb.Event_ApiKeyCreated{ApiKeyCreated: &hubpb.ApiKeyCreated{Id: id, ExpiresAt: time.Now().Add(time.Minute).UnixNano()}}},
+				&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{Mode: hub.ModeSubscribe, Topic: "t", AutoRegister: true,
+					Callback: fmt.Sprint(fake.Callback, i), CallbackKey: fmt.Sprint(fake.Callback, i), LeaseSeconds: 3600, Caller: &hubpb.Caller{Principal: hub.KeyPrincipal(id)}}}})
+			res = propose(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: res[1].ID, VerifiedFrom: time.Now().UnixNano()}}})
+			subscriptions = append(subscriptions, hub.SubscriptionID(res[0].ID))
+		}
+		s.Start(t.Context())
+		defer s.Close()
+		paused := func() (n int) {
+			e.View(func(st *hub.State) {
+				n = len(st.Subscriptions(0, 0, func(sub *hub.Subscription) bool { return sub.Paused && sub.PauseReason == hub.PauseOwnerEnded }))
+			})
+			return n
+		}
+		time.Sleep(59 * time.Second)
+		if n := paused(); n != 0 {
+			t.Errorf("%d are paused before their keys expire", n)
+		}
+		e.Leader.Store(false)
+		time.Sleep(time.Minute)
+		if n := paused(); n != 0 {
+			t.Errorf("a follower paused %d", n)
+		}
+		e.Leader.Store(true)
+		time.Sleep(6 * time.Second)
+		if n := paused(); n != keys {
+			t.Errorf("%d of %d are paused", n, keys)
+		}
+		propose(&hubpb.Event{Kind: &hubpb.Event_SubscriptionPaused{SubscriptionPaused: &hubpb.SubscriptionPaused{Subscription: uint64(subscriptions[0])}}})
+		time.Sleep(time.Minute)
+		if n := paused(); n != keys-1 {
+			t.Errorf("%d are paused after an operator resumed one", n)
+		}
+	})
 }

@@ -176,6 +176,58 @@ func (DeliveryMode) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{2}
 }
 
+type PauseReason int32
+
+const (
+	PauseReason_PAUSE_OPERATOR    PauseReason = 0 // or not recorded
+	PauseReason_PAUSE_OWNER       PauseReason = 1
+	PauseReason_PAUSE_OWNER_ENDED PauseReason = 2 // the owner's credential has ended
+	PauseReason_PAUSE_NOT_ALLOWED PauseReason = 3 // the rule that allowed it is gone
+)
+
+// Enum value maps for PauseReason.
+var (
+	PauseReason_name = map[int32]string{
+		0: "PAUSE_OPERATOR",
+		1: "PAUSE_OWNER",
+		2: "PAUSE_OWNER_ENDED",
+		3: "PAUSE_NOT_ALLOWED",
+	}
+	PauseReason_value = map[string]int32{
+		"PAUSE_OPERATOR":    0,
+		"PAUSE_OWNER":       1,
+		"PAUSE_OWNER_ENDED": 2,
+		"PAUSE_NOT_ALLOWED": 3,
+	}
+)
+
+func (x PauseReason) Enum() *PauseReason {
+	p := new(PauseReason)
+	*p = x
+	return p
+}
+
+func (x PauseReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PauseReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[3].Descriptor()
+}
+
+func (PauseReason) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[3]
+}
+
+func (x PauseReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PauseReason.Descriptor instead.
+func (PauseReason) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{3}
+}
+
 type EndReason int32
 
 const (
@@ -185,6 +237,8 @@ const (
 	EndReason_END_GONE               EndReason = 3
 	EndReason_END_TOPIC_DEREGISTERED EndReason = 4
 	EndReason_END_OPERATOR           EndReason = 5
+	EndReason_END_OWNER              EndReason = 6 // by its owner, without its callback
+	EndReason_END_OWNER_ENDED        EndReason = 7 // the owner's credential has ended
 )
 
 // Enum value maps for EndReason.
@@ -196,6 +250,8 @@ var (
 		3: "END_GONE",
 		4: "END_TOPIC_DEREGISTERED",
 		5: "END_OPERATOR",
+		6: "END_OWNER",
+		7: "END_OWNER_ENDED",
 	}
 	EndReason_value = map[string]int32{
 		"END_UNSPECIFIED":        0,
@@ -204,6 +260,8 @@ var (
 		"END_GONE":               3,
 		"END_TOPIC_DEREGISTERED": 4,
 		"END_OPERATOR":           5,
+		"END_OWNER":              6,
+		"END_OWNER_ENDED":        7,
 	}
 )
 
@@ -218,11 +276,11 @@ func (x EndReason) String() string {
 }
 
 func (EndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[3].Descriptor()
+	return file_hub_proto_enumTypes[4].Descriptor()
 }
 
 func (EndReason) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[3]
+	return &file_hub_proto_enumTypes[4]
 }
 
 func (x EndReason) Number() protoreflect.EnumNumber {
@@ -231,7 +289,7 @@ func (x EndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EndReason.Descriptor instead.
 func (EndReason) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{3}
+	return file_hub_proto_rawDescGZIP(), []int{4}
 }
 
 type NodePhase int32
@@ -273,11 +331,11 @@ func (x NodePhase) String() string {
 }
 
 func (NodePhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[4].Descriptor()
+	return file_hub_proto_enumTypes[5].Descriptor()
 }
 
 func (NodePhase) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[4]
+	return &file_hub_proto_enumTypes[5]
 }
 
 func (x NodePhase) Number() protoreflect.EnumNumber {
@@ -286,7 +344,7 @@ func (x NodePhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodePhase.Descriptor instead.
 func (NodePhase) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{4}
+	return file_hub_proto_rawDescGZIP(), []int{5}
 }
 
 type NodeVote int32
@@ -322,11 +380,11 @@ func (x NodeVote) String() string {
 }
 
 func (NodeVote) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[5].Descriptor()
+	return file_hub_proto_enumTypes[6].Descriptor()
 }
 
 func (NodeVote) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[5]
+	return &file_hub_proto_enumTypes[6]
 }
 
 func (x NodeVote) Number() protoreflect.EnumNumber {
@@ -335,7 +393,7 @@ func (x NodeVote) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeVote.Descriptor instead.
 func (NodeVote) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{5}
+	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
 type NodeRun int32
@@ -374,11 +432,11 @@ func (x NodeRun) String() string {
 }
 
 func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[6].Descriptor()
+	return file_hub_proto_enumTypes[7].Descriptor()
 }
 
 func (NodeRun) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[6]
+	return &file_hub_proto_enumTypes[7]
 }
 
 func (x NodeRun) Number() protoreflect.EnumNumber {
@@ -387,7 +445,7 @@ func (x NodeRun) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeRun.Descriptor instead.
 func (NodeRun) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{6}
+	return file_hub_proto_rawDescGZIP(), []int{7}
 }
 
 type FetchOutcome int32
@@ -429,11 +487,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[7].Descriptor()
+	return file_hub_proto_enumTypes[8].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[7]
+	return &file_hub_proto_enumTypes[8]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -442,7 +500,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -648,6 +706,11 @@ type Event struct {
 	//	*Event_SecretsReencrypted
 	//	*Event_SealingKeyRetired
 	//	*Event_SubscriptionImported
+	//	*Event_ApiKeysExpired
+	//	*Event_OwnerEnded
+	//	*Event_SubscriptionsReassigned
+	//	*Event_NodeUrlsSet
+	//	*Event_SubscriptionSignatureSet
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1050,6 +1113,51 @@ func (x *Event) GetSubscriptionImported() *SubscriptionImported {
 	return nil
 }
 
+func (x *Event) GetApiKeysExpired() *ApiKeysExpired {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ApiKeysExpired); ok {
+			return x.ApiKeysExpired
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetOwnerEnded() *OwnerEnded {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_OwnerEnded); ok {
+			return x.OwnerEnded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSubscriptionsReassigned() *SubscriptionsReassigned {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionsReassigned); ok {
+			return x.SubscriptionsReassigned
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeUrlsSet() *NodeUrlsSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeUrlsSet); ok {
+			return x.NodeUrlsSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSubscriptionSignatureSet() *SubscriptionSignatureSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SubscriptionSignatureSet); ok {
+			return x.SubscriptionSignatureSet
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1214,6 +1322,26 @@ type Event_SubscriptionImported struct {
 	SubscriptionImported *SubscriptionImported `protobuf:"bytes,64,opt,name=subscription_imported,json=subscriptionImported,proto3,oneof"`
 }
 
+type Event_ApiKeysExpired struct {
+	ApiKeysExpired *ApiKeysExpired `protobuf:"bytes,65,opt,name=api_keys_expired,json=apiKeysExpired,proto3,oneof"`
+}
+
+type Event_OwnerEnded struct {
+	OwnerEnded *OwnerEnded `protobuf:"bytes,66,opt,name=owner_ended,json=ownerEnded,proto3,oneof"`
+}
+
+type Event_SubscriptionsReassigned struct {
+	SubscriptionsReassigned *SubscriptionsReassigned `protobuf:"bytes,67,opt,name=subscriptions_reassigned,json=subscriptionsReassigned,proto3,oneof"`
+}
+
+type Event_NodeUrlsSet struct {
+	NodeUrlsSet *NodeUrlsSet `protobuf:"bytes,80,opt,name=node_urls_set,json=nodeUrlsSet,proto3,oneof"`
+}
+
+type Event_SubscriptionSignatureSet struct {
+	SubscriptionSignatureSet *SubscriptionSignatureSet `protobuf:"bytes,81,opt,name=subscription_signature_set,json=subscriptionSignatureSet,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1294,6 +1422,126 @@ func (*Event_SealingKeyRetired) isEvent_Kind() {}
 
 func (*Event_SubscriptionImported) isEvent_Kind() {}
 
+func (*Event_ApiKeysExpired) isEvent_Kind() {}
+
+func (*Event_OwnerEnded) isEvent_Kind() {}
+
+func (*Event_SubscriptionsReassigned) isEvent_Kind() {}
+
+func (*Event_NodeUrlsSet) isEvent_Kind() {}
+
+func (*Event_SubscriptionSignatureSet) isEvent_Kind() {}
+
+// Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
+// caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
+type Caller struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Principal        string                 `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`             // <authority>/<subject>; empty: none
+	Operator         bool                   `protobuf:"varint,2,opt,name=operator,proto3" json:"operator,omitempty"`              // may act on what others own
+	MayJoin          bool                   `protobuf:"varint,3,opt,name=may_join,json=mayJoin,proto3" json:"may_join,omitempty"` // a rule lets it join consumer groups of the topic that others own
+	MaxTopics        uint32                 `protobuf:"varint,4,opt,name=max_topics,json=maxTopics,proto3" json:"max_topics,omitempty"`
+	MaxSubscriptions uint32                 `protobuf:"varint,5,opt,name=max_subscriptions,json=maxSubscriptions,proto3" json:"max_subscriptions,omitempty"`
+	MaxRequests      uint32                 `protobuf:"varint,6,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"` // waiting for verification
+	MaxKeys          uint32                 `protobuf:"varint,7,opt,name=max_keys,json=maxKeys,proto3" json:"max_keys,omitempty"`             // idempotency keys
+	MaxNonces        uint32                 `protobuf:"varint,8,opt,name=max_nonces,json=maxNonces,proto3" json:"max_nonces,omitempty"`       // a minute
+	MaxApiKeys       uint32                 `protobuf:"varint,9,opt,name=max_api_keys,json=maxApiKeys,proto3" json:"max_api_keys,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_hub_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Caller) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Caller) GetOperator() bool {
+	if x != nil {
+		return x.Operator
+	}
+	return false
+}
+
+func (x *Caller) GetMayJoin() bool {
+	if x != nil {
+		return x.MayJoin
+	}
+	return false
+}
+
+func (x *Caller) GetMaxTopics() uint32 {
+	if x != nil {
+		return x.MaxTopics
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxSubscriptions() uint32 {
+	if x != nil {
+		return x.MaxSubscriptions
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxRequests() uint32 {
+	if x != nil {
+		return x.MaxRequests
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxKeys() uint32 {
+	if x != nil {
+		return x.MaxKeys
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxNonces() uint32 {
+	if x != nil {
+		return x.MaxNonces
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxApiKeys() uint32 {
+	if x != nil {
+		return x.MaxApiKeys
+	}
+	return 0
+}
+
 // ClusterInitialized is the first event of a cluster's life.
 type ClusterInitialized struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1304,7 +1552,7 @@ type ClusterInitialized struct {
 
 func (x *ClusterInitialized) Reset() {
 	*x = ClusterInitialized{}
-	mi := &file_hub_proto_msgTypes[4]
+	mi := &file_hub_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1564,7 @@ func (x *ClusterInitialized) String() string {
 func (*ClusterInitialized) ProtoMessage() {}
 
 func (x *ClusterInitialized) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[4]
+	mi := &file_hub_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1577,7 @@ func (x *ClusterInitialized) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInitialized.ProtoReflect.Descriptor instead.
 func (*ClusterInitialized) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{4}
+	return file_hub_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClusterInitialized) GetClusterId() string {
@@ -1354,7 +1602,7 @@ type NewClusterForced struct {
 
 func (x *NewClusterForced) Reset() {
 	*x = NewClusterForced{}
-	mi := &file_hub_proto_msgTypes[5]
+	mi := &file_hub_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1614,7 @@ func (x *NewClusterForced) String() string {
 func (*NewClusterForced) ProtoMessage() {}
 
 func (x *NewClusterForced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[5]
+	mi := &file_hub_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1627,7 @@ func (x *NewClusterForced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewClusterForced.ProtoReflect.Descriptor instead.
 func (*NewClusterForced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{5}
+	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NewClusterForced) GetClusterId() string {
@@ -1428,7 +1676,7 @@ type FeatureLevelSet struct {
 
 func (x *FeatureLevelSet) Reset() {
 	*x = FeatureLevelSet{}
-	mi := &file_hub_proto_msgTypes[6]
+	mi := &file_hub_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1688,7 @@ func (x *FeatureLevelSet) String() string {
 func (*FeatureLevelSet) ProtoMessage() {}
 
 func (x *FeatureLevelSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[6]
+	mi := &file_hub_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1701,7 @@ func (x *FeatureLevelSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeatureLevelSet.ProtoReflect.Descriptor instead.
 func (*FeatureLevelSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{6}
+	return file_hub_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FeatureLevelSet) GetLevel() uint32 {
@@ -1466,13 +1714,14 @@ func (x *FeatureLevelSet) GetLevel() uint32 {
 type TopicRegistered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // becomes the owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRegistered) Reset() {
 	*x = TopicRegistered{}
-	mi := &file_hub_proto_msgTypes[7]
+	mi := &file_hub_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1733,7 @@ func (x *TopicRegistered) String() string {
 func (*TopicRegistered) ProtoMessage() {}
 
 func (x *TopicRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[7]
+	mi := &file_hub_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1746,7 @@ func (x *TopicRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRegistered.ProtoReflect.Descriptor instead.
 func (*TopicRegistered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TopicRegistered) GetTopic() string {
@@ -1505,6 +1754,13 @@ func (x *TopicRegistered) GetTopic() string {
 		return x.Topic
 	}
 	return ""
+}
+
+func (x *TopicRegistered) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
 }
 
 type TopicDeregistered struct {
@@ -1516,7 +1772,7 @@ type TopicDeregistered struct {
 
 func (x *TopicDeregistered) Reset() {
 	*x = TopicDeregistered{}
-	mi := &file_hub_proto_msgTypes[8]
+	mi := &file_hub_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1784,7 @@ func (x *TopicDeregistered) String() string {
 func (*TopicDeregistered) ProtoMessage() {}
 
 func (x *TopicDeregistered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[8]
+	mi := &file_hub_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1797,7 @@ func (x *TopicDeregistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicDeregistered.ProtoReflect.Descriptor instead.
 func (*TopicDeregistered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{8}
+	return file_hub_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TopicDeregistered) GetTopic() string {
@@ -1560,13 +1816,15 @@ type MessagePublished struct {
 	IdempotencyKey []byte                 `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"` // SHA-256 of the publisher's key; empty: none
 	ContentHash    []byte                 `protobuf:"bytes,6,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`          // SHA-256 of content type and body; only with an idempotency key
 	Headers        []*Header              `protobuf:"bytes,30,rep,name=headers,proto3" json:"headers,omitempty"`                                    // the publisher's, as far as delivery keys may name them
+	Caller         *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                      // with an idempotency key, or if the topic may become the caller's
+	KeyWindow      uint32                 `protobuf:"varint,71,opt,name=key_window,json=keyWindow,proto3" json:"key_window,omitempty"`              // seconds that idempotency keys are remembered; 0: a day
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MessagePublished) Reset() {
 	*x = MessagePublished{}
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1836,7 @@ func (x *MessagePublished) String() string {
 func (*MessagePublished) ProtoMessage() {}
 
 func (x *MessagePublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[9]
+	mi := &file_hub_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1849,7 @@ func (x *MessagePublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessagePublished.ProtoReflect.Descriptor instead.
 func (*MessagePublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MessagePublished) GetTopic() string {
@@ -1643,6 +1901,20 @@ func (x *MessagePublished) GetHeaders() []*Header {
 	return nil
 }
 
+func (x *MessagePublished) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *MessagePublished) GetKeyWindow() uint32 {
+	if x != nil {
+		return x.KeyWindow
+	}
+	return 0
+}
+
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // canonical
@@ -1653,7 +1925,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1937,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[10]
+	mi := &file_hub_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1950,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{10}
+	return file_hub_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Header) GetName() string {
@@ -1703,13 +1975,15 @@ type BatchPublished struct {
 	AutoRegister   bool                   `protobuf:"varint,3,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
 	IdempotencyKey []byte                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"` // as in MessagePublished, for the batch as a whole
 	ContentHash    []byte                 `protobuf:"bytes,5,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`          // SHA-256 of all content types and bodies with their lengths; only with an idempotency key
+	Caller         *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                      // as in MessagePublished
+	KeyWindow      uint32                 `protobuf:"varint,71,opt,name=key_window,json=keyWindow,proto3" json:"key_window,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BatchPublished) Reset() {
 	*x = BatchPublished{}
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1995,7 @@ func (x *BatchPublished) String() string {
 func (*BatchPublished) ProtoMessage() {}
 
 func (x *BatchPublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[11]
+	mi := &file_hub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +2008,7 @@ func (x *BatchPublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchPublished.ProtoReflect.Descriptor instead.
 func (*BatchPublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11}
+	return file_hub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BatchPublished) GetTopic() string {
@@ -1772,6 +2046,20 @@ func (x *BatchPublished) GetContentHash() []byte {
 	return nil
 }
 
+func (x *BatchPublished) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *BatchPublished) GetKeyWindow() uint32 {
+	if x != nil {
+		return x.KeyWindow
+	}
+	return 0
+}
+
 // BlobPartAdded adds one part of a blob: a body too large for one entry. Parts are added in order. Adding one again
 // has no effect, so a part may be proposed repeatedly.
 type BlobPartAdded struct {
@@ -1785,7 +2073,7 @@ type BlobPartAdded struct {
 
 func (x *BlobPartAdded) Reset() {
 	*x = BlobPartAdded{}
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2085,7 @@ func (x *BlobPartAdded) String() string {
 func (*BlobPartAdded) ProtoMessage() {}
 
 func (x *BlobPartAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[12]
+	mi := &file_hub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2098,7 @@ func (x *BlobPartAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPartAdded.ProtoReflect.Descriptor instead.
 func (*BlobPartAdded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{12}
+	return file_hub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BlobPartAdded) GetBlob() []byte {
@@ -1846,13 +2134,15 @@ type BlobPublished struct {
 	IdempotencyKey []byte                 `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	ContentHash    []byte                 `protobuf:"bytes,8,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"` // of content type and body, as in MessagePublished
 	Headers        []*Header              `protobuf:"bytes,30,rep,name=headers,proto3" json:"headers,omitempty"`                           // as in MessagePublished
+	Caller         *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                             // as in MessagePublished
+	KeyWindow      uint32                 `protobuf:"varint,71,opt,name=key_window,json=keyWindow,proto3" json:"key_window,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BlobPublished) Reset() {
 	*x = BlobPublished{}
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +2154,7 @@ func (x *BlobPublished) String() string {
 func (*BlobPublished) ProtoMessage() {}
 
 func (x *BlobPublished) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[13]
+	mi := &file_hub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +2167,7 @@ func (x *BlobPublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPublished.ProtoReflect.Descriptor instead.
 func (*BlobPublished) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{13}
+	return file_hub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BlobPublished) GetTopic() string {
@@ -1943,6 +2233,20 @@ func (x *BlobPublished) GetHeaders() []*Header {
 	return nil
 }
 
+func (x *BlobPublished) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *BlobPublished) GetKeyWindow() uint32 {
+	if x != nil {
+		return x.KeyWindow
+	}
+	return 0
+}
+
 // BlobsDropped drops unfinished blobs that got their last part before the given time.
 type BlobsDropped struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1953,7 +2257,7 @@ type BlobsDropped struct {
 
 func (x *BlobsDropped) Reset() {
 	*x = BlobsDropped{}
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2269,7 @@ func (x *BlobsDropped) String() string {
 func (*BlobsDropped) ProtoMessage() {}
 
 func (x *BlobsDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[14]
+	mi := &file_hub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2282,7 @@ func (x *BlobsDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobsDropped.ProtoReflect.Descriptor instead.
 func (*BlobsDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{14}
+	return file_hub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BlobsDropped) GetBefore() int64 {
@@ -1999,7 +2303,7 @@ type RetentionSet struct {
 
 func (x *RetentionSet) Reset() {
 	*x = RetentionSet{}
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2315,7 @@ func (x *RetentionSet) String() string {
 func (*RetentionSet) ProtoMessage() {}
 
 func (x *RetentionSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[15]
+	mi := &file_hub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2328,7 @@ func (x *RetentionSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionSet.ProtoReflect.Descriptor instead.
 func (*RetentionSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{15}
+	return file_hub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RetentionSet) GetTopic() string {
@@ -2052,7 +2356,7 @@ type Retention struct {
 
 func (x *Retention) Reset() {
 	*x = Retention{}
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2368,7 @@ func (x *Retention) String() string {
 func (*Retention) ProtoMessage() {}
 
 func (x *Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[16]
+	mi := &file_hub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2381,7 @@ func (x *Retention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retention.ProtoReflect.Descriptor instead.
 func (*Retention) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{16}
+	return file_hub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Retention) GetMaxAge() int64 {
@@ -2111,13 +2415,14 @@ type SubscriptionRequested struct {
 	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`                               // standard-webhooks: its signatures too; empty: X-Hub-Signature only
 	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"` // seconds that the replaced secret keeps signing, with standard-webhooks
 	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                 // sorted by name
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                               // becomes the owner once the request is verified
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRequested) Reset() {
 	*x = SubscriptionRequested{}
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2434,7 @@ func (x *SubscriptionRequested) String() string {
 func (*SubscriptionRequested) ProtoMessage() {}
 
 func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[17]
+	mi := &file_hub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2447,7 @@ func (x *SubscriptionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRequested.ProtoReflect.Descriptor instead.
 func (*SubscriptionRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{17}
+	return file_hub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubscriptionRequested) GetMode() Mode {
@@ -2243,6 +2548,13 @@ func (x *SubscriptionRequested) GetExtra() []*ExtraField {
 	return nil
 }
 
+func (x *SubscriptionRequested) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
 // FormerSecret is a replaced secret that keeps signing until a given time.
 type FormerSecret struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2254,7 +2566,7 @@ type FormerSecret struct {
 
 func (x *FormerSecret) Reset() {
 	*x = FormerSecret{}
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2578,7 @@ func (x *FormerSecret) String() string {
 func (*FormerSecret) ProtoMessage() {}
 
 func (x *FormerSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[18]
+	mi := &file_hub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2591,7 @@ func (x *FormerSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerSecret.ProtoReflect.Descriptor instead.
 func (*FormerSecret) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{18}
+	return file_hub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FormerSecret) GetSealed() []byte {
@@ -2307,7 +2619,7 @@ type ExtraField struct {
 
 func (x *ExtraField) Reset() {
 	*x = ExtraField{}
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2631,7 @@ func (x *ExtraField) String() string {
 func (*ExtraField) ProtoMessage() {}
 
 func (x *ExtraField) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[19]
+	mi := &file_hub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2644,7 @@ func (x *ExtraField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
 func (*ExtraField) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{19}
+	return file_hub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExtraField) GetName() string {
@@ -2369,7 +2681,7 @@ type SubscriptionOptions struct {
 
 func (x *SubscriptionOptions) Reset() {
 	*x = SubscriptionOptions{}
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2693,7 @@ func (x *SubscriptionOptions) String() string {
 func (*SubscriptionOptions) ProtoMessage() {}
 
 func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[20]
+	mi := &file_hub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2706,7 @@ func (x *SubscriptionOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionOptions.ProtoReflect.Descriptor instead.
 func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{20}
+	return file_hub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubscriptionOptions) GetStart() string {
@@ -2479,13 +2791,14 @@ type SubscriptionRewound struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // the new cursor: deliveries continue after it
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`    // ignored unless this is its owner; empty: whoever owns it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionRewound) Reset() {
 	*x = SubscriptionRewound{}
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2810,7 @@ func (x *SubscriptionRewound) String() string {
 func (*SubscriptionRewound) ProtoMessage() {}
 
 func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[21]
+	mi := &file_hub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2823,7 @@ func (x *SubscriptionRewound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRewound.ProtoReflect.Descriptor instead.
 func (*SubscriptionRewound) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{21}
+	return file_hub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SubscriptionRewound) GetSubscription() uint64 {
@@ -2527,18 +2840,27 @@ func (x *SubscriptionRewound) GetOffset() uint64 {
 	return 0
 }
 
+func (x *SubscriptionRewound) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 // SubscriptionPaused stops or resumes the deliveries of a subscription. Cursor and lease do not change.
 type SubscriptionPaused struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	Paused        bool                   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	Reason        PauseReason            `protobuf:"varint,3,opt,name=reason,proto3,enum=quorumhub.v1.PauseReason" json:"reason,omitempty"`
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"` // as in SubscriptionRewound; it resumes only what it paused itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionPaused) Reset() {
 	*x = SubscriptionPaused{}
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2872,7 @@ func (x *SubscriptionPaused) String() string {
 func (*SubscriptionPaused) ProtoMessage() {}
 
 func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[22]
+	mi := &file_hub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2885,7 @@ func (x *SubscriptionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionPaused.ProtoReflect.Descriptor instead.
 func (*SubscriptionPaused) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{22}
+	return file_hub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SubscriptionPaused) GetSubscription() uint64 {
@@ -2580,6 +2902,73 @@ func (x *SubscriptionPaused) GetPaused() bool {
 	return false
 }
 
+func (x *SubscriptionPaused) GetReason() PauseReason {
+	if x != nil {
+		return x.Reason
+	}
+	return PauseReason_PAUSE_OPERATOR
+}
+
+func (x *SubscriptionPaused) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// SubscriptionSignatureSet sets the method of X-Hub-Signature for a subscription that does not choose one itself.
+type SubscriptionSignatureSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // sha1, sha256, sha384 or sha512; empty: the hub's default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionSignatureSet) Reset() {
+	*x = SubscriptionSignatureSet{}
+	mi := &file_hub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionSignatureSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionSignatureSet) ProtoMessage() {}
+
+func (x *SubscriptionSignatureSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionSignatureSet.ProtoReflect.Descriptor instead.
+func (*SubscriptionSignatureSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SubscriptionSignatureSet) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SubscriptionSignatureSet) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
 // RequestVerified completes a request: the subscriber confirmed it or, for MODE_DENIED, was notified.
 type RequestVerified struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -2594,7 +2983,7 @@ type RequestVerified struct {
 
 func (x *RequestVerified) Reset() {
 	*x = RequestVerified{}
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2995,7 @@ func (x *RequestVerified) String() string {
 func (*RequestVerified) ProtoMessage() {}
 
 func (x *RequestVerified) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[23]
+	mi := &file_hub_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +3008,7 @@ func (x *RequestVerified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestVerified.ProtoReflect.Descriptor instead.
 func (*RequestVerified) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{23}
+	return file_hub_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RequestVerified) GetRequest() uint64 {
@@ -2660,7 +3049,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +3061,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[24]
+	mi := &file_hub_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +3074,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{24}
+	return file_hub_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Candidate) GetNode() string {
@@ -2705,14 +3094,16 @@ func (x *Candidate) GetWeight() uint32 {
 type RequestFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       uint64                 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // class of the failure, never details of the connection
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`  // class of the failure, never details of the connection
+	Status        int32                  `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"` // last HTTP status, 0: no response
+	Attempts      uint32                 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestFailed) Reset() {
 	*x = RequestFailed{}
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +3115,7 @@ func (x *RequestFailed) String() string {
 func (*RequestFailed) ProtoMessage() {}
 
 func (x *RequestFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[25]
+	mi := &file_hub_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +3128,7 @@ func (x *RequestFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestFailed.ProtoReflect.Descriptor instead.
 func (*RequestFailed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{25}
+	return file_hub_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RequestFailed) GetRequest() uint64 {
@@ -2754,6 +3145,20 @@ func (x *RequestFailed) GetReason() string {
 	return ""
 }
 
+func (x *RequestFailed) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *RequestFailed) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
 // SubscriptionImported takes over a subscription that another hub has verified. It is active at once; an existing
 // subscription does not change.
 type SubscriptionImported struct {
@@ -2766,7 +3171,7 @@ type SubscriptionImported struct {
 
 func (x *SubscriptionImported) Reset() {
 	*x = SubscriptionImported{}
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +3183,7 @@ func (x *SubscriptionImported) String() string {
 func (*SubscriptionImported) ProtoMessage() {}
 
 func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[26]
+	mi := &file_hub_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +3196,7 @@ func (x *SubscriptionImported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionImported.ProtoReflect.Descriptor instead.
 func (*SubscriptionImported) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{26}
+	return file_hub_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubscriptionImported) GetRequest() *SubscriptionRequested {
@@ -2816,13 +3221,14 @@ type SubscriptionsEnded struct {
 	// subscription renewed since then stays.
 	RenewedAt     []int64  `protobuf:"varint,3,rep,packed,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
 	Epochs        []uint64 `protobuf:"varint,4,rep,packed,name=epochs,proto3" json:"epochs,omitempty"` // END_GONE: for each subscription, the assignment epoch of the sender
+	Owner         string   `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`           // subscriptions of other owners stay; empty: whoever owns them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscriptionsEnded) Reset() {
 	*x = SubscriptionsEnded{}
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +3240,7 @@ func (x *SubscriptionsEnded) String() string {
 func (*SubscriptionsEnded) ProtoMessage() {}
 
 func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[27]
+	mi := &file_hub_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +3253,7 @@ func (x *SubscriptionsEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsEnded.ProtoReflect.Descriptor instead.
 func (*SubscriptionsEnded) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{27}
+	return file_hub_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubscriptionsEnded) GetSubscriptions() []uint64 {
@@ -2878,6 +3284,159 @@ func (x *SubscriptionsEnded) GetEpochs() []uint64 {
 	return nil
 }
 
+func (x *SubscriptionsEnded) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// OwnerEnded pauses or ends the subscriptions of a principal whose credential, or right, has ended.
+type OwnerEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason        PauseReason            `protobuf:"varint,2,opt,name=reason,proto3,enum=quorumhub.v1.PauseReason" json:"reason,omitempty"` // PAUSE_OWNER_ENDED or PAUSE_NOT_ALLOWED
+	Subscriptions []uint64               `protobuf:"varint,3,rep,packed,name=subscriptions,proto3" json:"subscriptions,omitempty"`          // only these, as far as they are the owner's; empty: all
+	End           bool                   `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`                                     // end them
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`                                        // principal who caused it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnerEnded) Reset() {
+	*x = OwnerEnded{}
+	mi := &file_hub_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnerEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnerEnded) ProtoMessage() {}
+
+func (x *OwnerEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnerEnded.ProtoReflect.Descriptor instead.
+func (*OwnerEnded) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *OwnerEnded) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *OwnerEnded) GetReason() PauseReason {
+	if x != nil {
+		return x.Reason
+	}
+	return PauseReason_PAUSE_OPERATOR
+}
+
+func (x *OwnerEnded) GetSubscriptions() []uint64 {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *OwnerEnded) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+func (x *OwnerEnded) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// SubscriptionsReassigned gives subscriptions another owner. It does not resume them.
+type SubscriptionsReassigned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscriptions []uint64               `protobuf:"varint,1,rep,packed,name=subscriptions,proto3" json:"subscriptions,omitempty"` // empty: all of the former owner
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`                           // only those of this owner; empty: with subscriptions, whoever owns them
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`                         // empty: none
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`                               // principal who decided it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionsReassigned) Reset() {
+	*x = SubscriptionsReassigned{}
+	mi := &file_hub_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionsReassigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionsReassigned) ProtoMessage() {}
+
+func (x *SubscriptionsReassigned) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionsReassigned.ProtoReflect.Descriptor instead.
+func (*SubscriptionsReassigned) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SubscriptionsReassigned) GetSubscriptions() []uint64 {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *SubscriptionsReassigned) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *SubscriptionsReassigned) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *SubscriptionsReassigned) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // SubscriptionsAssigned sets the owners of subscriptions.
 type SubscriptionsAssigned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2888,7 +3447,7 @@ type SubscriptionsAssigned struct {
 
 func (x *SubscriptionsAssigned) Reset() {
 	*x = SubscriptionsAssigned{}
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3459,7 @@ func (x *SubscriptionsAssigned) String() string {
 func (*SubscriptionsAssigned) ProtoMessage() {}
 
 func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[28]
+	mi := &file_hub_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3472,7 @@ func (x *SubscriptionsAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionsAssigned.ProtoReflect.Descriptor instead.
 func (*SubscriptionsAssigned) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{28}
+	return file_hub_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SubscriptionsAssigned) GetAssignments() []*Assignment {
@@ -2937,7 +3496,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3508,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[29]
+	mi := &file_hub_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3521,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{29}
+	return file_hub_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Assignment) GetSubscription() uint64 {
@@ -3019,7 +3578,7 @@ type DeliveryResumed struct {
 
 func (x *DeliveryResumed) Reset() {
 	*x = DeliveryResumed{}
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3590,7 @@ func (x *DeliveryResumed) String() string {
 func (*DeliveryResumed) ProtoMessage() {}
 
 func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[30]
+	mi := &file_hub_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3603,7 @@ func (x *DeliveryResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryResumed.ProtoReflect.Descriptor instead.
 func (*DeliveryResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{30}
+	return file_hub_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeliveryResumed) GetNode() string {
@@ -3075,7 +3634,7 @@ type NodeAdmitted struct {
 
 func (x *NodeAdmitted) Reset() {
 	*x = NodeAdmitted{}
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3646,7 @@ func (x *NodeAdmitted) String() string {
 func (*NodeAdmitted) ProtoMessage() {}
 
 func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[31]
+	mi := &file_hub_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3659,7 @@ func (x *NodeAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmitted.ProtoReflect.Descriptor instead.
 func (*NodeAdmitted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{31}
+	return file_hub_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeAdmitted) GetNode() string {
@@ -3150,7 +3709,7 @@ type NodeChanged struct {
 
 func (x *NodeChanged) Reset() {
 	*x = NodeChanged{}
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3721,7 @@ func (x *NodeChanged) String() string {
 func (*NodeChanged) ProtoMessage() {}
 
 func (x *NodeChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[32]
+	mi := &file_hub_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3734,7 @@ func (x *NodeChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeChanged.ProtoReflect.Descriptor instead.
 func (*NodeChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{32}
+	return file_hub_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeChanged) GetNode() string {
@@ -3211,7 +3770,7 @@ type NodeRunChanged struct {
 
 func (x *NodeRunChanged) Reset() {
 	*x = NodeRunChanged{}
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3782,7 @@ func (x *NodeRunChanged) String() string {
 func (*NodeRunChanged) ProtoMessage() {}
 
 func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[33]
+	mi := &file_hub_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3795,7 @@ func (x *NodeRunChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRunChanged.ProtoReflect.Descriptor instead.
 func (*NodeRunChanged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{33}
+	return file_hub_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeRunChanged) GetNode() string {
@@ -3260,6 +3819,59 @@ func (x *NodeRunChanged) GetRun() NodeRun {
 	return NodeRun_RUN_UNSPECIFIED
 }
 
+// NodeUrlsSet records the URLs under which clients reach a node, so that every node knows topics by all of them.
+type NodeUrlsSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Urls          []string               `protobuf:"bytes,2,rep,name=urls,proto3" json:"urls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeUrlsSet) Reset() {
+	*x = NodeUrlsSet{}
+	mi := &file_hub_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeUrlsSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeUrlsSet) ProtoMessage() {}
+
+func (x *NodeUrlsSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeUrlsSet.ProtoReflect.Descriptor instead.
+func (*NodeUrlsSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NodeUrlsSet) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeUrlsSet) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
 type CursorsAdvanced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3270,7 +3882,7 @@ type CursorsAdvanced struct {
 
 func (x *CursorsAdvanced) Reset() {
 	*x = CursorsAdvanced{}
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3894,7 @@ func (x *CursorsAdvanced) String() string {
 func (*CursorsAdvanced) ProtoMessage() {}
 
 func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[34]
+	mi := &file_hub_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3907,7 @@ func (x *CursorsAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorsAdvanced.ProtoReflect.Descriptor instead.
 func (*CursorsAdvanced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{34}
+	return file_hub_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CursorsAdvanced) GetNode() string {
@@ -3334,7 +3946,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3958,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[35]
+	mi := &file_hub_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3971,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{35}
+	return file_hub_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Cursor) GetSubscription() uint64 {
@@ -3460,7 +4072,7 @@ type OpenMessage struct {
 
 func (x *OpenMessage) Reset() {
 	*x = OpenMessage{}
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +4084,7 @@ func (x *OpenMessage) String() string {
 func (*OpenMessage) ProtoMessage() {}
 
 func (x *OpenMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[36]
+	mi := &file_hub_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +4097,7 @@ func (x *OpenMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenMessage.ProtoReflect.Descriptor instead.
 func (*OpenMessage) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{36}
+	return file_hub_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *OpenMessage) GetOffset() uint64 {
@@ -3535,7 +4147,7 @@ type MessageDeadLettered struct {
 
 func (x *MessageDeadLettered) Reset() {
 	*x = MessageDeadLettered{}
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +4159,7 @@ func (x *MessageDeadLettered) String() string {
 func (*MessageDeadLettered) ProtoMessage() {}
 
 func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[37]
+	mi := &file_hub_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +4172,7 @@ func (x *MessageDeadLettered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageDeadLettered.ProtoReflect.Descriptor instead.
 func (*MessageDeadLettered) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{37}
+	return file_hub_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MessageDeadLettered) GetSubscription() uint64 {
@@ -3654,7 +4266,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +4278,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[38]
+	mi := &file_hub_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +4291,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{38}
+	return file_hub_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Attempt) GetAt() int64 {
@@ -3727,7 +4339,7 @@ type DeadLetterReplayRequested struct {
 
 func (x *DeadLetterReplayRequested) Reset() {
 	*x = DeadLetterReplayRequested{}
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3739,7 +4351,7 @@ func (x *DeadLetterReplayRequested) String() string {
 func (*DeadLetterReplayRequested) ProtoMessage() {}
 
 func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[39]
+	mi := &file_hub_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3752,7 +4364,7 @@ func (x *DeadLetterReplayRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterReplayRequested.ProtoReflect.Descriptor instead.
 func (*DeadLetterReplayRequested) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{39}
+	return file_hub_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeadLetterReplayRequested) GetLetters() []uint64 {
@@ -3772,7 +4384,7 @@ type DeadLettersReplayed struct {
 
 func (x *DeadLettersReplayed) Reset() {
 	*x = DeadLettersReplayed{}
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +4396,7 @@ func (x *DeadLettersReplayed) String() string {
 func (*DeadLettersReplayed) ProtoMessage() {}
 
 func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[40]
+	mi := &file_hub_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +4409,7 @@ func (x *DeadLettersReplayed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersReplayed.ProtoReflect.Descriptor instead.
 func (*DeadLettersReplayed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{40}
+	return file_hub_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeadLettersReplayed) GetResults() []*ReplayResult {
@@ -3818,7 +4430,7 @@ type ReplayResult struct {
 
 func (x *ReplayResult) Reset() {
 	*x = ReplayResult{}
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +4442,7 @@ func (x *ReplayResult) String() string {
 func (*ReplayResult) ProtoMessage() {}
 
 func (x *ReplayResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[41]
+	mi := &file_hub_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +4455,7 @@ func (x *ReplayResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResult.ProtoReflect.Descriptor instead.
 func (*ReplayResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{41}
+	return file_hub_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReplayResult) GetLetter() uint64 {
@@ -3878,7 +4490,7 @@ type DeadLettersDropped struct {
 
 func (x *DeadLettersDropped) Reset() {
 	*x = DeadLettersDropped{}
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3890,7 +4502,7 @@ func (x *DeadLettersDropped) String() string {
 func (*DeadLettersDropped) ProtoMessage() {}
 
 func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[42]
+	mi := &file_hub_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3903,7 +4515,7 @@ func (x *DeadLettersDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersDropped.ProtoReflect.Descriptor instead.
 func (*DeadLettersDropped) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{42}
+	return file_hub_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeadLettersDropped) GetLetters() []uint64 {
@@ -3924,13 +4536,14 @@ type TopicPinged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	AutoRegister  bool                   `protobuf:"varint,2,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // becomes the owner of a topic that this registers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4555,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[43]
+	mi := &file_hub_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4568,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{43}
+	return file_hub_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -3970,6 +4583,13 @@ func (x *TopicPinged) GetAutoRegister() bool {
 		return x.AutoRegister
 	}
 	return false
+}
+
+func (x *TopicPinged) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
 }
 
 type TopicFetched struct {
@@ -3993,7 +4613,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4625,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[44]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4638,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{44}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -4121,14 +4741,15 @@ type ApiKeyCreated struct {
 	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	Roles         []string               `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
 	ExpiresAt     int64                  `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix nanoseconds, 0: never
-	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                                 // principal who created it
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                                 // principal who created it, for people
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                        // becomes the owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4140,7 +4761,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[45]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4153,7 +4774,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{45}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -4205,17 +4826,26 @@ func (x *ApiKeyCreated) GetBy() string {
 	return ""
 }
 
+func (x *ApiKeyCreated) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+// ApiKeyRevoked also pauses the subscriptions that the key owns.
 type ApiKeyRevoked struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	By               string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	EndSubscriptions bool                   `protobuf:"varint,3,opt,name=end_subscriptions,json=endSubscriptions,proto3" json:"end_subscriptions,omitempty"` // end them instead
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +4857,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[46]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +4870,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{46}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -4257,6 +4887,58 @@ func (x *ApiKeyRevoked) GetBy() string {
 	return ""
 }
 
+func (x *ApiKeyRevoked) GetEndSubscriptions() bool {
+	if x != nil {
+		return x.EndSubscriptions
+	}
+	return false
+}
+
+// ApiKeysExpired pauses the subscriptions of API keys that have expired. Keys that have not are ignored.
+type ApiKeysExpired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeysExpired) Reset() {
+	*x = ApiKeysExpired{}
+	mi := &file_hub_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeysExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeysExpired) ProtoMessage() {}
+
+func (x *ApiKeysExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeysExpired.ProtoReflect.Descriptor instead.
+func (*ApiKeysExpired) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ApiKeysExpired) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 // AccessRuleSet adds an access rule, or replaces the one with the same name.
 type AccessRuleSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4269,7 +4951,7 @@ type AccessRuleSet struct {
 
 func (x *AccessRuleSet) Reset() {
 	*x = AccessRuleSet{}
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4281,7 +4963,7 @@ func (x *AccessRuleSet) String() string {
 func (*AccessRuleSet) ProtoMessage() {}
 
 func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[47]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4294,7 +4976,7 @@ func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleSet.ProtoReflect.Descriptor instead.
 func (*AccessRuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{47}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AccessRuleSet) GetName() string {
@@ -4328,7 +5010,7 @@ type AccessRuleRemoved struct {
 
 func (x *AccessRuleRemoved) Reset() {
 	*x = AccessRuleRemoved{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +5022,7 @@ func (x *AccessRuleRemoved) String() string {
 func (*AccessRuleRemoved) ProtoMessage() {}
 
 func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +5035,7 @@ func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRemoved.ProtoReflect.Descriptor instead.
 func (*AccessRuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AccessRuleRemoved) GetName() string {
@@ -4373,15 +5055,16 @@ func (x *AccessRuleRemoved) GetBy() string {
 // NonceClaimed consumes the nonce of a signed request. Of several claims the first in the log succeeds.
 type NonceClaimed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`  // 32 bytes: a hash of the scheme, the key and the nonce
-	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"` // Unix nanoseconds after which the request is too old to be accepted
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`    // 32 bytes: a hash of the scheme, the key and the nonce
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"`   // Unix nanoseconds after which the request is too old to be accepted
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // whose share of the nonces it takes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4393,7 +5076,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4406,7 +5089,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -4423,6 +5106,13 @@ func (x *NonceClaimed) GetUntil() int64 {
 	return 0
 }
 
+func (x *NonceClaimed) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
 // SealingKeyAnnounced announces the next sealing key, to be used once every node holds it. The log knows a key by its
 // ID only; the key itself is never in the log.
 type SealingKeyAnnounced struct {
@@ -4435,7 +5125,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4447,7 +5137,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4460,7 +5150,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -4488,7 +5178,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +5190,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +5203,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -4541,7 +5231,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +5243,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +5256,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -4588,7 +5278,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4600,7 +5290,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +5303,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -4641,7 +5331,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4653,7 +5343,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4666,7 +5356,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -4705,13 +5395,15 @@ type MetaRow struct {
 	LastPart          uint64                 `protobuf:"varint,50,opt,name=last_part,json=lastPart,proto3" json:"last_part,omitempty"`                          // parts of blobs are numbered from 1
 	DroppedParts      uint64                 `protobuf:"varint,51,opt,name=dropped_parts,json=droppedParts,proto3" json:"dropped_parts,omitempty"`              // parts up to this one have been dropped
 	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node ID
+	NextFailedRequest uint64                 `protobuf:"varint,71,opt,name=next_failed_request,json=nextFailedRequest,proto3" json:"next_failed_request,omitempty"`
+	NextIdempotency   uint64                 `protobuf:"varint,72,opt,name=next_idempotency,json=nextIdempotency,proto3" json:"next_idempotency,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +5415,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4736,7 +5428,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -4879,6 +5571,20 @@ func (x *MetaRow) GetResumed() []*NodeResumed {
 	return nil
 }
 
+func (x *MetaRow) GetNextFailedRequest() uint64 {
+	if x != nil {
+		return x.NextFailedRequest
+	}
+	return 0
+}
+
+func (x *MetaRow) GetNextIdempotency() uint64 {
+	if x != nil {
+		return x.NextIdempotency
+	}
+	return 0
+}
+
 // NodeResumed counts how often a node has resumed delivery (DeliveryResumed).
 type NodeResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4890,7 +5596,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4902,7 +5608,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4915,7 +5621,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4948,13 +5654,15 @@ type TopicRow struct {
 	CreatedAt     int64                  `protobuf:"varint,12,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	FetchError    string                 `protobuf:"bytes,13,opt,name=fetch_error,json=fetchError,proto3" json:"fetch_error,omitempty"`
 	Retention     *Retention             `protobuf:"bytes,50,opt,name=retention,proto3" json:"retention,omitempty"`
+	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`              // principal; empty: none
+	Provisional   bool                   `protobuf:"varint,71,opt,name=provisional,proto3" json:"provisional,omitempty"` // a subscription created it: the first publisher becomes the owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4966,7 +5674,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4979,7 +5687,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5080,36 +5788,53 @@ func (x *TopicRow) GetRetention() *Retention {
 	return nil
 }
 
+func (x *TopicRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *TopicRow) GetProvisional() bool {
+	if x != nil {
+		return x.Provisional
+	}
+	return false
+}
+
 type SubscriptionRow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Topic         uint64                 `protobuf:"varint,2,opt,name=topic,proto3" json:"topic,omitempty"`
-	TopicRaw      string                 `protobuf:"bytes,3,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
-	Callback      string                 `protobuf:"bytes,4,opt,name=callback,proto3" json:"callback,omitempty"`
-	CallbackKey   string                 `protobuf:"bytes,5,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
-	SealedSecret  []byte                 `protobuf:"bytes,6,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
-	Signature     string                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
-	LeaseSeconds  int64                  `protobuf:"varint,8,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
-	ExpiresAt     int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	CreatedAt     int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	RenewedAt     int64                  `protobuf:"varint,11,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
-	Node          string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // owner; empty: none
-	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	NextNode      string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // takes over once node has released the subscription
-	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
-	Paused        bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
-	Rewound       uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind started
-	Group         uint64                 `protobuf:"varint,33,opt,name=group,proto3" json:"group,omitempty"`     // consumer group; node, epoch, next_node and rewound are then the group's
-	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
-	FormerSecrets []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
-	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Topic             uint64                 `protobuf:"varint,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	TopicRaw          string                 `protobuf:"bytes,3,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
+	Callback          string                 `protobuf:"bytes,4,opt,name=callback,proto3" json:"callback,omitempty"`
+	CallbackKey       string                 `protobuf:"bytes,5,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
+	SealedSecret      []byte                 `protobuf:"bytes,6,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
+	Signature         string                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
+	LeaseSeconds      int64                  `protobuf:"varint,8,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	ExpiresAt         int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	CreatedAt         int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	RenewedAt         int64                  `protobuf:"varint,11,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
+	Node              string                 `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"` // owner; empty: none
+	Epoch             uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	NextNode          string                 `protobuf:"bytes,14,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"` // takes over once node has released the subscription
+	Options           *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`
+	Paused            bool                   `protobuf:"varint,31,opt,name=paused,proto3" json:"paused,omitempty"`
+	Rewound           uint64                 `protobuf:"varint,32,opt,name=rewound,proto3" json:"rewound,omitempty"` // epoch that the last rewind started
+	Group             uint64                 `protobuf:"varint,33,opt,name=group,proto3" json:"group,omitempty"`     // consumer group; node, epoch, next_node and rewound are then the group's
+	Scheme            string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	FormerSecrets     []*FormerSecret        `protobuf:"bytes,41,rep,name=former_secrets,json=formerSecrets,proto3" json:"former_secrets,omitempty"`
+	Extra             []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`
+	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
+	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
+	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5846,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5859,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -5284,6 +6009,27 @@ func (x *SubscriptionRow) GetExtra() []*ExtraField {
 	return nil
 }
 
+func (x *SubscriptionRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *SubscriptionRow) GetPauseReason() PauseReason {
+	if x != nil {
+		return x.PauseReason
+	}
+	return PauseReason_PAUSE_OPERATOR
+}
+
+func (x *SubscriptionRow) GetOperatorSignature() string {
+	if x != nil {
+		return x.OperatorSignature
+	}
+	return ""
+}
+
 // GroupRow is a consumer group: subscriptions of one topic that share a cursor and an owner.
 type GroupRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5296,13 +6042,14 @@ type GroupRow struct {
 	NextNode      string                 `protobuf:"bytes,7,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`
 	Rewound       uint64                 `protobuf:"varint,8,opt,name=rewound,proto3" json:"rewound,omitempty"`
 	Cursor        *CursorRow             `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal that owns its first member; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5314,7 +6061,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5327,7 +6074,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -5393,6 +6140,13 @@ func (x *GroupRow) GetCursor() *CursorRow {
 	return nil
 }
 
+func (x *GroupRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 type CursorRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        *Cursor                `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -5404,7 +6158,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5416,7 +6170,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5429,7 +6183,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -5465,7 +6219,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +6231,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +6244,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -5521,6 +6275,147 @@ func (x *RequestRow) GetReason() string {
 	return ""
 }
 
+// FailedRequestRow is a request that came to nothing, kept for a while so that whoever asked can learn why.
+type FailedRequestRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // in order of failure
+	Request       uint64                 `protobuf:"varint,2,opt,name=request,proto3" json:"request,omitempty"`
+	Mode          Mode                   `protobuf:"varint,3,opt,name=mode,proto3,enum=quorumhub.v1.Mode" json:"mode,omitempty"`
+	Topic         string                 `protobuf:"bytes,4,opt,name=topic,proto3" json:"topic,omitempty"` // topic name
+	TopicRaw      string                 `protobuf:"bytes,5,opt,name=topic_raw,json=topicRaw,proto3" json:"topic_raw,omitempty"`
+	Callback      string                 `protobuf:"bytes,6,opt,name=callback,proto3" json:"callback,omitempty"`
+	CallbackKey   string                 `protobuf:"bytes,7,opt,name=callback_key,json=callbackKey,proto3" json:"callback_key,omitempty"`
+	Owner         string                 `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"` // principal who asked; empty: none
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	Status        int32                  `protobuf:"varint,10,opt,name=status,proto3" json:"status,omitempty"`
+	Attempts      uint32                 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	RequestedAt   int64                  `protobuf:"varint,12,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
+	SettledAt     int64                  `protobuf:"varint,13,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailedRequestRow) Reset() {
+	*x = FailedRequestRow{}
+	mi := &file_hub_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailedRequestRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailedRequestRow) ProtoMessage() {}
+
+func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
+func (*FailedRequestRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *FailedRequestRow) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *FailedRequestRow) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *FailedRequestRow) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *FailedRequestRow) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *FailedRequestRow) GetTopicRaw() string {
+	if x != nil {
+		return x.TopicRaw
+	}
+	return ""
+}
+
+func (x *FailedRequestRow) GetCallback() string {
+	if x != nil {
+		return x.Callback
+	}
+	return ""
+}
+
+func (x *FailedRequestRow) GetCallbackKey() string {
+	if x != nil {
+		return x.CallbackKey
+	}
+	return ""
+}
+
+func (x *FailedRequestRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *FailedRequestRow) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FailedRequestRow) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *FailedRequestRow) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *FailedRequestRow) GetRequestedAt() int64 {
+	if x != nil {
+		return x.RequestedAt
+	}
+	return 0
+}
+
+func (x *FailedRequestRow) GetSettledAt() int64 {
+	if x != nil {
+		return x.SettledAt
+	}
+	return 0
+}
+
 type DeadLetterRow struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5539,13 +6434,14 @@ type DeadLetterRow struct {
 	ContentType    string                 `protobuf:"bytes,43,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: no replay outstanding
 	FirstPart      uint64                 `protobuf:"varint,50,opt,name=first_part,json=firstPart,proto3" json:"first_part,omitempty"`                // of a blob
+	Owner          string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`                                          // principal that owned the subscription; empty: none
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +6453,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5570,7 +6466,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -5685,6 +6581,13 @@ func (x *DeadLetterRow) GetFirstPart() uint64 {
 	return 0
 }
 
+func (x *DeadLetterRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 // PendingBlobRow is a blob whose message has not been published yet.
 type PendingBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5697,7 +6600,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5709,7 +6612,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5722,7 +6625,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -5758,7 +6661,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5770,7 +6673,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5783,7 +6686,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -5817,13 +6720,14 @@ type NodeRow struct {
 	Boot          string                 `protobuf:"bytes,6,opt,name=boot,proto3" json:"boot,omitempty"`
 	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds when the phase began
+	Urls          []string               `protobuf:"bytes,9,rep,name=urls,proto3" json:"urls,omitempty"`    // under which clients reach it; removed nodes keep theirs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +6739,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +6752,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -5907,6 +6811,13 @@ func (x *NodeRow) GetSince() int64 {
 	return 0
 }
 
+func (x *NodeRow) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -5914,13 +6825,15 @@ type IdempotencyRow struct {
 	ContentHash   []byte                 `protobuf:"bytes,3,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
 	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	At            int64                  `protobuf:"varint,5,opt,name=at,proto3" json:"at,omitempty"`
+	Owner         string                 `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`    // principal; empty: none
+	Number        uint64                 `protobuf:"varint,7,opt,name=number,proto3" json:"number,omitempty"` // in order of publication; 0: written before keys were numbered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5932,7 +6845,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5945,7 +6858,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -5983,17 +6896,32 @@ func (x *IdempotencyRow) GetAt() int64 {
 	return 0
 }
 
+func (x *IdempotencyRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *IdempotencyRow) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 type ApiKeyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *ApiKeyCreated         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	CreatedAt     int64                  `protobuf:"varint,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	EndedAt       int64                  `protobuf:"varint,3,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"` // when its subscriptions were paused because it had expired; 0: not yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6005,7 +6933,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6018,7 +6946,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -6035,6 +6963,13 @@ func (x *ApiKeyRow) GetCreatedAt() int64 {
 	return 0
 }
 
+func (x *ApiKeyRow) GetEndedAt() int64 {
+	if x != nil {
+		return x.EndedAt
+	}
+	return 0
+}
+
 type AccessRuleRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rule          *AccessRuleSet         `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
@@ -6045,7 +6980,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6057,7 +6992,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6070,7 +7005,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -6090,13 +7025,15 @@ func (x *AccessRuleRow) GetSetAt() int64 {
 type NonceRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`      // when it was claimed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6108,7 +7045,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6121,12 +7058,26 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NonceRow) GetUntil() int64 {
 	if x != nil {
 		return x.Until
+	}
+	return 0
+}
+
+func (x *NonceRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *NonceRow) GetAt() int64 {
+	if x != nil {
+		return x.At
 	}
 	return 0
 }
@@ -6143,7 +7094,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6155,7 +7106,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6168,7 +7119,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -6202,7 +7153,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +7165,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +7178,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -6253,7 +7204,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6265,7 +7216,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6278,7 +7229,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -6300,7 +7251,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6312,7 +7263,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6325,7 +7276,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -6366,7 +7317,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6378,7 +7329,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6391,7 +7342,7 @@ func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchPublished_Item.ProtoReflect.Descriptor instead.
 func (*BatchPublished_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{11, 0}
+	return file_hub_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *BatchPublished_Item) GetContentType() string {
@@ -6420,7 +7371,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6432,7 +7383,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6445,7 +7396,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52, 0}
+	return file_hub_proto_rawDescGZIP(), []int{58, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -6486,7 +7437,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6498,7 +7449,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6511,7 +7462,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54, 0}
+	return file_hub_proto_rawDescGZIP(), []int{60, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -6541,7 +7492,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xd0\x18\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xe4\x1b\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -6584,8 +7535,27 @@ const file_hub_proto_rawDesc = "" +
 	"\x14sealing_key_switched\x18= \x01(\v2 .quorumhub.v1.SealingKeySwitchedH\x00R\x12sealingKeySwitched\x12S\n" +
 	"\x13secrets_reencrypted\x18> \x01(\v2 .quorumhub.v1.SecretsReencryptedH\x00R\x12secretsReencrypted\x12Q\n" +
 	"\x13sealing_key_retired\x18? \x01(\v2\x1f.quorumhub.v1.SealingKeyRetiredH\x00R\x11sealingKeyRetired\x12Y\n" +
-	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImportedB\x06\n" +
-	"\x04kind\"3\n" +
+	"\x15subscription_imported\x18@ \x01(\v2\".quorumhub.v1.SubscriptionImportedH\x00R\x14subscriptionImported\x12H\n" +
+	"\x10api_keys_expired\x18A \x01(\v2\x1c.quorumhub.v1.ApiKeysExpiredH\x00R\x0eapiKeysExpired\x12;\n" +
+	"\vowner_ended\x18B \x01(\v2\x18.quorumhub.v1.OwnerEndedH\x00R\n" +
+	"ownerEnded\x12b\n" +
+	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12?\n" +
+	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
+	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
+	"\x04kind\"\xa8\x02\n" +
+	"\x06Caller\x12\x1c\n" +
+	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\bR\boperator\x12\x19\n" +
+	"\bmay_join\x18\x03 \x01(\bR\amayJoin\x12\x1d\n" +
+	"\n" +
+	"max_topics\x18\x04 \x01(\rR\tmaxTopics\x12+\n" +
+	"\x11max_subscriptions\x18\x05 \x01(\rR\x10maxSubscriptions\x12!\n" +
+	"\fmax_requests\x18\x06 \x01(\rR\vmaxRequests\x12\x19\n" +
+	"\bmax_keys\x18\a \x01(\rR\amaxKeys\x12\x1d\n" +
+	"\n" +
+	"max_nonces\x18\b \x01(\rR\tmaxNonces\x12 \n" +
+	"\fmax_api_keys\x18\t \x01(\rR\n" +
+	"maxApiKeys\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xbf\x01\n" +
@@ -6597,11 +7567,12 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\x0e2\x1e.quorumhub.v1.NewClusterReasonR\x06reason\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\"'\n" +
 	"\x0fFeatureLevelSet\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\rR\x05level\"'\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"U\n" +
 	"\x0fTopicRegistered\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\")\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\")\n" +
 	"\x11TopicDeregistered\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\"\x80\x02\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xcd\x02\n" +
 	"\x10MessagePublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -6609,23 +7580,29 @@ const file_hub_proto_rawDesc = "" +
 	"\rauto_register\x18\x04 \x01(\bR\fautoRegister\x12'\n" +
 	"\x0fidempotency_key\x18\x05 \x01(\fR\x0eidempotencyKey\x12!\n" +
 	"\fcontent_hash\x18\x06 \x01(\fR\vcontentHash\x12.\n" +
-	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\"2\n" +
+	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x1d\n" +
+	"\n" +
+	"key_window\x18G \x01(\rR\tkeyWindow\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x8f\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xdc\x02\n" +
 	"\x0eBatchPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
 	"\x05items\x18\x02 \x03(\v2!.quorumhub.v1.BatchPublished.ItemR\x05items\x12#\n" +
 	"\rauto_register\x18\x03 \x01(\bR\fautoRegister\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\fR\x0eidempotencyKey\x12!\n" +
-	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x1a=\n" +
+	"\fcontent_hash\x18\x05 \x01(\fR\vcontentHash\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x1d\n" +
+	"\n" +
+	"key_window\x18G \x01(\rR\tkeyWindow\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\fR\x04body\"M\n" +
 	"\rBlobPartAdded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xa7\x02\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xf4\x02\n" +
 	"\rBlobPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -6635,7 +7612,10 @@ const file_hub_proto_rawDesc = "" +
 	"\rauto_register\x18\x06 \x01(\bR\fautoRegister\x12'\n" +
 	"\x0fidempotency_key\x18\a \x01(\fR\x0eidempotencyKey\x12!\n" +
 	"\fcontent_hash\x18\b \x01(\fR\vcontentHash\x12.\n" +
-	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\"&\n" +
+	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x1d\n" +
+	"\n" +
+	"key_window\x18G \x01(\rR\tkeyWindow\"&\n" +
 	"\fBlobsDropped\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x03R\x06before\"[\n" +
 	"\fRetentionSet\x12\x14\n" +
@@ -6647,7 +7627,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"\b_max_ageB\f\n" +
 	"\n" +
-	"_max_bytes\"\x89\x04\n" +
+	"_max_bytes\"\xb7\x04\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -6663,7 +7643,8 @@ const file_hub_proto_rawDesc = "" +
 	"\aoptions\x18\x1e \x01(\v2!.quorumhub.v1.SubscriptionOptionsR\aoptions\x12\x16\n" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
 	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
-	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"<\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"<\n" +
 	"\fFormerSecret\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\"6\n" +
@@ -6683,13 +7664,19 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fmax_age_seconds\x18\t \x01(\rR\rmaxAgeSeconds\x120\n" +
 	"\x14max_interval_seconds\x18\n" +
 	" \x01(\rR\x12maxIntervalSeconds\x124\n" +
-	"\x16retry_schedule_seconds\x18\v \x03(\rR\x14retryScheduleSeconds\"Q\n" +
+	"\x16retry_schedule_seconds\x18\v \x03(\rR\x14retryScheduleSeconds\"g\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\"P\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\"\x99\x01\n" +
 	"\x12SubscriptionPaused\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
-	"\x06paused\x18\x02 \x01(\bR\x06paused\"\xac\x01\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\x121\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\x06reason\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"V\n" +
+	"\x18SubscriptionSignatureSet\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\"\xac\x01\n" +
 	"\x0fRequestVerified\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12#\n" +
 	"\rverified_from\x18\x02 \x01(\x03R\fverifiedFrom\x12!\n" +
@@ -6699,20 +7686,35 @@ const file_hub_proto_rawDesc = "" +
 	"candidates\"7\n" +
 	"\tCandidate\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
-	"\x06weight\x18\x02 \x01(\rR\x06weight\"A\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weight\"u\n" +
 	"\rRequestFailed\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"v\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\x05R\x06status\x12\x1a\n" +
+	"\battempts\x18\x04 \x01(\rR\battempts\"v\n" +
 	"\x14SubscriptionImported\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12\x1f\n" +
 	"\vleased_from\x18\x02 \x01(\x03R\n" +
-	"leasedFrom\"\xa2\x01\n" +
+	"leasedFrom\"\xb8\x01\n" +
 	"\x12SubscriptionsEnded\x12$\n" +
 	"\rsubscriptions\x18\x01 \x03(\x04R\rsubscriptions\x12/\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x17.quorumhub.v1.EndReasonR\x06reason\x12\x1d\n" +
 	"\n" +
 	"renewed_at\x18\x03 \x03(\x03R\trenewedAt\x12\x16\n" +
-	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"S\n" +
+	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\"\x9d\x01\n" +
+	"\n" +
+	"OwnerEnded\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x121\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\x06reason\x12$\n" +
+	"\rsubscriptions\x18\x03 \x03(\x04R\rsubscriptions\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\"y\n" +
+	"\x17SubscriptionsReassigned\x12$\n" +
+	"\rsubscriptions\x18\x01 \x03(\x04R\rsubscriptions\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"S\n" +
 	"\x15SubscriptionsAssigned\x12:\n" +
 	"\vassignments\x18\x01 \x03(\v2\x18.quorumhub.v1.AssignmentR\vassignments\"\xa0\x01\n" +
 	"\n" +
@@ -6739,7 +7741,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
-	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"U\n" +
+	"\x03run\x18\x03 \x01(\x0e2\x15.quorumhub.v1.NodeRunR\x03run\"5\n" +
+	"\vNodeUrlsSet\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04urls\x18\x02 \x03(\tR\x04urls\"U\n" +
 	"\x0fCursorsAdvanced\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
 	"\acursors\x18\x02 \x03(\v2\x14.quorumhub.v1.CursorR\acursors\"\xea\x02\n" +
@@ -6789,10 +7794,11 @@ const file_hub_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
 	"\x12DeadLettersDropped\x12\x18\n" +
 	"\aletters\x18\x01 \x03(\x04R\aletters\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"v\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
-	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\"\xf4\x02\n" +
+	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"\xf4\x02\n" +
 	"\fTopicFetched\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x12\n" +
 	"\x04ping\x18\x02 \x01(\x04R\x04ping\x124\n" +
@@ -6807,7 +7813,7 @@ const file_hub_proto_rawDesc = "" +
 	" \x01(\tR\blinkSelf\x12\x12\n" +
 	"\x04blob\x182 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05parts\x183 \x01(\rR\x05parts\x12\x12\n" +
-	"\x04size\x184 \x01(\x04R\x04size\"\xa4\x01\n" +
+	"\x04size\x184 \x01(\x04R\x04size\"\xd2\x01\n" +
 	"\rApiKeyCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -6816,20 +7822,25 @@ const file_hub_proto_rawDesc = "" +
 	"\x05roles\x18\x05 \x03(\tR\x05roles\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x0e\n" +
-	"\x02by\x18\a \x01(\tR\x02by\"/\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"\\\n" +
 	"\rApiKeyRevoked\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"G\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12+\n" +
+	"\x11end_subscriptions\x18\x03 \x01(\bR\x10endSubscriptions\"\"\n" +
+	"\x0eApiKeysExpired\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"G\n" +
 	"\rAccessRuleSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\fR\x04rule\x12\x0e\n" +
 	"\x02by\x18\x03 \x01(\tR\x02by\"7\n" +
 	"\x11AccessRuleRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\":\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"h\n" +
 	"\fNonceClaimed\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
-	"\x05until\x18\x02 \x01(\x03R\x05until\"7\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"7\n" +
 	"\x13SealingKeyAnnounced\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
@@ -6852,7 +7863,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe0\x05\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xbb\x06\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"next_group\x18\x1e \x01(\x04R\tnextGroup\x12\x1d\n" +
@@ -6878,10 +7889,12 @@ const file_hub_proto_rawDesc = "" +
 	"\x12former_cluster_ids\x18F \x03(\tR\x10formerClusterIds\x12\x1b\n" +
 	"\tlast_part\x182 \x01(\x04R\blastPart\x12#\n" +
 	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\x123\n" +
-	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\"7\n" +
+	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\x12.\n" +
+	"\x13next_failed_request\x18G \x01(\x04R\x11nextFailedRequest\x12)\n" +
+	"\x10next_idempotency\x18H \x01(\x04R\x0fnextIdempotency\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05times\x18\x02 \x01(\x04R\x05times\"\xa2\x03\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xda\x03\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -6899,7 +7912,9 @@ const file_hub_proto_rawDesc = "" +
 	"created_at\x18\f \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vfetch_error\x18\r \x01(\tR\n" +
 	"fetchError\x125\n" +
-	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"\xaf\x05\n" +
+	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
+	"\vprovisional\x18G \x01(\bR\vprovisional\"\xb2\x06\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -6925,7 +7940,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x05group\x18! \x01(\x04R\x05group\x12\x16\n" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12A\n" +
 	"\x0eformer_secrets\x18) \x03(\v2\x1a.quorumhub.v1.FormerSecretR\rformerSecrets\x12.\n" +
-	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\"\x93\x02\n" +
+	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
+	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x12\n" +
@@ -6935,7 +7953,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x1b\n" +
 	"\tnext_node\x18\a \x01(\tR\bnextNode\x12\x18\n" +
 	"\arewound\x18\b \x01(\x04R\arewound\x12/\n" +
-	"\x06cursor\x18\t \x01(\v2\x17.quorumhub.v1.CursorRowR\x06cursor\"n\n" +
+	"\x06cursor\x18\t \x01(\v2\x17.quorumhub.v1.CursorRowR\x06cursor\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\"n\n" +
 	"\tCursorRow\x12,\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x14.quorumhub.v1.CursorR\x06cursor\x12\x10\n" +
 	"\x03gap\x18\x02 \x01(\x04R\x03gap\x12!\n" +
@@ -6945,7 +7964,23 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd7\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x82\x03\n" +
+	"\x10FailedRequestRow\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\x04R\arequest\x12&\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
+	"\x05topic\x18\x04 \x01(\tR\x05topic\x12\x1b\n" +
+	"\ttopic_raw\x18\x05 \x01(\tR\btopicRaw\x12\x1a\n" +
+	"\bcallback\x18\x06 \x01(\tR\bcallback\x12!\n" +
+	"\fcallback_key\x18\a \x01(\tR\vcallbackKey\x12\x14\n" +
+	"\x05owner\x18\b \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
+	"\x06status\x18\n" +
+	" \x01(\x05R\x06status\x12\x1a\n" +
+	"\battempts\x18\v \x01(\rR\battempts\x12!\n" +
+	"\frequested_at\x18\f \x01(\x03R\vrequestedAt\x12\x1d\n" +
+	"\n" +
+	"settled_at\x18\r \x01(\x03R\tsettledAt\"\xed\x03\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -6965,7 +8000,8 @@ const file_hub_proto_rawDesc = "" +
 	"\fcontent_type\x18+ \x01(\tR\vcontentType\x12'\n" +
 	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\x12\x1d\n" +
 	"\n" +
-	"first_part\x182 \x01(\x04R\tfirstPart\"J\n" +
+	"first_part\x182 \x01(\x04R\tfirstPart\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\"J\n" +
 	"\x0ePendingBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
@@ -6974,7 +8010,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
-	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xde\x01\n" +
+	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xf2\x01\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -6983,22 +8019,28 @@ const file_hub_proto_rawDesc = "" +
 	"\x05phase\x18\x05 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12\x12\n" +
 	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
-	"\x05since\x18\b \x01(\x03R\x05since\"\x83\x01\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\x12\x12\n" +
+	"\x04urls\x18\t \x03(\tR\x04urls\"\xb1\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
 	"\fcontent_hash\x18\x03 \x01(\fR\vcontentHash\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02at\x18\x05 \x01(\x03R\x02at\"Y\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05owner\x18\x06 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06number\x18\a \x01(\x04R\x06number\"t\n" +
 	"\tApiKeyRow\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.quorumhub.v1.ApiKeyCreatedR\x03key\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"W\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\x12\x19\n" +
+	"\bended_at\x18\x03 \x01(\x03R\aendedAt\"W\n" +
 	"\rAccessRuleRow\x12/\n" +
 	"\x04rule\x18\x01 \x01(\v2\x1b.quorumhub.v1.AccessRuleSetR\x04rule\x12\x15\n" +
-	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\" \n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"F\n" +
 	"\bNonceRow\x12\x14\n" +
-	"\x05until\x18\x01 \x01(\x03R\x05until\"l\n" +
+	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\"l\n" +
 	"\tOriginRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x03R\x04seen\x123\n" +
@@ -7025,14 +8067,21 @@ const file_hub_proto_rawDesc = "" +
 	"\fDeliveryMode\x12\x14\n" +
 	"\x10DELIVERY_ORDERED\x10\x00\x12\x15\n" +
 	"\x11DELIVERY_PARALLEL\x10\x01\x12\x12\n" +
-	"\x0eDELIVERY_KEYED\x10\x02*\x83\x01\n" +
+	"\x0eDELIVERY_KEYED\x10\x02*`\n" +
+	"\vPauseReason\x12\x12\n" +
+	"\x0ePAUSE_OPERATOR\x10\x00\x12\x0f\n" +
+	"\vPAUSE_OWNER\x10\x01\x12\x15\n" +
+	"\x11PAUSE_OWNER_ENDED\x10\x02\x12\x15\n" +
+	"\x11PAUSE_NOT_ALLOWED\x10\x03*\xa7\x01\n" +
 	"\tEndReason\x12\x13\n" +
 	"\x0fEND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10END_UNSUBSCRIBED\x10\x01\x12\x0f\n" +
 	"\vEND_EXPIRED\x10\x02\x12\f\n" +
 	"\bEND_GONE\x10\x03\x12\x1a\n" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
-	"\fEND_OPERATOR\x10\x05*g\n" +
+	"\fEND_OPERATOR\x10\x05\x12\r\n" +
+	"\tEND_OWNER\x10\x06\x12\x13\n" +
+	"\x0fEND_OWNER_ENDED\x10\a*g\n" +
 	"\tNodePhase\x12\x12\n" +
 	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
 	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
@@ -7067,185 +8116,210 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
 	(DeliveryMode)(0),                 // 2: quorumhub.v1.DeliveryMode
-	(EndReason)(0),                    // 3: quorumhub.v1.EndReason
-	(NodePhase)(0),                    // 4: quorumhub.v1.NodePhase
-	(NodeVote)(0),                     // 5: quorumhub.v1.NodeVote
-	(NodeRun)(0),                      // 6: quorumhub.v1.NodeRun
-	(FetchOutcome)(0),                 // 7: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                     // 8: quorumhub.v1.Entry
-	(*Batch)(nil),                     // 9: quorumhub.v1.Batch
-	(*Proposal)(nil),                  // 10: quorumhub.v1.Proposal
-	(*Event)(nil),                     // 11: quorumhub.v1.Event
-	(*ClusterInitialized)(nil),        // 12: quorumhub.v1.ClusterInitialized
-	(*NewClusterForced)(nil),          // 13: quorumhub.v1.NewClusterForced
-	(*FeatureLevelSet)(nil),           // 14: quorumhub.v1.FeatureLevelSet
-	(*TopicRegistered)(nil),           // 15: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),         // 16: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),          // 17: quorumhub.v1.MessagePublished
-	(*Header)(nil),                    // 18: quorumhub.v1.Header
-	(*BatchPublished)(nil),            // 19: quorumhub.v1.BatchPublished
-	(*BlobPartAdded)(nil),             // 20: quorumhub.v1.BlobPartAdded
-	(*BlobPublished)(nil),             // 21: quorumhub.v1.BlobPublished
-	(*BlobsDropped)(nil),              // 22: quorumhub.v1.BlobsDropped
-	(*RetentionSet)(nil),              // 23: quorumhub.v1.RetentionSet
-	(*Retention)(nil),                 // 24: quorumhub.v1.Retention
-	(*SubscriptionRequested)(nil),     // 25: quorumhub.v1.SubscriptionRequested
-	(*FormerSecret)(nil),              // 26: quorumhub.v1.FormerSecret
-	(*ExtraField)(nil),                // 27: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),       // 28: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),       // 29: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),        // 30: quorumhub.v1.SubscriptionPaused
-	(*RequestVerified)(nil),           // 31: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),                 // 32: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),             // 33: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),      // 34: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),        // 35: quorumhub.v1.SubscriptionsEnded
-	(*SubscriptionsAssigned)(nil),     // 36: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),                // 37: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),           // 38: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),              // 39: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),               // 40: quorumhub.v1.NodeChanged
-	(*NodeRunChanged)(nil),            // 41: quorumhub.v1.NodeRunChanged
-	(*CursorsAdvanced)(nil),           // 42: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                    // 43: quorumhub.v1.Cursor
-	(*OpenMessage)(nil),               // 44: quorumhub.v1.OpenMessage
-	(*MessageDeadLettered)(nil),       // 45: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),                   // 46: quorumhub.v1.Attempt
-	(*DeadLetterReplayRequested)(nil), // 47: quorumhub.v1.DeadLetterReplayRequested
-	(*DeadLettersReplayed)(nil),       // 48: quorumhub.v1.DeadLettersReplayed
-	(*ReplayResult)(nil),              // 49: quorumhub.v1.ReplayResult
-	(*DeadLettersDropped)(nil),        // 50: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),               // 51: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 52: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 53: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 54: quorumhub.v1.ApiKeyRevoked
-	(*AccessRuleSet)(nil),             // 55: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 56: quorumhub.v1.AccessRuleRemoved
-	(*NonceClaimed)(nil),              // 57: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 58: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 59: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 60: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 61: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 62: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 63: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 64: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 65: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 66: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 67: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 68: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 69: quorumhub.v1.RequestRow
-	(*DeadLetterRow)(nil),             // 70: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 71: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 72: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 73: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 74: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 75: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 76: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 77: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 78: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 79: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 80: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 81: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),       // 82: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 83: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 84: quorumhub.v1.LogTrimmed.Range
+	(PauseReason)(0),                  // 3: quorumhub.v1.PauseReason
+	(EndReason)(0),                    // 4: quorumhub.v1.EndReason
+	(NodePhase)(0),                    // 5: quorumhub.v1.NodePhase
+	(NodeVote)(0),                     // 6: quorumhub.v1.NodeVote
+	(NodeRun)(0),                      // 7: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),                 // 8: quorumhub.v1.FetchOutcome
+	(*Entry)(nil),                     // 9: quorumhub.v1.Entry
+	(*Batch)(nil),                     // 10: quorumhub.v1.Batch
+	(*Proposal)(nil),                  // 11: quorumhub.v1.Proposal
+	(*Event)(nil),                     // 12: quorumhub.v1.Event
+	(*Caller)(nil),                    // 13: quorumhub.v1.Caller
+	(*ClusterInitialized)(nil),        // 14: quorumhub.v1.ClusterInitialized
+	(*NewClusterForced)(nil),          // 15: quorumhub.v1.NewClusterForced
+	(*FeatureLevelSet)(nil),           // 16: quorumhub.v1.FeatureLevelSet
+	(*TopicRegistered)(nil),           // 17: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),         // 18: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),          // 19: quorumhub.v1.MessagePublished
+	(*Header)(nil),                    // 20: quorumhub.v1.Header
+	(*BatchPublished)(nil),            // 21: quorumhub.v1.BatchPublished
+	(*BlobPartAdded)(nil),             // 22: quorumhub.v1.BlobPartAdded
+	(*BlobPublished)(nil),             // 23: quorumhub.v1.BlobPublished
+	(*BlobsDropped)(nil),              // 24: quorumhub.v1.BlobsDropped
+	(*RetentionSet)(nil),              // 25: quorumhub.v1.RetentionSet
+	(*Retention)(nil),                 // 26: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil),     // 27: quorumhub.v1.SubscriptionRequested
+	(*FormerSecret)(nil),              // 28: quorumhub.v1.FormerSecret
+	(*ExtraField)(nil),                // 29: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),       // 30: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),       // 31: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),        // 32: quorumhub.v1.SubscriptionPaused
+	(*SubscriptionSignatureSet)(nil),  // 33: quorumhub.v1.SubscriptionSignatureSet
+	(*RequestVerified)(nil),           // 34: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 35: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 36: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 37: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 38: quorumhub.v1.SubscriptionsEnded
+	(*OwnerEnded)(nil),                // 39: quorumhub.v1.OwnerEnded
+	(*SubscriptionsReassigned)(nil),   // 40: quorumhub.v1.SubscriptionsReassigned
+	(*SubscriptionsAssigned)(nil),     // 41: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 42: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 43: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 44: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 45: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 46: quorumhub.v1.NodeRunChanged
+	(*NodeUrlsSet)(nil),               // 47: quorumhub.v1.NodeUrlsSet
+	(*CursorsAdvanced)(nil),           // 48: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 49: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 50: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 51: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 52: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 53: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 54: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 55: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 56: quorumhub.v1.DeadLettersDropped
+	(*TopicPinged)(nil),               // 57: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 58: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 59: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 60: quorumhub.v1.ApiKeyRevoked
+	(*ApiKeysExpired)(nil),            // 61: quorumhub.v1.ApiKeysExpired
+	(*AccessRuleSet)(nil),             // 62: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 63: quorumhub.v1.AccessRuleRemoved
+	(*NonceClaimed)(nil),              // 64: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 65: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 66: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 67: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 68: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),                // 69: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 70: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 71: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 72: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),           // 73: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 74: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 75: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 76: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 77: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 78: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 79: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 80: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 81: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 82: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 83: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 84: quorumhub.v1.AccessRuleRow
+	(*NonceRow)(nil),                  // 85: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 86: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 87: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 88: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 89: quorumhub.v1.EventResult
+	(*BatchPublished_Item)(nil),       // 90: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 91: quorumhub.v1.SecretsReencrypted.Item
+	(*LogTrimmed_Range)(nil),          // 92: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	9,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	10, // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	11, // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	12, // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	15, // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	16, // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	17, // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	25, // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	31, // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	33, // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	35, // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	42, // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	45, // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	51, // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	52, // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	62, // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	36, // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	38, // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	39, // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	40, // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	41, // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
-	14, // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	53, // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	54, // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	55, // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	56, // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	57, // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	29, // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	30, // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	19, // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	20, // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
-	21, // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
-	22, // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	23, // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	47, // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
-	48, // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
-	50, // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	13, // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	58, // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	59, // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	60, // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	61, // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
-	34, // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	0,  // 43: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	18, // 44: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	82, // 45: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	18, // 46: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	24, // 47: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,  // 48: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	28, // 49: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	27, // 50: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	2,  // 51: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	32, // 52: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	25, // 53: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	3,  // 54: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	37, // 55: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	4,  // 56: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	5,  // 57: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	6,  // 58: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	43, // 59: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	44, // 60: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	43, // 61: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	46, // 62: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	49, // 63: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	46, // 64: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	7,  // 65: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	83, // 66: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	84, // 67: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	64, // 68: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	24, // 69: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	28, // 70: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	26, // 71: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	27, // 72: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	28, // 73: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	68, // 74: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	43, // 75: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	25, // 76: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	46, // 77: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	4,  // 78: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	53, // 79: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	55, // 80: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	79, // 81: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	80, // 82: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	81, // 83: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	11,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	12,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	14,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	17,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	18,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	19,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	27,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	34,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	36,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	38,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	48,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	57,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	58,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	69,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	45,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	46,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
+	16,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
+	59,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	60,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	62,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	63,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	64,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	31,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	32,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	21,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	22,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
+	23,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
+	24,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	25,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	53,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	54,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
+	56,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	15,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
+	65,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	66,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	67,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	68,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	37,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	61,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
+	39,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
+	40,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
+	47,  // 46: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	33,  // 47: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	0,   // 48: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 49: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 50: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 51: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	90,  // 52: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 53: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	20,  // 54: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 55: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 56: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 57: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 58: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 59: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 60: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 61: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 62: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 63: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 64: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 65: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 66: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 67: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 68: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 69: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 70: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 71: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 72: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 73: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 74: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 75: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 76: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 77: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 78: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 79: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 80: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	91,  // 81: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	92,  // 82: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	71,  // 83: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	26,  // 84: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	30,  // 85: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 86: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 87: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 88: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 89: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	75,  // 90: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 91: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 92: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 93: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 94: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 95: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	59,  // 96: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	62,  // 97: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	87,  // 98: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	88,  // 99: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	89,  // 100: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	101, // [101:101] is the sub-list for method output_type
+	101, // [101:101] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -7294,15 +8368,20 @@ func file_hub_proto_init() {
 		(*Event_SecretsReencrypted)(nil),
 		(*Event_SealingKeyRetired)(nil),
 		(*Event_SubscriptionImported)(nil),
+		(*Event_ApiKeysExpired)(nil),
+		(*Event_OwnerEnded)(nil),
+		(*Event_SubscriptionsReassigned)(nil),
+		(*Event_NodeUrlsSet)(nil),
+		(*Event_SubscriptionSignatureSet)(nil),
 	}
-	file_hub_proto_msgTypes[16].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   77,
+			NumEnums:      9,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

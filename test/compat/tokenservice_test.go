@@ -1,6 +1,7 @@
 package compat_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -90,6 +91,15 @@ func (m *authmanager) questions(token string) int {
 }
 
 // remoteMOSIP returns the settings of a hub that asks an authmanager, with the sample's rules.
+// viewerKey is an API key of somebody who may read the hub's state, see viewer.
+const viewerKey = "qhk_0123456789ab_secret"
+
+// viewer returns the lines of auth.file that make viewerKey valid. They follow the list of rules.
+func viewer() string {
+	sum := sha256.Sum256([]byte("secret"))
+	return fmt.Sprintf("\n  - {name: view, may: [admin.view], who: [{role: viewer}]}\napi_keys: [{id: '0123456789ab', name: viewer, sha256: '%x', roles: [viewer]}]\n", sum)
+}
+
 func remoteMOSIP(t *testing.T, base, more string) hubtest.Settings {
 	t.Helper()
 	root, err := hubtest.Root()
@@ -105,7 +115,7 @@ func remoteMOSIP(t *testing.T, base, more string) hubtest.Settings {
 		t.Fatal("the sample has no rules")
 	}
 	path := filepath.Join(t.TempDir(), "auth.yaml")
-	text := fmt.Sprintf("token_service: {name: authmanager, url: %q%s}\nrules:\n%s", base, more, rules)
+	text := fmt.Sprintf("token_service: {name: authmanager, url: %q%s}\nrules:\n%s", base, more, rules) + viewer()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -180,8 +190,8 @@ func TestMOSIPTokensOfAuthmanager(t *testing.T) {
 	bad("Authorization=new", 503)
 	bad("Authorization=nobody", 503)
 	var ready struct{ Warnings []string }
-	h.GetJSON(t, "/health/ready", &ready)
-	if len(ready.Warnings) == 0 || !strings.Contains(ready.Warnings[0], "authmanager") {
+	if err := json.Unmarshal(h.Do(t, "GET", "/health/ready", hubtest.Headers("X-API-Key", viewerKey), nil).Body, &ready); err != nil ||
+		len(ready.Warnings) == 0 || !strings.Contains(ready.Warnings[0], "authmanager") {
 		t.Errorf("/health/ready warns of %q", ready.Warnings)
 	}
 	m.setDown(false)
@@ -221,7 +231,7 @@ func TestWhoVouchesIsNotThere(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = start.Process.Kill(); _ = start.Wait() })
 			hubtest.Eventually(t, "not ready for this reason alone", func() error {
-				reply, err := n.Send("GET", "/health/ready", nil, nil)
+				reply, err := n.Send("GET", "/health/ready", hubtest.Headers("X-API-Key", viewerKey), nil)
 				if err != nil {
 					return err
 				}
@@ -231,6 +241,9 @@ func TestWhoVouchesIsNotThere(t *testing.T) {
 				}
 				return nil
 			})
+			if reply := n.Do(t, "GET", "/health/ready", nil, nil); reply.Status != 503 || strings.Contains(string(reply.Body), name) {
+				t.Errorf("/health/ready tells anybody %s", reply)
+			}
 			header := hubtest.Headers("Content-Type", formType, "Cookie", "Authorization=x.y.z")
 			if name == "issuer" {
 				header = hubtest.Headers("Content-Type", formType, "Authorization", "Bearer "+is.token("u", "register_topic"))

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -67,6 +68,75 @@ func wantMethod(t *testing.T, n *hubtest.Node, method string, more ...string) {
 	if got, want := s.WaitBody(t, "x").Header.Get("X-Hub-Signature"), hubtest.Sign(method, "s", []byte("x")); got != want {
 		t.Errorf("X-Hub-Signature: got %q, want %q", got, want)
 	}
+}
+
+// Software that knows one method only gets that one: because it asks for it, or because the operator knows it, for one subscription or for
+// all at a host.
+func TestRule56MethodOfOldSoftware(t *testing.T) {
+	t.Run("asked for", func(t *testing.T) {
+		n := shared(t)
+		wantMethod(t, n, "sha1", "hub.signature_method", "sha1")
+		wantMethod(t, n, "sha384", "hub.signature_method", "SHA384", "hub.hash_algorithms", "sha1,sha512")
+		wantMethod(t, n, "sha256", "hub.signature_method", "")
+		wantRefusal(t, n.Request(t, "subscribe", newTopic(t, n), "http://127.0.0.1:9/cb", "hub.signature_method", "md5"), "hub.signature_method")
+	})
+	t.Run("of a host", func(t *testing.T) {
+		t.Parallel()
+		s := hubtest.NewSubscriber(t)
+		u, err := url.Parse(s.Callback("/cb"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"hub.signature": "sha512", "hub.signature_hosts": []string{"old.example.org=sha384", u.Hostname() + "=sha1"}}})
+		topic := newTopic(t, n)
+		n.Subscribe(t, topic, s.Callback("/cb"), "hub.secret", "key")
+		n.Subscribe(t, topic, s.Callback("/new"), "hub.secret", "key", "hub.signature_method", "sha256")
+		n.Publish(t, topic, "text/plain", []byte("x"))
+		for _, d := range s.WaitDeliveries(t, 2) {
+			want := "sha1="
+			if strings.HasSuffix(d.URI, "/new") {
+				want = "sha256="
+			}
+			if got := d.Header.Get("X-Hub-Signature"); !strings.HasPrefix(got, want) || !d.SignedBy("key") {
+				t.Errorf("%s is signed %s, want %s", d.URI, got, want)
+			}
+		}
+	})
+	t.Run("of a subscription", func(t *testing.T) {
+		n := shared(t)
+		topic := newTopic(t, n)
+		s, callback := subscribed(t, n, topic, "hub.secret", "key", "hub.signature_method", "sha512")
+		id := n.WaitActive(t, topic, callback).ID
+		next := 0
+		signed := func(when, want string) {
+			t.Helper()
+			next++
+			n.Publish(t, topic, "text/plain", []byte(when))
+			d := s.WaitDeliveries(t, next)[next-1]
+			if got := d.Header.Get("X-Hub-Signature"); !strings.HasPrefix(got, want+"=") || !d.SignedBy("key") {
+				t.Errorf("%s: signed %s, want %s", when, got, want)
+			}
+		}
+		set := func(body string, status int) *hubtest.Reply {
+			t.Helper()
+			reply := n.Do(t, "PUT", "/v1/subscriptions/"+id+"/signature", hubtest.Headers("Content-Type", "application/json"), []byte(body))
+			wantStatus(t, body, reply, status)
+			return reply
+		}
+		signed("as asked", "sha512")
+		if got := string(set(`{"method":"sha1"}`, 200).Body); !strings.Contains(got, `"signature":"sha1"`) || !strings.Contains(got, `"operator_signature":"sha1"`) {
+			t.Errorf("shown as %s", got)
+		}
+		signed("as the operator says", "sha1")
+		n.Subscribe(t, topic, callback, "hub.secret", "key", "hub.signature_method", "sha512")
+		signed("after a renewal", "sha1")
+		for _, bad := range []string{`{"method":"md5"}`, `{}`, `{"method":1}`, `x`} {
+			set(bad, 400)
+		}
+		set(`{"method":""}`, 200)
+		signed("as asked again", "sha512")
+		wantStatus(t, "no such subscription", n.Do(t, "PUT", "/v1/subscriptions/s-999999/signature", hubtest.Headers("Content-Type", "application/json"), []byte(`{"method":"sha1"}`)), 404)
+	})
 }
 
 func TestRule57NoSecretNoSignature(t *testing.T) {

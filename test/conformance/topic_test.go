@@ -283,3 +283,26 @@ func TestRule13DiscoveryInHTMLStaysInTheHead(t *testing.T) {
 	n.Ping(t, topic)
 	wantLinks(t, s.WaitDeliveries(t, 1)[0].Header, n.HubURL(), topic)
 }
+
+// The hub's port on this machine is the hub, by whatever name; what is none of its topics there is refused with the right URL.
+func TestLoopbackNamesOfTheHub(t *testing.T) {
+	n := shared(t)
+	port := n.URL[strings.LastIndexByte(n.URL, ':'):]
+	topic := newTopic(t, n)
+	s, _ := subscribed(t, n, topic)
+	local := strings.Replace(topic, n.URL, "http://localhost"+port, 1)
+	n.Publish(t, local, "text/plain", []byte("by another name"))
+	if got := s.WaitDeliveries(t, 1)[0]; string(got.Body) != "by another name" || !strings.Contains(got.Header.Get("Link"), "<"+topic+`>; rel="self"`) {
+		t.Errorf("got %s with the link %s", got.Body, got.Header.Get("Link"))
+	}
+	other, _ := subscribed(t, n, local)
+	n.Publish(t, topic, "text/plain", []byte("and back"))
+	other.WaitDeliveries(t, 1)
+	for _, wrong := range []string{"http://127.0.0.1" + port + "/feed", "http://localhost" + port, "https://localhost" + port + "/topics/x"} {
+		reply := n.Request(t, "subscribe", wrong, s.Callback("/other"))
+		wantRefusal(t, reply, "hub.topic")
+		if !strings.Contains(string(reply.Body), n.URL+"/topics/") {
+			t.Errorf("%s: %s", wrong, reply)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,7 +27,7 @@ type Engine struct {
 
 	applyMu   sync.Mutex // one batch at a time, observers included
 	observers []hub.Observer
-	Events    []*hubpb.Event // everything applied so far
+	events    []*hubpb.Event // everything applied so far
 	broken    error          // what Propose returns instead
 
 	Leader atomic.Bool
@@ -37,6 +38,13 @@ func NewEngine(t testing.TB) *Engine {
 	e := &Engine{Log: memory.NewLog(), T: t}
 	e.Leader.Store(true)
 	return e
+}
+
+// Events returns everything applied so far.
+func (e *Engine) Events() []*hubpb.Event {
+	e.applyMu.Lock()
+	defer e.applyMu.Unlock()
+	return slices.Clone(e.events)
 }
 
 // Observe adds an observer of everything that is applied.
@@ -82,7 +90,7 @@ func (e *Engine) ProposeAt(now time.Time, events ...*hubpb.Event) ([]hub.Result,
 	if err != nil {
 		return nil, err
 	}
-	e.Events = append(e.Events, events...)
+	e.events = append(e.events, events...)
 	for _, o := range e.observers {
 		o.Applied(fx)
 	}

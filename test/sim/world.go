@@ -93,7 +93,7 @@ func (w *World) subscribe(s *subscription) (err error) {
 	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {hubURL + "/topics/" + s.topic}, "hub.callback": {s.callback}}
 	for range 20 {
 		if p := w.nodes[w.rng.IntN(nodeCount)].up(); p != nil {
-			if err = p.service.Subscribe(context.Background(), form); err == nil {
+			if _, err = p.service.Subscribe(context.Background(), form); err == nil {
 				return nil
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -15,16 +16,20 @@ const ContentType = "text/event-stream"
 // pieceBytes is how much is written under one deadline.
 const pieceBytes = 32 << 10
 
-// Writer sends events to one reader. It is not safe for concurrent use.
+// Writer sends events to one reader. Only Finish may be called concurrently with its other methods.
 type Writer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
+
+	mu   sync.Mutex
+	last time.Time // nothing may be written after it; zero: no such limit
+	over bool      // Close was called
 }
 
 // NewWriter starts an event stream: it sets the headers every stream needs, sends the status and
 // lifts the read deadline, which would end the stream. The reader has timeout to
-// take each 32 KiB; after that writing fails with os.ErrDeadlineExceeded.
+// take each 32 KiB; after that writing fails with os.ErrDeadlineExceeded. Close it before the handler returns.
 func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
 	h := w.Header()
 	h.Set("Content-Type", ContentType)
@@ -37,11 +42,41 @@ func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
 	return &Writer{w: w, control: control, timeout: timeout}
 }
 
+// hurry gives the reader its time for what is written next.
+func (sw *Writer) hurry() {
+	sw.mu.Lock()
+	defer sw.mu.Unlock()
+	by := time.Now().Add(sw.timeout)
+	if !sw.last.IsZero() && sw.last.Before(by) {
+		by = sw.last
+	}
+	_ = sw.control.SetWriteDeadline(by) // fails without a connection, as in tests
+}
+
+// Finish gives the reader d for everything that is still to come, what is being written included. Later calls change nothing. Safe
+// for concurrent use.
+func (sw *Writer) Finish(d time.Duration) {
+	sw.mu.Lock()
+	defer sw.mu.Unlock()
+	if sw.over || !sw.last.IsZero() {
+		return
+	}
+	sw.last = time.Now().Add(d)
+	_ = sw.control.SetWriteDeadline(sw.last)
+}
+
+// Close ends the use of the response: a later Finish does not touch it.
+func (sw *Writer) Close() {
+	sw.mu.Lock()
+	defer sw.mu.Unlock()
+	sw.over = true
+}
+
 // Write sends encoded events. The deadline is renewed for each piece, so that a slow line gets a large event in the end.
 func (sw *Writer) Write(b []byte) (n int, err error) {
 	for len(b) > n {
 		piece := b[n:min(len(b), n+pieceBytes)]
-		_ = sw.control.SetWriteDeadline(time.Now().Add(sw.timeout))
+		sw.hurry()
 		written, err := sw.w.Write(piece)
 		n += written
 		if err != nil {
@@ -71,7 +106,7 @@ func (sw *Writer) Heartbeat() error {
 
 // Flush sends what is buffered.
 func (sw *Writer) Flush() error {
-	_ = sw.control.SetWriteDeadline(time.Now().Add(sw.timeout))
+	sw.hurry()
 	err := sw.control.Flush()
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil

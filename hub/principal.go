@@ -1,0 +1,236 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"quorumhub/hub/hubpb"
+)
+
+// MaxPrincipalBytes is the longest principal.
+const MaxPrincipalBytes = 512
+
+// KeyPrincipal returns the principal of an API key.
+func KeyPrincipal(id string) string { return "key/" + id }
+
+// Quotas limit what one principal may have at a time. 0: no limit.
+type Quotas struct {
+	Topics          int
+	Subscriptions   int
+	PendingRequests int // waiting for verification
+	IdempotencyKeys int // past it the oldest is forgotten; nothing is refused
+	APIKeys         int
+	NoncesPerMinute int
+}
+
+// DefaultQuotas returns the quotas of a principal for whom nothing else is configured.
+func DefaultQuotas() Quotas {
+	return Quotas{Topics: 1000, Subscriptions: 10_000, PendingRequests: 100, IdempotencyKeys: 100_000, APIKeys: 100, NoncesPerMinute: 10_000}
+}
+
+// Quota names one of the Quotas, as in auth.quotas.
+type Quota string
+
+// Quotas by name.
+const (
+	QuotaTopics        Quota = "topics"
+	QuotaSubscriptions Quota = "subscriptions"
+	QuotaRequests      Quota = "pending_requests"
+	QuotaKeys          Quota = "idempotency_keys"
+	QuotaAPIKeys       Quota = "api_keys"
+	QuotaNonces        Quota = "nonces_per_minute"
+)
+
+// quotaList gives each quota the number by which a Result names it: its index plus 1.
+func quotaList() []Quota {
+	return []Quota{QuotaTopics, QuotaSubscriptions, QuotaRequests, QuotaKeys, QuotaAPIKeys, QuotaNonces}
+}
+
+// quotaReached is the result of an event that a quota refuses.
+func quotaReached(q Quota, used int, limit uint32) Result {
+	return Result{Outcome: OutcomeQuota, ID: uint64(slices.Index(quotaList(), q) + 1), Offset: uint64(used), Topic: TopicID(limit)}
+}
+
+// quotaUse is the inverse of quotaReached.
+func (r Result) quotaUse() QuotaUse {
+	u := QuotaUse{Limit: int(r.Topic), Used: int(r.Offset)}
+	if quotas := quotaList(); r.ID >= 1 && r.ID <= uint64(len(quotas)) {
+		u.Quota = quotas[r.ID-1]
+	}
+	return u
+}
+
+// QuotaUse tells which quota refused something.
+type QuotaUse struct {
+	Quota Quota
+	Limit int
+	Used  int
+}
+
+// caller returns the principal of ctx with its rights and limits, for an event; nil if there is nothing to record:
+// nobody is authenticated, or a member of the cluster does not know owners yet.
+func (s *Service) caller(ctx context.Context) *hubpb.Caller {
+	p := s.principal(ctx)
+	operator := s.policy.Operator != nil && s.policy.Operator(ctx)
+	if p == "" && !operator || !s.ownersKnown() {
+		return nil
+	}
+	q := s.quotas(ctx, p)
+	return &hubpb.Caller{Principal: p, Operator: operator || s.policy.Operator == nil,
+		MaxTopics: limit(q.Topics), MaxSubscriptions: limit(q.Subscriptions), MaxRequests: limit(q.PendingRequests),
+		MaxKeys: limit(q.IdempotencyKeys), MaxNonces: limit(q.NoncesPerMinute), MaxApiKeys: limit(q.APIKeys)}
+}
+
+// subscriber is caller for a subscribe or unsubscribe request.
+func (s *Service) subscriber(ctx context.Context, r *SubscribeRequest) *hubpb.Caller {
+	c := s.caller(ctx)
+	switch {
+	case c == nil && s.policy.Operator == nil && s.ownersKnown():
+		// Without access control everybody may change what principals once owned. Nothing needs to be said about the rest.
+		foreign := false
+		s.state.View(func(st *State) { foreign = st.foreign(r.pending(nil), nanos(s.now())) })
+		if foreign {
+			c = &hubpb.Caller{Operator: true}
+		}
+	case c != nil && r.Options.Group != "" && !c.Operator:
+		c.MayJoin = s.authorize(ctx, ActionJoinGroup, r.Topic) == nil
+	}
+	return c
+}
+
+// pending returns the request as the state would hold it, as far as foreign looks at it.
+func (r *SubscribeRequest) pending(c *hubpb.Caller) *Request {
+	return &Request{Mode: r.Mode, TopicName: r.Topic, CallbackKey: r.CallbackKey, Options: r.Options, Owner: c.GetPrincipal(), caller: c}
+}
+
+// checkPending refuses a request that the quotas of c would refuse later, or when it is verified.
+func (s *Service) checkPending(r *SubscribeRequest, c *hubpb.Caller) error {
+	if c.GetPrincipal() == "" {
+		return nil
+	}
+	refused := Result{}
+	s.state.View(func(st *State) {
+		h := st.held(c.Principal)
+		_, replaces := st.requestByKey[r.pending(c).key()]
+		sub, there := st.SubscriptionByKey(r.Topic, r.CallbackKey)
+		switch adds := r.Mode == ModeSubscribe && (!there || sub.Owner != c.Principal); {
+		case !replaces && reached(h.requests, c.MaxRequests):
+			refused = quotaReached(QuotaRequests, h.requests, c.MaxRequests)
+		case adds && reached(len(h.subscriptions), c.MaxSubscriptions):
+			refused = quotaReached(QuotaSubscriptions, len(h.subscriptions), c.MaxSubscriptions)
+		}
+	})
+	return refused.Err(r.Topic)
+}
+
+// publisher returns what an event that publishes to a topic has to record: the caller if the topic may become its own,
+// or if there is an idempotency key, and how many seconds the key is remembered.
+func (s *Service) publisher(ctx context.Context, topic, key string) (c *hubpb.Caller, window uint32) {
+	p := s.principal(ctx)
+	if p == "" && key == "" {
+		return nil, 0
+	}
+	owners, claims := false, false
+	s.state.View(func(st *State) {
+		owners = st.hasOwners()
+		t := st.topics[st.topicByName[topic]]
+		claims = t == nil || t.unclaimed()
+	})
+	if !owners {
+		return nil, 0
+	}
+	if key != "" {
+		window = uint32(max(cmp.Or(s.policy.IdempotencyWindow, DefaultIdempotencyWindow)/time.Second, 1))
+	}
+	if p == "" || key == "" && !claims {
+		return nil, window
+	}
+	return s.caller(ctx), window
+}
+
+// pinger returns the caller if a ping may make the topic its own.
+func (s *Service) pinger(ctx context.Context, topic string) *hubpb.Caller {
+	c, _ := s.publisher(ctx, topic, "")
+	return c
+}
+
+// operator returns the caller of what an operator does for others, such as an import; nil as caller does.
+func (s *Service) operator() *hubpb.Caller {
+	if !s.ownersKnown() {
+		return nil
+	}
+	return &hubpb.Caller{Operator: true}
+}
+
+// OwnsTopic reports whether a topic belongs to the caller of ctx.
+func (s *Service) OwnsTopic(ctx context.Context, topic string) (yes bool) {
+	p := s.principal(ctx)
+	s.state.View(func(st *State) {
+		t := st.topics[st.topicByName[topic]]
+		yes = t != nil && p != "" && t.Owner == p && !t.Provisional
+	})
+	return yes
+}
+
+// refused tells Policy.Refused of a request about what belongs to somebody else.
+func (s *Service) refused(ctx context.Context, r *SubscribeRequest, c *hubpb.Caller, id RequestID) {
+	if s.policy.Refused == nil {
+		return
+	}
+	now := s.now()
+	s.policy.Refused(ctx, &FailedRequest{ID: id, Mode: r.Mode, TopicName: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
+		CallbackKey: r.CallbackKey, Owner: c.GetPrincipal(), Reason: FailedNotOwner, RequestedAt: now, SettledAt: now})
+}
+
+func limit(n int) uint32 { return uint32(max(n, 0)) }
+
+// reached reports whether a limit of a Caller is reached.
+func reached(used int, limit uint32) bool { return limit > 0 && used >= int(limit) }
+
+func (s *Service) principal(ctx context.Context) string {
+	if s.policy.Principal == nil {
+		return ""
+	}
+	return s.policy.Principal(ctx)
+}
+
+func (s *Service) quotas(ctx context.Context, principal string) Quotas {
+	if s.policy.Quotas == nil || principal == "" {
+		return Quotas{}
+	}
+	return s.policy.Quotas(ctx, principal)
+}
+
+// ownersKnown reports whether every member of the cluster knows owners.
+func (s *Service) ownersKnown() (yes bool) {
+	s.state.View(func(st *State) { yes = st.hasOwners() })
+	return yes
+}
+
+// MayManage reports whether the caller of ctx may see, change and end what belongs to owner: it is the owner, or an
+// operator. Without Policy.Operator everybody may.
+func (s *Service) MayManage(ctx context.Context, owner string) bool {
+	return s.policy.Operator == nil || s.policy.Operator(ctx) || owner != "" && owner == s.principal(ctx)
+}
+
+// guard returns the owner to which an event of the caller of ctx must be limited, empty for an operator. It is
+// called after MayManage.
+func (s *Service) guard(ctx context.Context) string {
+	if s.policy.Operator == nil || s.policy.Operator(ctx) {
+		return ""
+	}
+	return s.principal(ctx)
+}
+
+// overQuota returns the error for a quota that is reached: CodeLimited for a rate, CodeForbidden for an amount.
+func overQuota(u QuotaUse) *Error {
+	if u.Quota == QuotaNonces {
+		return &Error{Code: CodeLimited, Quota: &u, RetryAfter: time.Minute,
+			Message: fmt.Sprintf("the quota %s is reached: %d signed requests of %d; try again in a minute", u.Quota, u.Used, u.Limit)}
+	}
+	return &Error{Code: CodeForbidden, Quota: &u,
+		Message: fmt.Sprintf("the quota %s is reached: %d of %d are in use; remove some, or ask the operator for more (auth.quotas)", u.Quota, u.Used, u.Limit)}
+}
