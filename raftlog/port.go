@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -16,7 +17,6 @@ import (
 
 const (
 	helloTimeout = 5 * time.Second  // for TLS and the handshake
-	maxPending   = 64               // connections that have not completed the handshake
 	repeatAfter  = 30 * time.Second // before the same message is logged again
 	maxLogged    = 256
 )
@@ -50,7 +50,7 @@ type port struct {
 	closed   chan struct{}
 	once     sync.Once
 	handlers sync.WaitGroup
-	pending  chan struct{} // places for connections before their handshake
+	guests   *guests // connections that are not known to be members'
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
@@ -65,17 +65,17 @@ var _ raft.StreamLayer = (*port)(nil)
 func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) {
 	p := &port{
 		listener: o.Listener, connect: o.Dial, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
-		shared:  newSecrets(o.Token, o.Secrets),
-		raft:    make(chan net.Conn),
-		closed:  make(chan struct{}),
-		pending: make(chan struct{}, maxPending),
-		conns:   map[net.Conn]struct{}{},
-		logged:  map[string]time.Time{},
-		heard:   map[string]time.Time{},
+		shared: newSecrets(o.Token, o.Secrets),
+		raft:   make(chan net.Conn),
+		closed: make(chan struct{}),
+		conns:  map[net.Conn]struct{}{},
+		logged: map[string]time.Time{},
+		heard:  map[string]time.Time{},
 
 		agreement: agreement{log: o.Logger, differs: map[string][]string{}},
 	}
 	p.self.Store(me)
+	p.guests = newGuests(func() map[string]string { return p.self.Load().ids })
 	if p.tls == nil {
 		if !loopback(o.Listener.Addr()) {
 			return nil, fmt.Errorf("cluster.addr: %s is reachable from other machines, but traffic between nodes is plain TCP; "+
@@ -131,24 +131,26 @@ func (p *port) accept() {
 				continue
 			}
 		}
-		select {
-		case p.pending <- struct{}{}:
-		default:
-			conn.Close() // too many connections without a handshake
-			continue
-		}
 		if !p.track(conn) {
-			<-p.pending
 			return
 		}
-		p.handlers.Go(func() { p.handleConn(conn) })
+		in, crowded := p.guests.enter(conn)
+		if crowded {
+			p.logOnce("too many connections that do not say who they are; the oldest are closed", "remote", in.home)
+		}
+		p.handlers.Go(func() { p.handleConn(conn, in) })
 	}
 }
 
-// handleConn performs the handshake on a new connection and passes it on.
-func (p *port) handleConn(raw net.Conn) {
-	conn, kind, from, err := p.acceptHandshake(raw)
-	<-p.pending
+// handleConn performs the handshake on a new connection and passes it on. Only members give their place as guests back before the
+// connection ends.
+func (p *port) handleConn(raw net.Conn, in *guest) {
+	defer in.leave()
+	conn, kind, from, err := p.acceptHandshake(raw, in)
+	if err == nil && p.stays(from) {
+		p.guests.settle(from.id, raw.RemoteAddr(), func(id string) bool { return p.stays(visitor{id: id, proven: true}) })
+		in.leave()
+	}
 	if err != nil {
 		_ = p.forget(raw) // the other side has been told the reason, if there is one to tell
 		return
@@ -167,16 +169,17 @@ func (p *port) handleConn(raw net.Conn) {
 }
 
 // acceptHandshake is the handshake of the listening side.
-func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from visitor, err error) {
-	conn = &trackedConn{Conn: raw, port: p, raw: raw}
+func (p *port) acceptHandshake(raw net.Conn, in *guest) (conn net.Conn, kind byte, from visitor, err error) {
+	conn = &trackedConn{Conn: guestConn{raw, in}, port: p, raw: raw}
 	peer := raw
-	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+	begin := time.Now()
+	if err := raw.SetDeadline(begin.Add(in.patience())); err != nil {
 		return nil, 0, from, err
 	}
 	if p.tls != nil {
-		t := tls.Server(raw, p.tls.server())
+		t := tls.Server(guestConn{raw, in}, p.tls.server())
 		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.logOnce("refused a connection: TLS handshake failed", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
+			p.logTLSFailure(in.home, err)
 			return nil, 0, from, err
 		}
 		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
@@ -193,6 +196,9 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from vis
 	var h hello
 	if err := readHello(conn, &h); err != nil {
 		p.logOnce("refused a connection: unreadable handshake", "remote", raw.RemoteAddr().String(), "error", err)
+		return nil, 0, from, err
+	}
+	if err := raw.SetDeadline(begin.Add(helloTimeout)); err != nil {
 		return nil, 0, from, err
 	}
 	from = visitor{id: h.Node, boot: h.Boot}
@@ -219,6 +225,16 @@ func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from vis
 		return nil, 0, from, err
 	}
 	return conn, kind, from, raw.SetDeadline(time.Time{})
+}
+
+// logTLSFailure reports why a connection got no further than TLS. Of connections that just end, one line is enough.
+func (p *port) logTLSFailure(from string, err error) {
+	why := tlsProblem(err)
+	var broken *net.OpError
+	if errors.As(err, &broken) && broken.Op != "remote error" || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		why = errors.New("the connection ended, or nothing came for too long")
+	}
+	p.logOnce("refused a connection: TLS handshake failed", "remote", from, "error", why)
 }
 
 // examine finds out whether the dialing node is what it claims: one of the nodes that hold the cluster's secrets and, with TLS,
@@ -319,6 +335,9 @@ func (p *port) dial(ctx context.Context, why purpose, address string) (net.Conn,
 	}
 	if !stop() {
 		return fail(ctx.Err())
+	}
+	if me.ids[address] == w.Node {
+		p.guests.settle(w.Node, raw.RemoteAddr(), func(id string) bool { return p.stays(visitor{id: id, proven: true}) })
 	}
 	p.agreement.compare(me.settings, w.Node, w.Settings)
 	return conn, raw.SetDeadline(time.Time{})
