@@ -151,6 +151,21 @@ func (w *network) levelIs(level uint32) {
 	}
 }
 
+// noneMovesAnother checks that nobody may ask to join, or to be moved, for another node.
+func (w *network) noneMovesAnother(ctx context.Context, v raftlog.Visitor) {
+	w.t.Helper()
+	visit, err := v.Calls(ctx, w.address(w.leader()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer visit.Close()
+	other := w.follower()
+	q, _ := json.Marshal(map[string]any{"node": other.id, "instance": other.node.Instance(), "address": "127.0.0.1:9"})
+	if status, out, err := visit.Call(ctx, raftlog.MethodJoin, q); err != nil || status == raftlog.StatusOK {
+		w.t.Errorf("asking to move %s: status %d %s, %v", other.id, status, out, err)
+	}
+}
+
 // A certificate makes no member: not one that was issued but not announced, not one that was announced and has not joined, not that
 // of a node that was removed, and not a joining node's before it is in raft's configuration. A non-voter is a member.
 func TestACertificateMakesNoMember(t *testing.T) {
@@ -179,21 +194,10 @@ func TestACertificateMakesNoMember(t *testing.T) {
 		}
 	}
 
-	// Nobody may ask to join, or to be moved, for another node.
-	lead := w.leader()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	visit, err := unannounced.Calls(ctx, address(lead))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer visit.Close()
-	other := w.follower()
-	q, _ := json.Marshal(map[string]any{"node": other.id, "instance": other.node.Instance(), "address": "127.0.0.1:9"})
-	if status, out, err := visit.Call(ctx, raftlog.MethodJoin, q); err != nil || status == raftlog.StatusOK {
-		t.Errorf("asking to move %s: status %d %s, %v", other.id, status, out, err)
-	}
-
+	lead := w.leader()
+	w.noneMovesAnother(ctx, unannounced)
 	// A node that joins is served from the moment it is a member, and no longer than it is, on a connection that stays open.
 	for _, id := range []string{"node-4", "node-5"} {
 		m := w.add(id)
@@ -210,7 +214,7 @@ func TestACertificateMakesNoMember(t *testing.T) {
 	w.votersAre("node-1", "node-2", "node-3", "node-4")
 	m5 := w.members[4]
 	v := raftlog.Visitor{ID: m5.id, Instance: m5.node.Instance(), Cluster: w.cluster(), TLS: a.issue(m5.id)}
-	visit, err = v.Calls(ctx, address(lead))
+	visit, err := v.Calls(ctx, address(lead))
 	if err != nil {
 		t.Fatal(err)
 	}
