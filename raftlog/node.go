@@ -73,6 +73,7 @@ type Node struct {
 	confirmed     *confirmations
 	leaderChanged leaderChange
 	formation     formation
+	repeats       *repeats
 	vouched       vouched
 	unproven      lasting       // refusals for lack of a common secret
 	raftRuns      chan struct{} // closed when running is set
@@ -128,6 +129,7 @@ func newNode(opts Options) (*Node, error) {
 		ready: make(chan struct{}), raftRuns: make(chan struct{}), notify: make(chan bool, 16), boot: randomID(),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.repeats = newRepeats(n.answers)
 	n.members.start(n.ctx)
 	n.view.start()
 	n.confirmed, n.leaderChanged = newConfirmations(n.view.since), newLeaderChange()

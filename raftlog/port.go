@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	helloTimeout = 5 * time.Second  // for TLS and the handshake
-	repeatAfter  = 30 * time.Second // before the same message is logged again
+	helloTimeout = 5 * time.Second // for TLS and the handshake
+	repeatAfter  = repeatPause     // before the same message is logged again
 	maxLogged    = 256
 )
 
