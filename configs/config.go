@@ -267,6 +267,8 @@ type Auth struct {
 	File string
 	// Audit is control or all.
 	Audit string
+	// OnRuleRemoved is pause or keep.
+	OnRuleRemoved string
 	// Egress decides where token issuers may be.
 	Egress Egress
 }

@@ -240,6 +240,8 @@ func accessKeys() []entry {
 			func(c *Config) *string { return &c.Auth.File }),
 		scalar("auth.audit", "control", "which decisions are logged besides refusals; control: every change except publishing; all: publishing too",
 			text(), oneOf("control", "all"), func(c *Config) *string { return &c.Auth.Audit }),
+		scalar("auth.on_rule_removed", "pause", "what becomes of subscriptions whose owners no rule allows to subscribe any more, as far as that is certain; pause: they are paused; keep: they go on",
+			text(), oneOf("pause", "keep"), func(c *Config) *string { return &c.Auth.OnRuleRemoved }),
 
 		egressMode("auth.egress.mode", "where token issuers may be: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Auth.Egress.Mode }),

@@ -66,6 +66,8 @@ type lane struct {
 	running int         // workers that serve the lane
 	window
 
+	link string // Link header; empty: the topic's
+
 	slot int32 // index in the idle list or the retry heap
 
 	status    int32 // last HTTP status; 0: none

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -90,6 +91,19 @@ type Content struct {
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
+}
+
+// selfOf returns the URL of a subscription's topic as rel=self shows it: a hosted topic's canonical URL, and else the URL as the
+// subscriber gave it, which may differ from the form that identifies the topic, such as by a missing slash.
+func selfOf(namer *hub.TopicNamer, s *hub.Subscription) string {
+	canonical := namer.URL(s.TopicName)
+	if canonical != s.TopicName || strings.ContainsFunc(s.TopicRaw, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`<>"`, c) }) {
+		return canonical
+	}
+	if _, err := hub.ParseURL("", s.TopicRaw); err != nil || hub.NormalizeURL(s.TopicRaw) != canonical {
+		return canonical
+	}
+	return s.TopicRaw
 }
 
 // LinkHeader returns the value of the Link header: rel=hub and rel=self (WebSub section 7).

@@ -309,7 +309,7 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 	}
 	self := m.LinkSelf
 	if self == "" {
-		self = o.Namer.URL(sub.TopicName)
+		self = selfOf(o.Namer, sub)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
 	defer cancel()

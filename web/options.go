@@ -46,6 +46,9 @@ type Options struct {
 
 	// Guard authenticates and authorizes callers. nil: everything is allowed.
 	Guard *auth.Guard
+	// KeepNotAllowed lets subscriptions go on whose owners no rule allows to subscribe any more; otherwise they are paused when a
+	// rule is changed or removed.
+	KeepNotAllowed bool
 	// TLS enables HTTPS. nil: plain HTTP.
 	TLS *tls.Config
 

@@ -149,6 +149,7 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
 	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
+	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
 	n.cluster = nil
 	for _, p := range c.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
@@ -203,7 +204,7 @@ func (n *Node) webOptions(service *hub.Service, guard *auth.Guard, feed *sse.Fee
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.
