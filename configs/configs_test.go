@@ -249,6 +249,16 @@ func TestRetentionMustHoldMessages(t *testing.T) {
 	}
 }
 
+// A password that somebody writes into the URL of a proxy is not repeated.
+func TestProxyErrorsShowNoPassword(t *testing.T) {
+	for _, key := range []string{"delivery", "fetch", "auth"} {
+		_, err := configs.Load(configs.Source{Set: []string{key + ".egress.proxy=http://u:s3cret@proxy.example:3128"}})
+		if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "expected the URL of a proxy") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	_, err := configs.Load(configs.Source{
 		File: writeFile(t, "nonsense: 1\nlog:\n  level: loud\n"),
