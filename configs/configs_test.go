@@ -156,11 +156,8 @@ func TestListsFromSequencesAndCommas(t *testing.T) {
 
 func TestMistakesAreReportedWithOriginAndExpectation(t *testing.T) {
 	tests := []struct {
-		name string
-		file string
-		env  string
-		set  string
-		want []string
+		name, file, env, set string
+		want                 []string
 	}{
 		{"misspelt in file", "http:\n  addr: 127.0.0.1:1\ndelivery:\n  timeuot: 5s\n", "", "", []string{"hub.yaml:4: delivery.timeuot: unknown key; did you mean delivery.timeout?"}},
 		{"misspelt section", "# x\n\ndelivry:\n  timeout: 5s\n", "", "", []string{"hub.yaml:3: delivry: unknown key; did you mean d"}},
