@@ -154,7 +154,14 @@ type subscriptionDetail struct {
 		Window int `json:"window"`
 	} `json:"options"`
 	Delivery *struct {
-		State       string   `json:"state"`
+		State    string `json:"state"`
+		Progress *struct {
+			Acknowledged uint64 `json:"acknowledged"`
+			Ahead        uint64 `json:"ahead"`
+			Lag          uint64 `json:"lag"`
+			Head         uint64 `json:"head_offset"`
+			Delivered    uint64 `json:"delivered"`
+		} `json:"progress"`
 		NextAttempt string   `json:"next_attempt_at"`
 		Window      int      `json:"window_now"`
 		SuccessRate *float64 `json:"success_rate"`
@@ -211,11 +218,10 @@ func (d *subscriptionDetail) write(s Streams, now time.Time) error {
 	}
 	line("signed", "%t", d.Signed)
 	line("node", "%s", terminal.OrDash(d.Node))
-	line("cursor", "%d, lag %d", d.Cursor, d.Lag)
-	if d.Lag > 0 {
+	d.writeProgress(line)
+	if d.OldestAge > 0 {
 		line("oldest undelivered", "%s", terminal.Duration(time.Duration(d.OldestAge*float64(time.Second))))
 	}
-	line("delivered", "%d", d.Delivered)
 	if d.FailingSince != "" {
 		line("failing since", "%s, %d attempts in a row", terminal.When(d.FailingSince, now), d.Failures)
 	}

@@ -99,6 +99,8 @@ func hubKeys() []entry {
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
+		scalar("hub.subscriber_headers", "false", "whether subscribers may choose headers for requests to their callbacks (hub.header.<Name>), or only operators",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.SubscriberHeaders }),
 		scalar("hub.secret_grace", "1d", "how long a replaced secret keeps signing beside the new one in webhook-signature (hub.signature_scheme=standard-webhooks); 0: not at all",
 			dur, between(dur, 0, 30*day), func(c *Config) *time.Duration { return &c.Hub.SecretGrace }),
 

@@ -79,14 +79,15 @@ func (s *Server) table() []*route {
 		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
 		{name: "import", paths: []string{"/v1/import"}, methods: post(s.postImport), access: access{changes: auth.ActionImport}},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true, limited: true}},
-		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true}},
-		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true, details: true}},
-		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true, details: true}},
+		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true, anyHost: true}},
+		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true, anyHost: true, details: true}},
+		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true, anyHost: true, details: true}},
 		{name: "metrics", paths: []string{"/metrics"}, methods: get(metricsHandler(s.Registry))},
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true, limited: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
+	routes = append(routes, s.callbackRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}

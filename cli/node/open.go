@@ -168,13 +168,14 @@ const maxPendingRequests = 100_000
 func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
 	cfg := n.cfg
 	policy := hub.Policy{
-		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
-		MaxPending:      maxPendingRequests,
-		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
-		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
-		MaxMessageBytes: int64(cfg.Message.MaxBytes),
-		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
-		SecretGrace:     cfg.Hub.SecretGrace,
+		Leases:            hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		MaxPending:        maxPendingRequests,
+		AutoRegister:      cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:         cfg.Hub.Profile != string(web.ProfileNative),
+		MaxMessageBytes:   int64(cfg.Message.MaxBytes),
+		KeyHeaders:        append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
+		SubscriberHeaders: cfg.Hub.SubscriberHeaders,
+		SecretGrace:       cfg.Hub.SecretGrace,
 
 		IdempotencyWindow: cfg.Message.IdempotencyWindow,
 
