@@ -149,6 +149,7 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
 	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
+	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
 	n.cluster = nil
 	for _, p := range c.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
