@@ -36,6 +36,8 @@ func nodeKeys() []entry {
 			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		filePath("http.tls.client_ca", "certificates of the authorities that sign client certificates; empty: none are requested",
 			func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
+		list("http.cors_origins", "origins, such as https://app.example.org, whose web pages may use the hub from the browser; pages of other origins cannot read its answers, nor change anything",
+			origin(), func(c *Config) *[]string { return &c.HTTP.CORSOrigins }),
 		list("http.trusted_proxies", "reverse proxies in front of the hub whose X-Forwarded-For names the client; for other connections the client is the peer address",
 			network(), func(c *Config) *[]netip.Prefix { return &c.HTTP.TrustedProxies }),
 
@@ -345,6 +347,20 @@ func baseURL() kind[string] {
 			return "", nil
 		}
 		return parseBaseURL(s)
+	})
+}
+
+func origin() kind[string] {
+	return textLike("origins", "an origin as browsers send it, such as https://app.example.org or http://localhost:3000", func(s string) (string, error) {
+		base, err := parseBaseURL(s)
+		if err != nil {
+			return "", err
+		}
+		u, err := url.Parse(base)
+		if err != nil || u.Path != "" || base != strings.ToLower(base) || u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] && u.Port() != "" {
+			return "", fmt.Errorf("%q is not an origin", s)
+		}
+		return base, nil
 	})
 }
 

@@ -55,6 +55,10 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if rt.access.public {
 		return s.admitAnybody(x, r, rt)
 	}
+	r, err := s.redeem(x, r, rt)
+	if err != nil {
+		return r, err
+	}
 	if s.Guard == nil && rt.access.byCredentials && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "forbidden",
 			Detail: "this hub asks for no credentials, so anybody could make rules and keys for the day it does; change them with auth.mode: required"}

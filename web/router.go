@@ -19,6 +19,7 @@ type route struct {
 	paths   []string // in echo's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
 	access  access
+	streams bool // GET may be for an event stream
 	allow   string
 	counts  routeCounts
 }
@@ -47,7 +48,8 @@ func (s *Server) table() []*route {
 	routes := []*route{
 		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: hubMethods, access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
+			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
+		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
 		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
 		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
@@ -142,6 +144,7 @@ func (s *Server) Routes() []string {
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
+	s.allowOrigin(x, r, rt)
 	if h := rt.methods[r.Method]; h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {

@@ -88,6 +88,11 @@ func New(o Options) (*Server, error) {
 		// Browsers send this origin even if a proxy changes Host.
 		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
 	}
+	for _, origin := range o.CORSOrigins {
+		if err == nil {
+			err = s.crossOrigin.AddTrustedOrigin(origin)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("web: PublicURL: %w", err)
 	}

@@ -73,7 +73,7 @@ func newFixture(tb testing.TB, change ...func(*hub.Policy, *web.Options)) *fixtu
 			}
 			return nil
 		}}
-	o := web.Options{State: f.ledger, Messages: f.ledger, Letters: f.ledger, Parts: f.ledger, Times: f.ledger, Feed: f.ledger.feed, Node: f.node, PublicURL: publicURL, Version: "test", Clock: f.clock,
+	o := web.Options{State: f.ledger, Messages: f.ledger, Letters: f.ledger, Parts: f.ledger, Times: f.ledger, Feed: f.ledger.feed, Node: f.node, PublicURL: publicURL, Version: "test", Tickets: secrets{}, Clock: f.clock,
 		Log: slog.New(slog.NewTextHandler(f.logged, nil))}
 	for _, c := range change {
 		c(&rules, &o)
