@@ -35,6 +35,7 @@ type lane struct {
 	callbackKey string
 	sealed      []byte
 	signature   string
+	headers     string          // sealed; empty: none
 	webhooks    *webhookSecrets // nil: X-Hub-Signature only
 	expires     int64           // Unix nanoseconds
 	renewed     int64           // Unix nanoseconds of the request that the fields above come from

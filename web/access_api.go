@@ -211,6 +211,9 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.Service.SetAccessRule(r.Context(), hub.AccessRule{Name: name, Rule: text, By: principalName(r)})
 	}
+	if err == nil {
+		err = s.pauseNotAllowed(r.Context(), principalName(r))
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -219,7 +222,11 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
-	if err := s.Service.RemoveAccessRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r)); err != nil {
+	err := s.Service.RemoveAccessRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r))
+	if err == nil {
+		err = s.pauseNotAllowed(r.Context(), principalName(r))
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
