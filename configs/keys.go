@@ -26,7 +26,7 @@ func nodeKeys() []entry {
 	return []entry{
 		scalar("http.addr", "127.0.0.1:8080", "address on which the node listens for HTTP",
 			text(), listenAddr(), func(c *Config) *string { return &c.HTTP.Addr }),
-		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; empty: http:// followed by http.addr",
+		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; with a path such as https://example.org/ws, everything is served below that path, too; empty: http:// followed by http.addr",
 			baseURL(), rule[string]{}, func(c *Config) *string { return &c.HTTP.PublicURL }),
 		list("http.alias_urls", "other base URLs of the same hub; a topic URL below any of them means the same topic",
 			baseURL(), func(c *Config) *[]string { return &c.HTTP.AliasURLs }),

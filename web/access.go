@@ -139,6 +139,11 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 			}
 			return err
 		}}
+	if x.asked != nil {
+		asked := *r
+		asked.URL = x.asked
+		read.HTTP = &asked
+	}
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}

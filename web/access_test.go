@@ -35,8 +35,13 @@ rules:
 
 func newGuarded(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
 	t.Helper()
+	return newGuardedAt(t, publicURL, more, change...)
+}
+
+func newGuardedAt(t *testing.T, at, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
+	t.Helper()
 	guard, root, bind := guarding(t, more, change...)
-	g := &guarded{root: root, fixture: newFixture(t, guard)}
+	g := &guarded{root: root, fixture: newFixtureAt(t, at, guard)}
 	bind(g.Service)
 	return g
 }

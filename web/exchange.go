@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -28,6 +29,7 @@ type exchange struct {
 	client netip.Addr
 	caller callerID // whose shares the request draws on
 	unread bool     // the request has a body that was not read to its end
+	asked  *url.URL // as in the request line, which signatures cover; nil: as in the request
 	// byOrigin says that the response depends on the page that asks.
 	byOrigin bool
 	closing  bool        // the connection ends with this request
@@ -103,6 +105,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeProblem(x, r, &problem.Details{Status: http.StatusRequestHeaderFieldsTooLarge, Code: "too_many_headers", HangUp: true,
 			Detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
 		return
+	}
+	if short := s.withoutPrefix(r); short != r {
+		x.asked, r = r.URL, short
 	}
 	s.router.ServeHTTP(x, r)
 }

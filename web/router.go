@@ -80,7 +80,7 @@ func (s *Server) table() []*route {
 		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter), access: letters},
 		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
 		{name: "import", paths: []string{"/v1/import"}, methods: post(s.postImport), access: access{changes: auth.ActionImport}},
-		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true, limited: true}},
+		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(s.getOpenAPI), access: access{public: true, limited: true}},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true, anyHost: true}},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true, anyHost: true, details: true}},
 		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true, anyHost: true, details: true}},

@@ -37,7 +37,8 @@ type Server struct {
 	queries   *nameCache // raw query of a publish -> topic
 	paths     *nameCache // escaped path below /topics/ -> topic
 	hosts     *nameCache // Host -> known
-	tooLarge  error      // for content over message.max_bytes
+	prefixes  prefixes
+	tooLarge  error // for content over message.max_bytes
 	streams   streams
 	listening *limited
 	limits    *limiter
@@ -81,6 +82,7 @@ func New(o Options) (*Server, error) {
 	if s.limits, err = newLimiter(o.Limits, o.Registry); err != nil {
 		return nil, err
 	}
+	s.prefixes.namer = o.Service.Namer()
 	s.routes = s.table()
 	s.crossOrigin = http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
