@@ -26,7 +26,7 @@ func nodeKeys() []entry {
 	return []entry{
 		scalar("http.addr", "127.0.0.1:8080", "address on which the node listens for HTTP",
 			text(), listenAddr(), func(c *Config) *string { return &c.HTTP.Addr }),
-		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; empty: http:// followed by http.addr",
+		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; with a path such as https://example.org/ws, everything is served below that path, too; empty: http:// followed by http.addr",
 			baseURL(), rule[string]{}, func(c *Config) *string { return &c.HTTP.PublicURL }),
 		list("http.alias_urls", "other base URLs of the same hub; a topic URL below any of them means the same topic",
 			baseURL(), func(c *Config) *[]string { return &c.HTTP.AliasURLs }),
@@ -36,6 +36,8 @@ func nodeKeys() []entry {
 			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		filePath("http.tls.client_ca", "certificates of the authorities that sign client certificates; empty: none are requested",
 			func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
+		list("http.cors_origins", "origins, such as https://app.example.org, whose web pages may use the hub from the browser; pages of other origins cannot read its answers, nor change anything",
+			origin(), func(c *Config) *[]string { return &c.HTTP.CORSOrigins }),
 		list("http.trusted_proxies", "reverse proxies in front of the hub whose X-Forwarded-For names the client; for other connections the client is the peer address",
 			network(), func(c *Config) *[]netip.Prefix { return &c.HTTP.TrustedProxies }),
 
@@ -349,6 +351,20 @@ func baseURL() kind[string] {
 			return "", nil
 		}
 		return parseBaseURL(s)
+	})
+}
+
+func origin() kind[string] {
+	return textLike("origins", "an origin as browsers send it, such as https://app.example.org or http://localhost:3000", func(s string) (string, error) {
+		base, err := parseBaseURL(s)
+		if err != nil {
+			return "", err
+		}
+		u, err := url.Parse(base)
+		if err != nil || u.Path != "" || base != strings.ToLower(base) || u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] && u.Port() != "" {
+			return "", fmt.Errorf("%q is not an origin", s)
+		}
+		return base, nil
 	})
 }
 
