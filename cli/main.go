@@ -29,6 +29,7 @@ type commands struct {
 	Listen        listenCmd        `cmd:"" group:"client" help:"Run a test subscriber: confirm intents, print deliveries, check signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
+	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
 	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys and access rules."`
@@ -36,7 +37,8 @@ type commands struct {
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
 	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
 
-	Keys keysCmd `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
+	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks demand of the hub."`
+	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`
 	Import  importCmd  `cmd:"" group:"cluster" help:"Import topics and subscriptions from a Ballerina, WSO2 or MOSIP hub."`

@@ -106,6 +106,8 @@ type Hub struct {
 	SecretGrace time.Duration
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
+	// SubscriberHeaders lets subscribers choose headers for requests to their callbacks.
+	SubscriberHeaders bool
 	// SignatureHosts are the methods for callbacks at particular hosts.
 	SignatureHosts []SignatureHost
 	// CompactJSON removes the whitespace between the tokens of JSON content.
@@ -265,6 +267,8 @@ type Auth struct {
 	File string
 	// Audit is control or all.
 	Audit string
+	// OnRuleRemoved is pause or keep.
+	OnRuleRemoved string
 	// Egress decides where token issuers may be.
 	Egress Egress
 }

@@ -60,7 +60,7 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
-		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
+		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.on_rule_removed": "keep", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
 		"storage.tail_bytes": "77MiB", "retention.max_bytes": "77MiB",
 		"delivery.egress.proxy_auth": "u77:p", "fetch.egress.proxy_auth": "u77:p", "auth.egress.proxy_auth": "u77:p", "cluster.token": "t77", "cluster.admission": "listed", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",

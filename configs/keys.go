@@ -99,6 +99,8 @@ func hubKeys() []entry {
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
+		scalar("hub.subscriber_headers", "false", "whether subscribers may choose headers for requests to their callbacks (hub.header.<Name>), or only operators",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.SubscriberHeaders }),
 		scalar("hub.secret_grace", "1d", "how long a replaced secret keeps signing beside the new one in webhook-signature (hub.signature_scheme=standard-webhooks); 0: not at all",
 			dur, between(dur, 0, 30*day), func(c *Config) *time.Duration { return &c.Hub.SecretGrace }),
 
@@ -238,6 +240,8 @@ func accessKeys() []entry {
 			func(c *Config) *string { return &c.Auth.File }),
 		scalar("auth.audit", "control", "which decisions are logged besides refusals; control: every change except publishing; all: publishing too",
 			text(), oneOf("control", "all"), func(c *Config) *string { return &c.Auth.Audit }),
+		scalar("auth.on_rule_removed", "pause", "what becomes of subscriptions whose owners no rule allows to subscribe any more, as far as that is certain; pause: they are paused; keep: they go on",
+			text(), oneOf("pause", "keep"), func(c *Config) *string { return &c.Auth.OnRuleRemoved }),
 
 		egressMode("auth.egress.mode", "where token issuers may be: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Auth.Egress.Mode }),

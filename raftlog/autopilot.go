@@ -29,7 +29,7 @@ type pilot struct {
 func newPilot(n *Node) *pilot {
 	p := &pilot{node: n}
 	stable := n.opts.Autopilot.Stabilization
-	p.lib = autopilot.New(n.raft, p, autopilot.WithPromoter(promoter{p}), autopilot.WithLogger(newRaftLogger(n.opts.Logger, &n.verbose)),
+	p.lib = autopilot.New(n.raft, p, autopilot.WithPromoter(promoter{p}), autopilot.WithLogger(newRaftLogger(n.opts.Logger, &n.verbose, n.repeats)),
 		autopilot.WithUpdateInterval(min(max(stable/5, 50*time.Millisecond), 2*time.Second)),
 		autopilot.WithReconcileInterval(min(max(stable/4, 50*time.Millisecond), 2*time.Second)))
 	return p

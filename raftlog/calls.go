@@ -34,10 +34,14 @@ const (
 	statusRefused   byte = 2 // nothing was done; the body gives the reason
 	statusUnknown   byte = 3 // it may have been done
 	statusRemoved   byte = 4 // the caller was removed from the cluster; the body says so for people
+	statusStranger  byte = 5 // nothing was done: the call is for members; the body says so for people
 )
 
 // maxCalls is how many calls of one connection are served concurrently.
 const maxCalls = 64
+
+// maxOpenFrame bounds a request of a node that is not a member.
+const maxOpenFrame = 64 << 10
 
 // writeTimeout bounds writing one frame.
 const writeTimeout = 10 * time.Second
@@ -72,14 +76,15 @@ func writeFrame(ctx context.Context, conn net.Conn, f frame) error {
 	return err
 }
 
-func readFrame(r io.Reader) (f frame, err error) {
+// readFrame reads a frame of at most limit bytes, which it asks for once it knows that there is a frame.
+func readFrame(r io.Reader, limit func() uint32) (f frame, err error) {
 	var head [4 + frameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return f, err
 	}
 	size := binary.BigEndian.Uint32(head[:])
-	if size < frameHead || size > maxFrame {
-		return f, fmt.Errorf("frame of %d bytes, expected %d to %d", size, frameHead, maxFrame)
+	if at := limit(); size < frameHead || size > at {
+		return f, fmt.Errorf("frame of %d bytes, expected %d to %d", size, frameHead, at)
 	}
 	f.number, f.kind = binary.BigEndian.Uint64(head[4:]), head[4+8]
 	f.body = make([]byte, size-frameHead)
@@ -89,12 +94,12 @@ func readFrame(r io.Reader) (f frame, err error) {
 
 // serveCalls serves the calls of one connection until it ends. Calls run concurrently; serveCalls does not wait for a call
 // that never returns.
-func serveCalls(conn net.Conn, answer func(method byte, body []byte) (status byte, out []byte)) {
+func serveCalls(conn net.Conn, limit func() uint32, answer func(method byte, body []byte) (status byte, out []byte)) {
 	var writing sync.Mutex
 	places := make(chan struct{}, maxCalls)
 	r := bufio.NewReaderSize(conn, 64<<10)
 	for {
-		f, err := readFrame(r)
+		f, err := readFrame(r, limit)
 		if err != nil {
 			return
 		}
@@ -113,7 +118,7 @@ func serveCalls(conn net.Conn, answer func(method byte, body []byte) (status byt
 
 // caller calls other nodes over connections that it keeps open. It is safe for concurrent use.
 type caller struct {
-	dial func(ctx context.Context, address string) (net.Conn, error)
+	dial func(ctx context.Context, address string, lane int) (net.Conn, error)
 
 	mu    sync.Mutex
 	lines map[lineKey]*callLine
@@ -125,7 +130,10 @@ type lineKey struct {
 	lane    int
 }
 
-func newCaller(dial func(ctx context.Context, address string) (net.Conn, error)) *caller {
+// laneOpen is for calls that need no membership, to nodes that may not have proven theirs either.
+const laneOpen = -2
+
+func newCaller(dial func(ctx context.Context, address string, lane int) (net.Conn, error)) *caller {
 	return &caller{dial: dial, lines: map[lineKey]*callLine{}}
 }
 
@@ -139,7 +147,7 @@ func (c *caller) call(ctx context.Context, address string, lane int, method byte
 		c.lines[key] = l
 	}
 	c.mu.Unlock()
-	s, err := l.session(ctx, func() (net.Conn, error) { return c.dial(ctx, address) })
+	s, err := l.session(ctx, func() (net.Conn, error) { return c.dial(ctx, address, lane) })
 	if err != nil {
 		return 0, nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
@@ -223,7 +231,7 @@ func (s *session) read() {
 	defer s.conn.Close()
 	r := bufio.NewReaderSize(s.conn, 64<<10)
 	for {
-		f, err := readFrame(r)
+		f, err := readFrame(r, func() uint32 { return maxFrame })
 		if err != nil {
 			return
 		}

@@ -2,8 +2,10 @@ package raftlog
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -221,12 +223,92 @@ func (n *Node) AddNonvoter(id, address string) error {
 
 // Dial connects to the node at address for calls.
 func (n *Node) Dial(ctx context.Context, address string) error {
-	conn, err := n.port.dial(ctx, streamCalls, address)
+	conn, err := n.port.dial(ctx, purpose{kind: streamCalls}, address)
 	if err != nil {
 		return err
 	}
 	return conn.Close()
 }
+
+// Visitor is a program that connects to a cluster port as some node.
+type Visitor struct {
+	ID, Instance, Cluster, Token string
+	Boot                         string
+	Secrets                      [][]byte
+	TLS                          *TLSFiles
+	Open                         bool // it claims to ask only what anybody may ask
+	Old                          bool // it knows no proofs
+}
+
+func (v Visitor) connect(ctx context.Context, kind byte, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if end, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(end)
+	}
+	shared := newSecrets(v.Token, func() [][]byte { return v.Secrets })
+	me := &self{id: v.ID, instance: v.Instance, cluster: v.Cluster, boot: v.Boot, level: hub.FeatureLevel}
+	if v.TLS != nil {
+		c, err := v.TLS.client("127.0.0.1")
+		if err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		conn, shared = tls.Client(conn, c), nil
+	}
+	if v.Old {
+		shared = nil
+	}
+	if _, err := dialHandshake(conn, purpose{kind, v.Open}, me, "", v.Token, shared); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// Raft opens one of raft's streams.
+func (v Visitor) Raft(ctx context.Context, address string) (net.Conn, error) {
+	return v.connect(ctx, streamRaft, address)
+}
+
+// Calls opens a connection for calls.
+func (v Visitor) Calls(ctx context.Context, address string) (*Visit, error) {
+	conn, err := v.connect(ctx, streamCalls, address)
+	return &Visit{conn: conn}, err
+}
+
+// Visit is a connection of a Visitor for calls.
+type Visit struct {
+	conn net.Conn
+	sent uint64
+}
+
+// Call makes a call; a byte names the method.
+func (v *Visit) Call(ctx context.Context, method byte, body []byte) (status byte, answer []byte, err error) {
+	v.sent++
+	if err := writeFrame(ctx, v.conn, frame{v.sent, method, body}); err != nil {
+		return 0, nil, err
+	}
+	f, err := readFrame(v.conn, func() uint32 { return maxFrame })
+	return f.kind, f.body, err
+}
+
+func (v *Visit) Close() error { return v.conn.Close() }
+
+// Methods that are open to all, and what those who are not members get from the others.
+const (
+	MethodState, MethodStatus, MethodForward, MethodJoin = methodState, methodStatus, methodForward, methodJoin
+
+	StatusOK, StatusRemoved, StatusStranger = statusOK, statusRemoved, statusStranger
+)
+
+// ForwardBody is a batch as a follower sends it to the leader.
+func ForwardBody(origin string, seq uint64, proposals ...[]byte) []byte {
+	return encodeForward(&batch{origin: origin, seq: seq, proposals: proposals, newWork: true})
+}
+
+// Instance identifies the node's files.
+func (n *Node) Instance() string { return n.port.self.Load().instance }
 
 // SealValue returns the stored form of a value.
 func SealValue(key string, val []byte) []byte { return sealValue([]byte(key), val) }

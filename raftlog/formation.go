@@ -69,8 +69,9 @@ func (n *Node) openPort(ctx context.Context) error {
 		return err
 	}
 	n.port.onRefusal = n.handleRefusal
-	n.caller = newCaller(func(ctx context.Context, address string) (conn net.Conn, err error) {
-		return n.port.dial(ctx, streamCalls, address)
+	n.port.admit, n.port.stays = n.admitVisitor, n.isMemberNow
+	n.caller = newCaller(func(ctx context.Context, address string, lane int) (conn net.Conn, err error) {
+		return n.port.dial(ctx, purpose{streamCalls, lane == laneOpen}, address)
 	})
 	n.port.open()
 	if !fresh {
@@ -171,7 +172,7 @@ func (n *Node) requestState(ctx context.Context, p Peer, request []byte, err err
 	}
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	status, body, err := n.caller.call(ctx, p.Address, 0, methodState, request)
+	status, body, err := n.caller.call(ctx, p.Address, laneOpen, methodState, request)
 	if err != nil {
 		return nil, err
 	}
@@ -321,36 +322,6 @@ func (n *Node) handleState(body []byte) (status byte, out []byte) {
 		return statusRefused, []byte(err.Error())
 	}
 	return statusOK, out
-}
-
-// serveCalls serves one connection from another node.
-func (n *Node) serveCalls(conn net.Conn, from string) {
-	serveCalls(conn, func(method byte, body []byte) (byte, []byte) {
-		if me := n.port.self.Load(); me.removed[from] {
-			return statusRemoved, []byte(me.checkNode(from, "", "").text)
-		}
-		switch method {
-		case methodState:
-			return n.handleState(body)
-		case methodStatus:
-			return n.handleStatus()
-		case methodForward:
-			return n.handleForward(body)
-		case methodJoin:
-			return n.handleJoin(body)
-		case methodChange:
-			return n.handleChange(body)
-		case methodReadIndex:
-			return n.handleReadIndex()
-		case methodTerm:
-			return n.handleTerm(body)
-		case methodContact:
-			return n.handleReport(from, body)
-		case methodNodeCall:
-			return n.handleNodeCall(body)
-		}
-		return statusRefused, []byte("unknown call")
-	})
 }
 
 // closePort closes the port, if there is one, and waits for its goroutines.

@@ -58,8 +58,8 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 	}
 	switch status {
 	case statusOK:
-	case statusNotLeader:
-		return hub.BatchResult{}, errNotLeader
+	case statusNotLeader, statusStranger:
+		return hub.BatchResult{}, errNotLeader // or that node does not know yet that this one is a member
 	case statusRefused:
 		return hub.BatchResult{}, decodeRefusal(body)
 	default:

@@ -12,7 +12,8 @@ import (
 )
 
 // The handshake between nodes: one byte that gives the stream's purpose, a hello from the dialing node, a welcome from the
-// other. Nothing else is read before both agree.
+// other. Nothing else is read before both agree. With plain TCP the two first prove to each other that they belong together
+// (proof.go); with TLS their certificates do that.
 const (
 	protocolVersion = 1
 	maxHello        = 4 << 10 // bytes of a hello or welcome
@@ -29,13 +30,18 @@ type hello struct {
 	Instance string `json:"instance"`
 	To       string `json:"to,omitempty"` // ID of the node it wants to reach
 	Token    string `json:"token,omitempty"`
-	Level    uint32 `json:"level"` // feature level of its program
+	Level    uint32 `json:"level"`           // feature level of its program
+	Boot     string `json:"boot,omitempty"`  // identifies the run of its program
+	Open     bool   `json:"open,omitempty"`  // for calls that need no membership
+	Nonce    string `json:"nonce,omitempty"` // with plain TCP: it proves that it belongs to the cluster, and asks for the same
 	// Settings should be the same on every node.
 	Settings map[string]string `json:"settings,omitempty"`
 }
 
-// welcome is the other half. A refusal reveals nothing about the refusing node.
+// welcome is the other half. A refusal reveals nothing about the refusing node; a challenge, after which another welcome
+// follows, its ID only.
 type welcome struct {
+	challenge
 	Version  int     `json:"version"`
 	Refused  refusal `json:"refused,omitempty"`
 	Reason   string  `json:"reason,omitempty"`
@@ -65,6 +71,10 @@ const (
 	refusedAddress refusal = "address"
 	// refusedCertificate: the node claims another ID than its certificate.
 	refusedCertificate refusal = "certificate"
+	// refusedProof: the nodes have no secret in common.
+	refusedProof refusal = "proof"
+	// refusedMember: raft's streams are for members.
+	refusedMember refusal = "member"
 )
 
 // refusedError is the reason why one node refuses another.
@@ -84,6 +94,7 @@ func refuse(what refusal, format string, args ...any) *refusedError {
 // self is what a node tells others about itself, and what it knows about them. It is immutable.
 type self struct {
 	id, instance string
+	boot         string
 	cluster      string            // empty: not known yet
 	fresh        bool              // it belongs to no cluster yet
 	members      map[string]string // instance of each node's files, as far as known
@@ -127,14 +138,24 @@ func (s *self) checkNode(id, instance, cluster string) *refusedError {
 	return nil
 }
 
-// checkHello checks a hello on the listening side.
-func (s *self) checkHello(h *hello, token string) *refusedError {
-	given, want := sha256.Sum256([]byte(h.Token)), sha256.Sum256([]byte(token))
-	switch {
-	case h.Version != protocolVersion:
-		return refuse(refusedVersion, "it speaks version %d of the node protocol, %s speaks version %d; run the same quorumhub version on every node", h.Version, s.id, protocolVersion)
-	case subtle.ConstantTimeCompare(given[:], want[:]) != 1:
+func (s *self) checkVersion(version int) *refusedError {
+	if version != protocolVersion {
+		return refuse(refusedVersion, "it speaks version %d of the node protocol, %s speaks version %d; run the same quorumhub version on every node", version, s.id, protocolVersion)
+	}
+	return nil
+}
+
+func (s *self) checkToken(given, token string) *refusedError {
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 {
 		return refuse(refusedToken, "its cluster.token differs from that of %s", s.id)
+	}
+	return nil
+}
+
+// checkHello checks a hello on the listening side, apart from its version and its proof.
+func (s *self) checkHello(h *hello) *refusedError {
+	switch {
 	case h.To != "" && h.To != s.id:
 		return refuse(refusedID, "it wants to reach %s, but this address belongs to %s; check cluster.peers", h.To, s.id)
 	}
@@ -144,21 +165,30 @@ func (s *self) checkHello(h *hello, token string) *refusedError {
 	return s.checkLevel(h.Node, h.Level)
 }
 
-// dialHandshake is the dialing side of the handshake: it sends a hello and checks the welcome.
-func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welcome, error) {
-	err := writeHello(conn, []byte{kind}, &hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level, Settings: me.settings})
-	if err != nil {
+// dialHandshake is the dialing side of the handshake: it sends a hello and checks the welcome. shared is nil with TLS.
+func dialHandshake(conn net.Conn, p purpose, me *self, to, token string, shared *secrets) (*welcome, error) {
+	h := hello{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, To: to, Token: token, Level: me.level, Boot: me.boot, Open: p.open,
+		Settings: me.settings}
+	if shared != nil {
+		h.Nonce = randomID() + randomID()
+		if me.clusterLevel != levelUnproven {
+			h.Token = "" // on this machine anybody may be listening in the node's place
+		}
+	}
+	if err := writeHello(conn, []byte{p.kind}, &h); err != nil {
 		return nil, fmt.Errorf("send hello: %w", err)
 	}
-	w := new(welcome)
-	if err := readHello(conn, w); err != nil {
-		return nil, fmt.Errorf("read welcome: %w", err)
+	w, err := readWelcome(conn)
+	if err != nil {
+		return nil, err
 	}
-	if w.Refused != "" {
-		return nil, &refusedError{what: w.Refused, text: oneLine(w.Reason), theirs: true, settled: w.Settled}
+	if shared != nil {
+		if w, err = answerChallenge(conn, p, me, &h, w, shared); err != nil {
+			return nil, err
+		}
 	}
-	if w.Version != protocolVersion {
-		return nil, refuse(refusedVersion, "it speaks version %d of the node protocol, %s speaks version %d; run the same quorumhub version on every node", w.Version, me.id, protocolVersion)
+	if r := me.checkVersion(w.Version); r != nil {
+		return nil, r
 	}
 	if to != "" && w.Node != to {
 		return nil, refuse(refusedID, "%s wants to reach %s, but this address belongs to %s; check cluster.peers", me.id, to, w.Node)
@@ -168,6 +198,17 @@ func dialHandshake(conn net.Conn, kind byte, me *self, to, token string) (*welco
 	}
 	if r := me.checkLevel(w.Node, w.Level); r != nil {
 		return nil, r
+	}
+	return w, nil
+}
+
+func readWelcome(conn net.Conn) (*welcome, error) {
+	w := new(welcome)
+	if err := readHello(conn, w); err != nil {
+		return nil, fmt.Errorf("read welcome: %w", err)
+	}
+	if w.Refused != "" {
+		return nil, &refusedError{what: w.Refused, text: oneLine(w.Reason), theirs: true, settled: w.Settled}
 	}
 	return w, nil
 }

@@ -101,7 +101,7 @@ func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout+2*reachTimeout)
 	defer cancel()
-	status, body, err := n.caller.call(ctx, address, 0, methodJoin, request)
+	status, body, err := n.caller.call(ctx, address, laneOpen, methodJoin, request)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +115,14 @@ func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, 
 	return a, nil
 }
 
-// handleJoin answers a join request.
-func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
+// handleJoin answers a join request. A node asks for itself only.
+func (n *Node) handleJoin(from visitor, body []byte) (status byte, out []byte) {
 	var q joinRequest
 	if err := json.Unmarshal(body, &q); err != nil {
 		return statusRefused, []byte("unreadable request")
+	}
+	if q.Node != from.id {
+		return statusRefused, []byte("a node may ask for itself only")
 	}
 	if !n.running.Load() {
 		return statusRefused, []byte("starting")
@@ -132,7 +135,7 @@ func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 	} else {
 		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout+reachTimeout)
 		defer cancel()
-		err := n.admitNode(ctx, &q)
+		err := n.admitNode(ctx, &q, from.proven)
 		var r *refusedError
 		switch {
 		case err == nil:
@@ -154,7 +157,7 @@ func (n *Node) handleJoin(body []byte) (status byte, out []byte) {
 
 // admitNode adds a node as a non-voter, or changes the address of a member. A *refusedError is final; other errors are
 // temporary or wait for an operator.
-func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
+func (n *Node) admitNode(ctx context.Context, q *joinRequest, proven bool) error {
 	if err := n.members.changing.take(ctx); err != nil {
 		return err
 	}
@@ -165,6 +168,12 @@ func (n *Node) admitNode(ctx context.Context, q *joinRequest) error {
 	n.refresh()
 	if r := n.port.self.Load().checkNode(q.Node, q.Instance, ""); r != nil {
 		return r
+	}
+	if !proven {
+		if r := n.checkKeys(q); r != nil {
+			return r
+		}
+		return n.port.shared.refusal(n.opts.ID)
 	}
 	known := n.nodes()[q.Node]
 	if known.Phase == hub.NodeLeaving {
@@ -253,7 +262,7 @@ func (n *Node) verifyAddress(ctx context.Context, q *joinRequest) error {
 	if err != nil {
 		return err
 	}
-	status, body, err := n.caller.call(ctx, q.Address, 0, methodState, question)
+	status, body, err := n.caller.call(ctx, q.Address, laneOpen, methodState, question)
 	var a stateResponse
 	if err == nil && status == statusOK {
 		err = json.Unmarshal(body, &a)
@@ -290,7 +299,7 @@ func (n *Node) self() *self {
 }
 
 func (n *Node) selfLocked() *self {
-	s := &self{id: n.opts.ID, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former, level: n.level, clusterLevel: n.FeatureLevel(), settings: settingsOf(n.opts.Settings),
+	s := &self{id: n.opts.ID, boot: n.boot, instance: n.identity.Instance, cluster: n.identity.ClusterID, former: n.identity.Former, level: n.level, clusterLevel: n.FeatureLevel(), settings: settingsOf(n.opts.Settings),
 		members: map[string]string{}, removed: map[string]bool{}, ids: map[string]string{}, fresh: !n.founded && !n.opts.Join && n.identity.ClusterID == ""}
 	if n.founded || s.cluster != "" {
 		maps.Copy(s.members, n.identity.Members)
@@ -368,6 +377,9 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 
 // handleRefusal is called when another node refuses this one or the reverse. It notices that this node was removed.
 func (n *Node) handleRefusal(r *refusedError) {
+	if r.what == refusedProof {
+		n.unproven.note()
+	}
 	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return
 	}

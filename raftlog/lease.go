@@ -278,15 +278,6 @@ func (n *Node) handleReport(from string, body []byte) (status byte, out []byte) 
 	return statusOK, binary.AppendUvarint(nil, uint64(max(0, time.Since(r.contact))))
 }
 
-func (n *Node) isMember(id string) bool {
-	for _, s := range n.servers() {
-		if string(s.ID) == id {
-			return true
-		}
-	}
-	return false
-}
-
 // Contact implements hub.Cluster. It is 0 for the only voter.
 func (n *Node) Contact() time.Duration {
 	const never = math.MaxInt64

@@ -82,11 +82,12 @@ func (n *Node) raiseLevel() {
 		}
 		least = min(least, m.FeatureLevel)
 	}
-	if least <= n.FeatureLevel() {
+	has := n.FeatureLevel()
+	if least <= has {
 		return
 	}
 	_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: least}}})
-	if err == nil {
+	if err == nil && (has > 0 || n.port != nil) { // a new hub of one node has nothing to tell
 		n.opts.Logger.Info("feature level raised; every node supports it", "level", least)
 	} // otherwise the next round tries again
 }

@@ -6,24 +6,26 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // raftLogger passes raft's messages to slog. Raft is verbose: its info messages are debug messages for operators, and so are
-// its warnings and errors while the node starts or stops (every first election begins with a warning).
+// its warnings and errors while the node starts or stops (every first election begins with a warning). What it repeats is counted.
 type raftLogger struct {
 	to      *slog.Logger
 	name    string
 	args    []any
 	verbose *atomic.Bool
+	repeats *repeats
 }
 
 var _ hclog.Logger = (*raftLogger)(nil)
 
-func newRaftLogger(to *slog.Logger, verbose *atomic.Bool) *raftLogger {
-	return &raftLogger{to: to, name: "raft", verbose: verbose}
+func newRaftLogger(to *slog.Logger, verbose *atomic.Bool, r *repeats) *raftLogger {
+	return &raftLogger{to: to, name: "raft", verbose: verbose, repeats: r}
 }
 
 func (l *raftLogger) level(level hclog.Level) slog.Level {
@@ -46,6 +48,15 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	to := l.level(level)
 	if msg == refusedNudge {
 		to = slog.LevelDebug
+	}
+	if to > slog.LevelDebug {
+		show, hidden := l.repeats.note(l.name+msg, nodeIn(args))
+		switch {
+		case !show:
+			to = slog.LevelDebug
+		case hidden > 0:
+			args = append(slices.Clip(args), "repeated", hidden)
+		}
 	}
 	if !l.to.Enabled(context.Background(), to) {
 		return

@@ -84,10 +84,14 @@ type clusterView struct {
 }
 
 type seenNode struct {
+	since  time.Time // when this node first knew of it
 	asking bool
 	asked  time.Time // when the newest answered request was sent
 	alive  bool      // as last logged
 	known  bool      // alive is set
+	told   time.Time // when it was last logged that it does not answer
+	gone   time.Time // when that was first logged
+	missed int       // requests without an answer since then
 	status statusResponse
 }
 
@@ -296,6 +300,9 @@ func (n *Node) pollMembers() {
 		leads := n.raft.State() == raft.Leader
 		members := map[string]bool{}
 		servers := n.servers()
+		if n.vouched.reviewDue() {
+			asking.Go(func() { n.askMembers(n.ctx) })
+		}
 		if n.LeaderID() == "" {
 			servers = n.withPeers(servers) // the configuration may be outdated
 		}
@@ -308,15 +315,10 @@ func (n *Node) pollMembers() {
 			members[id] = true
 			seen := n.view.nodes[id]
 			if seen == nil {
-				seen = &seenNode{}
+				seen = &seenNode{since: time.Now()}
 				n.view.nodes[id] = seen
 			}
-			if alive := n.view.aliveLocked(id, leads); !seen.asked.IsZero() && alive != seen.alive || !seen.known && alive {
-				if seen.known || !alive {
-					logLiveness(n.opts.Logger, id, alive)
-				}
-				seen.alive, seen.known = alive, true
-			}
+			seen.logLiveness(n.opts.Logger, id, n.view.aliveLocked(id, leads))
 			if seen.asked.IsZero() && time.Since(n.view.since) < beginning {
 				pause = firstPause // nodes that start together answer soon
 			}
@@ -337,11 +339,22 @@ func (n *Node) pollMembers() {
 	}
 }
 
-func logLiveness(to *slog.Logger, id string, alive bool) {
-	if alive {
-		to.Info("node is reachable again", "node", id)
-	} else {
-		to.Info("node does not answer; its subscriptions move to other nodes if it stays away", "node", id)
+// logLiveness reports that a node does not answer: once, then once a minute, and when it answers again.
+func (s *seenNode) logLiveness(to *slog.Logger, id string, alive bool) {
+	now := time.Now()
+	switch {
+	case alive && s.known && !s.alive:
+		to.Info("node is reachable again", "node", id, "after", now.Sub(s.gone).Round(100*time.Millisecond).String())
+	case alive, !s.known && s.asked.IsZero() && now.Sub(s.since) < beginning:
+	case !s.known || s.alive:
+		to.Warn("node does not answer; its subscriptions move to other nodes if it stays away", "node", id)
+		s.gone, s.told, s.missed = now, now, 0
+	case now.Sub(s.told) >= repeatPause:
+		to.Warn("node still does not answer", "node", id, "for", now.Sub(s.gone).Round(time.Second).String(), "attempts", s.missed)
+		s.told, s.missed = now, 0
+	}
+	if alive || !s.gone.IsZero() {
+		s.alive, s.known = alive, true
 	}
 }
 
@@ -355,5 +368,7 @@ func (n *Node) pollMember(id, address string, seen *seenNode) {
 	seen.asking = false
 	if err == nil {
 		seen.asked, seen.status = at, a
+	} else {
+		seen.missed++
 	}
 }

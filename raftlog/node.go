@@ -73,6 +73,10 @@ type Node struct {
 	confirmed     *confirmations
 	leaderChanged leaderChange
 	formation     formation
+	repeats       *repeats
+	vouched       vouched
+	unproven      lasting       // refusals for lack of a common secret
+	raftRuns      chan struct{} // closed when running is set
 	reading       *readGate     // for consistent reads on this node
 	verifying     *readGate     // for those that ask this node as leader
 	founded       bool          // the node belongs to a cluster or founds one; set before raft runs
@@ -122,9 +126,10 @@ func newNode(opts Options) (*Node, error) {
 	}
 	n := &Node{
 		opts: o, store: o.Store, engine: o.Store, level: hub.FeatureLevel, clock: newClusterClock(o.Clock),
-		ready: make(chan struct{}), notify: make(chan bool, 16), boot: randomID(),
+		ready: make(chan struct{}), raftRuns: make(chan struct{}), notify: make(chan bool, 16), boot: randomID(),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.repeats = newRepeats(n.answers)
 	n.members.start(n.ctx)
 	n.view.start()
 	n.confirmed, n.leaderChanged = newConfirmations(n.view.since), newLeaderChange()

@@ -49,6 +49,9 @@ type Options struct {
 	Peers []Peer
 	// Token, if not empty, is a secret shared by all nodes. Connections without it are refused.
 	Token string
+	// Secrets returns other secrets that only the nodes of this cluster know, the preferred one first. With plain TCP and without
+	// Token, two nodes talk as members only if they have one in common. They are not sent.
+	Secrets func() [][]byte
 	// TLS enables mutual TLS between nodes. nil: plain TCP.
 	TLS *TLSFiles
 	// Shared identifies, without revealing it, what else must be the same on all nodes that found a cluster.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -15,9 +16,8 @@ import (
 )
 
 const (
-	helloTimeout = 5 * time.Second  // for TLS and the handshake
-	maxPending   = 64               // connections that have not completed the handshake
-	repeatAfter  = 30 * time.Second // before the same message is logged again
+	helloTimeout = 5 * time.Second // for TLS and the handshake
+	repeatAfter  = repeatPause     // before the same message is logged again
 	maxLogged    = 256
 )
 
@@ -35,10 +35,13 @@ type port struct {
 	address   string // where other nodes dial this one
 	token     string
 	tls       *TLSFiles // nil: plain TCP, loopback only
+	shared    *secrets  // what proves membership then
 	log       *slog.Logger
 	self      atomic.Pointer[self]
-	serve     func(conn net.Conn, from string)
-	onRefusal func(*refusedError) // called when another node refuses this one or the reverse; it must be quick
+	serve     func(conn net.Conn, from visitor)
+	admit     func(kind byte, from visitor) *refusedError // decides about a new connection
+	stays     func(from visitor) bool                     // asked for whatever arrives on one of raft's streams
+	onRefusal func(*refusedError)                         // called when another node refuses this one or the reverse; it must be quick
 
 	clusters  sync.Map // by node ID: the cluster the node claimed when it last dialed
 	agreement agreement
@@ -47,7 +50,7 @@ type port struct {
 	closed   chan struct{}
 	once     sync.Once
 	handlers sync.WaitGroup
-	pending  chan struct{} // places for connections before their handshake
+	guests   *guests // connections that are not known to be members'
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
@@ -59,19 +62,20 @@ var _ raft.StreamLayer = (*port)(nil)
 
 // newPort takes over the listener; it accepts nothing before open. serve gets each connection that carries calls, on its own
 // goroutine.
-func newPort(o Options, me *self, serve func(net.Conn, string)) (*port, error) {
+func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) {
 	p := &port{
 		listener: o.Listener, connect: o.Dial, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
-		raft:    make(chan net.Conn),
-		closed:  make(chan struct{}),
-		pending: make(chan struct{}, maxPending),
-		conns:   map[net.Conn]struct{}{},
-		logged:  map[string]time.Time{},
-		heard:   map[string]time.Time{},
+		shared: newSecrets(o.Token, o.Secrets),
+		raft:   make(chan net.Conn),
+		closed: make(chan struct{}),
+		conns:  map[net.Conn]struct{}{},
+		logged: map[string]time.Time{},
+		heard:  map[string]time.Time{},
 
 		agreement: agreement{log: o.Logger, differs: map[string][]string{}},
 	}
 	p.self.Store(me)
+	p.guests = newGuests(func() map[string]string { return p.self.Load().ids })
 	if p.tls == nil {
 		if !loopback(o.Listener.Addr()) {
 			return nil, fmt.Errorf("cluster.addr: %s is reachable from other machines, but traffic between nodes is plain TCP; "+
@@ -127,24 +131,26 @@ func (p *port) accept() {
 				continue
 			}
 		}
-		select {
-		case p.pending <- struct{}{}:
-		default:
-			conn.Close() // too many connections without a handshake
-			continue
-		}
 		if !p.track(conn) {
-			<-p.pending
 			return
 		}
-		p.handlers.Go(func() { p.handleConn(conn) })
+		in, crowded := p.guests.enter(conn)
+		if crowded {
+			p.logOnce("too many connections that do not say who they are; the oldest are closed", "remote", in.home)
+		}
+		p.handlers.Go(func() { p.handleConn(conn, in) })
 	}
 }
 
-// handleConn performs the handshake on a new connection and passes it on.
-func (p *port) handleConn(raw net.Conn) {
-	conn, kind, from, err := p.acceptHandshake(raw)
-	<-p.pending
+// handleConn performs the handshake on a new connection and passes it on. Only members give their place as guests back before the
+// connection ends.
+func (p *port) handleConn(raw net.Conn, in *guest) {
+	defer in.leave()
+	conn, kind, from, err := p.acceptHandshake(raw, in)
+	if err == nil && p.stays(from) {
+		p.guests.settle(from.id, raw.RemoteAddr(), func(id string) bool { return p.stays(visitor{id: id, proven: true}) })
+		in.leave()
+	}
 	if err != nil {
 		_ = p.forget(raw) // the other side has been told the reason, if there is one to tell
 		return
@@ -152,7 +158,7 @@ func (p *port) handleConn(raw net.Conn) {
 	switch kind {
 	case streamRaft:
 		select {
-		case p.raft <- conn:
+		case p.raft <- &memberConn{Conn: conn, stays: func() bool { return p.stays(from) }}:
 		case <-p.closed:
 			conn.Close()
 		}
@@ -163,54 +169,100 @@ func (p *port) handleConn(raw net.Conn) {
 }
 
 // acceptHandshake is the handshake of the listening side.
-func (p *port) acceptHandshake(raw net.Conn) (conn net.Conn, kind byte, from string, err error) {
-	conn = &trackedConn{Conn: raw, port: p, raw: raw}
+func (p *port) acceptHandshake(raw net.Conn, in *guest) (conn net.Conn, kind byte, from visitor, err error) {
+	conn = &trackedConn{Conn: guestConn{raw, in}, port: p, raw: raw}
 	peer := raw
-	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return nil, 0, "", err
+	begin := time.Now()
+	if err := raw.SetDeadline(begin.Add(in.patience())); err != nil {
+		return nil, 0, from, err
 	}
 	if p.tls != nil {
-		t := tls.Server(raw, p.tls.server())
+		t := tls.Server(guestConn{raw, in}, p.tls.server())
 		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.logOnce("refused a connection: TLS handshake failed", "remote", raw.RemoteAddr().String(), "error", tlsProblem(err))
-			return nil, 0, "", err
+			p.logTLSFailure(in.home, err)
+			return nil, 0, from, err
 		}
 		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
 	}
 	var first [1]byte
 	if _, err := conn.Read(first[:]); err != nil {
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
 	kind = first[0]
 	if kind != streamRaft && kind != streamCalls {
 		p.logOnce("refused a connection: not a quorumhub node", "remote", raw.RemoteAddr().String())
-		return nil, 0, "", errors.New("not a quorumhub node")
+		return nil, 0, from, errors.New("not a quorumhub node")
 	}
 	var h hello
 	if err := readHello(conn, &h); err != nil {
 		p.logOnce("refused a connection: unreadable handshake", "remote", raw.RemoteAddr().String(), "error", err)
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
+	if err := raw.SetDeadline(begin.Add(helloTimeout)); err != nil {
+		return nil, 0, from, err
+	}
+	from = visitor{id: h.Node, boot: h.Boot}
 	me := p.self.Load()
-	r := checkPeer(peer, h.Node)
-	if r == nil {
-		r = me.checkHello(&h, p.token)
+	from.proven, err = p.examine(conn, peer, kind, me, &h)
+	var r *refusedError
+	if err == nil {
+		if r = me.checkHello(&h); r == nil {
+			r = p.admit(kind, from)
+		}
+	} else if !errors.As(err, &r) {
+		return nil, 0, from, err
 	}
 	if r != nil {
 		p.logOnce("refused a node", "node", oneLine(h.Node), "reason", string(r.what), "error", oneLine(r.text))
-		return nil, 0, "", errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
+		return nil, 0, from, errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
 	}
-	p.clusters.Store(h.Node, h.Cluster)
-	p.agreement.compare(me.settings, h.Node, h.Settings)
+	if from.proven {
+		p.clusters.Store(h.Node, h.Cluster)
+		p.agreement.compare(me.settings, h.Node, h.Settings)
+	}
 	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level, Settings: me.settings}
 	if err := writeHello(conn, nil, &w); err != nil {
-		return nil, 0, "", err
+		return nil, 0, from, err
 	}
-	return conn, kind, h.Node, raw.SetDeadline(time.Time{})
+	return conn, kind, from, raw.SetDeadline(time.Time{})
 }
 
-// dial connects to the node at address for kind. The error wraps a *refusedError if either node refuses the other.
-func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, error) {
+// logTLSFailure reports why a connection got no further than TLS. Of connections that just end, one line is enough.
+func (p *port) logTLSFailure(from string, err error) {
+	why := tlsProblem(err)
+	var broken *net.OpError
+	if errors.As(err, &broken) && broken.Op != "remote error" || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		why = errors.New("the connection ended, or nothing came for too long")
+	}
+	p.logOnce("refused a connection: TLS handshake failed", "remote", from, "error", why)
+}
+
+// examine finds out whether the dialing node is what it claims: one of the nodes that hold the cluster's secrets and, with TLS,
+// the very node its certificate names.
+func (p *port) examine(conn, peer net.Conn, kind byte, me *self, h *hello) (proven bool, err error) {
+	r := checkPeer(peer, h.Node)
+	if r == nil {
+		r = me.checkVersion(h.Version)
+	}
+	switch {
+	case r != nil:
+	case p.tls != nil:
+		r = me.checkToken(h.Token, p.token)
+		proven = r == nil
+	case h.Nonce == "": // a program that knows no proofs
+		r = me.checkToken(h.Token, p.token)
+		proven = r == nil && (p.token != "" || me.clusterLevel == levelUnproven)
+	default:
+		proven, r, err = p.shared.challengeVisitor(conn, purpose{kind, h.Open}, me, h)
+	}
+	if r != nil {
+		return false, r
+	}
+	return proven, err
+}
+
+// dial connects to the node at address. The error wraps a *refusedError if either node refuses the other.
+func (p *port) dial(ctx context.Context, why purpose, address string) (net.Conn, error) {
 	select {
 	case <-p.closed:
 		return nil, net.ErrClosed
@@ -270,7 +322,11 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	case !loopback(raw.RemoteAddr()):
 		return fail(refuse(refusedPlain, "%s is on another machine, but plain TCP is allowed only for loopback addresses; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
-	w, err := dialHandshake(conn, kind, me, me.ids[address], p.token)
+	shared := p.shared
+	if p.tls != nil {
+		shared = nil
+	}
+	w, err := dialHandshake(conn, why, me, me.ids[address], p.token, shared)
 	if err != nil {
 		return fail(classifyTLS(address, err)) // with TLS 1.3 the other side's verdict on this node's certificate arrives only now
 	}
@@ -279,6 +335,9 @@ func (p *port) dial(ctx context.Context, kind byte, address string) (net.Conn, e
 	}
 	if !stop() {
 		return fail(ctx.Err())
+	}
+	if me.ids[address] == w.Node {
+		p.guests.settle(w.Node, raw.RemoteAddr(), func(id string) bool { return p.stays(visitor{id: id, proven: true}) })
 	}
 	p.agreement.compare(me.settings, w.Node, w.Settings)
 	return conn, raw.SetDeadline(time.Time{})
@@ -373,7 +432,7 @@ func (p *port) Accept() (net.Conn, error) {
 func (p *port) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, helloTimeout))
 	defer cancel()
-	conn, err := p.dial(ctx, streamRaft, string(address))
+	conn, err := p.dial(ctx, purpose{kind: streamRaft}, string(address))
 	if err != nil {
 		return nil, err
 	}

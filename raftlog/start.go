@@ -39,6 +39,7 @@ func (n *Node) startRaft() (err error) {
 		return fmt.Errorf("raft: %w", err)
 	}
 	n.running.Store(true)
+	close(n.raftRuns)
 	n.runLoops(followers)
 	return nil
 }
@@ -47,7 +48,7 @@ func (n *Node) startRaft() (err error) {
 func (n *Node) networkTransport() raft.Transport {
 	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.port, MaxPool: 3, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
-		Logger: newRaftLogger(n.opts.Logger, &n.verbose).Named("transport"),
+		Logger: newRaftLogger(n.opts.Logger, &n.verbose, n.repeats).Named("transport"),
 	})}
 }
 
@@ -55,7 +56,7 @@ func (n *Node) raftConfig() *raft.Config {
 	o := &n.opts
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.ID)
-	c.Logger = newRaftLogger(o.Logger, &n.verbose)
+	c.Logger = newRaftLogger(o.Logger, &n.verbose, n.repeats)
 	// One millisecond more than asked for: electNow lowers it, which makes raft look at its timers at once.
 	c.HeartbeatTimeout, c.ElectionTimeout = o.Timing.Heartbeat+time.Millisecond, o.Timing.Election+time.Millisecond
 	c.LeaderLeaseTimeout, c.CommitTimeout = o.Timing.Lease, o.Timing.Commit

@@ -347,6 +347,7 @@ func TestAudit(t *testing.T) {
 func signedWith(t *testing.T, secret, target, body string) *http.Request {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Host = "hub.example.net"
 	r.Header.Set("Content-Type", "application/json")
 	if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
 		Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),

@@ -102,27 +102,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.ServeHTTP(x, r)
 }
 
+// finish ends an exchange. Whatever way the handler took out, what the request held is given back, and it is counted and reported.
 func (s *Server) finish(x *exchange, r *http.Request) {
-	if v := recover(); v != nil {
-		if v == http.ErrAbortHandler { //nolint:errorlint // net/http checks for this value
-			panic(v)
-		}
+	v := recover()
+	if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // net/http checks for this value
 		s.Log.Error("panic in a handler", slog.Any("panic", v), slog.String("method", r.Method),
 			slog.String("path", r.URL.Path), slog.String("correlation_id", idOf(x)), slog.String("stack", string(debug.Stack())))
-		if x.status != 0 {
-			// The response has begun; only closing the connection shows that it is incomplete.
-			s.metrics.request(x.route, http.StatusInternalServerError)
-			x.report(s.Guard, r, http.StatusInternalServerError)
-			x.signed.release()
-			panic(http.ErrAbortHandler)
+		if x.status == 0 {
+			writeProblem(x, r, problem.Internal(idOf(x)))
+			v = nil
+		} else {
+			x.status = http.StatusInternalServerError
 		}
-		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
+	x.signed.release()
 	s.metrics.request(x.route, x.status)
 	x.report(s.Guard, r, x.status)
-	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
+	if v != nil {
+		// The response has begun; only closing the connection shows that it is incomplete.
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // report writes the audit lines of the request.

@@ -39,7 +39,8 @@ func (s *Server) table() []*route {
 	if s.Profile == ProfileMOSIP {
 		hubMethods[http.MethodGet] = s.getFailedContent
 	}
-	subscriptions := access{changes: auth.ActionSubscriptions, own: true}
+	subscriptions := access{changes: auth.ActionSubscriptions}
+	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true} // for handlers that look at the owner
 	nodes := access{changes: auth.ActionCluster}
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they contain what was published
 	ownLetters := letters
@@ -57,13 +58,13 @@ func (s *Server) table() []*route {
 		{name: "leave", paths: []string{"/v1/cluster/leave"}, methods: post(s.leave), access: nodes},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions), access: access{own: true}},
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: subscriptions},
-		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription), access: subscriptions},
-		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: subscriptions},
-		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: subscriptions},
-		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
-		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: access{changes: auth.ActionSubscriptions}},
+			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: ownSubscriptions},
+		{name: "rewind", paths: []string{"/v1/subscriptions/:id/rewind"}, methods: post(s.rewindSubscription), access: ownSubscriptions},
+		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
+		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
+		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
+		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
@@ -78,14 +79,15 @@ func (s *Server) table() []*route {
 		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
 		{name: "import", paths: []string{"/v1/import"}, methods: post(s.postImport), access: access{changes: auth.ActionImport}},
 		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true, limited: true}},
-		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true}},
-		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true, details: true}},
-		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true, details: true}},
+		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true, anyHost: true}},
+		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true, anyHost: true, details: true}},
+		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true, anyHost: true, details: true}},
 		{name: "metrics", paths: []string{"/metrics"}, methods: get(metricsHandler(s.Registry))},
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true, limited: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
+	routes = append(routes, s.callbackRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}

@@ -36,6 +36,7 @@ type Server struct {
 	liveness  liveness
 	queries   *nameCache // raw query of a publish -> topic
 	paths     *nameCache // escaped path below /topics/ -> topic
+	hosts     *nameCache // Host -> known
 	tooLarge  error      // for content over message.max_bytes
 	streams   streams
 	listening *limited
@@ -59,7 +60,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
-		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
+		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version),
+		hosts: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
 	bodies := 0
 	if o.Guard != nil {
 		bodies = o.CallerBodies

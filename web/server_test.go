@@ -95,6 +95,9 @@ func newFixture(tb testing.TB, change ...func(*hub.Policy, *web.Options)) *fixtu
 // send makes one request; header holds names and values in turn.
 func (f *fixture) send(method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if r.Host == "example.com" { // as httptest has it for a path
+		r.Host = "hub.example.net"
+	}
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}

@@ -23,6 +23,8 @@ import (
 const (
 	// inlineBytes is the largest body in an event; for a larger one the event contains a URL.
 	inlineBytes = hub.MaxInlineBytes
+	// largestEvent bounds an encoded message: each byte may be escaped as \u0000, and so may those of the content type.
+	largestEvent = 6*(inlineBytes+255) + 1<<10
 	// streamTurn is how many events are written between flushes.
 	streamTurn = 64
 	// streamSendBuffer bounds what the kernel buffers for a reader that does not read.
@@ -76,6 +78,7 @@ func wantsStream(accept []string) bool {
 type stream struct {
 	*sse.Writer
 	s     *Server
+	owner any // whose share of the frames it uses
 	topic *sse.Watch
 	next  uint64    // offset of the next message
 	touch time.Time // when the node was last in touch with the cluster
@@ -128,7 +131,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		_ = c.SetWriteBuffer(streamSendBuffer) // failing costs only kernel memory
 	}
 	defer out.Close()
-	st := &stream{Writer: out, s: s, touch: s.Clock.Now()}
+	st := &stream{Writer: out, s: s, owner: callerAt(w), touch: s.Clock.Now()}
 	st.topic = s.Feed.Watch(t.ID, s.State)
 	defer st.topic.Close()
 	s.streams.ended(st.serve(r.Context(), name, t.ID, start))
@@ -335,7 +338,7 @@ func (st *stream) outOfTouch() bool {
 
 // message sends the next message, or a gap event if it was dropped.
 func (st *stream) message(ctx context.Context) error {
-	fr, err := st.s.streams.frames.Take(ctx, st.topic.Topic(), st.next)
+	fr, err := st.s.streams.frames.Take(ctx, st.owner, st.topic.Topic(), st.next)
 	if err == nil {
 		defer st.s.streams.frames.Release(fr)
 		if _, err = st.Write(fr.Bytes()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -87,6 +88,17 @@ func (k *Ring) IDs() (ids []string) {
 		ids = append(ids, key.id)
 	}
 	return ids
+}
+
+// Derived returns a secret for another purpose than sealing, from each key, the one that seals first. It reveals nothing about the
+// keys.
+func (k *Ring) Derived(purpose string) (secrets [][]byte) {
+	for _, key := range *k.keys.Load() {
+		m := hmac.New(sha256.New, key.raw)
+		m.Write([]byte(purpose))
+		secrets = append(secrets, m.Sum(nil))
+	}
+	return secrets
 }
 
 // Opens reports whether the Ring has the key with this ID.

@@ -20,8 +20,9 @@ type keysCall struct {
 // IsLeader implements hub.Leadership.
 func (h *keyHolders) IsLeader() bool { return h.n.raft.IsLeader() }
 
-// CaughtUp implements keyring.Cluster.
-func (h *keyHolders) CaughtUp() bool { return h.n.raft.CaughtUp() }
+// CaughtUp implements keyring.Cluster. A node that the others refuse because it has none of their keys does not catch up; what it
+// last knew tells which key it lacks.
+func (h *keyHolders) CaughtUp() bool { return h.n.raft.CaughtUp() || h.n.raft.LacksSecret() }
 
 // NodeIDs implements keyring.Cluster.
 func (h *keyHolders) NodeIDs() (ids []string) {

@@ -149,6 +149,7 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
 	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
 	o.Keys = secrets.IDs
+	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
 	n.cluster = nil
 	for _, p := range c.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
@@ -168,13 +169,14 @@ const maxPendingRequests = 100_000
 func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
 	cfg := n.cfg
 	policy := hub.Policy{
-		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
-		MaxPending:      maxPendingRequests,
-		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
-		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
-		MaxMessageBytes: int64(cfg.Message.MaxBytes),
-		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
-		SecretGrace:     cfg.Hub.SecretGrace,
+		Leases:            hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		MaxPending:        maxPendingRequests,
+		AutoRegister:      cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:         cfg.Hub.Profile != string(web.ProfileNative),
+		MaxMessageBytes:   int64(cfg.Message.MaxBytes),
+		KeyHeaders:        append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
+		SubscriberHeaders: cfg.Hub.SubscriberHeaders,
+		SecretGrace:       cfg.Hub.SecretGrace,
 
 		IdempotencyWindow: cfg.Message.IdempotencyWindow,
 
@@ -202,7 +204,7 @@ func (n *Node) webOptions(service *hub.Service, guard *auth.Guard, feed *sse.Fee
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

@@ -96,6 +96,7 @@ func (p *process) open() (err error) {
 		return errors.Join(err, listener.Close(), p.store.Crash())
 	}
 	p.raft, err = raftlog.Open(p.ctx, raftlog.Options{ID: n.id, Dir: n.dir, Store: p.store, Listener: listener, Peers: w.peers, Shared: "key",
+		Secrets: func() [][]byte { return [][]byte{[]byte("secret")} },
 		Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
 			return w.net.Dial(ctx, n.index, address, func() bool { return !p.ended.Load() })
 		},
