@@ -18,8 +18,9 @@ COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 CHAOS_ROUNDS ?= 25
 CHAOS_FAULTS ?= 12
+SIM_FOR ?= 10m
 
-.PHONY: help run demo test lint race fuzz chaos bench deps build
+.PHONY: help run demo test lint race fuzz chaos sim bench deps build
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -57,6 +58,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 
 chaos: deps ## kill one hub CHAOS_ROUNDS (25) times, put three through CHAOS_FAULTS (12) faults; about 10 minutes
 	QUORUMHUB_CHAOS_ROUNDS=$(CHAOS_ROUNDS) QUORUMHUB_CHAOS_FAULTS=$(CHAOS_FAULTS) go test -count=1 -v -timeout 60m ./test/chaos/...
+
+sim: ## simulate faults in virtual time for SIM_FOR (10m), on one processor; traces of failures go to sim-traces
+	mkdir -p sim-traces
+	GOMAXPROCS=1 GOGC=400 go test -count=1 -v -timeout 24h ./test/sim -run Simulation -for $(SIM_FOR) -trace $(CURDIR)/sim-traces
 
 bench: ## measure this machine, as ratios to what it can do without a hub
 	go run . bench

@@ -12,11 +12,17 @@ type Decision struct {
 	Rule string
 	// Missing lists what the caller lacks for each rule on the action and topic; empty if there is no such rule.
 	Missing []string
+
+	own, foreign bool // not by a rule: what is asked for is the caller's own, or somebody else's
 }
 
 // Reason puts the decision in words without revealing which topics exist.
 func (d Decision) Reason() string {
 	switch {
+	case d.own:
+		return "its own"
+	case d.foreign:
+		return "not_owner"
 	case d.Allowed:
 		return "allowed by rule " + d.Rule
 	case len(d.Missing) == 0:

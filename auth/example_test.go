@@ -16,7 +16,7 @@ import (
 // fresh accepts every nonce. A hub shares the used ones between its nodes.
 type fresh struct{}
 
-func (fresh) Claim(context.Context, [32]byte, time.Time) (bool, error) { return true, nil }
+func (fresh) Claim(context.Context, string, [32]byte, time.Time) (bool, error) { return true, nil }
 
 // A meter signs a publish request with a shared secret (RFC 9421); the hub verifies it.
 func ExampleSignatures() {

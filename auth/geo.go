@@ -137,7 +137,7 @@ func (g *GEO) Authenticate(_ context.Context, r *Request) (*Principal, error) {
 	if !key.verify(claimed.signed, claimed.signature) {
 		return nil, refuse(MethodGEO, "invalid signature with key %s", key.ID)
 	}
-	r.Settle = claimLater(g.nonces, MethodGEO, key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew))
+	r.Settle = claimLater(g.nonces, MethodGEO, key.principal(""), key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew))
 	return &Principal{Method: MethodGEO, ID: key.principal(claimed.fields["geo-username"]), Subject: key.ID, User: claimed.fields["geo-username"], Client: key.SourceSystem,
 		Scopes: key.Scopes, Roles: key.Roles}, nil
 }

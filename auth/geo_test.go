@@ -26,7 +26,7 @@ type memory struct {
 	err  error
 }
 
-func (m *memory) Claim(_ context.Context, nonce [32]byte, until time.Time) (bool, error) {
+func (m *memory) Claim(_ context.Context, _ string, nonce [32]byte, until time.Time) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {

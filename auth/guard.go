@@ -18,6 +18,8 @@ type Caller struct {
 	Client netip.Addr
 	// Settle uses up credentials that are for one use, see Request.Settle; nil for others.
 	Settle func(context.Context) error
+	// Operator: the caller may act on what others own, because a rule grants what the route asks for.
+	Operator bool
 	// Trail collects what the request does for Guard.Report; nil: audit lines are written at once.
 	Trail *Trail
 }
@@ -103,9 +105,7 @@ func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	d := Decide(g.rules.Rules(), c.Principal, a, topic)
 	reading := a == ActionRead || a == ActionView
 	if !d.Allowed || !reading && (a != ActionPublish || g.audit == AuditAll) {
-		if done := (act{a, topic, d}); !c.Trail.add(done) {
-			g.line(ctx, &c, &done, nil, outcomeAllowed, 0)
-		}
+		g.decided(ctx, &c, a, topic, d)
 	}
 	if !d.Allowed {
 		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}
@@ -117,6 +117,36 @@ func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 func (g *Guard) Settle(ctx context.Context) error {
 	c := CallerOf(ctx)
 	return c.settle(ctx)
+}
+
+// AllowOwn admits a principal to an action on what it owns, for which it needs no rule. It is a *DeniedError for anonymous callers.
+func (g *Guard) AllowOwn(ctx context.Context, a Action) error {
+	c := CallerOf(ctx)
+	d := Decision{Allowed: c.Principal.ID != "", own: true}
+	if !d.Allowed {
+		d = Decide(g.rules.Rules(), c.Principal, a, "")
+	}
+	if !d.Allowed || a != ActionView {
+		g.decided(ctx, &c, a, "", d)
+	}
+	if !d.Allowed {
+		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}
+	}
+	return c.settle(ctx)
+}
+
+// notOwner audits that a request was accepted and came to nothing because of whose the subscription is.
+func (g *Guard) notOwner(ctx context.Context, a Action, topic, request string) {
+	c := CallerOf(ctx)
+	Note(ctx, "request", request)
+	g.decided(ctx, &c, a, topic, Decision{foreign: true})
+}
+
+// decided audits a decision.
+func (g *Guard) decided(ctx context.Context, c *Caller, a Action, topic string, d Decision) {
+	if done := (act{a, topic, d}); !c.Trail.add(done) {
+		g.line(ctx, c, &done, nil, outcomeAllowed, 0)
+	}
 }
 
 func (c *Caller) settle(ctx context.Context) error {

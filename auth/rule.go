@@ -20,7 +20,7 @@ const (
 	ActionSubscribe     = Action(hub.ActionSubscribe)
 	ActionUnsubscribe   = Action(hub.ActionUnsubscribe)
 	ActionRead          = Action(hub.ActionRead)
-	ActionGroupJoin     = Action("group.join")          // add members to another principal's consumer group
+	ActionGroupJoin     = Action(hub.ActionJoinGroup)   // add members to another principal's consumer group
 	ActionView          = Action("admin.view")          // lists, cluster, metrics
 	ActionSubscriptions = Action("admin.subscriptions") // pause, resume, end, rewind
 	ActionDeadLetters   = Action("admin.dead-letters")  // read, replay, drop

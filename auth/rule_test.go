@@ -117,7 +117,7 @@ func TestInvalidSettings(t *testing.T) {
 	issuer := "issuers: [{name: a, issuer: 'https://a.example', audiences: [hub]%s}]"
 	rule := "rules: [{name: r, may: [publish], topics: ['**'], who: [{role: x}]%s}]"
 	for text, want := range map[string]string{
-		"issuer: x": "unknown field",
+		"issuer: x": "unknown key",
 		"issuers: [{name: a, issuer: 'http://a.example', audiences: [hub]}]":                                                        "expected https",
 		"issuers: [{name: a, issuer: 'https://a.example'}]":                                                                         "audiences",
 		"issuers: [{name: a b, issuer: 'https://a.example', audiences: [x]}]":                                                       "name",

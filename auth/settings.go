@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"quorumhub/configs/syntax"
 )
 
 // Settings is the content of auth.file: who vouches for callers, and what callers may do. The file must be the same on every
@@ -22,7 +24,9 @@ type Settings struct {
 	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
 	// Links say that some principals are one. The first of each list owns what any of them makes.
 	Links map[string][]string `yaml:"links"`
-	Rules []Rule              `yaml:"rules"`
+	// Quotas limit what principals may have: by default, by role, and by principal.
+	Quotas map[string]QuotaSetting `yaml:"quotas"`
+	Rules  []Rule                  `yaml:"rules"`
 }
 
 // Issuer is an OAuth2 authorization server whose access tokens are accepted.
@@ -69,7 +73,7 @@ func ParseSettings(text []byte) (*Settings, error) {
 	s := &Settings{}
 	if len(bytes.TrimSpace(text)) > 0 {
 		if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
-			return nil, fmt.Errorf("%s", strings.TrimSpace(yaml.FormatError(err, false, true)))
+			return nil, syntax.Explain(text, err)
 		}
 	}
 	if err := s.check(); err != nil {
@@ -133,6 +137,9 @@ func (s *Settings) check() error {
 	}
 	if err := s.checkLinks(); err != nil {
 		return fmt.Errorf("links: %w", err)
+	}
+	if err := s.checkQuotas(); err != nil {
+		return fmt.Errorf("quotas: %w", err)
 	}
 	return s.checkRules(names)
 }

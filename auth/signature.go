@@ -173,7 +173,7 @@ func (a *Signatures) Authenticate(_ context.Context, r *Request) (*Principal, er
 			return nil, err
 		}
 	}
-	r.Settle = claimLater(a.nonces, MethodSignature, key.ID, p.nonce, p.expires.Add(signatureSkew))
+	r.Settle = claimLater(a.nonces, MethodSignature, identity("signed:rfc9421", key.ID), key.ID, p.nonce, p.expires.Add(signatureSkew))
 	return &Principal{Method: MethodSignature, ID: identity("signed:rfc9421", key.ID), Subject: key.Subject, User: key.User, Scopes: key.Scopes, Roles: key.Roles}, nil
 }
 

@@ -92,10 +92,10 @@ func (c *applyCmd) read(in io.Reader) (*declare.Desired, error) {
 			text, err = os.ReadFile(name)
 		}
 		if err != nil {
-			return nil, exit.Usagef("FILE: %v", err)
+			return nil, exit.Usagef("%v", err)
 		}
 		if len(text) > maxInputBytes {
-			return nil, exit.Usagef("FILE: %s is larger than %d bytes", name, maxInputBytes)
+			return nil, exit.Usagef("%s is larger than %d bytes", name, maxInputBytes)
 		}
 		files[i] = declare.File{Name: name, Text: text}
 	}

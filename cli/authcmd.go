@@ -59,6 +59,7 @@ type listKeysCmd struct {
 }
 
 func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
+	now := time.Now()
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/keys", nil, "ID\tNAME\tSCOPES\tROLES\tEXPIRES\tCREATED BY",
 		func(k struct {
 			ID        string   `json:"id"`
@@ -69,7 +70,7 @@ func (c *listKeysCmd) Run(ctx context.Context, s Streams) error {
 			CreatedBy string   `json:"created_by"`
 		}) string {
 			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", terminal.OneLine(k.ID), terminal.OneLine(k.Name), terminal.OrDash(strings.Join(k.Scopes, " ")), terminal.OrDash(strings.Join(k.Roles, " ")),
-				terminal.OrDash(k.ExpiresAt), terminal.OrDash(k.CreatedBy))
+				terminal.When(k.ExpiresAt, now), terminal.OrDash(k.CreatedBy))
 		})
 }
 
@@ -144,7 +145,7 @@ func (c *setRuleCmd) Run(ctx context.Context, s Streams) error {
 		text, err = os.ReadFile(c.File)
 	}
 	if err != nil {
-		return exit.Usagef("FILE: %v", err)
+		return exit.Usagef("%v", err)
 	}
 	settings, err := auth.ParseSettings(text)
 	if err != nil {

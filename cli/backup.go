@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -80,7 +81,7 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 	if c.To == "-" {
 		say = s.Err
 	}
-	_, err = fmt.Fprintf(say, "%s: %d bytes from %s, cluster %s up to entry %d, %s; keep sealing key %s in a separate place\n", c.To, in.read, meta.Node,
+	_, err = fmt.Fprintf(say, "%s: %s from %s, cluster %s up to entry %d, %s; keep sealing key %s in a separate place\n", c.To, terminal.Bytes(in.read), meta.Node,
 		meta.ClusterID, meta.Index, moment(meta.LogTime), meta.SecretsKey)
 	return err
 }
@@ -89,14 +90,17 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 func writeBackup(in io.Reader, name string, to []age.Recipient) (_ *store.BackupMeta, err error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(name)))
 	if err != nil {
-		return nil, err
+		return nil, atFile("--to", name, err)
 	}
 	defer func() { err = errors.Join(err, f.Cleanup()) }()
 	meta, err := copyBackup(in, f, to)
+	if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Path == f.Name() {
+		return nil, atFile("--to", name, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return meta, f.CloseAtomicallyReplace()
+	return meta, atFile("--to", name, f.CloseAtomicallyReplace())
 }
 
 // copyBackup verifies a backup while copying it, encrypted for the recipients in to if there are any.
@@ -126,8 +130,8 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.read += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = exit.With(exit.Unreachable, fmt.Errorf("the transfer ended after %d of %d bytes and %v (%w); the hub limits a backup to %s seconds and drops readers that stall",
-			b.read, b.size, time.Since(b.began).Round(time.Second), err, terminal.Printable(b.limit)))
+		b.err = exit.With(exit.Unreachable, fmt.Errorf("the transfer ended after %s of %s and %s (%w); the hub limits a backup to %s seconds and drops readers that stall",
+			terminal.Bytes(b.read), terminal.Bytes(b.size), terminal.Duration(time.Since(b.began).Round(time.Second)), err, terminal.Printable(b.limit)))
 	}
 	return n, err
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"text/tabwriter"
 )
 
 // callHub sends one request to the admin API and prints the response, as JSON ({} if empty) or as the text that words makes of it. want
@@ -50,14 +49,14 @@ func listItems[T any](ctx context.Context, s Streams, flags hubFlags, asJSON boo
 			Items []json.RawMessage `json:"items"`
 		}{items})
 	}
-	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, head)
+	table := s.table()
+	table.Row(head)
 	for _, raw := range items {
 		var item T
 		if err := json.Unmarshal(raw, &item); err != nil {
 			return hub.Unexpected(path, err)
 		}
-		fmt.Fprintln(table, row(item))
+		table.Row(row(item))
 	}
-	return table.Flush()
+	return table.Write(s.Out)
 }

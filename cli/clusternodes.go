@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"quorumhub/cli/exit"
 	"quorumhub/cli/terminal"
@@ -59,8 +59,8 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 	if err := json.Unmarshal(answer, &cluster); err != nil {
 		return hub.Unexpected("", err)
 	}
-	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NODE\tROLE\tVOTE\tSTATE\tCONTACT\tENTRY\tSUBSCRIPTIONS\tHTTP\tCLUSTER")
+	table := s.table()
+	table.Row("NODE\tROLE\tVOTER\tSTATE\tLAST CONTACT\tAPPLIED ENTRY\tSUBSCRIPTIONS\tHTTP ADDRESS\tCLUSTER ADDRESS")
 	voters, healthy := 0, 0
 	for _, n := range cluster.Nodes {
 		vote, state, contact := "no", "healthy", "-"
@@ -81,12 +81,12 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 			healthy++
 		}
 		if n.LastContact != nil {
-			contact = fmt.Sprintf("%d ms", *n.LastContact)
+			contact = terminal.Duration(time.Duration(*n.LastContact)*time.Millisecond) + " ago"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
-			n.Subscriptions, terminal.OrDash(n.HTTPAddr), terminal.OrDash(n.ClusterAddr))
+		table.Row(fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
+			n.Subscriptions, terminal.OrDash(n.HTTPAddr), terminal.OrDash(n.ClusterAddr)))
 	}
-	if err := table.Flush(); err != nil {
+	if err := table.Write(s.Out); err != nil {
 		return err
 	}
 	switch spare := healthy - (voters/2 + 1); {

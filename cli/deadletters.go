@@ -5,11 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"quorumhub/cli/exit"
@@ -108,11 +106,12 @@ func (c *listLettersCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/dead-letters", query,
-		"ID\tGIVEN UP\tTOPIC\tSUBSCRIPTION\tCALLBACK\tMESSAGE\tATTEMPTS\tLAST\tBYTES",
+		"ID\tGIVEN UP\tTOPIC\tSUBSCRIPTION\tCALLBACK\tMESSAGE ID\tATTEMPTS\tLAST RESPONSE\tSIZE",
 		func(d letterItem) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d", terminal.OneLine(d.ID), terminal.OrDash(d.At), terminal.OneLine(d.Topic), terminal.OneLine(d.Subscription),
-				terminal.OneLine(d.Callback), terminal.OneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), d.Size)
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s", terminal.OneLine(d.ID), terminal.When(d.At, now), terminal.OneLine(d.Topic), terminal.OneLine(d.Subscription),
+				terminal.OneLine(d.Callback), terminal.OneLine(d.MessageID), d.Attempts, outcome(d.Status, d.Reason), terminal.Bytes(int64(d.Size)))
 		})
 }
 
@@ -173,35 +172,40 @@ func (c *showLetterCmd) Run(ctx context.Context, s Streams) error {
 			return hub.Unexpected(path, err)
 		}
 	}
-	state := "active"
+	now, state := time.Now(), "active"
 	if !d.Active {
 		state = "ended"
 	}
 	fmt.Fprintf(s.Out, "%s  message %s of %s, published %s\ngiven up %s for %s (%s), %s, after %d attempts\n", terminal.OneLine(d.ID), terminal.OneLine(d.MessageID),
-		terminal.OneLine(d.Topic), terminal.OrDash(d.PublishedAt), terminal.OrDash(d.At), terminal.OneLine(d.Subscription), state, terminal.OneLine(d.Callback), d.Attempts)
+		terminal.OneLine(d.Topic), terminal.When(d.PublishedAt, now), terminal.When(d.At, now), terminal.OneLine(d.Subscription), state, terminal.OneLine(d.Callback), d.Attempts)
 	if d.Replaying != "" {
-		fmt.Fprintf(s.Out, "waiting for replay since %s\n", terminal.OneLine(d.Replaying))
+		fmt.Fprintf(s.Out, "waiting for replay since %s\n", terminal.When(d.Replaying, now))
 	}
 	fmt.Fprintln(s.Out)
-	if err := writeAttempts(s.Out, d.Tries); err != nil {
+	if err := writeAttempts(s, d.Tries, now); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%d bytes:\n%s\n", terminal.OrDash(d.Headers["Content-Type"]), terminal.OrDash(d.Headers["Link"]),
-		len(body), bodyText(body, c.Full))
+	_, err = fmt.Fprintf(s.Out, "\nContent-Type: %s\nLink: %s\n%s:\n%s\n", terminal.OrDash(d.Headers["Content-Type"]), terminal.OrDash(d.Headers["Link"]),
+		terminal.Bytes(int64(len(body))), bodyText(body, c.Full))
 	return err
 }
 
-func writeAttempts(w io.Writer, attempts []attemptLine) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ATTEMPT AT\tSTATUS\tREASON\tLATENCY\tNODE")
+func writeAttempts(s Streams, attempts []attemptLine, now time.Time) error {
+	table := s.table()
+	table.Row("ATTEMPT\tSTATUS\tREASON\tLATENCY\tNODE")
 	for _, a := range attempts {
 		status := "-"
 		if a.Status != 0 {
 			status = fmt.Sprint(a.Status)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fms\t%s\n", terminal.OrDash(a.At), status, terminal.OrDash(a.Reason), a.Latency, terminal.OrDash(a.Node))
+		table.Row(fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.When(a.At, now), status, terminal.OrDash(a.Reason), latency(a.Latency), terminal.OrDash(a.Node)))
 	}
-	return table.Flush()
+	return table.Write(s.Out)
+}
+
+// latency formats milliseconds.
+func latency(ms float64) string {
+	return terminal.Duration(time.Duration(ms * float64(time.Millisecond)))
 }
 
 // letterActionFlags select the dead letters to replay or drop.

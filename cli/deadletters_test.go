@@ -51,7 +51,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	}{
 		{[]string{"--topic", "news", "--status", "5xx"}, "GET /v1/dead-letters status=5xx&topic=news ", 0, "503"},
 		{[]string{"list", "--reason", "timeout", "--since", "2026-01-31T12:00:00Z"}, "GET /v1/dead-letters reason=timeout&since=2026-01-31T12%3A00%3A00Z ", 0, "1-4"},
-		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "12.5ms"},
+		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "12.5 ms"},
 		{[]string{"show", "d-3"}, "GET /v1/dead-letters/d-3  ", 0, "    hello"},
 		{[]string{"replay", "d-3"}, "POST /v1/dead-letters/d-3/replay  ", 0, "d-3 queued for replay\n"},
 		{[]string{"replay", "d-9"}, "POST /v1/dead-letters/d-9/replay  ", 4, "s-2 to http://cb.example/ has ended"},

@@ -61,7 +61,7 @@ func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 // writeNodes prints the nodes. If nobody can read that, they serve all the same.
 func writeNodes(w io.Writer, c *local.Cluster) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NODE\tHUB\tRAFT\tPID\tLOG")
+	fmt.Fprintln(table, "NODE\tHUB\tCLUSTER ADDRESS\tPID\tLOG")
 	for _, n := range c.Nodes {
 		fmt.Fprintf(table, "%s\t%s/hub\t%s\t%d\t%s\n", n.ID, n.URL(), n.ClusterAddr, n.PID(), n.LogFile())
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
@@ -39,8 +38,5 @@ func (c *dumpCmd) Run(ctx context.Context, s Streams) error {
 		_, err = s.Out.Write(text)
 		return err
 	}
-	if err := renameio.WriteFile(c.Output, text, 0o600, renameio.WithTempDir(filepath.Dir(c.Output))); err != nil {
-		return fmt.Errorf("--output: %w", err)
-	}
-	return nil
+	return atFile("--output", c.Output, renameio.WriteFile(c.Output, text, 0o600, renameio.WithTempDir(filepath.Dir(c.Output))))
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -78,6 +79,14 @@ func (l *flagLease) UnmarshalText(text []byte) error {
 		return fmt.Errorf("got %q, expected at least 1s", text)
 	}
 	return nil
+}
+
+// noteLease says so if a hub grants another lease than it was asked for.
+func noteLease(w io.Writer, asked, granted time.Duration) {
+	if asked == 0 || granted == 0 || granted == asked.Truncate(time.Second) {
+		return
+	}
+	fmt.Fprintf(w, "the lease will be %s, not %s: the hub keeps leases within hub.lease.min and hub.lease.max\n", configs.FormatDuration(granted), configs.FormatDuration(asked))
 }
 
 // configFlags are shared by every command that reads a node's configuration.

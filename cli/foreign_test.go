@@ -24,9 +24,9 @@ func hubCommands(t *testing.T) map[string][]string {
 	for _, line := range []string{
 		"publish news --data x", "publish news --data x --idempotency-key k", "publish news --thin", "subscribe news http://127.0.0.1:9/cb",
 		"unsubscribe news http://127.0.0.1:9/cb", "listen --topic news --timeout 5s --count 1",
-		"topics", "topics --json", "topics set news --max-age 1h", "topics set news --json",
+		"topics", "topics --json", "topics set news --max-age 1h", "topics set news --json", "topics register news", "topics deregister news",
 		"subscriptions", "subscriptions show s-1", "subscriptions show s-1 --json", "subscriptions pause s-1", "subscriptions resume s-1",
-		"subscriptions rewind s-1 --to earliest", "subscriptions end s-1", "subscriptions end s-1 --json",
+		"subscriptions rewind s-1 --to earliest", "subscriptions sign s-1 --method sha1", "subscriptions end s-1", "subscriptions end s-1 --json",
 		"dead-letters", "dead-letters show d-1", "dead-letters replay d-1", "dead-letters replay --all", "dead-letters drop d-1", "dead-letters drop --all",
 		"dead-letters export", "auth keys", "auth keys create --name n", "auth keys revoke 0123456789ab", "auth rules", "auth rules remove r",
 		"auth explain publish news", "auth whoami", "dump", "keys", "keys rotate", "keys reencrypt", "keys drop 0123456789abcdef", "cluster status", "cluster add node-4 127.0.0.1:9",

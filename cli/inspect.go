@@ -119,7 +119,7 @@ func printBackup(w io.Writer, m *store.BackupMeta, deep *store.Report) error {
 	}
 	line("secrets\tsealed with key %s, which is not in the backup", terminal.OrDash(keys))
 	for _, f := range m.Files {
-		line("file\t%s, %d bytes", f.Name, f.Size)
+		line("file\t%s, %s", f.Name, terminal.Bytes(f.Size))
 	}
 	if deep != nil {
 		line("content\t%d topics, %d subscriptions, %d requests, %d dead letters", deep.Counts.Topics, deep.Counts.Subscriptions, deep.Counts.Requests, deep.Counts.DeadLetters)
@@ -210,24 +210,24 @@ func printInspection(w io.Writer, log *raftlog.Report, files *store.Report) erro
 	line := func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
 	line("node\t%s", terminal.OrDash(in.Node))
 	line("cluster\t%s", terminal.OrDash(in.ClusterID))
-	line("raft log\t%d bytes, entries %d to %d, term %d, newest %s", in.Log.Bytes, in.Log.First, in.Log.Last, in.Log.Term, moment(in.Log.Newest))
+	line("raft log\t%s, entries %d to %d, term %d, newest %s", terminal.Bytes(in.Log.Bytes), in.Log.First, in.Log.Last, in.Log.Term, moment(in.Log.Newest))
 	for _, name := range slices.Sorted(maps.Keys(in.Log.Events)) {
 		line("\t%d %s", in.Log.Events[name], name)
 	}
-	line("state\t%s, %d bytes, as of entry %d of term %d, hash %s, %s", in.State.Generation, in.State.Bytes, in.State.Index, in.State.Term, in.State.Hash, moment(in.State.Now))
+	line("state\t%s, %s, as of entry %d of term %d, hash %s, %s", in.State.Generation, terminal.Bytes(in.State.Bytes), in.State.Index, in.State.Term, in.State.Hash, moment(in.State.Now))
 	line("\t%d topics, %d subscriptions, %d requests, %d dead letters", in.State.Topics, in.State.Subscriptions, in.State.Requests, in.State.DeadLetters)
 	errs := []error{t.Flush()}
 	if len(in.Topics) > 0 {
-		fmt.Fprintln(t, "\nTOPIC\tFIRST\tHEAD\tSUBSCRIPTIONS")
+		fmt.Fprintln(t, "\nTOPIC\tFIRST OFFSET\tHEAD OFFSET\tSUBSCRIPTIONS")
 		for _, topic := range in.Topics {
 			line("%s\t%d\t%d\t%d", terminal.OneLine(topic.Name), topic.First, topic.Head, topic.Subscriptions)
 		}
 		errs = append(errs, t.Flush())
 	}
 	if len(in.Segments) > 0 {
-		fmt.Fprintln(t, "\nSEGMENT\tBYTES\tMESSAGES\tNEWEST")
+		fmt.Fprintln(t, "\nSEGMENT\tSIZE\tMESSAGES\tNEWEST")
 		for _, seg := range in.Segments {
-			line("%s\t%d\t%d\t%s", terminal.OneLine(seg.File), seg.Bytes, seg.Records, moment(seg.Newest))
+			line("%s\t%s\t%d\t%s", terminal.OneLine(seg.File), terminal.Bytes(seg.Bytes), seg.Records, moment(seg.Newest))
 		}
 		errs = append(errs, t.Flush())
 	}

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"quorumhub/auth/keyring"
 	"quorumhub/cli/exit"
@@ -63,8 +62,8 @@ func (c *keysStatusCmd) Run(ctx context.Context, s Streams) error {
 }
 
 func printKeys(s Streams, st *keyring.Status) error {
-	table := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tHELD BY")
+	table := s.table()
+	table.Row("KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tHELD BY")
 	for _, k := range st.Keys {
 		role := "opens"
 		switch k.ID {
@@ -76,17 +75,22 @@ func printKeys(s Streams, st *keyring.Status) error {
 		if slices.Contains(st.Retired, k.ID) {
 			role = "retired"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\n", terminal.OrDash(k.ID), role, k.Subscriptions, k.Former, k.Requests, terminal.OrDash(strings.Join(k.Nodes, ", ")))
+		table.Row(fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%s", terminal.OrDash(k.ID), role, k.Subscriptions, k.Former, k.Requests, terminal.OrDash(strings.Join(k.Nodes, ", "))))
 	}
-	fmt.Fprintln(table, "\nNODE\tSEALS WITH\tHOLDS\tFROM")
+	if err := table.Write(s.Out); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Out)
+	table = s.table()
+	table.Row("NODE\tSEALS WITH\tHOLDS\tFROM")
 	for _, n := range st.Nodes {
 		holds := strings.Join(n.Holds, ", ")
 		if n.Error != "" {
 			holds = n.Error
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", terminal.OneLine(n.Node), terminal.OrDash(n.Seals), terminal.OrDash(holds), terminal.OrDash(n.Source))
+		table.Row(fmt.Sprintf("%s\t%s\t%s\t%s", terminal.OneLine(n.Node), terminal.OrDash(n.Seals), terminal.OrDash(holds), terminal.OrDash(n.Source)))
 	}
-	if err := table.Flush(); err != nil {
+	if err := table.Write(s.Out); err != nil {
 		return err
 	}
 	if st.Next != "" {

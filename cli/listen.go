@@ -159,14 +159,16 @@ func (l *listening) run(ctx context.Context, hub *client.Client, sub *subscriber
 		for _, t := range l.topics {
 			sub.Expect("subscribe", t)
 		}
+		var granted time.Duration
 		err := hub.SendIntent(ctx, client.Intent{
-			Mode: "subscribe", Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
+			Mode: "subscribe", Granted: &granted, Topic: l.topic, Callback: sub.CallbackURL(), Lease: time.Duration(l.cmd.Lease), Secret: secret,
 		})
 		if err != nil {
 			return err
 		}
 		l.asked = true
 		fmt.Fprintf(l.notes, "asked %s to subscribe to %s\n", hub.Endpoint(), l.topic)
+		noteLease(l.notes, time.Duration(l.cmd.Lease), granted)
 	}
 	select {
 	case err := <-l.ended:
@@ -321,8 +323,8 @@ func writeDelivery(w io.Writer, d subscriber.Delivery, full bool) error {
 	if d.Duplicate {
 		signature += ", repeated"
 	}
-	_, err := fmt.Fprintf(w, "%s  message %s  %s  %d bytes  signature %s\n%s\n",
-		d.Time.Format("15:04:05.000"), terminal.OrDash(d.MessageID), terminal.OrDash(d.ContentType), len(d.Body), signature, bodyText(d.Body, full))
+	_, err := fmt.Fprintf(w, "%s  message %s  %s  %s  signature %s\n%s\n",
+		d.Time.Format("15:04:05.000"), terminal.OrDash(d.MessageID), terminal.OrDash(d.ContentType), terminal.Bytes(int64(len(d.Body))), signature, bodyText(d.Body, full))
 	return err
 }
 
@@ -341,7 +343,7 @@ func bodyText(body []byte, full bool) string {
 	}
 	text := "    " + strings.ReplaceAll(strings.TrimRight(terminal.Printable(string(shown)), "\n"), "\n", "\n    ")
 	if len(shown) < len(body) {
-		text += fmt.Sprintf("\n    … %d more bytes", len(body)-len(shown))
+		text += fmt.Sprintf("\n    … %s more", terminal.Bytes(int64(len(body)-len(shown))))
 	}
 	return text
 }

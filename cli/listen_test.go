@@ -319,7 +319,7 @@ func TestListenShowsBodiesSafely(t *testing.T) {
 			t.Errorf("got %q, expected %q", got, tt.want)
 		}
 	}
-	if got := l.line(t); got != "    … 200 more bytes" {
+	if got := l.line(t); got != "    … 200 bytes more" {
 		t.Errorf("got %q", got)
 	}
 }

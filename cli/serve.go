@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"quorumhub/cli/exit"
 	"quorumhub/cli/node"
@@ -45,7 +46,23 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 func newLogger(cfg *configs.Config, w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: cfg.LogLevel()}
 	if cfg.Log.Format == "json" {
+		o.ReplaceAttr = withUnits
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// withUnits writes durations with their unit; JSON would have bare nanoseconds.
+func withUnits(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case time.Duration:
+		return slog.String(a.Key, v.String())
+	case *time.Duration:
+		if v != nil {
+			return slog.String(a.Key, v.String())
+		}
+	case []time.Duration:
+		return slog.String(a.Key, fmt.Sprint(v))
+	}
+	return a
 }

@@ -253,14 +253,14 @@ func TestTopicsSetOnACluster(t *testing.T) {
 			cli.Streams{In: strings.NewReader(""), Out: &out, Err: &out})
 		return code, out.String()
 	}
-	if code, out := run(1, "set", "news", "--max-bytes", "1B", "--max-age", "7d"); code != 0 || out != "own limits of news: age 7d, size 1\n" {
+	if code, out := run(1, "set", "news", "--max-bytes", "1B", "--max-age", "7d"); code != 0 || out != "own limits of news: age 7d, size 1 byte\n" {
 		t.Errorf("%d %q", code, out)
 	}
 	for node := range c.urls {
 		eventually(t, "the limits are applied", func() bool {
 			code, out := run(node)
 			fields := strings.Fields(out[strings.Index(out, "\n")+1:])
-			return code == 0 && strings.Join(fields, " ") == "news 1 5 5 0 age 7d, size 1"
+			return code == 0 && strings.Join(fields, " ") == "news 1 5 5 0 age 7d, size 1 byte"
 		})
 	}
 	if code, out := run(2, "set", "news"); code != 0 || !strings.Contains(out, "none, the hub's limits apply") {

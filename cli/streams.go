@@ -3,9 +3,14 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"sync/atomic"
 	"syscall"
+
+	"quorumhub/cli/terminal"
 )
 
 // Streams holds a command's input, output and environment.
@@ -38,6 +43,31 @@ func (o *output) err() error {
 		return *p
 	}
 	return nil
+}
+
+// table returns an empty table for standard output, coloured if that is a terminal and nobody minds.
+func (s *Streams) table() *terminal.Table {
+	out := s.Out
+	if o, ok := out.(*output); ok {
+		out = o.Writer
+	}
+	return &terminal.Table{Coloured: terminal.Colours(out, s.Env)}
+}
+
+// atFile describes a failure to write a file by the name it was to have; a file that is replaced as a whole is written under another
+// name first.
+func atFile(flag, name string, err error) error {
+	var at *fs.PathError
+	var link *os.LinkError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &at):
+		err = at.Err
+	case errors.As(err, &link):
+		err = link.Err
+	}
+	return fmt.Errorf("%s: %s: %w", flag, name, err)
 }
 
 // nobodyReads reports whether an error means that the reader of a pipe is gone.

@@ -74,9 +74,12 @@ func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i c
 	if i.Topic, err = hub.TopicURL(i.Topic); err != nil {
 		return err
 	}
+	var granted time.Duration
+	i.Granted = &granted
 	if err := hub.SendIntent(ctx, i); err != nil {
 		return err
 	}
+	noteLease(s.Err, i.Lease, granted)
 	if asJSON {
 		return writeJSON(s.Out, struct {
 			Mode     string `json:"mode"`

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
 	"quorumhub/cli/terminal"
-	"quorumhub/configs"
 )
 
 // subscriptionsCmd groups the commands for subscriptions.
@@ -66,7 +64,7 @@ func (c *signCmd) Run(ctx context.Context, s Streams) error {
 	}{strings.TrimSuffix(c.Method, "default")}
 	return c.operate(ctx, s, http.MethodPut, "/signature", body, func(json.RawMessage) (string, error) {
 		return c.ID + " is signed with " + strings.Replace(c.Method, "default", "what its subscriber asked for, or else the hub's default", 1), nil
-	})
+	}, "id")
 }
 
 type endCmd struct{ subscriptionFlags }
@@ -120,11 +118,12 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 	if c.Callback != "" {
 		query.Set("callback", c.Callback)
 	}
+	now := time.Now()
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
-		"ID\tSTATE\tTOPIC\tCALLBACK\tMODE\tNODE\tCURSOR\tLAG\tLEASE ENDS",
+		"ID\tSTATE\tTOPIC\tCALLBACK\tDELIVERY MODE\tOWNING NODE\tCURSOR (OFFSET)\tLAG (MESSAGES)\tLEASE ENDS",
 		func(sub client.Subscription) string {
 			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", terminal.OneLine(sub.ID), terminal.OneLine(sub.State), terminal.OneLine(sub.Topic), terminal.OneLine(sub.Callback),
-				terminal.OrDash(sub.Mode), terminal.OrDash(sub.Node), sub.Cursor, sub.Lag, terminal.OrDash(sub.LeaseExpiresAt))
+				terminal.OrDash(sub.Mode), terminal.OrDash(sub.Node), sub.Cursor, sub.Lag, terminal.When(sub.LeaseExpiresAt, now))
 		})
 }
 
@@ -150,7 +149,14 @@ type subscriptionDetail struct {
 		Window int `json:"window"`
 	} `json:"options"`
 	Delivery *struct {
-		State       string   `json:"state"`
+		State    string `json:"state"`
+		Progress *struct {
+			Acknowledged uint64 `json:"acknowledged"`
+			Ahead        uint64 `json:"ahead"`
+			Lag          uint64 `json:"lag"`
+			Head         uint64 `json:"head_offset"`
+			Delivered    uint64 `json:"delivered"`
+		} `json:"progress"`
 		NextAttempt string   `json:"next_attempt_at"`
 		Window      int      `json:"window_now"`
 		SuccessRate *float64 `json:"success_rate"`
@@ -186,10 +192,11 @@ func (c *showSubscriptionCmd) Run(ctx context.Context, s Streams) error {
 	if err := json.Unmarshal(answer, &d); err != nil {
 		return hub.Unexpected("", err)
 	}
-	return d.write(s.Out)
+	return d.write(s, time.Now())
 }
 
-func (d *subscriptionDetail) write(w io.Writer) error {
+func (d *subscriptionDetail) write(s Streams, now time.Time) error {
+	w := s.Out
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "%s\t%s\n", name, fmt.Sprintf(format, args...))
@@ -197,16 +204,15 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	line("subscription", "%s, %s, %s", terminal.OneLine(d.ID), terminal.OneLine(d.State), terminal.OneLine(d.Mode))
 	line("topic", "%s", terminal.OneLine(d.Topic))
 	line("callback", "%s", terminal.OneLine(d.Callback))
-	line("created", "%s, lease ends %s", terminal.OrDash(d.CreatedAt), terminal.OrDash(d.LeaseExpiresAt))
+	line("created", "%s, lease ends %s", terminal.When(d.CreatedAt, now), terminal.When(d.LeaseExpiresAt, now))
 	line("signed", "%t", d.Signed)
 	line("node", "%s", terminal.OrDash(d.Node))
-	line("cursor", "%d, lag %d", d.Cursor, d.Lag)
-	if d.Lag > 0 {
-		line("oldest undelivered", "%s", configs.FormatDuration(time.Duration(d.OldestAge*float64(time.Second)).Round(time.Millisecond)))
+	d.writeProgress(line)
+	if d.OldestAge > 0 {
+		line("oldest undelivered", "%s", terminal.Duration(time.Duration(d.OldestAge*float64(time.Second))))
 	}
-	line("delivered", "%d", d.Delivered)
 	if d.FailingSince != "" {
-		line("failing since", "%s, %d attempts in a row", terminal.OneLine(d.FailingSince), d.Failures)
+		line("failing since", "%s, %d attempts in a row", terminal.When(d.FailingSince, now), d.Failures)
 	}
 	if d.DeadLetters > 0 {
 		line("dead letters", "%d", d.DeadLetters)
@@ -220,7 +226,7 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 	case d.Delivery != nil:
 		next := ""
 		if d.Delivery.NextAttempt != "" {
-			next = ", next attempt " + terminal.OneLine(d.Delivery.NextAttempt)
+			next = ", next attempt " + terminal.When(d.Delivery.NextAttempt, now)
 		}
 		line("delivery", "%s%s", terminal.OneLine(d.Delivery.State), next)
 		if d.Options.Window > 1 {
@@ -234,10 +240,10 @@ func (d *subscriptionDetail) write(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ATTEMPT AT\tMESSAGE\tOUTCOME\tLAST\tLATENCY")
+	table := s.table()
+	table.Row("ATTEMPT\tMESSAGE (OFFSET)\tOUTCOME\tRESPONSE\tLATENCY")
 	for _, a := range d.Delivery.Attempts {
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%.1fms\n", terminal.OrDash(a.At), a.Offset, terminal.OneLine(a.Outcome), outcome(a.Status, a.Reason), a.Latency)
+		table.Row(fmt.Sprintf("%s\t%d\t%s\t%s\t%s", terminal.When(a.At, now), a.Offset, terminal.OneLine(a.Outcome), outcome(a.Status, a.Reason), latency(a.Latency)))
 	}
-	return table.Flush()
+	return table.Write(w)
 }

@@ -8,8 +8,10 @@ import (
 
 func TestSubscriptionCommands(t *testing.T) {
 	answer := func(w http.ResponseWriter, r request) {
+		w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 		switch {
 		case r.Method == http.MethodDelete:
+			w.Header().Set("X-Correlation-Id", "0123456789abcdef")
 			w.WriteHeader(http.StatusNoContent)
 		case strings.HasSuffix(r.Path, "/rewind") && strings.Contains(r.Body, "99"):
 			w.Header().Set("Content-Type", "application/problem+json")
@@ -48,6 +50,34 @@ func TestSubscriptionCommands(t *testing.T) {
 		}
 		if asked != tc.asks || !strings.Contains(got.out+got.err, tc.says) || (got.code == 0) != (tc.code == 0) {
 			t.Errorf("%v: asked %q, got %+v", tc.args, asked, got)
+		}
+	}
+}
+
+// What the owner knows of the deliveries comes first, and what is replicated is explained beside it.
+func TestShownProgress(t *testing.T) {
+	const of = `{"id":"s-1","topic":"news","callback":"http://127.0.0.1:9/cb","state":"active","node":"node-1","mode":"ordered","cursor":8,"lag":4,"delivered":8,"oldest_undelivered_seconds":0,"options":{"window":1},`
+	delivering := func(progress string) string {
+		return `"delivery":{"state":"idle","window_now":1,"success_rate":1,"attempts":[],"progress":` + progress + `}}`
+	}
+	for name, c := range map[string]struct {
+		rest string
+		want []string
+	}{
+		"just delivered": {delivering(`{"acknowledged":12,"ahead":0,"lag":0,"head_offset":12,"delivered":12}`),
+			[]string{"acknowledged  message 12 of 12, 0 to go\n", "cursor        8: the cluster has yet to record 4 acknowledgements, which a node that took over now would repeat\n", "delivered     12\n"}},
+		"recorded": {delivering(`{"acknowledged":8,"ahead":0,"lag":4,"head_offset":12,"delivered":8}`),
+			[]string{"acknowledged  message 8 of 12, 4 to go\n", "cursor        8, as acknowledged\n"}},
+		"out of order":     {delivering(`{"acknowledged":8,"ahead":2,"lag":2,"head_offset":12,"delivered":10}`), []string{"acknowledged  message 8 of 12 and 2 after it, 2 to go\n"}},
+		"an older program": {delivering(`null`), []string{"cursor        8, lag 4, as last recorded in the cluster\n", "delivered     8\n"}},
+		"nobody answers":   {`"delivery":null,"delivery_error":"node-1 cannot be reached"}`, []string{"8, lag 4, as last recorded in the cluster\n", "unknown: node-1 cannot be reached"}},
+	} {
+		hub := newScriptedHub(t, answering(200, "Content-Type: application/json", of+c.rest))
+		got := run(t, "", "subscriptions", "show", "s-1", "--hub", hub.URL)
+		for _, want := range c.want {
+			if got.code != 0 || !strings.Contains(got.out, want) {
+				t.Errorf("%s: %+v, want %q", name, got, want)
+			}
 		}
 	}
 }

@@ -16,8 +16,10 @@ import (
 
 // topicsCmd groups the commands for topics.
 type topicsCmd struct {
-	List listTopicsCmd `cmd:"" default:"withargs" help:"List the topics (the default)."`
-	Set  setTopicCmd   `cmd:"" help:"Set a topic's own retention limits."`
+	List       listTopicsCmd      `cmd:"" default:"withargs" help:"List the topics (the default)."`
+	Register   registerTopicCmd   `cmd:"" help:"Register a topic, so that it can be published and subscribed to (topics.auto_register: false)."`
+	Deregister deregisterTopicCmd `cmd:"" help:"Remove a topic with its messages, and end its subscriptions (hub.mode=denied)."`
+	Set        setTopicCmd        `cmd:"" help:"Set a topic's own retention limits."`
 }
 
 type listTopicsCmd struct {
@@ -33,7 +35,7 @@ func ownLimits(t *client.Topic) string {
 			out = append(out, "age "+terminal.OneLine(t.Retention.MaxAge))
 		}
 		if t.Retention.MaxBytes != nil {
-			out = append(out, "size "+configs.Bytes(*t.Retention.MaxBytes).String())
+			out = append(out, "size "+terminal.Bytes(*t.Retention.MaxBytes))
 		}
 	}
 	return strings.Join(out, ", ")
@@ -41,7 +43,7 @@ func ownLimits(t *client.Topic) string {
 
 func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/topics", nil,
-		"TOPIC\tMESSAGES\tFIRST\tHEAD\tSUBSCRIPTIONS\tOWN LIMITS",
+		"TOPIC\tMESSAGES KEPT\tFIRST OFFSET\tHEAD OFFSET\tSUBSCRIPTIONS\tOWN LIMITS",
 		func(t client.Topic) string {
 			kept := uint64(0)
 			if t.FirstOffset > 0 && t.HeadOffset >= t.FirstOffset {
@@ -103,4 +105,44 @@ func (c *setTopicCmd) Run(ctx context.Context, s Streams) error {
 	}
 	_, err = fmt.Fprintf(s.Out, "own limits of %s: %s\n", terminal.OneLine(t.Name), own)
 	return err
+}
+
+// topicFlags are shared by the commands for one topic.
+type topicFlags struct {
+	hubFlags
+	Topic string `arg:"" help:"The name of a hosted topic, or the URL of a foreign topic."`
+	JSON  bool   `name:"json" help:"Print JSON."`
+}
+
+// change carries out what is to be done with the topic's URL, and prints that it is done.
+func (f *topicFlags) change(ctx context.Context, s Streams, done string, do func(hub *client.Client, topicURL string) error) error {
+	hub, err := f.client()
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	topicURL, err := hub.TopicURL(f.Topic)
+	if err != nil {
+		return err
+	}
+	if err := do(hub, topicURL); err != nil {
+		return err
+	}
+	if f.JSON {
+		return writeJSON(s.Out, map[string]any{"topic": topicURL, done: true})
+	}
+	_, err = fmt.Fprintf(s.Out, "%s %s\n", done, topicURL)
+	return err
+}
+
+type registerTopicCmd struct{ topicFlags }
+
+func (c *registerTopicCmd) Run(ctx context.Context, s Streams) error {
+	return c.change(ctx, s, "registered", func(hub *client.Client, topicURL string) error { return hub.Register(ctx, topicURL) })
+}
+
+type deregisterTopicCmd struct{ topicFlags }
+
+func (c *deregisterTopicCmd) Run(ctx context.Context, s Streams) error {
+	return c.change(ctx, s, "deregistered", func(hub *client.Client, topicURL string) error { return hub.Deregister(ctx, topicURL) })
 }

@@ -205,7 +205,7 @@ func storedKeys() []entry {
 			rates, rule[Rate]{}, func(c *Config) *Rate { return &c.Limits.CallbackHost }),
 		scalar("limits.pending", "5000", "requests waiting for verification, for callbacks at one host and per caller; 0: only the overall limit of 100000 applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Pending }),
-		scalar("limits.connections", "4096", "connections open from one client address, except trusted proxies; further ones are closed; 0: only the overall limit applies",
+		scalar("limits.connections", "1536", "connections open from one client address (IPv6: its /64 network), except trusted proxies; further ones are closed; by default an eighth of all; 0: only the overall limit applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Connections }),
 		scalar("limits.streams", "1024", "event streams open from one client address; further ones are refused with 429; 0: only streams.max applies",
 			num, atLeast(num, 0), func(c *Config) *int { return &c.Limits.Streams }),

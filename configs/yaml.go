@@ -1,14 +1,13 @@
 package configs
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"quorumhub/configs/syntax"
 )
 
 // readYAML reads a file into a layer. It walks the syntax tree instead of decoding, since the tree knows the line of
@@ -34,7 +33,7 @@ type yamlWalk struct {
 func (w *yamlWalk) document(data []byte) {
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		w.syntax(err)
+		w.syntax(data, err)
 		return
 	}
 	for i, doc := range file.Docs {
@@ -60,14 +59,13 @@ func (w *yamlWalk) fail(t *token.Token, key, message string) {
 	w.problems = append(w.problems, Problem{Key: key, Origin: w.origin(t), Message: message})
 }
 
-func (w *yamlWalk) syntax(err error) {
-	message := err.Error()
-	var at *token.Token
-	if y := yaml.Error(nil); errors.As(err, &y) {
-		message, at = y.GetMessage(), y.GetToken()
+func (w *yamlWalk) syntax(data []byte, err error) {
+	fault := syntax.Explain(data, err)
+	origin := w.name
+	if fault.Line > 0 {
+		origin = fmt.Sprintf("%s:%d:%d", w.name, fault.Line, fault.Column)
 	}
-	message, _, _ = strings.Cut(message, "\n")
-	w.fail(at, "", "not valid YAML: "+message)
+	w.problems = append(w.problems, Problem{Origin: origin, Message: "not valid YAML: " + fault.Message})
 }
 
 // section reads a mapping whose keys are below prefix.

@@ -273,3 +273,30 @@ func TestAbortByContext(t *testing.T) {
 		}
 	})
 }
+
+// What the dispatcher knows of a subscription's progress is there at once, ahead of the recorded cursor.
+func TestProgressIsKnownBeforeItIsRecorded(t *testing.T) {
+	for name, o := range map[string]*hubpb.SubscriptionOptions{"ordered": nil, "parallel": parallel(4)} {
+		t.Run(name, func(t *testing.T) {
+			stuck := func(_ string, _ int, body string) fake.Answer { return fake.Answer{Status: failFor(body == "m2", 422)} }
+			bubble(t, stuck, func(o *delivery.DispatcherOptions) { o.CursorFlush = time.Hour }, func(r *rig) {
+				id := r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Options: o})
+				for i := range 5 {
+					r.Publish("t", fmt.Sprint("m", i))
+				}
+				r.after(time.Millisecond)
+				got, _ := r.d.Lane(id)
+				want := delivery.LaneStatus{Offset: 2, Ahead: 0, Remaining: 3, Head: 5, Delivered: 2}
+				if o != nil {
+					want = delivery.LaneStatus{Offset: 2, Ahead: 2, Remaining: 1, Head: 5, Delivered: 4}
+				}
+				if (delivery.LaneStatus{Offset: got.Offset, Ahead: got.Ahead, Remaining: got.Remaining, Head: got.Head, Delivered: got.Delivered}) != want {
+					t.Errorf("progress %+v, want %+v", got, want)
+				}
+				if sub, _ := r.Subscription(id); sub.Cursor.Offset != 0 || sub.Cursor.Delivered != 0 {
+					t.Errorf("recorded already: %+v", sub.Cursor)
+				}
+			})
+		})
+	}
+}

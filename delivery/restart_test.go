@@ -49,15 +49,15 @@ func TestI3ARestartRepeatsNothingInAReplicatedCursor(t *testing.T) {
 // TestI3ARestartRepeatsNothingAcknowledgedAhead: nor what a window acknowledged ahead of a message that still fails, not
 // even for a group, whose members share a cursor.
 func TestI3ARestartRepeatsNothingAcknowledgedAhead(t *testing.T) {
-	down := true
+	var down atomic.Bool
 	behave := func(_ string, _ int, body string) fake.Answer {
-		if body == "2" && down {
+		if body == "2" && down.Load() {
 			return fake.Answer{Status: http.StatusServiceUnavailable}
 		}
 		return fake.Answer{}
 	}
 	for _, group := range []string{"", "g"} {
-		down = true
+		down.Store(true)
 		fleetTest(t, 3, behave, nil, func(c *fleet) {
 			options := &hubpb.SubscriptionOptions{Mode: hub.DeliveryParallel, Window: 8, Group: group}
 			owner := c.subscribeWith("t", callback(0), options)
@@ -70,7 +70,7 @@ func TestI3ARestartRepeatsNothingAcknowledgedAhead(t *testing.T) {
 			c.numbered("t", 6, 0)
 			c.after(3 * time.Second)
 			owner.restartBehind(before)
-			down = false
+			down.Store(false)
 			c.after(time.Minute)
 			times := map[string]int{}
 			for _, m := range members {

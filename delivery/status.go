@@ -21,7 +21,11 @@ func (d *Dispatcher) Stats() Stats {
 // LaneStatus is the status of delivery to one subscription on this node, ahead of the log.
 type LaneStatus struct {
 	State        string // idle, ready, sending, waiting, settling, expired, paused, blocked or releasing
-	Offset       uint64 // last message that needs no further attempt
+	Offset       uint64 // last message that needs no further attempt, with all before it
+	Ahead        uint64 // messages after Offset that need none either
+	Remaining    uint64 // messages that still need one
+	Head         uint64 // newest message of the topic
+	Delivered    uint64 // messages the subscriber has acknowledged in total
 	Attempts     uint32 // at the message after Offset
 	Failures     uint64 // in a row
 	FailingSince time.Time
@@ -39,10 +43,13 @@ func (d *Dispatcher) Lane(id hub.SubscriptionID) (LaneStatus, bool) {
 	if l == nil {
 		return LaneStatus{}, false
 	}
-	s := LaneStatus{Offset: l.done, Attempts: l.attempts, Failures: l.failures, LastStatus: int(l.status), LastReason: l.reason, Window: 1}
+	s := LaneStatus{Offset: l.done, Head: max(l.topic.head, l.done), Delivered: l.delivered, Attempts: l.attempts, Failures: l.failures,
+		LastStatus: int(l.status), LastReason: l.reason, Window: 1}
+	s.Remaining = s.Head - s.Offset
 	s.State = [...]string{"idle", "ready", "sending", "waiting", "settling", "expired", "paused", "blocked", "releasing", "ended"}[l.state]
 	if f := l.flow; f != nil {
-		s.Offset, s.Window = f.done, l.room()
+		c := f.cursor(nil)
+		s.Offset, s.Ahead, s.Remaining, s.Window = c.Offset, c.Ahead(), c.Remaining(s.Head), l.room()
 		if l.running > 0 && (l.state == laneIdle || l.state == laneReady) {
 			s.State = "sending"
 		}

@@ -10,8 +10,8 @@ import (
 )
 
 // A body too large for one log entry is a blob: each of its parts is an event, and a final event turns them into a
-// message. Parts are numbered across all topics and stored like messages: in order, dropped from the front. A part
-// is kept as long as a pending blob, a retained message or a dead letter refers to it or to an earlier one.
+// message. Parts are numbered across all topics and stored like messages, in order. A part is kept as long as a pending
+// blob, a retained message or a dead letter needs it; of those in between the store may drop what it likes (PartsInUse).
 
 // pendingBlob is a blob whose message has not been published yet.
 type pendingBlob struct {
@@ -22,7 +22,8 @@ type pendingBlob struct {
 
 // blobRef is a retained message whose body is a blob.
 type blobRef struct {
-	offset, part uint64 // part: the first one
+	offset, part uint64   // part: the first one
+	parts        []uint64 // all of them, in order; nil: not recorded
 }
 
 func (b *pendingBlob) row() *hubpb.PendingBlobRow {
@@ -39,20 +40,20 @@ func (s *State) messageBlobRow(k RowKey) *hubpb.MessageBlobRow {
 		return nil
 	}
 	offset := binary.BigEndian.Uint64([]byte(k.Name))
-	part := t.firstPart(offset)
-	if part == 0 {
+	r := t.blob(offset)
+	if r.part == 0 {
 		return nil
 	}
-	return &hubpb.MessageBlobRow{Topic: k.ID, Offset: offset, FirstPart: part}
+	return &hubpb.MessageBlobRow{Topic: k.ID, Offset: offset, FirstPart: r.part, Parts: r.parts}
 }
 
-// firstPart returns the first part of a retained message's blob, or 0 if its body is inline.
-func (t *Topic) firstPart(offset uint64) uint64 {
+// blob returns a retained message's blob; it has no first part if the body is inline.
+func (t *Topic) blob(offset uint64) blobRef {
 	i, ok := slices.BinarySearchFunc(t.blobs, offset, func(r blobRef, offset uint64) int { return cmp.Compare(r.offset, offset) })
 	if !ok {
-		return 0
+		return blobRef{}
 	}
-	return t.blobs[i].part
+	return t.blobs[i]
 }
 
 func (s *State) blobKeys(keys []RowKey) []RowKey {
@@ -75,13 +76,50 @@ func (l *Loader) addMessageBlobs() error {
 		if t == nil {
 			return fmt.Errorf("message blob %d-%d lacks its topic row: %w", r.Topic, r.Offset, ErrCorrupt)
 		}
-		t.blobs = append(t.blobs, blobRef{r.Offset, r.FirstPart})
+		t.blobs = append(t.blobs, blobRef{r.Offset, r.FirstPart, r.Parts})
 	}
 	return nil
 }
 
-// RetainedParts returns the range of retained parts; first is last+1 if there are none.
+// RetainedParts returns the range of retained parts; first is last+1 if there are none. Not all of the range may be in
+// use, see PartsInUse.
 func (s *State) RetainedParts() (first, last uint64) { return s.meta.DroppedParts + 1, s.meta.LastPart }
+
+// KeepsPartsByUse reports whether the store may drop parts that are not in use before older ones that are. Programs of
+// level 1 cannot read what is then left.
+func (s *State) KeepsPartsByUse() bool { return s.hasOwners() }
+
+// PartsInUse returns, in order, the parts from first to last that a pending blob, a retained message or a dead letter
+// needs. A part that is not in use never is again.
+func (s *State) PartsInUse(first, last uint64) []uint64 {
+	var out []uint64
+	add := func(from uint64, parts []uint64) {
+		if parts == nil && from > 0 { // which of the next ones are its own was not recorded
+			for n := max(from, first); n <= min(last, cmp.Or(s.meta.UnlistedParts, s.meta.LastPart)); n++ {
+				out = append(out, n)
+			}
+			return
+		}
+		for _, n := range parts {
+			if n >= first && n <= last {
+				out = append(out, n)
+			}
+		}
+	}
+	for _, b := range s.pendingBlobs {
+		add(0, b.parts)
+	}
+	for _, t := range s.topics {
+		for i := range t.blobs {
+			add(t.blobs[i].part, t.blobs[i].parts)
+		}
+	}
+	for _, d := range s.letters.byID {
+		add(d.FirstPart, d.Parts)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
 
 // IdleBlobs returns the number of pending blobs that got their last part before the given Unix time in nanoseconds.
 func (s *State) IdleBlobs(before int64) (n int) {
@@ -133,6 +171,7 @@ func (s *State) dropBlob(id []byte, fx *Effects) {
 	}
 	delete(s.pendingBlobs, string(id))
 	s.touchName(TablePendingBlob, string(id))
+	fx.PartsReleased = true
 	s.releaseParts(fx)
 }
 
@@ -152,6 +191,7 @@ func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
 		if b.at < e.Before {
 			delete(s.pendingBlobs, id)
 			s.touchName(TablePendingBlob, id)
+			fx.PartsReleased = true
 		}
 	}
 	s.releaseParts(fx)
@@ -159,12 +199,13 @@ func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
 }
 
 // forgetBlobs removes the topic's references to blobs of messages up to through.
-func (s *State) forgetBlobs(t *Topic, through uint64) {
+func (s *State) forgetBlobs(t *Topic, through uint64, fx *Effects) {
 	n := 0
 	for n < len(t.blobs) && t.blobs[n].offset <= through {
 		s.dirty[messageBlobKey(t.ID, t.blobs[n].offset)] = struct{}{}
 		n++
 	}
+	fx.PartsReleased = fx.PartsReleased || n > 0
 	if t.blobs = slices.Clone(t.blobs[n:]); len(t.blobs) == 0 {
 		t.blobs = nil
 	}

@@ -39,7 +39,8 @@ type DeadLetter struct {
 	Tries []Attempt
 	// FirstPart is the first part of a blob, which is kept as long as the letter; 0 if the body is inline.
 	FirstPart uint64
-	Owner     string // principal that owned the subscription, empty: none
+	Parts     []uint64 // all parts of the blob, in order; nil: inline, or not recorded
+	Owner     string   // principal that owned the subscription, empty: none
 	// Replaying is when a replay was requested that is still outstanding; zero: none.
 	Replaying time.Time
 }
@@ -87,8 +88,9 @@ func (l *letters) remove(d *DeadLetter) {
 	l.bytes -= d.Size
 }
 
-func (s *State) removeLetter(d *DeadLetter) {
+func (s *State) removeLetter(d *DeadLetter, fx *Effects) {
 	s.letters.remove(d)
+	fx.PartsReleased = fx.PartsReleased || d.FirstPart > 0
 	s.countLetter(d, -1)
 }
 
@@ -106,12 +108,14 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	d := &DeadLetter{ID: s.meta.NextDeadLetter, Subscription: sub.ID, Topic: sub.Topic, TopicName: sub.TopicName,
 		Callback: sub.Callback, Offset: e.Offset, Attempts: e.Attempts, Status: e.Status, Reason: shared(e.Reason), At: timeOf(s.meta.Now),
 		PublishedAt: timeOf(e.PublishedAt), Size: e.Size, ContentType: shared(e.ContentType), Tries: attemptsFrom(e.Tries),
-		FirstPart: s.topics[sub.Topic].firstPart(e.Offset), Owner: sub.Owner}
+		Owner: sub.Owner}
+	blob := s.topics[sub.Topic].blob(e.Offset)
+	d.FirstPart, d.Parts = blob.part, blob.parts
 	s.letters.insert(d)
 	s.countLetter(d, 1)
 	s.touch(TableDeadLetter, d.ID)
 	if old := s.letters.byID[d.ID-min(d.ID, maxDeadLetters)]; old != nil {
-		s.removeLetter(old)
+		s.removeLetter(old, fx)
 		s.touch(TableDeadLetter, old.ID)
 	}
 	if e.Cursor == nil {
@@ -149,7 +153,7 @@ func (s *State) requestReplays(e *hubpb.DeadLetterReplayRequested, fx *Effects) 
 
 // recordReplays records the results of replays: a delivered letter is removed, any other stays with the attempt
 // added.
-func (s *State) recordReplays(e *hubpb.DeadLettersReplayed) Result {
+func (s *State) recordReplays(e *hubpb.DeadLettersReplayed, fx *Effects) Result {
 	for _, t := range e.Results {
 		d := s.letters.byID[t.Letter]
 		if d == nil {
@@ -157,7 +161,7 @@ func (s *State) recordReplays(e *hubpb.DeadLettersReplayed) Result {
 		}
 		s.touch(TableDeadLetter, d.ID)
 		if t.Delivered {
-			s.removeLetter(d)
+			s.removeLetter(d, fx)
 			continue
 		}
 		if !d.Replaying.IsZero() {
@@ -179,11 +183,11 @@ func (s *State) recordReplays(e *hubpb.DeadLettersReplayed) Result {
 }
 
 // dropLetters removes dead letters; the result's ID is their number.
-func (s *State) dropLetters(e *hubpb.DeadLettersDropped) Result {
+func (s *State) dropLetters(e *hubpb.DeadLettersDropped, fx *Effects) Result {
 	n := uint64(0)
 	for _, id := range e.Letters {
 		if d := s.letters.byID[id]; d != nil {
-			s.removeLetter(d)
+			s.removeLetter(d, fx)
 			s.touch(TableDeadLetter, id)
 			n++
 		}
@@ -281,7 +285,7 @@ func (a *Attempt) Proto() *hubpb.Attempt {
 func (d *DeadLetter) row() *hubpb.DeadLetterRow {
 	r := &hubpb.DeadLetterRow{Id: d.ID, Subscription: uint64(d.Subscription), Topic: uint64(d.Topic), Offset: d.Offset,
 		Attempts: d.Attempts, Status: d.Status, Reason: d.Reason, At: nanos(d.At), TopicName: d.TopicName, Callback: d.Callback,
-		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying), FirstPart: d.FirstPart, Owner: d.Owner}
+		Size: d.Size, PublishedAt: nanos(d.PublishedAt), ContentType: d.ContentType, ReplayingSince: nanos(d.Replaying), FirstPart: d.FirstPart, Owner: d.Owner, Parts: d.Parts}
 	for i := range d.Tries {
 		r.Tries = append(r.Tries, d.Tries[i].Proto())
 	}
@@ -292,5 +296,5 @@ func deadLetterFromRow(r *hubpb.DeadLetterRow) *DeadLetter {
 	return &DeadLetter{ID: r.Id, Subscription: SubscriptionID(r.Subscription), Topic: TopicID(r.Topic), Offset: r.Offset,
 		Attempts: r.Attempts, Status: r.Status, Reason: shared(r.Reason), At: timeOf(r.At), TopicName: shared(r.TopicName),
 		Callback: shared(r.Callback), Size: r.Size, PublishedAt: timeOf(r.PublishedAt), ContentType: shared(r.ContentType), Tries: attemptsFrom(r.Tries),
-		Replaying: timeOf(r.ReplayingSince), FirstPart: r.FirstPart, Owner: shared(r.Owner)}
+		Replaying: timeOf(r.ReplayingSince), FirstPart: r.FirstPart, Owner: shared(r.Owner), Parts: r.Parts}
 }

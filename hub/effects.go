@@ -8,6 +8,7 @@ type Effects struct {
 	Messages      []Message        // appended, in log order
 	Parts         []Message        // blob parts added: Offset is the part's number, Body its bytes
 	DroppedParts  uint64           // parts up to and including this one were dropped; 0: none
+	PartsReleased bool             // some parts are no longer in use
 	Subscriptions []Subscription   // created, renewed or assigned, each as it was then, in log order
 	Ended         []Ended          // removed
 	Requests      []Request        // recorded, to be verified

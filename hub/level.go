@@ -84,6 +84,7 @@ func (s *State) setLevel(e *hubpb.FeatureLevelSet) Result {
 	}
 	if s.meta.FeatureLevel < levelOwners && e.Level >= levelOwners {
 		s.idempotency.settleOrder()
+		s.meta.UnlistedParts = s.meta.LastPart
 	}
 	s.meta.FeatureLevel = e.Level
 	return Result{}

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -202,4 +203,36 @@ func TestNamerRejectsInvalidURLs(t *testing.T) {
 			t.Errorf("%q is accepted as alias", base)
 		}
 	}
+}
+
+// Names are looked up while the URLs of other nodes change.
+func TestNamesWhileMembersChange(t *testing.T) {
+	n := namer(t)
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if name, err := n.Name("hub.topic", "https://hub.example/topics/a"); err != nil || name != "a" || n.URL("a") != "https://hub.example/topics/a" {
+					t.Errorf("named %q (%v)", name, err)
+					return
+				}
+				if name, _ := n.Name("hub.topic", "http://b/topics/a"); name != "a" && name != "http://b/topics/a" {
+					t.Errorf("named %q", name)
+					return
+				}
+			}
+		})
+	}
+	for range 200 {
+		n.SetMembers([]string{"http://b"})
+		n.SetMembers(nil)
+	}
+	close(done)
+	wg.Wait()
 }

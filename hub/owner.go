@@ -11,7 +11,7 @@ import (
 // than the request's owner.
 func (s *State) foreign(r *Request, at int64) bool {
 	c := r.caller
-	if !s.hasOwners() || c.GetOperator() {
+	if !s.hasOwners() || c.GetOperator() || r.Mode == ModeDenied {
 		return false
 	}
 	topic := s.topicByName[r.TopicName]

@@ -214,8 +214,9 @@ func TestTopicsHaveAnOwner(t *testing.T) {
 	if _, err := w.Ping(as(alice), "hub.example", url.Values{"hub.url": {"https://foreign.example/feed"}}); err != nil {
 		t.Fatal(err)
 	}
+	w.subscribe(alice, hub.EventsTopic, cb)
 	w.State = reloaded(t, w.State)
-	for topic, want := range map[string]string{"registered": alice, "published": alice, "subscribed": alice, "nobody's": "", "https://foreign.example/feed": alice} {
+	for topic, want := range map[string]string{hub.EventsTopic: "", "registered": alice, "published": alice, "subscribed": alice, "nobody's": "", "https://foreign.example/feed": alice} {
 		if got := w.topic(topic); got.Owner != want || got.Provisional {
 			t.Errorf("%s belongs to %q", topic, got.Owner)
 		}

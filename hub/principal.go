@@ -232,5 +232,5 @@ func overQuota(u QuotaUse) *Error {
 			Message: fmt.Sprintf("the quota %s is reached: %d signed requests of %d; try again in a minute", u.Quota, u.Used, u.Limit)}
 	}
 	return &Error{Code: CodeForbidden, Quota: &u,
-		Message: fmt.Sprintf("the quota %s is reached: %d of %d are in use; remove some, or ask the operator for more (auth.quotas)", u.Quota, u.Used, u.Limit)}
+		Message: fmt.Sprintf("the quota %s is reached: %d of %d are in use; remove some, or ask the operator for more (quotas in auth.file)", u.Quota, u.Used, u.Limit)}
 }

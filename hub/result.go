@@ -45,7 +45,7 @@ func (r Result) Err(name string) error {
 	case OutcomeOK, OutcomeDuplicate:
 		return nil
 	case OutcomeNoTopic:
-		return Errorf(CodeNotFound, "topic %q is not registered with this hub; register it first (hub.mode=register)", name)
+		return Errorf(CodeNotFound, "topic %q is not registered with this hub; register it first (hub.mode=register, or quorumhub topics register)", name)
 	case OutcomeTopicExists:
 		return Errorf(CodeConflict, "topic %q is already registered", name)
 	case OutcomeKeyConflict:

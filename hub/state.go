@@ -186,9 +186,9 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 	case *hubpb.Event_DeadLetterReplayRequested:
 		return s.requestReplays(k.DeadLetterReplayRequested, fx)
 	case *hubpb.Event_DeadLettersReplayed:
-		return s.recordReplays(k.DeadLettersReplayed)
+		return s.recordReplays(k.DeadLettersReplayed, fx)
 	case *hubpb.Event_DeadLettersDropped:
-		return s.dropLetters(k.DeadLettersDropped)
+		return s.dropLetters(k.DeadLettersDropped, fx)
 	}
 	return s.applyClusterEvent(e, fx)
 }

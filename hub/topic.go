@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"slices"
+	"strings"
 
 	"quorumhub/hub/hubpb"
 )
@@ -31,6 +32,9 @@ func (s *State) registerTopic(e *hubpb.TopicRegistered) Result {
 // createOwned creates a topic for a principal, unless its quota is reached: the result tells.
 func (s *State) createOwned(name string, c *hubpb.Caller) (*Topic, Result) {
 	owner := c.GetPrincipal()
+	if strings.HasPrefix(name, reservedPrefix) {
+		owner = "" // it is the hub's own
+	}
 	if used := s.held(owner).topics; owner != "" && reached(used, c.GetMaxTopics()) {
 		return nil, quotaReached(QuotaTopics, used, c.GetMaxTopics())
 	}
@@ -92,7 +96,7 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
 		s.endSubscription(id, hubpb.EndReason_END_TOPIC_DEREGISTERED, fx)
 	}
-	s.forgetBlobs(t, t.Head)
+	s.forgetBlobs(t, t.Head, fx)
 	s.ownTopic(t, "")
 	delete(s.topics, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
@@ -158,7 +162,11 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 	m.Topic, m.Offset, m.Time = t.ID, t.Head, s.meta.Now
 	fx.Messages = append(fx.Messages, m)
 	if m.IsBlob() {
-		t.blobs = append(t.blobs, blobRef{m.Offset, m.Parts[0]})
+		r := blobRef{offset: m.Offset, part: m.Parts[0]}
+		if s.hasOwners() {
+			r.parts = m.Parts
+		}
+		t.blobs = append(t.blobs, r)
 		s.dirty[messageBlobKey(t.ID, m.Offset)] = struct{}{}
 	}
 	s.meta.PublishedMessages++
@@ -230,7 +238,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			continue
 		}
 		t.First = through + 1
-		s.forgetBlobs(t, through)
+		s.forgetBlobs(t, through, fx)
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})
 		for _, id := range t.subscriptions {

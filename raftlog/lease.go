@@ -103,12 +103,22 @@ func (r report) silentSince() time.Time {
 	return r.at
 }
 
-// keepReign asks the voters while this node leads.
+// keepReign asks the voters while this node leads. A round that gets no answers does not hold up the next one.
 func (n *Node) keepReign() {
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
 	tick := time.NewTicker(contactPause)
 	defer tick.Stop()
 	for {
-		n.confirmReign()
+		term := n.raft.CurrentTerm() // first: raft leaves the state of a leader before it takes a later term
+		if known := n.reign.Load(); n.raft.State() != raft.Leader {
+			n.reign.Store(nil)
+		} else {
+			if known == nil || known.term != term {
+				n.reign.Store(&reign{term: term, began: time.Now()})
+			}
+			rounds.Go(func() { n.confirmReign(term) })
+		}
 		select {
 		case <-n.ctx.Done():
 			return
@@ -118,31 +128,29 @@ func (n *Node) keepReign() {
 	}
 }
 
-func (n *Node) confirmReign() {
-	term := n.raft.CurrentTerm() // first: raft leaves the state of a leader before it takes a later term
-	if n.raft.State() != raft.Leader {
-		n.reign.Store(nil)
-		return
-	}
-	r := reign{term: term, began: time.Now()}
-	if known := n.reign.Load(); known != nil && known.term == term {
-		r = *known
-	} else {
-		n.reign.Store(&r)
-	}
-	ctx, cancel := context.WithTimeout(n.ctx, hub.ContactLease)
+// confirmReign asks the voters once, and notes when if a quorum confirms the term.
+func (n *Node) confirmReign(term uint64) {
+	ctx, cancel := context.WithTimeout(n.ctx, hub.ContactLease) // a later answer is of no use
 	defer cancel()
 	asked := time.Now()
 	earlier, err := n.confirmTerm(ctx, term)
 	if err != nil {
 		return
 	}
-	if r.contact.IsZero() {
-		r.earlier = earlier
-	}
-	r.contact = asked
-	n.reign.Store(&r)
 	n.contact.raise(asked)
+	for {
+		known := n.reign.Load()
+		if known == nil || known.term != term || !asked.After(known.contact) {
+			return
+		}
+		next := *known
+		if next.contact = asked; known.contact.IsZero() {
+			next.earlier = earlier
+		}
+		if n.reign.CompareAndSwap(known, &next) {
+			return
+		}
+	}
 }
 
 // currentReign is nil while this node does not lead.

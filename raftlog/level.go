@@ -87,7 +87,7 @@ func (n *Node) raiseLevel() {
 		return
 	}
 	_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: least}}})
-	if err == nil && has > 0 { // that a new cluster has one is not worth a line
+	if err == nil && (has > 0 || n.port != nil) { // a new hub of one node has nothing to tell
 		n.opts.Logger.Info("feature level raised; every node supports it", "level", least)
 	} // otherwise the next round tries again
 }

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,6 +83,9 @@ type Change struct {
 // this node has applied it. Its consequences may take longer (see Members). Repeating a change is harmless. The error is
 // a *hub.Error for the caller, or ctx's.
 func (n *Node) Change(ctx context.Context, c Change) error {
+	if n.port == nil && c.Operation == RemoveNode {
+		return n.lastNode(cmp.Or(c.Node, n.opts.ID))
+	}
 	if n.port == nil {
 		return hub.Errorf(hub.CodeConflict, "this node runs alone; to let others join, restart it with cluster.peers listing this node and the address where other nodes reach it")
 	}
@@ -337,12 +341,12 @@ func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error
 func (n *Node) startRemoval(ctx context.Context, id string, members []Member) error {
 	if m := memberOf(members, id); m == nil {
 		return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeRemoved}) // it never joined
+	} else if len(members) == 1 {
+		return n.lastNode(id)
 	} else if m.Voter {
 		if err := checkQuorumWithout(id, members); err != nil {
 			return err
 		}
-	} else if len(members) == 1 {
-		return hub.Errorf(hub.CodeConflict, "%s is the only node", id)
 	}
 	if _, known := n.nodes()[id]; !known { // it died before it reported its instance
 		if err := n.recordAdmission(ctx, &hubpb.NodeAdmitted{Node: id, Member: true}); err != nil {
@@ -350,6 +354,15 @@ func (n *Node) startRemoval(ctx context.Context, id string, members []Member) er
 		}
 	}
 	return n.recordChange(ctx, &hubpb.NodeChanged{Node: id, Phase: hub.NodeLeaving})
+}
+
+// lastNode returns the error for removing the only node.
+func (n *Node) lastNode(id string) error {
+	const whatElse = "without it there is no hub; to shut the hub down, stop the process; to move it to another machine, "
+	if n.port == nil {
+		return hub.Errorf(hub.CodeConflict, "%s runs alone, and %sback it up and restore the backup there", id, whatElse)
+	}
+	return hub.Errorf(hub.CodeConflict, "%s is the only voter left, and %slet a node join there, wait until it is a voter, and repeat this", id, whatElse)
 }
 
 // checkQuorumWithout returns an error if the cluster cannot do without a node's vote.

@@ -81,7 +81,7 @@ func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error)
 		s.applied.Configuration, s.applied.ConfigurationIndex = bytes.Clone(e.Data), e.Index
 	} else {
 		messages, parts, trims, removed := len(fx.Messages), len(fx.Parts), len(fx.Trims), len(fx.RemovedTopics)
-		fx.DroppedParts = 0
+		fx.DroppedParts, fx.PartsReleased = 0, false
 		var err error
 		if results, err = s.state.Apply(e.Data, fx); err != nil {
 			return nil, fmt.Errorf("apply entry %d: %w", e.Index, err)
@@ -91,6 +91,9 @@ func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error)
 		}
 		if fx.DroppedParts > 0 {
 			s.log.trim(partsTopic, fx.DroppedParts)
+			s.trimmed.Store(true)
+		}
+		if fx.PartsReleased {
 			s.trimmed.Store(true)
 		}
 		if len(fx.Messages) > messages {

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
+	"testing"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -86,3 +88,21 @@ func SnapshotFromMemory(s *Store, ctx context.Context) (*Snapshot, error) {
 
 // UnlinkEarly removes segments that are trimmed before the trim is durable.
 func UnlinkEarly(s *Store) error { return s.unlinkDead(s.gen, s.deadSegments()) }
+
+// KeptParts returns how many parts of blobs are in the state file of a closed store.
+func KeptParts(tb testing.TB, dir string) int {
+	tb.Helper()
+	number, err := readCurrent(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	file, err := openBolt(filepath.Join(dir, generationName(number), stateFile), boltOptions{readOnly: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	kept, err := keptParts(file, nil)
+	if err := errors.Join(err, file.release()); err != nil {
+		tb.Fatal(err)
+	}
+	return len(kept)
+}

@@ -22,7 +22,8 @@ type batch struct {
 	rows     []row
 	messages []hub.Message
 	bytes    int64
-	dead     []*segment // without messages retained at this position
+	dead     []deadSegment // without messages retained at this position
+	useless  []uint64      // kept parts that are not in use at this position
 }
 
 type row struct {
@@ -100,7 +101,7 @@ func (s *Store) takeBatch() (*batch, error) {
 	s.sealActive(s.opts.Now())
 	if s.trimmed.Swap(false) {
 		s.sealUnretained()
-		b.dead = s.deadSegments()
+		b.dead, b.useless = s.deadSegments(), s.uselessParts()
 	}
 	return b, nil
 }
@@ -127,6 +128,7 @@ func (s *Store) write(b *batch) error {
 // countLocked counts a committed batch as durable. The caller holds mu.
 func (s *Store) countLocked(b *batch, log func()) {
 	log()
+	s.log.forgetKept(b.useless)
 	s.flushed, s.durable = b.version, b.position
 	s.unflushed.Add(-b.bytes)
 }
@@ -197,6 +199,9 @@ func (s *Store) writeState(b *batch) error {
 					return err
 				}
 			}
+		}
+		if err := dropKept(tx, b.useless); err != nil {
+			return err
 		}
 		head, err := bucket(file.path, tx, bucketMeta)
 		if err != nil {

@@ -20,6 +20,7 @@ const (
 	bucketRows    = "rows"    // hub.RowKey -> row
 	bucketRecords = "records" // topic id, offset (big endian) -> hub record
 	bucketLetters = "letters" // state.db, created when needed: dead letter id -> topic id, offset, hub record
+	bucketParts   = "parts"   // state.db, created when needed: number of a part of a blob -> hub record
 	bucketRanges  = "ranges"  // topic id -> span of the topic's offsets in this segment
 
 	formatKey   = "format"

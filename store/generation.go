@@ -41,6 +41,7 @@ type content struct {
 	topics   map[hub.TopicID]*topicLog
 	segments []*segment
 	active   *segment
+	kept     map[uint64]struct{} // parts of blobs in state.db
 }
 
 func (o *Options) stateBolt(readOnly bool) boltOptions {
@@ -109,7 +110,9 @@ func (o *Options) openGeneration(dir string, number uint64) (*generation, *conte
 					c.active = seg
 				}
 			}
-			c.topics, err = indexTopics(filepath.Join(dir, logDir), c.state, c.segments)
+			if c.kept, err = keptParts(state, nil); err == nil {
+				c.topics, err = indexTopics(filepath.Join(dir, logDir), c.state, c.segments, c.kept)
+			}
 			if c.active != nil && c.active.runsAhead(c.topics) {
 				c.active.sealed, c.active = true, nil
 			}
@@ -292,7 +295,7 @@ func removeUnfinished(dir string) error {
 }
 
 // indexTopics builds the index of the message log, and checks that the segments hold every message that the state retains.
-func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.TopicID]*topicLog, error) {
+func indexTopics(path string, state *hub.State, segments []*segment, kept map[uint64]struct{}) (map[hub.TopicID]*topicLog, error) {
 	topics := map[hub.TopicID]*topicLog{}
 	all := state.Topics(0, 0)
 	for i := range all {
@@ -314,6 +317,12 @@ func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.To
 		}
 	}
 	for id, t := range topics {
+		if id == partsTopic && state.KeepsPartsByUse() {
+			if err := checkParts(path, state, t, kept); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		next := t.first
 		for _, ref := range t.spans {
 			if ref.hi >= next && ref.lo <= next {
@@ -326,4 +335,18 @@ func indexTopics(path string, state *hub.State, segments []*segment) (map[hub.To
 		}
 	}
 	return topics, nil
+}
+
+// checkParts checks that every part in use is in a segment, or kept in state.db.
+func checkParts(path string, state *hub.State, t *topicLog, kept map[uint64]struct{}) error {
+	at := 0
+	for _, n := range state.PartsInUse(t.first, t.head) {
+		for at < len(t.spans) && t.spans[at].hi < n {
+			at++
+		}
+		if _, ok := kept[n]; !ok && (at == len(t.spans) || t.spans[at].lo > n) {
+			return corrupt(path, "part %d of a large message is in no segment file and not in %s; a file is missing or damaged", n, stateFile)
+		}
+	}
+	return nil
 }

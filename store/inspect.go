@@ -27,6 +27,8 @@ type Report struct {
 	StateFile  FileReport
 	Segments   []SegmentReport
 	Problems   []error // what is damaged, usually *CorruptError; empty: nothing
+
+	parts map[uint64]struct{} // of blobs, with an intact record in a segment
 }
 
 // TopicReport describes a topic and its retained messages.
@@ -75,6 +77,7 @@ func Inspect(dir string) (*Report, error) {
 	r := &Report{Dir: dir, Generation: generationName(number)}
 
 	var state *hub.State
+	var keptInState map[uint64]struct{}
 	path := filepath.Join(gen, stateFile)
 	file, err := openBolt(path, opts.stateBolt(true))
 	if err == nil {
@@ -83,7 +86,11 @@ func Inspect(dir string) (*Report, error) {
 		if err = checkPages(path, file.raw); err == nil {
 			state, meta, err = loadState(file)
 			r.Position = meta.position
-			err = errors.Join(err, checkLetters(file, func(err error) { r.Problems = append(r.Problems, err) }))
+			problem := func(err error) { r.Problems = append(r.Problems, err) }
+			err = errors.Join(err, checkLetters(file, problem))
+			var partsErr error
+			keptInState, partsErr = keptParts(file, problem)
+			err = errors.Join(err, partsErr)
 		}
 		err = errors.Join(err, file.release())
 	}
@@ -96,8 +103,10 @@ func Inspect(dir string) (*Report, error) {
 	}
 	if state != nil {
 		r.describe(state)
-		if _, err := indexTopics(filepath.Join(gen, logDir), state, segments); err != nil {
+		if _, err := indexTopics(filepath.Join(gen, logDir), state, segments, keptInState); err != nil {
 			r.Problems = append(r.Problems, err)
+		} else {
+			r.checkPartRecords(filepath.Join(gen, logDir), state, keptInState)
 		}
 	}
 	return r, nil
@@ -124,6 +133,26 @@ func (r *Report) describe(state *hub.State) {
 	}
 }
 
+func (r *Report) foundPart(part uint64) {
+	if r.parts == nil {
+		r.parts = map[uint64]struct{}{}
+	}
+	r.parts[part] = struct{}{}
+}
+
+// checkPartRecords reports the parts in use of which there is no intact record.
+func (r *Report) checkPartRecords(path string, state *hub.State, kept map[uint64]struct{}) {
+	if !state.KeepsPartsByUse() {
+		return // checkRecords has done it
+	}
+	for _, n := range state.PartsInUse(state.RetainedParts()) {
+		_, inSegment := r.parts[n]
+		if _, ok := kept[n]; !ok && !inSegment {
+			r.Problems = append(r.Problems, corrupt(path, "part %d of a large message is missing or damaged", n))
+		}
+	}
+}
+
 // keptOf returns a function that returns which offsets of a topic the state retains: none if the topic does not exist or no state
 // could be read.
 func keptOf(state *hub.State) func(hub.TopicID) (first, last uint64) {
@@ -132,6 +161,9 @@ func keptOf(state *hub.State) func(hub.TopicID) (first, last uint64) {
 			return 1, 0
 		}
 		if id == partsTopic {
+			if state.KeepsPartsByUse() {
+				return 1, 0 // checkPartRecords looks for each that is in use
+			}
 			return state.RetainedParts()
 		}
 		if t, ok := state.TopicByID(id); ok {
@@ -167,7 +199,7 @@ func (r *Report) inspectSegments(opts *Options, gen string, kept func(hub.TopicI
 			report.Ranges = append(report.Ranges, RangeReport{Topic: id, First: s.lo, Last: s.hi, Bytes: s.bytes})
 		}
 		if err = checkPages(seg.file.path, seg.file.raw); err == nil {
-			report.Records, err = seg.checkRecords(kept, func(err error) { r.Problems = append(r.Problems, err) })
+			report.Records, err = seg.checkRecords(kept, r.foundPart, func(err error) { r.Problems = append(r.Problems, err) })
 		}
 		err = errors.Join(err, seg.file.release())
 		r.Segments = append(r.Segments, report)
@@ -181,8 +213,8 @@ func (r *Report) inspectSegments(opts *Options, gen string, kept func(hub.TopicI
 
 // checkRecords reads all records. It reports each damaged record, and each topic that lacks retained records. Records that are
 // not retained may be missing: a segment that became active again, in a snapshot without the dropped ones after it, has a
-// gap. It returns the number of intact records.
-func (seg *segment) checkRecords(kept func(hub.TopicID) (first, last uint64), problem func(error)) (good int, err error) {
+// gap. It calls part for each intact part of a blob, and returns the number of intact records.
+func (seg *segment) checkRecords(kept func(hub.TopicID) (first, last uint64), part func(uint64), problem func(error)) (good int, err error) {
 	want := func(id hub.TopicID) (lo, hi uint64) {
 		first, last := kept(id)
 		return max(first, seg.ranges[id].lo), min(last, seg.ranges[id].hi)
@@ -205,6 +237,9 @@ func (seg *segment) checkRecords(kept func(hub.TopicID) (first, last uint64), pr
 			if _, err := seg.parse(topic, offset, k, v); err != nil {
 				problem(err)
 				return nil
+			}
+			if topic == partsTopic {
+				part(offset)
 			}
 			good++
 			return nil

@@ -29,23 +29,23 @@ type keptLetter struct {
 
 // keepLetters copies the content of dead letters from segments that are about to be removed. After a crash in between the
 // segments still exist, and copying again has the same result.
-func (s *Store) keepLetters(g *generation, dead []*segment) error {
+func (s *Store) keepLetters(g *generation, dead []deadSegment) error {
 	needed := map[*segment][]keptLetter{}
 	s.View(func(st *hub.State) {
 		st.DeadLetterIDs(func(d *hub.DeadLetter) bool {
 			for _, seg := range dead {
 				if r, ok := seg.ranges[d.Topic]; ok && d.Offset >= r.lo && d.Offset <= r.hi {
-					needed[seg] = append(needed[seg], keptLetter{d.ID, d.Topic, d.Offset})
+					needed[seg.segment] = append(needed[seg.segment], keptLetter{d.ID, d.Topic, d.Offset})
 				}
 			}
 			return false
 		})
 	})
 	for _, seg := range dead {
-		letters := needed[seg]
+		letters := needed[seg.segment]
 		slices.SortFunc(letters, func(a, b keptLetter) int { return cmp.Compare(a.id, b.id) })
 		for len(letters) > 0 {
-			n, err := copyLetters(g.state, seg, letters)
+			n, err := copyLetters(g.state, seg.segment, letters)
 			if err != nil {
 				return fmt.Errorf("keep the content of dead letters: %w", err)
 			}

@@ -14,8 +14,9 @@ type messageLog struct {
 	mu       sync.RWMutex
 	limit    int64 // bytes of durable messages kept in memory
 	topics   map[hub.TopicID]*topicLog
-	segments []*segment // of the current generation, in order
-	active   *segment   // the one flushes write to; nil: the next flush with messages creates one
+	segments []*segment          // of the current generation, in order
+	kept     map[uint64]struct{} // parts of blobs that are in state.db, not in a segment
+	active   *segment            // the one flushes write to; nil: the next flush with messages creates one
 
 	// order lists the messages in topicLog.tail in log order. The first durable entries may be evicted.
 	order   []tailEntry
@@ -191,6 +192,10 @@ func (l *messageLog) compactLocked() {
 func (l *messageLog) find(dst []hub.Message, topic hub.TopicID, from uint64, max, maxBytes int) (msgs []hub.Message, seg *segment, through uint64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	return l.findLocked(dst, topic, from, max, maxBytes)
+}
+
+func (l *messageLog) findLocked(dst []hub.Message, topic hub.TopicID, from uint64, max, maxBytes int) (msgs []hub.Message, seg *segment, through uint64, err error) {
 	t := l.topics[topic]
 	switch {
 	case t == nil:
@@ -229,9 +234,9 @@ func takeTail(dst, tail []hub.Message, max, maxBytes int) []hub.Message {
 }
 
 // load replaces the whole index with the topics and segments of an opened generation.
-func (l *messageLog) load(topics map[hub.TopicID]*topicLog, segments []*segment, active *segment) {
+func (l *messageLog) load(c *content) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.topics, l.segments, l.active = topics, segments, active
+	l.topics, l.segments, l.active, l.kept = c.topics, c.segments, c.active, c.kept
 	l.order, l.durable, l.stale, l.bytes = nil, 0, 0, 0
 }

@@ -96,6 +96,19 @@ func ended(sub uint64) *hubpb.Event {
 		Subscriptions: []uint64{sub}, Reason: hubpb.EndReason_END_GONE}}}
 }
 
+func levelSet() *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}}}
+}
+
+func deadLettered(sub, offset uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{
+		Subscription: sub, Offset: offset, Attempts: 3, Status: 500, Reason: "http-status"}}}
+}
+
+func lettersDropped(ids ...uint64) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: ids}}}
+}
+
 // model is what a store must equal: the same entries applied in plain memory.
 type model struct {
 	state    *hub.State
@@ -194,12 +207,32 @@ func (m *model) difference(t testing.TB, s *store.Store) string {
 			}
 		}
 	}
+	if d := m.sameParts(s); d != "" {
+		return d
+	}
 	if first, last := m.state.RetainedParts(); last > 0 {
 		if _, err := s.ReadPart(first-1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
 			return fmt.Sprintf("reading dropped part %d: %v", first-1, err)
 		}
 		if _, err := s.ReadPart(last+1, 0, make([]byte, 1)); !errors.Is(err, hub.ErrTrimmed) {
 			return fmt.Sprintf("reading part %d, which never existed: %v", last+1, err)
+		}
+	}
+	return ""
+}
+
+// sameParts reads every part that is in use, and tries to read those that are not.
+func (m *model) sameParts(s *store.Store) string {
+	inUse := map[uint64]bool{}
+	for _, n := range m.state.PartsInUse(m.state.RetainedParts()) {
+		inUse[n] = true
+	}
+	for i, want := range m.parts {
+		n := uint64(i + 1)
+		got := make([]byte, len(want)+1)
+		size, err := s.ReadPart(n, 0, got)
+		if trimmed := errors.Is(err, hub.ErrTrimmed); inUse[n] && err != nil || err != nil && !trimmed || err == nil && !bytes.Equal(got[:size], want) {
+			return fmt.Sprintf("part %d, in use: %t, is %q (%v), want %q", n, inUse[n], got[:size], err, want)
 		}
 	}
 	return ""

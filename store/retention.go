@@ -128,19 +128,6 @@ func (s *Store) sealUnretained() {
 	s.log.active = nil
 }
 
-// deadSegments returns the sealed segments without retained messages.
-func (s *Store) deadSegments() []*segment {
-	s.log.mu.RLock()
-	defer s.log.mu.RUnlock()
-	var dead []*segment
-	for _, seg := range s.log.segments {
-		if seg.sealed && !s.log.retained(seg) {
-			dead = append(dead, seg)
-		}
-	}
-	return dead
-}
-
 func (l *messageLog) retained(seg *segment) bool {
 	for id, r := range seg.ranges {
 		if t := l.topics[id]; t != nil && r.hi >= t.first {
@@ -152,21 +139,27 @@ func (l *messageLog) retained(seg *segment) bool {
 
 // unlinkDead durably removes the files of segments whose messages were all trimmed. Disk space is freed when the last reader
 // releases the file.
-func (s *Store) unlinkDead(g *generation, dead []*segment) error {
+func (s *Store) unlinkDead(g *generation, dead []deadSegment) error {
 	if len(dead) == 0 {
 		return nil
 	}
 	if err := s.keepLetters(g, dead); err != nil {
 		return err
 	}
+	if err := s.keepParts(g, dead); err != nil {
+		return err
+	}
 	s.log.mu.Lock()
-	for _, seg := range dead {
-		if i := slices.Index(s.log.segments, seg); i >= 0 {
+	for _, d := range dead {
+		if i := slices.Index(s.log.segments, d.segment); i >= 0 {
 			s.log.segments = slices.Delete(s.log.segments, i, i+1)
 		}
-		for id := range seg.ranges {
+		for _, n := range d.keep {
+			s.log.kept[n] = struct{}{}
+		}
+		for id := range d.ranges {
 			if t := s.log.topics[id]; t != nil {
-				t.spans = slices.DeleteFunc(t.spans, func(r spanRef) bool { return r.segment == seg })
+				t.spans = slices.DeleteFunc(t.spans, func(r spanRef) bool { return r.segment == d.segment })
 			}
 		}
 	}

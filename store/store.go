@@ -191,7 +191,7 @@ func (s *Store) takeLocked(g *generation, c *content) {
 	s.pending = nil
 	s.trimmed.Store(true)
 	s.unflushed.Store(0)
-	s.log.load(c.topics, c.segments, c.active)
+	s.log.load(c)
 }
 
 // View implements hub.StateReader.

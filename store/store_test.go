@@ -41,6 +41,13 @@ func drawEntry(rt *rapid.T, t testing.TB, w *writer, m *model) store.Entry {
 	case n <= 9 && len(subs) > 0:
 		sub := rapid.SampledFrom(subs).Draw(rt, "sub")
 		return w.entry(t, advance(uint64(sub.ID), rapid.Uint64Range(0, m.state.Head(sub.Topic)).Draw(rt, "offset")))
+	case n == 10:
+		return w.entry(t, levelSet())
+	case n == 11 && len(subs) > 0:
+		sub := rapid.SampledFrom(subs).Draw(rt, "sub")
+		return w.entry(t, deadLettered(uint64(sub.ID), sub.Cursor.Offset+1))
+	case n == 12 && m.state.Counts().DeadLetters > 0:
+		return w.entry(t, lettersDropped(rapid.SampledFrom(m.state.DeadLetterIDs(nil)).Draw(rt, "letter")))
 	}
 	body := rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(rt, "body")
 	switch rapid.IntRange(0, 5).Draw(rt, "large") {

@@ -17,12 +17,14 @@ import (
 // access says who may call a route. By default it is the operator's: GET and HEAD require auth.ActionView, other methods the
 // action in changes.
 type access struct {
-	public  bool        // open to everybody, even if credentials are required elsewhere
-	details bool        // public, but shows more to callers with valid credentials
-	limited bool        // public, and takes from the client's budget for reads
-	byTopic bool        // the handler authorizes each topic
-	reads   auth.Action // instead of auth.ActionView
-	changes auth.Action
+	public  bool // open to everybody, even if credentials are required elsewhere
+	details bool // public, but shows more to callers with valid credentials
+	// Principals need no permission for what they own, or for reading that; the handler looks at whose it is.
+	own, ownReads bool
+	limited       bool        // public, and takes from the client's budget for reads
+	byTopic       bool        // the handler authorizes each topic
+	reads         auth.Action // instead of auth.ActionView
+	changes       auth.Action
 }
 
 // check refuses a route that changes the hub without naming an action, which would be open to nobody or, worse, to everybody.
@@ -59,9 +61,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
 	}
-	action := rt.access.changes
+	action, own := rt.access.changes, rt.access.own
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
-		action = auth.ActionView
+		action, own = auth.ActionView, own || rt.access.ownReads
 		if rt.access.reads != "" {
 			action = rt.access.reads
 		}
@@ -69,7 +71,26 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if action != auth.ActionView {
 		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
 	}
-	return r, s.Guard.Allow(r.Context(), action, "")
+	if own && !s.Guard.May(caller.Principal, action) {
+		return r, s.Guard.AllowOwn(r.Context(), action)
+	}
+	if err := s.Guard.Allow(r.Context(), action, ""); err != nil {
+		return r, err
+	}
+	caller.Operator = true
+	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
+}
+
+// owns reports whether the caller may see what belongs to owner: it is its own, or the caller is an operator.
+func (s *Server) owns(ctx context.Context, owner string) bool {
+	c := auth.CallerOf(ctx)
+	return s.Guard == nil || c.Operator || c.Principal.Is(owner)
+}
+
+// onlyOwner returns whose things alone the caller may see; all means everybody's.
+func (s *Server) onlyOwner(ctx context.Context) (owner string, all bool) {
+	c := auth.CallerOf(ctx)
+	return c.Principal.ID, s.Guard == nil || c.Operator
 }
 
 // admitAnybody admits the caller of a public route. Invalid credentials make nobody less than anonymous: a health check must not fail

@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,10 +15,13 @@ import (
 // accessRoutes are the routes under /v1/auth. They exist even without a Guard; what is set then takes effect once there is one.
 func (s *Server) accessRoutes() []*route {
 	of := access{reads: auth.ActionAuth, changes: auth.ActionAuth}
+	own, ownReads := of, of
+	own.own, ownReads.ownReads = true, true
 	get, post := http.MethodGet, http.MethodPost
 	return []*route{
-		{name: "api_keys", paths: []string{"/v1/auth/keys"}, access: of, methods: map[string]http.HandlerFunc{get: s.listAPIKeys, post: s.createAPIKey}},
-		{name: "api_key", paths: []string{"/v1/auth/keys/:id"}, access: of, methods: map[string]http.HandlerFunc{http.MethodDelete: s.revokeAPIKey}},
+		{name: "api_keys", paths: []string{"/v1/auth/keys"}, access: ownReads, methods: map[string]http.HandlerFunc{get: s.listAPIKeys, post: s.createAPIKey}},
+		{name: "api_key", paths: []string{"/v1/auth/keys/:id"}, access: own, methods: map[string]http.HandlerFunc{http.MethodDelete: s.revokeAPIKey}},
+		{name: "usage", paths: []string{"/v1/auth/usage"}, access: access{own: true}, methods: map[string]http.HandlerFunc{get: s.getUsage}},
 		{name: "rules", paths: []string{"/v1/auth/rules"}, access: of, methods: map[string]http.HandlerFunc{get: s.listRules}},
 		{name: "rule", paths: []string{"/v1/auth/rules/:name"}, access: of, methods: map[string]http.HandlerFunc{
 			http.MethodPut: s.putRule, http.MethodDelete: s.deleteRule}},
@@ -34,16 +38,21 @@ type apiKeyItem struct {
 	CreatedAt *time.Time `json:"created_at,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at"`
 	CreatedBy string     `json:"created_by,omitempty"`
+	Owner     string     `json:"owner,omitempty"`
 	Key       string     `json:"key,omitempty"` // only in the response that creates it
 }
 
-func (s *Server) listAPIKeys(w http.ResponseWriter, _ *http.Request) {
+// listAPIKeys lists all keys to operators, and to other principals those that they created.
+func (s *Server) listAPIKeys(w http.ResponseWriter, r *http.Request) {
 	var keys []hub.APIKey
 	s.State.View(func(st *hub.State) { keys = st.APIKeys() })
 	items := make([]apiKeyItem, 0, len(keys))
 	for _, k := range keys {
+		if !s.owns(r.Context(), k.Owner) {
+			continue
+		}
 		items = append(items, apiKeyItem{ID: k.ID, Name: k.Name, Scopes: orEmpty(k.Scopes), Roles: orEmpty(k.Roles),
-			CreatedAt: moment(k.CreatedAt), ExpiresAt: moment(k.ExpiresAt), CreatedBy: k.By})
+			CreatedAt: moment(k.CreatedAt), ExpiresAt: moment(k.ExpiresAt), CreatedBy: k.By, Owner: k.Owner})
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
 }
@@ -113,13 +122,35 @@ func checkKeyRequest(name string, scopes, roles []string) error {
 	return nil
 }
 
+// revokeAPIKey revokes a key. The subscriptions that the key owns are paused, or ended with ?end_subscriptions=true.
 func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/auth/keys/")
-	if _, err := s.Service.RevokeAPIKey(r.Context(), id, principalName(r), false); err != nil {
+	values, err := parseURLQuery(r.URL.RawQuery)
+	if err == nil {
+		err = onlyParams(values, "end_subscriptions")
+	}
+	end := values.Get("end_subscriptions")
+	if err == nil && end != "" && end != "true" && end != "false" {
+		err = hub.ParamErrorf("end_subscriptions", "is %s; expected true or false", problem.Quote(end))
+	}
+	n := 0
+	if err == nil {
+		n, err = s.Service.RevokeAPIKey(r.Context(), id, principalName(r), end == "true")
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	w.WriteHeader(http.StatusNoContent)
+	out := struct {
+		ID     string `json:"id"`
+		Paused int    `json:"subscriptions_paused"`
+		Ended  int    `json:"subscriptions_ended"`
+	}{ID: id, Paused: n}
+	if end == "true" {
+		out.Paused, out.Ended = 0, n
+	}
+	auth.Note(r.Context(), "subscriptions", strconv.Itoa(n))
+	writeJSON(w, http.StatusOK, out)
 }
 
 type ruleItem struct {

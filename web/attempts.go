@@ -45,21 +45,25 @@ func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*Delivery
 
 // addDelivery adds to a subscription what the replicated state lacks. If the owner does not answer, it adds the reason.
 func (s *Server) addDelivery(ctx context.Context, out *subscriptionDetail, sub *hub.Subscription, head uint64, now time.Time) {
-	if at := s.oldestUndelivered(sub, head); !at.IsZero() {
-		out.Oldest, out.OldestAge = moment(at), max(now.Sub(at), 0).Seconds()
-	}
 	var err error
 	if out.Delivery, err = s.delivery(ctx, sub.ID); err != nil {
 		out.DeliveryError = problem.OneLine(err.Error())
 	}
+	served := sub.Cursor.Offset
+	if out.Delivery != nil && out.Delivery.Progress != nil {
+		served = max(served, out.Delivery.Progress.Acknowledged)
+	}
+	if at := s.oldestUndelivered(sub.Topic, served, head); !at.IsZero() {
+		out.Oldest, out.OldestAge = moment(at), max(now.Sub(at), 0).Seconds()
+	}
 }
 
-// oldestUndelivered returns when the message after the cursor was published, or zero if there is none.
-func (s *Server) oldestUndelivered(sub *hub.Subscription, head uint64) time.Time {
-	if sub.Cursor.Offset >= head {
+// oldestUndelivered returns when the message after the one at served was published, or zero if there is none.
+func (s *Server) oldestUndelivered(topic hub.TopicID, served, head uint64) time.Time {
+	if served >= head {
 		return time.Time{}
 	}
-	msgs, err := s.Messages.Read(sub.Topic, sub.Cursor.Offset+1, 1, 1)
+	msgs, err := s.Messages.Read(topic, served+1, 1, 1)
 	if err != nil || len(msgs) == 0 {
 		return time.Time{} // dropped by retention just now; the cursor will move on
 	}
@@ -72,7 +76,7 @@ func (s *Server) listAttempts(w http.ResponseWriter, r *http.Request) {
 	var v *DeliveryView
 	if err == nil {
 		s.State.View(func(st *hub.State) {
-			if _, ok := st.Subscription(id); !ok {
+			if sub, ok := st.Subscription(id); !ok || !s.owns(r.Context(), sub.Owner) {
 				err = noSubscription(id.String())
 			}
 		})

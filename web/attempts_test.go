@@ -60,6 +60,21 @@ func TestAttempts(t *testing.T) {
 	if delivery["node"] != "node-2" || delivery["state"] != "waiting" || delivery["success_rate"] != 0.25 || len(delivery["attempts"].([]any)) != 5 {
 		t.Errorf("delivery %v", delivery)
 	}
+	if delivery["progress"] != nil {
+		t.Errorf("an older program's progress is %v", delivery["progress"])
+	}
+
+	// What the owner knows is shown beside what is replicated.
+	d.view.Progress = &web.Progress{Acknowledged: 2, Ahead: 0, Lag: 1, Head: 3, Delivered: 2}
+	got = show("/v1/subscriptions/s-1")
+	progress := got["delivery"].(map[string]any)["progress"].(map[string]any)
+	if got["cursor"] != 1.0 || got["delivered"] != 0.0 || progress["acknowledged"] != 2.0 || progress["lag"] != 1.0 || progress["head_offset"] != 3.0 || progress["delivered"] != 2.0 {
+		t.Errorf("%v", got)
+	}
+	if got["oldest_undelivered_seconds"] != 0.0 {
+		t.Errorf("the oldest message that is not acknowledged is %v s old", got["oldest_undelivered_seconds"])
+	}
+	d.view.Progress = nil
 	got = show("/v1/subscriptions/s-1/attempts")
 	if got["subscription"] != "s-1" || got["total"] != 40.0 || got["failed"] != 30.0 || got["next_attempt_at"] == nil {
 		t.Errorf("%v", got)

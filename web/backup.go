@@ -65,7 +65,7 @@ func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Backup-Time-Limit", strconv.Itoa(int(limit/time.Second)))
 	n, err := b.WriteTo(&pacedWriter{w: w, rc: rc, stall: s.BackupStall, end: end})
 	if err != nil {
-		s.Log.Warn("backup aborted", "error", errors.Join(err, context.Cause(ctx)), "bytes", n, "of", size, "remote", r.RemoteAddr)
+		s.Log.Warn("backup aborted", "error", errors.Join(err, context.Cause(ctx)), "bytes", n, "of_bytes", size, "remote", r.RemoteAddr)
 		panic(http.ErrAbortHandler) // the response has begun; only closing the connection shows that it is incomplete
 	}
 }

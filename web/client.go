@@ -79,27 +79,37 @@ func parseForwarded(item string) (netip.Addr, error) {
 	return a.Unmap(), err
 }
 
-// clientCounts counts what each client has open. The zero value is ready to use.
-type clientCounts struct {
+// counts counts what each of K has open. The zero value is ready to use.
+type counts[K comparable] struct {
 	mu sync.Mutex
-	by map[netip.Addr]int
+	by map[K]int
 }
 
+// clientCounts counts by client.
+type clientCounts = counts[netip.Addr]
+
 // enter counts one more for a client, unless it has most already. most 0 is no limit.
-func (c *clientCounts) enter(client netip.Addr, most int) bool {
+func (c *counts[K]) enter(client K, most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if most > 0 && c.by[client] >= most {
 		return false
 	}
 	if c.by == nil {
-		c.by = map[netip.Addr]int{}
+		c.by = map[K]int{}
 	}
 	c.by[client]++
 	return true
 }
 
-func (c *clientCounts) leave(client netip.Addr) {
+// count returns how many a client has open.
+func (c *counts[K]) count(client K) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.by[client]
+}
+
+func (c *counts[K]) leave(client K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by[client]--; c.by[client] == 0 {

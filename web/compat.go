@@ -59,7 +59,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err == nil {
-		err = s.dispatchCompat(s.withCaller(w, r), q)
+		err = s.dispatchCompat(w, s.withCaller(w, r), q)
 	}
 	if err != nil {
 		s.metrics.hubRequest(q.mode, s.failCompat(w, r, q, err), start)
@@ -69,6 +69,7 @@ func (s *Server) postCompat(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
 	if q.mode == "subscribe" || q.mode == "unsubscribe" {
 		status = http.StatusAccepted
+		s.tellLease(w.Header(), q.mode, q.params)
 	}
 	writeCompat(w, status, "hub.mode=accepted")
 }
@@ -129,12 +130,15 @@ func (s *Server) readCompat(w http.ResponseWriter, r *http.Request, limit int64)
 	return q, nil
 }
 
-func (s *Server) dispatchCompat(r *http.Request, q compatRequest) error {
+func (s *Server) dispatchCompat(w http.ResponseWriter, r *http.Request, q compatRequest) error {
 	ctx := r.Context()
 	switch q.mode {
 	case "subscribe", "unsubscribe":
 		auth.NoteURL(ctx, "callback", q.params.Get("hub.callback"))
-		_, err := s.Service.Subscribe(ctx, q.params)
+		id, err := s.Service.Subscribe(ctx, q.params)
+		if err == nil {
+			w.Header()[requestHeader] = []string{id.String()}
+		}
 		return err
 	}
 	topic, err := s.Service.Namer().Name("hub.topic", q.params.Get("hub.topic"))

@@ -108,7 +108,10 @@ func (s *Server) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var letters []hub.DeadLetter
-	s.State.View(func(st *hub.State) { letters = st.DeadLetters(q.after, q.limit+1, f.Match) })
+	owner, all := s.onlyOwner(r.Context())
+	s.State.View(func(st *hub.State) {
+		letters = st.DeadLetters(q.after, q.limit+1, func(d *hub.DeadLetter) bool { return (all || d.Owner == owner && owner != "") && f.Match(d) })
+	})
 	out := page[deadLetterItem]{Items: []deadLetterItem{}}
 	if len(letters) > q.limit {
 		letters = letters[:q.limit]
@@ -165,7 +168,7 @@ func (s *Server) letterDetail(w http.ResponseWriter, r *http.Request, id uint64)
 			_, active = st.Subscription(d.Subscription)
 		}
 	})
-	if !ok {
+	if !ok || !s.owns(r.Context(), d.Owner) {
 		return nil, release, noLetter(hub.DeadLetterID(id))
 	}
 	size := 4 * int64(d.Size) // the body, its text or base64, and the encoded JSON

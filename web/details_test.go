@@ -45,7 +45,7 @@ func TestHealthTellsDetailsToThoseWhoMayReadThem(t *testing.T) {
 func TestRefusalsDoNotRevealRules(t *testing.T) {
 	g := newGuarded(t, "")
 	reader := g.key(t, "reader", "orders.read")
-	for path, method := range map[string]string{"/topics/orders/eu": "POST", "/v1/auth/keys": "GET", "/v1/cluster/leave": "POST"} {
+	for path, method := range map[string]string{"/topics/orders/eu": "POST", "/v1/auth/rules": "GET", "/v1/cluster/leave": "POST"} {
 		body := want(t, g.send(method, path, "x", "X-API-Key", reader), 403)
 		for _, word := range []string{"orders.write", "root", "scope", "role"} {
 			if strings.Contains(body, word) {

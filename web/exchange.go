@@ -28,6 +28,7 @@ type exchange struct {
 	client  netip.Addr
 	caller  callerID    // whose shares the request draws on
 	unread  bool        // the request has a body that was not read to its end
+	closing bool        // the connection ends with this request
 	audited auth.Caller // once it is known; its trail is the exchange's
 	trail   auth.Trail
 }
@@ -54,7 +55,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 // begin records the status. The response to a write carries a log index at or after the write.
 func (x *exchange) begin(status int) {
 	x.status = status
-	if x.unread && x.Header()["Connection"] == nil {
+	if x.unread && (x.closing || x.Header()["Connection"] == nil) {
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
 	}
 	if x.reads == nil || status >= 300 {
@@ -84,6 +85,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.reads = s.Reads
 	}
 	w.Header()[correlationHeader] = []string{correlationID(r)}
+	if conn := connOfRequest(r); conn != nil {
+		conn.serves()
+		defer conn.served()
+		if x.closing = framedTwice(r, conn); x.closing {
+			w.Header()["Connection"] = []string{"close"}
+		}
+	}
 	defer s.finish(x, r)
 	if len(r.Header) > maxHeaderNames {
 		// A map of many small fields takes thirty times their bytes, so do not hold one while a body arrives.

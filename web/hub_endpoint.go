@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"quorumhub/auth"
@@ -62,7 +63,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	case mode == "publish":
 		refused, err = s.Service.Ping(s.withCaller(w, r).Context(), r.Host, form)
 	default:
-		err = s.dispatch(s.withCaller(w, r), mode, form)
+		err = s.dispatch(w, s.withCaller(w, r), mode, form)
 	}
 	if err != nil {
 		p := s.fail(w, r, err)
@@ -78,6 +79,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	default:
 		// Identical for every accepted request, because it must not anticipate the verification (WebSub 5.1.2).
 		h := w.Header()
+		s.tellLease(h, mode, form)
 		h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 		w.WriteHeader(http.StatusAccepted)
 		_, _ = w.Write([]byte("accepted; the callback will be asked to confirm\n"))
@@ -90,6 +92,18 @@ func (s *Server) mayAsk(r *http.Request) error {
 		return nil
 	}
 	return s.Guard.AllowSome(r.Context(), auth.ActionSubscribe, auth.ActionUnsubscribe, auth.ActionPublish, auth.ActionRegister, auth.ActionDeregister)
+}
+
+// leaseHeader tells a subscriber which lease it will be asked to confirm, since that may differ from its wish.
+const leaseHeader = "X-Hub-Lease-Seconds"
+
+func (s *Server) tellLease(h http.Header, mode string, form url.Values) {
+	if mode != "subscribe" {
+		return
+	}
+	if seconds, err := s.Service.Policy().Leases.Grant(form.Get("hub.lease_seconds")); err == nil {
+		h[leaseHeader] = []string{strconv.FormatInt(seconds, 10)}
+	}
 }
 
 // classOfMode returns the class of a form. Invalid forms count as requests to subscribe.
@@ -161,7 +175,7 @@ func (s *Server) withCaller(w http.ResponseWriter, r *http.Request) *http.Reques
 	return r.WithContext(auth.WithCaller(r.Context(), auth.Caller{Principal: auth.Anonymous(), Client: clientAt(w)}))
 }
 
-func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, mode string, form url.Values) error {
 	ctx := r.Context()
 	for _, raw := range form["hub.topic"] {
 		if err := s.Service.Namer().CheckHost("hub.topic", raw, r.Host); err != nil {
@@ -171,7 +185,10 @@ func (s *Server) dispatch(r *http.Request, mode string, form url.Values) error {
 	switch mode {
 	case "subscribe", "unsubscribe":
 		auth.NoteURL(ctx, "callback", form.Get("hub.callback"))
-		_, err := s.Service.Subscribe(ctx, form)
+		id, err := s.Service.Subscribe(ctx, form)
+		if err == nil {
+			w.Header()[requestHeader] = []string{id.String()}
+		}
 		return err
 	}
 	topic, err := hub.ParseTopicForm(form, s.Service.Namer())

@@ -183,32 +183,34 @@ func TestUnreadBodyTimesOut(t *testing.T) {
 	}
 }
 
+// While all connections are being served, new ones wait.
 func TestConnectionLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.MaxConnections = 1 })
-	const request = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	first := r.dial(t)
-	if _, err := io.WriteString(first, request); err != nil {
+	if _, err := io.WriteString(first, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, _ := readAnswer(t, first); status != 200 {
-		t.Fatalf("got %d", status)
-	}
+	<-r.ledger.entered
 	second := r.dial(t)
-	if _, err := io.WriteString(second, request); err != nil {
+	if _, err := io.WriteString(second, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+	if err := second.SetReadDeadline(time.Now().Add(150 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := second.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a second connection was answered during the first (%v)", err)
 	}
-	_ = first.Close()
+	close(r.ledger.block)
+	if status, _, _ := readAnswer(t, first); status != 200 {
+		t.Errorf("the first got %d", status)
+	}
 	if err := second.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if status, _, _ := readAnswer(t, second); status != 200 {
-		t.Errorf("after the first is closed: got %d", status)
+		t.Errorf("after the first is served: got %d", status)
 	}
 }
 

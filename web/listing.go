@@ -24,6 +24,8 @@ type listQuery struct {
 	after       uint64 // number of the cursor's ID
 	topic       string // name; empty: all
 	callbackKey string // empty: all
+	owner       string // whose; only without all
+	all         bool   // everybody's
 }
 
 // page is the response of every list. Next is the cursor of the next page, empty on the last one.
@@ -39,19 +41,11 @@ func (s *Server) parseList(r *http.Request, kinds string, params ...string) (lis
 	if err != nil {
 		return q, nil, err
 	}
-	known := append([]string{"limit", "cursor"}, params...)
-	for name, v := range values {
-		switch {
-		case !slices.Contains(known, name):
-			return q, nil, hub.ParamErrorf(problem.Quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
-		case len(v) > 1:
-			return q, nil, hub.ParamErrorf(name, "is given %d times; expected once", len(v))
-		}
+	if err := onlyParams(values, append([]string{"limit", "cursor"}, params...)...); err != nil {
+		return q, nil, err
 	}
-	if v := values.Get("limit"); v != "" {
-		if q.limit, err = strconv.Atoi(v); err != nil || q.limit < 1 || q.limit > maxLimit {
-			return q, nil, hub.ParamErrorf("limit", "is %s; expected a number from 1 to %d", problem.Quote(v), maxLimit)
-		}
+	if q.limit, err = limitOf(values); err != nil {
+		return q, nil, err
 	}
 	if v := values.Get("cursor"); v != "" {
 		var ok bool
@@ -71,6 +65,32 @@ func (s *Server) parseList(r *http.Request, kinds string, params ...string) (lis
 		q.callbackKey = hub.NormalizeURL(v)
 	}
 	return q, values, nil
+}
+
+// onlyParams refuses parameters that a list does not know, or that are repeated.
+func onlyParams(values url.Values, known ...string) error {
+	for name, v := range values {
+		switch {
+		case !slices.Contains(known, name):
+			return hub.ParamErrorf(problem.Quote(name), "is not a parameter of this list; expected %s", strings.Join(known, ", "))
+		case len(v) > 1:
+			return hub.ParamErrorf(name, "is given %d times; expected once", len(v))
+		}
+	}
+	return nil
+}
+
+// limitOf returns the number of items on a page.
+func limitOf(values url.Values) (int, error) {
+	v := values.Get("limit")
+	if v == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, hub.ParamErrorf("limit", "is %s; expected a number from 1 to %d", problem.Quote(v), maxLimit)
+	}
+	return n, nil
 }
 
 // parseURLQuery decodes a query. Its error is for the client.

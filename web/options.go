@@ -157,13 +157,24 @@ type Deliveries interface {
 // contains the status only.
 type DeliveryView struct {
 	Node        string        `json:"node"`
-	State       string        `json:"state"` // idle, ready, sending, waiting, settling, …
+	State       string        `json:"state"`    // idle, ready, sending, waiting, settling, …
+	Progress    *Progress     `json:"progress"` // null from an older program
 	NextAttempt *time.Time    `json:"next_attempt_at"`
 	Window      int           `json:"window_now"` // messages that may be in flight; overload narrows it
 	Total       uint64        `json:"total"`      // attempts since this node became the owner
 	Failed      uint64        `json:"failed"`
 	SuccessRate *float64      `json:"success_rate"` // of Attempts; null if there are none
 	Attempts    []DeliveryTry `json:"attempts"`     // at most the last 32, newest first
+}
+
+// Progress is how far the deliveries of a subscription have come. Its owner knows at once; the replicated cursor follows within
+// delivery.cursor_flush, and is where another node would go on.
+type Progress struct {
+	Acknowledged uint64 `json:"acknowledged"` // offset of the last message that needs no further attempt, with all before it
+	Ahead        uint64 `json:"ahead"`        // messages after it that need none either
+	Lag          uint64 `json:"lag"`          // messages that still need one
+	Head         uint64 `json:"head_offset"`
+	Delivered    uint64 `json:"delivered"` // messages the callback has acknowledged in total
 }
 
 // DeliveryTry is one attempt to deliver a message.

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"quorumhub/hub"
@@ -30,6 +31,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, n
 	if receipt.Duplicate {
 		h["Idempotency-Replayed"] = []string{"true"}
 	}
+	forgotten(h, receipt.KeysForgotten)
 	writeAccepted(w)
 }
 
@@ -72,6 +74,14 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 	}
 	receipt, err := s.Service.Publish(r.Context(), p)
 	return receipt, int64(len(p.Body)), err
+}
+
+// forgotten tells the publisher that older idempotency keys were given up before their time, to make room: a publication under one of
+// these would not be recognised.
+func forgotten(h http.Header, keys int) {
+	if keys > 0 {
+		h["Idempotency-Keys-Forgotten"] = []string{strconv.Itoa(keys)}
+	}
 }
 
 func idempotencyKey(r *http.Request) (string, error) {

@@ -243,6 +243,9 @@ func TestOpenAPIListsEveryCode(t *testing.T) {
 	try("POST", "/topics/a", "x", "Sec-Fetch-Site", "cross-site")
 	f = newGuarded(t, "").fixture
 	try("POST", "/topics/a", "x")
+	o := newOwned(t, "quotas: {default: {topics: 1}}")
+	f = o.fixture
+	try("POST", "/topics/orders/2", "x", "X-API-Key", o.alice)
 	for _, code := range codes {
 		if !seen[code] && code != "bad_body" && code != "body_timeout" { // these two need a connection; see lifecycle_test.go
 			t.Errorf("the document lists %q, which no case above produces", code)

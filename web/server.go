@@ -105,7 +105,10 @@ func New(o Options) (*Server, error) {
 		MaxHeaderBytes: maxHeaderBytes,
 		WriteTimeout:   o.BodyTimeout + answerTime,
 		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
-		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, connOf(c))
+		},
+		ConnState: connState,
 	}
 	return s, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 	"quorumhub/web/sse"
@@ -103,6 +104,19 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		return
 	}
 	defer s.streams.readers.leave(client)
+	if s.Guard != nil {
+		principal := auth.CallerOf(r.Context()).Principal.ID
+		most := s.Guard.Quotas(r.Context(), principal).Streams
+		switch {
+		case principal == "":
+		case !s.streams.principals.enter(principal, most):
+			s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: most, Used: most},
+				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quotas in auth.file)", most)})
+			return
+		default:
+			defer s.streams.principals.leave(principal)
+		}
+	}
 
 	w.Header().Set("Vary", "Accept")
 	w.Header().Set("Link", s.links(name, nil))
@@ -110,7 +124,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	if r.Method == http.MethodHead {
 		return
 	}
-	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(int) error }); ok {
+	if c := connOfRequest(r); c != nil {
 		_ = c.SetWriteBuffer(streamSendBuffer) // failing costs only kernel memory
 	}
 	defer out.Close()
@@ -363,9 +377,6 @@ func (st *stream) why(err error) string {
 	st.s.Log.Error("stream aborted", "topic", uint64(st.topic.Topic()), "offset", st.next, "error", err)
 	return endFailed
 }
-
-// connKey is the key of the connection in a request's context.
-type connKey struct{}
 
 // messageEvent is the data of a message event. Exactly one of body, body_base64 and body_url is set; body_url is relative to the
 // stream's URL.

@@ -12,11 +12,13 @@ import (
 
 // streams is shared by all event streams of a node.
 type streams struct {
-	frames   *sse.Frames
-	open     atomic.Int64
-	readers  clientCounts
-	stopping context.Context // done when streams must end
-	stop     context.CancelFunc
+	frames  *sse.Frames
+	open    atomic.Int64
+	readers clientCounts
+	// principals counts the streams of each.
+	principals counts[string]
+	stopping   context.Context // done when streams must end
+	stop       context.CancelFunc
 
 	sent    prometheus.Counter
 	gaps    prometheus.Counter

@@ -1,11 +1,14 @@
 package web
 
 import (
+	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/problem"
 )
 
 // subscriptionItem is a subscription in a list. It never contains the secret (invariant I10).
@@ -19,6 +22,8 @@ type subscriptionItem struct {
 	Cursor         uint64     `json:"cursor"`
 	Lag            uint64     `json:"lag"`
 	Mode           string     `json:"mode"`
+	Owner          string     `json:"owner,omitempty"`
+	PauseReason    string     `json:"pause_reason,omitempty"` // if it is paused
 }
 
 // deliveryOptions are the options a subscriber chose; zero means the hub's default.
@@ -93,8 +98,9 @@ const (
 func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) subscriptionItem {
 	item := subscriptionItem{ID: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback, State: stateActive,
 		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Lag: sub.Cursor.Remaining(head), Mode: modeOfDelivery(sub.Options)}
+	item.Owner = sub.Owner
 	if sub.Paused {
-		item.State = statePaused
+		item.State, item.PauseReason = statePaused, hub.PauseReasonName(sub.PauseReason)
 	}
 	if sub.Expired(now) {
 		item.State, item.Node = stateExpired, ""
@@ -103,12 +109,16 @@ func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) s
 }
 
 func pendingItem(r *hub.Request) subscriptionItem {
-	return subscriptionItem{ID: r.ID.String(), Topic: r.TopicName, Callback: r.Callback, State: statePending, Mode: modeOfDelivery(&r.Options)}
+	return subscriptionItem{ID: r.ID.String(), Topic: r.TopicName, Callback: r.Callback, State: statePending, Mode: modeOfDelivery(&r.Options), Owner: r.Owner}
 }
 
-// listSubscriptions lists the subscriptions, followed by the requests for new ones that await verification.
+// listSubscriptions lists the subscriptions, followed by the requests for new ones that await verification: an operator's list has all,
+// unless mine=true, and other principals' their own.
 func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
-	q, _, err := s.parseList(r, "sr", "topic", "callback")
+	q, values, err := s.parseList(r, "sr", "topic", "callback", "mine")
+	if err == nil {
+		q.owner, q.all, err = s.listedOwner(r.Context(), values)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -131,7 +141,7 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 				after = hub.RequestID(q.after)
 			}
 			pending = st.Requests(after, want-len(subs), func(r *hub.Request) bool {
-				if r.Mode != hub.ModeSubscribe || q.topic != "" && r.TopicName != q.topic || q.callbackKey != "" && r.CallbackKey != q.callbackKey {
+				if r.Mode != hub.ModeSubscribe || !q.all && r.Owner != q.owner || q.topic != "" && r.TopicName != q.topic || q.callbackKey != "" && r.CallbackKey != q.callbackKey {
 					return false
 				}
 				sub, ok := st.SubscriptionByKey(r.TopicName, r.CallbackKey)
@@ -157,10 +167,13 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 func (s *Server) matching(st *hub.State, q *listQuery, limit int) []hub.Subscription {
 	after := hub.SubscriptionID(q.after)
 	if q.topic != "" && q.callbackKey != "" {
-		if sub, ok := st.SubscriptionByKey(q.topic, q.callbackKey); ok && sub.ID > after {
+		if sub, ok := st.SubscriptionByKey(q.topic, q.callbackKey); ok && sub.ID > after && (q.all || sub.Owner == q.owner) {
 			return []hub.Subscription{sub}
 		}
 		return nil
+	}
+	if !q.all {
+		return ownedBy(st, q, after, limit)
 	}
 	if q.topic != "" {
 		return st.SubscriptionsOf(q.topic, after, limit)
@@ -168,6 +181,37 @@ func (s *Server) matching(st *hub.State, q *listQuery, limit int) []hub.Subscrip
 	return st.Subscriptions(after, limit, func(sub *hub.Subscription) bool {
 		return q.callbackKey == "" || sub.CallbackKey == q.callbackKey
 	})
+}
+
+// listedOwner returns whose things a list shows: an operator's those of all unless mine is true.
+func (s *Server) listedOwner(ctx context.Context, values url.Values) (owner string, all bool, err error) {
+	owner, all = s.onlyOwner(ctx)
+	switch values.Get("mine") {
+	case "", "false":
+	case "true":
+		all = false
+	default:
+		err = hub.ParamErrorf("mine", "is %s; expected true or false", problem.Quote(values.Get("mine")))
+	}
+	return owner, all, err
+}
+
+// ownedBy finds subscriptions of one owner.
+func ownedBy(st *hub.State, q *listQuery, after hub.SubscriptionID, limit int) (out []hub.Subscription) {
+	for len(out) < limit && q.owner != "" {
+		some := st.OwnedBy(q.owner, after, maxLimit)
+		for i := range some {
+			sub := &some[i]
+			after = sub.ID
+			if len(out) < limit && (q.topic == "" || sub.TopicName == q.topic) && (q.callbackKey == "" || sub.CallbackKey == q.callbackKey) {
+				out = append(out, *sub)
+			}
+		}
+		if len(some) < maxLimit {
+			break
+		}
+	}
+	return out
 }
 
 // getSubscription shows one subscription (s-17) or pending request (r-17).
@@ -188,7 +232,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 				head = st.Head(sub.Topic)
 			}
 		})
-		if ok {
+		if ok = ok && s.owns(r.Context(), sub.Owner); ok {
 			out = subscriptionDetail{subscriptionItem: s.activeItem(&sub, head, now), LeaseSeconds: sub.LeaseSeconds,
 				CreatedAt: moment(sub.CreatedAt()), RenewedAt: moment(sub.RenewedAt), Signed: len(sub.SealedSecret) > 0,
 				Signature: sub.SignatureMethod(), OperatorSignature: sub.OperatorSignature, Scheme: schemeName(sub.Scheme), Delivered: sub.Cursor.Delivered, Failures: sub.Cursor.Failures,
@@ -202,7 +246,7 @@ func (s *Server) showSubscription(w http.ResponseWriter, r *http.Request, id str
 	case ok && kind == 'r':
 		var req hub.Request
 		s.State.View(func(st *hub.State) { req, ok = st.Request(hub.RequestID(n)) })
-		if ok = ok && req.Mode == hub.ModeSubscribe; ok {
+		if ok = ok && req.Mode == hub.ModeSubscribe && s.owns(r.Context(), req.Owner); ok {
 			out = subscriptionDetail{subscriptionItem: pendingItem(&req), LeaseSeconds: req.LeaseSeconds,
 				CreatedAt: moment(req.RequestedAt), Signed: len(req.SealedSecret) > 0, Signature: req.Signature, Scheme: schemeName(req.Scheme), Options: optionsOf(&req.Options)}
 		}

@@ -204,8 +204,12 @@ func (k *Keeper) fit() error {
 		return nil
 	}
 	slices.Sort(missing)
-	return fmt.Errorf("%s lacks the key %s, with which secrets of this hub are sealed; it has %s. The keys were rotated without this file: "+
-		"copy the key file of another node, or restore the file from a backup", k.o.Keys.Where(), strings.Join(missing, " and "), strings.Join(ring.IDs(), " and "))
+	whatToDo := "The keys were rotated without this file: copy the key file of another node, or restore the file from a backup"
+	if len(k.o.Cluster.NodeIDs()) <= 1 {
+		whatToDo = "It is another file than before, or an older one: restore the file that this hub had from a backup; without that key the secrets of its subscriptions are lost"
+	}
+	return fmt.Errorf("%s lacks the key %s, with which secrets of this hub are sealed; it has %s. %s",
+		k.o.Keys.Where(), strings.Join(missing, " and "), strings.Join(ring.IDs(), " and "), whatToDo)
 }
 
 // Question is what one node asks another about its keys.

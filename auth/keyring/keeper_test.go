@@ -417,6 +417,25 @@ func TestNodeWithOldKeyFile(t *testing.T) {
 	}
 }
 
+// A node without others is not told to copy a file of another node.
+func TestLoneNodeWithAnotherKeyFile(t *testing.T) {
+	c := newKeyCluster(t, "a")
+	c.subscribe("a", 2)
+	present := c.agreed().Sealing
+	c.mu.Lock()
+	delete(c.keepers, "a")
+	c.mu.Unlock()
+	c.add("b", openKeyFile(t, keyFile(t, keyText(7)+"\n")))
+	select {
+	case err := <-c.unfit:
+		if !strings.Contains(err.Error(), present) || !strings.Contains(err.Error(), "restore the file that this hub had from a backup") || strings.Contains(err.Error(), "another node") {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("a missing key goes unreported")
+	}
+}
+
 // The error for a read-only key file says what to do.
 func TestReadOnlyKeyFile(t *testing.T) {
 	// Even root cannot create the temporary file beside this one, because its name would be too long.

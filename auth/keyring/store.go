@@ -181,7 +181,7 @@ func (s *Store) change(f func([]keyLine) []keyLine) error {
 	if after == before {
 		return nil
 	}
-	err = renameio.WriteFile(path, []byte(after), 0o600, renameio.WithTempDir(dir.Name()))
+	err = replace(path, after, renameio.WithTempDir(dir.Name()))
 	if err == nil {
 		err = dir.Sync()
 	}
@@ -255,6 +255,20 @@ func readKeyFile(path string) ([]keyLine, error) {
 
 const maxKeyFileBytes = 64 << 10
 
+// replace writes a file as a whole. An error names the file, not the temporary one that is written first.
+func replace(path, text string, o ...renameio.Option) error {
+	err := renameio.WriteFile(path, []byte(text), 0o600, o...)
+	var at *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &at):
+		return fmt.Errorf("%s: %w", path, at.Err)
+	case errors.As(err, &link):
+		return fmt.Errorf("%s: %w", path, link.Err)
+	}
+	return err
+}
+
 func createKeyFile(path string) error {
 	_, key, err := GenerateKey()
 	if err != nil {
@@ -263,7 +277,7 @@ func createKeyFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("secrets.key_file: %w", err)
 	}
-	if err := renameio.WriteFile(path, []byte(keyFileHead+key+"\n"), 0o600); err != nil {
+	if err := replace(path, keyFileHead+key+"\n"); err != nil {
 		return fmt.Errorf("secrets.key_file: %w", err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -171,7 +172,7 @@ func (c *Client) Unexpected(path string, err error) error {
 
 // form posts a form to the hub's endpoint. A hub's response has the given status or says hub.mode=accepted; with status 0 it must say
 // so.
-func (c *Client) form(ctx context.Context, form url.Values, status int) error {
+func (c *Client) form(ctx context.Context, form url.Values, status int) (http.Header, error) {
 	topics := map[string]string{}
 	for _, param := range []string{"hub.topic", "hub.url"} {
 		if form.Has(param) {
@@ -189,12 +190,24 @@ func (c *Client) form(ctx context.Context, form url.Values, status int) error {
 		again: form.Get("hub.mode") != "deregister", // which fails the second time
 	})
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if reason, denied := deniedReason(a.Body); denied {
+		return nil, exit.With(exit.Refused, fmt.Errorf("the hub refused: %s", terminal.Printable(reason)))
 	}
 	if a.Status != status && strings.TrimSpace(string(a.Body)) != accepted {
-		return c.Unexpected("/hub", a.foreign("without "+accepted))
+		return nil, c.Unexpected("/hub", a.foreign("without "+accepted))
 	}
-	return nil
+	return a.Header, nil
+}
+
+// deniedReason returns the reason in a refusal as hubs with the profile mosip give it, with status 200.
+func deniedReason(body []byte) (reason string, denied bool) {
+	answer, err := url.ParseQuery(strings.TrimSpace(string(body)))
+	if err != nil || answer.Get("hub.mode") != "denied" {
+		return "", false
+	}
+	return answer.Get("hub.reason"), true
 }
 
 // Message is the content to publish.
@@ -268,25 +281,30 @@ func (c *Client) send(ctx context.Context, target func(string) string, m Message
 
 // Ping tells the hub that a topic has changed.
 func (c *Client) Ping(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}}, http.StatusNoContent)
+	_, err := c.form(ctx, url.Values{"hub.mode": {"publish"}, "hub.url": {topicURL}}, http.StatusNoContent)
+	return err
 }
 
 // Register registers a topic.
 func (c *Client) Register(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}}, 0)
+	_, err := c.form(ctx, url.Values{"hub.mode": {"register"}, "hub.topic": {topicURL}}, 0)
+	return err
 }
 
 // Deregister removes a topic and its messages.
 func (c *Client) Deregister(ctx context.Context, topicURL string) error {
-	return c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}}, 0)
+	_, err := c.form(ctx, url.Values{"hub.mode": {"deregister"}, "hub.topic": {topicURL}}, 0)
+	return err
 }
 
 // Intent is a request to subscribe or unsubscribe.
 type Intent struct {
 	Mode, Topic, Callback string
 	// Lease is the requested lease; 0 lets the hub choose.
-	Lease  time.Duration
-	Secret string
+	Lease time.Duration
+	// Granted, unless it is nil, is set to the lease that the hub grants, if the hub says so.
+	Granted *time.Duration
+	Secret  string
 	// More holds further parameters.
 	More url.Values
 	// Scheme is hub.signature_scheme; empty means X-Hub-Signature only.
@@ -308,5 +326,9 @@ func (c *Client) SendIntent(ctx context.Context, i Intent) error {
 	for name, values := range i.More {
 		form[name] = values
 	}
-	return c.form(ctx, form, http.StatusAccepted)
+	header, err := c.form(ctx, form, http.StatusAccepted)
+	if seconds, wrong := strconv.ParseInt(header.Get("X-Hub-Lease-Seconds"), 10, 32); wrong == nil && i.Granted != nil {
+		*i.Granted = time.Duration(seconds) * time.Second
+	}
+	return err
 }

@@ -136,8 +136,8 @@ func (a *accessControl) warnings() []string {
 type nonceClaims struct{ service func() *hub.Service }
 
 // Claim implements auth.Nonces.
-func (n nonceClaims) Claim(ctx context.Context, nonce [32]byte, until time.Time) (bool, error) {
-	return n.service().ClaimNonce(ctx, "", nonce, until)
+func (n nonceClaims) Claim(ctx context.Context, principal string, nonce [32]byte, until time.Time) (bool, error) {
+	return n.service().ClaimNonce(ctx, principal, nonce, until)
 }
 
 // serverTLS returns the settings for HTTPS, or nil if the configuration is for plain HTTP.

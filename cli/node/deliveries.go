@@ -72,7 +72,8 @@ func (d *deliveries) here(id hub.SubscriptionID) (*web.DeliveryView, error) {
 	if !ok || !known {
 		return nil, hub.Errorf(hub.CodeUnavailable, "%s is changing its owner; try again shortly", id)
 	}
-	v := &web.DeliveryView{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed, Window: lane.Window}
+	v := &web.DeliveryView{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed, Window: lane.Window, Progress: &web.Progress{
+		Acknowledged: lane.Offset, Ahead: lane.Ahead, Lag: lane.Remaining, Head: lane.Head, Delivered: lane.Delivered}}
 	if !lane.NextAttempt.IsZero() {
 		at := lane.NextAttempt.UTC()
 		v.NextAttempt = &at

@@ -186,23 +186,10 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 	}
 	if n.access != nil {
 		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
-		policy.Authorize = authorize(guard)
+		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
 	return hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring()), guard
-}
-
-// authorize asks the guard about actions on topics.
-func authorize(guard *auth.Guard) func(context.Context, hub.Action, string) error {
-	return func(ctx context.Context, a hub.Action, topic string) error {
-		if topic == hub.EventsTopic && (a == hub.ActionSubscribe || a == hub.ActionRead) {
-			// The events name all topics and callbacks, so they need the permission for the API's lists, too.
-			if err := guard.Allow(ctx, auth.ActionView, ""); err != nil {
-				return err
-			}
-		}
-		return guard.Allow(ctx, auth.Action(a), topic)
-	}
 }
 
 func (n *Node) webOptions(service *hub.Service, guard *auth.Guard, feed *sse.Feed, registry *prometheus.Registry) web.Options {

@@ -135,7 +135,7 @@ func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error
 	if cfg.Delivery.TLSFile == "" {
 		return nil, nil //nolint:nilnil // nil means no settings for particular hosts
 	}
-	rules, err := egress.LoadTLSRules(cfg.Delivery.TLSFile)
+	rules, err := loadTLSRules(cfg.Delivery.TLSFile)
 	if err != nil {
 		return nil, err
 	}

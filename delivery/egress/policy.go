@@ -148,7 +148,7 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	}
 	if (host == "localhost" || strings.HasSuffix(host, ".localhost")) &&
 		!p.allowsPrivate(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !p.allowsPrivate(netip.IPv6Loopback()) {
-		return denied("host %q is this machine, which egress mode %s does not allow unless allow_cidrs lists 127.0.0.0/8 or ::1", host, p.mode)
+		return denied("host %q is this machine; %s", host, p.wayIn())
 	}
 	return nil
 }
@@ -174,12 +174,12 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 		}
 	}
 	if p.mode == ModeEdge && (ip.IsLoopback() || wraps && inner.IsLoopback()) && !p.allowsLoopback(ip, inner) {
-		return denied("address %s is this machine, which egress mode edge allows only if allow_cidrs lists it by itself (127.0.0.0/8 or ::1)", ip)
+		return denied("address %s is this machine; %s", ip, p.wayIn())
 	}
 	exempt := host != "" && p.hostAllowed(host)
 	if wraps {
 		if !exempt && !isPublic(inner) && !p.allowsPrivate(inner) {
-			return denied("address %s leads to %s, which egress mode %s does not allow", ip, inner, p.mode)
+			return denied("address %s leads to %s, which is not a public one; %s", ip, inner, p.wayOut())
 		}
 		if ssrf.IPv6NAT64Prefix.Contains(ip) {
 			return nil // translated by the network: the inner address is the target
@@ -188,7 +188,23 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 	if exempt || isPublic(ip) || p.allowsPrivate(ip) {
 		return nil
 	}
-	return denied("address %s is not a public one, which egress mode %s does not allow unless it is listed", ip, p.mode)
+	return denied("address %s is not a public one; %s", ip, p.wayOut())
+}
+
+// wayIn is wayOut for this machine, which no other entry of a list includes.
+func (p *Policy) wayIn() string {
+	if p.mode == ModePublic {
+		return "egress mode public allows public addresses only; mode edge allows it if allow_cidrs lists it by itself (127.0.0.0/8 or ::1)"
+	}
+	return "egress mode " + string(p.mode) + " allows it only if allow_cidrs lists it by itself (127.0.0.0/8 or ::1)"
+}
+
+// wayOut says what the operator would have to do for an address that is not public.
+func (p *Policy) wayOut() string {
+	if p.mode == ModePublic {
+		return "egress mode public allows no others; mode edge allows those that allow_cidrs or allow_hosts list"
+	}
+	return "egress mode " + string(p.mode) + " allows it only if allow_cidrs or allow_hosts list it"
 }
 
 // allowsPrivate reports whether the mode or the list allows a non-public address.

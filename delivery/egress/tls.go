@@ -13,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/goccy/go-yaml"
 )
 
 // TLSRule configures TLS for some hosts. Files are PEM.
@@ -56,24 +54,7 @@ type tlsRule struct {
 	checked time.Time
 }
 
-// LoadTLSRules reads a YAML list of rules and all files they name. Errors name the rule and what is expected.
-func LoadTLSRules(path string) (*TLSRules, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("delivery.tls_file: %w", err)
-	}
-	var rules []TLSRule
-	if err := yaml.UnmarshalWithOptions(text, &rules, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("delivery.tls_file %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
-	}
-	t, err := NewTLSRules(rules)
-	if err != nil {
-		return nil, fmt.Errorf("delivery.tls_file %s: %w", path, err)
-	}
-	return t, nil
-}
-
-// NewTLSRules validates rules and reads their files.
+// NewTLSRules validates rules and reads the files they name. Errors name the rule by its place, from [0], and what is expected.
 func NewTLSRules(rules []TLSRule) (*TLSRules, error) {
 	t := &TLSRules{}
 	seen := map[string]int{}

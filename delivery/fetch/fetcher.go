@@ -234,13 +234,28 @@ func (f *Fetcher) storeBlob(e *hubpb.TopicFetched) error {
 	return nil
 }
 
+// urlOf returns the URL of a foreign topic as its first subscriber gave it: nothing in it is decoded, although topics whose URLs
+// differ in that are one (WebSub 5.1.1).
+func (f *Fetcher) urlOf(t *hub.Topic) string {
+	raw := ""
+	f.o.State.View(func(s *hub.State) {
+		for _, sub := range s.SubscriptionsOf(t.Name, 0, 1) {
+			raw = sub.TopicRaw
+		}
+	})
+	if raw == "" || hub.NormalizeURL(raw) != t.Name {
+		return t.Name // it was subscribed to by way of a hosted topic's URL
+	}
+	return raw
+}
+
 // fetch fetches once and fills in e. again means that there was no definite response and attempts are left.
 func (f *Fetcher) fetch(t *hub.Topic, n int, e *hubpb.TopicFetched) (wait time.Duration, again bool) {
 	if f.o.Namer.Hosted(t.Name) {
 		e.Outcome, e.Reason = hubpb.FetchOutcome_FETCH_FAILED, string(egress.ReasonURL)
 		return 0, false
 	}
-	res := f.o.Reader.Fetch(f.ctx, Request{URL: t.Name, ETag: t.ETag, LastModified: t.LastModified})
+	res := f.o.Reader.Fetch(f.ctx, Request{URL: f.urlOf(t), ETag: t.ETag, LastModified: t.LastModified})
 	if res.Outcome == Retryable && n < f.o.Attempts {
 		return f.o.Backoff.Delay(n, res.RetryAfter), true
 	}

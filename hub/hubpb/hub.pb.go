@@ -5397,6 +5397,7 @@ type MetaRow struct {
 	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node ID
 	NextFailedRequest uint64                 `protobuf:"varint,71,opt,name=next_failed_request,json=nextFailedRequest,proto3" json:"next_failed_request,omitempty"`
 	NextIdempotency   uint64                 `protobuf:"varint,72,opt,name=next_idempotency,json=nextIdempotency,proto3" json:"next_idempotency,omitempty"`
+	UnlistedParts     uint64                 `protobuf:"varint,73,opt,name=unlisted_parts,json=unlistedParts,proto3" json:"unlisted_parts,omitempty"` // parts up to this one may belong to messages whose rows do not list them
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -5581,6 +5582,13 @@ func (x *MetaRow) GetNextFailedRequest() uint64 {
 func (x *MetaRow) GetNextIdempotency() uint64 {
 	if x != nil {
 		return x.NextIdempotency
+	}
+	return 0
+}
+
+func (x *MetaRow) GetUnlistedParts() uint64 {
+	if x != nil {
+		return x.UnlistedParts
 	}
 	return 0
 }
@@ -6435,6 +6443,7 @@ type DeadLetterRow struct {
 	ReplayingSince int64                  `protobuf:"varint,44,opt,name=replaying_since,json=replayingSince,proto3" json:"replaying_since,omitempty"` // Unix nanoseconds; 0: no replay outstanding
 	FirstPart      uint64                 `protobuf:"varint,50,opt,name=first_part,json=firstPart,proto3" json:"first_part,omitempty"`                // of a blob
 	Owner          string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`                                          // principal that owned the subscription; empty: none
+	Parts          []uint64               `protobuf:"varint,71,rep,packed,name=parts,proto3" json:"parts,omitempty"`                                  // as in MessageBlobRow
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -6588,6 +6597,13 @@ func (x *DeadLetterRow) GetOwner() string {
 	return ""
 }
 
+func (x *DeadLetterRow) GetParts() []uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 // PendingBlobRow is a blob whose message has not been published yet.
 type PendingBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6655,6 +6671,7 @@ type MessageBlobRow struct {
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	FirstPart     uint64                 `protobuf:"varint,3,opt,name=first_part,json=firstPart,proto3" json:"first_part,omitempty"`
+	Parts         []uint64               `protobuf:"varint,4,rep,packed,name=parts,proto3" json:"parts,omitempty"` // all of them, in order; empty: written before they were listed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6708,6 +6725,13 @@ func (x *MessageBlobRow) GetFirstPart() uint64 {
 		return x.FirstPart
 	}
 	return 0
+}
+
+func (x *MessageBlobRow) GetParts() []uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
 }
 
 type NodeRow struct {
@@ -7863,7 +7887,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xbb\x06\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe2\x06\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"next_group\x18\x1e \x01(\x04R\tnextGroup\x12\x1d\n" +
@@ -7891,7 +7915,8 @@ const file_hub_proto_rawDesc = "" +
 	"\rdropped_parts\x183 \x01(\x04R\fdroppedParts\x123\n" +
 	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\x12.\n" +
 	"\x13next_failed_request\x18G \x01(\x04R\x11nextFailedRequest\x12)\n" +
-	"\x10next_idempotency\x18H \x01(\x04R\x0fnextIdempotency\"7\n" +
+	"\x10next_idempotency\x18H \x01(\x04R\x0fnextIdempotency\x12%\n" +
+	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05times\x18\x02 \x01(\x04R\x05times\"\xda\x03\n" +
@@ -7980,7 +8005,7 @@ const file_hub_proto_rawDesc = "" +
 	"\battempts\x18\v \x01(\rR\battempts\x12!\n" +
 	"\frequested_at\x18\f \x01(\x03R\vrequestedAt\x12\x1d\n" +
 	"\n" +
-	"settled_at\x18\r \x01(\x03R\tsettledAt\"\xed\x03\n" +
+	"settled_at\x18\r \x01(\x03R\tsettledAt\"\x83\x04\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -8001,16 +8026,18 @@ const file_hub_proto_rawDesc = "" +
 	"\x0freplaying_since\x18, \x01(\x03R\x0ereplayingSince\x12\x1d\n" +
 	"\n" +
 	"first_part\x182 \x01(\x04R\tfirstPart\x12\x14\n" +
-	"\x05owner\x18F \x01(\tR\x05owner\"J\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\x12\x14\n" +
+	"\x05parts\x18G \x03(\x04R\x05parts\"J\n" +
 	"\x0ePendingBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\x03R\x02at\"]\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\"s\n" +
 	"\x0eMessageBlobRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
-	"first_part\x18\x03 \x01(\x04R\tfirstPart\"\xf2\x01\n" +
+	"first_part\x18\x03 \x01(\x04R\tfirstPart\x12\x14\n" +
+	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\xf2\x01\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +

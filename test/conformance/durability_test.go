@@ -90,6 +90,20 @@ func TestStopLosesNoProgress(t *testing.T) {
 		n.Publish(t, topic, "text/plain", fmt.Append(nil, "m", i))
 	}
 	s.WaitBody(t, "m4")
+	// What was acknowledged shows at once, although the cursor is not recorded yet.
+	hubtest.Eventually(t, "the progress shows", func() error {
+		var shown struct {
+			Cursor   uint64
+			Delivery struct {
+				Progress struct{ Acknowledged, Lag, Delivered uint64 }
+			}
+		}
+		body := n.GetJSON(t, "/v1/subscriptions/"+n.WaitActive(t, topic, callback).ID, &shown)
+		if p := shown.Delivery.Progress; p.Acknowledged != 5 || p.Lag != 0 || p.Delivered != 5 || shown.Cursor != 0 {
+			return fmt.Errorf("%s", body)
+		}
+		return nil
+	})
 	if code := n.Stop(t); code != 0 {
 		t.Errorf("SIGTERM ended the hub with exit code %d", code)
 	}

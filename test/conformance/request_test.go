@@ -191,7 +191,11 @@ func TestRule16LeaseIsClampedNotRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := hubtest.NewSubscriber(t)
-			wantStatus(t, "subscribe", n.Request(t, "subscribe", topic, s.Callback("/cb"), tt.asked...), 202)
+			reply := n.Request(t, "subscribe", topic, s.Callback("/cb"), tt.asked...)
+			wantStatus(t, "subscribe", reply, 202)
+			if got := reply.Header.Get("X-Hub-Lease-Seconds"); got != tt.want {
+				t.Errorf("requested %v, the answer says %q, want %s", tt.asked, got, tt.want)
+			}
 			if got := s.WaitIntent(t, "subscribe", 1).Value("hub.lease_seconds"); got != tt.want {
 				t.Errorf("requested %v, granted %q, want %s", tt.asked, got, tt.want)
 			}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -20,7 +21,10 @@ var faults = []fault{
 	{"a disk that fails", func(w *World, rng *rand.Rand) func() {
 		n := w.any(rng)
 		p := n.current.Load()
-		if err := n.BreakDisk(); err != nil {
+		switch err := n.BreakDisk(); {
+		case errors.Is(err, errors.ErrUnsupported):
+			return func() {}
+		case err != nil:
 			w.ledger.fault("simulation", "break the disk of %s: %v", n.id, err)
 		}
 		select {

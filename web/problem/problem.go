@@ -27,6 +27,8 @@ type Details struct { //nolint:errname // the term of RFC 9457
 	RetryAfter     time.Duration // rounded up to seconds; 0 sends no Retry-After
 	Challenges     []string      // the WWW-Authenticate headers of a 401 or 403
 	AcceptEncoding string        // the Accept-Encoding header of a 415 (RFC 9110 section 15.5.16)
+	// Quota is the amount that a principal may have and that a 403 or 429 is about; nil: none.
+	Quota *hub.QuotaUse
 	// Limit names the limit that a 429 ran into. It is for metrics and never sent.
 	Limit string
 	// HangUp closes the connection without reading the rest of the request's body, which net/http would otherwise do.
@@ -63,7 +65,7 @@ func Of(err error) *Details {
 }
 
 func ofHub(e *hub.Error) *Details {
-	d := &Details{Param: e.Param, Detail: e.Message}
+	d := &Details{Param: e.Param, Detail: e.Message, Quota: e.Quota}
 	switch e.Code {
 	case hub.CodeInvalid:
 		d.Status, d.Code = http.StatusBadRequest, "invalid"
@@ -86,6 +88,12 @@ func ofHub(e *hub.Error) *Details {
 		}
 	case hub.CodeInternal:
 		return nil
+	}
+	if e.Quota != nil {
+		d.Code = "quota_reached"
+		if d.Limit != "" {
+			d.Limit = string(e.Quota.Quota)
+		}
 	}
 	return d
 }
@@ -117,13 +125,28 @@ func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
 		Detail        string `json:"detail"`
 		Code          string `json:"code"`
 		Param         string `json:"param,omitempty"`
+		Quota         *quota `json:"quota,omitempty"`
 		CorrelationID string `json:"correlation_id"`
-	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, correlationID})
+	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, quotaOf(d.Quota), correlationID})
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
 	d.writeHeader(w, "application/problem+json")
 	_, _ = w.Write(append(body, '\n')) // fails only if the client is gone
+}
+
+// quota is a quota in JSON.
+type quota struct {
+	Name  string `json:"name"`
+	Limit int    `json:"limit"`
+	Used  int    `json:"used"`
+}
+
+func quotaOf(u *hub.QuotaUse) *quota {
+	if u == nil {
+		return nil
+	}
+	return &quota{string(u.Quota), u.Limit, u.Used}
 }
 
 func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package sim
+
+import "errors"
+
+func breakDisk(string) error { return errors.ErrUnsupported }
