@@ -377,8 +377,11 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 
 // handleRefusal is called when another node refuses this one or the reverse. It notices that this node was removed.
 func (n *Node) handleRefusal(r *refusedError) {
-	if r.what == refusedProof {
+	switch {
+	case r.what == refusedProof:
 		n.unproven.note()
+	case r.what == refusedTwin && r.theirs && n.running.Load():
+		n.handleTwin(r)
 	}
 	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -50,6 +49,7 @@ type port struct {
 	closed   chan struct{}
 	once     sync.Once
 	handlers sync.WaitGroup
+	runs     *runs
 	guests   *guests // connections that are not known to be members'
 
 	mu     sync.Mutex
@@ -75,6 +75,7 @@ func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) 
 		agreement: agreement{log: o.Logger, differs: map[string][]string{}},
 	}
 	p.self.Store(me)
+	p.runs = newRuns()
 	p.guests = newGuests(func() map[string]string { return p.self.Load().ids })
 	if p.tls == nil {
 		if !loopback(o.Listener.Addr()) {
@@ -166,99 +167,6 @@ func (p *port) handleConn(raw net.Conn, in *guest) {
 		p.serve(conn, from)
 		conn.Close()
 	}
-}
-
-// acceptHandshake is the handshake of the listening side.
-func (p *port) acceptHandshake(raw net.Conn, in *guest) (conn net.Conn, kind byte, from visitor, err error) {
-	conn = &trackedConn{Conn: guestConn{raw, in}, port: p, raw: raw}
-	peer := raw
-	begin := time.Now()
-	if err := raw.SetDeadline(begin.Add(in.patience())); err != nil {
-		return nil, 0, from, err
-	}
-	if p.tls != nil {
-		t := tls.Server(guestConn{raw, in}, p.tls.server())
-		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.logTLSFailure(in.home, err)
-			return nil, 0, from, err
-		}
-		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
-	}
-	var first [1]byte
-	if _, err := conn.Read(first[:]); err != nil {
-		return nil, 0, from, err
-	}
-	kind = first[0]
-	if kind != streamRaft && kind != streamCalls {
-		p.logOnce("refused a connection: not a quorumhub node", "remote", raw.RemoteAddr().String())
-		return nil, 0, from, errors.New("not a quorumhub node")
-	}
-	var h hello
-	if err := readHello(conn, &h); err != nil {
-		p.logOnce("refused a connection: unreadable handshake", "remote", raw.RemoteAddr().String(), "error", err)
-		return nil, 0, from, err
-	}
-	if err := raw.SetDeadline(begin.Add(helloTimeout)); err != nil {
-		return nil, 0, from, err
-	}
-	from = visitor{id: h.Node, boot: h.Boot}
-	me := p.self.Load()
-	from.proven, err = p.examine(conn, peer, kind, me, &h)
-	var r *refusedError
-	if err == nil {
-		if r = me.checkHello(&h); r == nil {
-			r = p.admit(kind, from)
-		}
-	} else if !errors.As(err, &r) {
-		return nil, 0, from, err
-	}
-	if r != nil {
-		p.logOnce("refused a node", "node", oneLine(h.Node), "reason", string(r.what), "error", oneLine(r.text))
-		return nil, 0, from, errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
-	}
-	if from.proven {
-		p.clusters.Store(h.Node, h.Cluster)
-		p.agreement.compare(me.settings, h.Node, h.Settings)
-	}
-	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level, Settings: me.settings}
-	if err := writeHello(conn, nil, &w); err != nil {
-		return nil, 0, from, err
-	}
-	return conn, kind, from, raw.SetDeadline(time.Time{})
-}
-
-// logTLSFailure reports why a connection got no further than TLS. Of connections that just end, one line is enough.
-func (p *port) logTLSFailure(from string, err error) {
-	why := tlsProblem(err)
-	var broken *net.OpError
-	if errors.As(err, &broken) && broken.Op != "remote error" || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-		why = errors.New("the connection ended, or nothing came for too long")
-	}
-	p.logOnce("refused a connection: TLS handshake failed", "remote", from, "error", why)
-}
-
-// examine finds out whether the dialing node is what it claims: one of the nodes that hold the cluster's secrets and, with TLS,
-// the very node its certificate names.
-func (p *port) examine(conn, peer net.Conn, kind byte, me *self, h *hello) (proven bool, err error) {
-	r := checkPeer(peer, h.Node)
-	if r == nil {
-		r = me.checkVersion(h.Version)
-	}
-	switch {
-	case r != nil:
-	case p.tls != nil:
-		r = me.checkToken(h.Token, p.token)
-		proven = r == nil
-	case h.Nonce == "": // a program that knows no proofs
-		r = me.checkToken(h.Token, p.token)
-		proven = r == nil && (p.token != "" || me.clusterLevel == levelUnproven)
-	default:
-		proven, r, err = p.shared.challengeVisitor(conn, purpose{kind, h.Open}, me, h)
-	}
-	if r != nil {
-		return false, r
-	}
-	return proven, err
 }
 
 // dial connects to the node at address. The error wraps a *refusedError if either node refuses the other.
@@ -405,6 +313,7 @@ func (p *port) forget(conn net.Conn) error {
 	p.mu.Lock()
 	delete(p.conns, conn)
 	p.mu.Unlock()
+	p.runs.leave(conn)
 	return conn.Close()
 }
 
