@@ -151,8 +151,8 @@ func outboundKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Delivery.Egress.AllowCIDRs }),
 		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Delivery.Egress.AllowHosts }),
-		scalar("delivery.egress.proxy", "", "proxy through which callbacks are called (CONNECT), which then decides about addresses; empty: none",
-			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Delivery.Egress.Proxy }),
+		egressProxy("delivery.egress.proxy", "proxy through which callbacks are called (CONNECT), which then decides about addresses; empty: none",
+			func(c *Config) *string { return &c.Delivery.Egress.Proxy }),
 		scalar("delivery.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Delivery.Egress.ProxyAuth }),
 
@@ -164,8 +164,8 @@ func outboundKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
 		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
-		scalar("fetch.egress.proxy", "", "proxy through which topics are called (CONNECT), which then decides about addresses; empty: none",
-			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Fetch.Egress.Proxy }),
+		egressProxy("fetch.egress.proxy", "proxy through which topics are fetched (CONNECT), which then decides about addresses; empty: none",
+			func(c *Config) *string { return &c.Fetch.Egress.Proxy }),
 		scalar("fetch.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Fetch.Egress.ProxyAuth }),
 	}
@@ -256,8 +256,8 @@ func accessKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Auth.Egress.AllowCIDRs }),
 		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Auth.Egress.AllowHosts }),
-		scalar("auth.egress.proxy", "", "proxy through which issuers are called (CONNECT), which then decides about addresses; empty: none",
-			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Auth.Egress.Proxy }),
+		egressProxy("auth.egress.proxy", "proxy through which issuers are called (CONNECT), which then decides about addresses; empty: none",
+			func(c *Config) *string { return &c.Auth.Egress.Proxy }),
 		scalar("auth.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Auth.Egress.ProxyAuth }),
 
@@ -436,6 +436,15 @@ func proxyURL() kind[string] {
 		}
 		return v, err
 	})
+}
+
+// egressProxy is shown, but not in errors: what was written may contain a password.
+func egressProxy(name, doc string, field func(*Config) *string) entry {
+	k := proxyURL()
+	k.hidden = true
+	e := scalar(name, "", doc, k, rule[string]{}, field)
+	e.hidden = false
+	return e
 }
 
 func userPassword() rule[string] {
