@@ -195,22 +195,23 @@ func (c *removeRuleCmd) Run(ctx context.Context, s Streams) error {
 
 type explainCmd struct {
 	hubFlags
-	Action  string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
-	Topic   string   `arg:"" optional:"" help:"The topic's name or URL."`
-	Subject string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
-	Method  string   `help:"The subject's authentication method: token, api-key, certificate, signature or geo-auth." default:"token"`
-	Issuer  string   `help:"The subject's issuer." placeholder:"NAME"`
-	Client  string   `help:"The subject's client." placeholder:"NAME"`
-	User    string   `help:"The subject's user name." placeholder:"NAME"`
-	Scope   []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
-	Role    []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
-	JSON    bool     `name:"json" help:"Print JSON."`
+	Action    string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
+	Topic     string   `arg:"" optional:"" help:"The topic's name or URL."`
+	Principal string   `help:"Ask about this principal, such as issuer:idp/123, for rules that name one." placeholder:"PRINCIPAL"`
+	Subject   string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
+	Method    string   `help:"The subject's authentication method: token, api-key, certificate, signature or geo-auth." default:"token"`
+	Issuer    string   `help:"The subject's issuer." placeholder:"NAME"`
+	Client    string   `help:"The subject's client." placeholder:"NAME"`
+	User      string   `help:"The subject's user name." placeholder:"NAME"`
+	Scope     []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
+	Role      []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
+	JSON      bool     `name:"json" help:"Print JSON."`
 }
 
 func (c *explainCmd) Run(ctx context.Context, s Streams) error {
 	body := map[string]any{"action": c.Action, "topic": c.Topic}
-	if c.Subject != "" || c.Issuer != "" || c.Client != "" || c.User != "" || len(c.Scope)+len(c.Role) > 0 {
-		body["principal"] = map[string]any{"method": c.Method, "subject": c.Subject, "issuer": c.Issuer, "client": c.Client, "user": c.User,
+	if c.Principal != "" || c.Subject != "" || c.Issuer != "" || c.Client != "" || c.User != "" || len(c.Scope)+len(c.Role) > 0 {
+		body["principal"] = map[string]any{"method": c.Method, "principal": c.Principal, "subject": c.Subject, "issuer": c.Issuer, "client": c.Client, "user": c.User,
 			"scopes": c.Scope, "roles": c.Role}
 	}
 	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/explain", body, func(raw json.RawMessage) (string, error) {

@@ -41,6 +41,8 @@ type HTTP struct {
 	// AliasURLs are other base URLs of the same hub; a topic URL below any of them means the same topic.
 	AliasURLs []string
 	TLS       HTTPTLS
+	// CORSOrigins are the origins whose pages browsers let use the hub.
+	CORSOrigins []string
 	// TrustedProxies are the networks whose X-Forwarded-For is trusted.
 	TrustedProxies []netip.Prefix
 }

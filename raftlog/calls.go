@@ -118,7 +118,7 @@ func serveCalls(conn net.Conn, limit func() uint32, answer func(method byte, bod
 
 // caller calls other nodes over connections that it keeps open. It is safe for concurrent use.
 type caller struct {
-	dial func(ctx context.Context, address string, lane int) (net.Conn, error)
+	dial func(ctx context.Context, to Peer, lane int) (net.Conn, error)
 
 	mu    sync.Mutex
 	lines map[lineKey]*callLine
@@ -126,28 +126,28 @@ type caller struct {
 
 // lineKey separates calls that must not wait for each other: lane 0 is for short requests, the others for batches.
 type lineKey struct {
-	address string
-	lane    int
+	to   Peer // a connection is to a node, not only to an address: another node may be there later
+	lane int
 }
 
 // laneOpen is for calls that need no membership, to nodes that may not have proven theirs either.
 const laneOpen = -2
 
-func newCaller(dial func(ctx context.Context, address string, lane int) (net.Conn, error)) *caller {
+func newCaller(dial func(ctx context.Context, to Peer, lane int) (net.Conn, error)) *caller {
 	return &caller{dial: dial, lines: map[lineKey]*callLine{}}
 }
 
-// call calls the node at address. The error wraps errNotSent if the node never received the request.
-func (c *caller) call(ctx context.Context, address string, lane int, method byte, body []byte) (status byte, answer []byte, err error) {
+// call calls a node; an empty ID stands for whoever is at the address. The error wraps errNotSent if the node never received the request.
+func (c *caller) call(ctx context.Context, to Peer, lane int, method byte, body []byte) (status byte, answer []byte, err error) {
 	c.mu.Lock()
-	key := lineKey{address, lane}
+	key := lineKey{to, lane}
 	l := c.lines[key]
 	if l == nil {
 		l = &callLine{turn: make(chan struct{}, 1)}
 		c.lines[key] = l
 	}
 	c.mu.Unlock()
-	s, err := l.session(ctx, func() (net.Conn, error) { return c.dial(ctx, address, lane) })
+	s, err := l.session(ctx, func() (net.Conn, error) { return c.dial(ctx, to, lane) })
 	if err != nil {
 		return 0, nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
@@ -155,9 +155,9 @@ func (c *caller) call(ctx context.Context, address string, lane int, method byte
 }
 
 // drop closes the connection of a lane if it was opened before a call that got no response.
-func (c *caller) drop(address string, lane int, before time.Time) {
+func (c *caller) drop(to Peer, lane int, before time.Time) {
 	c.mu.Lock()
-	l := c.lines[lineKey{address, lane}]
+	l := c.lines[lineKey{to, lane}]
 	c.mu.Unlock()
 	if s := l.alive(); s != nil && s.began.Before(before) {
 		s.conn.Close()
@@ -197,8 +197,7 @@ func (l *callLine) session(ctx context.Context, dial func() (net.Conn, error)) (
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, began: time.Now(), waiting: map[uint64]chan frame{}, over: make(chan struct{})}
-	go s.read() // ends with the connection; the port closes that at the latest
+	s := newSession(conn)
 	l.mu.Lock()
 	l.current = s
 	l.mu.Unlock()
@@ -215,6 +214,12 @@ type session struct {
 	mu      sync.Mutex
 	next    uint64
 	waiting map[uint64]chan frame
+}
+
+func newSession(conn net.Conn) *session {
+	s := &session{conn: conn, began: time.Now(), waiting: map[uint64]chan frame{}, over: make(chan struct{})}
+	go s.read() // ends with the connection; the port closes that at the latest
+	return s
 }
 
 func (s *session) ended() bool {

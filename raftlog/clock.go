@@ -261,7 +261,7 @@ func (n *Node) compareClocks() bool {
 // requestStatus requests another node's status, and measures its clock at the same time.
 func (n *Node) requestStatus(ctx context.Context, id, address string) (a statusResponse, err error) {
 	asked := n.clock.monotonic()
-	status, body, err := n.caller.call(ctx, address, 0, methodStatus, nil)
+	status, body, err := n.caller.call(ctx, Peer{id, address}, 0, methodStatus, nil)
 	if err == nil && status == statusRemoved {
 		n.handleRefusal(&refusedError{what: refusedRemoved, text: oneLine(string(body)), theirs: true})
 	}

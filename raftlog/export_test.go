@@ -223,7 +223,7 @@ func (n *Node) AddNonvoter(id, address string) error {
 
 // Dial connects to the node at address for calls.
 func (n *Node) Dial(ctx context.Context, address string) error {
-	conn, err := n.port.dial(ctx, purpose{kind: streamCalls}, address)
+	conn, err := n.port.dial(ctx, purpose{kind: streamCalls}, Peer{Address: address})
 	if err != nil {
 		return err
 	}

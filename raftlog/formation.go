@@ -70,8 +70,9 @@ func (n *Node) openPort(ctx context.Context) error {
 	}
 	n.port.onRefusal = n.handleRefusal
 	n.port.admit, n.port.stays = n.admitVisitor, n.isMemberNow
-	n.caller = newCaller(func(ctx context.Context, address string, lane int) (conn net.Conn, err error) {
-		return n.port.dial(ctx, purpose{streamCalls, lane == laneOpen}, address)
+	n.port.addressOf = n.addressOf
+	n.caller = newCaller(func(ctx context.Context, to Peer, lane int) (conn net.Conn, err error) {
+		return n.port.dial(ctx, purpose{streamCalls, lane == laneOpen}, to)
 	})
 	n.port.open()
 	if !fresh {
@@ -172,7 +173,7 @@ func (n *Node) requestState(ctx context.Context, p Peer, request []byte, err err
 	}
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	status, body, err := n.caller.call(ctx, p.Address, laneOpen, methodState, request)
+	status, body, err := n.caller.call(ctx, p, laneOpen, methodState, request)
 	if err != nil {
 		return nil, err
 	}

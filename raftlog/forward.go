@@ -49,7 +49,7 @@ func (r *router) send(b *batch) (hub.BatchResult, error) {
 	stop := n.whenLeaderChanges(ctx, id, cancel)
 	defer stop()
 	lane := 1 + int(r.lanes.Add(1)%forwardLanes)
-	status, body, err := n.caller.call(ctx, address, lane, methodForward, encodeForward(b))
+	status, body, err := n.caller.call(ctx, Peer{id, address}, lane, methodForward, encodeForward(b))
 	switch {
 	case errors.Is(err, errNotSent):
 		return hub.BatchResult{}, errNotLeader

@@ -73,6 +73,8 @@ const (
 	refusedCertificate refusal = "certificate"
 	// refusedProof: the nodes have no secret in common.
 	refusedProof refusal = "proof"
+	// refusedTwin: another process runs with the same ID and data.
+	refusedTwin refusal = "twin"
 	// refusedMember: raft's streams are for members.
 	refusedMember refusal = "member"
 )

@@ -32,8 +32,10 @@ type joinResponse struct {
 	Joined  bool              `json:"joined,omitempty"`
 	Members map[string]string `json:"members,omitempty"` // instances of all nodes, by ID
 	Leader  string            `json:"leader,omitempty"`  // address of the node to ask instead
-	Refused refusal           `json:"refused,omitempty"`
-	Reason  string            `json:"reason,omitempty"` // why the node may not join, or not yet
+	// LeaderID is that node's ID.
+	LeaderID string  `json:"leader_id,omitempty"`
+	Refused  refusal `json:"refused,omitempty"`
+	Reason   string  `json:"reason,omitempty"` // why the node may not join, or not yet
 }
 
 // joinVia joins the cluster of the node that sent a. A *refusedError is final.
@@ -56,9 +58,9 @@ func (n *Node) joinVia(ctx context.Context, a *stateResponse) (joined bool, err 
 			address = p.Address
 		}
 	}
-	answer, err := n.requestJoin(ctx, address)
+	answer, err := n.requestJoin(ctx, Peer{a.Node, address})
 	if err == nil && answer.Leader != "" && answer.Leader != address {
-		answer, err = n.requestJoin(ctx, answer.Leader)
+		answer, err = n.requestJoin(ctx, Peer{answer.LeaderID, answer.Leader})
 	}
 	switch {
 	case err != nil:
@@ -88,8 +90,8 @@ func (n *Node) joined(members map[string]string) error {
 	return n.identity.write(n.opts.Dir)
 }
 
-// requestJoin sends one join request to the node at address.
-func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, error) {
+// requestJoin sends one join request to a node.
+func (n *Node) requestJoin(ctx context.Context, to Peer) (*joinResponse, error) {
 	q := joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
 		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared}
 	if n.opts.Keys != nil {
@@ -101,7 +103,7 @@ func (n *Node) requestJoin(ctx context.Context, address string) (*joinResponse, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout+2*reachTimeout)
 	defer cancel()
-	status, body, err := n.caller.call(ctx, address, laneOpen, methodJoin, request)
+	status, body, err := n.caller.call(ctx, to, laneOpen, methodJoin, request)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +132,7 @@ func (n *Node) handleJoin(from visitor, body []byte) (status byte, out []byte) {
 	var a joinResponse
 	if !n.IsLeader() {
 		if id, address := n.Leader(); id != n.opts.ID {
-			a.Leader = address
+			a.Leader, a.LeaderID = address, id
 		}
 	} else {
 		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout+reachTimeout)
@@ -183,10 +185,10 @@ func (n *Node) admitNode(ctx context.Context, q *joinRequest, proven bool) error
 		r.text = fmt.Sprintf("the address of %s is %s; check cluster.peers on %s", q.Node, r.text, q.Node)
 		return r
 	}
-	if other := n.ownerOf(q.Address); other != "" && other != q.Node {
+	m := memberOf(n.Members(), q.Node)
+	if other := n.ownerOf(q.Address); other != "" && other != q.Node && m == nil {
 		return fmt.Errorf("%s is the address of %s; if that node's data are lost, remove it with: quorumhub cluster remove %s", q.Address, other, other)
 	}
-	m := memberOf(n.Members(), q.Node)
 	switch {
 	case m != nil && m.Address == q.Address:
 		return nil
@@ -247,7 +249,17 @@ func (n *Node) checkKeys(q *joinRequest) *refusedError {
 		q.Node, strings.Join(missing, " and "), n.opts.ID)
 }
 
+// addAt gives a node its address in raft's configuration, in which no address may occur twice. Whoever has it there has moved, too, but
+// has not said so yet: it gets none until it does, and is found through Options.Peers.
 func (n *Node) addAt(ctx context.Context, q *joinRequest) error {
+	if other := n.ownerOf(q.Address); other != "" && other != q.Node {
+		err := n.reconfigure(ctx, func() raft.Future {
+			return n.raft.AddNonvoter(raft.ServerID(other), raft.ServerAddress(noAddress+other), 0, changeTimeout)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return n.reconfigure(ctx, func() raft.Future {
 		return n.raft.AddNonvoter(raft.ServerID(q.Node), raft.ServerAddress(q.Address), 0, changeTimeout)
 	})
@@ -262,7 +274,7 @@ func (n *Node) verifyAddress(ctx context.Context, q *joinRequest) error {
 	if err != nil {
 		return err
 	}
-	status, body, err := n.caller.call(ctx, q.Address, laneOpen, methodState, question)
+	status, body, err := n.callAt(ctx, q.Address, q.Node, methodState, question)
 	var a stateResponse
 	if err == nil && status == statusOK {
 		err = json.Unmarshal(body, &a)
@@ -275,6 +287,23 @@ func (n *Node) verifyAddress(ctx context.Context, q *joinRequest) error {
 		return fmt.Errorf("the node at %s is not the %s that asks to join from there; check cluster.peers on %s", q.Address, q.Node, q.Node)
 	}
 	return nil
+}
+
+// noAddress, with a node's ID, stands for the address of a node that has moved and not yet said where to. Nothing can listen there.
+const noAddress = "moved.invalid:"
+
+// callAt makes one open call to a node at a certain address, whoever is believed to be there.
+func (n *Node) callAt(ctx context.Context, address, id string, method byte, body []byte) (status byte, answer []byte, err error) {
+	conn, err := n.port.dialAt(ctx, purpose{streamCalls, true}, Peer{id, address}, helloTimeout)
+	if err != nil {
+		return 0, nil, err
+	}
+	s := newSession(conn)
+	defer func() {
+		conn.Close()
+		<-s.over
+	}()
+	return s.call(ctx, method, body)
 }
 
 // refresh updates what the port knows about the nodes.
@@ -358,9 +387,9 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 		if string(s.ID) == n.opts.ID {
 			continue
 		}
-		a, err := n.requestJoin(ctx, string(s.Address))
-		if err == nil && a.Leader != "" && a.Leader != string(s.Address) {
-			a, err = n.requestJoin(ctx, a.Leader)
+		a, err := n.requestJoin(ctx, Peer{string(s.ID), string(s.Address)})
+		if err == nil && a.Leader != "" && a.LeaderID != string(s.ID) {
+			a, err = n.requestJoin(ctx, Peer{a.LeaderID, a.Leader})
 		}
 		switch {
 		case err != nil:
@@ -377,8 +406,11 @@ func (n *Node) updateAddress(ctx context.Context) (done bool) {
 
 // handleRefusal is called when another node refuses this one or the reverse. It notices that this node was removed.
 func (n *Node) handleRefusal(r *refusedError) {
-	if r.what == refusedProof {
+	switch {
+	case r.what == refusedProof:
 		n.unproven.note()
+	case r.what == refusedTwin && r.theirs && n.running.Load():
+		n.handleTwin(r)
 	}
 	if r.what != refusedRemoved || !r.theirs || !n.running.Load() {
 		return

@@ -207,14 +207,14 @@ func (n *Node) keepContact() {
 	defer reporting.Wait()
 	tick := time.NewTicker(contactPause)
 	defer tick.Stop()
-	last := ""
+	var last Peer
 	for {
 		if id, address := n.Leader(); id == n.opts.ID {
-			last = ""
+			last = Peer{}
 		} else if address != "" {
-			last = address
+			last = Peer{id, address}
 		}
-		if to := last; to != "" {
+		if to := last; to.Address != "" {
 			reporting.Go(func() { n.report(to) })
 		}
 		select {
@@ -226,7 +226,7 @@ func (n *Node) keepContact() {
 	}
 }
 
-func (n *Node) report(leader string) {
+func (n *Node) report(leader Peer) {
 	ctx, cancel := context.WithTimeout(n.ctx, hub.ContactLease) // a later answer is of no use
 	defer cancel()
 	sent := time.Now()
@@ -241,7 +241,7 @@ func (n *Node) report(leader string) {
 		n.caller.drop(leader, laneContact, sent) // it may be a connection to a machine that is gone
 	case err != nil:
 	case status == statusNotLeader:
-		if _, address := n.Leader(); address != leader {
+		if id, address := n.Leader(); (Peer{id, address}) != leader {
 			return
 		}
 		select {

@@ -162,7 +162,7 @@ func (n *Node) Members() []Member {
 			}
 			n.view.mu.Unlock()
 			if leads && n.port != nil {
-				if at := n.port.answered(m.Address); !at.IsZero() {
+				if at := n.port.answered(m.ID); !at.IsZero() {
 					m.Silent = min(m.Silent, time.Since(at))
 				}
 			}

@@ -124,7 +124,7 @@ func (n *Node) changeOnce(ctx context.Context, c Change, body []byte) (index uin
 	if address == "" || id == n.opts.ID {
 		return 0, errNotLeader
 	}
-	status, out, err := n.caller.call(ctx, address, 0, methodChange, body)
+	status, out, err := n.caller.call(ctx, Peer{id, address}, 0, methodChange, body)
 	switch {
 	case err != nil, status == statusNotLeader:
 		return 0, errNotLeader // repeating it is harmless

@@ -75,6 +75,7 @@ type Node struct {
 	formation     formation
 	repeats       *repeats
 	vouched       vouched
+	twin          lasting       // refusals because another process has this node's ID and data
 	unproven      lasting       // refusals for lack of a common secret
 	raftRuns      chan struct{} // closed when running is set
 	reading       *readGate     // for consistent reads on this node

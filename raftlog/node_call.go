@@ -19,7 +19,7 @@ func (n *Node) Call(ctx context.Context, node string, request []byte) ([]byte, e
 	if address == "" || n.caller == nil {
 		return nil, hub.Errorf(hub.CodeUnavailable, "%s is not a node of this cluster", oneLine(node))
 	}
-	status, answer, err := n.caller.call(ctx, address, 0, methodNodeCall, request)
+	status, answer, err := n.caller.call(ctx, Peer{node, address}, 0, methodNodeCall, request)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil, err

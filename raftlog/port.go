@@ -2,12 +2,10 @@ package raftlog
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +31,8 @@ type port struct {
 	listener  net.Listener
 	connect   func(ctx context.Context, network, address string) (net.Conn, error)
 	address   string // where other nodes dial this one
+	peers     []Peer // see Options.Peers
+	addressOf func(id string) string
 	token     string
 	tls       *TLSFiles // nil: plain TCP, loopback only
 	shared    *secrets  // what proves membership then
@@ -50,12 +50,14 @@ type port struct {
 	closed   chan struct{}
 	once     sync.Once
 	handlers sync.WaitGroup
+	runs     *runs
 	guests   *guests // connections that are not known to be members'
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
 	logged map[string]time.Time
-	heard  map[string]time.Time // when raft last received data from an address
+	found  map[string]string    // where a node answered last, by its ID
+	heard  map[string]time.Time // when raft last received data from a node
 }
 
 var _ raft.StreamLayer = (*port)(nil)
@@ -64,7 +66,7 @@ var _ raft.StreamLayer = (*port)(nil)
 // goroutine.
 func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) {
 	p := &port{
-		listener: o.Listener, connect: o.Dial, address: o.Address, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
+		listener: o.Listener, connect: o.Dial, address: o.Address, peers: o.Peers, token: o.Token, tls: o.TLS, log: o.Logger, serve: serve,
 		shared: newSecrets(o.Token, o.Secrets),
 		raft:   make(chan net.Conn),
 		closed: make(chan struct{}),
@@ -75,6 +77,7 @@ func newPort(o Options, me *self, serve func(net.Conn, visitor)) (*port, error) 
 		agreement: agreement{log: o.Logger, differs: map[string][]string{}},
 	}
 	p.self.Store(me)
+	p.runs, p.found = newRuns(), map[string]string{}
 	p.guests = newGuests(func() map[string]string { return p.self.Load().ids })
 	if p.tls == nil {
 		if !loopback(o.Listener.Addr()) {
@@ -168,197 +171,11 @@ func (p *port) handleConn(raw net.Conn, in *guest) {
 	}
 }
 
-// acceptHandshake is the handshake of the listening side.
-func (p *port) acceptHandshake(raw net.Conn, in *guest) (conn net.Conn, kind byte, from visitor, err error) {
-	conn = &trackedConn{Conn: guestConn{raw, in}, port: p, raw: raw}
-	peer := raw
-	begin := time.Now()
-	if err := raw.SetDeadline(begin.Add(in.patience())); err != nil {
-		return nil, 0, from, err
-	}
-	if p.tls != nil {
-		t := tls.Server(guestConn{raw, in}, p.tls.server())
-		if err := t.HandshakeContext(context.Background()); err != nil { // raw's deadline bounds it
-			p.logTLSFailure(in.home, err)
-			return nil, 0, from, err
-		}
-		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
-	}
-	var first [1]byte
-	if _, err := conn.Read(first[:]); err != nil {
-		return nil, 0, from, err
-	}
-	kind = first[0]
-	if kind != streamRaft && kind != streamCalls {
-		p.logOnce("refused a connection: not a quorumhub node", "remote", raw.RemoteAddr().String())
-		return nil, 0, from, errors.New("not a quorumhub node")
-	}
-	var h hello
-	if err := readHello(conn, &h); err != nil {
-		p.logOnce("refused a connection: unreadable handshake", "remote", raw.RemoteAddr().String(), "error", err)
-		return nil, 0, from, err
-	}
-	if err := raw.SetDeadline(begin.Add(helloTimeout)); err != nil {
-		return nil, 0, from, err
-	}
-	from = visitor{id: h.Node, boot: h.Boot}
-	me := p.self.Load()
-	from.proven, err = p.examine(conn, peer, kind, me, &h)
-	var r *refusedError
-	if err == nil {
-		if r = me.checkHello(&h); r == nil {
-			r = p.admit(kind, from)
-		}
-	} else if !errors.As(err, &r) {
-		return nil, 0, from, err
-	}
-	if r != nil {
-		p.logOnce("refused a node", "node", oneLine(h.Node), "reason", string(r.what), "error", oneLine(r.text))
-		return nil, 0, from, errors.Join(r, writeHello(conn, nil, &welcome{Version: protocolVersion, Refused: r.what, Reason: r.text, Settled: !me.fresh}))
-	}
-	if from.proven {
-		p.clusters.Store(h.Node, h.Cluster)
-		p.agreement.compare(me.settings, h.Node, h.Settings)
-	}
-	w := welcome{Version: protocolVersion, Cluster: me.cluster, Node: me.id, Instance: me.instance, Level: me.level, Settings: me.settings}
-	if err := writeHello(conn, nil, &w); err != nil {
-		return nil, 0, from, err
-	}
-	return conn, kind, from, raw.SetDeadline(time.Time{})
-}
-
-// logTLSFailure reports why a connection got no further than TLS. Of connections that just end, one line is enough.
-func (p *port) logTLSFailure(from string, err error) {
-	why := tlsProblem(err)
-	var broken *net.OpError
-	if errors.As(err, &broken) && broken.Op != "remote error" || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-		why = errors.New("the connection ended, or nothing came for too long")
-	}
-	p.logOnce("refused a connection: TLS handshake failed", "remote", from, "error", why)
-}
-
-// examine finds out whether the dialing node is what it claims: one of the nodes that hold the cluster's secrets and, with TLS,
-// the very node its certificate names.
-func (p *port) examine(conn, peer net.Conn, kind byte, me *self, h *hello) (proven bool, err error) {
-	r := checkPeer(peer, h.Node)
-	if r == nil {
-		r = me.checkVersion(h.Version)
-	}
-	switch {
-	case r != nil:
-	case p.tls != nil:
-		r = me.checkToken(h.Token, p.token)
-		proven = r == nil
-	case h.Nonce == "": // a program that knows no proofs
-		r = me.checkToken(h.Token, p.token)
-		proven = r == nil && (p.token != "" || me.clusterLevel == levelUnproven)
-	default:
-		proven, r, err = p.shared.challengeVisitor(conn, purpose{kind, h.Open}, me, h)
-	}
-	if r != nil {
-		return false, r
-	}
-	return proven, err
-}
-
-// dial connects to the node at address. The error wraps a *refusedError if either node refuses the other.
-func (p *port) dial(ctx context.Context, why purpose, address string) (net.Conn, error) {
-	select {
-	case <-p.closed:
-		return nil, net.ErrClosed
-	default:
-	}
-	raw, err := p.connect(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	if !p.track(raw) {
-		return nil, net.ErrClosed
-	}
-	conn := net.Conn(&trackedConn{Conn: raw, port: p, raw: raw})
-	fail := func(err error) (net.Conn, error) {
-		conn.Close()
-		var r *refusedError
-		if errors.As(err, &r) {
-			p.logOnce("cannot connect to a node", "address", address, "reason", string(r.what), "error", r.text)
-			p.onRefusal(r)
-		}
-		return nil, err
-	}
-	end := time.Now().Add(helloTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(end) {
-		end = d
-	}
-	if err := raw.SetDeadline(end); err != nil {
-		return fail(err)
-	}
-	// A suspended process accepts connections but never answers: a caller that gives up must not wait for it.
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	peer := raw
-	me := p.self.Load()
-	switch {
-	case p.tls != nil:
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return fail(err)
-		}
-		c, err := p.tls.client(host)
-		if err != nil {
-			return fail(err)
-		}
-		t := tls.Client(raw, c)
-		conn = &trackedConn{Conn: t, port: p, raw: raw}
-		if err := t.HandshakeContext(ctx); err != nil {
-			return fail(classifyTLS(address, err))
-		}
-		peer = t
-		// This must come before the hello, which contains the token.
-		if id := me.ids[address]; id != "" {
-			if r := checkPeer(peer, id); r != nil {
-				return fail(r)
-			}
-		}
-	case !loopback(raw.RemoteAddr()):
-		return fail(refuse(refusedPlain, "%s is on another machine, but plain TCP is allowed only for loopback addresses; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
-	}
-	shared := p.shared
-	if p.tls != nil {
-		shared = nil
-	}
-	w, err := dialHandshake(conn, why, me, me.ids[address], p.token, shared)
-	if err != nil {
-		return fail(classifyTLS(address, err)) // with TLS 1.3 the other side's verdict on this node's certificate arrives only now
-	}
-	if r := checkPeer(peer, w.Node); r != nil {
-		return fail(r)
-	}
-	if !stop() {
-		return fail(ctx.Err())
-	}
-	if me.ids[address] == w.Node {
-		p.guests.settle(w.Node, raw.RemoteAddr(), func(id string) bool { return p.stays(visitor{id: id, proven: true}) })
-	}
-	p.agreement.compare(me.settings, w.Node, w.Settings)
-	return conn, raw.SetDeadline(time.Time{})
-}
-
 // clusterOf returns the cluster that a node claimed when it last dialed; empty if it knew none or never dialed.
 func (p *port) clusterOf(id string) string {
 	said, _ := p.clusters.Load(id)
 	cluster, _ := said.(string)
 	return cluster
-}
-
-// classifyTLS turns a refusal by TLS into a *refusedError. Other failures are returned as they are.
-func classifyTLS(address string, err error) error {
-	var own *tls.CertificateVerificationError
-	var plain tls.RecordHeaderError
-	var theirs *net.OpError
-	if errors.As(err, &own) || errors.As(err, &plain) || errors.As(err, &theirs) && theirs.Op == "remote error" {
-		return refuse(refusedTLS, "TLS with %s: %v", address, tlsProblem(err))
-	}
-	return err
 }
 
 // logOnce logs a warning, but the same one only once per repeatAfter.
@@ -405,6 +222,7 @@ func (p *port) forget(conn net.Conn) error {
 	p.mu.Lock()
 	delete(p.conns, conn)
 	p.mu.Unlock()
+	p.runs.leave(conn)
 	return conn.Close()
 }
 
@@ -432,35 +250,41 @@ func (p *port) Accept() (net.Conn, error) {
 func (p *port) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, helloTimeout))
 	defer cancel()
-	conn, err := p.dial(ctx, purpose{kind: streamRaft}, string(address))
+	to := Peer{Address: string(address)}
+	if id, ok := strings.CutPrefix(to.Address, byID); ok {
+		if to = (Peer{id, p.addressOf(id)}); to.Address == "" {
+			return nil, fmt.Errorf("%s is not a node of this cluster", id)
+		}
+	}
+	conn, err := p.dial(ctx, purpose{kind: streamRaft}, to)
 	if err != nil {
 		return nil, err
 	}
-	return &answeredConn{Conn: conn, port: p, address: string(address)}, nil
+	return &answeredConn{Conn: conn, port: p, id: to.ID}, nil
 }
 
 // answeredConn records when raft receives data.
 type answeredConn struct {
 	net.Conn
-	port    *port
-	address string
+	port *port
+	id   string
 }
 
 func (c *answeredConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.port.mu.Lock()
-		c.port.heard[c.address] = time.Now()
+		c.port.heard[c.id] = time.Now()
 		c.port.mu.Unlock()
 	}
 	return n, err
 }
 
-// answered returns when raft last received data from an address; zero: never.
-func (p *port) answered(address string) time.Time {
+// answered returns when raft last received data from a node; zero: never.
+func (p *port) answered(id string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.heard[address]
+	return p.heard[id]
 }
 
 // Addr implements net.Listener. It returns the address by which other nodes know this one.

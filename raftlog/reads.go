@@ -84,7 +84,7 @@ func (n *Node) requestReadIndex(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer n.whenLeaderChanges(ctx, id, cancel)()
-	status, body, err := n.caller.call(ctx, address, 0, methodReadIndex, nil)
+	status, body, err := n.caller.call(ctx, Peer{id, address}, 0, methodReadIndex, nil)
 	switch {
 	case err != nil:
 		return 0, err
@@ -174,7 +174,7 @@ func (n *Node) askVoters(ctx context.Context, method byte, question []byte, agre
 			agreed++
 		default:
 			asking.Go(func() {
-				status, answer, err := n.caller.call(ctx, string(s.Address), 0, method, question)
+				status, answer, err := n.caller.call(ctx, Peer{string(s.ID), string(s.Address)}, 0, method, question)
 				if err != nil || status != statusOK {
 					answer = nil
 				}

@@ -75,6 +75,8 @@ func (n *Node) checkVisitor(from visitor, open bool) (status byte, text string) 
 	switch me := n.port.self.Load(); {
 	case me.removed[from.id]:
 		return statusRemoved, me.checkNode(from.id, "", "").text
+	case n.port.runs.displaced(from):
+		return statusStranger, twinText(from.id, "has taken its place")
 	case open:
 		return statusOK, ""
 	case !from.proven:

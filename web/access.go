@@ -55,6 +55,10 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if rt.access.public {
 		return s.admitAnybody(x, r, rt)
 	}
+	r, err := s.redeem(x, r, rt)
+	if err != nil {
+		return r, err
+	}
 	if s.Guard == nil && rt.access.byCredentials && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "forbidden",
 			Detail: "this hub asks for no credentials, so anybody could make rules and keys for the day it does; change them with auth.mode: required"}
@@ -135,6 +139,11 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 			}
 			return err
 		}}
+	if x.asked != nil {
+		asked := *r
+		asked.URL = x.asked
+		read.HTTP = &asked
+	}
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}

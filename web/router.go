@@ -19,6 +19,7 @@ type route struct {
 	paths   []string // in echo's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
 	access  access
+	streams bool // GET may be for an event stream
 	allow   string
 	counts  routeCounts
 }
@@ -48,7 +49,8 @@ func (s *Server) table() []*route {
 	routes := []*route{
 		{name: "hub", paths: []string{"/hub", "/hub/"}, methods: hubMethods, access: access{byTopic: true}},
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}},
+			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
+		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
 		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
 		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
@@ -78,7 +80,7 @@ func (s *Server) table() []*route {
 		{name: "dead_letter_replay_one", paths: []string{"/v1/dead-letters/:id/replay"}, methods: post(s.replayDeadLetter), access: letters},
 		{name: "backup", paths: []string{"/v1/backup"}, methods: map[string]http.HandlerFunc{http.MethodGet: s.getBackup}, access: access{reads: auth.ActionBackup}},
 		{name: "import", paths: []string{"/v1/import"}, methods: post(s.postImport), access: access{changes: auth.ActionImport}},
-		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(getOpenAPI), access: access{public: true, limited: true}},
+		{name: "openapi", paths: []string{"/v1/openapi.json"}, methods: get(s.getOpenAPI), access: access{public: true, limited: true}},
 		{name: "health", paths: []string{"/health"}, methods: get(getHealth), access: access{public: true, anyHost: true}},
 		{name: "live", paths: []string{"/health/live"}, methods: get(s.getLive), access: access{public: true, anyHost: true, details: true}},
 		{name: "ready", paths: []string{"/health/ready"}, methods: get(s.getReady), access: access{public: true, anyHost: true, details: true}},
@@ -144,6 +146,7 @@ func (s *Server) Routes() []string {
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
+	s.allowOrigin(x, r, rt)
 	if h := rt.methods[r.Method]; h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {

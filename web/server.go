@@ -37,7 +37,8 @@ type Server struct {
 	queries   *nameCache // raw query of a publish -> topic
 	paths     *nameCache // escaped path below /topics/ -> topic
 	hosts     *nameCache // Host -> known
-	tooLarge  error      // for content over message.max_bytes
+	prefixes  prefixes
+	tooLarge  error // for content over message.max_bytes
 	streams   streams
 	listening *limited
 	limits    *limiter
@@ -81,12 +82,18 @@ func New(o Options) (*Server, error) {
 	if s.limits, err = newLimiter(o.Limits, o.Registry); err != nil {
 		return nil, err
 	}
+	s.prefixes.namer = o.Service.Namer()
 	s.routes = s.table()
 	s.crossOrigin = http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
 	if err == nil {
 		// Browsers send this origin even if a proxy changes Host.
 		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
+	}
+	for _, origin := range o.CORSOrigins {
+		if err == nil {
+			err = s.crossOrigin.AddTrustedOrigin(origin)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("web: PublicURL: %w", err)

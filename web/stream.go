@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -170,22 +171,30 @@ type streamFrom struct {
 	known   bool   // the ID belongs to this topic
 }
 
-// streamStart reads the start position from the request. Last-Event-ID takes precedence over the query: a reconnecting browser
-// sends both.
+// lastEventParam is Last-Event-ID for readers that cannot set headers.
+const lastEventParam = "last_event_id"
+
+// streamStart reads the start position from the request. Last-Event-ID takes precedence over the query, as a reconnecting browser
+// sends both, and last_event_id over start.
 func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from streamFrom, err error) {
 	query, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
 		return t, from, err
 	}
 	for key, v := range query {
-		if key != "start" {
-			return t, from, hub.ParamErrorf(problem.Quote(key), "is not a parameter of a stream; expected start")
-		}
 		if len(v) > 1 {
-			return t, from, hub.ParamErrorf("start", "is given %d times; expected once", len(v))
+			return t, from, hub.ParamErrorf(printable(key), "is given %d times; expected once", len(v))
 		}
-		if from.start, err = hub.ParsePosition("start", v[0]); err != nil {
-			return t, from, err
+		switch key {
+		case "start":
+			if from.start, err = hub.ParsePosition("start", v[0]); err != nil {
+				return t, from, err
+			}
+		case lastEventParam:
+			from.eventID = v[0]
+		case ticketParam: // redeem has looked at it
+		default:
+			return t, from, hub.ParamErrorf(problem.Quote(key), "is not a parameter of a stream; expected start, last_event_id or ticket")
 		}
 	}
 	var ok bool
@@ -193,9 +202,10 @@ func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from st
 	if !ok {
 		return t, from, noTopic(name)
 	}
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		from.resume, from.eventID = true, id
-		from.offset, from.known = offsetOfEvent(t.ID, id)
+	from.eventID = cmp.Or(r.Header.Get("Last-Event-ID"), from.eventID)
+	if from.eventID != "" {
+		from.resume = true
+		from.offset, from.known = offsetOfEvent(t.ID, from.eventID)
 	} else if offset, ok := from.start.Offset(); ok && offset > t.Head+1 && !s.catchUp(r.Context(), t.ID, offset-1) {
 		err = from.start.Check(t, s.Clock.Now())
 	}

@@ -202,6 +202,7 @@ func (n *Node) webOptions(service *hub.Service, guard *auth.Guard, feed *sse.Fee
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
 		Guard: guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
